@@ -45,12 +45,6 @@ class ImageTextBatch(TypedDict):
     """(B, N) int64, the captions as the text tower reads them; an invalid pair has those of another caption."""
     token_mask: NotRequired[Tensor]
     """(B, N) bool, False on padding."""
-    text_features: NotRequired[Tensor]
-    """(B, N, D), in place of ``token_ids``: the output of a frozen text tower; an invalid pair has that of another caption."""
-    text_summary: NotRequired[Tensor]
-    """(B, D), the summary tokens of that frozen tower, if it has any."""
-    text_mask: NotRequired[Tensor]
-    """(B, N) bool, False on padding."""
 
 
 class MultiCropBatch(TypedDict):

@@ -9,11 +9,10 @@ from torch.utils.data import Dataset
 
 from data_modules.batches import GOOD, ImageTextBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.keeping import KeptLoader, Room
 from data_modules.loading import TrainingData, TrainLoader
 from data_modules.order import Key
 from data_modules.sources import Source
-from data_modules.validation import ImageSetDataModule
+from data_modules.validation import ImageSetDataModule, ValidationLoader
 
 CaptionReader = Callable[[list[str], Sequence[Key]], dict[str, Tensor]]
 """Maps the captions of a batch, empty for bad pairs, and their (epoch, index) to further fields of the batch."""
@@ -134,8 +133,6 @@ class ImageTextDataModule(TrainingData):
         self._pairs = ImageTextDataset(source, size=size)
         super().__init__(source, self._pairs, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
         self._validation = validation
-        if validation is not None:
-            validation.room = Room()  # training validates many times
 
     def read_captions_by(self, reader: CaptionReader) -> None:
         """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
@@ -178,7 +175,7 @@ class ImageTextDataModule(TrainingData):
             )
         return super().train_dataloader()
 
-    def val_dataloader(self) -> list[KeptLoader]:
+    def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each validation set; an empty list without validation, which needs ``limit_val_batches=0``."""
         if self._validation is None:
             return []

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.copying import CopyStream
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source
@@ -22,10 +21,6 @@ GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
 
 
-TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
-"""Environment variable of the package tokenizers, which warns of each fork unless it is set."""
-
-
 class TrainLoader(DataLoader[Any]):
     """A loader that Lightning can resume in the middle of an epoch.
 
@@ -33,22 +28,9 @@ class TrainLoader(DataLoader[Any]):
 
     Attributes:
         stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
-        earlier_digest: earlier digest of the source, which older checkpoints hold.
     """
 
     stream: dict[str, int | str]
-    earlier_digest: str
-
-    def __iter__(self) -> Any:
-        """Return the batches; loading processes that this starts tokenise on one thread, since a pool's threads do not survive a fork."""
-        before = os.environ.get(TOKENIZER_THREADS)
-        os.environ[TOKENIZER_THREADS] = "false"
-        try:
-            return super().__iter__()
-        finally:
-            os.environ.pop(TOKENIZER_THREADS)
-            if before is not None:
-                os.environ[TOKENIZER_THREADS] = before
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream."""
@@ -60,7 +42,6 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
-        state = {**state, "digest": self.stream["digest"]} if state.get("digest") == self.earlier_digest else state
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
             raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
@@ -99,7 +80,6 @@ class TrainingData(LightningDataModule):
         self._workers = workers
         self._seed = seed
         self._window = window
-        self._copies: CopyStream | None = None
 
     @property
     def source(self) -> Source:
@@ -117,6 +97,7 @@ class TrainingData(LightningDataModule):
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
         """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a pool's threads do not survive the fork of a loading process
         keep_freed_memory()  # without it a batch's pages are new each time, and cost as much as a third of the decoding at 224 px
         trainer = self.trainer
         sampler = ShuffledBatches(
@@ -146,16 +127,7 @@ class TrainingData(LightningDataModule):
             "window_shards": self._window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
-        loader.earlier_digest = self._source.earlier_digest()
         return loader
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Copy a batch to the device; in training on a CUDA device, on a separate stream."""
-        if device.type != "cuda" or self.trainer is None or not self.trainer.training:
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        if self._copies is None or self._copies.device != device:
-            self._copies = CopyStream(device)
-        return self._copies.copied(batch)
 
     def _steps_per_epoch(self) -> int | None:
         """Return the number of steps after which the trainer's epoch ends; None for as many as the samples fill."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import IGNORE, PADDING, ImageSetBatch
 from data_modules.image_sets import ImageSet, ImageSetSample
-from data_modules.keeping import KeptLoader, Room
 from data_modules.loading import leave_group
 from data_modules.sampling import DealtBatches
 from gestalt.support.label_values import ignored_value
@@ -38,17 +38,15 @@ class ImageSetDataset(Dataset[Numbered]):
             sample["labels"] = {key: torch.full_like(label, ignored_value(len(sets[key].names))) for key, label in sample["labels"].items()}
         if "instance" in sample:
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
-        if "class_label" in sample:
-            sample["class_label"] = PADDING
-        if "place" in sample:
-            sample["place"] = PADDING
+        for key in {"class_label", "place"} & sample.keys():
+            sample[key] = PADDING  # type: ignore[literal-required]
         return PADDING, sample
 
 
 def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
     """Collect the samples of a batch in lists, since sizes differ."""
-    samples = [sample for _, sample in numbered]
-    batch: ImageSetBatch = {
+    samples: list[Any] = [sample for _, sample in numbered]
+    batch: Any = {
         "set": name,
         "image": [sample["image"] for sample in samples],
         "sample_id": torch.tensor([index for index, _ in numbered]),
@@ -56,27 +54,34 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
     }
     if "labels" in samples[0]:
         batch["labels"] = {key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]}
-    if "prediction" in samples[0]:
-        batch["prediction"] = [sample["prediction"] for sample in samples]
-    if "instance" in samples[0]:
-        batch["instance"] = [sample["instance"] for sample in samples]
-    if "class_label" in samples[0]:
-        batch["class_label"] = torch.tensor([sample["class_label"] for sample in samples])
-    if "place" in samples[0]:
-        batch["place"] = torch.tensor([sample["place"] for sample in samples])
-    if "captions" in samples[0]:
-        batch["captions"] = [sample["captions"] for sample in samples]
-    return batch
+    for key in ("prediction", "instance", "captions"):
+        if key in samples[0]:
+            batch[key] = [sample[key] for sample in samples]
+    for key in ("class_label", "place"):
+        if key in samples[0]:
+            batch[key] = torch.tensor([sample[key] for sample in samples])
+    return batch  # type: ignore[no-any-return]
+
+
+class ValidationLoader(DataLoader[ImageSetBatch]):
+    """A loader that ends its loading processes with each pass.
+
+    After an error, the traceback keeps the pass alive in a cycle of references: Python would end the processes only at its exit, and wait
+    for each of them.
+    """
+
+    def __iter__(self) -> Any:
+        """Yield the batches."""
+        batches: Any = super().__iter__()
+        try:
+            yield from batches
+        finally:
+            if self.num_workers > 0:
+                batches._shutdown_workers()
 
 
 class ImageSetDataModule(LightningDataModule):
-    """Validation loaders of image sets, with or without a trainer.
-
-    Attributes:
-        room: memory in which batches are kept for the next validation; None, as for an evaluation, keeps none.
-    """
-
-    room: Room | None = None
+    """Validation loaders of image sets, with or without a trainer."""
 
     def __init__(self, image_sets: Sequence[ImageSet], *, batch_size: int, workers: int) -> None:
         """Take the sets, the batch size of one rank and the number of loading processes of each loader.
@@ -92,7 +97,7 @@ class ImageSetDataModule(LightningDataModule):
         self._batch_size = batch_size
         self._workers = workers
 
-    def val_dataloader(self) -> list[KeptLoader]:
+    def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
         return [self._loader(image_set) for image_set in self.image_sets]
 
@@ -109,7 +114,7 @@ class ImageSetDataModule(LightningDataModule):
                 lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
 
-    def _loader(self, image_set: ImageSet) -> KeptLoader:
+    def _loader(self, image_set: ImageSet) -> ValidationLoader:
         trainer = self.trainer
         batches = DealtBatches(
             len(image_set),
@@ -117,12 +122,10 @@ class ImageSetDataModule(LightningDataModule):
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
         )
-        loader = KeptLoader(
+        return ValidationLoader(
             ImageSetDataset(image_set),
             batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=partial(collate_samples, name=image_set.name),
             worker_init_fn=leave_group,
         )
-        loader.room = self.room
-        return loader

@@ -13,7 +13,7 @@ from tests.data_modules.fakes.masks import draw_voc
 from tests.data_modules.tar_files import write_shards
 from tests.gestalt.command import gestalt
 from tests.gestalt.tiny_model import save_photo
-from tests.test_make import ROOT, command_of
+from tests.test_make import ROOT
 
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 PART = {"eval": ["benchmark_subset=true"], "score": ["benchmark_subset=true"]}
@@ -21,11 +21,11 @@ PART = {"eval": ["benchmark_subset=true"], "score": ["benchmark_subset=true"]}
 
 
 def everyday() -> list[str]:
-    """The lines of the block, without their comments."""
+    """The commands of the block."""
     section = (ROOT / "README.md").read_text().partition("## Everyday commands\n")[2]
     block = re.search(r"^```bash\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
     assert block is not None
-    return [re.sub(r"\s+#.*", "", line) for line in block[1].splitlines()]
+    return [line for line in block[1].splitlines() if line.startswith("gestalt ")]
 
 
 def draw_data(folder: Path) -> None:
@@ -44,15 +44,15 @@ def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path):
     draw_data(tmp_path)
     said = {}
     for line in everyday():
-        make, target, *words = shlex.split(line)
-        assert make == "make"
+        program, command, *words = shlex.split(line, comments=True)
+        assert program == "gestalt"
         given = [word.replace("benchmark_root=DIR", "benchmark_root=voc").replace("data.root=DIR", "data.root=tars") for word in words]
-        command = [*shlex.split(command_of(target, *given, "SCALE=tiny")), *PART.get(target, [])]
-        done = gestalt(*command, folder=tmp_path)
+        scale = ["--scale", "tiny"] if command in ("train", "ablate") else []
+        done = gestalt(command, *given, *scale, *PART.get(command, []), folder=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
-        said[target] = done
-    for target in ("eval", "segment"):
-        assert f"model: {RUN}, step 8 of 8\n" in said[target].stderr
+        said[command] = done
+    for command in ("eval", "segment"):
+        assert f"model: {RUN}, step 8 of 8\n" in said[command].stderr
     assert "miou 1.0000" in said["score"].stdout
     assert all(f"{name} tiny version_0" in said["compare"].stdout for name in ("clippy_dino_max", "clippy_dino_avg"))
     assert (tmp_path / "photo_segmented.png").is_file()

@@ -1,4 +1,4 @@
-"""Twenty CPU steps of a tiny experiment against the numbers kept in tests/golden; ``make golden`` rewrites them."""
+"""Twenty CPU steps of a tiny experiment against the numbers kept in tests/golden; ``pytest FILE --rewrite-golden`` rewrites them."""
 
 import itertools
 import json

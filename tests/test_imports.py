@@ -13,7 +13,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"studies", "pretraining"},
     {"ledger"},
     {"measures"},
-    {"callbacks", "zoo", "module", "micro_batches", "planning", "features"},
+    {"callbacks", "zoo", "module", "micro_batches", "features"},
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
     {"distillation", "evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},

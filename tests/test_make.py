@@ -35,42 +35,26 @@ def test_test_all_by_itself_runs_every_test_but_the_nightly_ones():
 
 
 def test_nightly_runs_its_tests_and_then_the_faults():
-    assert _lines("nightly") == [["-m", "nightly"]]
+    assert _lines("nightly") == [["-m", "nightly", *SPREAD]]
     assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
 
 
-def command_of(*words: str) -> str:
-    """The command line that ``make`` would run."""
-    return [line for line in _dry_run(*words) if "-m gestalt " in line][-1].partition("-m gestalt ")[2].strip()
+def command_of(*words: str) -> list[str]:
+    """The words of the command line that ``make`` would run."""
+    line = [line for line in _dry_run(*words) if "-m gestalt " in line][-1]
+    return shlex.split(line.partition("-m gestalt ")[2])
 
 
-def test_eval_scores_at_several_sizes_or_calibrates():
-    assert command_of("eval", "CKPT=run").split() == ["eval", "run"]
-    sized = command_of("eval", "CKPT=run", "SIZES=224,336", "BENCH=scenes")
-    assert shlex.split(sized) == ["eval", "run", "evaluation.benchmarks=[scenes]", "--sizes", "224,336"]
-    calibrated = command_of("eval", "MODEL=run", "CALIBRATE=scenes", "ARGS=--split tune")
-    assert calibrated.split() == ["eval", "run", "--calibrate", "scenes", "--split", "tune"]
-
-
-def test_segment_data_and_list_are_commands():
-    words = shlex.split(command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
-    assert words == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
-    assert command_of("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
-    assert command_of("group", "IMAGE=a.jpg", "MODEL=timm:x").split() == ["group", "a.jpg", "--groups", "8", "--model", "timm:x"]
-    assert command_of("data", "TOOL=show", "SOURCE=tars", "ARGS=data.root=x").split() == ["data", "show", "tars", "data.root=x"]
-    assert command_of("list", "KIND=losses").split() == ["list", "losses"]
-
-
-def test_score_takes_a_folder_and_a_benchmark():
-    words = shlex.split(command_of("score", "DIR=maps", "BENCH=ade20k", "ARGS=benchmark_root=x --values reduce_zero_label"))
-    assert words == ["score", "maps", "--bench", "ade20k", "benchmark_root=x", "--values", "reduce_zero_label"]
+def test_targets_run_their_commands():
+    assert command_of("train", "EXP=a", "SCALE=tiny", "ARGS=seed=1") == ["train", "a", "--scale", "tiny", "seed=1"]
+    assert command_of("ablate", "SEEDS=3", "JOBS=2")[2:] == ["--scale", "demo", "--seeds", "3", "--jobs", "2"]
+    assert command_of("eval", "CKPT=run") == ["eval", "run"]
+    scored = command_of("eval", "CKPT=run", "BENCH=scenes", "PROTOCOL=whole_square", "ARGS=--sizes 224,336")
+    assert scored == ["eval", "run", "evaluation.benchmarks=[scenes]", "evaluation.protocol=whole_square", "--sizes", "224,336"]
+    segmented = command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run")
+    assert segmented == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
+    assert command_of("report", "RUNS=a b") == ["report", "a", "b"]
 
 
 def test_gpu_runs_its_tests_and_its_benchmark():
     assert _lines("gpu") == [["-m", "gpu"]]
-
-
-def test_export_names_a_folder_and_a_licence():
-    words = command_of("export", "CKPT=run", "TO=out", "LICENSE=mit", "ARGS=--onnx a.onnx").split()
-    assert words == ["export", "run", "--to", "out", "--license", "mit", "--onnx", "a.onnx"]
-    assert command_of("export", "MODEL=timm:x", "ARGS=--onnx a.onnx").split() == ["export", "timm:x", "--onnx", "a.onnx"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.digest import short_digest
 from data_modules.order import Key
-from data_modules.sources import Source, Stored
+from data_modules.sources import Relocated, Source
 from gestalt.support.files import replacing
 
 FORMAT = 1
@@ -42,7 +42,7 @@ def write_manifest(path: Path, *, source: Source, bad: Sequence[Bad], counted: d
     return hashlib.sha256(content).hexdigest()
 
 
-class WithoutKnownBad(Source):
+class WithoutKnownBad(Relocated):
     """A source without the bad samples of its manifest; the others keep their shard and their order."""
 
     def __init__(self, source: Source, path: Path) -> None:
@@ -56,7 +56,7 @@ class WithoutKnownBad(Source):
                 f"data.manifest={path}: a mixture has no manifest; give one to each part, as data.mixture=[{{manifest: FILE, ...}}, ...]"
             )
         manifest, self.sha256 = _read(path)
-        if manifest["source_digest"] not in (source.digest(), source.earlier_digest()) or manifest["samples"] != len(source):
+        if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
             raise ValueError(
                 f"data.manifest={path}: made of {manifest['samples']} samples with digest {manifest['source_digest']}, but the source has "
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
@@ -81,37 +81,13 @@ class WithoutKnownBad(Source):
         """Return the digest of source and manifest."""
         return short_digest(f"{self._source.digest()}\0{self.sha256}")
 
-    def earlier_digest(self) -> str:
-        """Return the same, made from the source's earlier digest."""
-        return short_digest(f"{self._source.earlier_digest()}\0{self.sha256}")
-
-    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return the source's pair."""
-        return self._source.pair(self.original(index), epoch)
+    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
+        """Return the whole source, and the index in it."""
+        return self._source, self.original(index), epoch
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the source's pairs."""
         return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
-
-    def texts(self, index: int) -> list[str]:
-        """Return the source's captions."""
-        return self._source.texts(self.original(index))
-
-    def image(self, index: int, epoch: int) -> Tensor:
-        """Return the source's image."""
-        return self._source.image(self.original(index), epoch)
-
-    def caption(self, index: int, epoch: int) -> str:
-        """Return the source's caption."""
-        return self._source.caption(self.original(index), epoch)
-
-    def stored(self, index: int) -> Stored | None:
-        """Return the source's files."""
-        return self._source.stored(self.original(index))
-
-    def label(self, index: int) -> int:
-        """Return the source's label."""
-        return self._source.label(self.original(index))
 
     def original(self, index: int) -> int:
         """Return the index in the whole source."""

@@ -2,9 +2,6 @@
 
 import hashlib
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -13,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.corpora.remote import THREADS, filesystem, is_remote, patiently, read_range
+from data_modules.corpora.remote import THREADS, filesystem, is_remote, read_range, with_retries
 from data_modules.corpora.shards import Shard, check_ranges, look_up
 
 Result = TypeVar("Result")
@@ -21,37 +18,20 @@ MAGIC = b"PAR1"
 PART = 8 * 2**20
 """Bytes of one request for captions, at most."""
 
-_TOUCH_FOOTERS = """
-import resource, sys
-import pyarrow.parquet as pq
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-for path in sys.stdin.buffer.read().split(b"\\0"):
-    sys.stdout.buffer.write(path + b"\\0")
-    sys.stdout.flush()
-    try:
-        with open(path, "rb") as file:
-            footer = pq.ParquetFile(file).metadata
-            for group in range(footer.num_row_groups):
-                [footer.row_group(group).column(column) for column in range(footer.row_group(group).num_columns)]
-    except Exception:
-        pass
-"""
-"""Program that reads the metadata of every column: arrow ends the whole process where a footer is damaged."""
 
-
-def read_parquet(root: str, path: str, read: Callable[[Any, Any], Result]) -> Result:
-    """Return what ``read`` makes of a parquet file and of the file object below it; a remote file is read again after a failure.
+def read_parquet(root: str, path: str, read: Callable[[Any], Result]) -> Result:
+    """Return the result of ``read`` for a parquet file; a remote file is read again after a failure.
 
     Raises:
         OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where the file has checksums.
     """
 
-    def request(left: float) -> Result:
+    def request() -> Result:
         files = filesystem(root)[0]
         with files.open(path, "rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            return read(parquet, file)
+            return read(parquet)
 
-    return patiently(request, url=path) if is_remote(root) else request(0.0)
+    return with_retries(request, url=path) if is_remote(root) else request()
 
 
 def find_parquet(root: str) -> list[Shard]:
@@ -83,7 +63,6 @@ def find_parquet(root: str) -> list[Shard]:
     if not is_remote(root):
         for path in urls:
             check_magic(path)
-        _check_footers(urls)
     return shards
 
 
@@ -103,33 +82,16 @@ def check_magic(path: str) -> None:
         raise ValueError(f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or not parquet; copy it again")
 
 
-def _check_footers(paths: Sequence[str]) -> None:
-    """Check in a subprocess that arrow can read the footers of local files, since a damaged one ends the process.
-
-    Raises:
-        ValueError: names the file whose footer ends the process.
-    """
-    names = b"\0".join(map(os.fsencode, paths))
-    done = subprocess.run([sys.executable, "-P", "-c", _TOUCH_FOOTERS], input=names, capture_output=True, check=False)
-    if done.returncode < 0:
-        path = os.fsdecode(done.stdout.rstrip(b"\0").rpartition(b"\0")[2])
-        raise ValueError(f"parquet: {path} cannot be read: its footer is damaged; write the file again")
-
-
 def read_footer(root: str, path: str) -> Any:
     """Return the footer of a parquet file.
 
     Raises:
-        ValueError: it cannot be read, or states more rows than the file has bytes.
+        ValueError: it cannot be read.
     """
     try:
-        footer, size = read_parquet(root, path, lambda parquet, file: (parquet.metadata, file.seek(0, io.SEEK_END)))
-        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        return read_parquet(root, path, lambda parquet: parquet.metadata)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
-    if any(length < 0 for length in lengths) or sum(lengths) > size:
-        raise ValueError(f"parquet: {path} cannot be read: its footer states {sum(lengths):,} rows in {size:,} bytes")
-    return footer
 
 
 def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
@@ -144,26 +106,23 @@ def hash_column(path: str, *, footer: Any, column: str) -> bytes:
     Raises:
         ValueError: they cannot be read.
     """
-    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-    chunks = [chunk for group in groups for chunk in chunks_of(group, (column,))]
     total = hashlib.sha256()
     try:
         with nullcontext() if is_remote(path) else open(path, "rb") as file:
-            for chunk in chunks:
-                start = max(0, min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0))
-                stop = start + chunk.total_compressed_size
-                for first in range(start, stop, PART):
-                    last = min(first + PART, stop)
-                    content = read_range(path, first, stop=last) if file is None else _read_here(file, first, stop=last)
-                    total.update(content)
-                    if len(content) < last - first:  # beyond the end of the file
-                        break
+            for group in range(footer.num_row_groups):
+                for chunk in chunks_of(footer.row_group(group), (column,)):
+                    offsets = [offset for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset]
+                    start = min(offsets, default=0)
+                    stop = start + chunk.total_compressed_size
+                    for first in range(start, stop, PART):
+                        size = min(PART, stop - first)
+                        total.update(read_range(path, first, stop=first + size) if file is None else _read_here(file, first, size=size))
     except OSError as error:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
     return total.digest()
 
 
-def _read_here(file: Any, start: int, *, stop: int) -> bytes:
+def _read_here(file: Any, start: int, *, size: int) -> bytes:
     file.seek(start)
-    content: bytes = file.read(stop - start)
+    content: bytes = file.read(size)
     return content

@@ -1,4 +1,4 @@
-"""Files behind a URL: their state, and ranges of their bytes, each within a time limit."""
+"""Files behind a URL: their state, and ranges of their bytes; a failed request is repeated."""
 
 import io
 import os
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that doubles from a quarter of a second."""
 
-PATIENCE = 120.0
-"""Seconds allowed for one object over all its requests: a file or row group of 1 GiB needs 9 MB/s."""
+TIMEOUT = 120.0
+"""Seconds allowed for one request over HTTP: a range of 1 GiB needs 9 MB/s."""
 
 STALL = 20.0
 """Seconds without a byte after which a request over HTTP ends."""
@@ -22,8 +22,8 @@ BLOCK = 2**20
 THREADS = 16
 """Parallel requests for the state of files."""
 
-MISSING = (404, 410)
-AGAIN = (408, 429, *range(500, 600))
+MISSING_STATUS = (404, 410)
+RETRY_STATUS = (408, 429, *range(500, 600))
 """HTTP statuses of a missing file, and of a server that may answer later."""
 
 Result = TypeVar("Result")
@@ -62,7 +62,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         if protocol in ("http", "https"):
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=STALL, sock_read=STALL)
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
             keywords = {"client_kwargs": {"timeout": timeout}}
         try:
             _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory", **keywords)[0]
@@ -71,49 +71,37 @@ def filesystem(url: str) -> tuple[Any, str]:
     return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
 
 
-def patiently(request: Callable[[float], Result], *, url: str) -> Result:
-    """Repeat a request up to ``TRIES`` times within ``PATIENCE`` seconds; ``request`` takes the seconds that are left.
+def with_retries(request: Callable[[], Result], *, url: str) -> Result:
+    """Repeat a request up to ``TRIES`` times.
 
     Raises:
         FileNotFoundError, ValueError: at once, since a repetition would not help.
         ConnectionError: all requests failed.
     """
-    end, pause = time.monotonic() + PATIENCE, 0.25
-    for attempt in range(1, TRIES + 1):
+    attempt = 1
+    while True:
         try:
-            return request(max(end - time.monotonic(), 0.01))
+            return request()
         except (FileNotFoundError, ValueError):
             raise
         except Exception as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            left = end - time.monotonic() - pause
-            if attempt == TRIES or left <= 0:
-                spent = f" in {PATIENCE:g} seconds" if left <= 0 else ""
-                raise ConnectionError(f"{url}: could not be read in {attempt} tries{spent}: {why}") from error
-            line = f"{url}: try {attempt} of {TRIES} failed ({why}); trying again, for {left:.0f} seconds at most"
-            print(line, file=sys.stderr, flush=True)
-            time.sleep(pause)
-            pause *= 2
-    raise AssertionError("the last try returns or raises")
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if attempt == TRIES:
+                raise ConnectionError(f"{url}: could not be read in {TRIES} tries: {reason}") from error
+            print(f"{url}: try {attempt} of {TRIES} failed ({reason}); trying again", file=sys.stderr, flush=True)
+        time.sleep(2 ** (attempt - 3))
+        attempt += 1
 
 
 def read_range(url: str, start: int, *, stop: int) -> bytes:
     """Read bytes ``start`` to ``stop`` of a remote file.
 
     Raises:
-        OSError: not read within the limits.
+        OSError: not read in several tries.
         ValueError: the server sends the whole file instead.
     """
-    from fsspec.asyn import AsyncFileSystem
-
     system, path = filesystem(url)
-
-    def request(left: float) -> bytes:
-        keywords: dict[str, Any] = {"timeout": left} if isinstance(system, AsyncFileSystem) else {}
-        content: bytes = system.cat_file(path, start=start, end=stop, **keywords)
-        return content
-
-    content = patiently(request, url=url)
+    content: bytes = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
     if len(content) > stop - start:
         raise ValueError(
             f"{url}: the server does not support range requests (requested {stop - start} bytes, got {len(content)}); download it"
@@ -132,9 +120,9 @@ def remote_state(url: str) -> RemoteState | None:
         if url.startswith(("http://", "https://")):
             from fsspec.asyn import sync
 
-            state: RemoteState | None = patiently(lambda left: sync(system.loop, _probe, system, url, timeout=left), url=url)
+            state: RemoteState | None = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
             return state
-        info = patiently(lambda left: system.info(path), url=url)
+        info = with_retries(lambda: system.info(path), url=url)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -143,34 +131,24 @@ def remote_state(url: str) -> RemoteState | None:
     return RemoteState(info.get("size"), next((str(info[name]) for name in names if info.get(name)), ""), ranged=True)
 
 
-async def _probe(system: Any, url: str) -> RemoteState | None:
-    """Request the first byte of a file over HTTP: the answer shows its size, and whether the server supports range requests."""
+async def _http_state(system: Any, url: str) -> RemoteState | None:
+    """Request the first byte of a file: the answer shows its size, and whether the server supports range requests.
+
+    The library's own ``info`` reports every failed request as a missing file.
+    """
     session = await system.set_session()
     keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": "bytes=0-0", "Accept-Encoding": "identity"}}
     async with session.get(system.encode_url(url), **keywords) as response:  # closed unread: it may be the whole file
-        return _judged(response, url=url)
-
-
-def _judged(response: Any, *, url: str) -> RemoteState | None:
-    status, headers = response.status, response.headers
-    if status in MISSING:
+        status, headers, reason = response.status, response.headers, response.reason
+    if status in MISSING_STATUS:
         return None
-    if status in AGAIN:
-        raise ConnectionError(f"HTTP {status} {response.reason}")
+    if status in RETRY_STATUS:
+        raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
-        raise ValueError(f"{url}: cannot be read: HTTP {status} {response.reason}")
+        raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}")
     total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
     size = int(total) if total.isdecimal() else None
     return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
-
-
-def open_stream(url: str, *, size: int) -> Any:
-    """Open a file over HTTP that can only be read from its start to its end, however long that takes, as long as bytes arrive."""
-    import aiohttp
-
-    system, path = filesystem(url)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)
-    return system.open(path, "rb", block_size=0, size=size, timeout=timeout)
 
 
 class RangeFile(io.RawIOBase):
@@ -193,10 +171,6 @@ class RangeFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to an offset from the start, the position or the end."""
         self._position = offset + (0, self._position, self._size)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
         return self._position
 
     def readinto(self, buffer: Any) -> int:

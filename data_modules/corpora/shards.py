@@ -4,6 +4,7 @@ import glob
 import io
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from braceexpand import braceexpand
 
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, open_stream, patiently, read_range, remote_state
+from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, read_range, remote_state, with_retries
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a time."""
@@ -51,28 +52,30 @@ class Shard:
         return self.url.rstrip("/").rsplit("/", 1)[-1]
 
 
-def expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
+def cache_folder(cache: str | None) -> Path:
+    """Return the folder that ``data.cache`` means."""
+    return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
+
+
+def expand(pattern: str, *, suffix: str) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
-        pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files that end in ``suffixes``; a glob with
+        pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files that end in ``suffix``; a glob with
             ``*``; or a ``.txt`` file with one of these a line.
-        suffixes: endings of the files in a folder.
+        suffix: ending of the files in a folder.
 
     Raises:
-        ValueError: a folder or glob without such a file; or a file that is named twice, also once plain and once compressed.
+        ValueError: a folder or glob without such a file, or a file that is named twice.
     """
-    first: dict[str, str] = {}
-    urls = _expand(pattern, suffixes=suffixes)
-    for url in urls:
-        stem = url.removesuffix(next((suffix for suffix in suffixes if url.endswith(suffix)), ""))
-        if stem in first:
-            raise ValueError(f"data.root={pattern}: {url} is named twice (as {first[stem]}): its samples would be read twice an epoch")
-        first[stem] = url
+    urls = _expand(pattern, suffix=suffix)
+    for url, count in Counter(urls).items():
+        if count > 1:
+            raise ValueError(f"data.root={pattern}: {url} is named twice: its samples would be read twice an epoch")
     return urls
 
 
-def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = ()) -> list[str]:
+def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[str]:
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led here."""
     if pattern.endswith(".txt"):
         if pattern in lists:
@@ -83,7 +86,7 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
             lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
-        return [url for line in lines if line for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))]
+        return [url for line in lines if line for url in _expand(line, suffix=suffix, lists=(*lists, pattern))]
     try:
         names = list(braceexpand(pattern))
     except ValueError as error:
@@ -91,29 +94,29 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name, suffixes=suffixes)
+            matches = _matching(name, suffix=suffix)
             if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(suffixes)}")
+                raise ValueError(f"data.root={name}: no file in it ends in {suffix}")
             urls += matches
         else:
             urls.append(name)
     return urls
 
 
-def _matching(url: str, *, suffixes: Sequence[str]) -> list[str]:
+def _matching(url: str, *, suffix: str) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
         pattern = path if "*" in path else path.rstrip("/") + "/*"
         try:
-            names = [system.unstrip_protocol(name) for name in patiently(lambda left: system.glob(pattern), url=url)]
+            names = [system.unstrip_protocol(name) for name in with_retries(lambda: system.glob(pattern), url=url)]
         except FileNotFoundError:
             names = []
         except OSError as error:
             raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    return sorted(name for name in names if name.endswith(tuple(suffixes)))
+    return sorted(name for name in names if name.endswith(suffix))
 
 
 def look_up(url: str) -> Shard | None:
@@ -150,12 +153,10 @@ def check_ranges(shards: Sequence[Shard]) -> None:
 
 
 def open_binary(shard: Shard) -> Any:
-    """Open a shard for reading from its start; without ranges it cannot seek."""
-    if not is_remote(shard.url):
-        return open(shard.url, "rb")
-    if shard.ranged:
+    """Open a shard for reading from its start."""
+    if is_remote(shard.url):
         return io.BufferedReader(RangeFile(shard.url, size=shard.size), buffer_size=BLOCK)
-    return open_stream(shard.url, size=shard.size)
+    return open(shard.url, "rb")
 
 
 class ShardReader:

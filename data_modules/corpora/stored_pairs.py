@@ -77,6 +77,42 @@ def read_stored(path: Path, *, captions: object) -> Stored:
     return Stored(where, key, read_file(path, where=where, key=key), captions)
 
 
+class ImageFiles(Store):
+    """Pairs whose images are files of their own."""
+
+    def __init__(
+        self, pairs: Sequence[tuple[Path, list[Any]]], *, digest: str, listed_in: str = "", unlisted: Sequence[tuple[str, list[Any]]] = ()
+    ) -> None:
+        """Take the files with their captions, and their digest; captions of ``unlisted`` images, by key, follow them without an image."""
+        self._pairs = pairs
+        self._digest = digest
+        self._listed_in = listed_in
+        self._unlisted = unlisted
+
+    def __len__(self) -> int:
+        return len(self._pairs) + len(self._unlisted)
+
+    def digest(self) -> str:
+        """Return the digest of files and captions."""
+        return self._digest
+
+    def stored(self, index: int) -> Stored:
+        """Read an image and its captions."""
+        described = self.described(index)
+        if index >= len(self._pairs):
+            detail = "captions of an image that is not listed"
+            raise BadSample("missing_image", where=described.where, key=described.key, detail=detail)
+        return described._replace(image=read_file(self._pairs[index][0], where=described.where, key=described.key))
+
+    def described(self, index: int) -> Stored:
+        """Return an image's captions."""
+        if index >= len(self._pairs):
+            key, captions = self._unlisted[index - len(self._pairs)]
+            return Stored(self._listed_in, key, b"", captions)
+        path, captions = self._pairs[index]
+        return Stored(str(path.parent), path.name, b"", captions)
+
+
 class Prepared(NamedTuple):
     """A pair whose files are read and whose crop and caption are drawn.
 
@@ -145,13 +181,7 @@ class StoredPairs(Source):
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""
-        return self._of_length(self.store.digest())
-
-    def earlier_digest(self) -> str:
-        """Return the same, made from the store's earlier digest."""
-        return self._of_length(self.store.earlier_digest())
-
-    def _of_length(self, whole: str) -> str:
+        whole = self.store.digest()
         return whole if len(self) == len(self.store) else short_digest(f"{whole} {len(self)}")
 
     def about(self) -> dict[str, Any]:

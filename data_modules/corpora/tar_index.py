@@ -1,26 +1,143 @@
 """Indices of tars: where each sample begins, so that any sample can be read without those before it.  Made once, then mapped into memory.
 
-An index file is one block of JSON (``HEADER`` bytes), then the records (``tar_scan.RECORD``), then the end of each key and the keys.  It
-lies beside the tar as ``<name>.index``, or in the cache if that folder is read-only.
+A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a key, the path up to the first dot of its
+last part.  Source: webdataset/webdataset, src/webdataset/tariterators.py, base_plus_ext of version 1.0.2.  Unlike there, members of one
+key need not be adjacent.
+
+An index file is one block of JSON (``HEADER`` bytes), then the records (``RECORD``), then the end of each key and the keys.  It lies
+beside the tar as ``<name>.index``, or in the cache if that folder is read-only.
 """
 
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+import re
+import tarfile
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_modules.batches import GOOD
+from data_modules.corpora.bad_samples import REASONS
 from data_modules.corpora.remote import is_remote
-from data_modules.corpora.shards import Shard
-from data_modules.corpora.tar_scan import RECORD, TarScan, scan_tar
+from data_modules.corpora.shards import Shard, open_binary
+from data_modules.corpora.tar_files import open_tar
 from data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
-FORMAT = 2  # format 1 had neither ``captions`` nor ``changed``
+FORMAT = 2
 HEADER = 4096
+
+BLOCK = 512
+"""Bytes of a tar's unit: content always begins at a multiple."""
+
+LONGEST_TEXT = 16 * 2**20
+"""Most bytes of a ``.txt`` or ``.json``; a caption has 10,000 characters at most."""
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif")
+PARTS = {**dict.fromkeys(IMAGES, "image"), "txt": "text", "json": "json"}
+"""Part of a sample by the ending after the first dot of a member's name; other endings are skipped."""
+
+PLACES = ("image", "image_size", "text", "text_size", "json", "json_size")
+RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
+"""One sample: first block and size in bytes of each part, block 0 for a missing part; index into ``REASONS`` if it is bad, or ``GOOD``."""
+
+_MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
+
+
+@dataclass
+class TarScan:
+    """Samples of a tar.
+
+    Attributes:
+        keys: their keys, in order of first member.
+        truncated: True if the tar lacks its closing blocks.
+        captions: hash over the bytes of all ``.txt`` and ``.json``, in order.
+    """
+
+    keys: list[str] = field(default_factory=list)
+    truncated: bool = True
+    captions: Any = field(default_factory=hashlib.sha256)
+    _rows: list[dict[str, int]] = field(default_factory=list)
+    _latest: dict[str, int] = field(default_factory=dict)  # key to its row, the latest of duplicates
+
+    def add(self, name: str, *, block: int, size: int, reason: str | None) -> str | None:
+        """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part, None if it is skipped."""
+        match = _MEMBER.match(name)
+        part = PARTS.get(match[2].lower()) if match else None
+        if match is None or part is None:
+            return None
+        key = match[1]
+        row = self._latest.get(key)
+        if row is None or part in self._rows[row]:
+            self._rows.append({"reason": GOOD if row is None else REASONS.index("duplicate_key")})
+            self.keys.append(key)
+            row = self._latest[key] = len(self._rows) - 1
+        self._rows[row] |= {part: block, f"{part}_size": size}
+        if reason is not None and self._rows[row]["reason"] == GOOD:
+            self._rows[row]["reason"] = REASONS.index(reason)
+        return part
+
+    def records(self) -> np.ndarray[Any, Any]:
+        """Return one ``RECORD`` a sample; a sample without an image is bad."""
+        records = np.zeros(len(self._rows), dtype=RECORD)
+        for name in RECORD.names or ():
+            records[name] = [row.get(name, 0) for row in self._rows]
+        records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index("missing_image")
+        return records
+
+
+def scan_tar(shard: Shard) -> TarScan:
+    """List the samples of a tar up to its end or its first damaged header.
+
+    Raises:
+        ValueError: not a tar, or one that cannot be read.
+    """
+    scan = TarScan()
+    if shard.size:
+        try:
+            with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
+                _add_members(tar, file, scan, shard=shard)
+        except ValueError:
+            raise
+        except Exception as error:  # of the library, whose reader of headers raises many types, of the disk or the network
+            raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
+    return scan
+
+
+def _add_members(tar: tarfile.TarFile, file: Any, scan: TarScan, *, shard: Shard) -> None:
+    position = 0
+    try:
+        while member := tar.next():
+            tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
+            if member.size < 0 or tar.offset <= position:
+                raise ValueError(f"{shard.url}, header before byte {position:,}: a negative size; the tar is damaged, make it again")
+            position = tar.offset
+            reason = _refusal(member, shard)
+            size = min(member.size, 2**32 - 1)  # a larger one is refused
+            part = scan.add(member.name, block=member.offset_data // BLOCK, size=size, reason=reason)
+            if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
+                file.seek(member.offset_data)
+                scan.captions.update(file.read(size))
+            if position > shard.size:
+                return
+    except tarfile.ReadError:  # a damaged header
+        return
+    file.seek(position)
+    scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+
+
+def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
+    """Return the reason why a member must not be read, or None."""
+    if member.isdir():
+        return None
+    if not member.isfile() or member.issparse() or member.name.startswith("/") or ".." in member.name.split("/"):
+        return "unsafe_member"
+    if member.offset_data + member.size > shard.size:
+        return "truncated_shard"
+    return "too_large" if member.size >= 2**32 else None
 
 
 @dataclass(frozen=True)
@@ -49,7 +166,7 @@ class IndexHeader:
 
 
 class Record(NamedTuple):
-    """One sample, the fields of ``tar_scan.RECORD`` in their order."""
+    """One sample, the fields of ``RECORD`` in their order."""
 
     image: int
     image_size: int
@@ -90,12 +207,12 @@ def index_places(shard: Shard, *, cache: Path) -> list[Path]:
 def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present state."""
     for path in index_places(shard, cache=cache):
+        if not path.is_file():  # a pipe would wait for ever
+            continue
         try:
-            if not path.is_file():  # a pipe would wait for ever
-                continue
             with path.open("rb") as file:
                 header = IndexHeader(**json.loads(file.read(HEADER)))
-        except (OSError, ValueError, TypeError, RecursionError):
+        except (OSError, ValueError, TypeError):
             continue
         if (header.format, header.size, header.stamp, header.changed) == (FORMAT, shard.size, shard.stamp, shard.changed):
             return path, header
@@ -112,16 +229,14 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     if existing is not None:
         return existing[0]
     content = _encode(scan_tar(shard), shard)
-    *beside, cached = index_places(shard, cache=cache)
-    for path in beside:
+    for path in index_places(shard, cache=cache):
         try:
-            return _write(path, content)
-        except OSError:  # a read-only or full disk: write to the cache
-            continue
-    try:
-        return _write(cached, content)
-    except OSError as error:
-        raise ValueError(f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {error.strerror}") from error
+            with replacing(path) as partial:
+                partial.write_bytes(content)
+            return path
+        except OSError as error:  # a read-only or full disk: write to the cache
+            refusal = error.strerror
+    raise ValueError(f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}")
 
 
 def _encode(scan: TarScan, shard: Shard) -> bytes:
@@ -130,10 +245,4 @@ def _encode(scan: TarScan, shard: Shard) -> bytes:
     body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
     digest = hashlib.sha256(body).hexdigest()[:32]
     header = IndexHeader(shard.size, shard.stamp, len(keys), digest, scan.captions.hexdigest()[:32], scan.truncated, shard.changed)
-    return json.dumps(header.__dict__).encode().ljust(HEADER - 1) + b"\n" + body
-
-
-def _write(path: Path, content: bytes) -> Path:
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-    return path
+    return json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body

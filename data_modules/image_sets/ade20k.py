@@ -14,9 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder, list_files
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from data_modules.labels.folders import find_folder
+from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
 from data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 20_210, "val": 2_000}
@@ -43,16 +42,16 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         holds=(f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"),
         get="unpack ADEChallengeData2016.zip there; the full ADE20K, whose masks end in _seg.png, is another set",
     )
-    images, masks = folder / "images" / _FOLDERS[split], folder / "annotations" / _FOLDERS[split]
-    names = sorted({*list_files(images, suffix=".jpg"), *list_files(masks, suffix=".png")})
     instances = folder / "annotations_instance" / _FOLDERS[split]
-    labels, maps = select_tables("ade20k", label_sets, kind="png")
-    return LabelledPhotographs(
+    return open_labelled(
         "ade20k",
-        files_by_name(names[:limit], images=images, masks=masks, objects=instances),
-        required_by="its pair",
-        label_sets=labels,
-        maps=maps,
+        folder=folder,
+        images=f"images/{_FOLDERS[split]}",
+        masks=f"annotations/{_FOLDERS[split]}",
+        table="ade20k",
+        label_sets=label_sets,
+        limit=limit,
+        objects=instances,
         official_length=_OFFICIAL[split],
         no_instances=None if instances.is_dir() else f"no folder {instances}",
         read_objects=_read_objects,

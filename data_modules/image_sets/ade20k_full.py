@@ -11,13 +11,12 @@ Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f
 from collections.abc import Sequence
 
 from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder, list_files
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from data_modules.labels.folders import find_folder
+from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
 from data_modules.labels.masks import SIXTEEN_BITS
 
 _OFFICIAL = {"val": 2_000}
-_FOLDERS = {"val": "validation"}
+_IMAGES, _MASKS = "images_detectron2/validation", "annotations_detectron2/validation"
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
@@ -27,23 +26,22 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         ValueError: no root, unknown split or label set, an image without mask or a mask without image.
     """
     split = select_split("ade20k_full", split, known=_OFFICIAL, default="val")
-    inner = _FOLDERS[split]
     folder = find_folder(
         root,
         image_set="ade20k_full",
         places=("ADE20K_2021_17_01", "ade/ADE20K_2021_17_01"),
-        holds=(f"images_detectron2/{inner}", f"annotations_detectron2/{inner}"),
+        holds=(_IMAGES, _MASKS),
         get="unpack the full ADE20K there, and run MaskFormer's datasets/prepare_ade20k_full_sem_seg.py",
     )
-    images, masks = folder / "images_detectron2" / inner, folder / "annotations_detectron2" / inner
-    names = sorted({*list_files(images, suffix=".jpg"), *list_files(masks, suffix=".tif")})
-    labels, maps = select_tables("ade20k", label_sets, kind="tif")
-    return LabelledPhotographs(
+    return open_labelled(
         "ade20k_full",
-        files_by_name(names[:limit], images=images, masks=masks, suffix=".tif"),
-        required_by="its pair",
-        label_sets=labels,
-        maps=maps,
+        folder=folder,
+        images=_IMAGES,
+        masks=_MASKS,
+        table="ade20k",
+        label_sets=label_sets,
+        limit=limit,
+        suffix=".tif",
         official_length=_OFFICIAL[split],
         no_instances="its masks do not tell objects apart",
         modes=SIXTEEN_BITS,

@@ -16,6 +16,8 @@ from itertools import islice
 from data_modules.batches import IGNORE
 from data_modules.image_sets import coco
 from data_modules.labels.folders import read_list
+from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from data_modules.labels.masks import read_mask
 
 _OFFICIAL = {"train": 49_629, "val": 2_175}
 _LABEL_SET = "coco_27"
@@ -24,16 +26,17 @@ _LEAST_SIDE = 360
 _FIRST_OF_STUFF = 12  # classes from this one on
 
 
-def _mostly_stuff(photographs: coco.COCO) -> Iterator[str]:
-    """Yield the stems of the photographs that satisfy the rule, in order."""
-    for name in photographs.names:
-        label = photographs.label(name, label_set=_LABEL_SET)
+def _mostly_stuff(images: LabelledPhotographs) -> Iterator[Files]:
+    """Yield the photographs that satisfy the rule, in order."""
+    for files in images.photographs:
+        assert files.mask is not None
+        label = images.maps[_LABEL_SET](read_mask(files.mask, image=None), path=files.mask)
         stuff = int(((label >= _FIRST_OF_STUFF) & (label != IGNORE)).sum())
         if min(label.shape) >= _LEAST_SIDE and 4 * stuff >= 3 * label.numel():
-            yield name
+            yield files
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> coco.COCO:
+def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
     Raises:
@@ -44,11 +47,16 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
             raise ValueError(f"label set {name!r} is unknown; known: {_LABEL_SET}")
     whole = coco.open_here(root=root, split=split, limit=None, label_sets=[_LABEL_SET])
     split = "val" if split is None else split
-    folder = whole.images.parents[whole.images.parent.name == "images"]
+    images = whole.photographs[0].image.parent
+    folder = images.parents[images.parent.name == "images"]
     listed = folder / "curated" / f"{split}2017" / _LIST
-    names = read_list(listed)[:limit] if listed.is_file() else list(islice(_mostly_stuff(whole), limit))
-    present = set(whole.names)
-    for name in names:
-        if name not in present:
-            raise ValueError(f"no file {whole.images / name}.jpg, which {listed} requires")
-    return replace(whole, names=names, name="coco_curated", official_length=_OFFICIAL[split])
+    if not listed.is_file():
+        photographs = list(islice(_mostly_stuff(whole), limit))
+    else:
+        present = {files.name: files for files in whole.photographs}
+        names = read_list(listed)[:limit]
+        for name in names:
+            if name not in present:
+                raise ValueError(f"no file {images / name}.jpg, which {listed} requires")
+        photographs = [present[name] for name in names]
+    return replace(whole, name="coco_curated", photographs=photographs, official_length=_OFFICIAL[split])

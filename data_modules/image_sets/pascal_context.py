@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 from data_modules.image_sets import select_split
 from data_modules.labels.folders import find_folder, read_list
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
 
 _OFFICIAL = {"train": (4_996, 4_998), "val": (5_104, 5_105)}
 """Numbers of images that mmsegmentation's converter lists, and that the annotation file has: the converter's reader loses some."""
@@ -34,14 +33,16 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         get="unpack VOCtrainval_03-May-2010.tar there, then run python -m data_modules.labels.context_masks trainval_merged.json VOC2010",
     )
     listed = folder / "ImageSets" / "SegmentationContext" / f"{split}.txt"
-    names = read_list(listed)
-    labels, maps = select_tables("pascal_context", label_sets, kind="png")
-    return LabelledPhotographs(
+    converted, whole = _OFFICIAL[split]
+    return open_labelled(
         "pascal_context",
-        files_by_name(names[:limit], images=folder / "JPEGImages", masks=folder / "SegmentationClassContext"),
-        required_by=listed,
-        label_sets=labels,
-        maps=maps,
-        official_length=max(_OFFICIAL[split]) if len(names) == max(_OFFICIAL[split]) else min(_OFFICIAL[split]),
+        folder=folder,
+        images="JPEGImages",
+        masks="SegmentationClassContext",
+        table="pascal_context",
+        label_sets=label_sets,
+        limit=limit,
+        listed=listed,
+        official_length=whole if len(read_list(listed)) == whole else converted,
         no_instances="its masks do not tell objects apart",
     )

@@ -12,9 +12,8 @@ e7192c9, writes the same values.
 from collections.abc import Sequence
 
 from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder, read_list
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from data_modules.labels.folders import find_folder
+from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
 from data_modules.labels.masks import SIXTEEN_BITS
 
 _OFFICIAL = {"val": 5_104}
@@ -34,16 +33,16 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         holds=(f"pascalcontext_{split}.txt", f"annotations_detectron2/pc459_{split}"),
         get="unpack VOCtrainval_03-May-2010.tar and trainval.tar.gz there, and run CAT-Seg's datasets/prepare_pascal_context_459.py",
     )
-    masks = folder / "annotations_detectron2" / f"pc459_{split}"
-    listed = folder / f"pascalcontext_{split}.txt"
-    names = read_list(listed)
-    labels, maps = select_tables("pascal_context", label_sets, kind="tif")
-    return LabelledPhotographs(
+    return open_labelled(
         "pascal_context_full",
-        files_by_name(names[:limit], images=folder / "JPEGImages", masks=masks, suffix=".tif"),
-        required_by=listed,
-        label_sets=labels,
-        maps=maps,
+        folder=folder,
+        images="JPEGImages",
+        masks=f"annotations_detectron2/pc459_{split}",
+        table="pascal_context",
+        label_sets=label_sets,
+        limit=limit,
+        suffix=".tif",
+        listed=folder / f"pascalcontext_{split}.txt",
         official_length=_OFFICIAL[split],
         no_instances="its masks do not tell objects apart",
         modes=SIXTEEN_BITS,

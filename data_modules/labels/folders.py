@@ -1,5 +1,6 @@
 """Find the folders of published sets under a root, and check their files."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -45,14 +46,18 @@ def read_list(path: Path) -> list[str]:
     """Read a list of names, one a line.
 
     Raises:
-        ValueError: no such file, or a duplicate name.
+        ValueError: no such file, one that is not UTF-8, or a duplicate name.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}")
-    names = list(filter(None, (line.strip() for line in path.read_text(encoding="utf-8").splitlines())))
-    duplicate = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if duplicate is not None:
-        raise ValueError(f"{path} lists {duplicate} twice")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{path} lists {name} twice")
     return names
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 from data_modules.labels.label_tables import Table
 from data_modules.labels.masks import objects, read_mask
 
+PANOPTIC = "coco_panoptic_133"
+
 
 class _Segment(NamedTuple):
     """One segment of an image."""
@@ -25,6 +27,7 @@ class Panoptic:
     Attributes:
         names: stems of the annotated images, sorted.
         annotations: the JSON file.
+        folder: folder of the PNGs.
     """
 
     def __init__(self, folder: Path, *, split: str, table: Table) -> None:
@@ -34,11 +37,11 @@ class Panoptic:
             ValueError: no such file or folder, or not panoptic annotations.
         """
         self.annotations = folder / f"panoptic_{split}2017.json"
-        self._folder = folder / f"panoptic_{split}2017"
+        self.folder = folder / f"panoptic_{split}2017"
         if not self.annotations.is_file():
             raise ValueError(f"no file {self.annotations}; unpack panoptic_annotations_trainval2017.zip there")
-        if not self._folder.is_dir():
-            raise ValueError(f"no folder {self._folder}; unpack the {self._folder.name}.zip inside the archive")
+        if not self.folder.is_dir():
+            raise ValueError(f"no folder {self.folder}; unpack the {self.folder.name}.zip inside the archive")
         self._table = table
         self._segments: dict[str, tuple[_Segment, ...]] = {}
         try:
@@ -53,10 +56,6 @@ class Panoptic:
             raise ValueError(f"{self.annotations} has no key {error}; panoptic annotations need it") from error
         self.names = sorted(self._segments)
 
-    def path(self, name: str) -> Path:
-        """Return the path of an image's PNG."""
-        return self._folder / f"{name}.png"
-
     def read(self, name: str, *, image: Tensor) -> tuple[Tensor, Tensor]:
         """Read the class map and the instance map of an image, both (H, W) uint8.
 
@@ -65,7 +64,7 @@ class Panoptic:
         Raises:
             ValueError: the PNG differs in size from its image, a segment is missing in the JSON, or a category is unknown.
         """
-        path = self.path(name)
+        path = self.folder / f"{name}.png"
         colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
         pixels = colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
         segments = sorted((_Segment(0, 0, crowd=False), *self._segments[name]))

@@ -150,15 +150,3 @@ def to_tensor(image: Image.Image) -> Tensor:
     assert image.mode == "RGB"
     planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # takes a third of the time of permuting an interleaved copy
     return torch.from_numpy(np.frombuffer(planes, dtype=np.uint8).reshape(3, image.height, image.width))
-
-
-def suffix_of(content: bytes) -> str:
-    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that readers find and report it."""
-    heads = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP", "jp2"))
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "webp"
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
-        return "avif"
-    if content[:1] == b"P" and content[1:2] in b"123456":
-        return "ppm"
-    return next((suffix for head, suffix in heads if content.startswith(head)), "jpg")

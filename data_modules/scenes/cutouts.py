@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from data_modules.corpora.lru_cache import LRUCache
+
 MASTER = 256
 """Longest side, in pixels, of the drawing from which all sizes are resized."""
 
@@ -92,8 +94,7 @@ class CutOuts:
         self._open: Callable[[str], Image.Image] = open_openmoji if root is None else partial(open_file, root=root)
         self._masters: dict[int, Image.Image] = {}
         self._extents: dict[tuple[int, int], tuple[float, float]] = {}
-        self._drawn: dict[tuple[int, int, int], CutOut] = {}
-        self._pixels = 0
+        self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
     def _master(self, picture: int) -> Image.Image:
         if picture not in self._masters:
@@ -110,19 +111,14 @@ class CutOuts:
 
     def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
         """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not write to it."""
-        key = (picture, side, degrees)
-        if key not in self._drawn:
-            if self._pixels > _CACHE_PIXELS:
-                self._drawn.clear()
-                self._pixels = 0
-            self._drawn[key] = drawn = self._draw(picture, side=side, degrees=degrees)
-            self._pixels += drawn.mask.size
-        return self._drawn[key]
+        return self._drawn.get((picture, side, degrees), partial(self._draw, picture, side=side, degrees=degrees))
 
-    def _draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
+    def _draw(self, picture: int, *, side: int, degrees: int) -> tuple[CutOut, int]:
+        """Draw the picture.  Returns its number of pixels too."""
         height, width = self.extent(picture, degrees=degrees)
         image = _rotated(self._master(picture), side=min(2 * side, MASTER), degrees=degrees)
         image = image.resize((max(1, round(width * side)), max(1, round(height * side))), Image.Resampling.BOX)
         pixels = np.asarray(image, dtype=np.uint16)
         alpha = pixels[..., 3:]
-        return CutOut(colour=(pixels[..., :3] * alpha + 127) // 255, see_through=255 - alpha, mask=alpha[..., 0] >= 128)
+        drawn = CutOut(colour=(pixels[..., :3] * alpha + 127) // 255, see_through=255 - alpha, mask=alpha[..., 0] >= 128)
+        return drawn, drawn.mask.size

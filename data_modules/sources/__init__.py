@@ -50,10 +50,6 @@ class Pairs(ABC):
     def digest(self) -> str:
         """Return ``short_digest`` of the content, independent of its location; a resumed run must find the same."""
 
-    def earlier_digest(self) -> str:
-        """Return the digest as it was before captions were part of it: checkpoints and manifests of that time hold it."""
-        return self.digest()
-
     def blocks(self) -> Sequence[int]:
         """Return the number of pairs in each shard; one shard by default.  Shards are shuffled, then pairs within windows of shards."""
         return [len(self)]
@@ -132,6 +128,44 @@ class Source(Pairs):
     def keeps_order(self) -> bool:
         """True if the loader must read the indices in ascending order."""
         return self.in_sequence or self.orders_itself
+
+
+class Relocated(Source):
+    """A source whose pairs are those of other sources at other places."""
+
+    @abstractmethod
+    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
+        """Return the source of a pair, and its index and epoch there."""
+
+    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
+        """Return the pair of its source."""
+        source, index, epoch = self.locate(index, epoch)
+        return source.pair(index, epoch)
+
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Return the image of its source."""
+        source, index, epoch = self.locate(index, epoch)
+        return source.image(index, epoch)
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Return the caption of its source."""
+        source, index, epoch = self.locate(index, epoch)
+        return source.caption(index, epoch)
+
+    def stored(self, index: int) -> Stored | None:
+        """Return the files of the pair of the first epoch."""
+        source, index, _ = self.locate(index, 0)
+        return source.stored(index)
+
+    def texts(self, index: int) -> list[str]:
+        """Return the captions of the pair of the first epoch."""
+        source, index, _ = self.locate(index, 0)
+        return source.texts(index)
+
+    def label(self, index: int) -> int:
+        """Return the label of the image of the first epoch."""
+        source, index, _ = self.locate(index, 0)
+        return source.label(index)
 
 
 def options_taken(name: str) -> list[str]:

@@ -10,9 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import ImageFiles
 from data_modules.digest import short_digest
-from data_modules.sources import Stored
+from data_modules.labels.folders import read_list
 
 SPLITS = ("train", "dev", "test")
 
@@ -28,18 +28,18 @@ def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
     images = root / "Images"
     if not images.is_dir():
         raise ValueError(f"flickr: no folder {images}; data.root must hold Images/, captions.txt and Flickr_8k.{split}Images.txt")
-    names = [line.strip() for line in _lines(_checked(root / f"Flickr_8k.{split}Images.txt"))]
-    captions = read_captions(_checked(root / "captions.txt"))
+    listed = root / f"Flickr_8k.{split}Images.txt"
+    captions = read_captions(root / "captions.txt")
     present = {path.name for path in images.iterdir()}
     pairs = []
-    for name in filter(None, names):
+    for name in read_list(listed):
         if name not in present:
-            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but not in {images}")
+            raise ValueError(f"flickr: {name} is in {listed} but not in {images}")
         if not captions.get(name):
-            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but has no caption in {root / 'captions.txt'}")
+            raise ValueError(f"flickr: {name} is in {listed} but has no caption in {root / 'captions.txt'}")
         pairs.append((images / name, captions[name]))
     if not pairs:
-        raise ValueError(f"flickr: {root / f'Flickr_8k.{split}Images.txt'} names no photograph")
+        raise ValueError(f"flickr: {listed} names no photograph")
     return pairs
 
 
@@ -47,8 +47,10 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     """Return the captions of each image, in file order, without empty ones.
 
     Raises:
-        ValueError: the header is not ``image,caption``, a row has not two fields, a quote is not closed, or the text is not UTF-8.
+        ValueError: no such file, another header than ``image,caption``, a row without two fields, an open quote, or not UTF-8.
     """
+    if not path.is_file():
+        raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
     captions: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
         rows, start = csv.reader(file, strict=True), 1
@@ -69,49 +71,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"flickr: {path} cannot be read: {error}") from error
-
-
-def _checked(path: Path) -> Path:
-    """Return the path if it is a file."""
-    if not path.is_file():
-        raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
-    return path
-
-
-class FlickrFiles(Store):
-    """Photographs with their captions."""
-
-    def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def digest(self) -> str:
-        """Return the digest of the photographs' names and sizes in bytes, and of the captions."""
-        return short_digest(f"{self.earlier_digest()}\0{json.dumps([captions for _, captions in self._pairs])}")
-
-    def earlier_digest(self) -> str:
-        """Return the digest of the photographs' names and sizes in bytes."""
-        return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
-
-    def stored(self, index: int) -> Stored:
-        """Read a photograph and its captions."""
-        path, captions = self._pairs[index]
-        return read_stored(path, captions=captions)
-
-    def described(self, index: int) -> Stored:
-        """Return a photograph's captions."""
-        path, captions = self._pairs[index]
-        return Stored(str(path.parent), path.name, b"", captions)
-
-
-def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> FlickrFiles:
+def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> ImageFiles:
     """Open a split.
 
     Raises:
@@ -121,4 +81,6 @@ def open_here(*, root: str | None, split: str = "train", captions: CaptionRule =
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
     if captions.column is not None:
         raise ValueError(f"data.caption={captions.column}: Flickr8k captions have no columns; choose null")
-    return FlickrFiles(read_split(Path(root), split=split))
+    pairs = read_split(Path(root), split=split)
+    files = short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in pairs))
+    return ImageFiles(pairs, digest=short_digest(f"{files}\0{json.dumps([captions for _, captions in pairs])}"))

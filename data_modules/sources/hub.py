@@ -58,11 +58,8 @@ class HubRows(_HubStore):
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, some of the rows, and all captions."""
-        return short_digest(f"{self.earlier_digest()}\0{self._captions_hash}")
-
-    def earlier_digest(self) -> str:
-        """Return the same without the hash of all captions."""
-        return self._digest_of(self._written(row) for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
+        chosen = np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist()
+        return short_digest(f"{self._digest_of(map(self._written, chosen))}\0{self._captions_hash}")
 
     def _written(self, row: int) -> str:
         try:
@@ -183,14 +180,10 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
 
 def _saved_split(saved: Any, split: str) -> Any:
     """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name, or ``train``."""
-    if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
-            raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(saved)}")
-        return saved[split]
-    only = "train" if saved.split is None else str(saved.split)
-    if split != only:
-        raise ValueError(f"it was saved as the split {only} alone, but data.options.split={split}; choose {only}")
-    return saved
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    if split not in splits:
+        raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}")
+    return splits[split]
 
 
 def open_here(

@@ -12,13 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.digest import short_digest
 from data_modules.order import EndlessOrder
-from data_modules.sources import Source, Stored, open_source, options_taken
+from data_modules.sources import Relocated, Source, open_source, options_taken
 
 
 class Part(NamedTuple):
@@ -37,7 +35,7 @@ class Part(NamedTuple):
     order: EndlessOrder
 
 
-class Mixture(Source):
+class Mixture(Relocated):
     """Interleaved sources.  Index n of epoch e is position e * length + n of the stream, so the loader must not shuffle."""
 
     orders_itself = True
@@ -55,17 +53,10 @@ class Mixture(Source):
 
     def digest(self) -> str:
         """Return the digest of the sources' digests, their weights, and the length of an epoch."""
-        return self._digest_of([part.source.digest() for part in self.parts])
-
-    def earlier_digest(self) -> str:
-        """Return the same, made from the sources' earlier digests."""
-        return self._digest_of([part.source.earlier_digest() for part in self.parts])
-
-    def _digest_of(self, digests: list[str]) -> str:
-        weighted = [[digest, str(part.weight)] for digest, part in zip(digests, self.parts, strict=True)]
+        weighted = [[part.source.digest(), str(part.weight)] for part in self.parts]
         return short_digest(json.dumps([weighted, self._length]))
 
-    def locate(self, position: int) -> tuple[int, int]:
+    def part_at(self, position: int) -> tuple[int, int]:
         """Return the number of the part at a position of the stream, and the position in that part's stream.
 
         The first part takes each position at which its share of the positions so far grows by one; the second takes its share of the
@@ -80,46 +71,20 @@ class Mixture(Source):
             rest -= weight
         raise AssertionError("the last part takes all remaining positions")
 
-    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return the pair at this position, drawn with the epoch and index of its source."""
-        source, source_epoch, number = self._locate_sample(index, epoch)
-        return source.pair(number, source_epoch)
-
-    def image(self, index: int, epoch: int) -> Tensor:
-        """Return the image at this position."""
-        source, source_epoch, number = self._locate_sample(index, epoch)
-        return source.image(number, source_epoch)
-
-    def caption(self, index: int, epoch: int) -> str:
-        """Return the caption at this position."""
-        source, source_epoch, number = self._locate_sample(index, epoch)
-        return source.caption(number, source_epoch)
-
-    def stored(self, index: int) -> Stored | None:
-        """Return the pair at a position of the first epoch as its files hold it; None if its source has no files."""
-        source, _, number = self._locate_sample(index, 0)
-        return source.stored(number)
-
-    def texts(self, index: int) -> list[str]:
-        """Return the captions of the pair at a position of the first epoch."""
-        source, _, number = self._locate_sample(index, 0)
-        return source.texts(number)
-
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)
-        parts = zip(self.parts, self._weights, strict=True)
-        return {
-            "mixture": [
-                {"source": part.name, "share": weight / total, "samples": len(part.source), **part.source.about()} for part, weight in parts
-            ]
-        }
+        parts = []
+        for part, weight in zip(self.parts, self._weights, strict=True):
+            parts.append({"source": part.name, "share": weight / total, "samples": len(part.source), **part.source.about()})
+        return {"mixture": parts}
 
-    def _locate_sample(self, index: int, epoch: int) -> tuple[Source, int, int]:
-        """Return the source at a position, and the epoch and index in that source."""
-        part, position = self.locate(epoch * self._length + index)
-        ((source_epoch, number),) = self.parts[part].order.keys(position, position + 1)
-        return self.parts[part].source, source_epoch, number
+    def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
+        """Return the source at a position, and the index and epoch in that source."""
+        number, position = self.part_at(epoch * self._length + index)
+        part = self.parts[number]
+        ((source_epoch, source_index),) = part.order.keys(position, position + 1)
+        return part.source, source_index, source_epoch
 
 
 def open_here(
@@ -133,7 +98,6 @@ def open_here(
     parts: Sequence[dict[str, Any]] = (),
     window: int = 1,
     cache: str | None = None,
-    cache_gib: float = 50.0,
     max_bad_share: float = 0.1,
 ) -> Mixture:
     """Open all sources.  ``open_source`` documents the other arguments.
@@ -146,7 +110,7 @@ def open_here(
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
             pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
-        cache, cache_gib, max_bad_share: see ``tars``; passed to the parts that take them.
+        cache, max_bad_share: see ``tars``; passed to the parts that take them.
 
     Raises:
         ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot be opened.
@@ -157,7 +121,7 @@ def open_here(
         raise ValueError("data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, weight: 2}, {source: ...}]")
     if len({part.get("weight") is None for part in parts}) > 1:
         raise ValueError("data.mixture: give a weight to every part or to none; without weights the numbers of pairs are used")
-    shared = {"captions": captions, "window": window, "cache": cache, "cache_gib": cache_gib, "max_bad_share": max_bad_share}
+    shared = {"captions": captions, "window": window, "cache": cache, "max_bad_share": max_bad_share}
     opened = []
     for number, part in enumerate(parts):
         try:

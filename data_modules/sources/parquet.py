@@ -5,8 +5,11 @@ shuffled together must fit into ``CACHED`` bytes; ``gestalt data pack`` makes ta
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,17 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.caption_hashes import CaptionHashes
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
 from data_modules.corpora.remote import THREADS, is_remote
-from data_modules.corpora.shards import Shard
+from data_modules.corpora.shards import Shard, cache_folder
 from data_modules.corpora.stored_pairs import Store
-from data_modules.corpora.unpacking import cache_folder
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
+from gestalt.support.files import replacing
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
@@ -64,23 +66,35 @@ class ParquetRows(Store):
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
-        self._earlier_digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        self._digest = short_digest(f"{self._earlier_digest}\0{self._captions_hash(shards, footers, cache=cache)}")
+        layout = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._digest = short_digest(f"{layout}\0{self._captions_hash(shards, footers, cache=cache)}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
     def _captions_hash(self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path) -> str:
-        """Return the hash over the stored bytes of all captions; that of an unchanged remote file comes from the cache."""
-        kept = CaptionHashes(cache, root=self._root, column=self._caption)
+        """Return the hash over the stored bytes of all captions.
+
+        That of an unchanged remote file is kept in ``cache``, by its address, size and stamp.
+        """
+        column = short_digest(f"{self._root}\0{self._caption}")
+        place = cache / "captions" / f"{column}.json"
+        kept = _read_hashes(place)
+        current: dict[str, str] = {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:
-            return kept.of(shard, compute=lambda: hash_column(shard.url, footer=footer, column=self._caption))
+            if not is_remote(shard.url) or not shard.stamp:
+                return hash_column(shard.url, footer=footer, column=self._caption)
+            state = f"{shard.url}\0{shard.size}\0{shard.stamp}"
+            current[state] = kept.get(state) or hash_column(shard.url, footer=footer, column=self._caption).hex()
+            return bytes.fromhex(current[state])
 
         total = hashlib.sha256()
         with ThreadPoolExecutor(THREADS if is_remote(self._root) else 1) as pool:
             for captions in pool.map(hashed, shards, footers):
                 total.update(captions)
-        kept.keep()
+        if current != kept:
+            with suppress(OSError), replacing(place) as partial:  # if writing fails, the next start computes them again
+                partial.write_text(json.dumps(current))
         return total.hexdigest()
 
     def check_window(self, window: int) -> None:
@@ -107,10 +121,6 @@ class ParquetRows(Store):
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the bytes of all captions."""
         return self._digest
-
-    def earlier_digest(self) -> str:
-        """Return the same without the bytes of captions."""
-        return self._earlier_digest
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.
@@ -140,11 +150,20 @@ class ParquetRows(Store):
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
 
-        def read(parquet: Any, _: Any) -> pa.Table:
-            return parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
-
-        table = read_parquet(self._root, self._paths[file], read)
+        columns = [self._image, self._caption]
+        table = read_parquet(
+            self._root, self._paths[file], lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False)
+        )
         return table, table.nbytes
+
+
+def _read_hashes(place: Path) -> dict[str, str]:
+    """Return the kept hashes; a damaged file counts as empty."""
+    try:
+        kept = json.loads(place.read_text())
+        return {state: digits for state, digits in kept.items() if re.fullmatch("[0-9a-f]{64}", digits)}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def open_here(

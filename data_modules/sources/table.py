@@ -1,5 +1,8 @@
 """A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pa_compute
@@ -7,10 +10,13 @@ import pyarrow.compute as pa_compute
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
-from data_modules.corpora.table_files import Layout, check_quotes, find_columns, find_table, has_line_ends, read_table
+from data_modules.corpora.table_files import Layout, column_names, find_columns, find_table, read_rows
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 from gestalt.support.files import file_hash
+
+CHUNK = 65_536
+"""Number of rows that are copied into arrow's memory at a time."""
 
 
 class TableRows(Store):
@@ -26,27 +32,32 @@ class TableRows(Store):
             ValueError: it cannot be read, lacks a column, has no row, or names an image outside of the folder and ``outside`` is False.
         """
         self._path, self._images = layout.path, layout.images
-        table, broken = read_table(layout)
-        column, caption = find_columns(table.column_names, where=layout.path, image=image_column, caption=caption_column)
-        if layout.quoted and (broken or has_line_ends(table)):
-            check_quotes(layout)
-        self._captions = table.column(caption).combine_chunks()
-        names = table.column(column).combine_chunks()
-        if not len(names) and not broken:
+        rows = read_rows(layout)
+        columns = column_names(next(rows, []))
+        image, caption = find_columns(columns, where=layout.path, image=image_column, caption=caption_column)
+        self._broken: list[tuple[str, str]] = []
+        names, self._captions = _read_columns(self._whole(rows, len(columns)), columns.index(image), columns.index(caption))
+        if not len(names) and not self._broken:
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
             check_inside((name.decode("utf-8", "surrogateescape") for name in names.to_pylist()), table=layout.path, folder=layout.images)
         empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
-        self._broken = [("broken_row", f"row {row}") for row in broken] + [
-            ("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)
-        ]
+        self._broken += [("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)]
         filled = np.flatnonzero(~empty)
         coded = names.take(pa.array(filled)).dictionary_encode()
         codes = np.asarray(coded.indices)
         self._names = coded.dictionary
         self._rows = filled[np.argsort(codes, kind="stable")]
         self._ends = np.cumsum(np.bincount(codes, minlength=len(self._names)))
-        self._columns = f"{column}\0{caption}\0{layout.separator}\0{layout.quoted}"
+        self._columns = f"{image}\0{caption}\0{layout.separator}\0{layout.quoted}"
+
+    def _whole(self, rows: Iterator[list[str]], length: int) -> Iterator[list[str]]:
+        """Yield the rows of as many fields as the header, and note the others."""
+        for number, row in enumerate(rows, start=1):
+            if len(row) == length:
+                yield row
+            else:
+                self._broken.append(("broken_row", f"row {number}"))
 
     def __len__(self) -> int:
         return len(self._names) + len(self._broken)
@@ -65,6 +76,15 @@ class TableRows(Store):
         captions = [self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]]
         name = self._names[index].as_py().decode("utf-8", "surrogateescape")  # a file name may be any bytes
         return read_stored(self._images / name, captions=[text for text in captions if text] or captions)
+
+
+def _read_columns(rows: Iterator[list[str]], *columns: int) -> list[pa.Array]:
+    """Return columns of rows as the bytes of their file."""
+    parts: list[list[pa.Array]] = [[pa.array([], pa.binary())] for _ in columns]
+    while chunk := list(islice(rows, CHUNK)):
+        for part, column in zip(parts, columns, strict=True):
+            part.append(pa.array([row[column].encode("latin-1") for row in chunk], pa.binary()))
+    return [pa.chunked_array(part).combine_chunks() for part in parts]
 
 
 def open_here(

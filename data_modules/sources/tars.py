@@ -23,12 +23,10 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.remote import THREADS
-from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, look_up
+from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, cache_folder, check_ranges, look_up
 from data_modules.corpora.stored_pairs import Store
-from data_modules.corpora.tar_files import BLOCK, list_tars
-from data_modules.corpora.tar_index import IndexHeader, Record, TarIndex, find_index, index_tar
-from data_modules.corpora.tar_scan import LONGEST_TEXT
-from data_modules.corpora.unpacking import COMPRESSED, cache_folder, unpacked
+from data_modules.corpora.tar_files import list_tars
+from data_modules.corpora.tar_index import BLOCK, LONGEST_TEXT, IndexHeader, Record, TarIndex, find_index, index_tar
 from data_modules.digest import short_digest
 from data_modules.pixels.photographs import BYTE_LIMIT
 from data_modules.sources import Stored
@@ -74,10 +72,6 @@ class TarStore(Store):
         """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
         headers = zip(self._shards, self._headers, strict=True)
         return short_digest("".join(f"{shard.name}\0{header.digest}\0{header.captions}\0" for shard, header in headers))
-
-    def earlier_digest(self) -> str:
-        """Return the digest of the tars' names and of their indices."""
-        return short_digest("".join(f"{shard.name}\0{header.digest}\0" for shard, header in zip(self._shards, self._headers, strict=True)))
 
     def about(self) -> dict[str, Any]:
         """Return the number of missing, empty and truncated shards, and the first of each."""
@@ -135,7 +129,7 @@ class TarStore(Store):
         return ranges
 
     def _captions(self, content: dict[str, bytes], *, where: str, key: str) -> object:
-        if "text" in content or "json" not in content:
+        if "json" not in content:
             return content.get("text")
         try:
             fields = json.loads(content["json"])
@@ -167,7 +161,6 @@ def open_here(
     root: str | None,
     captions: CaptionRule = ANY_CAPTION,
     cache: str | None = None,
-    cache_gib: float = 50.0,
     max_bad_share: float = 0.1,
 ) -> TarStore:
     """Open tars, making missing indices first.
@@ -175,27 +168,25 @@ def open_here(
     Args:
         root: pattern of the tars, see ``shards.expand``.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
-        cache: folder for unpacked tars, and for indices of read-only folders; None for ``~/.cache/gestalt``.
-        cache_gib: largest total size of unpacked tars, GiB.
+        cache: folder for indices of read-only folders and of remote tars; None for ``~/.cache/gestalt``.
         max_bad_share: largest share of missing or empty shards, [0, 1].
 
     Raises:
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
     """
     urls = list_tars(root)
-    folder = cache_folder(cache)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
-    check_ranges([shard for shard in states if shard is not None and not shard.url.endswith(COMPRESSED)])
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
-    shards = _unpack([shard for shard in states if shard is not None], cache=folder, cache_gib=cache_gib)
-    headers = _index(shards, cache=folder)
+    shards = [shard for shard in states if shard is not None]
+    check_ranges(shards)
+    headers = _index(shards, cache=cache_folder(cache))
     empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
+    store = TarStore(shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty)
     store.check_column()
     return store
 
@@ -208,38 +199,22 @@ def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: 
         )
 
 
-def _unpack(shards: list[Shard], *, cache: Path, cache_gib: float) -> list[Shard]:
-    """Replace each compressed tar by its unpacked copy in the cache."""
-    compressed = sum(shard.url.endswith(COMPRESSED) for shard in shards)
-    if compressed:
-        _report(f"tars: unpacking {compressed} compressed tars, once, into {cache / 'unpacked'}, at most {cache_gib} GiB")
-    limit = int(cache_gib * 2**30)
-    return [unpacked(shard, cache=cache, limit=limit) if shard.url.endswith(COMPRESSED) else shard for shard in shards]
-
-
 def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
     """Return the header of each tar's index; missing indices are made first, on all cores."""
+    find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        entries = list(pool.map(partial(find_index, cache=cache), shards))
-    lacking = [shard for shard, entry in zip(shards, entries, strict=True) if entry is None]
-    if lacking:
-        first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
-        _make_indices(lacking[first:] + lacking[:first], cache=cache)
-    entries = [entry or find_index(shard, cache=cache) for shard, entry in zip(shards, entries, strict=True)]
-    return [entry[1] for entry in entries if entry is not None]
-
-
-def _make_indices(shards: list[Shard], *, cache: Path) -> None:
-    _report(f"tars: indexing {len(shards):,} tars, once; 10,000 pairs take one core about two seconds")
-    workers = min(len(shards) // 4, os.cpu_count() or 1, THREADS)
-    if workers < 2:
-        for shard in shards:
-            index_tar(shard, cache=cache)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(partial(index_tar, cache=cache), shards, chunksize=4), start=1):
-            if done % max(1, len(shards) // 10) == 0:
-                _report(f"tars: {done:,} of {len(shards):,} indexed")
+        lacking = [shard for shard, entry in zip(shards, pool.map(find, shards), strict=True) if entry is None]
+        if lacking:
+            _report(f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two seconds")
+            first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
+            lacking = lacking[first:] + lacking[:first]
+        if len(lacking) < 8:
+            for shard in lacking:
+                make(shard)
+        else:
+            with ProcessPoolExecutor(min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")) as processes:
+                list(processes.map(make, lacking, chunksize=4))
+        return [entry[1] for entry in pool.map(find, shards) if entry is not None]
 
 
 @rank_zero_only

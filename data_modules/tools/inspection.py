@@ -7,16 +7,18 @@ is usable.
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.corpora.bad_samples import BadSample, printable
-from data_modules.corpora.captions import clean_caption, listed_texts
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
+from data_modules.corpora.manifest import Bad
 from data_modules.corpora.stored_pairs import StoredPairs
 from data_modules.pixels.decoding import shown_size
 from data_modules.pixels.photographs import Undecodable
@@ -34,7 +36,7 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        place: where and key.
+        where: its shard, file or folder; empty for a sample that is drawn.
         size: width, height, bytes; empty for a bad sample.
         image: SHA-256 of the image's bytes; empty if they cannot be read.
         captions: number of characters, number of words and SHA-256 of each usable caption.
@@ -42,11 +44,11 @@ class Finding(NamedTuple):
     """
 
     bad: tuple[str, str, str] | None
-    place: tuple[str, str]
-    size: tuple[int, ...]
-    image: bytes
-    captions: list[tuple[int, int, bytes]]
-    unusable: int
+    where: str
+    size: tuple[int, ...] = ()
+    image: bytes = b""
+    captions: Sequence[tuple[int, int, bytes]] = ()
+    unusable: int = 0
 
 
 class Findings(Dataset[Finding]):
@@ -54,134 +56,107 @@ class Findings(Dataset[Finding]):
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
 
     def __len__(self) -> int:
         """Return the number of samples, bad ones included."""
         return len(self._source)
 
     def __getitem__(self, index: int) -> Finding:
-        """Examine one sample."""
+        """Examine one sample; of a source without files, the pair of the first epoch."""
+        where, image = "", b""
         try:
-            return _examine_files(self._source, index) if isinstance(self._source, StoredPairs) else _examine_drawn(self._source, index)
+            stored, drawn = self._source.stored(index), None
+            if stored is None:
+                drawn, caption = self._source.pair(index, 0)
+                stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
+            where, image = stored.where, hashlib.sha256(stored.image).digest()
+            width, height = _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
+            captions, unusable = self._captions(stored)
         except BadSample as bad:
-            return Finding((bad.reason, bad.where, bad.key), (bad.where, bad.key), (), b"", [], 0)
+            return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
+        return Finding(None, where, (width, height, len(stored.image)), image, captions, unusable)
 
-
-def _examine_files(source: StoredPairs, index: int) -> Finding:
-    stored = source.stored(index)
-    place, image_hash = (stored.where, stored.key), hashlib.sha256(stored.image).digest()
-    try:
-        width, height = shown_size(stored.image)
-        captions, unusable = _captions(stored, first_only=source.rule.choice == "first")
-    except (Undecodable, BadSample) as bad:
-        return Finding((bad.reason, printable(place[0]), printable(place[1])), place, (), image_hash, [], 0)
-    return Finding(None, place, (width, height, len(stored.image)), image_hash, captions, unusable)
-
-
-def _captions(stored: Stored, *, first_only: bool) -> tuple[list[tuple[int, int, bytes]], int]:
-    """Return the usable captions and the number of unusable ones.
-
-    Raises:
-        BadSample: no caption is usable; has the reason of the first.
-    """
-    usable, refused = [], []
-    for text in listed_texts(stored.captions)[: 1 if first_only else None]:
-        try:
-            clean = clean_caption(text, where=stored.where, key=stored.key)
-        except BadSample as bad:
-            refused.append(bad)
-        else:
-            usable.append(_measured(clean))
-    if not usable:
-        raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
-    return usable, len(refused)
-
-
-def _examine_drawn(source: Source, index: int) -> Finding:
-    """Examine the pair of the first epoch, for a source without files."""
-    image, caption = source.pair(index, 0)
-    content = image.numpy().tobytes()
-    size = (image.shape[2], image.shape[1], len(content))
-    return Finding(None, ("", str(index)), size, hashlib.sha256(content).digest(), [_measured(caption)], 0)
-
-
-def _measured(caption: str) -> tuple[int, int, bytes]:
-    return len(caption), len(caption.split()), hashlib.sha256(caption.encode()).digest()
-
-
-class Inspection:
-    """Statistics of a source's samples: a few numbers are kept of each, so that eleven million samples fit into memory."""
-
-    def __init__(self, source: Source) -> None:
-        """Take the source.
+    def _captions(self, stored: Stored) -> tuple[list[tuple[int, int, bytes]], int]:
+        """Return the usable captions and the number of unusable ones.
 
         Raises:
-            ValueError: the source is a mixture, whose indices mean other samples in each epoch.
+            BadSample: no caption is usable; has the reason of the first.
         """
-        if source.orders_itself:
-            raise ValueError("a mixture cannot be inspected: inspect each of its sources")
-        self._source = source
-        self._sizes = array("Q")
-        self._lengths = array("L")
-        self._images, self._texts = array("Q"), array("Q")  # 64 bits of each hash: collisions are rare
-        self._owners = array("Q")  # index of each caption's sample
-        self._unusable = 0
-        self._shards: list[dict[str, Any]] = []
-        self.bad: list[tuple[int, str, str, str]] = []
+        usable, refused = [], []
+        for text in listed_texts(stored.captions)[: 1 if self._rule.choice == "first" else None]:
+            try:
+                clean = clean_caption(text, where=stored.where, key=stored.key)
+                usable.append((len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest()))
+            except BadSample as bad:
+                refused.append(bad)
+        if not usable:
+            raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
+        return usable, len(refused)
 
-    def run(self, *, workers: int, progress: Progress) -> "Inspection":
-        """Examine all samples in order, with ``workers`` further processes.  Returns itself."""
-        loader = DataLoader(Findings(self._source), batch_size=BATCH, num_workers=workers, collate_fn=list)
-        ends = list(accumulate(self._source.blocks()))
-        shard, content, place = 0, hashlib.sha256(), ""
-        findings = (finding for batch in loader for finding in batch)
-        for index, finding in enumerate(progress(findings, len(self._source))):
-            self._count(index, finding)
-            content.update(finding.image + b"".join(caption[2] for caption in finding.captions))
-            place = place or finding.place[0]
-            while shard < len(ends) and index + 1 >= ends[shard]:
-                start = ends[shard - 1] if shard else 0
-                self._shards.append(_shard(place, samples=ends[shard] - start, content=content.hexdigest()))
-                shard, content, place = shard + 1, hashlib.sha256(), ""
-        return self
 
-    def _count(self, index: int, finding: Finding) -> None:
-        if finding.bad is not None:
-            self.bad.append((index, *finding.bad))
-            return
-        self._sizes.extend(finding.size)
-        self._images.append(_short(finding.image))
-        for characters, words, text_hash in finding.captions:
-            self._lengths.extend((characters, words))
-            self._texts.append(_short(text_hash))
-            self._owners.append(index)
-        self._unusable += finding.unusable
+def _shown_size(stored: Stored) -> tuple[int, int]:
+    try:
+        return shown_size(stored.image)
+    except Undecodable as error:
+        raise BadSample(error.reason, where=stored.where, key=stored.key) from error
 
-    def counted(self) -> dict[str, Any]:
-        """Return all counts, for the manifest."""
-        sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 3)
-        lengths = np.array(self._lengths, dtype=np.int64).reshape(-1, 2)
-        good = np.setdiff1d(np.arange(len(self._source)), [index for index, *_ in self.bad])
-        return {
-            "bad_by_reason": self.by_reason(),
-            "images": {name: _spread(sizes[:, column]) for column, name in enumerate(("width", "height", "bytes"))},
-            "captions": {
-                "usable": len(lengths),
-                "unusable_beside_usable": self._unusable,
-                **{name: _spread(lengths[:, column]) for column, name in enumerate(("characters", "words"))},
-            },
-            "duplicates": {
-                "images": _repeated(np.array(self._images, dtype=np.uint64), good),
-                "captions": _repeated(np.array(self._texts, dtype=np.uint64), np.array(self._owners, dtype=np.int64)),
-            },
-            "shards": self._shards,
-        }
 
-    def by_reason(self) -> dict[str, dict[str, Any]]:
-        """Return the number of bad samples and the first one for each reason, the most frequent reason first."""
-        first = {reason: {"index": index, "where": where, "key": key} for index, reason, where, key in reversed(self.bad)}
-        counts = Counter(reason for _, reason, _, _ in self.bad)
-        return {reason: {"count": count, "first": first[reason]} for reason, count in counts.most_common()}
+def inspect(source: Source, *, workers: int, progress: Progress) -> tuple[list[Bad], dict[str, Any]]:
+    """Examine all samples of a source in order.
+
+    A few numbers are kept of each, so that eleven million samples fit into memory.
+
+    Args:
+        source: the samples.
+        workers: number of further processes.
+        progress: shows the progress.
+
+    Returns:
+        The bad samples, and all counts, both for the manifest.
+
+    Raises:
+        ValueError: the source is a mixture, whose indices mean other samples in each epoch.
+    """
+    if source.orders_itself:
+        raise ValueError("a mixture cannot be inspected: inspect each of its sources")
+    loader = DataLoader(Findings(source), batch_size=BATCH, num_workers=workers, collate_fn=list)
+    findings = enumerate(progress(chain.from_iterable(loader), len(source)))
+    images, captions = array("Q"), array("Q")
+    bad: list[Bad] = []
+    shards = []
+    unusable = 0
+    for length in source.blocks():
+        content, where = hashlib.sha256(), ""
+        for index, finding in islice(findings, length):
+            where = where or finding.where
+            content.update(finding.image + b"".join(text_hash for _, _, text_hash in finding.captions))
+            if finding.bad is not None:
+                bad.append((index, *finding.bad))
+                continue
+            images.extend((index, *finding.size, _short(finding.image)))
+            for characters, words, text_hash in finding.captions:
+                captions.extend((index, characters, words, _short(text_hash)))
+            unusable += finding.unusable
+        shards.append(_shard(where, samples=length, content=content.hexdigest()))
+    image, caption = np.array(images, dtype=np.uint64).reshape(-1, 5), np.array(captions, dtype=np.uint64).reshape(-1, 4)
+    spreads = {name: _spread(caption[:, column]) for column, name in enumerate(("characters", "words"), start=1)}
+    return bad, {
+        "bad_by_reason": _by_reason(bad),
+        "images": {name: _spread(image[:, column]) for column, name in enumerate(("width", "height", "bytes"), start=1)},
+        "captions": {"usable": len(caption), "unusable_beside_usable": unusable, **spreads},
+        "duplicates": {"images": _repeated(image[:, 4], image[:, 0]), "captions": _repeated(caption[:, 3], caption[:, 0])},
+        "shards": shards,
+    }
+
+
+def _by_reason(bad: list[Bad]) -> dict[str, dict[str, Any]]:
+    """Return the number of bad samples and the first one for each reason, the most frequent reason first."""
+    counts = Counter(reason for _, reason, _, _ in bad)
+    rows = {reason: {"count": count} for reason, count in counts.most_common()}
+    for index, reason, where, key in bad:
+        rows[reason].setdefault("first", {"index": index, "where": where, "key": key})  # type: ignore[arg-type]
+    return rows
 
 
 def _short(digest: bytes) -> int:
@@ -196,7 +171,7 @@ def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
     return shard
 
 
-def _spread(values: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, int]:
+def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
     """Return minimum, 5 %, median, 95 % and maximum; empty without values."""
     if not len(values):
         return {}
@@ -204,7 +179,7 @@ def _spread(values: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, int]:
     return dict(zip(("least", "5%", "median", "95%", "most"), map(int, percentiles), strict=True))
 
 
-def _repeated(hashes: "np.ndarray[Any, np.dtype[np.uint64]]", owners: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, Any]:
+def _repeated(hashes: NDArray[np.uint64], owners: NDArray[np.uint64]) -> dict[str, Any]:
     """Return the number of values equal to an earlier one; of the commonest value, the count and its first two samples."""
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     repeats = int(len(hashes) - len(counts))

@@ -15,13 +15,15 @@ from PIL import Image
 from webdataset import ShardWriter
 
 from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import clean_caption, listed_texts
-from data_modules.pixels.photographs import suffix_of
+from data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
+from data_modules.pixels.photographs import FORMATS, Undecodable, decoding, open_checked
 from data_modules.sources import Source, Stored
 from data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"
+SUFFIXES = {**{form: form.lower() for form in FORMATS}, "JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+"""Format of an image file -> its usual ending."""
 
 
 def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
@@ -70,18 +72,15 @@ def _write(source: Source, folder: Path, *, shards: int, progress: Progress) -> 
             if index in starts:
                 writer.next_stream()
             try:
-                writer.write({"__key__": f"{index:09d}", **_parts(_stored(source, index))})
+                writer.write({"__key__": f"{index:09d}", **_parts(source.stored(index) or _drawn(source, index))})
                 counts["samples"] += 1
             except BadSample as bad:
                 counts[bad.reason] += 1
     return dict(counts)
 
 
-def _stored(source: Source, index: int) -> Stored:
-    """Return the sample as its files hold it, or drawn as PNG."""
-    stored = source.stored(index)
-    if stored is not None:
-        return stored
+def _drawn(source: Source, index: int) -> Stored:
+    """Return a sample of a source without files, drawn as PNG."""
     image, caption = source.pair(index, 0)
     file = BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
@@ -90,13 +89,7 @@ def _stored(source: Source, index: int) -> Stored:
 
 def _parts(stored: Stored) -> dict[str, Any]:
     """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is no other."""
-    texts = listed_texts(stored.captions)
-    usable = []
-    for text in texts:
-        try:
-            usable.append(clean_caption(text, where=stored.where, key=stored.key))
-        except BadSample:
-            continue
+    texts, usable = listed_texts(stored.captions), usable_texts(stored.captions, ANY_CAPTION)
     fields: dict[str, Any] = {"key": stored.key}
     if usable:
         fields["caption"] = usable[0] if len(usable) == 1 else usable
@@ -106,3 +99,12 @@ def _parts(stored: Stored) -> dict[str, Any]:
     elif not usable and texts and isinstance(texts[0], str | bytes):
         parts["txt"] = texts[0]
     return parts
+
+
+def suffix_of(content: bytes) -> str:
+    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that readers find and report it."""
+    try:
+        with decoding():
+            return SUFFIXES.get(open_checked(content).format or "", "jpg")
+    except Undecodable:
+        return "jpg"

@@ -5,7 +5,7 @@ import signal
 import sys
 from importlib import import_module
 
-from gestalt.commands.arguments import COMMANDS, PRINTING, parse
+from gestalt.commands.arguments import COMMANDS, PRINTING, check_of, parse
 from gestalt.commands.faults import describe
 from gestalt.support import parent, signals, threads
 
@@ -20,15 +20,13 @@ def main(words: list[str] | None = None) -> int:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
     """
     arguments = parse(words)
-    command = COMMANDS[arguments.command]
     threads.shorten_wait()
     try:
         with signals.handled(*signals.STOPPING, by=signals.stop):
             parent.follow()
             with signals.deferred():
-                if command.check is not None:
-                    getattr(import_module("gestalt.commands.early"), command.check)(arguments)
-                module = import_module(f"gestalt.commands.{command.module}")
+                check_of(arguments.command)(arguments)
+                module = import_module(f"gestalt.commands.{COMMANDS[arguments.command].module}")
             status: int = module.run(arguments)
             sys.stdout.flush()
     except signals.Interrupted as stop:

@@ -102,9 +102,7 @@ def _spans(count: int, *, parts: int) -> list[tuple[int, int]]:
 
 
 def _texts(batch: Mapping[str, Any]) -> Texts:
-    """Return the captions of a batch: encoded, padded or as texts, whichever it has."""
-    if "text_features" in batch:
-        return Tokens(batch.get("text_summary"), batch["text_features"], batch["text_mask"], grid=None)
+    """Return the captions of a batch: padded or as texts, whichever it has."""
     return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-TENSORS = ("image", "features", "token_ids", "token_mask", "text_features", "text_summary", "text_mask")
+TENSORS = ("image", "features", "token_ids", "token_mask")
 """Fields of a batch that the towers read, by row; a batch has some of them."""
 
 

@@ -1,7 +1,6 @@
 """A batch is filled pair by pair, and files are read ahead of decoding: the pairs equal those read one at a time."""
 
 import io
-from itertools import pairwise
 
 import pytest
 import torch
@@ -62,17 +61,6 @@ def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
         else:
             assert first[0].equal(second[0])
             assert first[1] == second[1]
-
-
-def test_few_files_and_few_bytes_are_read_ahead(monkeypatch):
-    def read_before(ahead):
-        monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
-        source = opened()
-        counts = [len(source.store.events) for _ in source.pairs(KEYS)]
-        return max(second - first for first, second in pairwise([0, *counts]))
-
-    assert read_before(2**26) == stored_pairs.TOGETHER
-    assert read_before(1) == 3  # two of the three have a byte at most
 
 
 def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():

@@ -31,14 +31,6 @@ def test_the_27_classes_equal_the_grouping_of_stego(tmp_path):
     assert grouped.tolist() == expected.tolist()
 
 
-def test_a_grouped_class_is_prompted_by_the_words_of_all_its_members():
-    tables = read_tables("coco")
-    words = dict(zip(tables["coco_27"].labels.names, tables["coco_27"].labels.prompts, strict=True))
-    assert words["food-stuff"] == ("food", "fruit", "salad", "vegetable")
-    assert words["person-things"] == ("person",)
-    assert sorted(sum(words.values(), ())) == sorted(sum(tables["coco_stuff_171"].labels.prompts, ()))
-
-
 def test_the_groups_are_the_super_categories_of_the_official_annotations(real_data):
     categories = json.loads((real_data / "coco_mini" / "annotations" / "panoptic_train2017.json").read_text())["categories"]
     tables = read_tables("coco")

@@ -6,7 +6,7 @@ import torch
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION
 from data_modules.corpora.stored_pairs import Store, StoredPairs
-from data_modules.sources import Source, Stored, open_source
+from data_modules.sources import Stored, open_source
 from tests.data_modules.files import write_flickr
 from tests.data_modules.test_stores import KINDS, opened
 
@@ -44,23 +44,6 @@ def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):
     parts = [{"source": "flickr", "root": str(root)} for root in roots]
     mixture = open_source("mixture", root=None, size=16, seed=0, limit=None, crops=1, parts=parts)
     assert [part.source.crops for part in mixture.parts] == [1, 1]
-
-
-def test_crops_are_refused_for_a_source_that_draws_its_images_itself(monkeypatch):
-    class Drawn(Source):
-        def __len__(self):
-            return 1
-
-        def digest(self):
-            return "x"
-
-        def pair(self, index, epoch):
-            return torch.zeros(3, 4, 4, dtype=torch.uint8), str(epoch)
-
-    monkeypatch.setattr("data_modules.sources.find_opener", lambda *_, **__: lambda: Drawn())
-    assert isinstance(open_source("mine", root=None, size=4, seed=0, limit=None), Drawn)
-    with pytest.raises(ValueError, match=r"data\.crops=2: source mine draws new images in each epoch"):
-        open_source("mine", root=None, size=4, seed=0, limit=None, crops=2)
 
 
 def test_a_bad_caption_leaves_the_image_readable_and_a_bad_image_the_caption():

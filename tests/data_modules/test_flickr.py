@@ -1,18 +1,14 @@
 """Flickr8k in the Kaggle layout with the official split files: drawn small, and real where it is there."""
 
 import csv
-from io import BytesIO
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from data_modules.corpora.captions import CaptionRule
 from data_modules.image_sets import open_image_set
-from data_modules.pixels.augment import RATIO, SCALE, crop_box, random_resized_crop
+from data_modules.pixels.augment import RATIO, SCALE, crop_box
 from data_modules.sources import open_source
-from data_modules.sources.flickr import read_captions
 
 COMMAS = 'A man says "hello", waves, and leaves .'
 
@@ -40,24 +36,10 @@ def source(root, *, seed=0, limit=None, size=16, **options):
     return open_source("flickr", root=str(root), size=size, seed=seed, limit=limit, **options)
 
 
-def test_texts_lists_the_captions_that_training_can_draw(root):
-    assert source(root).texts(1) == [COMMAS, "two, three 0", "a dog . 0", "a cat . 0", "a bird . 0"]
-    first = source(root, captions=CaptionRule(choice="first"))
-    assert first.texts(1) == [COMMAS] == [first.caption(1, 3)]
-
-
 def test_the_split_file_selects_and_orders_the_images(root):
     assert len(source(root)) == 3
     numbers = [next(caption for epoch in range(9) if (caption := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
     assert numbers == ["2", "0", "1"]
-
-
-def test_captions_keep_their_commas_and_quotes(root):
-    assert read_captions(root / "captions.txt")["0_a.jpg"] == [COMMAS, "two, three 0", "a dog . 0", "a cat . 0", "a bird . 0"]
-
-
-def test_every_caption_is_drawn_in_some_epoch(root):
-    assert len({source(root).pair(1, epoch)[1] for epoch in range(60)}) == 5
 
 
 def test_a_pair_depends_on_seed_epoch_and_index_alone(root):
@@ -71,13 +53,6 @@ def test_a_pair_depends_on_seed_epoch_and_index_alone(root):
     assert not image.equal(source(root, seed=1).pair(1, 4)[0])
 
 
-def test_grey_photographs_become_rgb(root):
-    image, _ = source(root).pair(2, 0)
-    assert image.shape == (3, 16, 16)
-    assert image.dtype == torch.uint8
-    assert image[0].equal(image[1])
-
-
 def test_a_limit_keeps_the_first_images(root):
     assert len(source(root, limit=2)) == 2
     assert source(root, limit=2).pair(1, 0)[1] == source(root).pair(1, 0)[1]
@@ -86,13 +61,11 @@ def test_a_limit_keeps_the_first_images(root):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in Flickr_8k\.trainImages\.txt but not in"),
+        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in .*Flickr_8k\.trainImages\.txt but not in"),
         (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg,x\n"), r"0_a\.jpg .* has no caption"),
-        (lambda root: (root / "captions.txt").unlink(), r"no file .*captions\.txt"),
         (lambda root: (root / "Flickr_8k.trainImages.txt").unlink(), r"no file .*trainImages\.txt"),
         (lambda root: (root / "Images").rename(root / "images_"), "no folder .*Images"),
         (lambda root: (root / "captions.txt").write_text("name|text\n"), "first line must be image,caption"),
-        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg\n"), "line 2: expected 2 fields, got 1"),
         (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "names no photograph"),
     ],
 )
@@ -102,15 +75,6 @@ def test_a_missing_or_malformed_file_is_named(root, spoil, message):
         source(root)
 
 
-def test_a_missing_root_and_an_unknown_split_are_refused(root):
-    with pytest.raises(ValueError, match=r"needs data\.root"):
-        open_source("flickr", root=None, size=8, seed=0, limit=None)
-    with pytest.raises(ValueError, match="known: train, dev, test"):
-        source(root, split="val")
-    with pytest.raises(ValueError, match="known: dev, test"):
-        open_image_set("flickr", root=str(root), split="train", limit=None, subset=True)
-
-
 def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
     images = open_image_set("flickr", root=str(root), split=None, limit=None, subset=True)
     sample = images.sample(0)
@@ -118,11 +82,6 @@ def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
     assert sample["name"] == "0_a"
     assert len(sample["captions"]) == 5
     assert images.label_sets == {}
-
-
-def test_a_dev_split_without_1000_images_is_refused_unless_a_subset_is_allowed(root):
-    with pytest.raises(ValueError, match="has 1 images, the official split 1000"):
-        open_image_set("flickr", root=str(root), split="dev", limit=None, subset=False)
 
 
 @pytest.mark.parametrize(("width", "height"), [(224, 224), (240, 200), (500, 333), (90, 400)])
@@ -138,18 +97,6 @@ def test_a_crop_lies_in_the_image_and_keeps_most_of_it(width, height):
             assert share >= SCALE[0] - 1e-9
 
 
-def test_a_crop_takes_another_place_and_size_each_time():
-    boxes = {crop_box(224, 224, rng=np.random.default_rng(seed)) for seed in range(20)}
-    assert len(boxes) > 12  # where no box fits in ten tries, the whole square is taken
-
-
-def test_a_crop_of_a_flat_image_is_flat():
-    file = BytesIO()
-    Image.new("RGB", (50, 40), (10, 200, 90)).save(file, "PNG")
-    crop = random_resized_crop(file.getvalue(), 8, seed=0, epoch=0, index=0)
-    assert crop.equal(torch.tensor([10, 200, 90], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8))
-
-
 @pytest.mark.parametrize(("folder", "number"), [("flickr8k", 6000), ("flickr8k_native", 753)])
 def test_the_real_set_is_read_whole(real_data, folder, number):
     photographs = source(real_data / folder, size=64)
@@ -157,8 +104,3 @@ def test_the_real_set_is_read_whole(real_data, folder, number):
     image, text = photographs.pair(5, 0)
     assert image.shape == (3, 64, 64)
     assert " " in text
-
-
-def test_the_real_dev_split_has_the_official_number(real_data):
-    images = open_image_set("flickr", root=str(real_data / "flickr8k"), split=None, limit=None, subset=False)
-    assert len(images.sample(999)["captions"]) == 5

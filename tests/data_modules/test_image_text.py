@@ -1,8 +1,5 @@
 """The training stream: the same samples for any workers, ranks and interruptions."""
 
-from itertools import chain
-from types import SimpleNamespace
-
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -105,21 +102,6 @@ def module(workers=0, source=None, seed=0):
     return ImageTextDataModule(source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation)
 
 
-def test_a_batch_has_the_documented_shapes_and_types():
-    data = ImageTextDataModule(
-        open_source("scenes", root=None, size=32, seed=0, limit=8, recipe="prototype"), size=32, batch_size=4, workers=0, seed=0
-    )
-    batch = next(iter(data.train_dataloader()))
-    assert batch["image"].shape == (4, 3, 32, 32)
-    assert batch["image"].dtype == torch.uint8
-    assert batch["sample_id"].dtype == batch["epoch"].dtype == torch.int64
-    assert [type(text) for text in batch["text"]] == [str] * 4
-    assert batch["epoch"].tolist() == [0] * 4
-    assert batch["valid"].tolist() == [True] * 4
-    assert batch["reason"].tolist() == [GOOD] * 4
-    assert batch["place"] == [""] * 4
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_sample_keeps_its_row_and_carries_its_reason(workers):
     clean, spoiled = list(module().train_dataloader()), list(module(workers, source=Spoiled()).train_dataloader())
@@ -135,16 +117,6 @@ def test_a_bad_sample_keeps_its_row_and_carries_its_reason(workers):
             assert reason == (REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD)
 
 
-def test_a_batch_with_only_bad_samples_has_the_usual_shape():
-    class Nothing(Counted):
-        def pair(self, index, epoch):
-            raise BadSample("unreadable", where="disk", key=str(index))
-
-    batch = next(iter(ImageTextDataModule(Nothing(), size=4, batch_size=5, workers=0, seed=0).train_dataloader()))
-    assert batch["image"].shape == (5, 3, 4, 4)
-    assert not batch["valid"].any()
-
-
 def test_any_number_of_workers_reads_the_same_stream(tmp_path):
     streams = []
     for workers in (0, 1, 2):
@@ -153,27 +125,6 @@ def test_any_number_of_workers_reads_the_same_stream(tmp_path):
         streams.append(recorder.seen)
     assert len(streams[0]) == 15
     assert streams[0] == streams[1] == streams[2]
-
-
-def test_scenes_are_identical_in_worker_processes():
-    source = open_source("scenes", root=None, size=32, seed=0, limit=24, recipe="prototype")
-    alone, shared = (
-        list(ImageTextDataModule(source, size=32, batch_size=6, workers=workers, seed=0).train_dataloader()) for workers in (0, 2)
-    )
-    for first, second in zip(alone, shared, strict=True):
-        assert first["image"].equal(second["image"])
-        assert first["text"] == second["text"]
-        assert first["sample_id"].equal(second["sample_id"])
-
-
-def test_each_epoch_reads_every_sample_once_in_a_new_order(tmp_path):
-    recorder = Recorder()
-    trainer(tmp_path).fit(recorder, datamodule=module())
-    texts = [*chain(*recorder.seen)]
-    first, second = texts[:26], texts[26:52]
-    assert sorted(first) == sorted(f"0/{index}" for index in range(26))
-    assert sorted(second) == sorted(f"1/{index}" for index in range(26))
-    assert [text[2:] for text in first] != [text[2:] for text in second]
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
@@ -199,19 +150,6 @@ def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, s
     assert first.seen + second.seen == whole.seen
 
 
-@pytest.mark.parametrize("world_size", [1, 5])
-def test_all_ranks_together_read_the_same_stream_as_one_process(world_size):
-    alone = [batch["text"] for batch in module().train_dataloader()]
-    ranks = []
-    for rank in range(world_size):
-        data = module()
-        data.trainer = SimpleNamespace(
-            global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1, limit_train_batches=1.0
-        )
-        ranks.append([batch["text"] for batch in data.train_dataloader()])
-    assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == alone
-
-
 def test_a_checkpoint_of_another_stream_is_refused():
     state = module().train_dataloader().state_dict()
     module().train_dataloader().load_state_dict(state)
@@ -227,11 +165,6 @@ def test_pairs_left_out_by_a_limit_are_counted_in_summary_and_about(tmp_path):
         data = module(source=open_source("flickr", root=str(tmp_path), size=8, seed=0, limit=limit))
         assert data.about().get("left_out_by_limit", 0) == left_out
         assert ("; data.limit leaves out 2 more" in data.summary()) == bool(left_out)
-
-
-def test_gradient_accumulation_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match="accumulate_grad_batches is 2"):
-        trainer(tmp_path, accumulate_grad_batches=2).fit(Recorder(), datamodule=module())
 
 
 def test_workers_run_torch_on_one_thread():

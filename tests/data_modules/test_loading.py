@@ -5,15 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
-import torch
-from lightning.pytorch import LightningDataModule
-
-from data_modules import loading
-from data_modules.loading import TrainingData
 
 TRAINER = """
 import time
@@ -68,28 +61,3 @@ def test_a_scheduler_that_signals_every_process_of_a_job_leaves_it_to_the_traine
         living = [*map(alive, workers)]
         os.killpg(trainer.pid, signal.SIGKILL)
     assert living == [True, True]
-
-
-class Streamed:
-    """A stand-in for a copy stream, which records the batches that it was given."""
-
-    given: ClassVar[list[object]] = []
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def copied(self, batch: object) -> object:
-        self.given.append(batch)
-        return batch
-
-
-@pytest.mark.parametrize(("name", "training", "streamed"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)])
-def test_only_the_batches_of_training_on_a_cuda_device_are_copied_on_a_stream(monkeypatch, name, training, streamed):
-    monkeypatch.setattr(loading, "CopyStream", Streamed)
-    monkeypatch.setattr(LightningDataModule, "transfer_batch_to_device", lambda self, batch, device, index: ("plain", batch))
-    Streamed.given.clear()
-    data = TrainingData([], [], collate=list, batch_size=1, workers=0, seed=0, window=1)
-    data.trainer = SimpleNamespace(training=training)
-    moved = [data.transfer_batch_to_device(batch, torch.device(name), 0) for batch in ("first", "second")]
-    assert Streamed.given == (["first", "second"] if streamed else [])
-    assert moved == (["first", "second"] if streamed else [("plain", "first"), ("plain", "second")])

@@ -1,6 +1,5 @@
 """Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the position."""
 
-import gzip
 from collections import Counter
 from fractions import Fraction
 
@@ -49,7 +48,7 @@ THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
 
 def test_each_source_keeps_its_share_over_short_intervals():
     mixed = mixture(*THREE)
-    numbers = [mixed.locate(position)[0] for position in range(3000)]
+    numbers = [mixed.part_at(position)[0] for position in range(3000)]
     for start in range(0, 2900, 7):
         seen = Counter(numbers[start : start + 75])
         for number, weight in enumerate((5, 2, 0.5)):
@@ -60,7 +59,7 @@ def test_a_source_is_read_from_its_first_position_on_without_a_gap():
     mixed = mixture(*THREE)
     reached = Counter()
     for position in range(2000):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         assert position_in_part == reached[part]
         reached[part] += 1
 
@@ -69,18 +68,12 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
     mixed = mixture(*THREE)
     taken = {0: [], 1: [], 2: []}
     for position in range(800):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         taken[part].append((epoch, index))
     for part, length in ((0, 18), (1, 9), (2, 8)):
         for start in range(0, len(taken[part]) - length, length):
             assert sorted(taken[part][start : start + length]) == [(start // length, index) for index in range(length)]
-
-
-def test_without_weights_an_epoch_is_every_sample_of_every_source_once():
-    sources = [open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[scenes(20), scenes(7)])]
-    taken = Counter(sources[0].locate(position)[0] for position in range(27))
-    assert taken == {0: 20, 1: 7}
 
 
 def scenes(limit, **keys):
@@ -104,7 +97,7 @@ def test_ranks_and_steps_read_one_stream(ranks):
     flat = [key for step in keys for rank in step for key in rank]
     assert flat == [(0, position) for position in range(len(flat))]
     for position, (text, valid) in enumerate(seen):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         assert valid == (index != 0)
         assert text == (f"{mixed.parts[part].name} {index} {epoch}" if valid else "")
@@ -124,30 +117,11 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
     assert len(digests) == 5
 
 
-def test_a_mixture_of_two_sources_reports_their_shares():
-    mixed = open_source("mixture", root=None, size=8, seed=0, limit=12, parts=[scenes(20, weight=3), scenes(7, weight=1)])
-    image, text = mixed.pair(11, 2)
-    assert image.shape == (3, 8, 8)
-    assert text
-    assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
-
-
-def test_each_source_of_a_mixture_can_set_its_caption_column(tmp_path):
-    root = str(write_shards(tmp_path / "a", [2]))
-    parts = [{"source": "tars", "root": root, "weight": 1}, {"source": "tars", "root": root, "weight": 1, "caption": "alt"}]
-    rule = CaptionRule(choice="first", template="see {}")
-    mixed = open_source("mixture", root=None, size=8, seed=0, limit=4, parts=parts, captions=rule)
-    assert sorted(mixed.pair(index, 0)[1] for index in range(4)) == ["see first 0", "see first 1", "see picture 0", "see picture 1"]
-
-
-def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path):
+def test_tars_of_a_mixture_take_its_share_of_missing_ones(tmp_path):
     write_shards(tmp_path / "a", [3])
-    packed = tmp_path / "a" / "s-0000.tar.gz"
-    packed.write_bytes(gzip.compress((tmp_path / "a" / "s-0000.tar").read_bytes()))
-    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar.gz")}]
-    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, "cache": str(tmp_path / "cache")}
+    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar")}]
+    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts}
     assert len(open_source("mixture", **given, max_bad_share=0.5)) == 8
-    assert list((tmp_path / "cache").rglob("*.tar"))
     with pytest.raises(ValueError, match=r"max_bad_share is 0\.4"):
         open_source("mixture", **given, max_bad_share=0.4)
 
@@ -159,10 +133,8 @@ def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path
         ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
         ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
-        ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
         ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
         ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: it makes its own captions"),
-        ([scenes(5), scenes(5, caption="alt")], {}, r"mixture\[1\]\.source=scenes: it makes its own captions"),
         ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: each part of data\.mixture has its own root"),
     ],
 )

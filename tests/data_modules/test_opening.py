@@ -11,11 +11,6 @@ def test_an_unknown_source_lists_the_known_and_the_nearest():
         open_source("flikr", root=None, size=8, seed=0, limit=None)
 
 
-def test_an_unknown_image_set_lists_the_known_and_the_nearest():
-    with pytest.raises(ValueError, match=r"did you mean 'pascal_voc'.*flickr, .*pascal_voc"):
-        open_image_set("pascal_vok", root=None, split=None, limit=None, subset=False)
-
-
 def test_an_unknown_option_lists_the_known_and_the_nearest():
     with pytest.raises(ValueError, match=r"takes no option 'recipes'; did you mean 'recipe'. choose one of recipe, "):
         open_source("scenes", root=None, size=8, seed=0, limit=None, recipes="prototype")
@@ -27,11 +22,6 @@ def test_a_limit_below_one_is_refused(limit):
         open_source("scenes", root=None, size=8, seed=0, limit=limit)
     with pytest.raises(ValueError, match=f"limit is {limit}"):
         open_image_set("scenes", root=None, split=None, limit=limit, subset=True)
-
-
-def test_a_limit_caps_the_number_of_samples_without_allowing_a_subset():
-    assert len(open_image_set("scenes", root=None, split=None, limit=5, subset=False)) == 5
-    assert len(open_image_set("scenes", root=None, split=None, limit=400, subset=False)) == 307
 
 
 def test_the_digest_of_a_label_set_depends_on_names_prompts_and_background():

@@ -71,9 +71,3 @@ def test_a_large_corpus_costs_the_memory_of_its_windows():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12 * 2**20
-
-
-@pytest.mark.parametrize(("blocks", "window", "message"), [([], 1, "no sample"), ([0, 0], 1, "no sample"), ([3], 0, "window_shards is 0")])
-def test_an_order_without_samples_or_with_an_invalid_window_is_refused(blocks, window, message):
-    with pytest.raises(ValueError, match=message):
-        EndlessOrder(blocks, seed=0, window=window)

@@ -3,126 +3,62 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from data_modules.image_sets import open_image_set
 from data_modules.image_sets.pascal_voc import LABELS
+from tests.data_modules.fakes.drawing import painted_values, save_mask
+from tests.data_modules.fakes.masks import SHAPES, draw_voc
 
-SIZES = {"2007_000001": (50, 33), "2007_000002": (33, 50), "2007_000003": (40, 40), "2007_000009": (20, 20)}  # (width, height)
-
-
-def voc_palette():
-    """The official colours: bits of the index, interleaved over red, green and blue from the top down."""
-    colours = []
-    for index in range(256):
-        colour = [0, 0, 0]
-        for bit in range(8):
-            colour[bit % 3] |= ((index >> bit) & 1) << (7 - bit // 3)
-        colours += colour
-    return colours
-
-
-def save_mask(path, values, *, mode="P"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask = Image.fromarray(values)
-    if mode == "P":
-        mask.putpalette(voc_palette())
-    assert mask.mode == mode
-    mask.save(path)
+FOLDER = "VOCdevkit/VOC2012"
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three ids in val and one unlisted; classes 0, 1, 4, 20 and void; objects 1 and 2 of one class; one grey mask, one grey photograph."""
-    folder = tmp_path / "VOCdevkit" / "VOC2012"
-    (folder / "JPEGImages").mkdir(parents=True)
-    (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
-    for number, (name, (width, height)) in enumerate(SIZES.items()):
-        photograph = Image.new("RGB", (width, height), (20 * number, 90, 200))
-        (photograph.convert("L") if number == 2 else photograph).save(folder / "JPEGImages" / f"{name}.jpg")
-        values = np.zeros((height, width), dtype=np.uint8)
-        values[2:8, 2:8], values[10:14, 4:9], values[15:18, 3:9], values[0] = 1, 4, 20, 255
-        save_mask(folder / "SegmentationClass" / f"{name}.png", values, mode="L" if number == 1 else "P")
-        objects = np.zeros_like(values)
-        objects[2:8, 2:5], objects[2:8, 5:8], objects[0] = 1, 2, 255
-        save_mask(folder / "SegmentationObject" / f"{name}.png", objects)
-    names = list(SIZES)
-    (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("".join(f"{name} \n" for name in (names[1], names[0], names[2])))
+    draw_voc(tmp_path)
     return tmp_path
 
 
-def open_val(root, *, split=None, limit=None, subset=True):
-    return open_image_set("pascal_voc", root=str(root), split=split, limit=limit, subset=subset)
+def open_val(root, *, split=None, limit=None, subset=True, label_sets=None):
+    return open_image_set("pascal_voc", root=str(root), split=split, limit=limit, subset=subset, label_sets=label_sets)
 
 
-def by_name(images):
-    return {images.sample(index)["name"]: images.sample(index) for index in range(len(images))}
+@pytest.mark.parametrize("inner", ["", "VOCdevkit", FOLDER])
+def test_the_list_file_decides_what_is_read_and_in_which_order(root, inner):
+    images = open_val(root / inner)
+    assert [images.sample(index)["name"] for index in range(len(images))] == ["2007_000002", "2007_000000", "2007_000001"]
 
 
-def test_the_list_file_decides_what_is_read_and_in_which_order(root):
+def test_masks_are_the_stored_indices_at_native_size(root):
     images = open_val(root)
-    assert [images.sample(index)["name"] for index in range(len(images))] == ["2007_000002", "2007_000001", "2007_000003"]
-
-
-@pytest.mark.parametrize("inner", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
-def test_the_root_may_be_any_of_the_three_folders(root, inner):
-    assert len(open_val(root / inner)) == 3
-
-
-def test_masks_are_the_stored_indices_not_colours(root):
-    for sample in by_name(open_val(root)).values():
-        label = sample["labels"]["voc21"]
-        assert label.dtype == torch.uint8
-        assert label.unique().tolist() == [0, 1, 4, 20, 255]
-        assert label[3, 3] == 1
-        assert label[12, 6] == 4  # exchanged with 1 where red and blue are
-        assert label[16, 5] == 20
-        assert label[0].eq(255).all()
-
-
-def test_twenty_classes_are_the_same_masks_without_background(root):
-    images = open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc21", "voc20"])
-    labels = by_name(images)["2007_000001"]["labels"]
-    assert labels["voc20"].unique().tolist() == [0, 3, 19, 255]
-    assert labels["voc20"].ne(255).equal(labels["voc21"].ne(255) & labels["voc21"].ne(0))
+    for index, number in enumerate((2, 0, 1)):
+        sample = images.sample(index)
+        assert sample["image"].shape == (3, *SHAPES[number])
+        voc21, voc20 = sample["labels"]["voc21"], sample["labels"]["voc20"]
+        assert np.array_equal(voc21.numpy(), painted_values(sample["image"]))
+        assert voc20.equal(torch.where((voc21 == 0) | (voc21 == 255), 255, voc21 - 1).to(torch.uint8))
+        assert sample["instance"].unique().tolist() == [0, 1, 2]
     assert LABELS["voc20"].names == LABELS["voc21"].names[1:]
     assert LABELS["voc20"].background is None
 
 
 def test_only_the_requested_label_sets_are_built(root):
-    assert list(open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc20"]).label_sets) == [
-        "voc20"
-    ]
+    assert list(open_val(root, label_sets=["voc20"]).label_sets) == ["voc20"]
     with pytest.raises(ValueError, match="label set 'voc22' is unknown; known: voc21, voc20"):
-        open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc22"])
+        open_val(root, label_sets=["voc22"])
 
 
-def test_images_and_maps_keep_their_native_size(root):
-    for name, sample in by_name(open_val(root)).items():
-        width, height = SIZES[name]
-        assert sample["image"].shape == (3, height, width)
-        assert sample["labels"]["voc21"].shape == sample["instance"].shape == (height, width)
-
-
-def test_objects_are_read_if_the_folder_has_them(root):
-    assert open_val(root).sample(0)["instance"].unique().tolist() == [0, 1, 2, 255]
-    (root / "VOCdevkit/VOC2012/SegmentationObject").rename(root / "elsewhere")
-    assert "instance" not in open_val(root).sample(0)
-
-
-def test_no_instances_gives_the_reason_why_objects_are_missing(root):
+def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_given(root):
     assert open_val(root).no_instances is None
-    (root / "VOCdevkit/VOC2012/SegmentationObject").rename(root / "elsewhere")
-    assert "no folder" in open_val(root).no_instances
-    assert "VOC2012/SegmentationObject" in open_val(root).no_instances
+    (root / FOLDER / "SegmentationObject").rename(root / "elsewhere")
+    images = open_val(root)
+    assert "instance" not in images.sample(0)
+    assert "VOC2012/SegmentationObject" in images.no_instances
 
 
 def test_a_split_without_the_official_number_of_images_is_refused_unless_allowed(root):
-    with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
-        open_val(root, subset=False)
-    with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
-        open_val(root, subset=False, limit=7)
-    assert len(open_val(root, subset=True)) == 3
+    for limit in (None, 7):
+        with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
+            open_val(root, subset=False, limit=limit)
     assert len(open_val(root, subset=False, limit=2)) == 2
 
 
@@ -130,29 +66,26 @@ def remove(name):
     return lambda folder: (folder / name).unlink()
 
 
-def replace_mask(values, mode="P"):
-    return lambda folder: save_mask(folder / "SegmentationClass/2007_000001.png", values, mode=mode)
+def replace_mask(shape):
+    return lambda folder: save_mask(folder / "SegmentationClass/2007_000002.png", np.zeros(shape, dtype=np.uint8))
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("JPEGImages/2007_000001.jpg"), r"no file .*JPEGImages/2007_000001\.\w+, which .*val\.txt requires"),
-        (remove("SegmentationClass/2007_000001.png"), r"no file .*SegmentationClass/2007_000001\.\w+, which .*val\.txt requires"),
-        (
-            remove("SegmentationObject/2007_000001.png"),
-            r"no file .*SegmentationObject/2007_000001\.\w+, which .*val\.txt requires",
-        ),
+        (remove("JPEGImages/2007_000001.jpg"), r"no file .*JPEGImages/2007_000001\.jpg, which .*val\.txt requires"),
+        (remove("SegmentationClass/2007_000001.png"), r"no file .*SegmentationClass/2007_000001\.png, which .*val\.txt requires"),
+        (remove("SegmentationObject/2007_000001.png"), r"no file .*SegmentationObject/2007_000001\.png, which .*val\.txt requires"),
         (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
-        (replace_mask(np.zeros((50, 33), dtype=np.uint8)), r"2007_000001\.png is 33x50, its image 50x33"),
-        (replace_mask(np.full((33, 50), 38, dtype=np.uint8)), r"2007_000001\.png holds values \[38\]; it must hold 0-20, 255 only"),
-        (replace_mask(np.zeros((33, 50, 3), dtype=np.uint8), "RGB"), r"2007_000001\.png has mode RGB"),
+        (replace_mask((50, 33)), r"2007_000002\.png is 33x50, its image 45x40"),
+        (replace_mask((40, 45, 3)), r"2007_000002\.png has mode RGB"),
+        (lambda folder: (folder / "SegmentationClass/2007_000002.png").write_bytes(b"no picture"), r"2007_000002\.png: not_an_image"),
     ],
 )
 def test_a_missing_file_or_invalid_mask_is_named(root, spoil, message):
-    spoil(root / "VOCdevkit" / "VOC2012")
+    spoil(root / FOLDER)
     with pytest.raises(ValueError, match=message):
-        by_name(open_val(root))
+        open_val(root).sample(0)
 
 
 def test_an_unknown_split_or_place_is_refused(root, tmp_path):
@@ -167,12 +100,8 @@ def test_an_unknown_split_or_place_is_refused(root, tmp_path):
 def test_sixty_words_stand_for_twenty_one_classes():
     labels = LABELS["voc21"]
     words = [word for prompts in labels.prompts for word in prompts]
-    assert len(labels.names) == 21
-    assert len(words) == len(set(words)) == 60
-    assert len(labels.prompts[0]) == 40
-    assert labels.prompts[11] == ("table",)
-    assert labels.prompts[16] == ("potted plant",)
-    assert labels.prompts[20] == ("television monitor",)
+    assert (len(labels.names), len(words), len(set(words)), len(labels.prompts[0])) == (21, 60, 60, 40)
+    assert [labels.prompts[number] for number in (11, 16, 20)] == [("table",), ("potted plant",), ("television monitor",)]
     assert labels.background == 0
 
 

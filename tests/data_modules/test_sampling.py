@@ -48,22 +48,6 @@ def test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition(ra
     assert [epoch for epoch, _ in keys] == sorted(epoch for epoch, _ in keys)
 
 
-def test_orders_differ_between_epochs_and_seeds():
-    orders = [
-        [index for _, index in EndlessOrder([LENGTH], seed=seed, window=1).keys(first, first + LENGTH)]
-        for first in (0, LENGTH)
-        for seed in (0, 1)
-    ]
-    assert len({tuple(order) for order in orders}) == 4
-
-
-@pytest.mark.parametrize(("step", "cap"), [(0, None), (2, None), (2, 3)])
-def test_the_length_is_that_of_a_whole_epoch_at_any_starting_step(step, cap):
-    batches = ShuffledBatches(EndlessOrder([LENGTH], seed=0, window=1), batch_size=BATCH, step=lambda: step, steps_per_epoch=cap)
-    assert len(batches) == 4
-    assert len(list(batches)) == (cap or 4) - step
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,8 +78,3 @@ def test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks(world
     dealt = [batch for rank in range(world_size) for batch in DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)]
     assert all(batch in dealt for batch in alone)
     assert all(set(batch) == {PADDING} for batch in dealt if batch not in alone)
-
-
-def test_a_validation_batch_size_of_zero_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        DealtBatches(29, batch_size=0)

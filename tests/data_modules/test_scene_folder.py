@@ -2,8 +2,6 @@
 
 import logging
 import re
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
@@ -13,8 +11,6 @@ from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.folder import noun_of, read_folder
 from data_modules.scenes.recipes import RECIPES
 from data_modules.sources import open_source
-
-STAMPS = Path("/usr/share/tuxpaint/stamps")
 
 
 def draw(path, *, caption, colour, mode="RGBA", size=(60, 40)):
@@ -68,20 +64,6 @@ def test_unusable_files_are_counted_and_logged(folder, caplog):
     assert f"{folder}: 4 classes, 6 of 6 pictures; skipped: {dict(pictures.skipped)}" in caplog.text
 
 
-def test_a_recipe_limits_the_number_of_classes(folder):
-    recipe = RECIPES["prototype"]
-    for most in (2, 3):
-        maker = SceneMaker(replace(recipe, classes=recipe.classes[:most]), root=str(folder))
-        assert [noun.name for noun in maker.recipe.classes] == ["apple", "cat", "brown hen"][:most]
-
-
-def test_the_digest_follows_the_pictures(folder):
-    before = SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
-    assert before == SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
-    draw(folder / "hat.png", caption="A hat.", colour=(0, 9, 255))
-    assert before != SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
-
-
 def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
     images = open_image_set("scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype")
@@ -93,15 +75,6 @@ def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     assert all(re.search(words, source.pair(index, epoch)[1]) for index in range(8) for epoch in range(4))
     for index in range(6):
         assert 1 <= images.sample(index)["labels"]["scenes"].max() <= 4
-
-
-def test_the_colour_in_the_file_is_the_colour_in_the_scene(folder):
-    maker = SceneMaker(RECIPES["prototype"], root=str(folder))
-    hat = next(k for k, noun in enumerate(maker.recipe.classes) if noun.name == "hat")
-    layout = next(layout for layout in (maker.plan(k, seed=0, split="train") for k in range(99)) if layout.objects[-1].kind == hat)
-    scene = maker.scene(layout, size=64)
-    colours = scene.image[:, scene.instance == len(layout.objects)]
-    assert (colours.T == (0, 0, 255)).all(axis=1).mean() > 0.7
 
 
 @pytest.mark.parametrize("make", [lambda path: path / "nowhere", lambda path: path], ids=["missing", "empty"])
@@ -116,21 +89,9 @@ def test_a_folder_without_cut_outs_is_refused(tmp_path, make):
         ("A dog.", "dog"),
         ("An electric guitar.", "electric guitar"),
         ("A wheelie bin! Give me your trash!", "wheelie bin"),
-        ("A calculator.  6x7=42", "calculator"),
         ("Some cherries.", None),
-        ("The letter w.", None),
-        ("A plant of common lavender.", None),
         ("", None),
     ],
 )
 def test_a_noun_is_what_follows_the_article(caption, noun):
     assert noun_of(caption) == noun
-
-
-@pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default is not installed")
-def test_the_stamps_of_tuxpaint_can_be_used_as_the_folder():
-    maker = SceneMaker(RECIPES["scenes_v1"], root=str(STAMPS))
-    assert len(maker.recipe.classes) == len(RECIPES["scenes_v1"].classes)
-    for index in range(40):
-        scene = maker.scene(maker.plan(index, seed=0, split="train"), size=64)
-        assert scene.label.any()

@@ -3,14 +3,12 @@
 from collections import Counter
 
 import pytest
-import torch
 
 from data_modules.image_sets import open_image_set
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import HeldOut
 from data_modules.scenes.recipes import RECIPES, find_recipe
-from data_modules.scenes.twins import NAMES, PLACES, Twins
-from data_modules.sources import open_source
+from data_modules.scenes.twins import NAMES, Twins
 
 SPURIOUS = [name for name in RECIPES if name.endswith("_spurious")]
 KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}
@@ -26,15 +24,6 @@ def test_the_number_of_scenes_is_as_stated_and_not_divisible_by_three_five_or_ei
     assert all(KINDS[name] % ranks for ranks in (3, 5, 8))
     with pytest.raises(ValueError, match="known: val, tune"):
         open_kind(name, split="train")
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_sample_is_pure_in_its_index_and_splits_differ(name):
-    first, default, tune = (open_kind(name, limit=9, split=split) for split in ("val", None, "tune"))
-    default.sample(3)
-    assert first.sample(7)["image"].equal(default.sample(7)["image"])
-    assert not first.sample(7)["image"].equal(tune.sample(7)["image"])
-    assert first.sample(7)["image"].shape == (3, 64, 64)
 
 
 def test_every_class_occurs_and_always_on_its_held_out_background():
@@ -58,18 +47,6 @@ def test_the_twins_test_set_is_balanced_over_the_four_groups():
     images = open_kind("scenes_waterbirds")
     samples = [images.sample(index) for index in range(len(images))]
     assert Counter((sample["class_label"], sample["place"]) for sample in samples) == {(y, place): 151 for y in (0, 1) for place in (0, 1)}
-
-
-def test_the_place_label_matches_the_background_of_the_image():
-    images = open_kind("scenes_waterbirds", limit=40)
-    green = {place: [] for place in (0, 1)}
-    for index in range(40):
-        sample = images.sample(index)
-        _, grass, blue = (float(channel.float().mean()) for channel in sample["image"])
-        green[sample["place"]].append(grass > blue)
-    assert PLACES == ("grass", "water")
-    assert all(green[0])
-    assert not any(green[1])
 
 
 def test_the_twins_test_set_is_the_same_for_spurious_and_plain_recipes():
@@ -106,24 +83,6 @@ def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
         kinds = [placed.kind for placed in layout.objects]
         assert set(kinds) & set(twins.kinds) or not spurious.planner.held_out.shows(kinds, background=layout.background)
     assert plain.recipe.digest() != spurious.recipe.digest()
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_no_recipe_withholds_a_twin_from_either_background(name):
-    twins, held_out = Twins(RECIPES[name]), HeldOut(RECIPES[name])
-    assert not held_out.backgrounds[list(twins.kinds)][:, list(twins.backgrounds)].any()
-
-
-def test_a_source_makes_the_correlated_scenes_by_their_recipe():
-    shown = []
-    for name in ("prototype", SPURIOUS[0]):
-        source, maker = open_source("scenes", root=None, size=32, seed=0, limit=50, recipe=name), SceneMaker(RECIPES[name])
-        assert source.digest() == maker.recipe.digest()
-        for index in range(5):
-            layout = maker.plan(index, seed=0, split="train")
-            assert torch.equal(source.pair(index, 0)[0], torch.from_numpy(maker.image(layout, size=32)))
-            shown.append(layout)
-    assert shown[:5] != shown[5:]
 
 
 def test_a_folder_without_the_two_animals_is_refused(tmp_path):

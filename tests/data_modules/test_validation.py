@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from data_modules.batches import IGNORE, PADDING
-from data_modules.image_sets import LabelSet, open_image_set
-from data_modules.image_text import ImageTextDataModule
+from data_modules.image_sets import LabelSet
 from data_modules.validation import ImageSetDataModule
 
 
@@ -89,32 +88,6 @@ def test_batches_do_not_depend_on_the_number_of_workers():
         assert all(a.equal(b) for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True))
 
 
-def test_each_set_has_its_own_loader_and_name():
-    first, second = loaders(Sized("one"), Sized("two", instances=False))
-    assert [next(iter(loader))["set"] for loader in (first, second)] == ["one", "two"]
-    assert "instance" not in next(iter(second))
-
-
 def test_two_image_sets_with_the_same_name_are_refused():
     with pytest.raises(ValueError, match="different names"):
         ImageSetDataModule([Sized("one"), Sized("one")], batch_size=2, workers=0)
-
-
-def test_the_training_data_module_passes_its_rank_to_validation():
-    class Nothing:
-        def __len__(self):
-            return 0
-
-    validation = ImageSetDataModule([Sized()], batch_size=3, workers=0)
-    data = ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0, validation=validation)
-    data.trainer = SimpleNamespace(global_rank=1, world_size=2)
-    assert next(iter(data.val_dataloader()[0]))["sample_id"].tolist() == [3, 4, 5]
-    assert ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0).val_dataloader() == []
-
-
-def test_batches_of_scenes_have_the_documented_fields():
-    images = open_image_set("scenes", root=None, split=None, limit=3, subset=True, recipe="prototype")
-    batch = list(ImageSetDataModule([images], batch_size=2, workers=0).val_dataloader()[0])[1]
-    assert batch["set"] == "scenes"
-    assert batch["name"] == ["00002", "padding"]
-    assert all(image.dtype == label.dtype == torch.uint8 for image, label in zip(batch["image"], batch["labels"]["scenes"], strict=True))

@@ -65,13 +65,6 @@ def test_any_tar(folder, a_tar, data):
 
 
 @FUZZ
-@given(content=mutated(gzip.compress(b"hello" * 500, mtime=0)))
-def test_any_compressed_tar(folder, content):
-    (folder / "b.tar.gz").write_bytes(content)
-    read_pairs("tars", folder / "b.tar.gz", cache=str(folder / "cache"), cache_gib=0.001)
-
-
-@FUZZ
 @given(fields=json_values("caption", "a"))
 def test_any_record_of_a_tar(folder, fields):
     write_tar(folder / "c.tar", [("1.jpg", jpeg(1)), ("1.json", json.dumps(fields).encode())])

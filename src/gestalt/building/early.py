@@ -1,6 +1,6 @@
 """Checks of the files that pairs are read from, before torch is imported."""
 
-from data_modules.corpora.early import check_files
+from data_modules.corpora.file_checks import check_files
 from gestalt.config.schema import Experiment
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, open_image_set
-from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.unlabelled import FolderPictures, SourcePictures
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import build_source
@@ -24,11 +23,6 @@ from gestalt.measures.context import Context
 from gestalt.measures.measured import LeftOut, Measured
 
 NO_TEXT = "the model is vision-only and has no names for classes"
-
-
-def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the class phrases that the image sets define, by label set."""
-    return {name: labels.prompts for name, labels in all_label_sets().items()}
 
 
 def build_image_sets(config: Experiment) -> dict[str, ImageSet]:

@@ -38,7 +38,6 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         "recipe": data.recipe,
         "captions": CaptionRule(data.caption, data.caption_choice, data.caption_template),
         "cache": data.cache,
-        "cache_gib": data.cache_gib,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
         "parts": [asdict(part) for part in data.mixture],
@@ -70,7 +69,7 @@ def made_file_of(config: Experiment) -> InitFile:
     """
     source = pretraining_source(config)
     _check_labels(config, source)
-    content = {"data.digest": source.earlier_digest(), "data.images": len(source)}  # pretraining reads no captions
+    content = {"data.digest": source.digest(), "data.images": len(source)}
     return name_init_file(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
 
 

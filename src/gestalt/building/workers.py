@@ -64,7 +64,7 @@ def usable_cores() -> int:
 
 def _chosen(config: Experiment) -> tuple[int, str]:
     accelerated = _accelerated(config)
-    ranks = _ranks_here(config, accelerated=accelerated)
+    ranks = ranks_here(config)
     side, share = train_size(config.image), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
     number = choose_workers(cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config))
@@ -76,8 +76,7 @@ def _image_bytes(config: Experiment) -> int:
     """Return the bytes of an image, or of its features, which are sent as float32."""
     if config.data.features is None:
         return 3 * train_size(config.image) ** 2
-    shape: list[int] = Description.read(Path(config.data.features).expanduser()).image_rows["shape"]
-    return 4 * prod(shape)
+    return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)
 
 
 def _accelerated(config: Experiment) -> bool:
@@ -85,7 +84,7 @@ def _accelerated(config: Experiment) -> bool:
     return wanted != "cpu" and (wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
-def _ranks_here(config: Experiment, *, accelerated: bool) -> int:
+def ranks_here(config: Experiment) -> int:
     """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
     launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
     devices = str(config.trainer.devices)
@@ -93,4 +92,4 @@ def _ranks_here(config: Experiment, *, accelerated: bool) -> int:
         return max(1, int(launched))
     if devices.isdecimal():
         return int(devices)
-    return len(devices.split(",")) if "," in devices else max(1, torch.cuda.device_count()) if accelerated else 1
+    return len(devices.split(",")) if "," in devices else max(1, torch.cuda.device_count()) if _accelerated(config) else 1

@@ -14,7 +14,7 @@ from data_modules.corpora.manifest import write_manifest
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.tools.contact_sheet import contact_sheet
-from data_modules.tools.inspection import Inspection
+from data_modules.tools.inspection import inspect
 from data_modules.tools.packing import pack
 from gestalt.building.source import open_configured, train_size
 from gestalt.building.training import IMAGES_OF_TABLE
@@ -47,8 +47,7 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
         raise ConfigError(f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose null")
     source = _open(config)
     path = _place(config, source, to=to, suffix=".json")
-    inspection = Inspection(source).run(workers=reading_processes(config), progress=_bar)
-    counted, bad = inspection.counted(), inspection.bad
+    bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
     mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
     lines = [
@@ -85,14 +84,12 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     count = min(count, len(source))
     data = ImageTextDataModule(source, size=size, batch_size=count, workers=0, seed=config.seed, window=config.data.window_shards)
     batch = next(iter(data.train_dataloader()))
-    title = [
-        _title(config, source),
-        f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
-    ]
+    title = _title(config, source)
+    drawn = f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains"
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
     with replacing(path) as partial:
-        contact_sheet(batch, title=title, columns=columns).save(partial, "PNG")
-    return f"{title[0]}\nsheet: {path}"
+        contact_sheet(batch, title=f"{title}\n{drawn}", columns=columns).savefig(partial, format="png")
+    return f"{title}\nsheet: {path}"
 
 
 def _open(config: Experiment, *, size: int = 64, **options: Any) -> Source:

@@ -3,33 +3,20 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.record import write_record
-from gestalt.planning.flops import equal_steps, operations
 from gestalt.studies.grid import Cell, Grid, checked
 
 COUNTS = "flop.json"
 """File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so that its runs stay the same."""
 
 
-class Cost(NamedTuple):
-    """The cost of a cell's training by its own configuration.
-
-    Attributes:
-        flop: FLOP of a step.
-        steps: number of steps of the run.
-    """
-
-    flop: int
-    steps: int
-
-
-def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]], keep: bool = True) -> tuple[Grid, list[str]]:
+def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]]) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
     A cell whose number of steps does not change keeps its configuration.
@@ -38,44 +25,48 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
         grid: from ``read_grid``, with ``equal: flop``.
         folder: folder of the grid's page, where the counts are kept.
         count: maps a configuration to the FLOP of a step and the steps of its run.
-        keep: False writes no file.
 
     Raises:
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the cell.
     """
-    configs = {cell.name: load(grid.base, scale=grid.scale, overrides=[*grid.words(cell, seed=0)]) for cell in grid.cells}
-    known = _read(folder / COUNTS)
+    file = folder / COUNTS
+    counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
     costs = {}
-    for name, config in configs.items():
+    for cell in grid.cells:
+        config = load(grid.base, scale=grid.scale, overrides=[*grid.words(cell, seed=0)])
         key = config_hash(config)
-        if key not in known:
+        if key not in counts:
             try:
-                known[key] = Cost(*count(config))
+                flop, steps = count(config)
             except ValueError as error:
-                raise ConfigError(f"grid {grid.name}: cell {name}: its FLOP cannot be counted: {error}") from error
-            if keep:
-                write_record(folder / COUNTS, {"counts": {key: cost._asdict() for key, cost in known.items()}})
-        costs[name] = known[key]
+                raise ConfigError(f"grid {grid.name}: cell {cell.name}: its FLOP cannot be counted: {error}") from error
+            counts[key] = {"flop": flop, "steps": steps}
+            write_record(file, {"counts": counts})
+        costs[cell.name] = counts[key]
     budget = costs[grid.against]
     cells, lines = [], []
     for cell in grid.cells:
         cost = costs[cell.name]
-        steps = equal_steps(budget.steps, flop=budget.flop, of=cost.flop)
-        cells.append(cell if steps == cost.steps else _with_steps(cell, steps, longer=steps > cost.steps))
-        lines.append(f"{cell.name}: {steps:,} steps of {operations(cost.flop)}, {operations(steps * cost.flop)} in total.")
+        steps = max(1, round(Fraction(budget["steps"] * budget["flop"], cost["flop"])))
+        cells.append(_with_steps(cell, steps, of=cost["steps"]))
+        lines.append(f"{cell.name}: {steps:,} steps of {format_flop(cost['flop'])}, {format_flop(steps * cost['flop'])} in total.")
     try:
         return checked(replace(grid, cells=tuple(cells))), lines
     except ConfigError as error:
         raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
 
 
-def _with_steps(cell: Cell, steps: int, *, longer: bool) -> Cell:
-    """Return a cell that ends at a step; ``longer`` removes the end by epochs, which would come before."""
-    epochs = {"trainer.max_epochs": -1} if longer else {}
+def _with_steps(cell: Cell, steps: int, *, of: int) -> Cell:
+    """Return a cell that ends at a step; a longer run than its own, which has ``of`` steps, has no end by epochs."""
+    if steps == of:
+        return cell
+    epochs = {"trainer.max_epochs": -1} if steps > of else {}
     return replace(cell, values={**cell.values, "trainer.max_steps": steps, **epochs})
 
 
-def _read(file: Path) -> dict[str, Cost]:
-    if not file.is_file():
-        return {}
-    return {key: Cost(int(entry["flop"]), int(entry["steps"])) for key, entry in json.loads(file.read_text())["counts"].items()}
+def format_flop(flop: float) -> str:
+    """Format FLOP."""
+    for unit, factor in (("EFLOP", 10**18), ("PFLOP", 10**15), ("TFLOP", 10**12)):
+        if flop >= factor:
+            return f"{flop / factor:,.4g} {unit}"
+    return f"{flop / 10**9:,.4g} GFLOP"

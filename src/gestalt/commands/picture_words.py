@@ -1,14 +1,18 @@
-"""Words of ``segment`` and ``group``: labels, the pictures that paths name, and where their results go.  Nothing heavy is imported."""
+"""Flags and checks of ``segment`` and ``group``: labels, the pictures that paths name, and where their results go."""
 
 import glob
 import os
 import re
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gestalt.commands.flags import MODEL, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.protocols import PARTITIONS, PROTOCOLS
+from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
+from gestalt.support.names import nearest
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
@@ -17,6 +21,57 @@ ENDINGS = frozenset(
 
 MOST_ON_A_PAGE = 200
 """Most pictures on one page, which embeds them all: about 100 KB each, and more with several models."""
+
+
+SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
+"""Endings of the name of a single picture's result, beside the picture."""
+
+
+def _picture_flags(command: ArgumentParser, *, single: str) -> None:
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'")
+    command.add_argument("--model", "--ckpt", dest="models", action="append", required=True, metavar="TARGET", help=f"{MODEL}; repeatable")
+    command.add_argument("--protocol", metavar="NAME", help="how pictures are resized and compared (default: the model's)")
+    command.add_argument("--to", metavar="DIR", help="folder for coloured pictures, maps and numbers, made if missing")
+    command.add_argument("--html", metavar="FILE", help="page with pictures, masks, heat maps and areas, which opens from disk")
+    command.add_argument("--npy", action="store_true", help="also write the maps as NumPy arrays")
+    command.add_argument("--output", metavar="FILE", help=f"PNG of a single picture (default: <picture>{single} beside it)")
+
+
+def segment_flags(command: ArgumentParser) -> None:
+    """Add the flags of ``segment``."""
+    _picture_flags(command, single=SEGMENTED)
+    command.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold')
+    command.add_argument("--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip")
+    command.add_argument("--threshold", type=float, metavar="X", help="smallest score of a labelled pixel, a cosine in most protocols")
+    command.add_argument("--groups", type=count, metavar="N", help="also show this many groups on the page")
+
+
+def check_segment(arguments: Namespace) -> None:
+    """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
+    if arguments.groups is not None and arguments.html is None:
+        raise ConfigError(f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name one, or call gestalt group")
+    arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
+    _check_known("--protocol", arguments.protocol, PROTOCOLS)
+    check_outputs(arguments, kind="labels", single=SEGMENTED)
+
+
+def group_flags(command: ArgumentParser) -> None:
+    """Add the flags of ``group``."""
+    _picture_flags(command, single=GROUPED)
+    command.add_argument("--groups", type=count, default=8, metavar="N", help="largest number of groups (default: %(default)s)")
+
+
+def check_group(arguments: Namespace) -> None:
+    """Check the names, and choose the ``pictures`` and what is written."""
+    if arguments.groups > MOST_GROUPS:
+        raise ConfigError(f"--groups {arguments.groups}: choose 1 to {MOST_GROUPS}")
+    _check_known("--protocol", arguments.protocol, PARTITIONS)
+    check_outputs(arguments, kind="groups", single=GROUPED)
+
+
+def _check_known(flag: str, name: str | None, known: Iterable[str]) -> None:
+    if name is not None and name not in known:
+        raise ConfigError(f"{flag} {name}: unknown; {nearest(name, list(known))}")
 
 
 def labels_of(text: str, *, threshold: float | None) -> list[str]:

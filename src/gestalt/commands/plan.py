@@ -1,30 +1,51 @@
-"""train --plan: take a few real steps, and print an estimate of the whole run.  No file is written."""
+"""train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
 
+import math
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from functools import partial
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
-from gestalt.building.compiling import check_compiler
-from gestalt.building.model import check_deterministic, check_machine, check_names
-from gestalt.building.source import init_file_of, pairs_a_step
-from gestalt.building.workers import loading_processes
-from gestalt.callbacks.loggers import check_loggers
-from gestalt.commands.flop_trial import counted_flop, read
-from gestalt.commands.plan_lines import Planned, lines
-from gestalt.commands.plan_trial import Trial, counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
-from gestalt.commands.process import quiet
-from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
-from gestalt.planning.machine import cores_for_each, disk_room, memory_room
-from gestalt.planning.probes import Step
-from gestalt.planning.reckoning import WAITING, Loading, Run, Validation, validations
-from gestalt.support.memory import keep_freed_memory
+from gestalt.building.source import pairs_a_step, steps
+from gestalt.building.workers import loading_processes, ranks_here, usable_cores
+from gestalt.commands.equal_cost import format_flop
+from gestalt.commands.train import prepare
+from gestalt.commands.trial import Trial, build_trial, check_alone, init_is_missing, read_pairs, repeated, step_flop
+from gestalt.config.schema import Experiment, refuse
+from gestalt.ledger.record import device_name
+from gestalt.ledger.text import span
+from gestalt.support.files import free_bytes
 
-PROCESSES = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
-"""Environment variables with the number of processes that a launcher started."""
+STEPS, WARMUP = 20, 2
+"""Steps that are timed, at most, and steps before them."""
+
+SECONDS = 40.0
+"""Seconds after which no further step is taken."""
+
+VALIDATED = 3
+"""Batches of each validation set that are scored."""
+
+SPARE = 0.05
+"""Share of the memory to leave free: allocators keep more than they use."""
+
+WAITING = 0.05
+"""Largest share of a step's time that may be spent waiting for data."""
+
+AHEAD = 1.2
+"""Recommended speed of the loading processes over that of the device; above 1, since both vary."""
+
+CHECKPOINTS = 3
+"""Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being written."""
 
 
 def plan(config: Experiment) -> int:
@@ -36,104 +57,239 @@ def plan(config: Experiment) -> int:
     Raises:
         ValueError: the configuration cannot run, or a launcher started several processes.
     """
-    quiet()
-    check_alone(os.environ)
-    check_names(config)
-    check_machine(config.trainer)
-    check_deterministic(config)
-    check_loggers(config)
-    check_compiler(config.trainer)
-    keep_freed_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        planned = measured(config, folder=Path(folder))
-    print("\n".join(lines(planned)))
-    return planned.status
-
-
-def check_alone(environment: Mapping[str, str], *, what: str = "--plan measures") -> None:
-    """Refuse a launcher's several processes, each of which would do the same; ``what`` begins the message.
-
-    Raises:
-        ConfigError: names the launcher.
-    """
-    for name, launcher in PROCESSES.items():
-        if environment.get(name, "1") != "1":
-            raise ConfigError(f"{what} one device in one process, and {launcher} started {environment[name]}; call it without {launcher}")
-
-
-def measured(config: Experiment, *, folder: Path) -> Planned:
-    """Take the steps, score a few images, and return the measurements."""
-    devices = devices_of(config)
+    check_alone("--plan measures")
+    prepare(config)
+    devices = ranks_here(config)
     ranks = devices * config.trainer.num_nodes
-    batch, left = divmod(pairs_a_step(config), ranks)
-    if left:
+    if config.data.batch_size % ranks:
         refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
-    on_cuda = uses_cuda(config)
-    room = memory_room(torch.device("cuda" if on_cuda else "cpu")) / (1 if on_cuda else devices)
-    unmade = uses_made(config) and not init_file_of(config).exists()
-    trial = trial_of(config, batch=batch, unmade=unmade, folder=folder)
-    rate, made = drawn(trial.data, batch=batch)
-    steps, kept, device = counted_steps(trial, made, batch=batch)
-    fit = partial(memory_of, steps, kept=kept, ranks=ranks, compared=held(config))
-    fitting = min(batch, fit(()).largest(room))
-    flop = counted(trial)
-    timed, refused = timed_steps(trial, made, batch=batch, fitting=fitting)
-    validation = validated(trial, ranks=ranks) if config.evaluation.benchmarks else Validation(0.0, (), ())
-    return Planned(
-        config,
-        device=device,
-        ranks=ranks,
-        batch=batch,
-        timed=timed,
-        memory=fit(timed),
-        refused=refused,
-        flop=flop,
-        room=room,
-        loading=loading_of(timed, one=rate, workers=loading_processes(config), cores=cores_for_each(devices)),
-        run=Run(
-            trial.total,
-            step=_mean([step.waited + step.computed for step in timed]) * batch / (timed[0].batch if timed else 1),
-            validations=validations(trial.total, epoch=trial.epoch, every=config.trainer.check_val_every_n_epoch),
-            validation=validation.seconds,
-        ),
-        disk=disk_room(Path.cwd()),
-        bad=int((~made["valid"]).sum()),
-        drawn=len(made["text"]),
-        unmade=unmade,
-    )
+    data = replace(config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config))
+    trial = build_trial(replace(config, data=data))
+    batch = pairs_a_step(trial.config)
+    cuda = _uses_cuda(config)
+    room = _memory_room(cuda=cuda) / (1 if cuda else devices)
+    trial_batch, probe = _take_steps(trial, batch=batch, room=room)
+    peak = peak_bytes(cuda=cuda)
+    device = device_name(torch.device("cuda" if cuda else "cpu"))
+    lines = [
+        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, one process; nothing is written",
+        *init_line(config),
+        memory_line(config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room),
+    ]
+    weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
+    checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
+    free = free_bytes(Path.cwd())
+    lines.append(disk_line(checkpoint, free=free))
+    if trial_batch:
+        lines += [data_line(config, bad=probe.bad, pairs=trial_batch * len(probe.computed)), waiting_line(trial.config, probe)]
+        lines += _time_lines(config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks)
+    print("\n".join(lines))
+    return int(trial_batch < batch or CHECKPOINTS * checkpoint > free)
 
 
-def counted(trial: Trial) -> int:
-    """Return the FLOP of a step; 0 if a few pairs do not fit the memory, or none of the first can be read."""
+class StepProbe(Callback):
+    """A timer of training steps, which ends the trial after ``SECONDS``.
+
+    Attributes:
+        waited: seconds from the end of each step to the next batch.
+        computed: seconds from the batch to the end of the step, with the device's work.
+        bad: number of pairs that cannot be read.
+        state: bytes of the optimiser's state.
+    """
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+        self.computed: list[float] = []
+        self.bad = 0
+        self.state = 0
+        self._end = time.monotonic() + SECONDS
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step."""
+        return statistics.mean(self.waited) + statistics.mean(self.computed)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to wait for the first batch."""
+        self._last = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the time."""
+        self._begin = _now(pl_module.device)
+        self.waited.append(self._begin - self._last)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note the time; forget the first steps, which warm up; end the trial in time."""
+        self._last = _now(pl_module.device)
+        self.computed.append(self._last - self._begin)
+        self.bad += int((~batch["valid"]).sum())
+        self.state = _bytes(value for state in trainer.optimizers[0].state.values() for value in state.values())
+        if trainer.global_step == WARMUP:
+            self.waited, self.computed, self.bad = [], [], 0
+        trainer.should_stop = trainer.should_stop or (bool(self.computed) and self._last > self._end)
+
+
+def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
+    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even two fit, and the times.
+
+    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and optimiser state, in proportion, tells whether
+    all pairs fit.  The system would kill a process on a CPU that only tries.
+    """
+    pairs, small, probe = read_pairs(trial), max(2, batch // 8), StepProbe()
+    cuda, weights = _uses_cuda(trial.config), _bytes(trial.module.parameters())
+    before = weights if cuda else _resident_bytes()
     try:
-        return counted_flop(trial, read(trial))
-    except (torch.OutOfMemoryError, ConfigError):
-        return 0
+        trial.fit(probe, steps=WARMUP, batches=[repeated(pairs, small)] * WARMUP)
+        fixed = before + weights + probe.state  # gradients are as large as weights
+        each = max(1.0, peak_bytes(cuda=cuda) - fixed) / small
+        trial_batch = min(batch, int(((1 - SPARE) * room - fixed) / each))
+    except torch.OutOfMemoryError:
+        trial_batch = small // 2
+    count = STEPS + WARMUP
+    while trial_batch > 1:
+        probe = StepProbe()
+        try:
+            trial.fit(probe, steps=count, batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count)
+            return trial_batch, probe
+        except torch.OutOfMemoryError:
+            trial_batch //= 2
+    return 0, probe
 
 
-def loading_of(timed: Sequence[Step], *, one: float, workers: int, cores: int) -> Loading:
-    """Return the speeds of a loading process and of the device; if steps waited for data, they give the former in place of ``one``."""
-    if not timed:
-        return Loading(one, device=0.0, cores=cores)
-    pairs, seconds = sum(step.batch for step in timed), sum(step.waited + step.computed for step in timed)
-    computed = sum(step.computed for step in timed)
-    if workers and computed < (1 - WAITING) * seconds:
-        one = pairs / seconds / min(workers, cores)
-    return Loading(one, device=pairs / computed, cores=cores)
+def _time_lines(config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int) -> list[str]:
+    """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
+    epoch, total = steps(config, trial.data.source)
+    flop, _ = step_flop(config)
+    several = f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time" if ranks > 1 else ""
+    compiled = "" if config.trainer.compile == "none" else f", not compiled as trainer.compile={config.trainer.compile} will"
+    text = f"{total:,} steps of {step:.3g} s"
+    seconds = total * step
+    if config.evaluation.benchmarks:
+        count, validation = math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)), _validation_seconds(trial, ranks=ranks)
+        text += f" and {count:,} validations of {span(validation)}"
+        seconds += count * validation
+    return [
+        _line(f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a step{several}{compiled}"),
+        _line(f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix products, convolutions and attention)"),
+        _line(f"time: {span(seconds)} to the end, {text}"),
+    ]
 
 
-def uses_cuda(config: Experiment) -> bool:
-    """Return True if the run takes a CUDA device."""
+def _validation_seconds(trial: Trial, *, ranks: int) -> float:
+    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some ranks."""
+
+    def seconds(limit: int) -> float:
+        begin = time.monotonic()
+        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(trial.module, datamodule=trial.data, verbose=False)
+        return time.monotonic() - begin
+
+    seconds(1)  # warms up
+    one, some = seconds(1), seconds(VALIDATED)
+    batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
+    further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
+    each = max(0.0, some - one) / max(1, further)
+    return one + each * (sum(batches) - len(batches))
+
+
+def _line(text: str, mend: str = "") -> str:
+    return f"fix   {text}; {mend}" if mend else f"ok    {text}"
+
+
+def init_line(config: Experiment) -> list[str]:
+    """Return the line on an init that is still to be made, if it is."""
+    if not init_is_missing(config):
+        return []
+    text = f"init: {config.image.init} is pretrained first, which the time below leaves out"
+    return [_line(text, f"run gestalt pretrain --init {config.image.init} --scale {config.scale}")]
+
+
+def memory_line(config: Experiment, *, trial_batch: int, batch: int, ranks: int, peak: float, room: float) -> str:
+    """Return the line on memory: what steps of ``trial_batch`` of the ``batch`` pairs of a device took of its room."""
+    text = f"memory: {_size(peak)} of {_size(room)} for {trial_batch:,} pairs a device"
+    if trial_batch == batch:
+        return _line(text)
+    others = f"{'' if config.image.gradient_checkpointing else 'image.gradient_checkpointing=true, '}a smaller image or more devices"
+    if not trial_batch:
+        return _line(f"memory: not even two pairs fit into {_size(room)}", f"choose a smaller model, {others}")
+    each = max(1, trial_batch // config.trainer.accumulate_grad_batches)
+    return _line(f"{text}, the {batch:,} of this run do not fit", f"choose data.batch_size={each * ranks}, {others}")
+
+
+def disk_line(checkpoint: int, *, free: int) -> str:
+    """Return the line on disk space."""
+    whole = CHECKPOINTS * checkpoint
+    text = f"checkpoints: {_size(checkpoint)} each, {_size(whole)} a run at most (last, best, one while it is written)"
+    return _line(f"{text}; {_size(free)} are free", "free some space, or start the run in another folder" if whole > free else "")
+
+
+def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
+    """Return the line on pairs that cannot be read."""
+    mend = f"run gestalt data inspect {config.data.source}, which names them" if bad else ""
+    return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
+
+
+def waiting_line(config: Experiment, probe: StepProbe) -> str:
+    """Return the line on steps that wait for loading processes."""
+    workers, waited, computed = loading_processes(config), sum(probe.waited), sum(probe.computed)
+    share = waited / (waited + computed)
+    text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
+    if share <= WAITING:
+        return _line(f"{text}: the device is the bottleneck")
+    cores = max(1, usable_cores() // ranks_here(config))
+    loading = min(workers, cores) * (waited + computed) if workers else waited  # by one process
+    wanted = math.ceil(AHEAD * loading / computed)
+    if workers < min(wanted, cores):
+        return _line(text, f"choose data.workers={min(wanted, cores)} of {cores} cores a device")
+    return _line(text, f"{wanted} loading processes are wanted and a device has {cores} cores; store smaller images")
+
+
+def peak_bytes(*, cuda: bool) -> int:
+    """Return the most bytes in use: of the accelerator, or of this process since its start."""
+    if cuda:
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _uses_cuda(config: Experiment) -> bool:
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def devices_of(config: Experiment) -> int:
-    """Return the devices of a node that the configuration asks for."""
-    chosen = str(config.trainer.devices)
-    if chosen in ("auto", "-1"):
-        return torch.cuda.device_count() if uses_cuda(config) else 1
-    return len(chosen.split(",")) if "," in chosen else int(chosen)
+def _memory_room(*, cuda: bool) -> int:
+    """Return the bytes that this process may use in all: of the accelerator, or of the machine within its container's limit."""
+    if cuda:
+        return torch.cuda.mem_get_info()[0]
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError):  # not Linux
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(fields["MemAvailable"].split()[0])
+    with suppress(OSError, ValueError):  # no container, or no limit
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return _resident_bytes() + free
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _resident_bytes() -> int:
+    """Return the bytes of this process; 0 where the system does not tell."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _bytes(tensors: Iterable[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
+
+
+def _now(device: torch.device) -> float:
+    """Return the time at which the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+def _size(count: float) -> str:
+    """Format bytes."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count / 2**10:,.0f} KiB"

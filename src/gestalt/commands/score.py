@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 
 from gestalt.building.predictions import Maps, build_predictions
 from gestalt.callbacks.trainer import make_trainer
-from gestalt.commands.early import READ_BY_SCORE
+from gestalt.commands.model_words import READ_BY_SCORE
 from gestalt.commands.process import quiet
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS

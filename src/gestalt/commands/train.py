@@ -27,7 +27,6 @@ from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import STATIC_GRAPH, keywords_of, make_trainer
-from gestalt.commands.plan import plan
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
@@ -53,6 +52,8 @@ from gestalt.support.memory import keep_freed_memory
 def run(arguments: Namespace) -> int:
     """Train and score; with ``--plan`` only estimate what that takes."""
     if arguments.plan:
+        from gestalt.commands.plan import plan  # it imports this module
+
         return plan(arguments.config)
     return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
@@ -66,6 +67,20 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
         ValueError: the configuration cannot run.
     """
+    prepare(config)
+    resumed = resolve_resume(config)
+    with _held(run_folder(resumed) if resumed else None):  # first of all: another process may be finishing the run
+        if resumed is None or not is_finished(run_folder(resumed)):
+            return _train(config, resumed, overrides=overrides)
+    return _score_again(resumed, overrides=overrides)
+
+
+def prepare(config: Experiment) -> None:
+    """Set up this process for steps of a run.
+
+    Raises:
+        ValueError: this machine or an installed package cannot do what the configuration asks for.
+    """
     quiet()
     check_names(config)
     check_machine(config.trainer)
@@ -73,11 +88,6 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()
-    resumed = resolve_resume(config)
-    with _held(run_folder(resumed) if resumed else None):  # first of all: another process may be finishing the run
-        if resumed is None or not is_finished(run_folder(resumed)):
-            return _train(config, resumed, overrides=overrides)
-    return _score_again(resumed, overrides=overrides)
 
 
 def _held(folder: Path | None) -> AbstractContextManager[Any]:
@@ -88,11 +98,11 @@ def _held(folder: Path | None) -> AbstractContextManager[Any]:
 def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
     begin = time.monotonic()
-    data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
+    data, scorers, steps_per_epoch, total_steps = open_data(config)  # refused here, before the minutes that pretraining an init takes
     nouns = nouns_of(config, data.source)
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
-    reading = connect_loader(config, model, data, total_steps=total_steps, nouns=nouns)
+    reading = connect_loader(config, model, data, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
@@ -130,7 +140,8 @@ def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
     return score(open_target(str(checkpoint), overrides=words), overrides=words).metrics
 
 
-def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
+def open_data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
+    """Open the pairs and validation sets.  Returns them, the callbacks that score, and the steps of an epoch and of the run."""
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, callbacks = build_evaluation(config)
@@ -175,17 +186,22 @@ def _trainer(
 ) -> Trainer:
     """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
     speed = Speed()
-    decay = config.optimizer.ema
-    callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
+    callbacks: list[Callback] = []
+    if config.optimizer.ema is not None and total_steps is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema))
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed)
     callbacks += [*scorers, speed, board, SaveOnSignal()]
-    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
-    callbacks += [] if config.trainer.compile == "none" else [EagerValidation()]
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RunProgressBar(speed))
+    if config.trainer.compile != "none":
+        callbacks.append(EagerValidation())
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
-    callbacks += [BestCheckpoint(f"{segmented[0]}/miou")] if segmented else []  # before EpochCheckpoint, which stores its state
-    callbacks += [EpochCheckpoint()]
-    callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
+    if segmented:
+        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))  # before EpochCheckpoint, which stores its state
+    callbacks.append(EpochCheckpoint())
+    if config.checkpoint_every_steps:
+        callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
     tensorboard = BoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
     further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)

@@ -15,14 +15,13 @@ MADE_OF = {
     "recipe": ("recipe",),
     "captions": ("caption", "caption_choice", "caption_template"),
     "cache": ("cache",),
-    "cache_gib": ("cache_gib",),
     "max_bad_share": ("max_bad_share",),
     "window": ("window_shards",),
     "parts": ("mixture",),
 }
 """Options that only some sources take -> the keys of ``data`` that they are made of."""
 
-REFUSED = ("parts", "captions", "cache", "cache_gib")
+REFUSED = ("parts", "captions", "cache")
 """Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
 
 TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}

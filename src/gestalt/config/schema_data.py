@@ -76,19 +76,17 @@ class Data:
     )
     features: str | None = key(
         None,
-        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part of the image tower, and of a frozen text "
-        "tower. `null`: read images.",
+        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part of the image tower. `null`: read images.",
         kind="path",
         hashed=False,
     )
     cache: str | None = key(
         None,
-        "Folder for unpacked `.tar.gz`, for indices of tars whose own folder is read-only, and for hashes of captions in remote parquet. "
+        "Folder for indices of tars whose own folder is read-only, and for hashes of captions in remote parquet. "
         "`null`: `~/.cache/gestalt`.",
         kind="path",
         hashed=False,
     )
-    cache_gib: float = key(50.0, "Largest space that unpacked tars may take.", kind="GiB", above=0, hashed=False)
     batch_size: int = key(8192, "Pairs per step, over all ranks.", kind="pairs", above=0)
     workers: int | None = key(
         None,

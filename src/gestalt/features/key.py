@@ -1,25 +1,23 @@
-"""Keys of cached features, and the description file of a cache.  Without torch, so that a mismatch is refused at once."""
+"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a mismatch is refused at once."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import Experiment, refuse
 from gestalt.support.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 FILE = "features.json"
 
 IMAGE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "frozen", "frozen_blocks")
-TEXT = ("family", "model", "layers", "width", "heads", "max_length")
-CAPTIONS = ("caption", "caption_choice", "caption_template")
-"""Keys of ``image``, ``text`` and ``data`` that decide features, besides the weights and the data themselves."""
+"""Keys of ``image`` that decide features, besides the weights and the data themselves."""
 
 
-def image_key(config: Experiment) -> dict[str, Any]:
-    """Return the configuration's part of what image features depend on."""
+def key_of(config: Experiment) -> dict[str, Any]:
+    """Return the configuration's part of what features depend on."""
     image = config.image
     return {
         **{f"image.{name}": getattr(image, name) for name in IMAGE},
@@ -29,31 +27,27 @@ def image_key(config: Experiment) -> dict[str, Any]:
     }
 
 
-def text_key(config: Experiment) -> dict[str, Any]:
-    """Return the configuration's part of what text features depend on; empty if the text tower is trained."""
-    if not config.text.frozen:
-        return {}
-    return {f"text.{name}": getattr(config.text, name) for name in TEXT} | {f"data.{name}": getattr(config.data, name) for name in CAPTIONS}
-
-
 @dataclass(frozen=True)
 class Description:
     """The description file of a cache.
 
     Attributes:
-        image: key -> value that image features depend on.
-        text: the same for text features; empty without them.
-        epochs: number of epochs whose captions are cached; 0 without text features.
-        image_rows, text_rows: layouts of the files; None for text rows without text features.
-        complete: True if every file is written.
+        key: name -> value that the features depend on.
+        stored: number format of the file, float32 or float16.
+        shape: shape of an image's features.
+        computed: number format in which the tower gave them, to which they are converted again.
+        written: images that are written; they are written in order.
+        bad: row of each bad image -> reason, where and key.
+        complete: True if all images are written.
     """
 
-    image: dict[str, Any]
-    text: dict[str, Any]
-    epochs: int
-    image_rows: dict[str, Any]
-    text_rows: dict[str, Any] | None
-    complete: bool
+    key: dict[str, Any]
+    stored: str
+    shape: list[int]
+    computed: str
+    written: int = 0
+    bad: dict[str, list[str]] = field(default_factory=dict)
+    complete: bool = False
 
     def write(self, folder: Path) -> None:
         """Write the file."""
@@ -77,40 +71,30 @@ class Description:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             refuse("data.features", folder, f"{FILE} is not the description of a cache ({error}); make it again by `gestalt features`")
 
+    def differences(self, key: Mapping[str, Any]) -> list[str]:
+        """Return in what the cache differs from what a run wants: each name with both values."""
+        return [f"{name} is {value}, but the cache has {self.key.get(name)}" for name, value in key.items() if self.key.get(name) != value]
 
-def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the keys of ``wanted`` in which a cache differs, with both values."""
-    return [f"{key} is {value}, but the cache has {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
+    def check(self, folder: Path, key: Mapping[str, Any]) -> None:
+        """Refuse a cache that is incomplete, or was made for another configuration, other weights or other data.
+
+        Raises:
+            ConfigError: names each difference.
+        """
+        found = self.differences(key)
+        if found:
+            mend = "choose the cache's values, or make another by `gestalt features`"
+            refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+        if not self.complete:
+            refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
 
 
 def check_cache(config: Experiment) -> None:
-    """Check ``data.features`` against the configuration, before torch is imported; weights and data are compared later.
+    """Check ``data.features`` against the configuration; weights and data are compared later.
 
     Raises:
         ConfigError: not a complete cache, or one of another configuration.
     """
-    if config.data.features is None:
-        return
-    folder = Path(config.data.features).expanduser()
-    cache = Description.read(folder)
-    refuse_differences(folder, differences(cache.image, image_key(config)) + text_differences(cache, text_key(config)))
-    if not cache.complete:
-        refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
-
-
-def text_differences(cache: Description, wanted: Mapping[str, Any]) -> list[str]:
-    """Return the differences of text features; none are wanted where the text tower is trained."""
-    if wanted and not cache.text:
-        return ["text.frozen is True, but the cache has False"]
-    return differences(cache.text, wanted)
-
-
-def refuse_differences(folder: Path, found: list[str]) -> None:
-    """Refuse a cache that was made for another configuration, other weights or other data.
-
-    Raises:
-        ConfigError: names each difference.
-    """
-    if found:
-        mend = "choose the cache's values, or make another by `gestalt features`"
-        refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+    if config.data.features is not None:
+        folder = Path(config.data.features).expanduser()
+        Description.read(folder).check(folder, key_of(config))

@@ -8,7 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ import yaml
 
 from gestalt.config.schema import ConfigError
 from gestalt.studies.jobs import Job, State
-from gestalt.studies.local import PROGRAM, reason
+from gestalt.studies.running import PROGRAM
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 
 CLUSTERS = ("slurm", "local")
-DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60}  # submitit's own are five minutes on SLURM and two on one machine
+DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}  # submitit's own times are minutes
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 """Overrides of a run -> the parameters of submitit they must equal."""
 
@@ -75,31 +76,27 @@ def _ignore_submitit_signal() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-@dataclass
 class ClusterProcess:
-    """A submitted job."""
+    """A submitted job.
 
-    job: Any
+    Attributes:
+        log: output of its first task.
+    """
 
-    @property
-    def log(self) -> Path:
-        """Output of the first task."""
-        return Path(self.job.paths.stdout)
+    def __init__(self, job: Any) -> None:
+        self.log = Path(job.paths.stdout)
+        self.job = job
 
     def poll(self) -> int | None:
         """Return the exit status of the run, None while it is queued or runs; 1 if the job itself failed."""
         if not self.job.done():
             return None
-        if self.job.exception() is not None:
-            return 1
-        status: int = self.job.result()
-        return status
+        return 1 if self.job.exception() is not None else int(self.job.result())
 
-    def failure(self, status: int) -> str:
-        """Return the last line of the log that names an error, else submitit's own message."""
-        output = self.log.read_text(errors="replace") if self.log.is_file() else ""
-        error = self.job.exception()
-        return reason(output if output.strip() or error is None else str(error), status=status)
+    def output(self) -> str:
+        """Return what the run wrote, else submitit's own message."""
+        text = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        return text if text.strip() else str(self.job.exception() or "")
 
     def interrupt(self) -> None:
         """Cancel the job: SLURM sends SIGTERM, on which a run saves."""
@@ -108,68 +105,64 @@ class ClusterProcess:
     kill = interrupt  # a cluster ends a cancelled job itself
 
 
-@dataclass
 class ClusterLauncher:
     """Submits runs to a cluster.
 
-    Attributes:
+    Args:
         cluster: slurm or local.
         folder: for submitit's files and the list of submitted jobs.
         limit: jobs submitted at a time.
         parameters: parameters of submitit, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
         program: command that the arguments of a run follow.
 
+    Attributes:
+        detached: True on SLURM, whose jobs outlive the process that submitted them.
+
     Raises:
         ConfigError: submitit is not installed, does not know a parameter, or finds no cluster.
     """
 
-    cluster: str
-    folder: Path
-    limit: int
-    parameters: dict[str, Any]
-    program: tuple[str, ...] = PROGRAM
-    _executor: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Make the executor."""
+    def __init__(self, cluster: str, folder: Path, limit: int, parameters: dict[str, Any], *, program: Sequence[str] = PROGRAM) -> None:
         if importlib.util.find_spec("submitit") is None:
             raise ConfigError("--cluster: submitit is not installed; pip install submitit, or gestalt-grouping[slurm]")
         import submitit
 
-        tasks = {"tasks_per_node": self.parameters["gpus_per_node"]} if self._one_task_a_gpu() else {}
+        self.limit = limit
+        self.detached = cluster == "slurm"
+        self._folder = folder
+        self._parameters = parameters
+        self._program = tuple(program)
+        tasks = {}
+        if cluster == "slurm" and "gpus_per_node" in parameters:  # Lightning expects a task for each GPU there
+            tasks = {"tasks_per_node": parameters["gpus_per_node"]}
+        python = {f"{cluster}_python": f"{shlex.quote(sys.executable)} -P"}
         try:
-            python = {f"{self.cluster}_python": f"{shlex.quote(sys.executable)} -P"}
-            self._executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=self.cluster, **python)
-            self._executor.update_parameters(**{**DEFAULTS, **tasks, "stderr_to_stdout": True, **self.parameters})
+            self._executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, **python)
+            self._executor.update_parameters(**{**DEFAULTS, **tasks, **parameters})
         except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
-            raise ConfigError(f"--cluster {self.cluster}: {' '.join(str(error).split())}") from error
-
-    @property
-    def detached(self) -> bool:
-        """True on SLURM, whose jobs outlive the process that submitted them."""
-        return self.cluster == "slurm"
+            raise ConfigError(f"--cluster {cluster}: {' '.join(str(error).split())}") from error
 
     def start(self, job: Job, *, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
-        path = self.folder / "submitted.json"
+        path = self._folder / "submitted.json"
         submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
         if job.key in submitted:
-            earlier = self._executor.job_class(self.folder / "%j", submitted[job.key])
+            earlier = self._executor.job_class(self._folder / "%j", submitted[job.key])
             if not earlier.done():
                 return ClusterProcess(earlier)
-        submission = self._executor.submit(ClusterJob(job, self.program, self._words(job)))
+        submission = self._executor.submit(ClusterJob(job, self._program, self._words(job)))
         with replacing(path) as partial:
             partial.write_text(json.dumps({**submitted, job.key: submission.job_id}, indent=1))
         return ClusterProcess(submission)
 
-    def _one_task_a_gpu(self) -> bool:
-        """Return True on SLURM, where Lightning expects a task for each GPU; elsewhere it starts its processes itself."""
-        return self.cluster == "slurm" and "gpus_per_node" in self.parameters and "tasks_per_node" not in self.parameters
-
     def _words(self, job: Job) -> tuple[str, ...]:
         """Return the overrides for devices and nodes of the cluster, unless the run sets them itself."""
         overridden = {word.partition("=")[0] for word in job.words}
-        return tuple(f"{key}={self.parameters[name]}" for key, name in FOLLOWS.items() if name in self.parameters and key not in overridden)
+        words = []
+        for key, name in FOLLOWS.items():
+            if name in self._parameters and key not in overridden:
+                words.append(f"{key}={self._parameters[name]}")
+        return tuple(words)
 
 
 def read_parameters(words: list[str]) -> dict[str, Any]:

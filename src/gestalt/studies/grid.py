@@ -4,9 +4,7 @@ To add one: write such a file, with ``base:`` and ``vary:`` (every combination) 
 """
 
 import itertools
-import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.design import Design, Paper
-from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes
+from gestalt.studies.grid_file import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes, word
 from gestalt.support.names import nearest
 
 LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
@@ -45,10 +43,6 @@ class Cell:
     def words(self) -> list[str]:
         """Return the overrides as ``key=value``."""
         return [word(key, value) for key, value in self.values.items()]
-
-    def words_of(self, keys: tuple[str, ...]) -> list[str]:
-        """Return the values of these keys, as text."""
-        return [word(key, self.values[key]).partition("=")[2] for key in keys]
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,19 @@ class Grid:
 
     def design(self) -> Design:
         """Return the grid as its tables show it."""
-        cells = {cell.name: tuple(cell.words_of(self.varied)) if self.varied else (cell.name,) for cell in self.cells}
+        cells = {}
+        for cell in self.cells:
+            values = [word(key, cell.values[key]).partition("=")[2] for key in self.varied]
+            cells[cell.name] = tuple(values) or (cell.name,)
         return Design(
-            *(self.name, self.base_name, self.scale_name, self.common, self.varied or ("cell",), cells, self.against, self.metric),
+            self.name,
+            base=self.base_name,
+            scale=self.scale_name,
+            common=self.common,
+            heads=self.varied or ("cell",),
+            cells=cells,
+            against=self.against,
+            metric=self.metric,
             sizes=self.evaluate_at,
             paper=self.paper,
         )
@@ -110,16 +114,8 @@ class Grid:
         """Return every combination of the values to choose from, as overrides; empty without any."""
         if not self.choose:
             return []
-        return [
-            tuple(word(key, value) for key, value in zip(self.choose, values, strict=True))
-            for values in itertools.product(*self.choose.values())
-        ]
-
-
-def word(key: str, value: Any) -> str:
-    """Return ``key=value`` such that the command line reads the same value."""
-    bare = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and yaml.safe_load(value) == value
-    return f"{key}={value if bare else json.dumps(value)}"
+        combinations = itertools.product(*self.choose.values())
+        return [tuple(word(*pair) for pair in zip(self.choose, values, strict=True)) for values in combinations]
 
 
 def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = (), folder: Path = EXPERIMENTS) -> Grid:
@@ -141,26 +137,27 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
         raise ConfigError(
             f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; rename the file, such as my_{file.name}"
         )
-    raw, name, scale = _read(file), file.stem, _absolute(scale, Path.cwd())
     try:
+        raw = _read(file)
         cells = tuple(Cell(key, values) for key, values in read_cells(raw).items())
+        scaled = read_scales(raw, scale=stem(scale), folder=folder)
         grid = Grid(
-            name=name,
-            base=_absolute(str(raw.get("base")), file.parent),
-            scale=scale,
+            name=file.stem,
+            base=_absolute(str(raw["base"]), file.parent),
+            scale=_absolute(scale, Path.cwd()),
             cells=cells,
             varied=tuple(raw.get("vary") or ()),
             choose=read_choose(raw, words=choose),
-            common=(*(word(*pair) for pair in read_scales(raw, scale=stem(scale), folder=folder).items()), *overrides),
+            common=(*(word(key, value) for key, value in scaled.items()), *overrides),
             evaluate_at=read_sizes(raw, scale=stem(scale)),
-            against="" if raw.get("against") is None else str(raw["against"]),  # a cell may be named 0
+            against=str(raw.get("against", "")),
             equal=read_equal(raw),
             paper=read_paper(raw, cells=[cell.name for cell in cells]),
         )
         _check_overrides(grid, overrides=overrides)
         return checked(grid, folder=folder)
     except ConfigError as error:
-        raise ConfigError(f"grid {name}: {error}") from error
+        raise ConfigError(f"grid {file.stem}: {error}") from error
 
 
 def _absolute(name: str, folder: Path) -> str:
@@ -169,29 +166,16 @@ def _absolute(name: str, folder: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    name = file.stem
     try:
         raw = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"grid {name}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or "base" not in raw:
-        raise ConfigError(f"grid {name}: no base; a grid needs base: EXPERIMENT and vary: or cells:")
+        raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
     for key in raw:
         if key not in KEYS:
-            raise ConfigError(f"grid {name}: unknown key {key!r}; {nearest(str(key), list(KEYS))}")
-    _check_names(file, raw)
+            raise ConfigError(f"unknown key {key!r}; {nearest(str(key), list(KEYS))}")
     return {str(key): value for key, value in raw.items()}
-
-
-def _check_names(file: Path, raw: dict[Any, Any]) -> None:
-    """Refuse names of cells that YAML reads as equal, such as 0 and no, of which it keeps only the last."""
-    top: Any = yaml.compose(file.read_text(encoding="utf-8"))
-    written = {key.value: value for key, value in top.value}.get("cells")
-    if not isinstance(written, yaml.MappingNode):
-        return
-    names = [key.value for key, _ in written.value]
-    if "<<" not in names and len(names) != len(raw["cells"]):
-        raise ConfigError(f"grid {file.stem}: cells: YAML reads two of {', '.join(names)} as the same name; put the names in quotes")
 
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
@@ -208,12 +192,11 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     for key in grid.choose:
         if key in varied:
             raise ConfigError(f"choose: {key} is varied by the cells; choose another key")
-    for key in LENGTH if grid.equal else ():
-        if key in varied:
-            raise ConfigError(f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave equal out")
-    for key in grid.choose if grid.equal else ():
-        if not key.startswith("optimizer."):
+        if grid.equal and not key.startswith("optimizer."):
             raise ConfigError(f"choose: {key} may change the FLOP of a step, which equal: flop counts once; choose keys of optimizer")
+    for key in LENGTH:
+        if grid.equal and key in varied:
+            raise ConfigError(f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave equal out")
 
 
 def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
@@ -238,8 +221,7 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     names = [cell.name for cell in grid.cells]
     if grid.against and grid.against not in names:
         raise ConfigError(f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}")
-    against = grid.against or hashes.get(config_hash(base), names[0])
-    return Grid(**{**grid.__dict__, "against": against, "metric": _metric(base)})
+    return replace(grid, against=grid.against or hashes.get(config_hash(base), names[0]), metric=_metric(base))
 
 
 def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
@@ -253,7 +235,7 @@ def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Exp
 
 def _metric(config: Experiment) -> str:
     """Return the mIoU of the first benchmark that measures segmentation."""
-    for row in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
-        if "segmentation" in row.measures:
-            return f"{row.name}/miou"
+    for name in config.evaluation.benchmarks:
+        if "segmentation" in BENCHMARKS[name].measures:
+            return f"{name}/miou"
     raise ConfigError(f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by which cells are compared")

@@ -13,7 +13,7 @@ from gestalt.ledger.reading import evaluations_in
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid
-from gestalt.studies.grid_checks import slug
+from gestalt.studies.grid_file import slug
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
@@ -44,7 +44,6 @@ class Training:
         base: the experiment.
         scale: name of the scale.
         words: all overrides, with the seed.
-        hash: hash of the configuration; identifies finished runs.
         tried: overrides to choose from, if the run is scored on the tuning split; empty for a reported run.
     """
 
@@ -53,8 +52,12 @@ class Training:
     base: str
     scale: str
     words: tuple[str, ...]
-    hash: str
     tried: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Hash of the configuration, which identifies finished runs."""
+        return _hash_of_words(self.base, self.scale, self.words)
 
     @property
     def label(self) -> str:
@@ -75,13 +78,15 @@ class Training:
     def read_state(self) -> State:
         """Return the state of the newest finished run of the configuration, else of a busy one, else of the newest with a checkpoint."""
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
+        unfinished = []
         for folder in folders:
             record = read_json(folder / RESULT)
             if record is not None and record["config_hash"] == self.hash:
                 return State("finished", folder, record, folder / RESULT)
-        unfinished = [folder for folder in folders if not (folder / RESULT).exists() and saved_hash(folder) == self.hash]
+            if record is None and saved_hash(folder) == self.hash:
+                unfinished.append(folder)
         for folder in unfinished:
-            if held_by_another_process(folder):
+            if _is_held(folder):
                 return State("busy", folder)
         for folder in unfinished:
             if (folder / CHECKPOINT).exists():
@@ -93,7 +98,7 @@ class Training:
 
         A busy run is resumed too, because the later ranks of a cluster job see its first rank as another process.
         """
-        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / CHECKPOINT).exists()
+        resumable = state.folder is not None and (state.folder / CHECKPOINT).exists()
         resume = [f"resume={state.folder}"] if resumable else []
         return ["train", self.base, "--scale", self.scale, QUIET, *self.words, *resume]
 
@@ -158,8 +163,7 @@ Job = Training | Evaluating
 def training(grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False) -> Training:
     """Return a cell's run with this seed and these chosen values; with ``tune`` it is scored on the tuning split."""
     words = (*grid.words(cell, chosen=chosen, seed=seed), *((TUNE,) if tune else ()))
-    digest = _hash_of_words(grid.base, grid.scale, words)
-    return Training(cell.name, seed, grid.base, grid.scale, words=words, hash=digest, tried=chosen if tune else ())
+    return Training(cell.name, seed, grid.base, grid.scale, words=words, tried=chosen if tune else ())
 
 
 @lru_cache(maxsize=4096)
@@ -174,16 +178,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ConfigError: the file holds something else.
     """
     try:
-        return _parsed(path, path.stat().st_mtime_ns)
+        text = path.read_text()
+        record = json.loads(text) if text else None
     except FileNotFoundError:
         return None
-
-
-@lru_cache(maxsize=4096)
-def _parsed(path: Path, time: int) -> dict[str, Any] | None:
-    text = path.read_text()
-    try:
-        record = json.loads(text) if text else None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
     if record is not None and "config_hash" not in record:
@@ -191,12 +189,12 @@ def _parsed(path: Path, time: int) -> dict[str, Any] | None:
     return record
 
 
-def held_by_another_process(folder: Path) -> bool:
+def _is_held(folder: Path) -> bool:
     """Return True if a process is training in the folder."""
-    if not (folder / ".lock").exists():
-        return False
+    lock = folder / ".lock"
     try:
-        locks.hold(folder / ".lock", busy="").close()
+        if lock.exists():
+            locks.hold(lock, busy="").close()
     except ConfigError:
         return True
     return False

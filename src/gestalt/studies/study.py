@@ -13,8 +13,8 @@ from gestalt.ledger.ablation_page import write_page
 from gestalt.ledger.record import commit, write_record
 from gestalt.ledger.result import read_result, run_seconds
 from gestalt.studies.grid import Grid
-from gestalt.studies.jobs import Evaluating, Job, State, Training, training
-from gestalt.studies.pool import Launcher, Outcome, Pool
+from gestalt.studies.jobs import Evaluating, Job, Training, training
+from gestalt.studies.running import Outcome, Pool
 
 ATTEMPTS = "cells.json"
 
@@ -26,23 +26,24 @@ class Study:
     Attributes:
         grid: its definition.
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
-        launcher: starts runs.
+        launcher: starts runs: a ``LocalLauncher`` or a ``ClusterLauncher``.
         folder: folder of the page.
         say: called with each line of progress.
         allow_mixed: True to compare runs that are not comparable.
         chosen: cell -> its best values of ``choose``, as overrides.
         remarks: lines for the page.
+        failures: a line for each run of this call that failed.
     """
 
     grid: Grid
     seeds: int
-    launcher: Launcher
+    launcher: Any
     folder: Path
     say: Callable[[str], None]
     allow_mixed: bool = False
     chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def tuning(self) -> list[Training]:
         """Return the runs on the tuning split: each cell with each value to choose from, with seed 0."""
@@ -56,20 +57,22 @@ class Study:
 
     def scoring(self) -> list[Evaluating]:
         """Return the evaluations of the finished runs at further test sizes."""
-        finished = [(run, run.read_state()) for run in self.reported()] if self.grid.evaluate_at else []
-        return [
-            Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=state.record["config"]["evaluation"]["limit"])
-            for run, state in finished
-            if state.kind == "finished" and state.folder is not None and state.record is not None
-            for size in self.grid.evaluate_at
-        ]
+        jobs = []
+        for run in self.reported() if self.grid.evaluate_at else []:
+            state = run.read_state()
+            if state.folder is not None and state.record is not None:
+                limit = state.record["config"]["evaluation"]["limit"]
+                jobs += [Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=limit) for size in self.grid.evaluate_at]
+        return jobs
 
     def choose(self) -> None:
         """Choose each cell's best value on the tuning split, the first of equal ones; cells without a finished run are left out."""
-        tries = self.tuning()
         for cell in self.grid.cells:
-            values = {run.tried: _score(run.read_state(), self.grid.metric) for run in tries if run.cell == cell.name}
-            scores = {tried: score for tried, score in values.items() if score is not None}
+            scores = {}
+            for run in self.tuning():
+                record = run.read_state().record if run.cell == cell.name else None
+                if record is not None and self.grid.metric in record["metrics"]:
+                    scores[run.tried] = float(record["metrics"][self.grid.metric])
             if not scores:
                 self.remarks.append(f"{cell.name}: none of the values to choose from has a finished run, so the cell is left out.")
                 continue
@@ -87,28 +90,29 @@ class Study:
         """
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
-        for stage in (self.tuning, self.reported, self.scoring):
-            batch: Sequence[Job] = stage()
-            if batch:
-                pool.run(batch, expected=expected_seconds(batch))
-            if stage == self.tuning and self.grid.choose:
-                self.choose()
+        pool.run(self.tuning())
+        if self.grid.choose:
+            self.choose()
+        pool.run(self.reported())
+        pool.run(self.scoring())
+        entries = _entries(self.folder)
+        walls = {(run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()}
         return write_page(
-            self.grid.design(), self.views(), folder=self.folder, allow_mixed=self.allow_mixed, remarks=self._remarks(), walls=self._walls()
+            self.grid.design(),
+            self._views(),
+            folder=self.folder,
+            allow_mixed=self.allow_mixed,
+            remarks=[*self.remarks, *self.failures],
+            walls={key: wall for key, wall in walls.items() if wall},
         )
 
-    @property
-    def failed(self) -> bool:
-        """True if a run of this call failed."""
-        return any(entry["status"] == "failed" for entry in self._entries.values())
-
-    def views(self) -> list[View]:
+    def _views(self) -> list[View]:
         """Return the results of the finished runs, then those of each further test size."""
+        views = [_view("", self.reported())]
         scored = self.scoring()
-        return [
-            _view("", self.reported()),
-            *(_view(f"tested at {size} px", [job for job in scored if job.size == size]) for size in self.grid.evaluate_at),
-        ]
+        for size in self.grid.evaluate_at:
+            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
+        return views
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
@@ -121,56 +125,43 @@ class Study:
             )
 
     def _record(self, job: Job, outcome: Outcome) -> None:
-        """Add an outcome to ``cells.json``."""
-        earlier = _entries(self.folder).get(job.key, {})
-        record = outcome.state.record or {}
-        self._entries[job.key] = {
+        """Add an outcome to ``cells.json``; those of other seeds and overrides stay."""
+        entries = _entries(self.folder)
+        earlier = entries.get(job.key, {})
+        entries[job.key] = {
             "key": job.key,
             "cell": job.cell,
             "seed": job.seed,
             "overrides": list(job.words),
-            "tuning": isinstance(job, Training) and bool(job.tried),
-            "config_hash": record.get("config_hash") or (job.hash if isinstance(job, Training) else None),
             "status": "failed" if outcome.status == "failed" else "finished",
             "reason": outcome.reason,
             "folder": str(outcome.state.folder) if outcome.state.folder else None,
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
-            "seconds": run_seconds(record) if isinstance(job, Training) and record else None,
-            "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
-        grid = {"grid": self.grid.name, "base": self.grid.base_name, "scale": self.grid.scale_name, "against": self.grid.against}
-        entries = {**_entries(self.folder), **self._entries}  # those of other seeds and overrides stay
-        write_record(self.folder / ATTEMPTS, {**grid, "runs": list(entries.values())})
-
-    def _remarks(self) -> list[str]:
-        failed = [entry for entry in self._entries.values() if entry["status"] == "failed"]
-        return self.remarks + [f"{entry['cell']}, seed {entry['seed']}: failed: {entry['reason']} (log {entry['log']})" for entry in failed]
-
-    def _walls(self) -> dict[tuple[str, int], float]:
-        entries = _entries(self.folder)
-        walls = {(run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()}
-        return {key: wall for key, wall in walls.items() if wall}
+        write_record(self.folder / ATTEMPTS, {"grid": self.grid.name, "scale": self.grid.scale_name, "runs": list(entries.values())})
+        if outcome.status == "failed":
+            self.failures.append(f"{job.cell}, seed {job.seed}: failed: {outcome.reason} (log {outcome.log})")
 
 
 def _view(name: str, jobs: Sequence[Job]) -> View:
     """Read the results of the finished jobs."""
-    paths = {(job.cell, job.seed): job.read_state().path for job in jobs}
-    return View(name, {key: replace(read_result(path), label=f"{key[0]} seed {key[1]}") for key, path in paths.items() if path is not None})
+    results = {}
+    for job in jobs:
+        path = job.read_state().path
+        if path is not None:
+            results[job.cell, job.seed] = replace(read_result(path), label=f"{job.cell} seed {job.seed}")
+    return View(name, results)
 
 
-def expected_seconds(jobs: Sequence[Job]) -> float | None:
+def expected_seconds(jobs: Sequence[Training]) -> float | None:
     """Return the median seconds of the finished trainings; None without any."""
-    spent = [sum(run_seconds(state.record).values()) for job in jobs if isinstance(job, Training) and (state := job.read_state()).record]
+    records = [job.read_state().record for job in jobs]
+    spent = [sum(run_seconds(record).values()) for record in records if record is not None]
     return statistics.median(spent) if spent else None
 
 
-def _score(state: State, metric: str) -> float | None:
-    value = state.record["metrics"].get(metric) if state.record is not None else None
-    return None if value is None else float(value)
-
-
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the outcomes of earlier calls, by key."""
+    """Return the outcomes of this call and of earlier ones, by key."""
     path = folder / ATTEMPTS
     return {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]} if path.is_file() else {}

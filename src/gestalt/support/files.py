@@ -91,3 +91,9 @@ def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
     for path in sorted(paths):
         digest.update(f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n".encode())
     return digest.hexdigest()
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder, which may not exist yet, lies on."""
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(place).free

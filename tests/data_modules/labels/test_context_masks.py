@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_modules.image_sets import open_image_set
-from data_modules.labels.context_masks import convert, main, run_length_mask, run_lengths
+from data_modules.labels.context_masks import convert, run_length_mask, run_lengths
 from tests.data_modules.fakes.drawing import save_photograph
 
 
@@ -109,12 +109,3 @@ def test_an_invalid_annotation_is_refused_by_name(folder, key, value, message):
     with pytest.raises(ValueError, match=message):
         convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
     assert not (folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "SegmentationContext" / "val.txt").exists()
-
-
-def test_the_command_prints_its_counts_and_names_a_missing_folder(folder, capsys):
-    main([str(folder / "trainval_merged.json"), str(folder / "VOCdevkit" / "VOC2010")])
-    assert capsys.readouterr().out == "train 1, val 2\n"
-    with pytest.raises(SystemExit) as ended:
-        main([str(folder / "trainval_merged.json"), str(folder)])
-    assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"context_masks: no folder {folder / 'JPEGImages'}")

@@ -111,18 +111,13 @@ FOUND = {
     "CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), COLOUR),
     "16 bits": (sixteen("<u2", "PNG"), (128, 128, 128)),
     "16 bits, one value transparent": (sixteen("<u2", "PNG", transparency=257 * 128), (255, 255, 255)),
-    "16 bits, another value transparent": (sixteen("<u2", "PNG", transparency=257 * 128 + 1), (128, 128, 128)),
     "16 bits, high byte first": (sixteen(">u2", "TIFF"), (128, 128, 128)),
     "16 bits, PGM": (b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(), (128, 128, 128)),
-    "palette": (palette(), COLOUR),
     "palette, one colour transparent": (palette(transparency=0), (255, 255, 255)),
     "palette, half transparent": (palette(transparency=bytes([128] * 256)), (227, 177, 152)),
-    "grey and alpha": (encoded(Image.new("LA", (40, 30), (100, 128))), (177, 177, 177)),
     "black and transparent": (encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0))), (255, 255, 255)),
     "RGB, one colour transparent": (encoded(FLAT, transparency=COLOUR), (255, 255, 255)),
     "animated GIF": (encoded(FLAT, "GIF", save_all=True, append_images=FOLLOWING), COLOUR),
-    "animated PNG": (encoded(FLAT, "PNG", save_all=True, append_images=FOLLOWING), COLOUR),
-    "animated WebP": (encoded(FLAT, "WEBP", save_all=True, append_images=FOLLOWING), COLOUR),
 }
 
 
@@ -139,19 +134,14 @@ JPEG, PNG = encoded(noise(), "JPEG"), encoded(noise())
 REFUSED = {
     "nothing": (b"", "zero_bytes"),
     "a web page": (b"<html>404</html>", "not_an_image"),
-    "zeros": (bytes(5000), "not_an_image"),
     "a program that draws": (encoded(FLAT, "EPS"), "not_an_image"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
-    "the head of a JPEG": (JPEG[:100], "truncated"),
     "half a PNG": (PNG[: len(PNG) // 2], "truncated"),
     "a PNG with a wrong byte": (PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:], "broken_image"),
-    "half a WebP": (encoded(noise(), "WEBP")[:300], "broken_image"),
     "a counting pixel": (encoded(Image.new("RGB", (1, 1)), "GIF"), "too_small"),
     "a line": (encoded(Image.new("RGB", (500, 7)), "JPEG"), "too_small"),
     "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "too_large"),
-    "a smaller bomb": (encoded(Image.new("1", (10_000, 10_000))), "too_large"),
     "numbers": (encoded(Image.fromarray(np.full((30, 40), 0.5, np.float32)), "TIFF"), "value_range"),
-    "32 bits": (encoded(Image.fromarray(np.full((30, 40), 5, np.int32)), "TIFF"), "value_range"),
 }
 
 
@@ -165,34 +155,10 @@ def test_an_undecodable_file_has_a_reason(name, read):
     assert reason in REASONS
 
 
-def test_a_big_truncated_jpeg_is_refused_when_it_is_decoded_small():
-    content = encoded(smooth(900, 700), "JPEG")
-    with pytest.raises(Undecodable, match="truncated"):
-        random_resized_crop(content[: len(content) * 2 // 3], 64, seed=0, epoch=0, index=0)
-
-
-def test_an_error_in_the_callers_code_is_not_reported_as_an_undecodable_image():
-    with pytest.raises(KeyError):
-        decode_crop(PNG, 16, choose=lambda width, height: {}["box"])
-
-
 def test_an_image_with_broken_metadata_is_decoded():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode_crop(encoded(FLAT, "JPEG", exif=b"Exif\0\0MM\0*" + bytes([255] * 30)), 16, choose=everything).shape == (3, 16, 16)
-
-
-def test_a_file_that_is_not_there_has_a_reason(tmp_path):
-    with pytest.raises(Undecodable, match=r"missing_image .*a\.jpg"):
-        read_bytes(tmp_path / "a.jpg")
-    with pytest.raises(Undecodable, match="unreadable"):
-        read_bytes(tmp_path)
-
-
-def test_an_image_set_names_the_file_that_it_cannot_read(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(JPEG[:300])
-    with pytest.raises(ValueError, match=r"a\.jpg: truncated"):
-        open_rgb(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(("folder", "side"), [("coco_mini/train2017", 224), ("flickr8k_native/Images", 96)])
@@ -204,12 +170,6 @@ def test_real_photographs_decoded_small_are_like_those_decoded_whole(real_data, 
         for path, draw in zip(files, draws, strict=True)
     ]
     assert np.mean([mean_difference(*pair) for pair in pairs]) < 2
-
-
-def test_a_tensor_holds_the_pixels_plane_by_plane():
-    image = noise(7, 5)
-    assert to_tensor(image).equal(torch.from_numpy(np.array(image)).permute(2, 0, 1))
-    assert to_tensor(image).is_contiguous()
 
 
 def test_a_crop_is_drawn_from_seed_epoch_and_index_however_large():

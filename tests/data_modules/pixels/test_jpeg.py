@@ -7,12 +7,11 @@ import pytest
 import simplejpeg
 import torch
 from PIL import Image
-from PIL.JpegImagePlugin import get_sampling
 
 from data_modules.pixels import decoding
 from data_modules.pixels.decoding import decode_crop
 from data_modules.pixels.jpeg import decode_jpeg, read_frame
-from data_modules.pixels.photographs import Undecodable, to_tensor
+from data_modules.pixels.photographs import to_tensor
 from tests.data_modules.pixels.test_decoding import encoded, everything, smooth
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
@@ -39,7 +38,6 @@ KINDS = {
     "grey": encoded(PHOTO.convert("L"), "JPEG"),
     "stored as RGB": encoded(PHOTO, "JPEG", keep_rgb=True),
     "with a profile": encoded(PHOTO, "JPEG", icc_profile=b"not a profile" * 9000),
-    "with a comment": encoded(PHOTO, "JPEG", comment=b"of a holiday"),
     "4:4:0": simplejpeg.encode_jpeg(np.asarray(PHOTO), colorspace="RGB", colorsubsampling="440"),
     "4:1:1": simplejpeg.encode_jpeg(np.asarray(PHOTO), colorspace="RGB", colorsubsampling="411"),
 }
@@ -53,10 +51,6 @@ def test_decoded_pixels_equal_those_of_pillow(kind, divisor):
     assert np.array_equal(decode_jpeg(KINDS[kind], frame, divisor=divisor), pillows(KINDS[kind], divisor))
 
 
-def test_the_test_jpegs_have_different_chroma_subsampling():
-    assert [get_sampling(Image.open(io.BytesIO(KINDS[kind]))) for kind in ("4:4:4", "4:2:2", "4:2:0")] == [0, 1, 2]
-
-
 @pytest.mark.parametrize(("size", "divisor"), [(16, 8), (50, 2), (101, 1), (150, 1), (224, 1)])
 def test_a_crop_is_resized_as_pillow_resizes_it(size, divisor):
     """The two round their weights differently, in each direction; neither looks beyond the crop."""
@@ -68,25 +62,14 @@ def test_a_crop_is_resized_as_pillow_resizes_it(size, divisor):
     assert difference.float().mean() < 0.05
 
 
-@pytest.mark.parametrize(("size", "divisor", "box"), [(128, 1, (8.4, 15.6, 199.6, 144.4)), (60, 2, (7.3, 16.7, 200.9, 143.1))])
-def test_the_edges_of_a_crop_are_whole_pixels(size, divisor, box):
-    whole = tuple(divisor * round(edge / divisor) for edge in box)
-    drawn, wanted = (decode_crop(KINDS["4:4:4"], size, choose=lambda width, height, box=box: box) for box in (box, whole))
-    assert drawn.equal(wanted)
-
-
 LEFT_OUT = {
     "CMYK": encoded(PHOTO.convert("CMYK"), "JPEG"),
-    "the start alone": KINDS["4:2:0"][:2],
     "cut in its head": KINDS["4:2:0"][:40],
     "12 bits": KINDS["4:4:4"].replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
     "lossless": KINDS["4:4:4"].replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
     "two frames": KINDS["4:4:4"].replace(b"\xff\xc0", KINDS["4:4:4"][KINDS["4:4:4"].index(b"\xff\xc0") :][:19] + b"\xff\xc0"),
-    "a byte between segments": KINDS["4:4:4"][:20] + b"?" + KINDS["4:4:4"][20:],
     "thousands of comments": KINDS["4:4:4"][:2] + b"\xff\xfe\0\2" * 5000 + KINDS["4:4:4"][2:],
-    "a segment of no length": KINDS["4:4:4"][:2] + b"\xff\xfe\0\0" * 5000,
     "another format": encoded(PHOTO, "PNG"),
-    "nothing": b"",
 }
 
 
@@ -105,12 +88,6 @@ def test_a_segment_that_pillow_reads_is_left_to_its_reader(marker, payload):
     assert read_frame(with_segment(KINDS["4:2:0"], marker, payload)).tagged
 
 
-def test_a_file_whose_head_pillow_refuses_is_refused():
-    content = with_segment(KINDS["4:2:0"], 0xE0, b"JFIF\0")
-    with pytest.raises(Undecodable):
-        decode_crop(content, 16, choose=everything)
-
-
 def test_an_upright_jpeg_with_exif_uses_the_fast_decoder(monkeypatch):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 1, "a camera"
@@ -125,14 +102,6 @@ def test_a_damaged_file_is_read_as_pillow_reads_it_with_the_box_that_was_drawn()
     crop = decode_crop(bytes(content), 32, choose=lambda width, height: next(boxes))
     assert decode_jpeg(bytes(content), read_frame(content), divisor=1) is None
     assert crop.equal(decoding._decode_by_pillow(bytes(content), 32, choose=lambda width, height: (10.5, 10.25, 190.0, 140.0)))
-
-
-def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
-    frame = KINDS["4:4:4"].index(b"\xff\xc0") + 5
-    content = KINDS["4:4:4"][:frame] + bytes([0xFF, 0xDC, 0xFF, 0xDC]) + KINDS["4:4:4"][frame + 4 :]
-    monkeypatch.setattr(decoding, "decode_jpeg", None)
-    with pytest.raises(Undecodable, match="too_large"):
-        decode_crop(content, 16, choose=everything)
 
 
 def test_a_crop_is_not_overwritten_by_the_next_decode():

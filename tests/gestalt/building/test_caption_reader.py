@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.image_text import ImageTextDataModule
-from data_modules.loading import TOKENIZER_THREADS
 from data_modules.sources import Source
 from gestalt.building.model import build_model
 from gestalt.building.terms import Negatives
@@ -71,10 +70,10 @@ def test_the_losses_are_those_of_captions_tokenised_in_the_step(name: str) -> No
     assert losses(name, tokenised=True) == losses(name, tokenised=False)
 
 
-def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked() -> None:
-    os.environ.pop(TOKENIZER_THREADS, None)
+def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked(monkeypatch) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     batches = [list(prepared("clippy_dino_max", tokenised=True, workers=workers)[1].train_dataloader()) for workers in (0, 1)]
-    assert TOKENIZER_THREADS not in os.environ
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     for alone, forked in zip(*batches, strict=True):
         assert alone["text_id"].equal(text_ids(alone["text"]))
         assert alone["token_mask"].shape == alone["token_ids"].shape

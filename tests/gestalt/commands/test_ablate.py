@@ -106,19 +106,3 @@ def test_a_sweep_has_the_same_hparams_and_metrics_in_every_run(killed):
     parameters, metrics = found[0]
     assert {"Aggregation", "Init", "Scale", "Seed", "optimizer.learning_rate", "optimizer.ema"} <= parameters
     assert "scenes/miou" in metrics
-
-
-def test_eval_keeps_its_images_counts_beside_its_record(killed):
-    folder = results(killed[0])[0].parent
-    words = ("image.eval_size=64", "evaluation.limit=7", "trainer.enable_progress_bar=false")
-    done = gestalt("eval", str(folder.relative_to(killed[0])), *words, folder=killed[0])
-    assert done.returncode == 0, done.stderr
-    assert (folder / "evaluations" / "0" / "scenes.npz").is_file()
-
-
-def test_a_typo_stops_before_anything_runs(tmp_path):
-    done = gestalt("ablate", "aggregation", "--scale", "tiny", "trainer.max_step=2", folder=tmp_path)
-    assert done.returncode == 2
-    assert "max_step" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "lightning_logs").exists()

@@ -1,7 +1,6 @@
 """Protocols and thresholds from the command line, on a checkpoint of a few steps."""
 
 import hashlib
-import importlib.util
 import json
 
 import pytest
@@ -87,18 +86,6 @@ def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(train
     assert record["protocol"]["fields"]["debias"] == "largest"
 
 
-def test_a_second_calibration_does_not_overwrite_the_first(trained):
-    first = newest_of(trained, "calibrations")
-    before = first.read_bytes()
-    words = (*TCL[:2], TCL[3], "evaluation.limit=2", "evaluation.threshold=0.2")
-    done = gestalt("eval", RUN, "--calibrate", "scenes", *words, folder=trained)
-    assert done.returncode == 0, done.stderr
-    assert first.read_bytes() == before
-    newest = newest_of(trained, "calibrations")
-    assert int(newest.stem) == int(first.stem) + 1
-    assert f"evaluation.calibration={newest.relative_to(trained)} evaluation.threshold=null\n" in done.stdout
-
-
 def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
     found = []
     for ranks in (1, 2, 3):
@@ -114,30 +101,12 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
     assert found[2] == found[0]
 
 
-def test_a_dense_crf_is_scored_if_its_library_is_installed_and_else_refused(trained):
-    done = gestalt("eval", RUN, "evaluation.refinement=crf", "evaluation.limit=2", folder=trained)
-    if importlib.util.find_spec("pydensecrf") is None:
-        assert done.returncode == 2
-        assert done.stderr.startswith("gestalt: evaluation.refinement=crf: needs pydensecrf2"), done.stderr
-        return
-    assert done.returncode == 0, done.stderr
-    (entry,) = (one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation")
-    assert (entry["protocol"]["refinement"], entry["protocol"]["crf"]["colour_weight"]) == ("crf", 4.0)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("eval", RUN, "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
         (("eval", RUN, "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
         (("eval", RUN, "--calibrate", "scenes"), "it has no threshold; choose evaluation.protocol="),
-        (("eval", RUN, "--calibrate", "flickr"), "choose one that measures segmentation"),
         (("eval", RUN, "--calibrate", "scenes", "--split", "val"), "choose a split that shares none"),
-        (("train", "clippy_dino_max", "--scale", "tiny", "evaluation.calibration=x.json"), "x.json: no such file"),
-        (
-            ("eval", RUN, "--calibrate", "pascal_voc", "--split", "trainval", "benchmark_root=."),
-            "choose a split that shares none",
-        ),
     ],
 )
 def test_invalid_scoring_and_calibration_are_refused_in_one_line(trained, words, message):

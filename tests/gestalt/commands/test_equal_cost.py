@@ -3,22 +3,18 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
-from torch.utils.data import DataLoader
+from torch.nn import functional
 
-from gestalt.__main__ import main
 from gestalt.building.source import pairs_a_step
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
-from gestalt.commands.flop_trial import read, step_flop
-from gestalt.commands.plan_trial import repeated, trial_of
+from gestalt.commands.trial import build_trial, counted_step, counting, extended, read_pairs, repeated, step_flop
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.planning.flops import FlopProbe
 from gestalt.studies.grid import read_grid
 from tests.gestalt.command import environment
 
@@ -75,11 +71,6 @@ def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_pat
     assert kept[config_hash(base)] == {"flop": 10, "steps": 16}
 
 
-def test_a_dry_run_keeps_no_counts(grid, tmp_path) -> None:
-    at_equal_cost(grid, folder=tmp_path / "page", count=count, keep=False)
-    assert not (tmp_path / "page").exists()
-
-
 def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid, tmp_path) -> None:
     def fails(config):
         if name_of(config) == "nouns":
@@ -91,49 +82,31 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid
     few = r"grid mine: equal: flop: cell nouns: optimizer\.warmup_steps=2: the run ends after trainer\.max_steps=1; choose no more"
     with pytest.raises(ConfigError, match=few):
         at_equal_cost(grid, folder=tmp_path / "b", count=lambda config: (160 if name_of(config) == "nouns" else 10, 16))
-    at_equal_cost(grid, folder=tmp_path / "c", count=lambda config: (80 if name_of(config) == "nouns" else 10, 16))  # 2 steps of warm-up
-
-
-def test_chosen_values_must_fit_the_steps_of_equal_cost(grid, tmp_path) -> None:
-    chosen = replace(grid, common=(), choose={"optimizer.warmup_steps": [2, 9]})
-    with pytest.raises(
-        ConfigError, match=r"cell nouns: optimizer\.warmup_steps=9: the run ends after trainer\.max_steps=8; choose no more"
-    ):
-        at_equal_cost(chosen, folder=tmp_path, count=count)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["loss.terms={nouns: 1.0, text_conditioned: 1.0}"],
-        ["loss.terms={self_distillation: 1.0, hard_negatives: 1.0}"],
-        ["loss.name=sigmoid"],
-        ["text.frozen=true", "loss.terms={nouns: 1.0}"],  # whose first step embeds the nouns once for the run
-    ],
-)
-def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words, tmp_path) -> None:
+def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
+    words = ["text.frozen=true", "loss.terms={nouns: 1.0}"]  # the first step embeds the nouns once for the run
     config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
     pairs = pairs_a_step(config)
-    trial = trial_of(config, batch=pairs, unmade=True, folder=tmp_path)
-    probe, loader = FlopProbe(), DataLoader(repeated(read(trial), count=pairs, times=2), batch_size=None)
-    trial.trainer([probe], max_steps=2).fit(trial.module, train_dataloaders=loader)
+    trial = build_trial(config)
+    batch = repeated(read_pairs(trial), pairs)
+    _, whole = counted_step(trial, batch), counted_step(trial, batch)
     flop, steps = step_flop(config)
-    assert (flop, steps) == (probe.counts[pairs], trial.total)
+    assert (flop, steps) == (whole, trial.total)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_configurations_with_one_hash_have_one_count() -> None:
-    def counted(*words: str) -> tuple[str, tuple[int, int]]:
-        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
-        return config_hash(config), step_flop(config)
-
+def test_what_changes_no_result_changes_no_count() -> None:
     memory = ("trainer.accumulate_grad_batches=2", "data.batch_size=8", "image.gradient_checkpointing=true", "loss.chunk=4")
-    assert counted(*memory) == counted("data.batch_size=16")
+    counts = set()
+    for words in (memory, ("data.batch_size=16",)):
+        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+        counts.add((config_hash(config), step_flop(config)))
+    assert len(counts) == 1
 
 
 @pytest.mark.slow
@@ -154,29 +127,20 @@ def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tm
     assert "0 of 2 runs to come; nothing to do" in again.stdout
 
 
-def test_flop_are_counted_on_a_machine_without_the_runs_device_but_not_by_several_processes(tmp_path, monkeypatch) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
-    taken = []
-    monkeypatch.setattr("gestalt.commands.flop_trial.step_flop", lambda config: taken.append(config) or count(config))
-    monkeypatch.chdir(tmp_path)
-    words = ["ablate", "./mine.yaml", "--scale", "tiny", "--dry-run", "optimizer.warmup_steps=2"]
-    monkeypatch.setenv("SLURM_NTASKS", "2")
-    assert main(words) == 2
-    assert taken == []
-    monkeypatch.delenv("SLURM_NTASKS")
-    assert main(words) == 0
-    assert len(taken) == len(GRID["cells"])
-    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
-    alone = load("clippy_random_max", scale="tiny", overrides=["trainer.accelerator=gpu", "trainer.precision=16-mixed"])
-    monkeypatch.undo()
-    assert counted_alone(alone) == ("cpu", "32-true")
+def test_products_and_attention_count_with_their_gradients() -> None:
+    weight, given = (torch.randn(size, requires_grad=True) for size in ((6, 5), (2, 6)))
+    query, key, value = (torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3))
+    with counting() as products:
+        (given @ weight).sum().backward()
+    with counting() as attention:
+        functional.scaled_dot_product_attention(query, key, value).sum().backward()
+    assert products.get_total_flops() == 3 * 2 * (2 * 6 * 5)
+    assert attention.get_total_flops() == 6 * 2 * (2 * 3 * 7 * 7 * 4)
 
 
-def counted_alone(config) -> tuple[str, str]:
-    """The accelerator and precision that FLOP are counted with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gestalt.commands.flop_trial.trial_of", lambda config, **_: SimpleNamespace(config=config, total=1))
-        patch.setattr("gestalt.commands.flop_trial.read", lambda trial: {})
-        patch.setattr("gestalt.commands.flop_trial.counted_flop", lambda trial, made: trial.config.trainer)
-        trainer, _ = step_flop(config)
-    return trainer.accelerator, trainer.precision
+def test_three_counts_give_the_flop_of_any_batch() -> None:
+    def flop(pairs: int) -> int:
+        return 41 * 10**9 + 7 * 10**8 * pairs + 3 * 512 * pairs**2
+
+    counts = {pairs: flop(pairs) for pairs in (2, 4, 6)}
+    assert [extended(counts, pairs=pairs) for pairs in (1, 4, 64, 32_768)] == [flop(pairs) for pairs in (1, 4, 64, 32_768)]

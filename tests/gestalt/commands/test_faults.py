@@ -11,27 +11,25 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands import faults
-from gestalt.runs.folders import claimed, new_evaluation
 from gestalt.support.files import replacing
 
 PAIRS = ("data", "show", "scenes", "--scale", "tiny", "--count", "2", "--columns", "2")
 
 
-@pytest.mark.parametrize("number", faults.MENDS, ids=[errno.errorcode[number] for number in faults.MENDS])
-def test_every_known_errno_is_described_with_its_remedy(number: int) -> None:
-    assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {faults.MENDS[number]}"
+def test_every_known_errno_is_described_with_its_remedy() -> None:
+    for number, mend in faults.MENDS.items():
+        assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=["full", "read-only", "no permission"])
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(number: int, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path: Path, monkeypatch, capsys) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.replace", refuse)
     assert main([*PAIRS, "--to", "sheet.png"]) == 1
     stderr = capsys.readouterr().err
-    assert stderr.startswith(f"gestalt: sheet.png: {faults.MENDS[number]}")
+    assert stderr.startswith(f"gestalt: sheet.png: {faults.MENDS[errno.ENOSPC]}")
     assert stderr.count("\n") == 1
     assert "Errno" not in stderr
     assert not list(tmp_path.iterdir())
@@ -54,17 +52,6 @@ def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path: Path, monk
         assert main([*PAIRS, "--to", "out.png"]) == 1
     assert "out.png: larger than the file system or `ulimit -f` allows" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "words", [("train", "./{}.yaml"), ("eval", "{}"), ("compare", "{}"), ("segment", "{}", "--labels", "a, b", "--ckpt", "x")]
-)
-def test_a_file_name_that_is_too_long_is_reported_in_one_line(words: tuple[str, ...], tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([word.format("x" * 300) for word in words]) == 1
-    stderr = capsys.readouterr().err
-    assert "the name is too long for the file system; shorten it" in stderr
-    assert stderr.count("\n") == 1
 
 
 def test_an_error_in_a_dataloader_worker_is_described_by_its_last_line() -> None:
@@ -94,14 +81,3 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
         with pytest.raises(OSError, match="full") as error, replacing(tmp_path / "a.json") as partial:
             raise OSError(errno.ENOSPC, "full", *(name and name.format(partial) for name in names))
         assert error.value.filename == str(tmp_path / "a.json")
-
-
-def test_a_failed_evaluation_frees_its_number(tmp_path: Path) -> None:
-    def fail() -> None:
-        with claimed(new_evaluation(tmp_path)) as path:
-            (path.with_suffix("") / "arrays").mkdir(parents=True)
-            raise OSError("full")
-
-    with pytest.raises(OSError, match="full"):
-        fail()
-    assert not list((tmp_path / "evaluations").iterdir())

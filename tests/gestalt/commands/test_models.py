@@ -9,7 +9,6 @@ from PIL import Image
 from gestalt.__main__ import main
 from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
-from gestalt.commands.vocabulary import vocabulary
 from gestalt.evaluation.weights import weights_hash
 from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.command import gestalt
@@ -90,18 +89,10 @@ def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets
     assert records[0] == records[1]
 
 
-def test_near_ties_are_found_for_a_run_and_for_an_exported_folder(targets):
-    tables = [vocabulary(list_names=["sclip"], label_sets=["voc21"], target=target, cosine=0.9) for target in (targets[0], targets[2])]
-    assert tables[0] == tables[1]
-    assert "near tie" in tables[0][0]
-
-
 def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
     saved_timm(tmp_path / "vit")
     target = f"timm:{tmp_path / 'vit'}"
     save_photo(tmp_path / "photo.png")
-    with pytest.raises(ValueError, match="it is vision-only and has no text tower"):
-        vocabulary(list_names=["sclip"], label_sets=["voc21"], target=target, cosine=0.9)
     with pytest.raises(ValueError, match="is vision-only and has no names for classes"):
         calibrate(target, benchmark="scenes", split=None, overrides=TCL)
     assert main(["segment", "photo.png", "--labels", "dog, grass", "--model", target]) == 2

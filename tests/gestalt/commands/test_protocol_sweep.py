@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gestalt.building.targets import Target
-from gestalt.commands.early import check_eval
+from gestalt.commands.model_words import check_eval
 from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError

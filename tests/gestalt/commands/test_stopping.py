@@ -50,8 +50,3 @@ def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, mo
     assert main(["data", "inspect", "flickr", "data.root=flickr", "data.workers=1"]) == 1
     assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
     assert not list(tmp_path.glob("**/*.json"))
-
-
-def test_another_error_keeps_its_traceback():
-    with pytest.raises(RuntimeError, match="a fault of ours"):
-        until_stopped(lambda: (_ for _ in ()).throw(RuntimeError("a fault of ours")))

@@ -99,7 +99,6 @@ def test_one_step_has_no_good_sample_on_the_second_rank(whole):
     ("kill", "before", "after"),
     [
         (5, {"workers": 0}, {"workers": 0}),
-        (3, {"workers": 1}, {"workers": 3}),
         (7, {"workers": 3}, {"workers": 1, "ranks": 2}),
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
@@ -118,31 +117,3 @@ def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run
     if before.get("ranks") == after.get("ranks"):
         assert all(resumed[step]["loss"] == killed[step]["loss"] for step in resumed.keys() & killed.keys())
     assert result(tmp_path)["data"] == record["data"]
-
-
-def test_a_run_stops_at_too_much_bad_data_and_names_it(tmp_path):
-    for shard in range(20):
-        write_tar(
-            tmp_path / f"b-{shard:02d}.tar", [("a.jpg", photograph(1)), ("a.txt", b"a"), *((f"b{row}.txt", b"b") for row in range(9))]
-        )
-    done = gestalt(*TRAIN, f"data.root={tmp_path}", "data.max_bad_share=0.05", folder=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "samples are bad at step" in done.stderr
-    assert "missing_image" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_run_with_a_manifest_reads_no_bad_sample(corpus, tmp_path):
-    from data_modules.corpora.manifest import write_manifest
-    from data_modules.sources import open_source
-
-    source = open_source("tars", root=str(corpus), size=8, seed=0, limit=None)
-    write_manifest(
-        tmp_path / "m.json", source=source, bad=[(number, reason, "s", f"{number:05d}") for number, reason in BAD.items()], counted={}
-    )
-    steps = run(tmp_path, corpus, "left", more=[f"data.manifest={tmp_path / 'm.json'}"])
-    texts = [sample[3] for step in steps.values() for sample in step["seen"]]
-    assert all(texts)
-    assert not {f"picture {number}" for number in BAD} & set(texts)
-    told = result(tmp_path)["data"]
-    assert (told["samples"], told["left_out_by_manifest"], told["bad_samples"]["bad"]) == (27, 6, 0)

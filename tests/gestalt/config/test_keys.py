@@ -97,7 +97,7 @@ def build_everything(config: Experiment) -> None:
             build_evaluation(config)
         return
     validation, callbacks = build_evaluation(config)
-    connect_loader(config, model, build_data(config, source, validation=validation), total_steps=total)
+    connect_loader(config, model, build_data(config, source, validation=validation))
     run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
 
 

@@ -10,7 +10,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.pretraining import make_init
 from gestalt.pretraining.init_file import InitFile
 from gestalt.studies.cluster import ClusterLauncher
-from gestalt.studies.local import PROGRAM
+from gestalt.studies.running import PROGRAM
 from tests.gestalt.command import environment
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
@@ -22,6 +23,12 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", name).strip("_")
 
 
+def word(key: str, value: Any) -> str:
+    """Return ``key=value`` such that the command line reads the same value."""
+    bare = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and yaml.safe_load(value) == value
+    return f"{key}={value if bare else json.dumps(value)}"
+
+
 def read_cells(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return name -> overrides, from ``vary`` or ``cells``.
 
@@ -33,8 +40,6 @@ def read_cells(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     cells = _combinations(raw["vary"]) if "vary" in raw else _named(raw["cells"])
     slugs: dict[str, str] = {}
     for name in cells:
-        if not slug(name):
-            raise ConfigError(f"cell {name!r}: a name needs a letter or a digit")
         if slugs.setdefault(slug(name), name) != name:
             raise ConfigError(f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; rename one")
     return cells
@@ -42,11 +47,14 @@ def read_cells(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _combinations(vary: Any) -> dict[str, dict[str, Any]]:
     lists = _lists("vary", vary, example="image.aggregation: [cls, avg, max]")
-    cells = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-    return {", ".join(label(key, value) for key, value in cell.items()): cell for cell in cells}
+    cells = {}
+    for values in itertools.product(*lists.values()):
+        cell = dict(zip(lists, values, strict=True))
+        cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
+    return cells
 
 
-def label(key: str, value: Any) -> str:
+def _label(key: str, value: Any) -> str:
     """Return a value as part of a cell's name: a word alone, any other value after its key."""
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
 
@@ -55,9 +63,11 @@ def _named(cells: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(cells, dict) or not cells:
         raise ConfigError("cells: expected name -> overrides, such as {text frozen: {text.frozen: true}}")
     for name, values in cells.items():
+        if not isinstance(name, str) or not slug(name):
+            raise ConfigError(f"cells: {name!r} is not a name with a letter or a digit; put it in quotes, or choose another")
         if not isinstance(values, dict | None):
             raise ConfigError(f"cells: {name} is {values!r}; expected overrides, such as {{image.frozen: true}}, or {{}} for the base")
-    return {str(name): flatten(values or {}, keep_empty=True) for name, values in cells.items()}
+    return {name: flatten(values or {}, keep_empty=True) for name, values in cells.items()}
 
 
 def _lists(key_of_file: str, value: Any, *, example: str) -> dict[str, list[Any]]:
@@ -69,7 +79,7 @@ def _lists(key_of_file: str, value: Any, *, example: str) -> dict[str, list[Any]
             raise ConfigError(f"{key_of_file}: {key} is {values!r}; expected a list of values, such as {{{example}}}")
         if len({json.dumps(value) for value in values}) < len(values):
             raise ConfigError(f"{key_of_file}: {key} names a value twice; keep one")
-    return {str(key): values for key, values in value.items()}
+    return value
 
 
 def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -78,10 +88,10 @@ def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, lis
     if not words:
         return _lists("choose", raw["choose"], example=example) if "choose" in raw else {}
     lists: dict[str, Any] = {}
-    for word in words:
-        key, sign, values = word.partition("=")
+    for text in words:
+        key, sign, values = text.partition("=")
         if not sign or not key or not values:
-            raise ConfigError(f"--choose {word}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+            raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
         lists[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # type: ignore[index,call-overload]
     return _lists("--choose", lists, example=example)
 
@@ -92,12 +102,13 @@ def read_scales(raw: dict[str, Any], *, scale: str, folder: Path) -> dict[str, A
     known = sorted({scale, *(path.stem for path in (folder / "scales").glob("*.yaml"))})
     if not isinstance(scales, dict):
         raise ConfigError(f"scales: {scales!r}; expected scale -> overrides, such as {{demo: {{image.train_size: 128}}}}")
-    for name, values in scales.items():
+    for name in scales:
         if name not in known:
             raise ConfigError(f"scales: no scale {name!r}; {nearest(str(name), known)}")
-        if not isinstance(values, dict):
-            raise ConfigError(f"scales: {name} is {values!r}; expected overrides, such as {{image.train_size: 128}}")
-    return flatten(scales.get(scale) or {})
+    values = scales.get(scale) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"scales: {scale} is {values!r}; expected overrides, such as {{image.train_size: 128}}")
+    return flatten(values)
 
 
 def read_sizes(raw: dict[str, Any], *, scale: str) -> tuple[int, ...]:
@@ -129,17 +140,10 @@ def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:
     if not isinstance(paper, dict) or set(paper) != set(PAPER_KEYS):
         raise ConfigError(f"paper: needs the keys {', '.join(PAPER_KEYS)}, no others")
     metrics, numbers = paper["metrics"], paper["cells"]
-    if not isinstance(metrics, dict) or not isinstance(numbers, dict):
-        raise ConfigError("paper: expected metrics: name -> description, and cells: cell -> {metric: number}")
-    numbers = {str(cell): values for cell, values in numbers.items()}  # as the names of cells, which YAML may read as numbers
     for cell, values in numbers.items():
         if cell not in cells:
             raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(str(cell), cells)}")
-        for metric, value in values.items() if isinstance(values, dict) else [(None, values)]:
+        for metric in values:
             if metric not in metrics:
                 raise ConfigError(f"paper: {cell}: {metric!r} is not among paper.metrics; {nearest(str(metric), list(metrics))}")
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"paper: {cell}: {metric} is {value!r}; expected a number")
-    return Paper(
-        str(paper["source"]), str(paper["scale"]), metrics=dict(metrics), cells={key: dict(values) for key, values in numbers.items()}
-    )
+    return Paper(str(paper["source"]), str(paper["scale"]), metrics=metrics, cells=numbers)

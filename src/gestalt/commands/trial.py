@@ -1,0 +1,205 @@
+"""The parts of a run on one device, and a few steps of them: what ``train --plan`` and ``equal: flop`` measure.  Nothing is written."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from gestalt.building.features import connect_loader
+from gestalt.building.model import build_model
+from gestalt.building.source import init_file_of, pairs_a_step
+from gestalt.building.terms import nouns_of
+from gestalt.building.training import build_module
+from gestalt.callbacks.trainer import keywords_of, make_trainer
+from gestalt.commands.train import open_data
+from gestalt.config.schema import ConfigError, Experiment, uses_made
+from gestalt.module import ContrastiveModule
+
+READ = 64
+"""Largest number of pairs that are read for steps on pairs in memory."""
+
+SIZES = (2, 4, 6)
+"""Pairs of the steps whose FLOP are counted."""
+
+NOTHING_WRITTEN = {
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "max_epochs": -1,
+    "max_time": None,
+    "profiler": None,
+    "enable_progress_bar": False,
+    "limit_train_batches": None,
+    "limit_val_batches": 0,
+    "num_sanity_val_steps": 0,
+    "logger": False,
+    "enable_checkpointing": False,
+    "fast_dev_run": False,
+}
+"""Keywords of a trainer that takes steps on one device until it is told to stop."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The parts of a run on one device.
+
+    Attributes:
+        config: configuration of the trial.
+        module: the model with its loss and optimiser.
+        data: its batches and validation sets.
+        scorers: callbacks of the validation.
+        total: number of steps of the run.
+    """
+
+    config: Experiment
+    module: ContrastiveModule
+    data: Any
+    scorers: Sequence[Callback]
+    total: int
+
+    def trainer(self, *callbacks: Callback, **keywords: Any) -> Trainer:
+        """Return a trainer that steps as the run does and writes nothing."""
+        folder = Path(tempfile.gettempdir())
+        keywords = {**keywords_of(self.config.trainer), **NOTHING_WRITTEN, **keywords}
+        return make_trainer(folder, rank_timeout=self.config.rank_timeout, callbacks=callbacks, **keywords)
+
+    def fit(self, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None) -> None:
+        """Take training steps on the run's batches, or on some in memory."""
+        decay = self.config.optimizer.ema
+        averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+        trainer = self.trainer(*averaging, *callbacks, max_steps=steps)
+        if batches is None:
+            trainer.fit(self.module, datamodule=self.data)
+        else:
+            loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
+            trainer.fit(self.module, train_dataloaders=loader)
+
+
+def check_alone(what: str) -> None:
+    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins the message.
+
+    Raises:
+        ConfigError: names the launcher.
+    """
+    for name, launcher in {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}.items():
+        count = os.environ.get(name, "1")
+        if count != "1":
+            raise ConfigError(f"{what} one device in one process, and {launcher} started {count}; call it without {launcher}")
+
+
+def init_is_missing(config: Experiment) -> bool:
+    """Return True if the run would first pretrain its init."""
+    return uses_made(config) and not init_file_of(config).exists()
+
+
+def build_trial(config: Experiment) -> Trial:
+    """Build the parts; a random init stands in for one that is still to be pretrained, since weights change no cost."""
+    if init_is_missing(config):
+        config = replace(config, image=replace(config.image, init="random", inits={}, weights=None))
+    config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))  # the cache is a folder of the user's
+    data, scorers, _, total = open_data(config)
+    nouns = nouns_of(config, data.source)
+    module = build_module(config, build_model(config), total_steps=total, nouns=nouns)
+    module.kept = "trial"  # a first step with an empty one prints its token count
+    connect_loader(config, module.model, data, nouns=nouns)
+    return Trial(config, module, data, scorers, total)
+
+
+def read_pairs(trial: Trial) -> dict[str, Any]:
+    """Read the pairs of the first batch, ``READ`` at most, without those that cannot be read.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    loader = trial.data.train_dataloader()
+    batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:READ])
+    valid = batch["valid"].nonzero().flatten().tolist()
+    if not valid:
+        source = trial.config.data.source
+        raise ConfigError(f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect {source} names them")
+    return _select(batch, valid)
+
+
+def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return a batch of so many pairs, which are repeated or cut."""
+    return _select(batch, [number % len(batch["text"]) for number in range(count)])
+
+
+def _select(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
+    """Return the valid rows of a batch."""
+    selected: dict[str, Any] = {}
+    for key, values in batch.items():
+        if isinstance(values, torch.Tensor):
+            selected[key] = values[rows]
+        else:
+            selected[key] = [values[row] for row in rows] if isinstance(values, list) else values
+    return {**selected, "valid_count": len(rows)}
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an addition as two FLOP.
+
+    Attention is computed as plain matrix products meanwhile, because torch does not count its fused CPU kernel.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+def step_flop(config: Experiment) -> tuple[int, int]:
+    """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
+
+    Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
+    loss, which change no result, are left out, as are elementwise operations.  Steps are taken on the CPU in float32, which any machine can
+    do.  The first is not counted: it includes work that is done once in a run, such as embedding nouns by a frozen text tower.
+
+    Raises:
+        ConfigError: the configuration cannot run, or none of the first pairs can be read.
+    """
+    pairs = pairs_a_step(config)
+    config = replace(
+        config,
+        evaluation=replace(config.evaluation, benchmarks=[]),
+        image=replace(config.image, gradient_checkpointing=False),
+        loss=replace(config.loss, chunk=None),
+        data=replace(config.data, features=None, batch_size=pairs),
+        trainer=replace(config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"),
+    )
+    trial = build_trial(config)
+    batch = read_pairs(trial)
+    trial.fit(steps=1, batches=[repeated(batch, SIZES[0])])
+    return extended({size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs), trial.total
+
+
+def counted_step(trial: Trial, batch: dict[str, Any]) -> int:
+    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has only elementwise operations."""
+    with counting() as counter:
+        trial.fit(steps=1, batches=[batch])
+    return counter.get_total_flops()
+
+
+def extended(counts: Mapping[int, int], *, pairs: int) -> int:
+    """Return the FLOP of a step with more pairs, by the polynomial through three counts.
+
+    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of nouns one for each step, so that three
+    counts give every batch size.  The similarities that a large loss computes again in blocks are not included.
+    """
+    total = Fraction(0)
+    for size, count in counts.items():
+        share = Fraction(count)
+        for other in counts:
+            if other != size:
+                share *= Fraction(pairs - other, size - other)
+        total += share
+    return round(total)

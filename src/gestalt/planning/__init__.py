@@ -1,1 +1,0 @@
-"""Plans of training runs: speed, memory and time, estimated from a few steps."""

@@ -1,0 +1,225 @@
+"""Run the jobs of a grid: a few at a time, failures recorded, and none left behind.  Here as processes; ``cluster`` submits them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from gestalt.ledger.text import span
+from gestalt.studies.jobs import Job, State
+from gestalt.support.parent import followed
+from gestalt.support.signals import STOPPING, handled
+
+PROGRAM = (sys.executable, "-P", "-m", "gestalt")
+"""Command of a run; -P: no module of the working directory stands in for one of a package."""
+
+ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
+"""Start of a line that names an error."""
+
+TICK = 0.1
+"""Seconds between looks at the processes; ten times as many once a run of another process was met."""
+
+
+class Outcome(NamedTuple):
+    """The outcome of a job.
+
+    Attributes:
+        status: skipped if it was finished before.
+        seconds: wall time in this call, 0 if skipped.
+        reason: line on why it failed; empty if it did not.
+        state: state of a finished job.
+        log: file of its output.
+        whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
+    """
+
+    status: Literal["finished", "skipped", "failed"]
+    seconds: float = 0.0
+    reason: str = ""
+    state: State = State("new")
+    log: Path | None = None
+    whole: bool = False
+
+
+class Stopped(RuntimeError):
+    """Raised after a signal, once all processes have ended, or are left to the cluster."""
+
+    def __init__(self, signal_number: int, *, detached: bool) -> None:
+        state = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {state}")
+        self.signal_number = signal_number
+
+
+class LocalProcess(subprocess.Popen[bytes]):
+    """A run as a process of this machine, in a session of its own, so that Ctrl-C reaches it only through this program.
+
+    Attributes:
+        log: its output, after that of earlier attempts.
+    """
+
+    def __init__(self, command: Sequence[str], *, log: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            file.write(f"$ {' '.join(command)}\n".encode())
+            file.flush()
+            self._begins = file.tell()
+            super().__init__(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def output(self) -> str:
+        """Return what it wrote."""
+        with self.log.open("rb") as file:
+            file.seek(self._begins)
+            return file.read().decode(errors="replace")
+
+    def interrupt(self) -> None:
+        """Send SIGINT: the run finishes its step and saves."""
+        self.send_signal(signal.SIGINT)
+
+
+class LocalLauncher:
+    """Starts runs as processes of this machine.
+
+    Args:
+        limit: runs at a time; each gets a share of the cores and of the GPUs.
+        logs: folder of the log files.
+        program: command that the arguments of a run follow.
+    """
+
+    detached = False
+
+    def __init__(self, limit: int, logs: Path, *, program: Sequence[str] = PROGRAM) -> None:
+        self.limit = limit
+        self._logs = logs
+        self._program = program
+
+    def start(self, job: Job, *, state: State, slot: int) -> LocalProcess:
+        """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
+        environment = {**followed(), **shares(self.limit, slot=slot)}
+        return LocalProcess([*self._program, *job.command(state)], log=self._logs / f"{job.stem}.log", environment=environment)
+
+
+def shares(jobs: int, *, slot: int) -> dict[str, str]:
+    """Return the environment variables that divide the machine among ``jobs`` processes; empty for a single one."""
+    if jobs == 1:
+        return {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        threads = min(threads, int(os.environ["OMP_NUM_THREADS"]))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        import torch
+
+        named = ",".join(map(str, range(torch.cuda.device_count())))
+    devices = [name for name in named.split(",") if name]
+    share = devices[slot % len(devices) :: jobs] if devices else []
+    return {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {})}
+
+
+class Pool:
+    """Jobs under way.
+
+    Args:
+        launcher: starts a job: a ``LocalLauncher`` or a ``ClusterLauncher``.
+        say: called with each line of progress.
+        ended: called with the outcome of each job.
+    """
+
+    def __init__(self, launcher: Any, *, say: Callable[[str], None], ended: Callable[[Job, Outcome], None]) -> None:
+        self._launcher = launcher
+        self._say = say
+        self._ended = ended
+        self._running: dict[int, tuple[Job, State, Any, float]] = {}
+        self._busy: list[Job] = []
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run all jobs to their end, in order; finished ones are skipped, and those that another process runs are waited for.
+
+        Raises:
+            Stopped: after Ctrl-C, SIGTERM or SIGUSR1.
+        """
+        waiting = deque(jobs)
+        self._left = len(jobs)
+        received: list[int] = []
+        with handled(*STOPPING, by=lambda number, frame: received.append(number)):
+            while waiting or self._running:
+                if received:
+                    self._stop(received)
+                self._collect()
+                self._fill(waiting)
+                time.sleep(10 * TICK if self._busy else TICK)
+
+    def _fill(self, waiting: deque[Job]) -> None:
+        """Start jobs while slots are free; look at each waiting job once."""
+        for _ in range(len(waiting)):
+            slot = next((slot for slot in range(self._launcher.limit) if slot not in self._running), None)
+            if slot is None:
+                return
+            job = waiting.popleft()
+            state = job.read_state()
+            if state.kind == "finished":
+                self._end(job, Outcome("skipped", state=state))
+            elif state.kind == "busy":
+                if job not in self._busy:
+                    self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                    self._busy.append(job)
+                waiting.append(job)
+            else:
+                process = self._launcher.start(job, state=state, slot=slot)
+                self._running[slot] = (job, state, process, time.monotonic())
+                begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
+                self._say(f"{job.label}: {begins}; log {process.log}")
+
+    def _collect(self) -> None:
+        """Record the outcomes of the processes that have ended."""
+        for slot, (job, before, process, start) in list(self._running.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._running[slot]
+            seconds = time.monotonic() - start
+            after = job.read_state()
+            if status == 0 and after.kind == "finished":
+                self._end(job, Outcome("finished", seconds, state=after, log=process.log, whole=before.kind == "new"))
+            else:
+                why = reason(process.output(), status=status) if status else "it ended without an error and without a result"
+                self._end(job, Outcome("failed", seconds, reason=why, log=process.log))
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        self._left -= 1
+        self._ended(job, outcome)
+        line = {
+            "skipped": f"finished before, {outcome.state.folder}",
+            "failed": f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})",
+            "finished": f"{outcome.state.folder}, {span(outcome.seconds)}",
+        }[outcome.status]
+        self._say(f"{job.label}: {line}; {self._left} to come")
+
+    def _stop(self, received: list[int]) -> None:
+        """Stop all processes and raise; a second signal kills them."""
+        processes = [process for _, _, process, _ in self._running.values()]
+        if not self._launcher.detached:
+            self._say(f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them")
+            for process in processes:
+                process.interrupt()
+            while any(process.poll() is None for process in processes):
+                if len(received) > 1:
+                    for process in processes:
+                        process.kill()
+                time.sleep(TICK)
+        raise Stopped(received[0], detached=self._launcher.detached)
+
+
+def reason(text: str, *, status: int) -> str:
+    """Return one line on why a process failed: the last line that names an error, else the last line, and the signal that ended it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR.match(line)]
+    line = (errors or lines or ["no output"])[-1].removeprefix("gestalt: ").removesuffix(" (--debug shows where)")
+    return f"killed by {signal.Signals(-status).name}; last output: {line}" if status < 0 else line
