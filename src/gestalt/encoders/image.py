@@ -216,10 +216,12 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     Raises:
         ValueError: the tower cannot be built; the message names the key.
     """
-    check_init(image.init, backbone=image.backbone, weights=image.weights)
-    check_changes(image)
+    pretrained = (image.init, image.weights) != ("random", None)
+    if pretrained:
+        check_init(image.init, backbone=image.backbone, weights=image.weights)
+        check_changes(image)
     stride, unused = inspect_trunk(image, size=size)
-    file = locate(image.init, backbone=image.backbone, weights=image.weights)
+    file = locate(image.init, backbone=image.backbone, weights=image.weights) if pretrained else None
     trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
     if file is not None:

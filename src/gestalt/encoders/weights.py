@@ -60,17 +60,12 @@ class WeightsOrigin:
         return {"used": self.init, "source": self.source, "sha256": self.sha256, **self.published}
 
 
-def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile | None:
+def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     """Find the file of an init that ``check_init`` accepts: an explicit path, else a pip package's, else the hub's (its cache first).
-
-    Returns:
-        The file; None for ``random``.
 
     Raises:
         ValueError: not found; the message names the places searched and how to get it, online and offline.
     """
-    if init == "random":
-        return None
     row = resolve(init, backbone=backbone)
     if weights is not None:
         return _local_file(Path(weights).expanduser(), row=row)

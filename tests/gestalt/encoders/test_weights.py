@@ -190,7 +190,6 @@ def test_an_incomplete_or_invalid_sidecar_is_refused_by_name(record: str, tmp_pa
 def test_without_a_sidecar_only_known_backbones_have_a_normalisation(tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
     found = locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
-    assert found is not None
     assert found.mean == NORMALISATIONS["imagenet"][0]
     with pytest.raises(ValueError, match=r"needs .*a\.pth\.json beside it"):
         locate("dino", backbone="vit_tiny_patch16_224", weights=str(tmp_path / "a.pth"))
