@@ -18,8 +18,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from gestalt.encoders.backbones import UNCHANGED, Architecture
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import Image
+from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import window_starts
@@ -30,10 +30,10 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 MEMORY = 0.1
 """Target at 1024 px, of the plain implementation's."""
 
-TOWERS = {  # name: timm's model, and the changes of its architecture
-    "ViT-S/16": ("vit_small_patch16_224", UNCHANGED),
-    "ViT-Ti/16": ("vit_tiny_patch16_224", UNCHANGED),
-    "small": ("vit_tiny_patch16_224", Architecture(width=128, depth=4, heads=4, patch_size=32)),
+TOWERS = {  # name: timm's model, and what is changed
+    "ViT-S/16": Image("vit_small_patch16_224", init="random"),
+    "ViT-Ti/16": Image("vit_tiny_patch16_224", init="random"),
+    "small": Image("vit_tiny_patch16_224", init="random", width=128, depth=4, heads=4, patch_size=32),
 }
 CASES = {  # name: protocol, classes, height and width of the label
     "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500)),
@@ -51,9 +51,7 @@ class Model(nn.Module):
     def __init__(self, tower: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        options = {"family": "vit", "init": "random", "weights": None, "size": 448}
-        backbone, architecture = TOWERS[tower]
-        self.tower = build_image_tower(backbone, architecture=architecture, **options).eval()
+        self.tower = build_image_tower(TOWERS[tower], size=448).eval()
         self.patch_stride = self.tower.stride
         self.spent = 0.0  # seconds in the tower
 

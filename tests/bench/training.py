@@ -11,7 +11,8 @@ from step import TrainingStep
 from gestalt.building.source import build_source
 from gestalt.building.training import build_data
 from gestalt.config.loading import load
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import Image
+from gestalt.encoders.image import build_image_tower
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)
@@ -22,7 +23,7 @@ SIDE = 448  # pixels
 def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
     """Time forward and backward of a ViT-S/16 at 448 pixels, by the share of tokens kept."""
     torch.manual_seed(0)
-    tower = build_image_tower("vit_small_patch16_224", family="vit", init="random", weights=None, size=SIDE).to(DEVICE)
+    tower = build_image_tower(Image("vit_small_patch16_224", init="random"), size=SIDE).to(DEVICE)
     images = torch.randint(256, (batch, 3, SIDE, SIDE), dtype=torch.uint8, device=DEVICE)
     total = (SIDE // 16) ** 2
     sample_id = torch.arange(batch, device=DEVICE)

@@ -13,11 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
-from transformers.utils import logging
 
 import gestalt
-from gestalt.api import Model
-from gestalt.building.targets import open_target
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
@@ -84,13 +81,6 @@ def test_a_model_is_loaded_and_used_without_lightning(place):
     assert in_a_process(code) == ["without.png", "2"]
 
 
-def test_a_run_of_another_machine_is_loaded_on_this_one(tmp_path):
-    run = save_run(tmp_path)
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("accelerator: cpu", "accelerator: mps"))
-    assert same_weights(gestalt.load(run, "cpu").encoder, tiny()[0])
-
-
 @pytest.mark.parametrize("target", ["clippy_dino_max", str(RUN), str(RUN / "checkpoints" / "last.ckpt"), "exported"])
 def test_every_kind_of_target_loads_the_same_weights(target):
     loaded = gestalt.load(target, "cpu")
@@ -144,32 +134,6 @@ def test_loading_leaves_the_random_state_of_torch():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_loading_hides_the_bars_of_transformers_and_then_shows_them_again(monkeypatch):
-    logging.enable_progress_bar()
-    seen = []
-
-    def opened(*words, **options):
-        seen.append(logging.is_progress_bar_enabled())
-        return open_target(*words, **options)
-
-    monkeypatch.setattr("gestalt.api.open_target", opened)
-    gestalt.load("exported", "cpu")
-    assert seen == [False]
-    assert logging.is_progress_bar_enabled()
-
-
-def test_another_librarys_model_is_loaded_by_kind_and_name(tmp_path):
-    saved_timm(tmp_path / "vit")
-    loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
-    assert loaded.group("photo.jpg", 4).shape == (33, 50)
-    with pytest.raises(ValueError, match="vision-only"):
-        loaded.segment("photo.jpg", LABELS)
-
-
-def test_overrides_change_the_size_that_pictures_are_seen_at():
-    assert gestalt.load("exported", "cpu", overrides=["image.eval_size=64"]).similarity("photo.jpg", ["a"]).shape == (1, 8, 8)
-
-
 def test_segment_gives_the_same_map_as_the_engine(model):
     (picture,), _ = model._read(["photo.jpg"])
     result = model.segment("photo.jpg", LABELS)
@@ -181,31 +145,10 @@ def test_segment_gives_the_same_map_as_the_engine(model):
     assert torch.equal(result.image, picture)
 
 
-def test_scores_are_the_mean_and_the_largest_of_the_similarity(model):
-    maps = model.similarity("photo.jpg", LABELS, templates="a photo of {article} {}")
-    result = model.segment("photo.jpg", LABELS)
-    scores = result.scores
-    assert maps.shape == (3, 4, 4)
-    for label, values in zip(LABELS, maps, strict=True):
-        assert scores[label] == pytest.approx((values.mean().item(), values.max().item()), abs=1e-6)
-    assert torch.allclose(result.similarity, maps, atol=1e-6)
-
-
 def test_similarity_is_the_cosine_of_locations_and_texts_as_they_are_written(model):
     locations = model.encoder.embed_patches(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0]
     maps = model.similarity(torch.zeros(3, 32, 32), ["a dog", "two apples"])
     assert torch.allclose(maps, torch.einsum("ke,ehw->khw", model.embed_text(["a dog", "two apples"]), locations), atol=1e-6)
-
-
-def test_the_largest_similarity_at_the_images_size_is_the_map_of_segment(model):
-    maps = model.similarity("photo.jpg", LABELS, size="image", templates="a photo of {article} {}")
-    assert torch.equal(maps.argmax(dim=0).to(torch.uint8), model.segment("photo.jpg", LABELS).map)
-
-
-def test_labels_may_be_an_array(model):
-    result = model.segment("photo.jpg", np.array(LABELS))
-    assert result.labels == tuple(LABELS)
-    assert torch.equal(result.map, model.segment("photo.jpg", LABELS).map)
 
 
 def test_a_list_of_pictures_gives_the_results_of_single_pictures(model):
@@ -235,27 +178,12 @@ def test_segmenting_by_one_label_requires_a_threshold(model):
     assert np.array_equal(np.asarray(nothing.overlay()), nothing.image.permute(1, 2, 0).numpy())
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("clippy-repo", "sclip-336/proxyclip")])
-def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model, name):
+def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
     from gestalt.measures.segmentation.fitting import picture_protocol
 
-    assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold")
-    assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2
-
-
-def test_readings_and_templates_change_the_scores(model):
-    plain = model.segment("photo.jpg", LABELS).scores["dog"]
-    assert model.segment("photo.jpg", LABELS, reading="naclip").scores["dog"] != plain
-    assert model.segment("photo.jpg", LABELS, templates=["a painting of a {}"]).scores["dog"] != plain
-    assert model.segment("photo.jpg", LABELS, templates="openai_80").scores["dog"] != plain
-
-
-def test_save_writes_a_legend_and_overlay_the_pictures_size(model, tmp_path):
-    result = model.segment("photo.jpg", LABELS)
-    assert result.overlay(alpha=0.0).size == (50, 33)
-    assert np.array_equal(np.asarray(result.overlay(alpha=0.0)), result.image.permute(1, 2, 0).numpy())
-    with Image.open(result.save(tmp_path / "seen.jpg")) as written:
-        assert written.size > (50, 33)
+    for name in set(PRESETS) - {"clippy-repo", "sclip-336/proxyclip"}:
+        assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold"), name
+        assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2, name
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
@@ -280,30 +208,11 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
         ),
         (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
         (lambda model: model.segment("photo.jpg", "dog, cat"), "'dog, cat': expected a list of texts"),
-        (lambda model: model.segment("photo.jpg", []), "expected a list of texts"),
-        (lambda model: model.segment("photo.jpg", ["dog", " "]), "' ' is not a text"),
         (lambda model: model.segment("photo.jpg", ["dog", "dog"]), "a label is repeated"),
-        (lambda model: model.segment("photo.jpg", LABELS, protocol="sclip"), "unknown protocol 'sclip'; did you mean"),
-        (lambda model: model.segment("photo.jpg", LABELS, protocol="clippy-repo"), "it sees only the middle of a picture"),
-        (lambda model: model.segment("photo.jpg", LABELS, reading="naclp"), "reading is 'naclp', known: plain"),
-        (lambda model: model.segment("photo.jpg", LABELS, templates="openai"), "neither a sentence with {} for the label nor a set"),
-        (lambda model: model.segment("photo.jpg", LABELS, templates=["a photo"]), "has no {} where the class name goes"),
-        (lambda model: model.segment("photo.jpg", LABELS, threshold=2.0), "threshold is 2.0, a cosine lies in"),
-        (
-            lambda model: model.segment("photo.jpg", LABELS, treshold=0.1),
-            "treshold: no such choice for a picture; did you mean 'threshold'",
-        ),
         (lambda model: model.similarity("photo.jpg", LABELS, size="full"), "size=full; choose grid or image"),
         (lambda model: model.group("photo.jpg", 0), "groups is 0, choose a whole number from 1 to 254"),
-        (lambda model: model.group("photo.jpg", 2.5), "groups is 2.5, choose a whole number from 1 to 254"),
-        (lambda model: model.group("photo.jpg", protocol="attention_square"), "its masks overlap, so they are no groups of a picture; "),
-        (lambda model: model.forward_intermediates(torch.zeros(1, 3, 30, 32)), "30 x 32 pixels does not divide into patches"),
         (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
         (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), output_fmt="NHWC"), "Output format must be"),
-        (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), prefix=True), "unexpected keyword argument 'prefix'"),
-        (lambda model: model.segment("photo.jpg", LABELS).save("none/seen.png"), "folder none not found"),
-        (lambda model: model.segment("photo.jpg", LABELS).save("seen.jpgg"), ".jpgg is not a format of pictures"),
-        (lambda model: model.segment("photo.jpg", LABELS).save("seen.fits"), ".fits is not a format of pictures that can be written"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(model, call, message):
@@ -325,9 +234,7 @@ def saved_timm(folder):
     return vit.eval()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"indices": 2, "norm": True}, {"indices": [0, 2], "output_fmt": "NLC", "intermediates_only": True}]
-)
+@pytest.mark.parametrize("options", [{}, {"indices": [0, 2], "output_fmt": "NLC", "norm": True, "intermediates_only": True}])
 def test_intermediates_are_those_of_timm(model, tmp_path, options):
     vit = saved_timm(tmp_path / "vit")
     pictures = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -364,16 +271,8 @@ def test_docstring_examples_run_with_the_shown_output(model, thing, capsys):
     assert not failed, capsys.readouterr().out
 
 
-def test_the_package_lists_its_public_names():
-    assert set(gestalt.__all__) <= set(dir(gestalt))
-    assert gestalt.Model is Model
-    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
-        gestalt.lode  # noqa: B018
-
-
-@pytest.mark.parametrize("target", ["clippy_dino_max", "exported"])
-def test_a_model_of_scenes_warns_at_its_first_picture_and_only_then(target):
-    loaded = gestalt.load(target, "cpu")
+def test_a_model_of_scenes_warns_at_its_first_picture_and_only_then():
+    loaded = gestalt.load("exported", "cpu")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded.embed_text(["a dog"])
@@ -384,13 +283,3 @@ def test_a_model_of_scenes_warns_at_its_first_picture_and_only_then(target):
     (warning,) = caught
     assert (warning.category, warning.filename) == (Caveat, __file__)
     assert "trained on generated scenes alone: expect noise on photographs" in str(warning.message)
-
-
-def test_a_model_of_another_library_does_not_warn_of_scenes(tmp_path, monkeypatch):
-    saved_timm(tmp_path / "vit")
-    monkeypatch.chdir(tmp_path)
-    loaded = gestalt.load("timm:vit", "cpu")
-    assert loaded.config.data.source == "scenes"  # of its evaluation
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        loaded.group(torch.zeros(3, 32, 32), 3)

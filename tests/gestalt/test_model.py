@@ -10,8 +10,8 @@ from torch.nn import functional
 from gestalt.aggregation import build_aggregation
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import Image
+from gestalt.encoders.image import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 from gestalt.tokens import Tokens
@@ -61,8 +61,8 @@ def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_uni
 
 def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
-    architecture = Architecture(patch_size=8, width=16, depth=1, heads=2)
-    tower = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=architecture).eval()
+    image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
+    tower = build_image_tower(image, size=32).eval()
     images = torch.randint(256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)  # (B, 1 + N, D)
     side = Side(tower, None, aggregation=build_aggregation("max", 16), project_first=True)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import ImageTower
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import Image
+from gestalt.encoders.image import ImageTower, build_image_tower
 from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}
@@ -28,7 +27,7 @@ def tower_of(backbone: str) -> ImageTower:
     """The tower in float64 on the CPU, in eval mode: batch norms and stochastic depth then depend on nothing but the weights."""
     family, side, changes = TOWERS[backbone]
     torch.manual_seed(0)
-    tower = build_image_tower(backbone, family=family, init="random", weights=None, size=side, architecture=Architecture(**changes))
+    tower = build_image_tower(Image(backbone, family, init="random", **changes), size=side)
     return tower.double().eval()
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Trainer, refuse
 from gestalt.module import ContrastiveModule
 from gestalt.training.micro_batches import batch_statistics
 
@@ -12,13 +12,13 @@ SHAPES = 64
 """Most compiled versions of one function, one for each padded length of captions; above its limit, 8 by default, torch runs uncompiled."""
 
 
-def check_compiler(config: Experiment) -> None:
+def check_compiler(trainer: Trainer) -> None:
     """Check that this machine can compile for the device of training, before a run's folder is made.
 
     Raises:
         ConfigError: names what is missing and what to choose.
     """
-    how, accelerator = config.trainer.compile, config.trainer.accelerator
+    how, accelerator = trainer.compile, trainer.accelerator
     if how == "none":
         return
     if accelerator == "cpu" or not torch.cuda.is_available():

@@ -50,7 +50,7 @@ def connect_loader(config: Experiment, model: DualEncoder, data: ImageTextDataMo
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
-    data.read_features_by(CachedImages(cache, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
+    data.read_features_by(CachedImages(cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)))
     return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 
 

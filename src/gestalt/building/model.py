@@ -1,19 +1,24 @@
 """Build the model of an Experiment: both towers with their weights, projections and aggregations."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gestalt.aggregation import build_aggregation
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights, refuse
-from gestalt.encoders.backbones import Architecture, check_backbone
-from gestalt.encoders.image import ImageTower
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import ConfigError, Experiment, Image, Text, Trainer, is_file_of_weights, refuse
+from gestalt.config.schema import Projection as ProjectionConfig
+from gestalt.encoders.backbones import inspect_trunk
+from gestalt.encoders.checkpoints import load_weights
+from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init
-from gestalt.encoders.text_building import build_text_tower
-from gestalt.encoders.text_sentence import check_layers
+from gestalt.encoders.text import TextTower, build_text_tower
+from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 from gestalt.tables import LOSSES
@@ -22,41 +27,40 @@ SHIPPED = EXPERIMENTS / "inits"
 """Folder of the inits that this package ships, each with its provenance in JSON."""
 
 
-def image_weights(config: Experiment) -> tuple[str, str | None]:
-    """Return the init that ``image.init`` resolves to at this scale, and the local file of its weights, if any."""
-    image = config.image
-    used = image.inits.get(image.init, image.init)
+def image_weights(config: Experiment) -> Image:
+    """Return ``config.image`` with the init that it resolves to at this scale, and the local file of its weights, if any."""
+    image = replace(config.image, inits={})
+    used = config.image.inits.get(image.init, image.init)
     if image.weights is not None:
-        return image.init, image.weights
-    return (image.init, str(SHIPPED / used)) if is_file_of_weights(used) else (used, None)
+        return image
+    return replace(image, weights=str(SHIPPED / used)) if is_file_of_weights(used) else replace(image, init=used)
 
 
 def check_names(config: Experiment) -> None:
-    """Check backbone, image init and text layers against timm and the text model, before any data or weights are read.
+    """Check backbone and image init against timm, before any data or weights are read.
 
     Raises:
-        ValueError: the message names the key and the nearest names, or the number of layers.
+        ValueError: the message names the key and the nearest names.
     """
-    check_backbone(config.image.backbone, family=config.image.family)
-    init, weights = image_weights(config)
-    check_init(init, backbone=config.image.backbone, weights=weights)
-    if config.text.family == "sentence" and config.text.layers is not None:
-        check_layers(config.text.model, layers=config.text.layers)
+    image = image_weights(config)
+    check_backbone_name(image.backbone)
+    inspect_trunk(image, size=image.eval_size)
+    check_init(image.init, backbone=image.backbone, weights=image.weights)
 
 
-def check_machine(config: Experiment) -> None:
+def check_machine(trainer: Trainer) -> None:
     """Check that this machine has the accelerator and the precision, before a run's folder is made.
 
     Raises:
         ValueError: names the key and what to choose.
     """
-    accelerator = config.trainer.accelerator
+    accelerator, precision = trainer.accelerator, trainer.precision
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     available["gpu"] = available["cuda"] or available["mps"]
     if not available.get(accelerator, True):
         raise ValueError(f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or cpu")
-    if config.trainer.precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
-        raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
+    if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
+        raise ValueError(f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true")
 
 
 def check_deterministic(config: Experiment) -> None:
@@ -81,60 +85,69 @@ def check_deterministic(config: Experiment) -> None:
 def build_model(config: Experiment) -> DualEncoder:
     """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
-    image, text = config.image, config.text
-    image_tower = _image_tower(config)
-    text_tower = build_text_tower(
-        text.family,
-        model=text.model,
-        init=text.init,
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        max_length=text.max_length,
-        frozen=text.frozen,
-    )
+    return _joined(config, _image_tower(config), build_text_tower(config.text))
+
+
+def _image_tower(config: Experiment) -> ImageTower:
+    image = image_weights(config)
+    try:
+        tower = build_image_tower(image, size=image.eval_size)
+    except ValueError as error:
+        if image.weights is None or config.image.weights is not None:
+            raise
+        command = f"gestalt pretrain --init {image.init} --scale {config.scale} KEYS --to FILE"
+        raise ConfigError(f"{error}; make weights of this architecture with `{command}`, and set image.weights=FILE") from error
+    if image.weights is not None and Path(image.weights).parent == SHIPPED:  # records name no folder of an installation
+        tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
+    return tower
+
+
+def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower) -> DualEncoder:
+    """Join towers in a model; projections and aggregations have fresh weights."""
     return DualEncoder(
-        _side(image_tower, image_tower.width, aggregation=image.aggregation, config=config),
-        _side(text_tower, text_tower.width, aggregation=text.aggregation, config=config),
+        _build_side(image_tower, config.projection, aggregation=config.image.aggregation),
+        _build_side(text_tower, config.projection, aggregation=config.text.aggregation),
         **LOSSES.fact(config.loss.name, "scalars", {}),
     )
 
 
-def _image_tower(config: Experiment) -> ImageTower:
-    image = config.image
-    init, weights = image_weights(config)
-    try:
-        tower = build_image_tower(
-            image.backbone,
-            family=image.family,
-            init=init,
-            weights=weights,
-            size=image.eval_size,
-            architecture=architecture(config),
-            frozen=image.frozen,
-            frozen_blocks=image.frozen_blocks,
-            gradient_checkpointing=image.gradient_checkpointing,
-        )
-    except ValueError as error:
-        if weights is None or image.weights is not None:
-            raise
-        command = f"gestalt pretrain --init {init} --scale {config.scale} KEYS --to FILE"
-        raise ConfigError(f"{error}; make weights of this architecture with `{command}`, and set image.weights=FILE") from error
-    if weights is not None and Path(weights).parent == SHIPPED:  # records name no folder of an installation
-        tower.origin = replace(tower.origin, source=f"shipped, {Path(weights).name}")
-    return tower
-
-
-def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Experiment) -> Side:
-    order, shared = config.projection.order, config.projection.width
+def _build_side(tower: ImageTower | TextTower, projection: ProjectionConfig, *, aggregation: str) -> Side:
+    order, width, shared = projection.order, tower.width, projection.width
     if order == "none" and width != shared:
         raise ConfigError(f"projection.order=none: a tower is {width} wide and projection.width is {shared}; choose before or after")
-    projection = None if order == "none" else Projection(width, shared)
+    linear = None if order == "none" else Projection(width, shared)
     pooled = width if order == "after" else shared
-    return Side(tower, projection, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
+    return Side(tower, linear, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
 
 
-def architecture(config: Experiment) -> Architecture:
-    """Return the configured changes to timm's ViT."""
-    image = config.image
-    return Architecture(image.patch_size, image.width, image.depth, image.heads, image.stem)
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are computed are computed."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch, unless it initialises in place."""
+        keywords = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else keywords["tensor"]
+        return func(*args, **keywords)
+
+
+def load_model(config: Experiment, weights: Mapping[str, Tensor], *, source: str, misfit: str, text: Text | None = None) -> DualEncoder:
+    """Build the model of a configuration with given weights: initialisers do not draw, and no other weights are read.
+
+    Args:
+        config: configuration of the model.
+        weights: all of its parameters and buffers, by name.
+        source: where the weights are from, for records.
+        misfit: beginning of the message if the weights are not those of the model.
+        text: configuration that the text tower is built from, if not ``config.text``.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    random = replace(config.image, init="random", inits={}, weights=None)
+    with _WithoutDraws():
+        image_tower = build_image_tower(random, size=config.image.eval_size)
+        model = _joined(config, image_tower, build_text_tower(text or config.text, weights=False))
+    load_weights(model, weights, misfit=misfit)
+    image_tower.origin = replace(image_tower.origin, init=image_weights(config).init, source=source)
+    return model.eval()

@@ -1,6 +1,7 @@
 """Build what pretraining needs: the module, the crops of its images, and the probe that scores it."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,13 +11,12 @@ from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import View, two_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
-from gestalt.building.model import architecture
 from gestalt.building.source import open_configured
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment, refuse
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.make import Parts
 from gestalt.pretraining.module import Classification, Pretrainer, SelfDistillation
 from gestalt.pretraining.probe import Labelled, Probe, Voters
@@ -36,16 +36,9 @@ def build_pretraining(config: Experiment) -> Parts:
     image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
     source = open_images(config, size=recipe.image_size, object_centred=recipe.object_centred)
     torch.manual_seed(recipe.seed)
-    untrimmed = build_trunk(image.backbone, family="vit", size=recipe.crop_size, architecture=architecture(config))
-    tower = build_image_tower(
-        image.backbone,
-        family="vit",
-        init="random",
-        weights=None,
-        size=recipe.crop_size,
-        architecture=architecture(config),
-        gradient_checkpointing=image.gradient_checkpointing,
-    )
+    fresh = replace(image, init="random", inits={}, weights=None, frozen=False, frozen_blocks=0)
+    untrimmed = build_trunk(fresh, size=recipe.crop_size)
+    tower = build_image_tower(fresh, size=recipe.crop_size)
     module: Pretrainer
     views: tuple[View, ...] = two_views(recipe.crop_size)
     if image.init == "dino":

@@ -8,7 +8,7 @@ from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError, Experiment, Image
 from gestalt.training.schedule import warmup_cosine
 
 
@@ -42,15 +42,15 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
 
 
-def train_size(config: Experiment) -> int:
+def train_size(image: Image) -> int:
     """Return the side of the training images in pixels."""
-    return config.image.train_size if config.image.subsampling else config.image.eval_size
+    return image.train_size if image.subsampling else image.eval_size
 
 
 def build_source(config: Experiment) -> Source:
     """Open the training pairs, at the size that the image tower trains on."""
     data = config.data
-    return open_configured(config, size=train_size(config), seed=config.seed, limit=data.limit, crops=data.crops)
+    return open_configured(config, size=train_size(config.image), seed=config.seed, limit=data.limit, crops=data.crops)
 
 
 def pairs_a_step(config: Experiment) -> int:

@@ -5,20 +5,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.building.checkpoint import check_recorded, load_model
-from gestalt.building.guest import open_guest
+from torch import Tensor
+
+from gestalt.building.model import build_model, load_model
 from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, to_plain, unflatten
-from gestalt.config.loading import LOGS, WHOLE, load_saved
+from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
+from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.publishing.folder import load_folder, read_config, read_description
+from gestalt.model import DualEncoder
+from gestalt.publishing.folder import load_folder, read_description
 from gestalt.publishing.hub import download
 from gestalt.runs.finding import resolve_checkpoint
-from gestalt.runs.names import CHECKPOINT, WEIGHTS, exported_folder, guest_of, hub_name, run_folder
-from gestalt.runs.progress import Progress, progress
+from gestalt.runs.names import CHECKPOINT, DESCRIPTION, RESULT, WEIGHTS, exported_folder, external_name, hub_name, run_folder
+from gestalt.runs.progress import Progress, is_finished, progress, record_of
 from gestalt.support.files import file_hash
+from gestalt.support.names import file_name
+from gestalt.zoo.kinds import library_of
+
+SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
+"""Overrides of the schema's defaults for another library's model, before those of the command line."""
+
+READ = (
+    *("evaluation.", "benchmark_root=", "benchmark_subset=", "image.eval_size=", "trainer.accelerator=", "trainer.devices="),
+    *("trainer.strategy=", "trainer.num_nodes=", "trainer.precision=", "trainer.profiler=", "trainer.enable_progress_bar="),
+    *("trainer.deterministic=", "trainer.benchmark=", "data.source=", "data.root=", "data.recipe=", "data.workers="),
+)
+"""Prefixes of the overrides that scoring another library's model reads; the other keys of its configuration are placeholders."""
+
+READ_BY_CLIPPY = ("image.", "text.", "projection.")
+"""Further prefixes for the public CLIPpy, whose towers are built from the configuration."""
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
 """Overrides of a saved run: it is used on the machine of the command, not on those of the training."""
@@ -45,16 +63,24 @@ class Target(NamedTuple):
         folder: folder of its records.
         identity: fields of the record that identify the weights: ``checkpoint``, which is shown in messages, and of a model that Gestalt
             trained ``run``, ``steps`` and ``steps_planned``, as far as its files say.
-        trained_at: side of the training images, pixels; None for another library's model.
-        only_scenes: True if the run trained on generated scenes alone.
+        trained: configuration of the run that trained it; None for another library's model.
     """
 
     config: Experiment
     model: DenseModel
     folder: Path
     identity: dict[str, Any]
-    trained_at: int | None
-    only_scenes: bool = False
+    trained: Experiment | None
+
+    @property
+    def trained_at(self) -> int | None:
+        """The side of the training images, pixels; None for another library's model."""
+        return None if self.trained is None else train_size(self.trained.image)
+
+    @property
+    def only_scenes(self) -> bool:
+        """True if the run trained on generated scenes alone."""
+        return self.trained is not None and only_scenes(self.trained.data)
 
     @property
     def origin(self) -> str:
@@ -92,53 +118,71 @@ def open_target(target: str, *, overrides: list[str] | None = None, check: Check
         ValueError: no such target, a configuration that cannot be used, or weights that do not fit it.
     """
     words = list(overrides or ())
-    if guest_of(target) is not None:
-        opened = _open_guest(target, overrides=words, check=check)
+    if (external := external_name(target)) is not None:
+        opened = _open_external(target, *external, overrides=words, check=check)
     elif (folder := exported_folder(target)) is not None:
-        opened = _open_folder(folder, overrides=words, check=check)
+        opened = _open_folder(target, folder, overrides=words, check=check)
     elif (name := hub_name(target)) is not None:
-        opened = _open_folder(download(name), overrides=words, check=check)
-        opened = opened._replace(identity={**opened.identity, "checkpoint": target})
+        opened = _open_folder(target, download(name), overrides=words, check=check)
     else:
-        opened = _open_run(target, overrides=words, check=check)
+        opened = _open_run(resolve_checkpoint(target), overrides=words, check=check)
     opened.model.eval()
     return opened
 
 
-def _open_guest(target: str, *, overrides: list[str], check: Check) -> Target:
-    guest = open_guest(target, overrides=overrides)
-    check(guest.config)
-    digest = None if guest.file is None else file_hash(guest.file)
-    origin, text = guest.model.image_origin, guest.model.text_origin
+def _open_external(target: str, kind: str, name: str, *, overrides: list[str], check: Check) -> Target:
+    """Open a model of another library; a key that scoring it does not read would state a setting that had no effect."""
+    library, read = library_of(kind, name), READ + (READ_BY_CLIPPY if kind == "clippy" else ())
+    for word in overrides:
+        if not word.startswith(read):
+            raise ConfigError(f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})")
+    config = load(None, scale=None, overrides=[*SCORING, *overrides])
+    check(config)
+    digest = None
+    if kind == "clippy":  # whose towers are ours
+        fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
+        model: DenseModel = library.load_into(build_model(fresh), Path(name))
+        digest = file_hash(Path(name))
+        architecture = {"backbone": fresh.image.backbone, "text": fresh.text.model}
+        description = {"library": "kahnchana/clippy", "architecture": architecture}
+    else:
+        model, description = library.open_model(name), library.describe(name)
+        config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides])
+    origin, text = model.image_origin, model.text_origin
+    settings = {key: value for key, value in flatten(to_plain(config)).items() if f"{key}=".startswith(read)}
     identity = {
-        **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
-        **{"model": guest.description, "config": unflatten(guest.settings()), "config_hash": None},
+        "experiment": "zoo",
+        "checkpoint": target,
+        "model": description,
+        "config": unflatten(settings),
+        "config_hash": None,
         "text_init": None if text is None else {"asked": target, "used": text.init, "source": text.source},
         "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
     }
-    return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
+    if digest is not None:
+        identity["checkpoint_sha256"] = digest
+    return Target(config, model, LOGS / "zoo" / kind / file_name(name), identity, trained=None)
 
 
-def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
-    checkpoint = resolve_checkpoint(target)
+def _open_run(checkpoint: Path, *, overrides: list[str], check: Check) -> Target:
     folder = run_folder(checkpoint)
     saved = load_saved(folder / "config.yaml")
-    config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
+    config = _for_scoring(saved, overrides, origin=folder / "config.yaml")
     check(config)
     steps, planned = progress(checkpoint)
     identity = _identity(str(checkpoint), checkpoint, provenance={"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned})
     check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
-    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    return Target(config, model, folder, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
+    built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
+    return Target(config, load_checkpoint_model(checkpoint, built), folder, identity, trained=saved)
 
 
-def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
-    saved = read_config(folder)
-    config = _for_scoring(read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
+def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Check) -> Target:
+    description = read_description(folder)
+    saved = load_mapping(description["config"], origin=folder / DESCRIPTION)
+    config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
-    records = LOGS / "exported" / folder.resolve().name
-    identity = _identity(str(folder), folder / WEIGHTS, provenance=read_description(folder).get("provenance"))
-    return Target(config, load_folder(folder), records, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
+    identity = _identity(target, folder / WEIGHTS, provenance=description.get("provenance"))
+    return Target(config, load_folder(folder), LOGS / "exported" / folder.resolve().name, identity, trained=saved)
 
 
 def _identity(checkpoint: str, file: Path, *, provenance: Any) -> dict[str, Any]:
@@ -154,14 +198,50 @@ def _run_path(checkpoint: Path) -> str:
     return str(named if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..") else run_folder(checkpoint))
 
 
-def _for_scoring(config: Experiment, *, saved: Experiment) -> Experiment:
-    """Return the configuration without the cache of features that the run read, which may be gone: scoring runs the towers on pixels.
+def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:
+    """Return a run's configuration with further overrides, without the cache of features that it read: scoring runs the towers on pixels.
 
     Raises:
         ConfigError: a key that only training reads was changed; the record says what its checkpoint was trained with.
     """
-    before = flatten(to_plain(saved))
+    before = to_plain(saved)
+    config = load_mapping(before, origin=origin, overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    trained = flatten(before)
     for key, value in flatten(to_plain(config)).items():
-        if key.startswith(ONLY_TRAINING) and value != before.get(key):
-            raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
+        if key.startswith(ONLY_TRAINING) and value != trained.get(key):
+            raise ConfigError(f"{key}={value}: the run had {trained.get(key)}, and scoring does not read it; leave it out")
     return replace(config, data=replace(config.data, features=None))
+
+
+def load_checkpoint_model(checkpoint: Path, config: Experiment) -> DualEncoder:
+    """Build the model of a configuration, in eval mode, with the weights of a run's checkpoint.
+
+    Raises:
+        ValueError: the checkpoint cannot be read, or its weights do not fit the configuration.
+    """
+    state = read_checkpoint(checkpoint)["state_dict"]
+    weights: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor) and not str(name).startswith("terms."):  # those serve training only
+            weights[str(name).removeprefix("model.")] = value
+    misfit = f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
+    return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
+
+
+def check_recorded(checkpoint: Path, *, sha256: str) -> None:
+    """Check that a checkpoint of a finished run is the file that the run's record was written with.
+
+    Raises:
+        ValueError: it is another file, or the record cannot be read.
+    """
+    folder = run_folder(checkpoint)
+    record = record_of(folder)
+    if not record or not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+        return  # a run that goes on writes other files, and a copy elsewhere may be an earlier one
+    known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
+    expected = known.get(checkpoint.resolve().name)
+    if expected not in (None, sha256):
+        raise ValueError(
+            f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} has {str(expected)[:12]}; "
+            f"{AGAIN}, or train again{beside(checkpoint)}"
+        )

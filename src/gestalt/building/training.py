@@ -64,7 +64,7 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     data = config.data
     return ImageTextDataModule(
         source,
-        size=train_size(config),
+        size=train_size(config.image),
         batch_size=pairs_a_step(config),
         workers=loading_processes(config),
         seed=config.seed,

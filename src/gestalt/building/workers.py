@@ -65,7 +65,7 @@ def usable_cores() -> int:
 def _chosen(config: Experiment) -> tuple[int, str]:
     accelerated = _accelerated(config)
     ranks = ranks_here(config)
-    side, share = train_size(config), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
+    side, share = train_size(config.image), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
     number = choose_workers(cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config))
     step = "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
@@ -75,7 +75,7 @@ def _chosen(config: Experiment) -> tuple[int, str]:
 def _image_bytes(config: Experiment) -> int:
     """Return the bytes of an image, or of its features, which are sent as float32."""
     if config.data.features is None:
-        return 3 * train_size(config) ** 2
+        return 3 * train_size(config.image) ** 2
     return 4 * prod(Description.read(Path(config.data.features).expanduser()).shape)
 
 

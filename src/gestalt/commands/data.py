@@ -79,7 +79,7 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     Raises:
         ValueError: the source cannot be opened.
     """
-    size = train_size(config)
+    size = train_size(config.image)
     source = _open(config, size=size)
     count = min(count, len(source))
     data = ImageTextDataModule(source, size=size, batch_size=count, workers=0, seed=config.seed, window=config.data.window_shards)

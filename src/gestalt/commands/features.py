@@ -84,7 +84,7 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
     quiet()
     check_alone("gestalt features uses")
     check_names(config)
-    check_machine(config)
+    check_machine(config.trainer)
     keep_freed_memory()
     source = build_source(config)
     if source.in_sequence:
@@ -98,7 +98,7 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
     fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
     tower = Tower(model, fabric, config.image.keep_tokens if config.image.subsampling else 1.0, config.seed, len(source))
-    size = train_size(config)
+    size = train_size(config.image)
     probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
     wanted = Description(key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch."))
     with locks.hold(folder / ".lock", busy=f"{folder}: another process is writing this cache; wait for it, or choose another --to"):
@@ -146,7 +146,7 @@ def _write(config: Experiment, folder: Path, description: Description, *, source
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, KEPT // (BATCH * prod(description.shape) * file.itemsize))
     bad = dict(description.bad)
-    loaded = load_crops(spans, source=source, size=train_size(config), workers=loading_processes(config))
+    loaded = load_crops(spans, source=source, size=train_size(config.image), workers=loading_processes(config))
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = tower.features(images, span)
         features[[int(row) - span.start for row in faults]] = 0

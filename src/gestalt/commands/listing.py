@@ -11,7 +11,7 @@ from gestalt.config.loading import EXPERIMENTS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.runs.names import GUEST_KINDS
+from gestalt.runs.names import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, Registry, Row
 from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
 
@@ -86,11 +86,6 @@ def _measures() -> list[Row]:
     return [Row(name, row.description) for name, row in MEASURES.items()]
 
 
-def _models() -> list[Row]:
-    described = _modules("gestalt.zoo")
-    return [Row(kind, described[kind]) for kind in GUEST_KINDS]
-
-
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "experiments": lambda: _yaml(EXPERIMENTS),
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
@@ -104,5 +99,5 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "benchmarks": _benchmarks,
     "protocols": _protocols,
     "measures": _measures,
-    "models": _models,
+    "models": lambda: [Row(kind, description) for kind, description in EXTERNAL.items()],
 }

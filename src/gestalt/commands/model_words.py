@@ -14,7 +14,7 @@ from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.publishing.early import check_free, check_onnx
+from gestalt.publishing.checks import check_free, check_onnx
 from gestalt.support.names import nearest
 
 VALUES = {

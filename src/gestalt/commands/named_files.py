@@ -2,25 +2,20 @@
 
 from pathlib import Path
 
-from gestalt.encoders.whole import check_checkpoint, check_whole
 from gestalt.runs.finding import resolve_checkpoint
-from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, run_folder
-from gestalt.zoo.early import check_guest
+from gestalt.runs.names import exported_folder, external_name, hub_name, run_folder
+from gestalt.zoo.names import check_name
 
 
 def check_target(target: str) -> Path | None:
-    """Check that a model exists and its weights are not truncated.  Returns the folder of a run; None for any other model.
+    """Check that a model exists.  Returns the folder of a run; None for any other model.
 
     Raises:
-        ValueError: a target that names nothing, or a truncated file of weights.
+        ValueError: a target that names nothing.
     """
-    guest = guest_of(target)
-    if guest is not None:
-        check_guest(*guest)
-    elif (folder := exported_folder(target)) is not None:
-        check_whole(folder / WEIGHTS)
-    elif hub_name(target) is None:
-        checkpoint = resolve_checkpoint(target)
-        check_checkpoint(checkpoint)
-        return run_folder(checkpoint)
+    external = external_name(target)
+    if external is not None:
+        check_name(*external)
+    elif exported_folder(target) is None and hub_name(target) is None:
+        return run_folder(resolve_checkpoint(target))
     return None

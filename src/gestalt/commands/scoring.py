@@ -71,7 +71,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
 def _check_here(config: Experiment) -> None:
     """Check that this machine can score as the configuration asks."""
     check_nodes(config, os.environ)
-    check_machine(config)
+    check_machine(config.trainer)
 
 
 def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None, predictions: Path | None = None) -> Scored:

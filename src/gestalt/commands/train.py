@@ -81,8 +81,8 @@ def prepare(config: Experiment) -> None:
     """
     quiet()
     check_names(config)
-    check_machine(config)
-    check_compiler(config)
+    check_machine(config.trainer)
+    check_compiler(config.trainer)
     check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()

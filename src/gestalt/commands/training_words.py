@@ -14,7 +14,6 @@ from gestalt.config.check_pretraining import check_pretraining
 from gestalt.config.loading import LOGS, load, stem
 from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights
 from gestalt.encoders.timm_names import check_backbone_name
-from gestalt.encoders.whole import check_checkpoint, check_whole
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
 
@@ -45,15 +44,11 @@ def _check_run_files(config: Experiment) -> None:
     """Check the backbone's name and the files that training reads: pairs, weights, and the checkpoint to resume from.
 
     Raises:
-        ValueError: one is missing, truncated, or contradicts the configuration.
+        ValueError: one is missing, or contradicts the configuration.
     """
     check_places(config)
     check_backbone_name(config.image.backbone)
-    if config.image.weights is not None and Path(config.image.weights).expanduser().is_file():
-        check_whole(Path(config.image.weights).expanduser())
-    resumed = resolve_resume(config)
-    if resumed is not None:
-        check_checkpoint(resumed)
+    resolve_resume(config)
     check_pairs(config)
 
 

@@ -1,42 +1,15 @@
 """timm's models as trunks: checked, changed, trimmed.  B batch, N patches, K kept patches, D width, h w patch grid."""
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.stem import replace_stem
-from gestalt.encoders.timm_names import check_backbone_name, unknown_backbone
+from gestalt.config.schema import Image
+from gestalt.encoders.stem import with_conv_stem
 
-FAMILIES = ("vit", "cnn")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Changes to a timm ViT; None keeps timm's value.
-
-    Attributes:
-        patch_size: side of a patch, pixels.
-        width: D.
-        depth: blocks.
-        heads: attention heads of each block.
-        stem: "patch", timm's linear patch embedding, or "conv" (``ConvStem``).
-    """
-
-    patch_size: int | None = None
-    width: int | None = None
-    depth: int | None = None
-    heads: int | None = None
-    stem: str = "patch"
-
-    def changed(self) -> dict[str, int | str]:
-        """Return the fields that differ from timm's."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "patch")}
-
-
-UNCHANGED = Architecture()
 TIMM_NAMES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+"""Keys of ``image`` that change a timm ViT, and timm's names for them."""
 
 
 class TokenDropping(nn.Module):
@@ -64,64 +37,54 @@ class TokenDropping(nn.Module):
         return (x, self.keep) if self.returns_indices else x
 
 
-def check_backbone(backbone: str, *, family: str) -> None:
-    """Check that a backbone is a timm model of the family, without memory or weights.
-
-    Raises:
-        ValueError: it is not; the message names the nearest timm models, or its family.
-    """
-    import timm
-
-    if family not in FAMILIES:
-        raise ValueError(f"image.family {family!r} is unknown: choose one of {', '.join(FAMILIES)}")
-    check_backbone_name(backbone)
-    if not timm.is_model(backbone):
-        raise ValueError(unknown_backbone(backbone))
-    with torch.device("meta"):
-        model = create_model(backbone, {})
-    kind = type(model).__name__
-    if is_vit(model):
-        if family != "vit":
-            raise ValueError(f"image.backbone {backbone!r} ({kind}) is of image.family vit, not {family}")
-        return
-    try:
-        token_stride(model, backbone=backbone)
-    except ValueError:
-        if family == "cnn":
-            raise
-        raise ValueError(
-            f"image.backbone {backbone!r} ({kind}) is neither a plain ViT (timm's VisionTransformer or Eva) nor a CNN"
-        ) from None
-    if family != "cnn":
-        raise ValueError(f"image.backbone {backbone!r} ({kind}) is of image.family cnn, not {family}")
+def changes_of(image: Image) -> dict[str, int]:
+    """Return the configured changes to timm's ViT, by key of ``image``."""
+    return {key: getattr(image, key) for key in TIMM_NAMES if getattr(image, key) is not None}
 
 
-def create_model(backbone: str, options: dict[str, Any]) -> nn.Module:
-    """Build a timm model with fresh weights and without a classifier.
-
-    Raises:
-        ValueError: timm rejects the options.
-    """
-    import timm
-
-    try:
-        model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=0, **options)
-    except (AssertionError, TypeError, ValueError) as cause:
-        raise ValueError(f"image.backbone {backbone!r} cannot be built with {options}: {cause or type(cause).__name__}") from cause
-    return model
-
-
-def build_trunk(backbone: str, *, family: str, size: int, architecture: Architecture) -> nn.Module:
-    """Build a trunk with fresh weights, before ``trim``: its parameters have the names of timm's files.
+def build_trunk(image: Image, *, size: int) -> nn.Module:
+    """Build a timm model with fresh weights and without a classifier, before ``trim``: its parameters have the names of timm's files.
 
     A ViT's position embeddings are made for square images of ``size`` pixels.
 
     Raises:
         ValueError: timm rejects the changes, or the stem does not fit the patch.
     """
-    changes = {TIMM_NAMES[key]: value for key, value in architecture.changed().items() if key in TIMM_NAMES}
-    options = {"img_size": size, "dynamic_img_size": True, **changes} if family == "vit" else {}
-    return replace_stem(create_model(backbone, options), architecture.stem)
+    import timm
+
+    options: dict[str, Any] = {}
+    if image.family == "vit":
+        changes = {TIMM_NAMES[key]: value for key, value in changes_of(image).items()}
+        options = {"img_size": size, "dynamic_img_size": True, **changes}
+    try:
+        model: nn.Module = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
+    except (AssertionError, TypeError, ValueError, RuntimeError) as cause:
+        why = cause or type(cause).__name__
+        backbone = f"image.backbone {image.backbone!r} cannot be built as image.family={image.family}"
+        raise ValueError(f"{backbone} with {options}: {why}") from cause
+    return model if image.stem == "patch" else with_conv_stem(model)
+
+
+def inspect_trunk(image: Image, *, size: int) -> tuple[tuple[int, int], set[str]]:
+    """Check a backbone against its family and the image size, on a copy without memory.
+
+    Returns:
+        The stride, and the names of the parameters that patch tokens do not depend on.
+
+    Raises:
+        ValueError: it does not fit; the message names the key.
+    """
+    with torch.device("meta"):
+        trunk = trim(build_trunk(image, size=size))
+    kind = f"image.backbone {image.backbone!r} ({type(trunk).__name__})"
+    if not is_vit(trunk) and image.family == "vit":
+        raise ValueError(f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or image.family=cnn for a CNN")
+    if is_vit(trunk) and image.family != "vit":
+        raise ValueError(f"{kind} is of image.family vit, not {image.family}")
+    stride = token_stride(trunk, backbone=image.backbone)
+    if size % stride[0] or size % stride[1]:
+        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {image.backbone!r}")
+    return stride, unused_parameters(trunk, stride)
 
 
 def is_vit(model: nn.Module) -> bool:
@@ -169,6 +132,18 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
             f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )
     return height // shape[2], width // shape[3]
+
+
+def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, int]:
+    """Return the grid (h, w) of an image of (H, W) pixels.
+
+    Raises:
+        ValueError: a side that is not a multiple of the stride.
+    """
+    down, across = stride
+    if height <= 0 or width <= 0 or height % down or width % across:
+        raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {down} x {across}")
+    return height // down, width // across
 
 
 def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:

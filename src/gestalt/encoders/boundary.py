@@ -50,13 +50,10 @@ def freeze_below(trunk: Any, blocks: int) -> None:
 
 def set_eval_below(trunk: Any, blocks: int) -> None:
     """Put the stem and the first ``blocks`` blocks into eval mode, in place."""
-    if is_vit(trunk):
-        above = {"blocks", "norm"}
-        parts = [part for name, part in trunk.named_children() if name not in above] + list(trunk.blocks[:blocks])
-    else:
-        parts = _below(trunk, blocks)
-    for part in parts:
-        part.eval()
+    modules = {f"{name}.": module for name, module in trunk.named_modules() if name}
+    for name, (depth, _) in block_depths(list(modules)).items():
+        if depth <= blocks:
+            modules[name].training = False  # not those in it: a container of blocks stands before the first
 
 
 def frozen_state(trunk: Any, blocks: int) -> dict[str, Tensor]:
@@ -74,16 +71,16 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
     """
     if not is_vit(trunk):
         return _through(_below(trunk, blocks), pixels)
-    x = trunk.patch_embed(pixels)
-    if _is_eva(trunk):
-        x, rotary = trunk._pos_embed(x)  # which drops patches
-        x = trunk.norm_pre(x)
-    else:
-        x, rotary = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(x))), None
-    return _through_blocks(trunk, x, rotary, first=0, last=blocks)
+    whole, norm = trunk.blocks, trunk.norm
+    trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
+    try:
+        features: Tensor = trunk.forward_features(pixels)
+    finally:
+        trunk.blocks, trunk.norm = whole, norm
+    return features
 
 
-def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int], keep: Tensor | None) -> Tensor:
+def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int]) -> Tensor:
     """Return the trunk's features from the output of ``run_below``.
 
     Args:
@@ -91,41 +88,25 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int], keep
         x: the output of ``run_below``.
         blocks: as for ``run_below``.
         grid: (h, w) of the whole image.
-        keep: (B, K), the patches in ``x``, by which rotary embeddings are chosen; None if ``x`` holds all of them.
     """
     if not is_vit(trunk):
         above = _named_pieces(trunk)[len(_below(trunk, blocks)) :]
         return _through([piece for _, piece in above], x, recompute=_recomputes(trunk))
-    rotary = _rotary(trunk, x, grid=grid, keep=keep) if _is_eva(trunk) else None
-    normed: Tensor = trunk.norm(_through_blocks(trunk, x, rotary, first=blocks, last=len(trunk.blocks)))
-    return normed
-
-
-def _is_eva(trunk: Any) -> bool:
-    from timm.models.eva import Eva
-
-    return isinstance(trunk, Eva)
-
-
-def _rotary(trunk: Any, x: Tensor, *, grid: tuple[int, int], keep: Tensor | None) -> Tensor | None:
-    """Return Eva's rotary embeddings as its ``_pos_embed`` does, timm 1.0.20 to 1.0.31."""
-    from timm.layers.pos_embed_sincos import apply_keep_indices_nlc
-
-    if trunk.rope is None:
-        return None
-    rotary: Tensor = trunk.rope.get_embed(shape=grid)
-    if keep is None:
-        return rotary
-    kept: Tensor = apply_keep_indices_nlc(x, rotary, keep)
-    return kept.transpose(0, 1) if getattr(trunk, "rope_mixed", False) else kept.unsqueeze(1)
-
-
-def _through_blocks(trunk: Any, x: Tensor, rotary: Tensor | None, *, first: int, last: int) -> Tensor:
-    mixed = getattr(trunk, "rope_mixed", False) and rotary is not None
-    for number in range(first, last):
-        options = {"rope": rotary[number] if mixed and rotary is not None else rotary} if _is_eva(trunk) else {}
+    rotary = _rotary(trunk, x, grid=grid)
+    mixed = rotary is not None and getattr(trunk, "rope_mixed", False)  # other embeddings for each block
+    for number in range(blocks, len(trunk.blocks)):
+        options = {} if rotary is None else {"rope": rotary[number] if mixed else rotary}
         x = _run(trunk.blocks[number], x, recompute=_recomputes(trunk), **options)
-    return x
+    features: Tensor = trunk.norm(x)
+    return features
+
+
+def _rotary(trunk: Any, x: Tensor, *, grid: tuple[int, int]) -> Tensor | None:
+    """Return Eva's rotary embeddings of the kept patches, by its own method; None for a trunk without them."""
+    if getattr(trunk, "rope", None) is None:
+        return None
+    rotary: Tensor = trunk._pos_embed(x.new_zeros(len(x), *grid, x.shape[-1]))[1]
+    return rotary
 
 
 def _run(part: nn.Module, x: Tensor, *, recompute: bool, **options: Any) -> Tensor:
@@ -165,18 +146,13 @@ def _below(trunk: nn.Module, blocks: int) -> list[nn.Module]:
 
 @torch.no_grad()
 def _is_sequence(trunk: Any, *, stride: tuple[int, int]) -> bool:
-    """True if a CNN's features are its modules one after the other, bit by bit."""
+    """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval mode."""
     pieces = _named_pieces(trunk)
     if sum(BLOCK.search(f"{name}.") is not None for name, _ in pieces) != block_count(trunk):
         return False
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(1, 3, PROBE * stride[0], PROBE * stride[1], generator=generator)
-    modes = {module: module.training for module in trunk.modules()}
+    probe = torch.rand(1, 3, PROBE * stride[0], PROBE * stride[1], generator=torch.Generator().manual_seed(0))
     trunk.eval()
     try:
         return torch.equal(_through([piece for _, piece in pieces], probe), trunk.forward_features(probe))
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -5,6 +5,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.weights import WeightsFile
-from gestalt.encoders.whole import AGAIN, CUT, beside, check_whole
 
+CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download it again"
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
@@ -55,19 +56,40 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, mi
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
     """
-    reshaped = [key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape]
-    problems = {
-        "missing": expected.keys() - state.keys(),
-        "unexpected": state.keys() - expected.keys(),
-        "of another shape": [f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}" for key in reshaped],
-    }
-    listed = [
-        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        for kind, keys in problems.items()
-        if keys
-    ]
+    reshaped = []
+    for key in expected.keys() & state.keys():
+        if state[key].shape != expected[key].shape:
+            reshaped.append(f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}")
+    problems = {"missing": expected.keys() - state.keys(), "unexpected": state.keys() - expected.keys(), "of another shape": reshaped}
+    listed = []
+    for kind, keys in problems.items():
+        if keys:
+            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+            listed.append(f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}{more}")
     if listed:
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, misfit: str, without: tuple[str, ...] = ()) -> None:
+    """Load all weights of a model, in place; of tensors that it ties, one suffices.
+
+    Args:
+        model: to be loaded into.
+        weights: its parameters and buffers, by name.
+        misfit: beginning of the message if they are not those of the model.
+        without: names that the weights lack.
+
+    Raises:
+        ValueError: as ``check_fit``.
+    """
+    state = model.state_dict()
+    given = {state[name].data_ptr() for name in weights if name in state}
+    expected: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in weights or not (name in without or tensor.data_ptr() in given):
+            expected[name] = tensor
+    check_fit(weights, expected, misfit=misfit)
+    model.load_state_dict(weights, strict=False)
 
 
 def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
@@ -109,9 +131,8 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
     """Read a state dict, without running code from the file.
 
     Raises:
-        ValueError: not readable, or not a state dict.
+        ValueError: not readable, damaged, or not a state dict.
     """
-    check_whole(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -120,11 +141,22 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about files that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(damaged)
     except Exception as cause:  # pickle, zip and safetensors raise different errors
         raise ValueError(f"{path} cannot be read as a state dict: {unreadable(cause)}") from cause
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a state dict")
     return content
+
+
+def beside(checkpoint: Path) -> str:
+    """Return the end of a message that names the other checkpoints of the folder; empty if there is none."""
+    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    return f"; in the same folder: {', '.join(siblings)}" if siblings else ""
 
 
 def unreadable(error: BaseException) -> str:
@@ -134,6 +166,8 @@ def unreadable(error: BaseException) -> str:
         return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
     if isinstance(error, pickle.UnpicklingError):
         return f"truncated, or it holds more than tensors; {MEND}"
+    if isinstance(error, FileNotFoundError):  # that of safetensors has no reason of the system
+        return "No such file or directory"
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: torch seeks beyond the end of a cut file
         return str(error.strerror)
     return f"{CUT} ({type(error).__name__}); {AGAIN}"
@@ -191,9 +225,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
         ValueError: as ``read_checkpoint``; or a state is missing.
     """
     saved = read_checkpoint(checkpoint, keys=RESUMED)
-    states, schedules = saved["optimizer_states"], saved["lr_schedulers"]
     try:
-        (state,), (_,) = states, schedules
+        (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
         trained, parameters = len(state["state"]), sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; {ANEW}") from error

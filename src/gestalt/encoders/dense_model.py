@@ -10,12 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
 
 NO_BLOCK = "its image tower has no last block that a dense reading could recombine; choose reading=plain"
+
+
+def tokens_of(parts: Tensor, grid: tuple[int, int], *, summary: Tensor | None = None) -> Tokens:
+    """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
+    return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
+
+
+def maps_of(tokens: Tokens) -> Tensor:
+    """Return the locations as a map (B, D, h, w)."""
+    assert tokens.grid is not None
+    return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
 
 
 class DenseModel(nn.Module):
@@ -120,9 +132,7 @@ class DenseModel(nn.Module):
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w) through the head if projected."""
         usual = (reading, positions) == ("plain", "timm")
         tokens = self.encoded(images) if usual else self._read_tokens(images, reading, positions=positions)
-        parts = self.locations(tokens) if projected else tokens.parts
-        assert tokens.grid is not None
-        return parts.transpose(1, 2).reshape(parts.shape[0], -1, *tokens.grid)
+        return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
 
     def share_passes(self, shared: bool) -> None:
         """Keep the tokens of the last pass for measures that see equal pixels, or stop keeping them. Weights must not change meanwhile."""
@@ -143,10 +153,7 @@ class DenseModel(nn.Module):
         Raises:
             ValueError: a side that is not a multiple of the stride.
         """
-        down, across = self.patch_stride
-        if height <= 0 or width <= 0 or height % down or width % across:
-            raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {down} x {across}")
-        return height // down, width // across
+        return grid_of(height, width, stride=self.patch_stride)
 
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
@@ -156,8 +163,12 @@ class DenseModel(nn.Module):
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""
         block = self.last_block()
-        if block is None or block.prefix < 1:
+        if block is None or block.prefix < 1 or not self.has_class_token():
             raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
+
+    def has_class_token(self) -> bool:
+        """Return True if the first token before the patches is a class token."""
+        return True
 
     def class_attention(self, images: Tensor) -> Tensor:
         """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""

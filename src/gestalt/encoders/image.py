@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gestalt.config.schema import Image
 from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import TokenDropping
-from gestalt.encoders.boundary import freeze_below, frozen_state, run_above, run_below, set_eval_below
-from gestalt.encoders.inits import Channels
+from gestalt.encoders.backbones import TokenDropping, build_trunk, changes_of, checkpoint_gradients, grid_of, inspect_trunk, trim
+from gestalt.encoders.boundary import check_boundary, freeze_below, frozen_state, run_above, run_below, set_eval_below
+from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.last_block import LastBlock, timm_block
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, locate
+from gestalt.support.files import file_hash
 from gestalt.tokens import Features, Tokens
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -85,9 +88,7 @@ class ImageTower(nn.Module):
         Raises:
             ValueError: a side that is not a multiple of the stride.
         """
-        if height <= 0 or width <= 0 or height % self.stride[0] or width % self.stride[1]:
-            raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {self.stride[0]} x {self.stride[1]}")
-        return height // self.stride[0], width // self.stride[1]
+        return grid_of(height, width, stride=self.stride)
 
     def forward(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images.
@@ -104,13 +105,12 @@ class ImageTower(nn.Module):
             ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN; features of a tower that
                 has nothing frozen.
         """
-        self._check_keep(keep)
         if isinstance(images, Features):
             grid = self.grid(images.side, images.side)
-            output = self._above(images.values, grid=grid, keep=keep)
+            output = self._run(images.values, keep, run=partial(self._above, grid=grid))
         else:
             grid = self.grid(images.shape[-2], images.shape[-1])
-            output = self._run(images, keep, run=self.trunk.forward_features)
+            output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         summary, parts = self._split(output)
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
@@ -123,10 +123,9 @@ class ImageTower(nn.Module):
             ValueError: as ``forward``; nothing is frozen.
         """
         self._check_frozen()
-        self._check_keep(keep)
         self.grid(images.shape[-2], images.shape[-1])
         run = self.trunk.forward_features if self.frozen else partial(run_below, self.trunk, blocks=self.frozen_blocks)
-        return self._run(images, keep, run=run)
+        return self._run(self.normalised(images), keep, run=run)
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and standard deviation."""
@@ -170,32 +169,29 @@ class ImageTower(nn.Module):
         """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or a block of another kind."""
         return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if self.is_vit else None
 
-    def _check_keep(self, keep: Tensor | None) -> None:
-        if keep is not None and not self.is_vit:
-            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
-
     def _check_frozen(self) -> None:
         if not (self.frozen or self.frozen_blocks):
             raise ValueError("nothing of the image tower is frozen, so that it has no features to keep: set image.frozen_blocks")
 
-    def _run(self, images: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run the trunk or a part of it on images, of which a ViT keeps some patches."""
-        pixels = self.normalised(images)
+    def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run the trunk or a part of it, of which a ViT keeps some patches."""
+        if keep is None:
+            return run(x)
         if not self.is_vit:
-            return run(pixels)
+            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
         self.trunk.patch_drop.keep = keep
         try:
-            return run(pixels)
+            return run(x)
         finally:
             self.trunk.patch_drop.keep = None  # gradient checkpointing recomputes only the blocks, which do not read it
 
-    def _above(self, features: Tensor, *, grid: tuple[int, int], keep: Tensor | None) -> Tensor:
+    def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
         self._check_frozen()
         if self.frozen:
             return features
         ordered = features if self.is_vit else features.contiguous(memory_format=self._memory_format(features))
-        return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid, keep=keep)
+        return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid)
 
     def _memory_format(self, images: Tensor) -> torch.memory_format:
         """Return the order in memory of what a trunk is given: by pixel for a CNN on a CPU, whose convolutions are faster then."""
@@ -206,3 +202,47 @@ class ImageTower(nn.Module):
         if not self.is_vit:
             return None, output.flatten(2).transpose(1, 2)
         return (output[:, 0] if self.trunk.cls_token is not None else None), output[:, self.trunk.num_prefix_tokens :]
+
+
+def build_image_tower(image: Image, *, size: int) -> ImageTower:
+    """Build a tower from a timm backbone.
+
+    A random CNN's batch norms see each batch twice under ``image.gradient_checkpointing``.
+
+    Args:
+        image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of the init's own.
+        size: side in pixels of the square images that position embeddings are made for; other sizes interpolate them.
+
+    Raises:
+        ValueError: the tower cannot be built; the message names the key.
+    """
+    pretrained = (image.init, image.weights) != ("random", None)
+    if pretrained:
+        check_init(image.init, backbone=image.backbone, weights=image.weights)
+        check_changes(image)
+    stride, unused = inspect_trunk(image, size=size)
+    file = locate(image.init, backbone=image.backbone, weights=image.weights) if pretrained else None
+    trunk = build_trunk(image, size=size)
+    mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
+    if file is not None:
+        load_checkpoint(trunk, file)
+        mean, std, origin = file.mean, file.std, WeightsOrigin(image.init, file.source, file_hash(file.path), file.published)
+    trunk = trim(trunk)
+    for name, parameter in trunk.named_parameters():
+        parameter.requires_grad_(name not in unused)
+    if image.frozen_blocks:
+        check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
+    if image.gradient_checkpointing:
+        checkpoint_gradients(trunk, backbone=image.backbone)
+    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=image.frozen, frozen_blocks=image.frozen_blocks)
+
+
+def check_changes(image: Image) -> None:
+    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit any."""
+    if image.init == "random" or image.weights is not None:
+        return
+    changes = {**changes_of(image), **({} if image.stem == "patch" else {"stem": image.stem})}
+    if changes:
+        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
+        fits = f"init {image.init!r} fits timm's architecture only; use random, or image.weights"
+        raise ValueError(f"{changed} cannot change {image.backbone!r}: {fits}")

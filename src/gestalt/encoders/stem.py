@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import nn
 
-STEMS = ("patch", "conv")
-
 
 class ConvStem(nn.Sequential):
     """Strided 4 x 4 convolutions and a final 1 x 1: (B, 3, H, W) to (B, D, H / patch, W / patch).
@@ -38,18 +36,15 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 1))
 
 
-def replace_stem(model: nn.Module, stem: str) -> nn.Module:
-    """Replace the stem of a timm ViT, in place; ``patch`` keeps timm's.
+def with_conv_stem(model: Any) -> nn.Module:
+    """Give a timm ViT convolutions as its stem, in place.
 
     Raises:
-        ValueError: an unknown stem, or a patch that is not square or not a power of two.
+        ValueError: a patch that is not square or not a power of two.
     """
-    if stem not in STEMS:
-        raise ValueError(f"image.stem {stem!r} is unknown: choose one of {', '.join(STEMS)}")
-    if stem == "conv":
-        embedding: Any = model.patch_embed
-        height, width = embedding.patch_size
-        if height != width:
-            raise ValueError(f"image.stem=conv: patches of {height} x {width} pixels are not square; choose image.stem=patch")
-        embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
-    return model
+    embedding = model.patch_embed
+    height, width = embedding.patch_size
+    if height != width:
+        raise ValueError(f"image.stem=conv: patches of {height} x {width} pixels are not square; choose image.stem=patch")
+    embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
+    return model  # type: ignore[no-any-return]

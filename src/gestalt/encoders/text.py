@@ -1,6 +1,6 @@
 """Text tower: captions to ``Tokens``.  B batch, N parts, D width.
 
-To add a family: a subclass of ``TextTower``, and its rows in ``text_building``.
+To add a family: a subclass of ``TextTower``, and its line in ``build_text_tower``.
 """
 
 import math
@@ -10,9 +10,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.text_saved import HEAD, read_text, save_text
-from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.config.schema import Text
+from gestalt.encoders.text_sentence import check_vocabulary, in_fp16, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -119,18 +118,16 @@ class SentenceTower(TextTower):
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: Sentence-T5; Ni et al. 2021 (arXiv:2108.08877).
     """
 
-    def __init__(self, model: str, *, init: str, layers: int | None, max_length: int) -> None:
-        saved = (Path(model) / HEAD).is_file()
-        if saved and init != "random":
-            raise ValueError(f"text.model {model!r} is the text folder of an exported model, without weights; choose text.init=random")
-        loaded = read_text(Path(model)) if saved else read_sentence_model(model, fresh=init == "random", layers=layers)
-        check_vocabulary(loaded.tokenizer, rows=getattr(loaded.encoder.config, "vocab_size", 0), name=f"text.model {model!r}")
-        if not 1 <= max_length <= loaded.longest:
-            raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
+    def __init__(self, text: Text, *, weights: bool) -> None:
+        loaded = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
+        check_vocabulary(loaded.tokenizer, rows=getattr(loaded.encoder.config, "vocab_size", 0), name=f"text.model {text.model!r}")
+        if text.max_length > loaded.longest:
+            raise ValueError(f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to {loaded.longest} tokens")
+        source = loaded.source if text.init != "random" else f"architecture of {loaded.source}, fresh weights"
         super().__init__(
             width=loaded.width,
-            origin=WeightsOrigin(init, loaded.source),
-            max_length=max_length,
+            origin=WeightsOrigin(text.init, source),
+            max_length=text.max_length,
             padding_id=loaded.tokenizer.pad_token_id,
             fp16_safe="t5" not in loaded.encoder.config.model_type,
         )
@@ -142,7 +139,7 @@ class SentenceTower(TextTower):
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that folder."""
-        save_text(self._built_from, folder)
+        save_architecture(self._built_from, folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""
@@ -172,7 +169,13 @@ class OpenClipTower(TextTower):
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; open_clip 3.3, ``transformer.TextTransformer``.
     """
 
-    def __init__(self, *, layers: int, width: int, heads: int, max_length: int) -> None:
+    def __init__(self, text: Text) -> None:
+        layers, width, heads, max_length = text.layers, text.width, text.heads, text.max_length
+        if not layers or not width or not heads or width % heads or max_length < 3:
+            raise ValueError(
+                f"text.layers={layers}, text.width={width}, text.heads={heads}, text.max_length={max_length}: family open_clip needs "
+                "layers, a width that its heads divide, and 3 tokens; CLIP's ViT-B/16 has 12, 512, 8 and 77"
+            )
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transformer import TextTransformer
@@ -209,3 +212,17 @@ class OpenClipTower(TextTower):
         parts: Tensor = self.model.ln_final(self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length]))
         last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token
         return Tokens(summary=parts[torch.arange(len(parts), device=parts.device), last], parts=parts, mask=mask, grid=None)
+
+
+def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
+    """Build a text tower; fresh weights are drawn from torch's global generator, which the caller seeds.
+
+    Args:
+        text: its configuration.
+        weights: False where a checkpoint's weights follow; the model's own are then not read.
+
+    Raises:
+        ValueError: a size that the family lacks or needs, or a model that is not found.
+    """
+    tower = OpenClipTower(text) if text.family == "open_clip" else SentenceTower(text, weights=weights)
+    return tower.freeze() if text.frozen else tower

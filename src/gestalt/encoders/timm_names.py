@@ -27,22 +27,13 @@ def check_backbone_name(backbone: str) -> None:
     """
     name, _, tag = backbone.partition(".")
     if not is_listed(name):
-        raise ValueError(unknown_backbone(backbone))
+        raise ValueError(f"image.backbone {backbone!r} is not a timm model; {nearest_models(backbone)}".rstrip("; "))
     if tag:
         raise ValueError(f"image.backbone {backbone!r} names weights: write image.backbone={name} and let image.init choose them")
 
 
-def unknown_backbone(backbone: str) -> str:
-    """Return the message that refuses a backbone."""
-    return f"image.backbone {backbone!r} is not a timm model; {_nearest(backbone)}".rstrip("; ")
-
-
-def unknown_guest(name: str) -> str:
-    """Return the message that refuses the model ``timm:NAME``."""
-    return f"timm:{name}: timm has no such model; {_nearest(name)}".rstrip("; ")
-
-
-def _nearest(name: str) -> str:
+def nearest_models(name: str) -> str:
+    """Return the timm models that a name may mean, for a message; empty if none is near."""
     return suggestion(name.partition(".")[0], timm_models(), count=3)
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gestalt.encoders.inits import Channels, Package, Weights, check_init, resolve
+from gestalt.encoders.inits import Channels, Package, Weights, resolve
 from gestalt.support.files import file_hash
 
 HUB_FILE = "model.safetensors"
@@ -61,12 +61,11 @@ class WeightsOrigin:
 
 
 def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
-    """Find the file of an init: an explicit path, else a pip package's file, else the hub's (its cache first).
+    """Find the file of an init that ``check_init`` accepts: an explicit path, else a pip package's, else the hub's (its cache first).
 
     Raises:
         ValueError: not found; the message names the places searched and how to get it, online and offline.
     """
-    check_init(init, backbone=backbone, weights=weights)
     row = resolve(init, backbone=backbone)
     if weights is not None:
         return _local_file(Path(weights).expanduser(), row=row)

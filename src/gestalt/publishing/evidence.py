@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
 from gestalt.results.intervals import Interval
-from gestalt.results.record import commit, package_version
+from gestalt.results.record import commit, evaluations_in, package_version
 from gestalt.results.result import HEADLINES, Result, read_result
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
@@ -56,9 +56,8 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     """
     folder = run_folder(checkpoint)
     steps, planned = progress(checkpoint)
-    evaluations = sorted((folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
-    paths = [path for path in (folder / RESULT, *evaluations) if path.is_file() and path.stat().st_size]
-    results = [read_result(path) for path in paths]
+    finished = [folder / RESULT] if (folder / RESULT).is_file() else []
+    results = [read_result(path) for path in (*finished, *evaluations_in(folder))]
     run = next((result.record for result in results if not result.is_evaluation), None)
     own = [result for result in results if result.record.get("weights_sha256") == weights]
     return Evidence(steps or 0, planned, run, own if steps else [], weights)
@@ -78,17 +77,25 @@ def measurements(evidence: Evidence) -> list[Measurement]:
 
 
 def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
-    """Return what an exported folder says of its weights: what made them, from what, and what exported them."""
+    """Return the provenance written to an exported folder: what made its weights, from what, and what exported them."""
     folder = run_folder(checkpoint)
     config = load_saved(folder / "config.yaml")
     run = evidence.run or {}
-    made = run.get("provenance", {})
-    packages = {name: version for name, version in made.get("packages", {}).items() if version != "not installed"}
-    data = {key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})}
+    provenance = run.get("provenance", {})
     return {
-        **{"experiment": config.name, "scale": config.scale, "seed": config.seed, "config_hash": run.get("config_hash")},
-        **{"commit": made.get("commit"), "packages": packages, "steps": evidence.steps, "steps_planned": evidence.planned},
-        **{"seconds": run.get("seconds"), "tokens_kept": run.get("tokens_kept"), "data": data},
-        **{"run": f"{config.name}/{config.scale}/{folder.name}", "checkpoint": checkpoint.name, "weights_sha256": evidence.weights},
+        "experiment": config.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "config_hash": run.get("config_hash"),
+        "commit": provenance.get("commit"),
+        "packages": {name: version for name, version in provenance.get("packages", {}).items() if version != "not installed"},
+        "steps": evidence.steps,
+        "steps_planned": evidence.planned,
+        "seconds": run.get("seconds"),
+        "tokens_kept": run.get("tokens_kept"),
+        "data": {key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})},
+        "run": f"{config.name}/{config.scale}/{folder.name}",
+        "checkpoint": checkpoint.name,
+        "weights_sha256": evidence.weights,
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},
     }

@@ -10,7 +10,7 @@ from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.publishing.card import Described, write_card
-from gestalt.publishing.early import check_free
+from gestalt.publishing.checks import check_free
 from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
 

@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import save_model
 
-from gestalt.building.model import build_model, image_weights
+from gestalt.building.model import load_model
 from gestalt.config.identity import to_plain
 from gestalt.config.loading import load_mapping
 from gestalt.config.schema import Experiment
+from gestalt.encoders.checkpoints import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
-from gestalt.encoders.whole import AGAIN
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
@@ -109,23 +108,17 @@ def load_folder(path: Path) -> DualEncoder:
     Raises:
         ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
     """
-    config = read_config(path)
-    text = replace(config.text, init="random", model=str(path / TEXT)) if (path / TEXT).is_dir() else config.text
-    image = replace(config.image, init="random", inits={}, weights=None)
-    model = build_model(replace(config, image=image, text=text))  # the file holds the weights
-    try:
-        load_model(model, str(path / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        why = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
-    provenance = read_description(path).get("provenance")
+    description = read_description(path)
+    config = load_mapping(description["config"], origin=path / DESCRIPTION)
+    text = replace(config.text, init="random", model=str(path / TEXT), layers=None) if (path / TEXT).is_dir() else config.text
+    file, source = path / WEIGHTS, f"exported folder {path}"
+    weights = read_state_dict(file)
+    model = load_model(config, weights, text=text, source=source, misfit=f"{file}: does not fit the model of {DESCRIPTION}")
+    model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
+    provenance = description.get("provenance")
     expected = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
     if expected not in (None, found := weights_hash(model)):
         raise ValueError(
-            f"{path / WEIGHTS}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
+            f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
         )
-    source = f"exported folder {path}"
-    used, _ = image_weights(config)
-    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=source)
-    model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
-    return model.eval()
+    return model

@@ -7,7 +7,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.dense_model import DenseModel, maps_of
 from gestalt.model import DualEncoder
-from gestalt.publishing.early import check_onnx
+from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import replacing
 
 LARGEST_DIFFERENCE = 1e-4
@@ -29,8 +29,6 @@ MOST_IMAGES, MOST_LOCATIONS = 4096, 1024
 
 NAMES = ("dense", "pooled")
 MOST_BYTES = 2**31  # limit of a protobuf file
-
-Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class DenseGraph(nn.Module):
@@ -50,10 +48,8 @@ class DenseGraph(nn.Module):
         """Encode images (B, 3, H, W).  Returns (B, E, h, w) and (B, E)."""
         images = pixels if self.pixels == "uint8" else pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
         tokens = self.model.tokens(images)
-        assert tokens.grid is not None
         locations = functional.normalize(self.model.locations(tokens), dim=-1)
-        dense = locations.transpose(1, 2).reshape(locations.shape[0], -1, *tokens.grid)
-        return dense, functional.normalize(self.model.head(tokens), dim=-1)
+        return maps_of(tokens._replace(parts=locations)), functional.normalize(self.model.head(tokens), dim=-1)
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
         """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
@@ -80,15 +76,28 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     rows, columns = (torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns"))
     shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
-    try:
-        with torch.no_grad(), _quietly(), _same_padding_of_multiples():
-            program = torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
-    except Exception as error:  # the tracer raises many kinds; each means that this model has no such graph
-        raise ValueError(f"torch.export cannot trace this model: {_first_line(error)}") from error
+    with _refused("torch.export cannot trace this model"), torch.no_grad(), _same_padding_of_multiples():
+        program = torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # has the paths of the source files on this machine
     return program
+
+
+@contextmanager
+def _refused(complaint: str) -> Iterator[None]:
+    """Turn any error of torch or of a runtime into one line; within, torch neither warns nor prints the graph that it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # tracer, serialiser and runtimes raise many kinds; each means that this model has no such graph
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)  # the other lines are internals
+        raise ValueError(f"{complaint}: {first[:300]}") from error
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
@@ -115,33 +124,11 @@ def _same_padding_of_multiples() -> Iterator[None]:
         padding.get_same_padding = general
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Within the context, torch neither warns of its own calls nor prints the graph that it cannot trace."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a library's message; the others are its internals."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
-
-
 def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
     """Write a file for ``torch.export.load``, after it was compared with the model; returns the lines of ``compare``."""
     with replacing(path) as partial:
-        try:
-            with partial.open("wb") as file:
-                torch.export.save(program, file)
-        except Exception as error:  # of the serialiser, which knows fewer operations than the tracer
-            raise ValueError(f"torch.export cannot write this model: {_first_line(error)}") from error
+        with _refused("torch.export cannot write this model"), partial.open("wb") as file:
+            torch.export.save(program, file)
         with partial.open("rb") as file:
             return compare(torch.export.load(file).module(), graph, side=side, name=path.name)
 
@@ -159,23 +146,19 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, *, graph: Dens
     import onnxruntime
 
     with replacing(path) as partial:
-        try:
-            with _quietly():
-                written: Any = torch.onnx.export(program, dynamo=True, input_names=["pixels"], output_names=list(NAMES), verbose=False)
-                written.save(str(partial))
+        with _refused("--onnx: this model has no ONNX form"):
+            written: Any = torch.onnx.export(program, dynamo=True, input_names=["pixels"], output_names=list(NAMES), verbose=False)
+            written.save(str(partial))
             session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-        except Exception as error:  # of the exporter and of the runtime, which raise many kinds
-            raise ValueError(f"--onnx: this model has no ONNX form: {_first_line(error)}") from error
 
-        def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
-            dense, pooled = session.run(list(NAMES), {"pixels": pixels.numpy()})
-            return torch.from_numpy(dense), torch.from_numpy(pooled)
+        def run(pixels: Tensor) -> list[Tensor]:
+            return [torch.from_numpy(output) for output in session.run(list(NAMES), {"pixels": pixels.numpy()})]
 
         return compare(run, graph, side=side, name=path.name)
 
 
 @torch.no_grad()
-def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
+def compare(run: Callable[[Tensor], Sequence[Tensor]], graph: DenseGraph, *, side: int, name: str) -> list[str]:
     """Compare a written graph with the model at three sizes.
 
     Args:
@@ -196,15 +179,14 @@ def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
     for batch, height, width in ((1, rows, columns), (2, rows, 2 * columns), (3, rows + 1, columns + 3)):
         pixels = graph.example(batch, rows=height, columns=width)
         text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
-        try:
-            pairs = list(zip(run(pixels), graph(pixels), strict=True))
-        except Exception as error:  # of the runtime, and failed guards of a traced graph
-            raise ValueError(f"{text}: the graph cannot run at this size: {_first_line(error)}") from error
-        if any(ours.shape != theirs.shape for theirs, ours in pairs):
-            raise ValueError(f"{text}: the graph gives {[tuple(theirs.shape) for theirs, _ in pairs]}, another shape than the model")
-        apart = [float((theirs - ours).abs().max()) for theirs, ours in pairs]
-        text += ", largest difference to the model " + ", ".join(f"{value:.1e} {name}" for name, value in zip(NAMES, apart, strict=True))
-        if not max(apart) <= LARGEST_DIFFERENCE:  # also where it is nan
+        with _refused(f"{text}: the graph cannot run at this size"):
+            found, expected = run(pixels), graph(pixels)
+        if [output.shape for output in found] != [output.shape for output in expected]:
+            raise ValueError(f"{text}: the graph gives {[tuple(output.shape) for output in found]}, another shape than the model")
+        differences = [float((theirs - ours).abs().max()) for theirs, ours in zip(found, expected, strict=True)]
+        listed = ", ".join(f"{value:.1e} {output}" for output, value in zip(NAMES, differences, strict=True))
+        text += f", largest difference to the model {listed}"
+        if not max(differences) <= LARGEST_DIFFERENCE:  # also where it is nan
             raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")
         lines.append(text)
     return lines

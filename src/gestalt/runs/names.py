@@ -21,22 +21,28 @@ RESULT = "result.json"
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 """Files of an exported model, in its folder."""
 
-GUEST_KINDS = ("clippy", "hf", "open_clip", "python", "timm")
-"""Kinds of other people's models, named as ``kind:name``; ``zoo/kinds.py`` has their adapters."""
+EXTERNAL = {
+    "clippy": "The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
+    "hf": "transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
+    "open_clip": "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or `open_clip:ARCHITECTURE:TAG`.",
+    "python": "A model of your own code, named `python:package.module:factory`.",
+    "timm": "timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.",
+}
+"""Kinds of external models, named as ``kind:name``; ``zoo/<kind>.py`` opens them, and ``zoo/names.py`` checks their names."""
 
 
-def guest_of(target: str) -> tuple[str, str] | None:
-    """Return kind and name of another model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for a run of ours.
+def external_name(target: str) -> tuple[str, str] | None:
+    """Return kind and name of an external model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for any other.
 
     Raises:
         ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
     """
     kind, colon, name = target.removeprefix("zoo:").partition(":")
-    if not target.startswith("zoo:") and not (colon and kind in GUEST_KINDS):
+    if not target.startswith("zoo:") and not (colon and kind in EXTERNAL):
         return None
-    if kind not in GUEST_KINDS or not name:
-        kinds = ", ".join(f"{known}:NAME" for known in GUEST_KINDS)
-        raise ConfigError(f"{target}: other models are {kinds}; {nearest(kind, list(GUEST_KINDS))}")
+    if kind not in EXTERNAL or not name:
+        kinds = ", ".join(f"{known}:NAME" for known in EXTERNAL)
+        raise ConfigError(f"{target}: other models are {kinds}; {nearest(kind, list(EXTERNAL))}")
     return kind, name
 
 

@@ -6,17 +6,14 @@ projection.  Training took the maximum with the class token (``image.aggregation
 Source: kahnchana/clippy at 04bf78b, ``src/`` and ``notebooks/infer_model.py``.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gestalt.encoders.checkpoints import check_fit, read_state_dict, unwrap
+from gestalt.encoders.checkpoints import load_weights, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.zoo.early import check_clippy
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 NAMES = (  # prefixes, theirs to ours; sentence-transformers renamed its encoder from auto_model to model
@@ -27,6 +24,8 @@ NAMES = (  # prefixes, theirs to ours; sentence-transformers renamed its encoder
     ("logit_scale", "logit_scale"),
 )
 OURS_ALONE = ("image.tower.mean", "image.tower.std")
+TIED = ("text.tower.model.shared.weight", "text.tower.model.encoder.embed_tokens.weight")
+"""The two names of T5's word embeddings."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -35,7 +34,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: not found, not readable as weights, or a tensor that is not part of CLIPpy.
     """
-    check_clippy(str(path))
     renamed = {}
     for key, value in unwrap(read_state_dict(path), source=f"zoo:clippy:{path}").items():
         prefixes = next((pair for pair in NAMES if key.startswith(pair[0])), None)
@@ -51,19 +49,11 @@ def load_into(model: DualEncoder, path: Path) -> DualEncoder:
     Raises:
         ValueError: see ``read_state``; or the weights do not fit.
     """
-    state, ours = read_state(path), model.state_dict()
-    expected = {key: value for key, value in ours.items() if key not in OURS_ALONE and (key in state or not _tied(key, state))}
-    state = {key: value for key, value in state.items() if key in ours or not _tied(key, ours)}
-    check_fit(state, expected, misfit=f"zoo:clippy:{path} does not fit the model")
-    model.load_state_dict(state, strict=False)
+    ours = model.state_dict()
+    state = {key: value for key, value in read_state(path).items() if key in ours or key not in TIED}
+    load_weights(model, state, misfit=f"zoo:clippy:{path} does not fit the model", without=OURS_ALONE)
     tower = model.image_tower
     for buffer, values in ((tower.mean, MEAN), (tower.std, STD)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))
     tower.origin = WeightsOrigin("clippy", f"kahnchana/clippy, {path}")
     return model
-
-
-def _tied(key: str, state: Mapping[str, Any]) -> bool:
-    """True if the state dict has T5's word embeddings under their other name."""
-    twins = ("text.tower.model.shared.weight", "text.tower.model.encoder.embed_tokens.weight")
-    return key in twins and any(twin in state for twin in twins)

@@ -1,52 +1,27 @@
 """transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import whole_side
-from gestalt.zoo.early import check_hf
-from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
+from gestalt.zoo.hf_families import HfAlign, HfAltClip, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
 
-
-@dataclass(frozen=True)
-class Family:
-    """A row of ``FAMILIES``.
-
-    Attributes:
-        adapters: class of transformers -> class that reads it; the first is meant where a configuration names none.
-        offset: positions of a text that are not tokens.
-    """
-
-    adapters: dict[str, type[HfModel]]
-    offset: int = 0
-
-
-FAMILIES: dict[str, Family] = {
-    "clip": Family({"CLIPModel": HfClip}),
-    "siglip": Family({"SiglipModel": HfSiglip}),
-    "siglip2": Family({"Siglip2Model": HfSiglip2}),
-    "altclip": Family({"AltCLIPModel": HfClip}, offset=2),  # RoBERTa counts positions from padding + 1
-    "align": Family({"AlignModel": HfAlign}),
-    "blip": Family({"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval}),
-    "groupvit": Family({"GroupViTModel": HfGroupViT}),
+FAMILIES: dict[str, dict[str, type[HfModel]]] = {
+    "clip": {"CLIPModel": HfClip},
+    "siglip": {"SiglipModel": HfSiglip},
+    "siglip2": {"Siglip2Model": HfSiglip2},
+    "altclip": {"AltCLIPModel": HfAltClip},
+    "align": {"AlignModel": HfAlign},
+    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
+    "groupvit": {"GroupViTModel": HfGroupViT},
 }
-"""Families by ``model_type`` of their configuration."""
-
-
-def check(name: str) -> None:
-    """Check by its configuration alone that a model can be scored; weights are not downloaded.
-
-    Raises:
-        ValueError: it cannot, with the reason.
-    """
-    _examined(name)
+"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is meant where none is named."""
 
 
 def open_model(name: str) -> HfModel:
@@ -56,7 +31,7 @@ def open_model(name: str) -> HfModel:
         name: a folder, as ``save_pretrained`` writes it, or ORG/NAME on the hub.
 
     Raises:
-        ValueError: see ``check``; or weights, tokenizer or image processor are missing.
+        ValueError: its configuration alone tells that it cannot be scored; or weights, tokenizer or image processor are missing.
     """
     import transformers
 
@@ -75,11 +50,10 @@ def open_model(name: str) -> HfModel:
     if missing:
         raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")
     check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
-    family = FAMILIES[config["model_type"]]
-    adapter = family.adapters[kind]
+    adapter = FAMILIES[config["model_type"]][kind]
     stride = adapter.stride_of(model.config.vision_config)
     mean, std = normalisation(processor)
-    length = min(model.config.text_config.max_position_embeddings - family.offset, tokenizer.model_max_length)
+    length = min(model.config.text_config.max_position_embeddings - adapter.offset, tokenizer.model_max_length)
     origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
     return adapter(
         model,
@@ -114,13 +88,16 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
 
 
 def _examined(name: str) -> tuple[dict[str, Any], str]:
-    """Return the configuration of a model and its class in transformers; raises as ``check``."""
-    check_hf(name)
+    """Return the configuration of a model and its class in transformers.
+
+    Raises:
+        ValueError: it cannot be scored, with the reason.
+    """
     config = read_config(name, asked_as=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; {nearest(kind, list(FAMILIES))}")
-    adapters = FAMILIES[kind].adapters
+    adapters = FAMILIES[kind]
     named = (config.get("architectures") or [next(iter(adapters))])[0]
     if named not in adapters:
         raise ValueError(f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported is {' or '.join(adapters)}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, transformers_block
 from gestalt.encoders.positions import resized_positions
 from gestalt.tokens import Tokens
@@ -28,6 +29,7 @@ class HfModel(Adapter):
 
     prefix = 0
     padding: str | bool = True
+    offset = 0  # positions of a text that are not tokens
 
     def __init__(self, model: Any, *, tokenizer: Any, max_length: int, **arguments: Any) -> None:
         super().__init__(model, logit_scale=self._log_scale(model), logit_bias=getattr(model, "logit_bias", None), **arguments)
@@ -70,9 +72,8 @@ class HfModel(Adapter):
 
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
-        parts = hidden[:, self.prefix :]
-        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
-        return Tokens(hidden[:, 0] if self.prefix else None, parts, mask, self.grid(*pixels.shape[-2:]))
+        summary = hidden[:, 0] if self.prefix else None
+        return tokens_of(hidden[:, self.prefix :], self.grid(*pixels.shape[-2:]), summary=summary)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None where it has no such block."""
@@ -99,7 +100,7 @@ class HfModel(Adapter):
 
 
 class HfClip(HfModel):
-    """CLIP and AltCLIP: class token, last norm, projection."""
+    """CLIP: class token, last norm, projection."""
 
     prefix = 1
 
@@ -111,6 +112,12 @@ class HfClip(HfModel):
         """Project the class token: (B, E)."""
         projected: Tensor = self.model.visual_projection(tokens.summary)
         return projected
+
+
+class HfAltClip(HfClip):
+    """AltCLIP, whose text tower, a RoBERTa, counts positions from padding + 1."""
+
+    offset = 2
 
 
 class HfBlip(HfClip):
@@ -191,9 +198,7 @@ class HfAlign(HfModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
-        assert tokens.grid is not None
-        maps = tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
-        pooled: Tensor = self.vision.pooler(maps).flatten(1)
+        pooled: Tensor = self.vision.pooler(maps_of(tokens)).flatten(1)
         return pooled
 
     def last_block(self) -> LastBlock | None:

@@ -1,5 +1,6 @@
 """The configuration of a transformers model, read without running code of it."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gestalt.encoders.checkpoints import cause
@@ -21,14 +22,9 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
-    try:
-        with reaching_hub() as hub:
-            config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{asked_as}: config.json of {name} cannot be read: {cause(error, hub=hub)}") from error
+    config: dict[str, Any] = _read("config.json", name, by=lambda: PretrainedConfig.get_config_dict(name)[0], asked_as=asked_as)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(f"{asked_as}: no config.json with a model_type in {name}; give a folder or a repository of transformers")
-    _refuse_code(config, where=f"{asked_as}: config.json of {name}")
     check_tokenizer(name, asked_as=asked_as)
     return config
 
@@ -41,22 +37,34 @@ def check_tokenizer(name: str, *, asked_as: str) -> None:
     """
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+    _read("tokenizer_config.json", name, by=lambda: get_tokenizer_config(name), asked_as=asked_as)
+
+
+def _read(file: str, name: str, *, by: Callable[[], dict[str, Any]], asked_as: str) -> dict[str, Any]:
+    """Read one of the JSON files of a model, which names no code."""
     try:
         with reaching_hub() as hub:
-            config = get_tokenizer_config(name)
+            config = by()
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{asked_as}: tokenizer_config.json of {name} cannot be read: {cause(error, hub=hub)}") from error
-    _refuse_code(config, where=f"{asked_as}: tokenizer_config.json of {name}")
+        raise ValueError(f"{asked_as}: {file} of {name} cannot be read: {cause(error, hub=hub)}") from error
+    _refuse_code(config, where=f"{asked_as}: {file} of {name}")
+    return config
 
 
-def _refuse_code(config: dict[str, Any], *, where: str) -> None:
-    """Refuse a configuration that names code of the model's own, at any depth."""
+def nested(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of a configuration, at any depth."""
     nodes: list[Any] = [config]
     while nodes:
         node = nodes.pop()
-        if not isinstance(node, dict):
-            continue
-        for key, value in node.items():
-            if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
-                raise ValueError(f"{where} has {key}, which would run code of that model; it is never run here")
-            nodes.append(value)
+        if isinstance(node, dict):
+            yield from node.items()
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+
+
+def _refuse_code(config: dict[str, Any], *, where: str) -> None:
+    """Refuse a configuration that names code of the model's own."""
+    for key, value in nested(config):
+        if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
+            raise ValueError(f"{where} has {key}, which would run code of that model; it is never run here")

@@ -1,33 +1,29 @@
-"""The kinds of other people's models, one file each.
+"""The libraries of external models, one file each: ``zoo/<kind>.py``.
 
-A kind's file has ``check(name)``, which reads the configuration alone and refuses before weights are downloaded; ``open_model(name)``; and
-``describe(name)``, the part of the record that names library, version and architecture.
+A kind's file has ``open_model(name)``, which refuses by the configuration alone before weights are downloaded, and ``describe(name)``, the
+part of the record that names library, version and architecture.  Its line stands in ``runs/names.py``, the check of its names in
+``zoo/names.py``.
 """
 
 from importlib import import_module
 from typing import Any
 
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.runs.names import EXTERNAL
 from gestalt.support.names import nearest
-
-KINDS: dict[str, str] = {
-    "hf": "gestalt.zoo.hf",
-    "open_clip": "gestalt.zoo.open_clip",
-    "python": "gestalt.zoo.python",
-    "timm": "gestalt.zoo.timm",
-}
-"""Kind to the module of its adapter."""
+from gestalt.zoo.names import check_name
 
 
-def adapter(kind: str) -> Any:
-    """Return the module of a kind.
+def library_of(kind: str, name: str) -> Any:
+    """Return the module that opens models of a kind, after a check of the name.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or a name that means no model.
     """
-    if kind not in KINDS:
-        raise ValueError(f"{kind}: an unknown kind of model; {nearest(kind, list(KINDS))}")
-    return import_module(KINDS[kind])
+    if kind not in EXTERNAL:
+        raise ValueError(f"{kind}: an unknown kind of model; {nearest(kind, list(EXTERNAL))}")
+    check_name(kind, name)
+    return import_module(f"gestalt.zoo.{kind}")
 
 
 def open_vision(target: str) -> DenseModel:
@@ -37,7 +33,7 @@ def open_vision(target: str) -> DenseModel:
         ValueError: an unknown kind, code, or a model that cannot be opened.
     """
     kind, _, name = target.partition(":")
-    if kind == "python":  # the target may come from a file, and a file must not run code
-        raise ValueError(f"{target}: a model of your own code is named on the command line alone; choose another kind of second model")
-    model: DenseModel = adapter(kind).open_model(name)
+    if kind in ("python", "clippy"):  # the target may come from a file, and a file must not run code
+        raise ValueError(f"{target}: such a model is named on the command line alone; choose another kind of second model")
+    model: DenseModel = library_of(kind, name).open_model(name)
     return model.eval()

@@ -7,23 +7,11 @@ from typing import Any
 import torch
 
 from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import reaching_hub
-from gestalt.zoo.early import DESCRIPTION, check_open_clip, unknown_architecture
-from gestalt.zoo.hub_config import check_tokenizer, read_config
+from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
+from gestalt.zoo.names import DESCRIPTION
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
-
-
-def check(name: str) -> None:
-    """Check by the configuration alone that a model can be scored exactly; weights are not downloaded.
-
-    Args:
-        name: as ``open_model`` takes it.
-
-    Raises:
-        ValueError: it cannot, with the reason.
-    """
-    _examined(name)
 
 
 def open_model(name: str) -> OpenClipModel:
@@ -34,15 +22,16 @@ def open_model(name: str) -> OpenClipModel:
             weights, such as ``ViT-B-16-quickgelu:openai``.
 
     Raises:
-        ValueError: see ``check``; or open_clip cannot load it with weights.
+        ValueError: its configuration alone tells that it cannot be scored exactly, or open_clip cannot load it with weights.
     """
     import open_clip
     from transformers import dynamic_module_utils
 
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # a model that asks to run its own code is refused, without a question to the user
-    tower, stride = _examined(name)
+    config = read_description(name)
+    tower, stride = _tower(config, name=name)
     source, tag = _source(name)
-    text = _config(name)["text_cfg"]
+    text = config["text_cfg"]
     try:
         with warnings.catch_warnings(), reaching_hub() as hub:
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
@@ -59,7 +48,7 @@ def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model that ``open_model`` loads, for the record."""
     import open_clip
 
-    return {"library": "open_clip", "version": open_clip.__version__, "architecture": _config(name)}
+    return {"library": "open_clip", "version": open_clip.__version__, "architecture": read_description(name)}
 
 
 def _source(name: str) -> tuple[str, str | None]:
@@ -72,33 +61,32 @@ def _source(name: str) -> tuple[str, str | None]:
     return architecture, tag
 
 
-def _config(name: str) -> dict[str, Any]:
+def read_description(name: str) -> dict[str, Any]:
     """Read the configuration of a model: architecture, towers and tokenizer.
 
     Raises:
-        ValueError: it cannot be read, or open_clip has no such architecture.
+        ValueError: it cannot be read.
     """
     from open_clip.factory import get_model_config
 
-    check_open_clip(name)
-    source, _ = _source(name)
     try:
         with reaching_hub() as hub:
-            config: dict[str, Any] | None = get_model_config(source)
+            config: dict[str, Any] | None = get_model_config(_source(name)[0])
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}") from error
-    if config is None:
-        raise ValueError(unknown_architecture(name))
-    if not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")):
+    if config is None or not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")):
         raise ValueError(f"open_clip:{name}: its {DESCRIPTION} has no vision_cfg or no text_cfg")
     return config
 
 
-def _examined(name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
-    """Return the class that reads a model and its stride; raises as ``check``."""
+def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
+    """Return the class that reads a model and its stride, from its configuration alone.
+
+    Raises:
+        ValueError: it cannot be scored exactly, or it asks a loader to run code.
+    """
     from open_clip.model import _build_vision_tower
 
-    config = _config(name)
     _refuse_code(config, name=name)
     _check_tag(config, name=name)
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
@@ -112,26 +100,17 @@ def _examined(name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
 
 def _refuse_code(config: dict[str, Any], *, name: str) -> None:
     """Refuse a configuration that asks a loader to run code of its folder or repository, before anything is built from it."""
-    nodes: list[Any] = [config]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            if node.get("trust_remote_code"):
-                raise ValueError(
-                    f"open_clip:{name}: its {DESCRIPTION} sets trust_remote_code, which would run code of that model; "
-                    "remove the key to load it without"
-                )
-            if ":" in str(node.get("timm_model_name", "")):
-                raise ValueError(
-                    f"open_clip:{name}: timm_model_name={node['timm_model_name']}: files of another model; name an architecture"
-                )
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-    if config["text_cfg"].get("hf_tokenizer_name") and Path(name).is_dir():  # open_clip reads it from the same folder
+    for key, value in nested(config):
+        if key == "trust_remote_code" and value:
+            runs = f"its {DESCRIPTION} sets trust_remote_code, which would run code of that model"
+            raise ValueError(f"open_clip:{name}: {runs}; remove the key to load it without")
+        if key == "timm_model_name" and ":" in str(value):
+            raise ValueError(f"open_clip:{name}: timm_model_name={value}: files of another model; name an architecture")
+    text = config["text_cfg"]
+    if text.get("hf_tokenizer_name") and Path(name).is_dir():  # open_clip reads it from the same folder
         check_tokenizer(name, asked_as=f"open_clip:{name}")
-    if config["text_cfg"].get("hf_model_name"):
-        read_config(config["text_cfg"]["hf_model_name"], asked_as=f"open_clip:{name}")
+    if text.get("hf_model_name"):
+        read_config(text["hf_model_name"], asked_as=f"open_clip:{name}")
 
 
 def _check_tag(config: dict[str, Any], *, name: str) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.backbones import is_vit, token_stride
-from gestalt.encoders.last_block import LastBlock, open_clip_block, timm_block
-from gestalt.encoders.positions import resized_positions, timm_positions
+from gestalt.encoders.dense_model import maps_of, tokens_of
+from gestalt.encoders.last_block import LastBlock, open_clip_block
+from gestalt.encoders.positions import resized_positions
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
-from gestalt.zoo.timm import encode_by_trunk, features_of, has_class_token
+from gestalt.zoo.timm import TimmTower, features_of
 
 
 class OpenClipModel(Adapter):
@@ -83,8 +84,7 @@ class OpenClipViT(OpenClipModel):
         encoded = visual.transformer(visual.ln_pre(tokens))
         if self._normed_first:
             encoded = visual.ln_post(encoded)
-        mask = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
-        return Tokens(encoded[:, 0], encoded[:, 1:], mask, grid)
+        return tokens_of(encoded[:, 1:], grid, summary=encoded[:, 0])
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
@@ -123,8 +123,7 @@ class OpenClipResNet(OpenClipModel):
         maps: Tensor = visual.stem(pixels)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             maps = layer(maps)
-        parts = maps.flatten(2).transpose(1, 2)
-        return Tokens(None, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), (maps.shape[-2], maps.shape[-1]))
+        return tokens_of(maps.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""
@@ -132,9 +131,8 @@ class OpenClipResNet(OpenClipModel):
         pool = self.visual.attnpool
         side = int((len(pool.positional_embedding) - 1) ** 0.5)
         resized = resized_positions(pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions)
-        maps = tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
         positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
-        pooled: Tensor = torch.func.functional_call(pool, positions, (maps,))
+        pooled: Tensor = torch.func.functional_call(pool, positions, (maps_of(tokens),))
         return pooled
 
     def locations(self, tokens: Tokens) -> Tensor:
@@ -144,40 +142,23 @@ class OpenClipResNet(OpenClipModel):
         return values
 
 
-class OpenClipTimm(OpenClipModel):
+class OpenClipTimm(TimmTower, OpenClipModel):
     """A model whose image tower is timm's, for images of any size."""
 
-    def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
-        super().__init__(model, tokenizer=tokenizer, stride=stride, source=source)
-        if is_vit(self.visual.trunk):
-            take_any_size(self.visual.trunk)
+    def __init__(self, model: Any, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        if is_vit(self.trunk):
+            take_any_size(self.trunk)
 
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        return encode_by_trunk(self.visual.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
+    @property
+    def trunk(self) -> Any:
+        """The timm model."""
+        return self.visual.trunk
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
-        trunk = self.visual.trunk
-        pooled: Tensor = self.visual.head(trunk.forward_head(features_of(trunk, tokens)))
+        pooled: Tensor = self.visual.head(self.trunk.forward_head(features_of(self.trunk, tokens)))
         return pooled
-
-    def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block; None for another kind."""
-        trunk = self.visual.trunk
-        return timm_block(trunk.blocks[-1], prefix=trunk.num_prefix_tokens) if is_vit(trunk) else None
-
-    def check_class_attention(self) -> None:
-        """Check that the image tower has a class token; a ValueError gives the reason if not."""
-        if not has_class_token(self.visual.trunk):
-            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
-        super().check_class_attention()
-
-    @contextmanager
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
-        """Within the context, position embeddings are resized by another rule than timm's; as ``DenseModel``."""
-        with timm_positions(self.visual.trunk, grid=grid, how=positions):
-            yield
 
 
 def take_any_size(trunk: Any) -> None:

@@ -6,7 +6,6 @@ alone; a configuration cannot name one.
 
 import importlib.metadata
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
-from gestalt.zoo.early import check_python
 
 NEEDED = ("encode", "mean", "size", "std", "stride")
 """Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block`` and ``logit_scale`` are optional."""
@@ -37,21 +35,19 @@ class PythonModel(Adapter):
         grid = self.grid(*pixels.shape[-2:])
         if tuple(maps.shape[-2:]) != grid:
             raise ValueError(f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, expected {grid} by its stride")
-        parts = maps.flatten(2).transpose(1, 2)
-        return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
+        return tokens_of(maps.flatten(2).transpose(1, 2), grid, summary=summary)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by the module's ``head`` of summary and map; without one, take the summary, or the mean location."""
         if not hasattr(self.model, "head"):
             return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
-        pooled: Tensor = self.model.head(tokens.summary, self._maps(tokens))
-        return pooled
+        return self.model.head(tokens.summary, maps_of(tokens))  # type: ignore[no-any-return]
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Project locations by the module's ``locations`` of the map (B, D, h, w); without one, take them as they are: (B, N, E)."""
         if not hasattr(self.model, "locations"):
             return tokens.parts
-        projected: Tensor = self.model.locations(self._maps(tokens))
+        projected: Tensor = self.model.locations(maps_of(tokens))
         return projected.flatten(2).transpose(1, 2)
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
@@ -63,21 +59,7 @@ class PythonModel(Adapter):
 
     def last_block(self) -> LastBlock | None:
         """Return the module's ``last_block``; None if it has none."""
-        block: LastBlock | None = self.model.last_block() if hasattr(self.model, "last_block") else None
-        return block
-
-    def _maps(self, tokens: Tokens) -> Tensor:
-        assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
-
-
-def check(name: str) -> None:
-    """Check that a name has a module that can be looked for, and a factory; nothing is imported.
-
-    Raises:
-        ValueError: it has not.
-    """
-    check_python(name)
+        return self.model.last_block() if hasattr(self.model, "last_block") else None
 
 
 def open_model(name: str) -> DenseModel:
@@ -88,17 +70,17 @@ def open_model(name: str) -> DenseModel:
             ``NEEDED``.
 
     Raises:
-        ValueError: see ``check``; or what the factory returns cannot be scored.
+        ValueError: the module has no such factory, or what it returns cannot be scored.
     """
-    made: Any = _factory(name)()
-    whole = isinstance(made, DenseModel)
-    if not isinstance(made, nn.Module):
-        raise ValueError(f"python:{name}: returns a {type(made).__name__}, expected an nn.Module, whose weights are hashed and moved")
-    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(made, key)]
+    model: Any = _factory(name)()
+    whole = isinstance(model, DenseModel)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose weights are hashed and moved")
+    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
     if missing:
-        raise ValueError(f"python:{name}: its {type(made).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
-    model: Any = made.eval()
-    return model if whole else _wrapped(model, name=name)
+        raise ValueError(f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
+    model.eval()
+    return model if isinstance(model, DenseModel) else _wrapped(model, name=name)
 
 
 def _wrapped(module: Any, *, name: str) -> PythonModel:
@@ -119,25 +101,22 @@ def _wrapped(module: Any, *, name: str) -> PythonModel:
 
 def describe(name: str) -> dict[str, Any]:
     """Return package, version, name and the hash of the module's file, for the record."""
-    module = sys.modules[_factory(name).__module__]
     top = name.partition(".")[0].partition(":")[0]
     try:
         version: str | None = importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:
         version = None
-    file = getattr(module, "__file__", None)
+    file = getattr(sys.modules[_factory(name).__module__], "__file__", None)
     return {"library": top, "version": version, "architecture": name, "file_sha256": file_hash(Path(file)) if file else None}
 
 
-def _factory(name: str) -> Callable[[], Any]:
-    """Import a module and return its factory; raises as ``check``."""
-    check(name)
+def _factory(name: str) -> Any:
+    """Import a module and return its factory."""
     module, _, factory = name.partition(":")
     try:
-        made = getattr(import_module(module), factory)
+        function = getattr(import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"python:{name}: {error}") from error
-    if not callable(made):
+    if not callable(function):
         raise ValueError(f"python:{name}: {factory} cannot be called; name a function without arguments")
-    called: Callable[[], Any] = made
-    return called
+    return function

@@ -7,21 +7,42 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import is_vit, token_stride
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.timm_names import unknown_guest
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter, whole_side
-from gestalt.zoo.early import check_timm
 
 
-class TimmModel(Adapter):
-    """A timm model; the head is timm's own pooling with the norm that follows it."""
+class TimmTower(Adapter):
+    """A model whose image tower is timm's; a subclass pools its features."""
+
+    @property
+    def trunk(self) -> Any:
+        """The timm model."""
+        return self.model
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        return encode_by_trunk(self.model, pixels, grid=self.grid(*pixels.shape[-2:]))
+        return encode_by_trunk(self.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of a ViT's last block; None for another kind."""
+        return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if is_vit(self.trunk) else None
+
+    def has_class_token(self) -> bool:
+        """Return True if the model has a class token."""
+        return getattr(self.trunk, "cls_token", None) is not None
+
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
+        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        return timm_positions(self.trunk, grid=grid, how=positions)
+
+
+class TimmModel(TimmTower):
+    """A timm model; the head is timm's own pooling with the norm that follows it."""
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the model and images as it takes them; as ``DenseModel``."""
@@ -31,25 +52,6 @@ class TimmModel(Adapter):
         """Pool as timm does: (B, D)."""
         pooled: Tensor = self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
         return pooled
-
-    def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block; None for another kind."""
-        return timm_block(self.model.blocks[-1], prefix=self.model.num_prefix_tokens) if is_vit(self.model) else None
-
-    def check_class_attention(self) -> None:
-        """Check that the model has class attention; a ValueError gives the reason if not."""
-        if not has_class_token(self.model):
-            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
-        super().check_class_attention()
-
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
-        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
-        return timm_positions(self.model, grid=grid, how=positions)
-
-
-def has_class_token(trunk: Any) -> bool:
-    """True if a timm model has a class token."""
-    return getattr(trunk, "cls_token", None) is not None
 
 
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
@@ -65,63 +67,40 @@ def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tok
     else:
         prefix = trunk.num_prefix_tokens
         parts, summary = features[:, prefix:], features[:, :prefix].flatten(1) if prefix else None
-    mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
-    return Tokens(summary, parts, mask, grid)
+    return tokens_of(parts, grid, summary=summary)
 
 
 def features_of(trunk: Any, tokens: Tokens) -> Tensor:
     """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a ViT, (B, D, h, w) of a CNN."""
     if not is_vit(trunk):
-        assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
+        return maps_of(tokens)
     if tokens.summary is None:
         return tokens.parts
     first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])  # one token where a location stands for all of them
     return torch.cat([first.expand(-1, trunk.num_prefix_tokens, -1), tokens.parts], dim=1)
 
 
-def check(name: str) -> None:
-    """Check by its name that timm has the model and that it gives a map of locations; nothing is downloaded.
-
-    Raises:
-        ValueError: it does not.
-    """
-    check_timm(name)
-    if Path(name).is_dir() or name.startswith("hf-hub:"):
-        return  # its configuration names the architecture
-    import timm
-
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise ValueError(unknown_guest(name))
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise ValueError(
-            f"timm:{name}: no weights of that tag; choose {', '.join(f'{architecture}.{known}' for known in tags[:5]) or 'another'}"
-        )
-    with torch.device("meta"):
-        _stride(_create(name, pretrained=False), name=name)
-
-
 def open_model(name: str) -> TimmModel:
-    """Load a timm model with its weights.
+    """Load a timm model with its weights; one without a map of locations is refused before they are downloaded.
 
     Args:
         name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``; ``hf-hub:ORG/NAME``; or a folder with ``config.json``
             and weights, as timm's ``save_for_hf`` writes it.
 
     Raises:
-        ValueError: see ``check``; or the weights cannot be loaded.
+        ValueError: an unknown name or tag, no map of locations, or weights that cannot be loaded.
     """
-    check(name)
-    try:
-        model = _create(name, pretrained=True)
-    except (RuntimeError, OSError, KeyError, ValueError, AssertionError) as error:
-        raise ValueError(f"timm:{name}: {' '.join(str(error).split())}") from error
     import timm
 
-    with torch.device("meta"):
-        stride = _stride(_create(name, pretrained=False), name=name)
+    architecture, _, tag = name.partition(".")
+    try:
+        with torch.device("meta"):
+            stride = token_stride(_create(name, pretrained=False), backbone=name)
+        model = _create(name, pretrained=True)
+    except Exception as error:  # timm passes on those of torch, safetensors, the hub's client and its own constructors
+        known = timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
+        choices = f"; choose {', '.join(known)}" if known and name not in known else ""
+        raise ValueError(f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}") from error
     config = model.pretrained_cfg
     origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
     side = whole_side(int(config["input_size"][-1]), stride)
@@ -150,11 +129,3 @@ def _create(name: str, *, pretrained: bool) -> Any:
         return timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
     except TypeError:  # not a ViT: no such keyword
         return timm.create_model(source, pretrained=pretrained, num_classes=0)
-
-
-def _stride(model: Any, *, name: str) -> tuple[int, int]:
-    """Return the stride of a model on the meta device; a ValueError says that it has no map of locations."""
-    try:
-        return token_stride(model, backbone=name)
-    except ValueError as error:
-        raise ValueError(f"timm:{name}: {str(error).removeprefix('image.backbone ')}") from error

@@ -61,8 +61,8 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
     config = load("clippy_dino_max", scale="tiny", overrides=["trainer.compile=towers"])
     with pytest.raises(ConfigError, match=r"^trainer\.compile=towers: torch has no C\+\+ compiler on this machine; install g\+\+"):
-        check_compiler(config)
-    check_compiler(load("clippy_dino_max", scale="tiny"))
+        check_compiler(config.trainer)
+    check_compiler(load("clippy_dino_max", scale="tiny").trainer)
 
 
 def test_validation_is_not_compiled() -> None:

@@ -11,9 +11,9 @@ from torch.nn import functional
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.sources import Source
 from gestalt.aggregation import mean_of_parts
-from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
+from gestalt.building.targets import load_checkpoint_model
 from gestalt.building.terms import RUN, RUNS, nouns_of
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
@@ -136,7 +136,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, mon
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": module.float().state_dict()}, path)
     assert "terms.scaled.scale" in module.state_dict()
-    assert set(load_model(path, config).state_dict()) == set(module.model.state_dict())
+    assert set(load_checkpoint_model(path, config).state_dict()) == set(module.model.state_dict())
 
 
 def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> None:

@@ -11,7 +11,6 @@ from gestalt.config import check_launch as launch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.whole import PICKLE
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
@@ -59,7 +58,7 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
     (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(PICKLE)
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     monkeypatch.setattr(evaluate, "calibrate", lambda *_, **__: "somewhere")
     asked = ["eval", str(tmp_path), "--calibrate", "scenes", "evaluation.protocol=mmseg-448/tcl"]
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split

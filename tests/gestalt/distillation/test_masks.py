@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from gestalt.config.schema import Image
 from gestalt.distillation.masks import MaskToken, masked_patches
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.encoders.image import build_image_tower
 
 IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
 
@@ -40,8 +40,8 @@ def test_positions_are_masked_equally_often():
 @pytest.fixture(scope="module")
 def tower():
     torch.manual_seed(0)
-    architecture = Architecture(patch_size=8, width=16, depth=1, heads=2)
-    return build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=architecture).eval()
+    image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
+    return build_image_tower(image, size=32).eval()
 
 
 def test_a_masked_patch_does_not_depend_on_its_pixels(tower):

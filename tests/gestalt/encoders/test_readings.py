@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional
-from torchvision.transforms.functional import pil_to_tensor
 
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config import schema
+from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
 
 GRID = (3, 5)
@@ -16,7 +15,7 @@ GRID = (3, 5)
 
 def tower(name="vit_tiny_patch16_224", patch=16):
     torch.manual_seed(0)
-    made = build_image_tower(name, family="vit", init="random", weights=None, size=4 * patch).eval()
+    made = build_image_tower(schema.Image(name, init="random"), size=4 * patch).eval()
     made.trunk.blocks = made.trunk.blocks[:2]
     with torch.no_grad():
         for parameter in made.parameters():
@@ -86,20 +85,6 @@ def test_a_reading_equals_its_equation(name):
         read = made(images)
     torch.testing.assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
     assert not made.trunk.blocks[-1]._forward_hooks
-
-
-@pytest.mark.parametrize("name", [name for name in READINGS if name not in ("plain", "proxyclip")])
-@torch.no_grad()
-def test_a_reading_gives_the_labels_of_its_equation_on_photographs(real_data, name):
-    paths = sorted((real_data / "flickr8k" / "Images").glob("*.jpg"))[:6]
-    made, _ = tower()
-    photographs = torch.stack([pil_to_tensor(Image.open(path).convert("RGB").resize((16 * GRID[1], 16 * GRID[0]))) for path in paths])
-    texts = torch.randn(5, made.width, generator=torch.Generator().manual_seed(2))
-    with read_last_block(made.last_block(), READINGS[name], grid=GRID):
-        ours = (made(photographs).parts @ texts.T).argmax(dim=-1)
-    theirs = (by_hand(made, photographs, name) @ texts.T).argmax(dim=-1)
-    assert int((ours != theirs).sum()) == 0  # of 90
-    assert len(ours.unique()) > 1
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def _write(kind: str, path: Path) -> None:
 
 
 FAULTS = ("code", "object", "cut short", "garbage", "empty")
-LOADERS = {
+LOADERS: dict[str, Any] = {
     "checkpoint": read_checkpoint,
     "state dict": read_state_dict,
     "clippy": read_state,
@@ -80,27 +80,28 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(loader: str, faul
         assert "only tensors are read, never code" in line
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage" * 50, None], ids=["empty", "garbage", "cut short"])
-def test_an_unreadable_safetensors_file_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    save_file({"a": torch.zeros(2000)}, path)
-    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    _refused(lambda: read_state_dict(path), names="a.safetensors cannot be read as a state dict: damaged, truncated")
+@pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
+def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save({"a": torch.zeros(2000)}, path)
+    content = path.read_bytes()
+    for damaged in (b"", b"<!DOCTYPE html>", content[:1], content[:8], content[:100], content[:-100], content[:-1]):
+        path.write_bytes(damaged)
+        _refused(lambda: read_state_dict(path), names=f"{name} cannot be read as a state dict: .*(truncated|No such file)")
+    (tmp_path / "best.ckpt").touch()
+    _refused(lambda: read_checkpoint(path), names=r"in the same folder: .*best\.ckpt$")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda config: config["vision_cfg"].update(unknown=3), "unexpected keyword argument 'unknown'"),
-        (lambda config: config.update(unknown=3), "unexpected keyword argument 'unknown'"),
         (lambda config: config["vision_cfg"].update(width=24), "size mismatch"),
-        (lambda config: config["vision_cfg"].update(width="wide"), "TypeError"),
-        (lambda config: config["text_cfg"].update(heads=3), "divisible"),
         (lambda config: config.pop("text_cfg"), "text_cfg"),
         (lambda config: config["vision_cfg"].update(timm_model_name="local-dir:."), "timm_model_name=local-dir:.: files of another model"),
         (lambda config: config.update(text_cfg={"hf_model_name": "xlm-roberta-base"}), "needs files of the hub, and HF_HUB_OFFLINE is set"),
     ],
-    ids=["tower key", "model key", "width", "type", "heads", "no text", "timm's loader", "text tower of the hub"],
+    ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
 def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
     from huggingface_hub import constants
@@ -114,11 +115,11 @@ def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: An
     assert words in _refused(lambda: open_model(str(tmp_path)), names=f"^open_clip:{tmp_path}: ")
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", None], ids=["not JSON", "deep", "a list", "missing"])
-def test_an_open_clip_folder_without_a_valid_description_is_refused_in_one_line(text: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]"], ids=["not JSON", "deep", "a list"])
+def test_an_open_clip_folder_without_a_valid_description_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "open_clip_config.json"
-    path.unlink() if text is None else path.write_text(text)
+    path.write_text(text)
     line = _refused(lambda: open_model(str(tmp_path)), names="open_clip_config.json")
     assert "Errno" not in line
 
@@ -129,8 +130,8 @@ def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["type"] = "mine.Mine"
     (folder / "modules.json").write_text(json.dumps(modules))
-    line = _refused(lambda: read_sentence_model(str(folder), fresh=False, layers=None), names="text.model")
-    assert "run code of its own, which is never done" in line
+    line = _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model")
+    assert "it is mine.Mine" in line
     assert not (tmp_path / "ran").exists()
 
 
@@ -139,7 +140,7 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
     torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
-    _refused(lambda: read_sentence_model(str(folder), fresh=False, layers=None), names="text.model .*only tensors are read")
+    _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model .*only tensors are read")
     assert not (tmp_path / "ran").exists()
 
 
@@ -165,12 +166,10 @@ def test_a_file_that_is_not_a_run_checkpoint_is_refused_in_one_line(tmp_path: Pa
     "change",
     [
         {"optimizer_states": []},
-        {"optimizer_states": [{}]},
-        {"optimizer_states": [{"state": {}, "param_groups": [{"params": [0, 1]}]}]},
         {"optimizer_states": [{"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}]},
         {"lr_schedulers": []},
     ],
-    ids=["no state", "empty state", "no moments", "some moments", "no schedule"],
+    ids=["no state", "some moments", "no schedule"],
 )
 def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}

@@ -1,6 +1,5 @@
 """Text towers, on tiny models written to disk.  B batch, N parts, D width."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.encoders.text import TextTower
-from gestalt.encoders.text_building import FAMILIES, INITS, build_text_tower
+from gestalt.config.schema import Text
+from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
@@ -27,17 +26,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def clip(**choices: Any) -> TextTower:
     torch.manual_seed(0)
-    default = {"init": "random", "layers": 2, "width": 8, "heads": 2, "max_length": 30, "frozen": False}
-    return build_text_tower("open_clip", **{"model": "", **default, **choices})
+    default: dict[str, Any] = {"init": "random", "layers": 2, "width": 8, "heads": 2, "max_length": 30}
+    return build_text_tower(Text("open_clip", **{**default, **choices}))
 
 
 TOWERS: dict[str, Callable[[dict[str, str]], TextTower]] = {
     "bert": lambda folders: sentence(folders["bert"]),
     "bert_random": lambda folders: sentence(folders["bert"], init="random"),
     "bert_two_layers": lambda folders: sentence(folders["bert"], layers=2),
-    "bert_words_only": lambda folders: sentence(folders["bert"], layers=0),
     "t5": lambda folders: sentence(folders["t5"]),
-    "t5_random": lambda folders: sentence(folders["t5"], init="random"),
     "t5_one_layer": lambda folders: sentence(folders["t5"], layers=1),
     "open_clip": lambda folders: clip(),
 }
@@ -110,15 +107,6 @@ def test_padding_changes_no_token(folders: dict[str, str], make: Callable[[dict[
 
 
 @every_tower
-def test_order_in_the_batch_changes_no_token(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
-    tower = make(folders)
-    with torch.no_grad():
-        forwards, backwards = tower(CAPTIONS), tower(CAPTIONS[::-1])
-    torch.testing.assert_close(forwards.parts, backwards.parts.flip(0), atol=1e-5, rtol=1e-5)
-    assert torch.equal(forwards.mask, backwards.mask.flip(0))
-
-
-@every_tower
 def test_every_trainable_parameter_gets_a_gradient(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
     tower = make(folders).train()
     torch.autograd.backward(masked_mean(tower(CAPTIONS)).square().sum())
@@ -132,22 +120,6 @@ def test_training_draws_nothing_at_random(folders: dict[str, str], make: Callabl
     first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
-
-
-@every_tower
-def test_tokens_have_the_documented_shapes(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
-    tower = make(folders)
-    tokens = tower(CAPTIONS)
-    longest = int(tokens.mask.sum(dim=1).max())
-    assert tokens.parts.shape == (4, min(math.ceil(longest / 8) * 8, tower.max_length), tower.width)
-    assert tokens.mask.dtype == torch.bool
-    assert tokens.grid is None
-    assert tokens.summary is None or tokens.summary.shape == (4, tower.width)
-
-
-def test_batches_are_padded_by_the_bucket(folders: dict[str, str]) -> None:
-    assert sentence(folders["bert"])(["a dog"]).parts.shape[1] == 8
-    assert sentence(folders["bert"])(["a dog on grass and a cat on grass"]).parts.shape[1] == 16
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "open_clip"])
@@ -168,22 +140,6 @@ def test_summary_is_the_class_token_the_last_token_or_nothing(folders: dict[str,
     assert torch.equal(last.summary[1], last.parts[1, 1])  # "" is start, end
 
 
-def test_parameters_keep_the_librarys_names_and_exclude_unused_modules(folders: dict[str, str]) -> None:
-    bert = {name for name, _ in sentence(folders["bert"], layers=1).named_parameters()}
-    assert {name.split(".")[1] for name in bert} == {"embeddings", "encoder"}
-    assert {name.split(".")[3] for name in bert if ".layer." in name} == {"0"}
-    t5 = {name for name, _ in sentence(folders["t5"], layers=1).named_parameters()}
-    block = "model.encoder.block.0.layer."
-    attention = {f"{block}0.SelfAttention.{part}.weight" for part in ("q", "k", "v", "o", "relative_attention_bias")}
-    rest = {
-        f"{block}0.layer_norm.weight",
-        f"{block}1.layer_norm.weight",
-        f"{block}1.DenseReluDense.wi.weight",
-        f"{block}1.DenseReluDense.wo.weight",
-    }
-    assert t5 == {"model.shared.weight", "model.encoder.final_layer_norm.weight", "dense.0.weight"} | attention | rest
-
-
 def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str, str]) -> None:
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
@@ -201,25 +157,12 @@ def test_t5_refuses_float16(folders: dict[str, str]) -> None:
     assert sentence(folders["bert"]).fp16_safe
 
 
-def test_every_family_has_its_inits() -> None:
-    assert FAMILIES.keys() == INITS.keys()
-
-
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"family": "sentences"}, "text.family 'sentences' is unknown here: did you mean 'sentence'. choose one of sentence, open_clip"),
-        ({"init": "dino"}, "text.init 'dino' is unknown here: choose one of sentence, random"),
-        ({"family": "open_clip", "init": "sentence"}, "text.init 'sentence' is unknown here: choose one of random"),
-        ({"width": 64}, "text.width is 64, but text.model .* has its own"),
-        ({"heads": 4}, "text.heads is 4, but text.model .* has its own"),
         ({"layers": 4}, "text.layers is 4: text.model .* has 3 layers, choose 0 to 3"),
         ({"max_length": 33}, "text.max_length is 33: text.model .* reads 1 to 32 tokens"),
-        ({"family": "open_clip", "init": "random"}, "open_clip needs positive layers, width and heads, got text.layers=None"),
-        (
-            {"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2},
-            "text.width is 9: choose a multiple of text.heads",
-        ),
+        ({"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2}, "a width that its heads divide"),
         ({"model": "package:no_such_package"}, "Python has no package 'no_such_package' .*pip install no-such-package"),
         ({"model": "package:json"}, "the package 'json' holds 0 folders with modules.json in .*; expected one"),
         ({"model": "./no/such/folder"}, "folder .*/no/such/folder not found. Give a folder, a hub name"),
@@ -227,20 +170,11 @@ def test_every_family_has_its_inits() -> None:
     ],
 )
 def test_invalid_text_tower_options_are_refused(folders: dict[str, str], choices: dict[str, Any], message: str) -> None:
-    default = {
-        "model": folders["bert"],
-        "init": "sentence",
-        "layers": None,
-        "width": None,
-        "heads": None,
-        "max_length": 32,
-        "frozen": False,
-    }
+    default: dict[str, Any] = {"model": folders["bert"], "max_length": 32}
     with pytest.raises(ValueError, match=message):
-        build_text_tower(choices.pop("family", "sentence"), **{**default, **choices})
+        build_text_tower(Text(**{**default, **choices}))
 
 
-@every_tower
-def test_refuses_a_batch_without_captions(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
+def test_refuses_a_batch_without_captions() -> None:
     with pytest.raises(ValueError, match="an empty list of captions"):
-        make(folders)([])
+        clip()([])

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.encoders.text_saved import save_text
-from gestalt.encoders.text_sentence import find_model, read_sentence_model
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.encoders.text_sentence import check_vocabulary, find_model, read_sentence_model, save_architecture
 from gestalt.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.zoo import test_open_clip, tiny_hf
@@ -27,11 +25,8 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["plain", "sentence-transformers"])
-def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model")
-    if kind != "plain":
-        monkeypatch.setattr("gestalt.encoders.text_sentence.read_plain_model", lambda folder: None)
     for file in BOTH:
         (folder / file).unlink()
     with pytest.raises(
@@ -40,18 +35,8 @@ def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path:
         sentence(str(folder), layers=0)
 
 
-def test_a_list_of_words_that_is_cut_short_is_refused(tmp_path: Path) -> None:
-    folder = copied(tmp_path / "model")
-    words = (folder / "vocab.txt").read_text().splitlines(keepends=True)
-    for file in BOTH:
-        (folder / file).unlink()
-    (folder / "vocab.txt").write_text("".join(words[:20000]))
-    with pytest.raises(ValueError, match=r"knows 20000 tokens .* 30522: vocab\.txt in .*/model is incomplete; copy the tokenizer's files"):
-        sentence(str(folder), layers=0)
-
-
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
-    save_text(read_sentence_model(MINILM, fresh=True, layers=0), tmp_path / "text")
+    save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(

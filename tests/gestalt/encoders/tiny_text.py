@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gestalt.encoders.text import TextTower
-from gestalt.encoders.text_building import build_text_tower
+from gestalt.config.schema import Text
+from gestalt.encoders.text import TextTower, build_text_tower
 
 WORDS = ["a", "dog", "cat", "on", "grass", "photo", "of", "two", "apples", "and"]
 
@@ -59,5 +59,4 @@ def save_t5(folder: Path, *, activation: nn.Module | None = None) -> str:
 
 
 def sentence(model: str, **choices: Any) -> TextTower:
-    default = {"init": "sentence", "layers": None, "width": None, "heads": None, "max_length": 32, "frozen": False}
-    return build_text_tower("sentence", model=model, **{**default, **choices})
+    return build_text_tower(Text(model=model, **{"max_length": 32, **choices}))

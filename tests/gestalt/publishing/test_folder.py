@@ -59,15 +59,10 @@ def changed(folder, **changes):
     [
         (lambda folder: (folder / "config.json").unlink(), "config.json: no such file; an exported model is a folder with"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: cannot be read as JSON"),
-        (lambda folder: (folder / "config.json").write_text(" " * (2**20 + 1)), "larger than 1048576 bytes"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: not of a model exported by Gestalt"),
         (lambda folder: changed(folder, library="transformers"), "config.json: not of a model exported by Gestalt"),
         (lambda folder: changed(folder, format=2), "config.json: format 2, this version reads format 1"),
-        (lambda folder: changed(folder, config={"image": {"bakbone": "x"}}), "image has no key 'bakbone'"),
-        (lambda folder: changed(folder, config={"name": "${oc.env:HOME}"}), "interpolations are not supported"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: does not fit the model of config.json"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "model.safetensors: does not fit the model of config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read as a state dict: No such file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "model.safetensors cannot be read as a state dict: damaged"),
     ],
 )
 def test_a_folder_that_is_not_an_exported_model_is_refused_in_one_line(folder, spoil, message):

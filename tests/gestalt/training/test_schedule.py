@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
-from gestalt.encoders.text_building import build_text_tower
+from gestalt.config.schema import Image, Text
+from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.text import build_text_tower
 from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 
@@ -39,17 +39,16 @@ def small() -> Model:
 
 
 def vit() -> Model:
-    small = Architecture(width=12, depth=2, heads=2)
-    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=small)
+    image = build_image_tower(Image("vit_tiny_patch16_224", init="random", width=12, depth=2, heads=2), size=32)
     return Model(image, clip_text())
 
 
 def cnn() -> Model:
-    return Model(build_image_tower("resnet18", family="cnn", init="random", weights=None, size=64), clip_text())
+    return Model(build_image_tower(Image("resnet18", "cnn", init="random"), size=64), clip_text())
 
 
 def clip_text() -> nn.Module:
-    return build_text_tower("open_clip", model="", init="random", layers=2, width=8, heads=2, max_length=16, frozen=False)
+    return build_text_tower(Text("open_clip", init="random", layers=2, width=8, heads=2, max_length=16))
 
 
 def group_of(model: nn.Module, name: str, **rates: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from gestalt.zoo.hf import check, open_model
+from gestalt.zoo.hf import open_model
 from tests.gestalt.zoo.tiny_hf import saved
 
 
@@ -40,17 +40,16 @@ REFUSED = {
 def test_a_configuration_that_cannot_be_scored_is_refused_before_weights_are_read(tmp_path, config, said):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"hf:.*{said}"):
-        check(str(tmp_path))
+        open_model(str(tmp_path))
 
 
-def test_a_configuration_alone_passes_its_check_and_is_refused_for_its_weights(tmp_path):
+def test_a_configuration_alone_is_refused_for_its_weights(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
-    check(str(tmp_path))
     with pytest.raises(ValueError, match=r"hf:.*no file named"):
         open_model(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json of .* cannot be read"):
-        check(str(tmp_path))
+        open_model(str(tmp_path))
 
 
 def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_cannot_be_reached(monkeypatch):
@@ -58,7 +57,7 @@ def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_canno
     with pytest.raises(
         ValueError, match=r"^hf:some/where: config\.json of some/where cannot be read: it needs files of the hub, and HF_HUB"
     ):
-        check("some/where")
+        open_model("some/where")
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
@@ -70,16 +69,18 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("file", "part"), [("tokenizer_config", "AutoTokenizer"), ("preprocessor_config", "AutoImageProcessor")])
-def test_code_of_a_tokenizer_or_an_image_processor_is_not_run(tmp_path, file, part):
+def test_code_of_a_tokenizer_or_an_image_processor_is_not_run(tmp_path):
     saved(tmp_path, kind="CLIP")
     (tmp_path / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: pass\n")
-    path = tmp_path / f"{file}.json"
-    code = "mine.Mine" if part == "AutoImageProcessor" else ["mine.Mine", None]
-    named = {"tokenizer_class": "Mine", "image_processor_type": "Mine", "auto_map": {part: code}}
-    path.write_text(json.dumps(json.loads(path.read_text()) | named))
-    with pytest.raises(ValueError, match=r"hf:.*"):
-        open_model(str(tmp_path))
+    for file, code in (
+        ("preprocessor_config", {"AutoImageProcessor": "mine.Mine"}),
+        ("tokenizer_config", {"AutoTokenizer": ["mine.Mine", None]}),
+    ):
+        path = tmp_path / f"{file}.json"
+        named = {"tokenizer_class": "Mine", "image_processor_type": "Mine", "auto_map": code}
+        path.write_text(json.dumps(json.loads(path.read_text()) | named))
+        with pytest.raises(ValueError, match=r"hf:.*"):
+            open_model(str(tmp_path))
     assert not (tmp_path / "ran").exists()
 
 

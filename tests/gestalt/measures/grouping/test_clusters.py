@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import Image
+from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks
@@ -132,7 +132,7 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
     """A tiny tower with fresh weights."""
     torch.manual_seed(0)
     family = "cnn" if backbone.startswith("resnet") else "vit"
-    return build_image_tower(backbone, family=family, init="random", weights=None, size=32, architecture=Architecture(**changes)).eval()  # type: ignore[arg-type]
+    return build_image_tower(Image(backbone, family, init="random", **changes), size=32).eval()  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -159,7 +159,7 @@ def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
 def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone: str) -> None:
-    image_tower = build_image_tower(backbone, family="vit", init="random", weights=None, size=28, architecture=Architecture(depth=2)).eval()
+    image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
     found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
     assert bool((found.flatten(2).sum(dim=2) < 1).all())

@@ -1,0 +1,62 @@
+"""The names of external models, checked before the library of their kind is imported: missing files, folders and names."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from gestalt.encoders.timm_names import is_listed, nearest_models
+from gestalt.support.names import suggestion
+
+DESCRIPTION = "open_clip_config.json"
+
+
+def check_name(kind: str, name: str) -> None:
+    """Check what can be checked by the name ``kind:name`` alone.
+
+    Raises:
+        ValueError: no such file, folder or model.
+    """
+    folder = Path(name) if Path(name).is_dir() else None
+    complaint = ""
+    if kind == "clippy" and not Path(name).is_file():
+        complaint = "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
+    elif kind == "hf" and folder is not None and not (folder / "config.json").is_file():
+        complaint = "no config.json in the folder; give a folder or a repository of transformers"
+    elif kind == "hf" and folder is None and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
+        complaint = "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
+    elif kind == "open_clip":
+        complaint = _open_clip_complaint(name, folder)
+    elif kind == "timm" and folder is None and not name.startswith("hf-hub:") and not is_listed(name.partition(".")[0]):
+        complaint = f"timm has no such model; {nearest_models(name)}".rstrip("; ")
+    elif kind == "python":
+        complaint = _python_complaint(name)
+    if complaint:
+        raise ValueError(f"{kind}:{name}: {complaint}")
+
+
+def _open_clip_complaint(name: str, folder: Path | None) -> str:
+    if folder is not None:
+        described = (folder / DESCRIPTION).is_file()
+        return "" if described else f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
+    architecture = name.partition(":")[0]
+    package = find_spec("open_clip")
+    assert package is not None
+    assert package.origin is not None
+    known = [path.stem for path in (Path(package.origin).parent / "model_configs").glob("*.json")]
+    if name.startswith("hf-hub:") or architecture in known:
+        return ""
+    hint = suggestion(architecture, known, count=3)
+    return f"open_clip has no such architecture, and there is no such folder; {hint}".rstrip("; ")
+
+
+def _python_complaint(name: str) -> str:
+    """Look for the module without importing it; those of the working directory count, after all others, as with ``python -m``."""
+    module, _, factory = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), factory)):
+        return "expected python:PACKAGE.MODULE:FACTORY, such as python:my_package.models:radio"
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+    top = module.partition(".")[0]
+    found = top in sys.modules or find_spec(top) is not None
+    return "" if found else f"no module {top} is installed or lies in {Path.cwd()}"
