@@ -12,7 +12,7 @@ import yaml
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten, unflatten
-from gestalt.config.merging import build, merge
+from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
@@ -114,7 +114,7 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     if scale is not None:
         (_, first), *later = layers
         layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
-    config = replace(_merged(layers), name=stem(name or ""), scale=stem(scale or ""))
+    config = replace(merge(layers), name=stem(name or ""), scale=stem(scale or ""))
     check(config)
     return config
 
@@ -229,18 +229,9 @@ def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dic
     return {} if same_source and same_root else unflatten({key: None for key in LIMITS if key in limited})
 
 
-def _merged(layers: Sequence[Layer]) -> Experiment:
-    """Merge layers into the schema."""
-    merged: dict[str, Any] = {}
-    for origin, layer in layers:
-        merge(merged, layer, origin=origin)
-    config: Experiment = build(Experiment, merged)
-    return config
-
-
 def _saved(layer: Layer, overrides: list[str] | None) -> Experiment:
     """Build and check a saved configuration, whose loss may be of a package that is gone: no loss is built of it."""
     origin, content = layer
-    config = _merged([(origin, _without_left_keys(content)), *_command_line(overrides)])
+    config = merge([(origin, _without_left_keys(content)), *_command_line(overrides)])
     check(replace(config, loss=Loss()))
     return config

@@ -1,24 +1,50 @@
 """Merge the layers of a configuration into the schema: each key must exist, and each value have the key's type."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
+from omegaconf import OmegaConf
+
+from gestalt.config.identity import flatten
 from gestalt.config.keys import in_words, literals, options_of
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.support.names import nearest
 
 
-def merge(merged: dict[str, Any], layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = "") -> None:
-    """Set the keys of a layer, such as a file or the command line, among those of earlier layers.
+def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
+    """Merge layers, such as files and the command line, into the schema; later ones win.
 
     A layer adds to a mapping such as ``image.inits``; an empty one clears it.
 
     Args:
-        merged: nested keys of the earlier layers, which is changed.
+        layers: the name of each layer's place, for messages, and its nested keys.
+
+    Raises:
+        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read the environment.
+    """
+    merged = OmegaConf.create()
+    for origin, layer in layers:
+        typed(layer, origin=origin)  # each layer alone, so that a message names its place
+        if "${" in json.dumps(layer):
+            raise ConfigError(f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value")
+        for key, value in flatten(dict(layer), keep_empty=True).items():
+            if value == {}:
+                OmegaConf.update(merged, key, {}, merge=False)
+        merged = OmegaConf.merge(merged, layer)
+    values = typed(OmegaConf.to_container(merged), origin="all layers")  # type: ignore[arg-type]
+    config: Experiment = build(Experiment, values)
+    return config
+
+
+def typed(layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = "") -> dict[str, Any]:
+    """Return nested keys with each value of its key's type.
+
+    Args:
         layer: nested keys.
-        origin: file of the layer, for messages.
+        origin: place of the layer, for messages.
         group: class whose keys these are.
         above: name of the group, with a dot at its end.
 
@@ -26,21 +52,21 @@ def merge(merged: dict[str, Any], layer: Mapping[str, Any], *, origin: str, grou
         ConfigError: an unknown key, or a value of a wrong type.
     """
     kinds = {item.name: item.type for item in fields(group)}
+    values = {}
     for name, value in layer.items():
         key = above + name
         kind = kinds.get(name)
         if kind is None:
             place = above.removesuffix(".") or "the experiment"
             raise ConfigError(f"{key}: {place} has no key {name!r} (in {origin}); {nearest(name, sorted(kinds))}")
-        if is_dataclass(kind):
-            if not isinstance(value, dict):
-                first = f"{key}.{fields(kind)[0].name}"
-                raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")
-            merge(merged.setdefault(name, {}), value, origin=origin, group=kind, above=f"{key}.")
-        elif get_origin(kind) is dict and value:
-            merged[name] = merged.get(name, {}) | _converted(value, kind, key=key, origin=origin)
+        if not is_dataclass(kind):
+            values[name] = _converted(value, kind, key=key, origin=origin)
+        elif isinstance(value, dict):
+            values[name] = typed(value, origin=origin, group=kind, above=f"{key}.")
         else:
-            merged[name] = _converted(value, kind, key=key, origin=origin)
+            first = f"{key}.{fields(kind)[0].name}"
+            raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")
+    return values
 
 
 def build(group: Any, values: Mapping[str, Any]) -> Any:
@@ -65,9 +91,7 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
     if family is dict and isinstance(value, dict):
         return {name: _converted(item, inner[1], key=f"{key}.{name}", origin=origin) for name, item in value.items()}
     if is_dataclass(first) and isinstance(value, dict):
-        part: dict[str, Any] = {}
-        merge(part, value, origin=origin, group=first, above=f"{key}.")
-        return build(first, part)
+        return build(first, typed(value, origin=origin, group=first, above=f"{key}."))
     if family is tuple and isinstance(value, list):
         if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
             return tuple(float(number) for number in value)
