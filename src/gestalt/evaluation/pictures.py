@@ -1,6 +1,6 @@
 """Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import iou_of, pixel_counts, typed
 from gestalt.evaluation.images import resized
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.support.label_values import NARROW, ignored_value
 
@@ -27,8 +28,6 @@ PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 VOID = (224, 224, 192)
 """VOC's cream for pixels that are not scored."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def voc_colours(count: int) -> NDArray[np.uint8]:
@@ -102,7 +101,7 @@ def render_segmentation(
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
     panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
-    return in_row([panel], titles=[""], entries=entries, caption=caption)
+    return in_row({"": panel}, entries=entries, caption=caption)
 
 
 def map_picture(
@@ -115,44 +114,40 @@ def map_picture(
     return render_segmentation(seen, mask, names, background=background, caption=title)
 
 
-def segmentation_panels(
-    image: Tensor, *, prediction: Tensor, truth: Tensor, names: Sequence[str], background: int | None, title: str
-) -> Image.Image:
+def segmentation_panels(scored: ScoredImage, *, names: Sequence[str], background: int | None) -> Image.Image:
     """Draw image, prediction, truth and a legend with the IoU of each class in this image; the caption has the image's mean.
 
     Args:
-        image: (3, H, W) uint8.
-        prediction: (H, W) integers in [0, C).
-        truth: the same, the ``ignored_value`` of C where not scored; another size than the image's is allowed.
+        scored: class maps; another size than the image's is allowed.
         names: C names.
         background: the class that is painted black, if any.
-        title: title of the image.
     """
     colours = class_colours(len(names), background=background)
-    counts = pixel_counts(prediction.cpu(), truth.cpu(), classes=len(names)).numpy()
+    counts = pixel_counts(scored.prediction, scored.label, classes=len(names)).numpy()
     iou = iou_of(counts)
     present = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(iou[index])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
-    panels = panels_of(image, prediction=prediction, painted=colours, truth=truth, colours=colours)
+    panels = {
+        "image": scaled(picture_of(scored.image), smooth=True),
+        "prediction": painted(scored.image, scored.prediction, colours=colours),
+        "truth": painted(scored.image, scored.label, colours=colours, void=True),
+    }
     mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
     accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
-    return in_row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
+    return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}{accuracy}")
 
 
-def panels_of(
-    image: Tensor, *, prediction: Tensor, painted: NDArray[np.uint8], truth: Tensor, colours: NDArray[np.uint8]
-) -> list[Image.Image]:
-    """Draw an image, and over it, at the truth's size, the prediction in the colours ``painted`` and the truth in ``colours``."""
-    picture = Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
-    canvas = image
-    if image.shape[-2:] != truth.shape[-2:]:
-        resized_picture = picture.resize((truth.shape[-1], truth.shape[-2]), Image.Resampling.BICUBIC)
-        canvas = torch.from_numpy(np.array(resized_picture)).permute(2, 0, 1)
-    return [
-        scaled(picture, smooth=True),
-        scaled(overlay(canvas, prediction, colours=painted), smooth=False),
-        scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
-    ]
+def picture_of(image: Tensor) -> Image.Image:
+    """Return an image (3, H, W) uint8 as Pillow's."""
+    return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
+
+
+def painted(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], void: bool = False) -> Image.Image:
+    """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
+    if image.shape[-2:] != mask.shape:
+        picture = picture_of(image).resize((mask.shape[-1], mask.shape[-2]), Image.Resampling.BICUBIC)
+        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
@@ -161,38 +156,33 @@ def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
     return ImageOps.contain(picture, (WIDEST, PANEL), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
 
 
-def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
-    """Draw panels side by side under their titles, the legend on the right, the caption below."""
+def in_row(panels: Mapping[str, Image.Image], *, entries: Sequence[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
+    """Draw panels side by side under their titles, a legend on the right, the caption below.
+
+    Args:
+        panels: by title.
+        entries: name, number and colour of each line of the legend, which has as many columns as the height needs.
+        caption: one line; empty for none.
+    """
     font = ImageFont.load_default(size=FONT_SIZE)
-    line = FONT_SIZE + 8
-    top = MARGIN + (line if any(titles) else 0)
-    legend = _legend(entries, height=max(PANEL, panels[0].height), font=font)
-    width = sum(panel.width + MARGIN for panel in panels) + legend.width + 2 * MARGIN
-    width = max(width, int(font.getlength(caption)) + 2 * MARGIN)
-    height = top + max(PANEL, panels[0].height) + MARGIN + (line if caption else 0)
+    line, swatch = FONT_SIZE + 8, FONT_SIZE + 2
+    texts = [f"{name}  {number}" for name, number, _ in entries]
+    lines = PANEL // line
+    column = swatch + 8 + max([int(font.getlength(text)) for text in texts], default=0) + 2 * MARGIN
+    columns = max(1, -(-len(texts) // lines))
+    left, top = MARGIN, MARGIN + (line if any(panels) else 0)
+    legend = left + sum(panel.width + MARGIN for panel in panels.values())
+    width = max(legend + columns * column + MARGIN, int(font.getlength(caption)) + 2 * MARGIN)
+    height = top + PANEL + MARGIN + (line if caption else 0)
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
-    left = MARGIN
-    for panel, title in zip(panels, titles, strict=True):
+    for title, panel in panels.items():
         draw.text((left, MARGIN - 2), title, fill=INK, font=font)
         page.paste(panel, (left, top))
         left += panel.width + MARGIN
-    page.paste(legend, (left, top))
-    draw.text((MARGIN, height - line), caption, fill=INK, font=font)
-    return page
-
-
-def _legend(entries: list[tuple[str, str, NDArray[np.uint8]]], *, height: int, font: Font) -> Image.Image:
-    """Draw a line with colour, name and number for each entry, in as many columns as the height needs."""
-    line, swatch = FONT_SIZE + 8, FONT_SIZE + 2
-    lines = max(1, height // line)
-    texts = [f"{name}  {number}" for name, number, _ in entries]
-    column = swatch + 8 + max([int(font.getlength(text)) for text in texts], default=0) + 2 * MARGIN
-    page = Image.new("RGB", (column * max(1, -(-len(entries) // lines)), height), PAPER)
-    draw = ImageDraw.Draw(page)
     for position, (text, (_, _, colour)) in enumerate(zip(texts, entries, strict=True)):
-        left, top = (position // lines) * column, (position % lines) * line
-        fill = (int(colour[0]), int(colour[1]), int(colour[2]))
-        draw.rectangle((left, top, left + swatch, top + swatch), fill=fill, outline=INK)
-        draw.text((left + swatch + 8, top), text, fill=INK, font=font)
+        x, y = legend + (position // lines) * column, top + (position % lines) * line
+        draw.rectangle((x, y, x + swatch, y + swatch), fill=tuple(colour.tolist()), outline=INK)
+        draw.text((x + swatch + 8, y), text, fill=INK, font=font)
+    draw.text((MARGIN, height - line), caption, fill=INK, font=font)
     return page

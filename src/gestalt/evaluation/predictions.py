@@ -1,4 +1,4 @@
-"""Predictions kept as arrays, to be drawn later: the images that a run draws, and its best and worst ones.  H W pixels."""
+"""Images with their predictions, drawn at once or kept as arrays: those that a run draws, and its best and worst ones.  H W pixels."""
 
 import zipfile
 import zlib
@@ -7,28 +7,41 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gestalt.support.files import replacing
 
 EXTREMES = "extremes"
 """The folder of the best and worst images, beside the arrays of a result."""
 
+PARTS = ("image", "prediction", "label")
+"""Arrays of a kept image."""
 
-class Kept(NamedTuple):
-    """One image.
+
+class ScoredImage(NamedTuple):
+    """An image of a set with its prediction and label, on the CPU.
 
     Attributes:
+        sample_id: its index in the set.
         title: its title.
         image: (3, H, W) uint8.
-        prediction: (H, W), in the ``map_type`` of the classes.
-        label: the same.
+        prediction: (H, W) integers, or (n, H, W) bool for groups that overlap.
+        label: (H, W) integers.
     """
 
+    sample_id: int
     title: str
-    image: NDArray[np.uint8]
-    prediction: NDArray[np.integer[Any]]
-    label: NDArray[np.integer[Any]]
+    image: Tensor
+    prediction: Tensor
+    label: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor) -> "ScoredImage":
+        """Take an image of a batch, with its prediction and label."""
+        image, prediction, label = batch["image"][position].cpu(), prediction.cpu(), label.cpu()
+        return cls(int(batch["sample_id"][position]), batch["name"][position], image=image, prediction=prediction, label=label)
 
 
 class Predictions(NamedTuple):
@@ -42,7 +55,7 @@ class Predictions(NamedTuple):
 
     names: tuple[str, ...]
     background: int | None
-    images: tuple[Kept, ...]
+    images: tuple[ScoredImage, ...]
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -50,10 +63,12 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "names": np.array(list(predictions.names)),
         "background": np.array(-1 if predictions.background is None else predictions.background),
-        "titles": np.array([kept.title for kept in predictions.images]),
+        "ids": np.array([image.sample_id for image in predictions.images]),
+        "titles": np.array([image.title for image in predictions.images]),
     }
-    for index, kept in enumerate(predictions.images):
-        arrays |= {f"{index}_image": kept.image, f"{index}_prediction": kept.prediction, f"{index}_label": kept.label}
+    for index, image in enumerate(predictions.images):
+        for part in PARTS:
+            arrays[f"{index}_{part}"] = getattr(image, part).numpy()
     write_arrays(path, arrays)
 
 
@@ -67,14 +82,14 @@ def read_predictions(path: Path) -> Predictions | None:
     if not arrays:
         return None
     try:
-        images = tuple(
-            Kept(title, image=arrays[f"{index}_image"], prediction=arrays[f"{index}_prediction"], label=arrays[f"{index}_label"])
-            for index, title in enumerate(arrays["titles"].tolist())
-        )
+        images = []
+        for index, (sample_id, title) in enumerate(zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)):
+            parts = [torch.from_numpy(arrays[f"{index}_{part}"]) for part in PARTS]
+            images.append(ScoredImage(sample_id, title, *parts))
         names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file") from error
-    return Predictions(names, None if background < 0 else background, images=images)
+    return Predictions(names, None if background < 0 else background, images=tuple(images))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -16,11 +16,12 @@ from torchmetrics import Metric
 from data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, templates_digest, used_prompts
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import Shown, gathered_on_first, spread
+from gestalt.measures.shown import gathered_on_first, spread
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
@@ -103,7 +104,7 @@ class Scorer(Measured, Generic[Score]):
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
         self._prompt_cache = PromptCache(cache_folder() / "prompts") if prompt_cache else None
         self._embedding: dict[str, Any] = {}  # arguments of this evaluation's embedding
-        self._shown: list[Shown] = []
+        self._shown: list[ScoredImage] = []
 
     @abstractmethod
     def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> Sequence[Tensor]:
@@ -121,7 +122,7 @@ class Scorer(Measured, Generic[Score]):
         """Return each image's contribution to the model's score, by name without the benchmark's."""
         return {}
 
-    def picture(self, shown: Shown) -> Image.Image:
+    def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw one image; called only if there is a ``tag``."""
         raise NotImplementedError
 
@@ -196,10 +197,10 @@ class Scorer(Measured, Generic[Score]):
             result["templates"] = templates_digest(self.protocol)
         return result | self.entry(score)
 
-    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
+    def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
         """Write pictures to every TensorBoard logger, and as PNG beside the first log; on the first rank."""
         for position, image in enumerate(shown):
-            stem = f"epoch_{trainer.current_epoch:03d}_{image.name}{self.suffix}"
+            stem = f"epoch_{trainer.current_epoch:03d}_{image.title}{self.suffix}"
             write_picture(trainer, picture=self.picture(image), tag=f"{self.name}/{self.tag}/{position}", stem=stem)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -242,7 +243,7 @@ class Scorer(Measured, Generic[Score]):
             self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                self._shown.append(Shown.of(batch, position, prediction=predictions[position], label=truth[position]))
+                self._shown.append(ScoredImage.of(batch, position, prediction=predictions[position], label=truth[position]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gestalt.evaluation.predictions import Kept, write_predictions
+from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import Shown, gathered_on_first
+from gestalt.measures.shown import gathered_on_first
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs neither the model nor the data."""
@@ -39,9 +40,9 @@ class Extremes:
     """The best and the worst images so far, on one rank; after ``gather``, on the first rank those of all."""
 
     def __init__(self) -> None:
-        self.images: dict[int, tuple[float, Shown]] = {}
+        self.images: dict[int, tuple[float, ScoredImage]] = {}
 
-    def add(self, iou: float, shown: Shown) -> None:
+    def add(self, iou: float, shown: ScoredImage) -> None:
         """Add an image, and drop the one that is no longer among the ends."""
         self.images[shown.sample_id] = (iou, shown)
         if np.isnan(iou) or len(self.images) > 2 * KEPT:
@@ -62,11 +63,15 @@ def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
             write_predictions(folder / f"{name}.npz", predictions._replace(images=tuple(map(_reduced, predictions.images))))
 
 
-def _reduced(kept: Kept) -> Kept:
+def _reduced(scored: ScoredImage) -> ScoredImage:
     """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
-    height, width = kept.label.shape
+    height, width = scored.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    photograph = Image.fromarray(kept.image.transpose(1, 2, 0)).resize(size, Image.Resampling.BICUBIC)
-    prediction, label = (Image.fromarray(mask).resize(size, Image.Resampling.NEAREST) for mask in (kept.prediction, kept.label))
-    return Kept(kept.title, np.array(photograph).transpose(2, 0, 1), prediction=np.array(prediction), label=np.array(label))
+    photograph = Image.fromarray(scored.image.permute(1, 2, 0).numpy()).resize(size, Image.Resampling.BICUBIC)
+    masks = []
+    for mask in (scored.prediction, scored.label):
+        reduced = Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST)
+        masks.append(torch.from_numpy(np.array(reduced)))
+    image = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
+    return scored._replace(image=image, prediction=masks[0], label=masks[1])

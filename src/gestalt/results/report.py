@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.confusion import iou_of, pixel_counts
-from gestalt.evaluation.pictures import class_colours, overlay
-from gestalt.evaluation.predictions import Kept, Predictions
+from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.page import HERE, address, render
@@ -35,9 +31,6 @@ CURVE_POINTS = 400
 
 WORST_PAIRS = 12
 """Number of listed confusions."""
-
-IN_PICTURE = 8
-"""Largest number of classes named below a picture."""
 
 
 def check_output(output: Path) -> None:
@@ -174,40 +167,14 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
 
 
 def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the best and the worst images, each with its prediction and its truth; empty if they were not kept."""
+    """Draw the best and the worst images, each with its prediction and its truth; empty if they were not kept."""
     predictions = result.extremes(entry["set"])
     best, worst = entry.get("best_images", []), entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    cards = [_card(image, predictions, iou=listed["iou"]) for image, listed in zip(predictions.images, [*best, *worst], strict=True)]
+    cards = []
+    for image, listed in zip(predictions.images, [*best, *worst], strict=True):
+        out = io.BytesIO()
+        segmentation_panels(image, names=predictions.names, background=predictions.background).save(out, format="jpeg", quality=85)
+        cards.append({"title": image.title, "iou": listed["iou"], "source": address(out.getvalue(), "image/jpeg")})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}
-
-
-def _card(image: Kept, of_set: Predictions, *, iou: float) -> dict[str, Any]:
-    """Return image, prediction, truth, and their classes with the IoU, those with the most pixels first."""
-    colours = class_colours(len(of_set.names), background=of_set.background)
-    pixels = torch.from_numpy(image.image)
-    prediction, truth = torch.from_numpy(image.prediction), torch.from_numpy(image.label)
-    counts = pixel_counts(prediction, truth, classes=len(of_set.names)).numpy()
-    ious = iou_of(counts)
-    order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(ious[index])]
-    return {
-        "title": image.title,
-        "iou": iou,
-        "small": max(image.label.shape) <= 160,
-        "images": {
-            "image": _embedded(Image.fromarray(image.image.transpose(1, 2, 0))),
-            "prediction": _embedded(overlay(pixels, prediction, colours=colours, alpha=0.7, void=True)),
-            "truth": _embedded(overlay(pixels, truth, colours=colours, alpha=0.7, void=True)),
-        },
-        "classes": [(of_set.names[index], float(ious[index]), colours[index].tolist()) for index in order[:IN_PICTURE]],
-        "unnamed": len(order[IN_PICTURE:]),
-    }
-
-
-def _embedded(image: Image.Image) -> str:
-    """Return the address of an embedded image: PNG up to 160 pixels, else JPEG."""
-    out = io.BytesIO()
-    kind = "png" if max(image.size) <= 160 else "jpeg"
-    image.save(out, format=kind, quality=85)
-    return address(out.getvalue(), f"image/{kind}")

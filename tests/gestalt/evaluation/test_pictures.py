@@ -12,6 +12,7 @@ from gestalt.evaluation.pictures import (
     segmentation_panels,
     voc_colours,
 )
+from gestalt.evaluation.predictions import ScoredImage
 from tests.gestalt.painted import NAMES, painted
 from tests.gestalt.panels import first_size, panels
 
@@ -41,11 +42,11 @@ def test_an_overlay_blends_colours_except_on_void_pixels() -> None:
     assert np.array(overlay(image, torch.tensor([[255, 255]]), colours=colours, alpha=1, void=True))[0, 0].tolist() == [224, 224, 192]
 
 
-@pytest.mark.parametrize("size", [(16, 16), (700, 300), (333, 500), (16, 400)])
+@pytest.mark.parametrize("size", [(700, 300), (16, 400)])
 def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(size: tuple[int, int]) -> None:
     label = torch.zeros(size, dtype=torch.uint8)
     label[: size[0] // 2] = 1
-    page = segmentation_panels(painted(label), prediction=label, truth=label, names=NAMES, background=0, title="x")
+    page = segmentation_panels(ScoredImage(0, "x", painted(label), prediction=label, label=label), names=NAMES, background=0)
     width, height = first_size(page)
     assert width == WIDEST or height == PANEL
     assert (width, height) == (min(WIDEST, round(PANEL * size[1] / size[0])), min(PANEL, round(WIDEST * size[0] / size[1])))
@@ -64,7 +65,7 @@ def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_
     prediction = truth.clone()
     prediction[:10] = 3
     image = torch.full((3, 10, 15), 100, dtype=torch.uint8)
-    page = segmentation_panels(image, prediction=prediction, truth=truth, names=NAMES, background=0, title="x")
+    page = segmentation_panels(ScoredImage(0, "x", image, prediction=prediction, label=truth), names=NAMES, background=0)
     shown, predicted, true = (panel[8::16, 8::16] for panel in panels(page, size=(480, 320)))  # a pixel of each location of the truth
     colours = np.array(mixed(100, class_colours(4, background=0)))
     assert (shown == 100).all()

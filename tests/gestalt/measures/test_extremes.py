@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.extremes import KEPT, Extremes, ends
-from gestalt.measures.shown import Shown
 
 
-def shown(index: int) -> Shown:
+def shown(index: int) -> ScoredImage:
     pixel = torch.zeros(1, 1, dtype=torch.uint8)
-    return Shown(index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel)
+    return ScoredImage(index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel)
 
 
 def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():

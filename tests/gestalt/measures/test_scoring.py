@@ -123,7 +123,7 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None
     assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))  # seven are fewer than two ends of four
     assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
     for one, said in zip(found.images, listed, strict=True):
-        counts = pixel_counts(torch.from_numpy(one.prediction), torch.from_numpy(one.label), classes=len(NAMES))
+        counts = pixel_counts(one.prediction, one.label, classes=len(NAMES))
         assert image_miou(counts.numpy()[None])[0] == said["iou"]
 
 

@@ -4,13 +4,15 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gestalt.config.loading import load
-from gestalt.evaluation.predictions import Kept, Predictions, read_predictions, write_predictions
+from gestalt.evaluation.pictures import MARGIN, PANEL
+from gestalt.evaluation.predictions import Predictions, ScoredImage, read_predictions, write_predictions
 from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
-from gestalt.results.montage import DPI, TILE, montage
+from gestalt.results.montage import montage
 from gestalt.results.result import Result
 from gestalt.studies.grid import read_grid
 from tests.gestalt.studies.fake_run import leave, record
@@ -22,7 +24,8 @@ NAMES = ("background", "cat", "dog")
 def picture(seed):
     """(3, H, W) and its mask."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 255, (3, 24, 40), dtype=np.uint8), rng.integers(0, 3, (24, 40), dtype=np.uint8)
+    image, mask = rng.integers(0, 255, (3, 24, 40), dtype=np.uint8), rng.integers(0, 3, (24, 40), dtype=np.uint8)
+    return torch.from_numpy(image), torch.from_numpy(mask)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def view(tmp_path):
         images = []
         for index in range(2):
             image, label = picture(index)
-            images.append(Kept(f"image {index}", image, prediction=np.roll(label, place, axis=1), label=label))
+            images.append(ScoredImage(index, f"image {index}", image, prediction=label.roll(place, dims=1), label=label))
         write_predictions(folder / "predictions" / "scenes.npz", Predictions(NAMES, background=0, images=tuple(images)))
         made.results[cell.name, 0] = Result(f"{cell.name} seed 0", folder / "result.json", saved)
     return made
@@ -88,12 +91,12 @@ def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
         drawn = montage({cell: result for (cell, _), result in view.results.items()}, image_set=image_set)
         return None if drawn is None else Image.open(io.BytesIO(drawn)).width
 
-    whole, tile = width(), round(TILE * DPI * 40 / 24)
-    assert whole >= (len(view.results) + 2) * tile
+    whole, panel = width(), round(PANEL * 40 / 24) + MARGIN
+    assert whole > (len(view.results) + 2) * panel
     path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
     write_predictions(path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images)))
-    assert width() <= whole - tile + 1
+    assert width() == whole - panel
     assert width("pascal_voc") is None
 
 
@@ -102,12 +105,11 @@ def test_kept_predictions_are_restored_unchanged(tmp_path, background):
     images = []
     for index in range(3):
         image, label = picture(index)
-        images.append(Kept(f"p/{index}", image[:, : 10 + index], prediction=label[: 10 + index], label=label))
+        images.append(ScoredImage(index, f"p/{index}", image[:, : 10 + index], prediction=label[: 10 + index], label=label))
     write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
     kept = read_predictions(tmp_path / "set.npz")
     assert (kept.names, kept.background) == (NAMES, background)
     for one, other in zip(kept.images, images, strict=True):
-        assert one.title == other.title
-        for array, same in zip(one[1:], other[1:], strict=True):
-            np.testing.assert_array_equal(array, same)
+        assert one[:2] == other[:2]
+        assert all(map(torch.equal, one[2:], other[2:]))
     assert read_predictions(tmp_path / "none.npz") is None

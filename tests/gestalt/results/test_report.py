@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load
-from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
+from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, write_predictions
 from gestalt.results.report import _confusions, _scalars, report
 from gestalt.results.result import companions, read_results
 from gestalt.training.board import BoardLogger
@@ -52,10 +53,11 @@ def checked(page: str) -> Checker:
     return found
 
 
-def image(index: int) -> Kept:
-    draw = np.random.default_rng(index)
-    masks = draw.integers(0, 3, (2, 200, 300)).astype(np.uint8)
-    return Kept(f"photo {index}", draw.integers(0, 255, (3, 200, 300)).astype(np.uint8), prediction=masks[0], label=masks[1])
+def image(index: int) -> ScoredImage:
+    draw = torch.Generator().manual_seed(index)
+    photograph = torch.randint(0, 255, (3, 200, 300), generator=draw, dtype=torch.uint8)
+    masks = torch.randint(0, 3, (2, 200, 300), generator=draw, dtype=torch.uint8)
+    return ScoredImage(index, f"photo {index}", photograph, prediction=masks[0], label=masks[1])
 
 
 @pytest.fixture
@@ -114,7 +116,7 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert re.search(r"a<b\s+b\s+4,321", words)
     assert "photo 1: 0.750" in words
     assert "photo 0: 0.125" in words
-    assert found.alts[:3] == ["photo 1: image", "photo 1: prediction", "photo 1: truth"]
+    assert found.alts[:2] == ["photo 1: image, prediction, truth", "photo 0: image, prediction, truth"]
     assert words.count("30 of 1449 images") == 3  # beside both headlines, and above the numbers of the set
     assert "17 ignored pixels" in words
     assert "c0ffee" in words

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.context import Context
@@ -20,7 +21,6 @@ from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
 from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle
-from gestalt.measures.shown import Shown
 
 
 class GroupMaps(Scorer[JaccardScore]):
@@ -86,10 +86,10 @@ class GroupMaps(Scorer[JaccardScore]):
         """Return the values of each image by metric, (N,), nan without objects."""
         return {"jaccard": score.image_jaccard, "jaccard_with_background": score.image_jaccard_with_background}
 
-    def picture(self, shown: Shown) -> Image.Image:
+    def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, groups and objects."""
         assert self.groups is not None
-        return grouping_panels(shown.image, groups=shown.prediction, instance=shown.label, candidates=self.groups, title=shown.name)
+        return grouping_panels(shown, candidates=self.groups)
 
 
 class Grouping(GroupMaps):

@@ -7,33 +7,37 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.pictures import class_colours, in_row, panels_of, voc_colours
+from gestalt.evaluation.pictures import class_colours, in_row, painted, picture_of, scaled, voc_colours
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
 
 
-def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
+def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
     """Draw image, groups, objects and a legend with the best IoU of each object; the caption has the image's Jaccard similarity.
 
     The group that covers an object best has its colour; the others have lighter colours of their own.  Overlapping masks are stacked, the
     best of each object on top; pixels in no mask show the image.
 
     Args:
-        image: (3, H, W) uint8.
-        groups: (H, W) integers from 0 on, or (C, H, W) bool.
-        instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
-            allowed.
+        scored: groups (H, W) from 0 on, or (C, H, W) bool; objects 1..n on the background 0, which is black, ``IGNORE`` where not scored.
+            Another size than the image's is allowed.
         candidates: n, the number of groups that are possible.
-        title: title of the image.
     """
-    overlaps = best_overlaps(groups.cpu(), instance.cpu())
+    groups, instance = scored.prediction, scored.label
+    overlaps = best_overlaps(groups, instance)
     objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
     colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
     entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
-    painted = group_colours(overlaps, objects=colours)
-    panels = panels_of(image, prediction=stacked(groups.cpu(), overlaps=overlaps), painted=painted, truth=instance, colours=colours)
-    scored = [iou for value, iou in objects.items() if value != BACKGROUND]
-    mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
-    return in_row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
+    panels = {
+        "image": scaled(picture_of(scored.image), smooth=True),
+        f"groups, of {candidates}": painted(
+            scored.image, stacked(groups, overlaps=overlaps), colours=group_colours(overlaps, objects=colours)
+        ),
+        "objects": painted(scored.image, instance, colours=colours, void=True),
+    }
+    ious = [iou for value, iou in objects.items() if value != BACKGROUND]
+    mean = f"Jaccard similarity of this image {np.mean(ious):.2f}" if ious else "no objects"
+    return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}")
 
 
 def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:

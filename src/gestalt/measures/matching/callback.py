@@ -13,6 +13,7 @@ from torch import Tensor
 from data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
@@ -20,7 +21,7 @@ from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
-from gestalt.measures.shown import Shown, spread
+from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
 BASELINES = ("one_cluster", "patch_oracle")
@@ -104,16 +105,16 @@ class Matching(Scorer[MatchedScore]):
         """
         return {"matched_miou": score.image_counts, "matched_confusion": score.confusion}
 
-    def picture(self, shown: Shown) -> Image.Image:
+    def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, clusters in the colours of their classes, and truth."""
         match = self.scores["model"].match
         names = (*self.labels.names, "no class")
         table = np.where(match == NO_CLASS, len(names) - 1, match)
         prediction = torch.from_numpy(table[shown.prediction.numpy().astype(np.int64)])
-        background = self.labels.background
         truth = shown.label.long()
         truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))  # one name more may need another type
-        return segmentation_panels(shown.image, prediction=prediction, truth=truth, names=names, background=background, title=shown.name)
+        scored = shown._replace(prediction=prediction, label=truth)
+        return segmentation_panels(scored, names=names, background=self.labels.background)
 
 
 def build(context: Context) -> Matching:

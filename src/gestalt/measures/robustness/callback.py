@@ -10,12 +10,12 @@ from torch import Tensor
 
 from data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
-from gestalt.measures.shown import Shown
 
 
 class Robustness(Scorer[AccuracyScore]):
@@ -94,14 +94,14 @@ class Robustness(Scorer[AccuracyScore]):
         """Return 1 for each image that was given the third class, else 0, (N,)."""
         return (score.prediction >= len(self.labels.names)).astype(np.float64)
 
-    def picture(self, shown: Shown) -> Image.Image:
+    def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw each location in the colour of its class."""
         score = self.scores["model"]
         row = int(np.searchsorted(score.sample_id, shown.sample_id))
         predicted, true = (self.classes.names[int(values[row])] for values in (score.prediction, score.truth))
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         third = len(self.labels.names) if self.protocol.third_class else None
-        title = f"{shown.name}: a {true} at its {usual} place, named {predicted}"
+        title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         return map_picture(shown.image, shown.prediction, names=self.classes.names, background=third, protocol=self.protocol, title=title)
 
 

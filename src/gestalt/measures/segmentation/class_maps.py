@@ -12,7 +12,7 @@ from torch import Tensor
 from data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.predictions import Predictions, write_predictions
+from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.extremes import Extremes, ends
@@ -20,7 +20,6 @@ from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import constant
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
-from gestalt.measures.shown import Shown
 from gestalt.training.pictures import log_folders
 
 
@@ -68,7 +67,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         iou = image_miou(dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names)))
         for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
             if index != PADDING:
-                self._extremes.add(value, Shown.of(batch, position, prediction=predictions[position], label=truth[position]))
+                self._extremes.add(value, ScoredImage.of(batch, position, prediction=predictions[position], label=truth[position]))
         return predictions
 
     def begin(self, model: Any) -> None:
@@ -114,9 +113,9 @@ class ClassMaps(Scorer[SegmentationScore]):
         shown = [self._extremes.images[index][1] for index, _ in ranked["best_images"] + ranked["worst_images"]]
         return {self.name: self._as_arrays(shown)}
 
-    def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
+    def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""
-        return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(image.kept() for image in images))
+        return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(images))
 
     def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
         """Return the counts of each image, and the confusion matrix of the set.
@@ -126,15 +125,12 @@ class ClassMaps(Scorer[SegmentationScore]):
         """
         return {"counts": score.image_counts, "confusion": score.confusion}
 
-    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
+    def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
         """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
         for folder in log_folders(trainer)[:1]:
             write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
         super().draw(trainer, shown=shown)
 
-    def picture(self, shown: Shown) -> Image.Image:
+    def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, prediction and truth."""
-        names, background = self.labels.names, self.labels.background
-        return segmentation_panels(
-            shown.image, prediction=shown.prediction, truth=shown.label, names=names, background=background, title=shown.name
-        )
+        return segmentation_panels(shown, names=self.labels.names, background=self.labels.background)

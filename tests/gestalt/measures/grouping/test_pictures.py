@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from gestalt.evaluation.pictures import VOID, class_colours, in_row
+from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.metric import best_overlaps
 from gestalt.measures.grouping.pictures import group_colours, grouping_panels
 from tests.gestalt.panels import panels
@@ -33,7 +34,7 @@ def test_groups_of_an_image_without_objects_are_drawn_over_an_image_of_another_s
     groups = torch.zeros(20, 30, dtype=torch.uint8)
     groups[:, 10:] = 1
     image = torch.full((3, 10, 15), 100, dtype=torch.uint8)
-    page = grouping_panels(image, groups=groups, instance=instance, candidates=8, title="x")
+    page = grouping_panels(ScoredImage(0, "x", image, prediction=groups, label=instance), candidates=8)
     drawn = panels(page, size=(480, 320))
     shown, painted_groups, objects = (panel[8::16, 8::16] for panel in drawn)  # a pixel of each location of the groups
     colours = group_colours(best_overlaps(groups, instance), objects=class_colours(2, background=0))
@@ -41,6 +42,6 @@ def test_groups_of_an_image_without_objects_are_drawn_over_an_image_of_another_s
     assert (shown == 100).all()
     np.testing.assert_array_equal(painted_groups, (40 + 0.6 * colours[groups.numpy()].astype(np.float32)).round())
     np.testing.assert_array_equal(objects, np.broadcast_to((40 + 0.6 * np.array(truth, dtype=np.float32)).round(), (20, 30, 3)))
-    titles = ["image", "groups, of 8", "objects"]
-    expected = in_row([Image.fromarray(panel) for panel in drawn], titles=titles, entries=legend, caption="x: no objects")
+    titled = dict(zip(("image", "groups, of 8", "objects"), map(Image.fromarray, drawn), strict=True))
+    expected = in_row(titled, entries=legend, caption="x: no objects")
     np.testing.assert_array_equal(page, expected)
