@@ -773,8 +773,8 @@ BUGS = (
     Bug(
         "bad_samples_of_this_rank_alone",
         "src/gestalt/training/bad_samples.py",
-        old="            distributed.all_gather_object(ranks, waiting)\n",
-        new="            ranks = [waiting]\n",
+        old="zip(*objects_of_ranks(waiting), strict=True)",
+        new="zip(waiting, strict=True)",
         test="tests/gestalt/training/test_bad_samples.py::test_two_ranks_count_bad_samples_like_one_process",
     ),
     Bug(
@@ -1091,8 +1091,8 @@ BUGS = (
     Bug(
         "charts_of_metrics_that_a_run_lacks",
         "src/gestalt/training/board.py",
-        old="if logger.logged.issuperset(keys)}",
-        new="}",
+        old="if logged.keys() >= set(keys):",
+        new="if keys:",
         test="tests/gestalt/training/test_board.py::test_a_metric_that_the_run_lacks_has_no_chart",
     ),
     Bug(

@@ -67,6 +67,14 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def objects_of_ranks(value: Any) -> list[Any]:
+    """Return an object of each rank, in rank order; all ranks must call it together."""
+    objects = [value] * world_size()
+    if len(objects) > 1:
+        distributed.all_gather_object(objects, value)
+    return objects
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum values over ranks, without a gradient; in one process they are returned unchanged."""
     values = values.detach()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,9 +26,6 @@ LARGEST = 1024
 
 THUMBNAIL = 96
 """Longer side of an image in the strip, pixels."""
-
-HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-"""Colours of a heat map from the least to the largest similarity: five of matplotlib's ``inferno``, evenly spaced."""
 
 MOST_LISTED = 100
 """Most names of an image's maps that the page lists with and without pixels; of more it lists only those with pixels."""
@@ -105,12 +103,13 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
     colours = class_colours(len(result.labels), background=None)
     least, most = (result.similarity.min().item(), result.similarity.max().item()) if len(result.similarity) else (0.0, 0.0)
     masks, heat = {}, {}
+    inferno = matplotlib.colormaps["inferno"]
     for index in _listed([result]):
         palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
         masks[index] = _png((values == index).astype(np.uint8), palette=palette, clear=True)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
-            heat[index] = _png(np.rint(shades).astype(np.uint8), palette=_heat_palette())
+            heat[index] = _png(np.rint(shades).astype(np.uint8), palette=(inferno(range(256))[:, :3] * 255).astype(np.uint8))
     largest_first = sorted(result.areas.items(), key=lambda pair: -pair[1])
     areas = ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0) or "nothing above the threshold"
     return {"kind": kind, "masks": masks, "heat": heat, "least": least, "most": most, "areas": areas}
@@ -134,12 +133,6 @@ def _listed(results: Sequence[SegmentedImage]) -> list[int]:
     if len(names) <= MOST_LISTED:
         return list(range(len(names)))
     return [index for index, name in enumerate(names) if any(result.areas.get(name) for result in results)]
-
-
-def _heat_palette() -> NDArray[np.uint8]:
-    """Return 256 colours, (256, 3)."""
-    steps = np.linspace(0, len(HEAT) - 1, 256)
-    return np.stack([np.interp(steps, range(len(HEAT)), channel) for channel in zip(*HEAT, strict=True)], axis=1).astype(np.uint8)
 
 
 def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool = False) -> str:

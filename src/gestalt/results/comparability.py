@@ -109,7 +109,7 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
     readable = [key for key in short if not key.endswith("digest")] or short
     clauses = []
     for number, row in enumerate(settings, start=1):
-        clause = ", ".join(f"{_short_name(key)} {_short_value(row, key)}" for key in readable[:NAMED])
+        clause = ", ".join(f"{key.rpartition('.')[2]} {_shown(row, key)}" for key in readable[:NAMED])
         clauses.append(f"{clause}; {number}" if clause in clauses else clause)
     return clauses
 
@@ -211,18 +211,6 @@ def _rank(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
     name = key.removeprefix("protocol.")
     is_long = any(len(str(row.get(key))) > LONGEST for row in values)
     return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
-
-
-def _short_name(key: str) -> str:
-    return key.removeprefix("protocol.").removeprefix("evaluation.")
-
-
-def _short_value(settings: Settings, key: str) -> str:
-    """Return a setting's value for a heading; a protocol records some settings only where they differ from their default."""
-    value = settings.get(key)
-    if value is not None:
-        return str(value)
-    return "none" if key in settings and key.startswith("protocol.") else "default"
 
 
 def _shown(settings: Settings, key: str) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import distributed
 
-from gestalt.losses.gather import world_size
+from gestalt.losses.gather import objects_of_ranks, world_size
 from gestalt.training.finite import is_logging_step
 
 FIRST_SAMPLES = 1000
@@ -129,10 +128,7 @@ class BadSamples(Callback):
         waiting, self._waiting = self._waiting, []
         if not waiting or self._module is None:
             return
-        ranks: list[Any] = [waiting] * world_size()
-        if world_size() > 1:
-            distributed.all_gather_object(ranks, waiting)
-        for steps in zip(*ranks, strict=True):
+        for steps in zip(*objects_of_ranks(waiting), strict=True):
             good = sum(seen.good for seen in steps)
             bad = [sample for seen in steps for sample in seen.bad]  # in rank order, which is the stream's
             self.seen += good + len(bad)

@@ -47,19 +47,10 @@ def logged_key(tag: str) -> str:
 
 
 class BoardLogger(TensorBoardLogger):
-    """TensorBoard's logger of a run: metrics by the tags of ``board_tag``.
-
-    Attributes:
-        logged: keys of the metrics that this process has logged.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.logged: set[str] = set()
+    """TensorBoard's logger of a run: metrics by the tags of ``board_tag``."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics by their tags."""
-        self.logged |= metrics.keys()
         super().log_metrics({board_tag(key): value for key, value in metrics.items()}, step)
 
 
@@ -104,29 +95,35 @@ class Board(Callback):
     def _write_page(self, trainer: Trainer) -> None:
         """Write once: TensorBoard reads the first page of a run."""
         logger = trainer.logger
-        if self._written or not isinstance(logger, BoardLogger) or not trainer.is_global_zero or "train/loss" not in logger.logged:
+        logged = trainer.logged_metrics
+        if self._written or not isinstance(logger, BoardLogger) or not trainer.is_global_zero or "train/loss" not in logged:
             return
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
         self._describe(trainer, f"{self.text}  \n{step}")
-        what = {"loss": ("train/loss",), "accuracy in the batch": ("train/accuracy",), **self._charts(locates=False)}
-        steps: dict[str, tuple[str, ...]] = {"images per second": ("speed/images_per_second",), "memory, GiB": ("speed/memory_gib",)}
-        steps |= {name.replace("_", " "): (f"train/{name}",) for name in ("learning_rate", "gradient_norm", "logit_scale")}
-        steps["bad samples so far"] = ("train/bad_samples",)
-        page = {"where": self._charts(locates=True), "what": what, "speed and optimisation": steps}
-        present = {title: {name: keys for name, keys in charts.items() if logger.logged.issuperset(keys)} for title, charts in page.items()}
-        layout = {title: {name: _chart(*keys) for name, keys in charts.items()} for title, charts in present.items() if charts}
-        logger.experiment.add_custom_scalars(layout)
-
-    def _charts(self, *, locates: bool) -> dict[str, tuple[str, ...]]:
-        """Return titles and keys of the charts of the measures that score locations, or of the others."""
-        return {
-            f"{name}: {title}": tuple(f"{name}/{metric}" for metric in metrics)
-            for name, measures in self.benchmarks.items()
-            for measure in measures
-            if MEASURES[measure].locates == locates
-            for title, metrics in MEASURES[measure].charts.items()
+        charts: dict[str, dict[str, tuple[str, ...]]] = {
+            "where": {},
+            "what": {"loss": ("train/loss",), "accuracy in the batch": ("train/accuracy",)},
+            "speed and optimisation": {
+                "images per second": ("speed/images_per_second",),
+                "memory, GiB": ("speed/memory_gib",),
+                "learning rate": ("train/learning_rate",),
+                "gradient norm": ("train/gradient_norm",),
+                "logit scale": ("train/logit_scale",),
+                "bad samples so far": ("train/bad_samples",),
+            },
         }
+        for name, measures in self.benchmarks.items():
+            for measure in measures:
+                group = charts["where" if MEASURES[measure].locates else "what"]
+                for title, metrics in MEASURES[measure].charts.items():
+                    group[f"{name}: {title}"] = tuple(f"{name}/{metric}" for metric in metrics)
+        layout: dict[str, dict[str, list[Any]]] = {}
+        for group_title, group in charts.items():
+            for title, keys in group.items():
+                if logged.keys() >= set(keys):
+                    layout.setdefault(group_title, {})[title] = _chart(*keys)
+        logger.experiment.add_custom_scalars(layout)
 
 
 def _chart(*keys: str) -> list[Any]:

@@ -38,8 +38,7 @@ class HfModel(Adapter):
 
     @staticmethod
     def _log_scale(model: Any) -> Tensor | None:
-        scale: Tensor | None = getattr(model, "logit_scale", None)
-        return scale
+        return getattr(model, "logit_scale", None)
 
     @property
     def vision(self) -> Any:
@@ -62,13 +61,11 @@ class HfModel(Adapter):
     def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
         output = self.model.get_text_features(**inputs)
-        features: Tensor = getattr(output, "pooler_output", output)  # a tensor in older releases
-        return features
+        return getattr(output, "pooler_output", output)  # a tensor in older releases
 
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""
-        hidden: Tensor = self.vision(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
-        return hidden
+        return self.vision(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
 
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
@@ -110,8 +107,7 @@ class HfClip(HfModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the class token: (B, E)."""
-        projected: Tensor = self.model.visual_projection(tokens.summary)
-        return projected
+        return self.model.visual_projection(tokens.summary)
 
 
 class HfAltClip(HfClip):
@@ -129,8 +125,7 @@ class HfBlip(HfClip):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Norm and project the class token: (B, E)."""
-        projected: Tensor = self.model.visual_projection(self.vision.post_layernorm(tokens.summary))
-        return projected
+        return self.model.visual_projection(self.vision.post_layernorm(tokens.summary))
 
 
 class HfBlipRetrieval(HfBlip):
@@ -138,13 +133,11 @@ class HfBlipRetrieval(HfBlip):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the class token: (B, E)."""
-        projected: Tensor = self.model.vision_proj(tokens.summary)
-        return projected
+        return self.model.vision_proj(tokens.summary)
 
     def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Project the first token, (K, E), not normalised."""
-        features: Tensor = self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
-        return features
+        return self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
 
 
 class HfSiglip(HfModel):
@@ -158,8 +151,7 @@ class HfSiglip(HfModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by attention: (B, E)."""
-        pooled: Tensor = self.vision.head(tokens.parts)
-        return pooled
+        return self.vision.head(tokens.parts)
 
 
 class HfSiglip2(HfSiglip):
@@ -171,8 +163,7 @@ class HfSiglip2(HfSiglip):
         patches = pixels.reshape(len(pixels), 3, height, down, width, across).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
         mask = torch.ones(patches.shape[:2], dtype=torch.long, device=pixels.device)
         shapes = torch.tensor([[height, width]] * len(pixels), device=pixels.device)
-        hidden: Tensor = self.vision(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
-        return hidden
+        return self.vision(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
 
 
 class HfAlign(HfModel):
@@ -198,8 +189,7 @@ class HfAlign(HfModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
-        pooled: Tensor = self.vision.pooler(maps_of(tokens)).flatten(1)
-        return pooled
+        return self.vision.pooler(maps_of(tokens)).flatten(1)
 
     def last_block(self) -> LastBlock | None:
         """Return None: a CNN."""
@@ -225,8 +215,7 @@ class HfGroupViT(HfModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the mean group: (B, E)."""
-        projected: Tensor = self.model.visual_projection(self._groups(tokens).mean(dim=1))
-        return projected
+        return self.model.visual_projection(self._groups(tokens).mean(dim=1))
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Mix the groups' unit embeddings by each location's shares: (B, N, E)."""

@@ -132,14 +132,12 @@ class OpenClipResNet(OpenClipModel):
         side = int((len(pool.positional_embedding) - 1) ** 0.5)
         resized = resized_positions(pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions)
         positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
-        pooled: Tensor = torch.func.functional_call(pool, positions, (maps_of(tokens),))
-        return pooled
+        return torch.func.functional_call(pool, positions, (maps_of(tokens),))
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the value path of the pooling to each location: (B, N, E)."""
         pool = self.visual.attnpool
-        values: Tensor = pool.c_proj(pool.v_proj(tokens.parts))
-        return values
+        return pool.c_proj(pool.v_proj(tokens.parts))
 
 
 class OpenClipTimm(TimmTower, OpenClipModel):
@@ -157,8 +155,7 @@ class OpenClipTimm(TimmTower, OpenClipModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
-        pooled: Tensor = self.visual.head(self.trunk.forward_head(features_of(self.trunk, tokens)))
-        return pooled
+        return self.visual.head(self.trunk.forward_head(features_of(self.trunk, tokens)))
 
 
 def take_any_size(trunk: Any) -> None:

@@ -41,7 +41,7 @@ class PythonModel(Adapter):
         """Pool by the module's ``head`` of summary and map; without one, take the summary, or the mean location."""
         if not hasattr(self.model, "head"):
             return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
-        return self.model.head(tokens.summary, maps_of(tokens))  # type: ignore[no-any-return]
+        return self.model.head(tokens.summary, maps_of(tokens))
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Project locations by the module's ``locations`` of the map (B, D, h, w); without one, take them as they are: (B, N, E)."""

@@ -50,8 +50,7 @@ class TimmModel(TimmTower):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""
-        pooled: Tensor = self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
-        return pooled
+        return self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
 
 
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:

@@ -11,7 +11,7 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
 from gestalt.results.result import read_result, read_results
 from tests.gestalt.studies.fake_run import leave, record
@@ -64,7 +64,7 @@ def test_results_measured_differently_are_refused_or_put_in_separate_columns(run
 
 def under(preset):
     def change(made, array):
-        protocol = build_protocol(preset)
+        protocol = top_down_protocol(preset)
         made["benchmarks"][0]["protocol"] = {**protocol.fields(), "digest": protocol.digest()}
 
     return change
@@ -92,9 +92,9 @@ def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differ
     tuned = run(0.6, "evaluation.split=tune", change=lambda made, _: made["benchmarks"][0]["counts"]["model"][2].reverse())
     mixed = compare(results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True)
     assert [column.title for column in mixed.columns] == [
-        "scenes/miou (split tune, debias default)",
-        "scenes/miou (split default, debias default)",
-        "scenes/miou (split default, debias largest)",
+        "scenes/miou (split tune, debias not recorded)",
+        "scenes/miou (split the default, debias not recorded)",
+        "scenes/miou (split the default, debias largest)",
     ]
 
 

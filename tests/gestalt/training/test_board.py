@@ -40,22 +40,21 @@ def test_a_tag_gives_its_key_back_and_an_earlier_tag_is_its_own_key(key):
     assert logged_key(board_tag(key)) == logged_key(key) == key
 
 
-def boarded(tmp_path, *, logged=(*SCORES, *TRAINING), first=True, benchmarks=BENCHMARKS) -> list:
+def boarded(tmp_path, *, logged=(*SCORES, *TRAINING)) -> list:
     """Return the texts and layouts that are sent to TensorBoard by a run that logs these keys."""
     sent: list = []
     logger = BoardLogger(tmp_path, name="", version="run")
     logger._experiment = SimpleNamespace(
         add_text=lambda *arguments: sent.append(arguments),
         add_custom_scalars=lambda layout: sent.append(layout),
-        add_scalar=lambda *_: None,
     )
-    trainer = SimpleNamespace(logger=logger, is_global_zero=first, world_size=2, global_step=0)
+    trainer = SimpleNamespace(logger=logger, is_global_zero=True, world_size=2, global_step=0, logged_metrics={})
     module, speed = SimpleNamespace(device=torch.device("cpu")), Speed()
-    board = Board(benchmarks, text="what it is", speed=speed)
+    board = Board(BENCHMARKS, text="what it is", speed=speed)
     board.on_train_start(trainer, module)
     speed.seconds_per_step, trainer.global_step = 0.25, 40
     for keys in (logged, ()):
-        logger.log_metrics(dict.fromkeys(keys, 1.0), 39)
+        trainer.logged_metrics |= dict.fromkeys(keys, 1.0)
         board.on_validation_end(trainer, module)
     board.on_train_end(trainer, module)
     return sent

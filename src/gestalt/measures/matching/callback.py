@@ -64,8 +64,6 @@ class Matching(Scorer[MatchedScore]):
             clusters=self.clusters,
             protocol=self.protocol,
             device=pl_module.device,
-            rank=trainer.global_rank,
-            ranks=trainer.world_size,
         )
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from data_modules.image_sets import ImageSet
 from gestalt.evaluation.images import by_size, resized, sizes_of
+from gestalt.losses.gather import objects_of_ranks, world_size
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, finite
 from gestalt.measures.matching.protocol import MatchingProtocol
@@ -33,8 +34,6 @@ def fitted_centres(
     clusters: int,
     protocol: MatchingProtocol,
     device: torch.device,
-    rank: int = 0,
-    ranks: int = 1,
 ) -> NDArray[np.float64]:
     """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
 
@@ -48,19 +47,16 @@ def fitted_centres(
         clusters: n.
         protocol: resizing, tokens, draw, starts.
         device: where the tower is.
-        rank: rank of this process.
-        ranks: number of processes.
     """
     mine = {}
-    for index in list(chosen)[rank::ranks]:
+    rank = distributed.get_rank() if world_size() > 1 else 0
+    for index in list(chosen)[rank :: world_size()]:
         image = resized(images.sample(index)["image"].to(device), protocol=protocol)
         tokens = set_tokens(model, image[None], protocol=protocol)[0]
         mine[index] = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
-    parts = [mine]
-    if ranks > 1:
-        parts = [{} for _ in range(ranks)]
-        distributed.all_gather_object(parts, mine)
-    tokens_of = {index: array for part in parts for index, array in part.items()}
+    tokens_of: dict[int, NDArray[np.float64]] = {}
+    for part in objects_of_ranks(mine):
+        tokens_of |= part
     rows = np.concatenate([tokens_of[index] for index in sorted(tokens_of)])
     return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
 

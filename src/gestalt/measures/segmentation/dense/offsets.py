@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import equal_sizes
 from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.losses.gather import objects_of_ranks, world_size
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, fitted_to_patches
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -55,16 +56,14 @@ def largest_cosines(
         ValueError: no image can be read.
     """
     batches = [chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)]
-    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    rank = distributed.get_rank() if world_size() > 1 else 0
     local = {}
-    for number in range(rank, len(batches), ranks):
+    for number in range(rank, len(batches), world_size()):
         read = [image for image in map(images.picture, batches[number]) if image is not None]
         local[number] = _measured(model, read, prompts=prompts, protocol=protocol)
-    parts: list[Any] = [local]
-    if ranks > 1:
-        parts = [None] * ranks
-        distributed.all_gather_object(parts, local)
-    by_batch = {number: rows for part in parts for number, rows in part.items()}
+    by_batch: dict[int, list[tuple[int, Tensor]]] = {}
+    for part in objects_of_ranks(local):
+        by_batch |= part
     measured = [row for number in sorted(by_batch) for row in by_batch[number]]
     if not measured:
         raise ValueError(f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of {images.source} can be read")
