@@ -1,7 +1,7 @@
 """BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop it.  B batch."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -16,20 +16,6 @@ number, since few samples say little about the rest; if the data have fewer, it 
 
 class TooManyBad(RuntimeError):
     """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with its first sample."""
-
-
-class _Seen(NamedTuple):
-    """A step's samples, of one rank.
-
-    Attributes:
-        step: its number.
-        good: number of good samples.
-        bad: for each bad sample, the code of its reason, and its place.
-    """
-
-    step: int
-    good: int
-    bad: list[tuple[int, str]]
 
 
 class BadSamples(Callback):
@@ -61,11 +47,11 @@ class BadSamples(Callback):
         self.reasons = reasons
         self.max_share = max_share
         self.first_samples = min(FIRST_SAMPLES, samples)
-        self.mends = mends or {}
+        self.mends = {reason: f"; {mend}" for reason, mend in (mends or {}).items()}
         self.seen = 0
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
-        self._waiting: list[_Seen] = []
+        self._waiting: list[tuple[int, int, list[tuple[int, str]]]] = []  # step, good samples, reason and place of the bad ones
         self._module: LightningModule | None = None
 
     @property
@@ -76,7 +62,11 @@ class BadSamples(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Count the step's samples; at a step that is logged, gather them from all ranks, log, and stop if too many are bad."""
         self._module = pl_module
-        self._waiting.append(_seen(batch, step=trainer.global_step))
+        places = batch["place"]
+        good = places.count("")
+        codes = [-1] * len(places) if good == len(places) else batch["reason"].tolist()  # read from the device only if one is bad
+        bad = [(code, place) for code, place in zip(codes, places, strict=True) if place]
+        self._waiting.append((trainer.global_step, good, bad))
         if world_size() == 1 or is_logging_step(trainer):
             self._judge()
         if is_logging_step(trainer):
@@ -129,36 +119,23 @@ class BadSamples(Callback):
         if not waiting or self._module is None:
             return
         for steps in zip(*objects_of_ranks(waiting), strict=True):
-            good = sum(seen.good for seen in steps)
-            bad = [sample for seen in steps for sample in seen.bad]  # in rank order, which is the stream's
-            self.seen += good + len(bad)
-            for code, place in bad:
-                self._count(self.reasons[code], place)
-            if good == 0 or self.bad > self.max_share * max(self.seen, self.first_samples):
-                raise TooManyBad(self._message(whole_batch=good == 0, step=steps[0].step))
-
-    def _count(self, reason: str, place: str) -> None:
-        """Count a bad sample, and print its place if it is the first of its reason."""
-        assert self._module is not None
-        if reason not in self.first:
-            self.first[reason] = place
-            self._module.print(f"bad sample, {reason}: {place}; it is left out of the loss and counted{self._mend(reason)}")
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+            step, whole_batch_bad = steps[0][0], True
+            for _, good, bad in steps:  # in rank order, which is the stream's
+                self.seen += good + len(bad)
+                whole_batch_bad = whole_batch_bad and good == 0
+                for code, place in bad:
+                    reason = self.reasons[code]
+                    if reason not in self.first:
+                        self.first[reason] = place
+                        mend = self.mends.get(reason, "")
+                        self._module.print(f"bad sample, {reason}: {place}; it is left out of the loss and counted{mend}")
+                    self.counts[reason] = self.counts.get(reason, 0) + 1
+            if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
+                raise TooManyBad(self._message(whole_batch=whole_batch_bad, step=step))
 
     def _message(self, *, whole_batch: bool, step: int) -> str:
         counts = sorted(self.counts.items())
-        reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}{self._mend(reason)}" for reason, count in counts)
+        reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}" for reason, count in counts)
         of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples"
         rule = "a whole batch is bad" if whole_batch else f"more than data.max_bad_share={self.max_share}{of}"
         return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
-
-    def _mend(self, reason: str) -> str:
-        return f"; {self.mends[reason]}" if reason in self.mends else ""
-
-
-def _seen(batch: Any, *, step: int) -> _Seen:
-    """Count a batch's samples by their reasons, which are read from the device only if one is bad."""
-    places = batch["place"]
-    good = places.count("")
-    reasons = [] if good == len(places) else batch["reason"].tolist()
-    return _Seen(step, good, [(code, place) for code, place in zip(reasons, places, strict=False) if place])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import WeightsOrigin
@@ -80,12 +81,20 @@ class Adapter(DenseModel):
         """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order, with their grid."""
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts with the library's tokenizer; this base class refuses them.
+        """Embed K texts as the library does.  Returns (K, E), L2-normalised by default.
 
         Raises:
             ValueError: a vision-only model.
         """
-        raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; grouping and matching can be scored, names cannot")
+        if self.text_origin is None:
+            scored = "grouping and matching can be scored, names cannot"
+            raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; {scored}")
+        features = self.text_features(texts)
+        return functional.normalize(features, dim=-1) if normalise else features
+
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts with the library's tokenizer, (K, E), not normalised; called only if there is a ``text_origin``."""
+        raise NotImplementedError
 
 
 def whole_side(side: int, stride: tuple[int, int]) -> int:

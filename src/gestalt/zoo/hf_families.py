@@ -50,15 +50,13 @@ class HfModel(Adapter):
         """Return pixels from one location to the next of a vision configuration."""
         return int(config.patch_size), int(config.patch_size)
 
-    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts as the library does.  Returns (K, E), L2-normalised by default."""
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts, (K, E), not normalised."""
         options = {"padding_side": "right"} if self.padding is True else {}  # or a text's positions depend on the longest text
         words = self.tokenizer(texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt", **options)
-        inputs = {key: words[key].to(self.mean.device) for key in ("input_ids", "attention_mask") if key in words}
-        features = self.text_features(inputs)
-        return functional.normalize(features, dim=-1) if normalise else features
+        return self.pooled_text({key: words[key].to(self.mean.device) for key in ("input_ids", "attention_mask") if key in words})
 
-    def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
         output = self.model.get_text_features(**inputs)
         return getattr(output, "pooler_output", output)  # a tensor in older releases
@@ -135,7 +133,7 @@ class HfBlipRetrieval(HfBlip):
         """Project the class token: (B, E)."""
         return self.model.vision_proj(tokens.summary)
 
-    def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Project the first token, (K, E), not normalised."""
         return self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.dense_model import maps_of, tokens_of
@@ -60,10 +59,9 @@ class OpenClipModel(Adapter):
         finally:
             self._positions = before
 
-    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts as open_clip does.  Returns (K, E), L2-normalised by default."""
-        features: Tensor = self.model.encode_text(self.tokenizer(texts).to(self.mean.device), normalize=False)
-        return functional.normalize(features, dim=-1) if normalise else features
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts, (K, E), not normalised."""
+        return self.model.encode_text(self.tokenizer(texts).to(self.mean.device), normalize=False)
 
 
 class OpenClipViT(OpenClipModel):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
@@ -50,12 +49,9 @@ class PythonModel(Adapter):
         projected: Tensor = self.model.locations(maps_of(tokens))
         return projected.flatten(2).transpose(1, 2)
 
-    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts by the module's ``embed_text``.  Returns (K, E), L2-normalised by default."""
-        if self.text_origin is None:
-            return super().embed_text(texts, normalise=normalise)
-        features: Tensor = self.model.embed_text(texts)
-        return functional.normalize(features, dim=-1) if normalise else features
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts by the module's ``embed_text``, (K, E)."""
+        return self.model.embed_text(texts)
 
     def last_block(self) -> LastBlock | None:
         """Return the module's ``last_block``; None if it has none."""
