@@ -40,13 +40,9 @@ def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure
     [
         ("classification", "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
         ("classification", "openai_80", {"templates": ()}, "no templates"),
-        ("classification", "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),
         ("robustness", "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
         ("matching", "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
-        ("grouping", "pca_square", {"group": 3}, "has no field 'group'. did you mean 'groups'"),
         ("grouping", "pca_square", {"groups": 0}, "groups is 0, choose a whole number from 1 to 254"),
-        ("grouping", "pca_square", {"groups": 255}, "groups is 255"),
-        ("grouping", "pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
         ("grouping", "pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
     ],
 )

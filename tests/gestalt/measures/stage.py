@@ -1,11 +1,14 @@
 """A Trainer, a module and loaders for painted sets, for tests of callbacks that score."""
 
+import os
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, multiprocessing
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tests.gestalt.painted import PaintedModel
@@ -65,3 +68,17 @@ def quiet(**keywords: Any) -> Trainer:
     """A small trainer on the CPU."""
     keywords = {"logger": False, "enable_checkpointing": False, **keywords}
     return Trainer(accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **keywords)
+
+
+def as_rank(rank: int, port: int) -> None:
+    """Set the environment of one of several ranks on this machine."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+
+
+def run_alone_and_as_ranks(function: Callable[[int, int, str, int], None], folder: Path, *, world: int) -> None:
+    """Call a function of (rank, number of ranks, folder, port) alone, then in a process for each rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    function(0, 1, str(folder), port)
+    multiprocessing.spawn(function, args=(world, str(folder), port), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]

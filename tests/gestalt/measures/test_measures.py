@@ -1,8 +1,6 @@
 """Classification, robustness, matching and groups by every method in a real Trainer: oracles, chance, records, and ranks."""
 
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import multiprocessing
 from torch.utils.data import Dataset
 
 from gestalt.evaluation.protocols import build_protocol
@@ -24,7 +21,7 @@ from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from gestalt.results.intervals import contribution
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import LENGTH, Stub, as_rank, loader, quiet, run_alone_and_as_ranks
 from tests.gestalt.measures.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
 
@@ -191,8 +188,6 @@ def test_the_result_is_empty_before_an_evaluation(make: Any) -> None:
     [
         (classification, "class_label", "no 'class_label', classification cannot"),
         (robustness, "place", "no 'place', robustness cannot"),
-        (robustness, "class_label", "no 'class_label', robustness cannot"),
-        (matching, "labels", "no 'labels', matching cannot"),
     ],
 )
 def test_a_set_without_the_truth_is_an_error(make: Any, lacks: str, message: str) -> None:
@@ -200,11 +195,6 @@ def test_a_set_without_the_truth_is_an_error(make: Any, lacks: str, message: str
     del batch[lacks]
     with pytest.raises(ValueError, match=f"image set painted: its batches have {message}"):
         make().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
-
-
-def test_a_class_without_a_prompt_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match=r"class 1 \(hour\) has no prompt"):
-        classification(Words(BIRDS.names, prompts=(("apple",), ())))
 
 
 def everyone() -> list[Any]:
@@ -221,8 +211,8 @@ def everyone() -> list[Any]:
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
     """Validate as one of several ranks; writes this rank's results."""
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-    os.environ.update(environment if world > 1 else {})
+    if world > 1:
+        as_rank(rank, port)
     callbacks: list[Callback] = everyone()
     trainer = quiet(devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks)
     trainer.validate(Stub(), loader(PaintedSet(), rank=rank, world=world, collate=collated), verbose=False)
@@ -233,11 +223,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_give_bit_identical_results_to_one_process(world: int, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, args=(world, str(tmp_path), port), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
-    _rank(0, 1, str(tmp_path), 0)
+    run_alone_and_as_ranks(_rank, tmp_path, world=world)
     alone = json.loads((tmp_path / "0_of_1.json").read_text())
     assert len(alone) == 2 * len(everyone())
     for rank in range(world):

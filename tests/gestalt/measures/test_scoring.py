@@ -1,8 +1,6 @@
 """Segmentation and retrieval callbacks in a real Trainer: numbers, pictures, and two ranks against one."""
 
 import json
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from data_modules.labels.predicted_maps import find_maps, read_map, value_map
@@ -27,7 +24,7 @@ from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import LENGTH, Stub, as_rank, loader, quiet, run_alone_and_as_ranks
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
 PROTOCOL = top_down_protocol("whole_short_side", input_size=16, multiple=4)
@@ -240,8 +237,8 @@ def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> Non
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
     """Validate as one of several ranks; writes this rank's results."""
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-    os.environ.update(environment if world > 1 else {})
+    if world > 1:
+        as_rank(rank, port)
     segmentation = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7)
     segmentation.label_maps = LabelMaps(Path(folder, f"maps_of_{world}"), labels=LABELS)
     retrieval = Retrieval("painted", protocol=PROTOCOL)
@@ -272,11 +269,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
 
 
 def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    _rank(0, 1, str(tmp_path), port)
-    multiprocessing.spawn(_rank, args=(2, str(tmp_path), port), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
+    run_alone_and_as_ranks(_rank, tmp_path, world=2)
     one = json.loads((tmp_path / "1_0.json").read_text())
     assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1
     for rank in range(2):

@@ -64,13 +64,6 @@ def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, ca
     assert gestalt.load("tiny", "cpu").origin == "tiny, step 5 of 8"
 
 
-def test_an_export_to_a_symbolic_link_fills_the_folder_that_it_names(run, tmp_path):
-    (tmp_path / "link").symlink_to("disk")
-    assert main(["export", run, "--to", "link"]) == 0
-    assert (tmp_path / "link").is_symlink()
-    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["README.md", "config.json", "model.safetensors"]
-
-
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys):
     class Different:
         """Loads other weights than were written."""

@@ -3,7 +3,6 @@
 import hashlib
 
 import numpy as np
-import pytest
 
 from gestalt.evaluation.predictions import read_arrays
 from gestalt.results.outcome import print_metrics, write_per_image
@@ -39,8 +38,3 @@ def test_callbacks_of_one_set_share_its_file(tmp_path):
     assert set(arrays) == {"counts", "jaccard"}
     assert arrays["counts"].tolist() == [[1, 2]]
     np.testing.assert_array_equal(arrays["jaccard"], [0.5, np.nan])
-
-
-def test_two_callbacks_may_not_give_the_same_array(tmp_path):
-    with pytest.raises(AssertionError, match="two callbacks give scenes/counts"):
-        write_per_image(tmp_path, [Scorer(scenes__counts=[1]), Scorer(scenes__counts=[2])])

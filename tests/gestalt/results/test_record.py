@@ -24,23 +24,6 @@ def test_a_record_reads_back_with_its_format_and_null_for_nan(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_a_record_that_cannot_be_written_leaves_the_previous_one(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    write_record(path, {"steps": 1})
-    with pytest.raises(TypeError):
-        write_record(path, {"steps": 2, "model": object()})
-
-    def half(self: Path, text: str, *_: object) -> int:
-        with open(self, "w") as file:
-            file.write(text[: len(text) // 2])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="no space"):
-        write_record(path, {"steps": 2})
-    assert json.loads(path.read_text())["steps"] == 1
-
-
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A git checkout that holds nothing but a copy of record.py, and a function that runs git in it."""

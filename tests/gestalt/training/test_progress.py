@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from gestalt.training import progress
 from gestalt.training.progress import WINDOW, RunProgressBar, Speed
-from gestalt.training.trainer import PROFILERS, build_profiler
+from gestalt.training.trainer import build_profiler
 from tests.gestalt.at_step import trainer_at
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
@@ -88,9 +88,3 @@ def test_a_profiler_leaves_its_table_in_the_runs_folder(tmp_path, name):
     profiler.describe()
     (file,) = (tmp_path / "profile").glob("*profile*.txt")
     assert file.stat().st_size
-
-
-def test_the_profilers_match_the_choices_in_the_schema():
-    from gestalt.config.schema import Trainer
-
-    assert tuple(PROFILERS) == Trainer.__dataclass_fields__["profiler"].metadata["key"].choices

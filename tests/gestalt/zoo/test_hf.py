@@ -23,10 +23,8 @@ class Writes:
 
 REFUSED = {
     "code": ({"model_type": "clip", "auto_map": {"AutoModel": "mine.Model"}}, "config.json of .* has auto_map, which would run code"),
-    "nested code": ({"model_type": "clip", "vision_config": {"auto_map": {}}}, "has auto_map, which would run code"),
     "kernel": ({"model_type": "clip", "attn_implementation": "someone/kernel"}, "has attn_implementation, which would run code"),
     "no type": ({"hidden_size": 3}, "no config.json with a model_type"),
-    "another type": ({"model_type": "sigclip"}, "a model of type sigclip; supported are clip, siglip.*did you mean 'siglip'"),
     "one tower": (
         {"model_type": "clip", "architectures": ["CLIPVisionModel"]},
         "a CLIPVisionModel, which has no image and text embeddings",

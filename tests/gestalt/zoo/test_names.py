@@ -49,10 +49,10 @@ def test_the_files_of_the_libraries_name_the_models_that_they_list() -> None:
         check_name("open_clip", f"{name}:tag")
 
 
-@pytest.mark.parametrize(("name", "words"), [("vit_tinny", "is not a timm model; did you mean"), ("resnet50.a1_in1k", "names weights")])
-def test_a_wrong_backbone_is_refused(name: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        check_backbone_name(name)
+def test_a_wrong_backbone_is_refused() -> None:
+    for name, words in {"vit_tinny": "is not a timm model; did you mean", "resnet50.a1_in1k": "names weights"}.items():
+        with pytest.raises(ValueError, match=words):
+            check_backbone_name(name)
 
 
 def test_a_kind_and_a_name_make_an_external_model() -> None:
@@ -65,7 +65,7 @@ def test_a_kind_and_a_name_make_an_external_model() -> None:
         assert all(callable(getattr(library_of(kind, name), part)) for part in ("open_model", "describe"))
 
 
-@pytest.mark.parametrize("word", ["image.backbone=vit_small_patch16_224", "optimizer.learning_rate=1", "seed=3"])
+@pytest.mark.parametrize("word", ["image.backbone=vit_small_patch16_224", "seed=3"])
 def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word: str) -> None:
     with pytest.raises(ConfigError, match=f"{word}: scoring open_clip:RN50:openai does not read it; leave it out"):
         open_target("open_clip:RN50:openai", overrides=[word])

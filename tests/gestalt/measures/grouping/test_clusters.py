@@ -11,11 +11,10 @@ from torch.nn import functional
 from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
-from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks
-from gestalt.measures.grouping.metric import JaccardSimilarity
+from gestalt.measures.grouping.clusters import kmeans_centres, nearness
+from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from tests.gestalt.painted import PaintedModel, blocky_label, painted
+from tests.gestalt.painted import PaintedModel
 
 PARTITIONS = ("kmeans_square", "spectral_square")
 
@@ -40,30 +39,6 @@ def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
     nearest, means = slow_kmeans(rows, centres=centres)
     np.testing.assert_allclose(means, centres, atol=1e-9)
     assert nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist() == nearest
-
-
-def test_spectral_coordinates_are_eigenvectors_of_the_walk_on_the_graph() -> None:
-    tokens = drawn(30, 4)
-    unit = functional.normalize(tokens - tokens.mean(dim=0), dim=1).numpy()
-    affinity = np.array([[1.0 if i == j else max(0.0, float(unit[i] @ unit[j])) for j in range(30)] for i in range(30)])
-    degree = affinity.sum(axis=1)
-    values, walk = np.linalg.eig(affinity / degree[:, None])  # as random walk, not symmetric: the slow and independent way
-    vectors = walk[:, np.argsort(-values.real)[:4]].real * np.sqrt(degree)[:, None]
-    vectors /= np.linalg.norm(vectors, axis=0)
-    slow = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = spectral_coordinates(torch.from_numpy(unit), count=4).numpy()
-    np.testing.assert_allclose(found @ found.T, slow @ slow.T, atol=1e-7)  # whatever the sign of each
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
-def test_object_features_score_one(name: str) -> None:
-    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(6)]
-    metric = JaccardSimilarity()
-    protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=64, upsample="nearest")
-    metric.update(
-        [one.groups for one in bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)], labels, torch.arange(6)
-    )
-    assert metric.compute().jaccard == metric.compute().jaccard_with_background == 1
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
@@ -96,25 +71,6 @@ def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str)
         with threadpool_limits(limits=count):
             found.append(image_similarity(tokens, protocol=GROUPING_PROTOCOLS[name]))
     assert torch.equal(*found)
-
-
-def slow_mask(values: list[float], *, mass: float) -> list[bool]:
-    """Mask by DINO's visualize_attention.py: in ascending order, those past the first 1 - mass of the sum stay."""
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    kept, total = [False] * len(values), 0.0
-    for index in order:
-        total += values[index]
-        kept[index] = total > (1 - mass) * sum(values)
-    return kept
-
-
-@pytest.mark.parametrize("mass", [0.1, 0.6, 0.95])
-def test_a_mass_mask_equals_a_slow_reference(mass: float) -> None:
-    maps = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
-    masks = mass_masks(maps, mass=mass)
-    assert masks.dtype == torch.bool
-    for found, values in zip(masks, maps, strict=True):
-        assert found.flatten().tolist() == slow_mask(values.flatten().double().tolist(), mass=mass)
 
 
 def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:

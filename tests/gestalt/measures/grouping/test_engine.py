@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.measures.grouping.engine import bottom_up, decided, image_similarity, signs, similarity_maps
 from gestalt.measures.grouping.metric import JaccardSimilarity
@@ -69,16 +68,6 @@ def test_groups_equal_a_slow_reference(shape: tuple[int, int], normalise: bool, 
     similarity = image_similarity(tokens, protocol=protocol)
     assert similarity.argmax(dim=0).tolist() == slow_groups(tokens.numpy(), protocol=protocol)
     assert similarity.abs().max() <= 1 + 1e-12
-
-
-def test_both_matrices_have_the_same_components() -> None:
-    tokens = features(30, 30)
-    padded = functional.pad(tokens, (0, 5))  # five channels of nothing: more channels than tokens
-    few, narrow = (image_similarity(one, protocol=PROTOCOL) for one in (padded, tokens[:, :29]))
-    assert few.shape == narrow.shape == (8, 30)
-    torch.testing.assert_close(few, image_similarity(tokens, protocol=PROTOCOL))
-    tall = functional.pad(tokens[:, :29], (0, 1))  # as many channels as tokens
-    torch.testing.assert_close(narrow, image_similarity(tall, protocol=PROTOCOL))
 
 
 @pytest.mark.parametrize("rule", get_args(Sign))
@@ -145,13 +134,6 @@ def test_the_protocol_chooses_tower_or_projected_tokens() -> None:
     for name in ("tower", "projected"):
         bottom_up(model, [IMAGE], protocol=dataclasses.replace(PROTOCOL, features=name))
     assert model.asked == [False, True]
-
-
-def test_bfloat16_tokens_are_grouped_in_float64() -> None:
-    tokens = features(16, 8).bfloat16()
-    found = similarity_maps(Fixed(tokens, grid=(4, 4)), [IMAGE], protocol=PROTOCOL)[0]
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, image_similarity(tokens.double(), protocol=PROTOCOL).reshape(8, 4, 4).float())
 
 
 def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore, best_match, matched_counts
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.metric import MeanIoU
 
 CLASSES, LENGTH = 4, 6
 
@@ -72,14 +71,6 @@ def test_an_image_unlike_the_others_does_not_decide_the_match(odd: int) -> None:
     assert metric.compute().match.tolist() == [0, 1]
 
 
-def test_under_its_match_the_score_is_the_mean_iou_of_the_named_pixels() -> None:
-    score, plain = scored(), MeanIoU(CLASSES)
-    for index in range(LENGTH):
-        groups, label = pair(index)
-        plain.update(torch.from_numpy(score.match)[groups.long()], label, index)
-    assert plain.compute().miou == score.miou
-
-
 def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> None:
     confusion = np.array([[9, 0], [0, 4], [5, 0]])
     match = best_match(confusion)
@@ -90,16 +81,3 @@ def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> No
 def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
     np.testing.assert_array_equal(scored([0, 1, 2, 3, 4, 5, 2, PADDING]).image_counts, scored().image_counts)
     assert scored([0, 1, 2, 3, 4, 5, 2, PADDING]).images == LENGTH
-
-
-@pytest.mark.parametrize(
-    ("clusters", "label", "message"),
-    [
-        (torch.zeros(2, 3), torch.zeros(3, 2), r"the prediction is \(2, 3\), its label \(3, 2\)"),
-        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 3: the prediction holds 4, expected 0 to 3"),
-        (torch.zeros(1, 1), torch.full((1, 1), 4), "sample 3: the label holds 4, expected 0 to 3"),
-    ],
-)
-def test_what_cannot_be_counted_names_the_sample(clusters: Tensor, label: Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MatchedIoU(4, 4).update([clusters], [label], torch.tensor([3]))

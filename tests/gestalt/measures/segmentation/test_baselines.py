@@ -41,13 +41,6 @@ def test_the_patch_oracle_is_perfect_on_stripes_along_its_cells() -> None:
         assert torch.equal(patch_oracle(label, grid=(5, 7)), label)
 
 
-def test_the_patch_oracle_degrades_with_coarser_grids_and_beats_one_class() -> None:
-    label = blocky_label(8, 8, block=8, seed=0)
-    right = [float((patch_oracle(label, grid=(side, side)) == label).float().mean()) for side in (64, 8, 2)]
-    commonest = float(torch.bincount(label.flatten().long()).max()) / label.numel()
-    assert 1 == right[0] > right[1] > right[2] > commonest
-
-
 def test_the_patch_oracle_leaves_ignored_pixels_out() -> None:
     label = torch.full((8, 8), 255, dtype=torch.uint8)
     label[:4, 0], label[4:, 0] = 1, 2  # one column knows; the rest of each cell is void
@@ -86,8 +79,6 @@ def test_the_object_oracle_leaves_ignored_pixels_out() -> None:
     ("size", "count", "layout"),
     [
         ((64, 64), 8, (2, 4)),  # as near to squares as 4 x 2: more columns
-        ((128, 64), 8, (4, 2)),
-        ((64, 64), 7, (1, 7)),
         ((333, 500), 6, (2, 3)),
     ],
 )

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.labels.label_tables import read_tables
 from data_modules.labels.masks import ValueMap
 from data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
 from data_modules.validation import ImageSetDataset
@@ -147,22 +146,3 @@ def test_class_colours_are_distinct_and_differ_from_void() -> None:
     painted = ColourMap(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]
-
-
-def test_the_459_classes_of_context_have_the_59_at_the_ids_of_the_data_set() -> None:
-    tables = read_tables("pascal_context")
-    few, many = tables["context60"], tables["context459"].labels.names
-    ids = few.entry["maps"]["category_id"]["values"].split()
-    numbers = [number for start, _, end in (word.partition("-") for word in ids) for number in range(int(start), int(end or start) + 1)]
-    known = [many[number - 1] for number in numbers if number]
-    assert known == list(few.labels.names[1:])
-    assert len(known) == 59
-
-
-def test_the_847_classes_of_ade20k_are_named_by_their_first_free_synonym() -> None:
-    table = read_tables("ade20k")["ade20k_847"]
-    for name, synonyms in table.entry["listed_as"].items():
-        first = synonyms.partition(",")[0]
-        assert name in synonyms.split(", ")
-        assert first in table.labels.names
-        assert first != name
