@@ -48,13 +48,13 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     image = first.images[index]
     colours = class_colours(len(first.names), background=first.background)
     panels = {"image": scaled(picture_of(image.image), smooth=True)}
-    shown = set(image.label.unique().tolist())
+    shown = set(np.unique(image.label.numpy()).tolist())
     for cell, predictions in by_cell.items():
         prediction = predictions.images[index].prediction
         counts = pixel_counts(prediction, image.label, classes=len(colours)).numpy()
         iou = np.nan_to_num(image_miou(counts[None]))[0]
         panels[f"{cell}: IoU {iou:.2f}"] = painted(image.image, prediction, colours=colours)
-        shown |= set(prediction.unique().tolist())
+        shown |= set(np.unique(prediction.numpy()).tolist())
     panels["truth"] = painted(image.image, image.label, colours=colours, void=True)
     entries = [(name, "", colours[number]) for number, name in enumerate(first.names) if number in shown]
     return in_row(panels, entries=entries, caption=image.title)
