@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from gestalt.config.loading import load_saved
 from gestalt.results.intervals import Interval
 from gestalt.results.record import commit, evaluations_in, package_version
-from gestalt.results.result import HEADLINES, Result, read_result
+from gestalt.results.result import Result, headlines, read_result
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
 
@@ -67,8 +67,7 @@ def measurements(evidence: Evidence) -> list[Measurement]:
     """Return the headline metrics of the records; of several measurements of one kind, such as two evaluations alike, the last."""
     kept: dict[tuple[Any, ...], Measurement] = {}
     for result in evidence.results:
-        names = dict.fromkeys(key.partition("/")[0] for key in result.record["metrics"])
-        for metric in (f"{name}/{headline}" for name in names for headline in HEADLINES):
+        for metric in headlines([result]):
             value, entry = result.value(metric), result.entry(metric)
             if value is not None and entry:
                 kind = (metric, entry.get("protocol", {}).get("digest"), entry.get("images"), entry.get("label_set"))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.config.loading import LOGS
-from gestalt.evaluation.pictures import class_colours
+from gestalt.evaluation.pictures import class_colours, picture_of
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import address, render
@@ -55,7 +55,7 @@ class PicturePage:
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
         any_map = next(iter(by_model[0].values()))
-        original = Image.fromarray(any_map.image.permute(1, 2, 0).numpy())
+        original = picture_of(any_map.image)
         small = original.copy()
         small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
         thumbnail = small.copy()
@@ -65,8 +65,8 @@ class PicturePage:
                 "name": name,
                 "original": original.size,
                 "size": small.size,
-                "base": _webp(small),
-                "thumbnail": _webp(thumbnail),
+                "base": _embedded(small, "webp", quality=82),
+                "thumbnail": _embedded(thumbnail, "webp", quality=82),
                 "views": [[_layers(kind, result, size=small.size) for kind, result in maps.items()] for maps in by_model],
                 "legends": [_legend(kind, [maps[kind] for maps in by_model]) for kind in by_model[0]],
             }
@@ -140,10 +140,6 @@ def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool =
     image = Image.fromarray(values)
     image.putpalette(palette.tobytes())
     return _embedded(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
-
-
-def _webp(image: Image.Image) -> str:
-    return _embedded(image, "webp", quality=82)
 
 
 def _embedded(image: Image.Image, kind: str, **options: int) -> str:

@@ -39,15 +39,6 @@ def test_a_list_names_every_class_and_records_its_source(name: str, label_set: s
     assert lists()[name][label_set]["source"]
 
 
-def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
-    strict, fixed = (
-        named(words("ade20k_150"), label_set="ade20k_150", vocabulary="tcl", defects=defects) for defects in ("strict", "fixed")
-    )
-    assert strict.prompts[7] == ("bed ",)
-    assert fixed.prompts[7] == ("bed",)
-    assert strict.digest() != fixed.digest()
-
-
 def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     strict, fixed = (
         named(words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects) for defects in ("strict", "fixed")

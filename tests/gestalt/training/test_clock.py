@@ -47,16 +47,6 @@ def test_validation_between_steps_does_not_count_as_training_time(now):
     assert clock.seconds == {"other": 0, "training": 5, "validation": 4}
 
 
-def test_validation_after_fit_does_not_count_as_training_time(now):
-    clock = Clock(now.seconds)
-    trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.VALIDATING), sanity_checking=False)
-    clock.on_validation_start(trainer, None)
-    now.seconds += 3
-    clock.on_validation_end(trainer, None)
-    now.seconds += 2
-    assert clock.seconds == {"other": 2, "training": 0, "validation": 3}
-
-
 def test_a_resumed_run_adds_to_the_recorded_seconds(now):
     first = Clock(now.seconds)
     fit(first, now, training=20, validation=7)

@@ -15,8 +15,6 @@ from data_modules.validation import ImageSetDataset
 from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
-from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.metric import ROW, MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
@@ -81,15 +79,6 @@ def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes: int,
 def test_more_classes_than_a_matrix_holds_are_refused() -> None:
     with pytest.raises(ValueError, match="4097 classes: a segmentation has 2 to 4096"):
         MeanIoU(4_097)
-
-
-def test_baselines_know_the_ignored_value_of_many_classes() -> None:
-    label = sparse_pair(0)[1]
-    assert NONE not in patch_oracle(label, grid=(9, 11), ignored=NONE)
-    protocol = top_down_protocol("whole_square", input_size=32)
-    table = shuffled_classes(CLASSES, prompts=label_prompts(RandomModel(), NAMES, protocol=protocol))
-    assert sorted(table.tolist()) == list(range(CLASSES))
-    assert (table != torch.arange(CLASSES)).all()
 
 
 @pytest.mark.parametrize(("count", "kind", "none"), [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)])
