@@ -1,6 +1,6 @@
 """What may not change unnoticed: digests that records are compared by, the shipped init, and a run of commit 21ba553.
 
-``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and those keys of its configuration that are still read.  Of the
+``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and its configuration.  Of the
 checkpoint the state of the optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation
 set uses are zero.
 """
