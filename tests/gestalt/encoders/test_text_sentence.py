@@ -45,14 +45,11 @@ def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str
     assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
 
 
-def test_settings_of_earlier_versions_are_read_and_a_prompt_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_lowers_the_case_does_so_after_an_export_too_and_a_prompt_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
-    pooling = {"word_embedding_dimension": 8, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16, "do_lower_case": True}))
     tower = sentence(str(folder), max_length=16)
     assert isinstance(tower, SentenceTower)
-    assert tower.has_summary
     tower.save(tmp_path / "saved")
     for read in (tower, sentence(str(tmp_path / "saved"), max_length=16, init="random")):
         assert read.tokenise(["A Dog " * 9]) == tower.tokenise(["a dog " * 9])
