@@ -615,14 +615,6 @@ BUGS = (
         test="tests/gestalt/measures/grouping/test_metric.py::test_best_overlaps_equal_a_loop_over_objects_and_groups[bytes]",
     ),
     Bug(
-        "casing_of_a_text_model_is_ignored",
-        "src/gestalt/encoders/text_sentence.py",
-        old='    if settings.get("do_lower_case"):',
-        new="    if False:",
-        test="tests/gestalt/encoders/test_text_sentence.py::"
-        "test_settings_of_earlier_versions_are_read_and_those_that_change_a_text_are_refused",
-    ),
-    Bug(
         "mean_over_objects",
         "src/gestalt/measures/grouping/metric.py",
         old="jaccard=_mean(image[~np.isnan(image)])",

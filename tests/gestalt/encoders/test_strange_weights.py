@@ -131,7 +131,7 @@ def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     modules[0]["type"] = "mine.Mine"
     (folder / "modules.json").write_text(json.dumps(modules))
     line = _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model")
-    assert "it is mine.Mine" in line
+    assert "it asks to run code of its own" in line
     assert not (tmp_path / "ran").exists()
 
 
@@ -141,6 +141,8 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     weights.unlink()
     torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
     _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model .*only tensors are read")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"model_args": {"weights_only": False}}))
+    _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="has arguments for transformers")
     assert not (tmp_path / "ran").exists()
 
 
