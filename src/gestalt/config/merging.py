@@ -34,8 +34,8 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
             if value == {}:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.merge(merged, layer)
-    values = typed(OmegaConf.to_container(merged), origin="all layers")
-    config: Experiment = build(Experiment, values)
+    values: Any = OmegaConf.to_container(merged)
+    config: Experiment = build(Experiment, typed(values, origin="all layers"))
     return config
 
 
