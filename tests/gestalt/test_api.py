@@ -21,7 +21,6 @@ from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
-from gestalt.runs.names import exported_folder, hub_name
 from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
 
@@ -108,24 +107,6 @@ def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert same_weights(gestalt.load("somebody/tiny-model", "cpu").encoder, tiny()[0])
     assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])]
-
-
-def test_a_model_missing_on_the_hub_is_reported_in_one_line(hub, monkeypatch):
-    def refuse(name, **_):
-        raise OSError("401 Client Error.\nRepository Not Found")
-
-    monkeypatch.setattr(hub, "snapshot_download", refuse)
-    with pytest.raises(ValueError, match=r"somebody/none: neither a file or folder here, nor a model that the hub gives: 401 .*Not Found"):
-        gestalt.load("somebody/none")
-
-
-def test_a_path_is_not_the_name_of_a_model_on_the_hub():
-    assert hub_name("org/name") == "org/name"
-    assert [hub_name(word) for word in ("name", "a/b/c", "./name", "/org/name", "lightning_logs/absent", "clippy_dino_max/small")] == [
-        None
-    ] * 6
-    assert exported_folder("exported") == Path("exported")
-    assert exported_folder(str(RUN)) is None
 
 
 def test_loading_leaves_the_random_state_of_torch():

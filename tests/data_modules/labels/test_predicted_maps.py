@@ -39,19 +39,6 @@ def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> Non
         find_maps(tmp_path, list("abcde"))
 
 
-def test_files_with_another_end_are_noticed_and_the_suffix_finds_them(tmp_path: Path) -> None:
-    touched(tmp_path, "lindau_0_leftImg8bit.png")
-    with pytest.raises(ValueError, match=r"choose --suffix=_leftImg8bit for files named as lindau_0_leftImg8bit\.png"):
-        find_maps(tmp_path, ["lindau_0"])
-    assert find_maps(tmp_path, ["lindau_0"], suffix="_leftImg8bit") == [tmp_path / "lindau_0_leftImg8bit.png"]
-
-
-def test_two_maps_of_an_image_are_refused(tmp_path: Path) -> None:
-    touched(tmp_path, "a.png", "painted/a.png")
-    with pytest.raises(ValueError, match="image a has several maps, such as"):
-        find_maps(tmp_path, ["a"])
-
-
 @pytest.mark.parametrize(
     ("values", "stored", "classes"),
     [

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gestalt.__main__ import main
 from gestalt.building.evaluation import build_evaluation, build_image_sets
 from gestalt.building.targets import Target
 from gestalt.commands import sweep
@@ -18,7 +17,6 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.studies.grid import read_grid
 
 TALK = "evaluation.protocol=mmseg-448/talk2dino"
 
@@ -100,24 +98,6 @@ def test_a_calibration_that_does_not_match_the_configuration_is_refused(
     word = written(tmp_path / "scenes.json", **changes)
     with pytest.raises(ConfigError, match=message):
         scorer_of(word, *words)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), ("{", "not the JSON that"), ("[]", "it has no benchmark, threshold")]
-)
-def test_a_file_that_is_not_a_calibration_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / "x.json").write_text(content)
-    with pytest.raises(ConfigError, match=message):
-        load("clippy_dino_max", scale="tiny", overrides=[TALK, f"evaluation.calibration={tmp_path / 'x.json'}"])
-
-
-def test_training_refuses_a_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    word = written(tmp_path / "scenes.json")
-    assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
-    assert "a threshold is calibrated for trained weights; leave it out" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="for trained weights"):
-        read_grid("aggregation", scale="tiny", overrides=(TALK, word))
 
 
 def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:

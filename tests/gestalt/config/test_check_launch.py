@@ -79,9 +79,3 @@ def test_an_option_of_a_source_has_the_type_that_its_file_writes(word, message):
     launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"]))
     with pytest.raises(ConfigError, match=re.escape(f"{word}: {message}")):
         launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, word]))
-
-
-def test_the_choices_of_an_option_leave_out_those_that_have_a_key_of_their_own():
-    words = ["data.source=tars", "data.root=a.tar", "data.options.images=x"]
-    with pytest.raises(ConfigError, match=r"data\.options\.images=x: source tars takes no such option; it takes none$"):
-        launch.check_training(load("clippy_dino_max", scale="tiny", overrides=words))

@@ -1,15 +1,13 @@
 """The loss of patches on two ranks, threads or gloo's under DDP, against one process: losses and gradients.  K prototypes."""
 
 from pathlib import Path
-from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, distributed, nn
 
 from gestalt.distillation.patch_loss import patch_loss
 from gestalt.distillation.targets import sinkhorn
-from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
+from tests.gestalt.ranks import be_rank, mean_over_threads
 
 RANKS, LOCAL, STEPS, K = 2, 3, 3, 6
 
@@ -66,15 +64,6 @@ def test_the_mean_over_two_threads_equals_one_process() -> None:
     found = mean_over_threads(lambda rank: found_on(Student(), slice(rank * LOCAL, (rank + 1) * LOCAL)), ranks=RANKS)
     for name, value in found_on(Student(), slice(None)).items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    results: list[dict[str, Any]] = run_ranks(__file__, tmp_path, ranks=RANKS)
-    for name, value in found_on(Student(), slice(None)).items():
-        for rank in results:
-            torch.testing.assert_close(rank[name], value, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(torch.cat([rank["targets"] for rank in results]), targets_on(None))  # of unequal numbers of samples
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.boundary import block_count, check_boundary
+from gestalt.encoders.boundary import block_count
 from gestalt.encoders.image import ImageTower
 from gestalt.tokens import Features
 from tests.gestalt.encoders.test_image import CNNS, SMALL, VITS, cnn, over_vits, pixels, vit
@@ -106,13 +106,6 @@ def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
         cnn("vgg11", frozen_blocks=1)
     with pytest.raises(ConfigError, match=r"image\.frozen_blocks=1: image\.frozen=true freezes the whole tower"):
         load("clippy_random_max", scale="tiny", overrides=["image.frozen_blocks=1", "image.frozen=true"])
-
-
-def test_a_cnn_that_is_not_a_sequence_of_stages_is_refused() -> None:
-    tower = cnn("resnet18")
-    tower.trunk.forward_features = lambda x: x
-    with pytest.raises(ValueError, match="is not one sequence of stages"):
-        check_boundary(tower.trunk, 1, backbone="resnet18", stride=(32, 32))
 
 
 def test_a_tower_without_a_frozen_part_has_no_features() -> None:

@@ -61,13 +61,5 @@ def test_the_mean_over_two_threads_equals_one_process(term: str, key: str) -> No
     check(mean_over_threads(on_rank, ranks=RANKS), term=term, key=key)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("key", VALID)
-@pytest.mark.parametrize("term", [*BUILDERS, "nouns alike"])
-def test_two_ranks_equal_one_process(results: list[dict[str, Any]], term: str, key: str) -> None:
-    for rank in results:
-        check(rank[f"{term} {key}"], term=term, key=key)
-
-
 if __name__ == "__main__":
     be_rank(run_rank)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gestalt.encoders.image_building import build_image_tower
 
 from gestalt.encoders.backbones import Architecture, build_trunk
-from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining import make
 from gestalt.pretraining.make import write_init
 from gestalt.support.files import file_hash

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from gestalt.encoders.image_building import build_image_tower
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, SelfDistillation, summary_of
 from gestalt.pretraining.recipes import RECIPES
