@@ -34,8 +34,8 @@ BUGS = (
     Bug(
         "embeddings_trained_below_the_boundary",
         "src/gestalt/encoders/boundary.py",
-        old="        if depth <= blocks:",
-        new="        if 0 < depth <= blocks:",
+        old="        if depth <= blocks:\n            trunk.get_parameter",
+        new="        if 0 < depth <= blocks:\n            trunk.get_parameter",
         test="tests/gestalt/encoders/test_boundary.py::test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none",
     ),
     Bug(

@@ -11,7 +11,7 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
 from gestalt.results.result import read_result, read_results
 from tests.gestalt.studies.fake_run import leave, record
@@ -64,7 +64,7 @@ def test_results_measured_differently_are_refused_or_put_in_separate_columns(run
 
 def under(preset):
     def change(made, array):
-        protocol = build_protocol(preset)
+        protocol = top_down_protocol(preset)
         made["benchmarks"][0]["protocol"] = {**protocol.fields(), "digest": protocol.digest()}
 
     return change
