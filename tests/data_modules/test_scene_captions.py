@@ -16,7 +16,7 @@ NUMBERS = {"two": 2, "three": 3, "four": 4}
 def captions(request):
     """(maker, [(layout, caption)]) over many scenes and two epochs."""
     maker = SceneMaker(RECIPES[request.param])
-    layouts = [maker.plan(index, seed=1, split="train") for index in range(600)]
+    layouts = [maker.plan(index, seed=1, split="train") for index in range(250)]
     return maker, [
         (layout, maker.caption(layout, seed=1, epoch=epoch, index=index)) for epoch in (0, 1) for index, layout in enumerate(layouts)
     ]

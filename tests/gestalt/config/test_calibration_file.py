@@ -2,14 +2,11 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gestalt.building.evaluation import build_evaluation, build_image_sets
-from gestalt.building.targets import Target
-from gestalt.commands import sweep
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -98,13 +95,6 @@ def test_a_calibration_that_does_not_match_the_configuration_is_refused(
     word = written(tmp_path / "scenes.json", **changes)
     with pytest.raises(ConfigError, match=message):
         scorer_of(word, *words)
-
-
-def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
-    config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
-    model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
-    with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
-        sweep._check_sizes(model, sizes=[32, 64])
 
 
 def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:

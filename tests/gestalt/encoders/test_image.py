@@ -146,18 +146,6 @@ def test_a_cnn_has_no_summary_and_drops_nothing_and_pixels_are_uint8() -> None:
         tower.grid(33, 32)
 
 
-@pytest.mark.parametrize("name", [*VITS, *CNNS])
-def test_every_trainable_parameter_gets_a_gradient_without_the_summary(name: str) -> None:
-    if name in CNNS:
-        tower = cnn(name)
-        parts = tower(pixels(64, 64)).parts
-    else:
-        tower = vit(name)
-        parts = tower(pixels(VITS[name]["size"], VITS[name]["size"]), torch.tensor([[0, 2], [1, 3]])).parts
-    torch.autograd.backward(parts.square().sum())
-    assert [name for name, parameter in tower.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
-
-
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
 def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
     plain, keep = vit(backbone), torch.tensor([[0, 2], [1, 3]])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gestalt.encoders.checkpoints import RESUMED, SCALER, read_checkpoint, read_resumable, read_state_dict
+from gestalt.encoders.checkpoints import SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
 from gestalt.evaluation.predictions import read_arrays
 from gestalt.pretraining import make as pretraining
@@ -131,14 +131,6 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
     _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model .*only tensors are read")
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_file_that_is_not_a_run_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": 3}, path)
-    _refused(lambda: read_checkpoint(path), names="not a checkpoint of a run, it has no weights in state_dict")
-    torch.save({"state_dict": {}}, path)
-    _refused(lambda: read_checkpoint(path, keys=RESUMED), names="it has no global_step, loops, callbacks")
 
 
 @pytest.mark.parametrize(
