@@ -32,12 +32,6 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
     return lambda name: runpy.run_path(str(ROOT / "tests" / "bench" / f"{name}.py"))
 
 
-def test_the_benchmark_script_can_be_started_as_make_does():
-    done = bench("--help")
-    assert done.returncode == 0, done.stderr
-    assert "--only" in done.stdout
-
-
 def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
     done = bench("--only", "gpu", "--device", "cpu", "--tiny", "--json", str(tmp_path / "results.json"))
     assert done.returncode == 0, done.stderr

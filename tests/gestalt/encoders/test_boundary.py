@@ -115,7 +115,7 @@ def test_a_tower_without_a_frozen_part_has_no_features() -> None:
         vit()(Features(torch.zeros(1, 17, 32), 32))
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)])
 def test_a_compiled_tower_reads_features(name: str) -> None:
     tower = frozen(name, frozen_blocks=1).eval()
     given = Features(tower.features(pixels(side(name), side(name))), side(name))
