@@ -41,14 +41,6 @@ TOWERS: dict[str, Callable[[dict[str, str]], TextTower]] = {
 every_tower = pytest.mark.parametrize("make", TOWERS.values(), ids=TOWERS)
 
 
-@every_tower
-def test_a_text_is_cut_if_it_has_more_tokens_than_the_tower_reads(folders: dict[str, str], make: Callable[..., TextTower]) -> None:
-    tower = make(folders)
-    texts = [*CAPTIONS, "apples and " * tower.max_length]
-    assert [len(row) for row in tower.tokenise(texts)] == [min(length, tower.max_length) for length in tower.lengths(texts)]
-    assert tower.lengths(texts)[-1] > tower.max_length
-
-
 def masked_mean(tokens: Tokens) -> Tensor:
     present = tokens.mask.unsqueeze(-1)
     return (tokens.parts * present).sum(dim=1) / present.sum(dim=1)
