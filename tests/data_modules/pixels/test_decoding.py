@@ -13,7 +13,7 @@ from data_modules.corpora.bad_samples import REASONS
 from data_modules.pixels import photographs
 from data_modules.pixels.augment import crop_box, random_resized_crop
 from data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
-from data_modules.pixels.photographs import Undecodable, open_rgb, read_bytes, to_tensor
+from data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
@@ -86,13 +86,6 @@ def test_the_exif_orientation_is_applied(form, orientation):
     slow = slowly(content, 64, fractions=form != "JPEG" or orientation > 1, **draws)
     assert (random_resized_crop(content, 64, **draws).int() - slow.int()).abs().max() <= 1
     assert shown_size(content) == ((90, 120) if orientation >= 5 else (120, 90))
-
-
-def test_open_rgb_ignores_the_exif_orientation(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    (tmp_path / "a.jpg").write_bytes(encoded(FLAT, "JPEG", exif=exif))
-    assert open_rgb(tmp_path / "a.jpg").size == FLAT.size
 
 
 def sixteen(dtype, form, **options):

@@ -85,10 +85,7 @@ def test_lists_and_stacks_are_batches_and_other_inputs_are_single_images(tmp_pat
     ("picture", "message"),
     [
         (np.zeros((3, 9, 14)), r"an array \(3, 9, 14\) is not a picture; .*channels last"),
-        (torch.zeros(3, 0, 4), "not a picture"),
-        (torch.zeros(2, 9, 14), r"a tensor \(2, 9, 14\) is not a picture"),
         (PIXELS.astype(np.float32), r"floats from 0 to 255 are not a picture; expected \[0, 1\]"),
-        (PIXELS.astype(np.int64), "an array of int64 is not a picture"),
         (7, "a int is not a picture; give a path"),
         ([], "an empty list of pictures"),
     ],

@@ -71,11 +71,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
             ["evaluation.benchmarks=[scenes_matching]"],
             "it is for benchmark scenes, but evaluation.benchmarks=.scenes_matching.; add it",
         ),
-        ({"protocol": {"name": "old"}}, [], "it has no fields of its protocol; give a file that this program's"),
         ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
-        ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
-        ({"protocol": None}, [], "it has no protocol; give a file"),
-        ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
         ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; choose evaluation.protocol=mmseg-448/talk2dino"),
         (
             {"protocol": {"fields": {"name": "whole_square"}}},

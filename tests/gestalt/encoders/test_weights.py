@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gestalt.config.schema import Image
-from gestalt.encoders.checkpoints import in_order, unwrap
+from gestalt.encoders.checkpoints import in_order
 from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init, resolve
 from gestalt.encoders.weights import locate
@@ -131,11 +131,6 @@ def test_wrappers_prefixes_and_heads_are_taken_off(wrap: Any, tmp_path: Path) ->
     state = trunk_state()
     loaded = tower(init="dino", weights=stored(tmp_path, wrap(state)))
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
-
-
-def test_two_models_in_one_file_are_refused() -> None:
-    with pytest.raises(ValueError, match="f holds model and teacher: save one of them"):
-        unwrap({"model": {}, "teacher": {}}, source="f")
 
 
 def test_mismatched_keys_are_refused_by_name(tmp_path: Path) -> None:
