@@ -112,6 +112,7 @@ def pretrain_both() -> None:
         pretrain(config, Path(f"{init}.safetensors"), command="")
 
 
+@pytest.mark.slow
 def test_every_key_is_read_by_some_code(reads, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for overrides in BRANCHES:

@@ -80,12 +80,6 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     assert run.read_state().kind == "finished"
 
 
-def test_a_missing_base_of_a_grid_is_reported() -> None:
-    Path("grids/rates.yaml").write_text("base: ./no.yaml\nvary: {optimizer.learning_rate: [0.001]}\n")
-    with pytest.raises(ConfigError, match=r"grid rates: base: experiment .*/grids/no\.yaml: .*not found"):
-        read_grid("grids/rates.yaml", scale="tiny")
-
-
 def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder: Path) -> None:
     (folder / "grids" / "rates.yaml").rename(folder / "grids" / "aggregation.yaml")
     with pytest.raises(ConfigError, match=r"the shipped grid aggregation lies in the same folder; rename the file, such as my_aggregation"):
