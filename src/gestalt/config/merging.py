@@ -33,7 +33,7 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
         for key, value in flatten(dict(layer), keep_empty=True).items():
             if value == {}:
                 OmegaConf.update(merged, key, {}, merge=False)
-        merged = OmegaConf.merge(merged, layer)
+        merged = OmegaConf.unsafe_merge(merged, layer)
     values: Any = OmegaConf.to_container(merged)
     config: Experiment = build(Experiment, typed(values, origin="all layers"))
     return config
