@@ -34,8 +34,8 @@ BUGS = (
     Bug(
         "embeddings_trained_below_the_boundary",
         "src/gestalt/encoders/boundary.py",
-        old="        if depth <= blocks:",
-        new="        if 0 < depth <= blocks:",
+        old="        if depth <= blocks:\n            trunk.get_parameter",
+        new="        if 0 < depth <= blocks:\n            trunk.get_parameter",
         test="tests/gestalt/encoders/test_boundary.py::test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none",
     ),
     Bug(
@@ -95,13 +95,6 @@ BUGS = (
         test="tests/gestalt/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
-        "balance_over_positions_too",
-        "src/gestalt/distillation/patch_loss.py",
-        old="permute(2, 0, 1, 3).reshape(patches, views * images, prototypes)",
-        new="permute(2, 0, 1, 3).reshape(1, patches * views * images, prototypes)",
-        test="tests/gestalt/distillation/test_patch_loss.py::test_balance_by_position_leaves_no_prototype_for_a_position",
-    ),
-    Bug(
         "places_of_the_same_view",
         "src/gestalt/distillation/patch_loss.py",
         old="corresponding(places[one], places[other], side=side)",
@@ -130,25 +123,11 @@ BUGS = (
         test="tests/gestalt/pretraining/test_module.py::test_the_teacher_sees_every_patch_and_the_student_another_half_of_each_crop",
     ),
     Bug(
-        "prototypes_never_held",
-        "src/gestalt/pretraining/module.py",
-        old="            self.student.head.prototypes.weight.grad = None",
-        new="            pass",
-        test="tests/gestalt/pretraining/test_module.py::test_every_part_of_the_student_learns_and_the_prototypes_only_after_the_first_steps",
-    ),
-    Bug(
         "crops_without_their_number",
         "data_modules/pixels/crops.py",
         old="default_rng([seed, epoch, index, 3, crop])",
         new="default_rng([seed, epoch, index, 3])",
         test="tests/data_modules/pixels/test_crops.py::test_another_seed_epoch_image_or_crop_number_gives_another_crop",
-    ),
-    Bug(
-        "class_token_in_parts",
-        "src/gestalt/encoders/image.py",
-        old="output[:, self.trunk.num_prefix_tokens :]",
-        new="output",
-        test="tests/gestalt/test_model.py::test_max_over_a_real_vit_excludes_the_class_token",
     ),
     Bug(
         "class_token_in_max",
@@ -181,27 +160,11 @@ BUGS = (
         test="tests/gestalt/encoders/test_image.py::test_position_embeddings_of_wide_and_tall_images_are_not_transposed",
     ),
     Bug(
-        "labels_squashed",
-        "src/gestalt/measures/segmentation/callback.py",
-        old="prompts, protocol = self.prompts, self.protocol",
-        new="""prompts, protocol = self.prompts, self.protocol
-        size, squash = (protocol.input_size,) * 2, __import__("torch").nn.functional.interpolate
-        truth = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in truth]""",
-        test="tests/gestalt/measures/test_scoring.py::test_the_result_is_json_and_describes_set_protocol_and_counts",
-    ),
-    Bug(
         "folders_of_numbers_sorted_as_words",
         "data_modules/image_sets/imagenet_v2.py",
         old="{str(number): number for number in range(len(table.labels.names))}",
         new="{name: rank for rank, name in enumerate(sorted(map(str, range(len(table.labels.names)))))}",
         test="tests/test_benchmarks.py::test_a_class_is_the_one_that_the_photograph_shows[imagenet_v2]",
-    ),
-    Bug(
-        "labels_txt_read_as_pixel_values",
-        "data_modules/image_sets/tables/coco.json",
-        old='"": {"values": "0-10 12-24',
-        new='"": {"values": "1-11 12-24',
-        test="tests/test_benchmarks.py::test_an_oracle_scores_exactly_one[coco_stuff]",
     ),
     Bug(
         "plain_gather",
@@ -237,13 +200,6 @@ BUGS = (
         old="return values.to(getattr(torch, map_type(classes)))",
         new="return values.to(torch.uint8)",
         test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_on_many_classes_equals_the_slow_reference",
-    ),
-    Bug(
-        "attention_counts_no_flop",
-        "src/gestalt/commands/trial.py",
-        old="with sdpa_kernel(SDPBackend.MATH), ",
-        new="with ",
-        test="tests/gestalt/commands/test_equal_cost.py::test_products_and_attention_count_with_their_gradients",
     ),
     Bug(
         "costly_cells_train_longer",
@@ -307,13 +263,6 @@ BUGS = (
         test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch",
     ),
     Bug(
-        "kept_tokens_not_checked",
-        "src/gestalt/module.py",
-        old="if parts != expected:",
-        new="if parts > total:",
-        test="tests/gestalt/test_module.py::test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_config_asks_for",
-    ),
-    Bug(
         "logit_scale_not_clamped",
         "src/gestalt/module.py",
         old="        self.model.clamp_logit_scale()\n",
@@ -363,20 +312,6 @@ BUGS = (
         test="tests/gestalt/training/test_checkpoints.py::test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run",
     ),
     Bug(
-        "runs_share_a_folder",
-        "src/gestalt/runs/folders.py",
-        old="make=Path.mkdir)",
-        new="make=partial(Path.mkdir, exist_ok=True))",
-        test="tests/gestalt/runs/test_folders.py::test_a_version_folder_made_concurrently_is_not_reused",
-    ),
-    Bug(
-        "resume_takes_any_config",
-        "src/gestalt/runs/resume.py",
-        old="        if saved_hash(folder) == config_hash(config):",
-        new="        if True:",
-        test="tests/gestalt/runs/test_folders.py::test_resume_last_refuses_another_config_with_the_differing_keys_and_values",
-    ),
-    Bug(
         "scale_cuts_the_users_data",
         "src/gestalt/config/loading.py",
         old="if same_source and same_root",
@@ -384,32 +319,11 @@ BUGS = (
         test="tests/gestalt/config/test_scale_limits.py::test_limits_of_a_scale_hold_for_the_data_that_it_names[another source]",
     ),
     Bug(
-        "own_limit_lifted_too",
-        "src/gestalt/config/loading.py",
-        old="layers.insert(1, (",
-        new="layers.append((",
-        test="tests/gestalt/config/test_scale_limits.py::test_limits_of_a_scale_hold_for_the_data_that_it_names[its own limit]",
-    ),
-    Bug(
         "captions_hash_of_an_older_file",
         "data_modules/sources/parquet.py",
         old="{shard.url}\\0{shard.size}\\0{shard.stamp}",
         new="{shard.url}\\0{shard.size}",
         test="tests/data_modules/corpora/test_http.py::test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file",
-    ),
-    Bug(
-        "key_not_read",
-        "src/gestalt/building/training.py",
-        old="text_rate=optimizer.text_rate,",
-        new="text_rate=1.0,",
-        test="tests/gestalt/config/test_keys.py::test_every_key_is_read_by_some_code",
-    ),
-    Bug(
-        "deviation_of_a_population",
-        "src/gestalt/results/intervals.py",
-        old="for value in values) / (len(values) - 1))",
-        new="for value in values) / len(values))",
-        test="tests/gestalt/results/test_intervals.py::test_the_deviation_is_the_sample_standard_deviation",
     ),
     Bug(
         "ninety_percent_of_resamples_called_ninety_five",
@@ -468,13 +382,6 @@ BUGS = (
         test="tests/gestalt/measures/test_metrics.py::test_image_hits_count_the_hits_of_an_image_and_of_its_captions",
     ),
     Bug(
-        "other_commits_share_a_column",
-        "src/gestalt/results/comparability.py",
-        old='{"commit": result.commit}',
-        new='{"commit": ""}',
-        test="tests/gestalt/results/test_ablation.py::test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed",
-    ),
-    Bug(
         "crop_of_a_shrunken_jpeg_in_whole_pixels",
         "data_modules/pixels/decoding.py",
         old="left, top, right, bottom = (edge / divisor for edge in box)",
@@ -524,13 +431,6 @@ BUGS = (
         test="tests/data_modules/test_mixture.py::test_a_source_is_read_from_its_first_position_on_without_a_gap",
     ),
     Bug(
-        "inspection_asks_for_every_caption",
-        "data_modules/tools/inspection.py",
-        old="    if not usable:",
-        new="    if refused or not usable:",
-        test="tests/data_modules/test_tools.py::test_inspection_flags_exactly_the_samples_that_training_cannot_read",
-    ),
-    Bug(
         "article_by_sound_in_clippys_code",
         "src/gestalt/measures/segmentation/presets.py",
         old='article="letter"',
@@ -557,13 +457,6 @@ BUGS = (
         old="return calibration if calibration is not None and calibration.benchmark == benchmark else None",
         new="return calibration",
         test="tests/gestalt/config/test_calibration_file.py::test_another_benchmark_keeps_its_own_threshold",
-    ),
-    Bug(
-        "a_part_passes_for_the_whole",
-        "src/gestalt/results/text.py",
-        old='entry.get("images_in_set") if official is None else official',
-        new='entry.get("images_in_set")',
-        test="tests/gestalt/results/test_text.py::test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known",
     ),
     Bug(
         "lowest_score_is_best",
@@ -615,14 +508,6 @@ BUGS = (
         test="tests/gestalt/measures/grouping/test_metric.py::test_best_overlaps_equal_a_loop_over_objects_and_groups[bytes]",
     ),
     Bug(
-        "casing_of_a_text_model_is_ignored",
-        "src/gestalt/encoders/text_sentence.py",
-        old='    if settings.get("do_lower_case"):',
-        new="    if False:",
-        test="tests/gestalt/encoders/test_text_sentence.py::"
-        "test_settings_of_earlier_versions_are_read_and_those_that_change_a_text_are_refused",
-    ),
-    Bug(
         "mean_over_objects",
         "src/gestalt/measures/grouping/metric.py",
         old="jaccard=_mean(image[~np.isnan(image)])",
@@ -651,39 +536,11 @@ BUGS = (
         test="tests/gestalt/config/test_loading.py::test_a_new_key_changes_a_hash_only_away_from_its_default",
     ),
     Bug(
-        "infinity_is_within_bounds",
-        "src/gestalt/config/keys.py",
-        old="(within and math.isfinite(number))",
-        new="within",
-        test="tests/gestalt/config/test_loading.py::test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy",
-    ),
-    Bug(
-        "heads_need_not_divide_the_width",
-        "src/gestalt/config/check.py",
-        old="image.heads is not None and image.width % image.heads",
-        new="image.heads is not None and image.width < image.heads",
-        test="tests/gestalt/config/test_loading.py::test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy",
-    ),
-    Bug(
         "finished_runs_are_continued",
         "src/gestalt/runs/requeue.py",
         old=".exists() and not is_finished(folder)]",
         new=".exists()]",
         test="tests/gestalt/runs/test_requeue.py::test_auto_starts_a_new_run_where_none_is_unfinished",
-    ),
-    Bug(
-        "unfinished_run_taken_by_name",
-        "src/gestalt/runs/finding.py",
-        old="if is_finished(run) and not variations(run)",
-        new="if not variations(run)",
-        test="tests/gestalt/runs/test_finding.py::test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike",
-    ),
-    Bug(
-        "variant_taken_by_name",
-        "src/gestalt/runs/finding.py",
-        old="if is_finished(run) and not variations(run)",
-        new="if is_finished(run)",
-        test="tests/gestalt/runs/test_finding.py::test_a_variant_never_takes_the_name",
     ),
     Bug(
         "recorded_runs_count_as_finished",
@@ -700,32 +557,11 @@ BUGS = (
         test="tests/gestalt/runs/test_folders.py::test_last_is_the_newest_run_of_the_same_config",
     ),
     Bug(
-        "lightning_queues_the_job_too",
-        "src/gestalt/training/trainer.py",
-        old="SLURMEnvironment(auto_requeue=False)",
-        new="SLURMEnvironment()",
-        test="tests/gestalt/training/test_trainer.py::test_the_cluster_environment_matches_the_launcher",
-    ),
-    Bug(
         "stream_not_compared_on_resume",
         "data_modules/loading.py",
         old="if state.get(key) != value]",
         new="if key not in state]",
         test="tests/data_modules/test_image_text.py::test_a_checkpoint_of_another_stream_is_refused",
-    ),
-    Bug(
-        "bad_samples_forgotten_on_resume",
-        "src/gestalt/training/bad_samples.py",
-        old='self.seen, self.counts, self.first = state_dict["seen"], dict(state_dict["counts"]), dict(state_dict["first"])',
-        new='self.first = dict(state_dict["first"])',
-        test="tests/gestalt/training/test_bad_samples.py::test_the_counts_are_restored_from_a_checkpoint",
-    ),
-    Bug(
-        "clock_starts_anew_on_resume",
-        "src/gestalt/training/clock.py",
-        old="self._seconds[key] += value",
-        new="self._seconds[key] += 0 * value",
-        test="tests/gestalt/training/test_clock.py::test_a_resumed_run_adds_to_the_recorded_seconds",
     ),
     Bug(
         "broken_weights_are_saved",
@@ -740,21 +576,6 @@ BUGS = (
         old="        self.read_steps()\n        check_weights",
         new="        check_weights",
         test="tests/gestalt/test_module.py::test_no_checkpoint_follows_a_bad_step_that_is_not_read_yet",
-    ),
-    Bug(
-        "validation_before_its_steps_are_read",
-        "src/gestalt/module.py",
-        old="""weights are scored.\"\"\"
-        self.read_steps()""",
-        new="""weights are scored.\"\"\"""",
-        test="tests/gestalt/test_module.py::test_no_validation_follows_a_bad_step_that_is_not_read_yet",
-    ),
-    Bug(
-        "last_bad_step_is_named",
-        "src/gestalt/training/finite.py",
-        old=" & (self._step == NO_STEP)",
-        new="",
-        test="tests/gestalt/test_module.py::test_a_bad_step_between_logged_steps_is_reported_at_the_next_logged_step",
     ),
     Bug(
         "bad_step_of_all_ranks",
@@ -778,34 +599,11 @@ BUGS = (
         test="tests/gestalt/training/test_bad_samples.py::test_two_ranks_count_bad_samples_like_one_process",
     ),
     Bug(
-        "valid_count_of_the_whole_batch",
-        "data_modules/image_text.py",
-        old="sum(pair is None for pair in bad)",
-        new="len(bad)",
-        test="tests/data_modules/test_image_text.py::test_a_bad_sample_keeps_its_row_and_carries_its_reason",
-    ),
-    Bug(
         "all_rows_are_embedded",
         "src/gestalt/training/micro_batches.py",
         old="None if count in (0, len(valid)) else",
         new="None if count >= 0 else",
         test="tests/gestalt/test_module.py::test_a_step_equals_that_on_the_valid_pairs_alone",
-    ),
-    Bug(
-        "metrics_at_every_step",
-        "src/gestalt/module.py",
-        old="""        if not self._is_logged():
-            return
-""",
-        new="",
-        test="tests/gestalt/test_waits.py::test_only_a_step_that_is_logged_waits_for_the_device",
-    ),
-    Bug(
-        "compiled_validation",
-        "src/gestalt/training/exactness.py",
-        old='        torch.compiler.set_stance("force_eager")\n',
-        new="",
-        test="tests/gestalt/building/test_compiling.py::test_validation_is_not_compiled",
     ),
     Bug(
         "measured_at_the_other_steps",
@@ -836,13 +634,6 @@ BUGS = (
         test="tests/gestalt/losses/test_blockwise.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
     ),
     Bug(
-        "weight_of_one_rank",
-        "src/gestalt/losses/matrix.py",
-        old="world / valid.sum()",
-        new="1 / valid.sum()",
-        test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
-    ),
-    Bug(
         "gradients_of_gathered_rows_not_summed",
         "src/gestalt/losses/gather.py",
         old="        distributed.all_reduce(total)\n",
@@ -850,24 +641,10 @@ BUGS = (
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
-        "columns_of_this_rank_alone",
-        "src/gestalt/losses/blockwise.py",
-        old="        if world_size() > 1:",
-        new="        if False:",
-        test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
-    ),
-    Bug(
         "own_text_without_the_ranks_before",
         "src/gestalt/losses/matrix.py",
         old="distributed.get_rank() * len(image)",
         new="0",
-        test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
-    ),
-    Bug(
-        "sigmoid_bias_of_one_rank",
-        "src/gestalt/losses/blockwise.py",
-        old="torch.addmm(bias, queries[rows], texts.T)",
-        new="queries[rows] @ texts.T + bias * (torch.arange(len(texts)) < len(image))",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
@@ -899,13 +676,6 @@ BUGS = (
         test="tests/gestalt/training/test_micro_batches.py::test_under_autocast_gradients_of_micro_batches_are_summed_in_float32",
     ),
     Bug(
-        "each_micro_batch_a_loss_of_its_own",
-        "src/gestalt/training/micro_batches.py",
-        old="        parts = self._in_parts(embed)\n",
-        new="        parts = self._in_parts(embed)\n        parts = [parts[-1]] * len(parts)\n",
-        test="tests/gestalt/training/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
-    ),
-    Bug(
         "division_of_a_step_tells_runs_apart",
         "src/gestalt/config/identity.py",
         old='    flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]\n',
@@ -927,25 +697,11 @@ BUGS = (
         test="tests/gestalt/test_subsampling.py::test_the_hash_equals_a_reference_with_unbounded_integers",
     ),
     Bug(
-        "window_shuffled_alike_in_each_epoch",
-        "data_modules/order.py",
-        old="[self._seed, epoch, 1 + window]",
-        new="[self._seed, 1 + window]",
-        test="tests/data_modules/test_order.py::test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch",
-    ),
-    Bug(
         "captions_not_in_the_digest_of_tars",
         "data_modules/sources/tars.py",
         old=r"{header.digest}\0{header.captions}\0",
         new=r"{header.digest}\0",
         test="tests/data_modules/test_data_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
-    ),
-    Bug(
-        "small_data_judged_as_a_thousand_samples",
-        "src/gestalt/training/bad_samples.py",
-        old="self.first_samples = min(FIRST_SAMPLES, samples)",
-        new="self.first_samples = FIRST_SAMPLES",
-        test="tests/gestalt/training/test_bad_samples.py::test_for_small_data_the_allowed_share_is_of_all_samples",
     ),
     Bug(
         "manifest_off_by_one",
@@ -976,20 +732,6 @@ BUGS = (
         test="tests/gestalt/encoders/test_readings.py::test_a_reading_equals_its_equation",
     ),
     Bug(
-        "naclips_neighbourhood_squeezed",
-        "src/gestalt/encoders/readings.py",
-        old="/ (2 * std**2)",
-        new="/ (2 * std)",
-        test="tests/gestalt/encoders/test_readings.py::test_a_reading_equals_its_equation",
-    ),
-    Bug(
-        "values_keep_the_residual",
-        "src/gestalt/encoders/readings.py",
-        old='"values": Reading(_identity, residual=False',
-        new='"values": Reading(_identity, residual=True',
-        test="tests/gestalt/encoders/test_readings.py::test_a_reading_equals_its_equation",
-    ),
-    Bug(
         "reading_out_of_the_digest",
         "src/gestalt/measures/segmentation/protocol.py",
         old="if getattr(self, key) == usual}",
@@ -1002,13 +744,6 @@ BUGS = (
         old="(2 * side * self.input_size + step) // (2 * step)",
         new="side * self.input_size // step",
         test="tests/gestalt/measures/segmentation/test_protocol.py::test_short_side_keeps_the_aspect_to_the_nearest_multiple",
-    ),
-    Bug(
-        "package_takes_a_built_in_name",
-        "src/gestalt/support/plugins.py",
-        old='"gestalt-grouping" if entry.name in built_in else None',
-        new="None",
-        test="tests/gestalt/support/test_plugins.py::test_a_taken_name_is_refused_with_both_packages",
     ),
     Bug(
         "changed_code_passes_for_its_commit",
@@ -1025,20 +760,6 @@ BUGS = (
         test="tests/gestalt/results/test_record.py::test_the_hash_follows_the_names_and_not_the_order_or_the_strides",
     ),
     Bug(
-        "interval_of_the_seeds_that_kept_arrays",
-        "src/gestalt/results/scores.py",
-        old="        if not seeds or any(",
-        new="        seeds = [seed for seed in seeds if all((row, seed) in self.of for row in rows)]\n        if not seeds or any(",
-        test="tests/gestalt/results/test_ablation.py::test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images",
-    ),
-    Bug(
-        "speed_of_one_rank",
-        "src/gestalt/training/progress.py",
-        old='.count("") * trainer.world_size / step',
-        new='.count("") / step',
-        test="tests/gestalt/training/test_progress.py::test_images_of_all_ranks_are_counted",
-    ),
-    Bug(
         "scenes_of_a_run_forgotten",
         "src/gestalt/building/targets.py",
         old="self.trained is not None and only_scenes(self.trained.data)",
@@ -1053,21 +774,6 @@ BUGS = (
         test="tests/gestalt/config/test_schema.py::test_a_run_of_scenes_alone_is_one_without_any_other_source",
     ),
     Bug(
-        "caveats_swallowed",
-        "src/gestalt/support/caveats.py",
-        old='        warnings.simplefilter("always", Caveat)',
-        new='        warnings.simplefilter("ignore", Caveat)',
-        test="tests/gestalt/commands/test_pictures.py"
-        "::test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page",
-    ),
-    Bug(
-        "labels_of_equal_tokens_are_silent",
-        "src/gestalt/measures/segmentation/labels.py",
-        old="SIMILAR = 1 - 1e-6",
-        new="SIMILAR = 1 + 1e-6",
-        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_are_named",
-    ),
-    Bug(
         "ties_of_labels_left_to_rounding",
         "src/gestalt/measures/segmentation/labels.py",
         old="return prompts._replace(twin=first) if shared else prompts",
@@ -1075,25 +781,11 @@ BUGS = (
         test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
     ),
     Bug(
-        "cut_labels_are_silent",
-        "src/gestalt/measures/segmentation/labels.py",
-        old="> tower.max_length]",
-        new="> 2 * tower.max_length]",
-        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_that_are_cut_are_named_in_short",
-    ),
-    Bug(
         "last_step_not_logged",
         "src/gestalt/training/finite.py",
         old="step % every == 0 or step == trainer.max_steps",
         new="step % every == 0",
         test="tests/gestalt/training/test_trainer.py::test_the_last_step_is_logged_too",
-    ),
-    Bug(
-        "charts_of_metrics_that_a_run_lacks",
-        "src/gestalt/training/board.py",
-        old="if logged.keys() >= set(keys):",
-        new="if keys:",
-        test="tests/gestalt/training/test_board.py::test_a_metric_that_the_run_lacks_has_no_chart",
     ),
     Bug(
         "limit_forgotten_by_stores",
@@ -1117,53 +809,11 @@ BUGS = (
         test="tests/gestalt/zoo/test_open_clip.py::test_images_and_texts_are_embedded_as_open_clip_embeds_them[CLIPA]",
     ),
     Bug(
-        "code_named_by_a_file",
-        "src/gestalt/zoo/kinds.py",
-        old='if kind in ("python", "clippy"):',
-        new='if kind == "clippy":',
-        test="tests/gestalt/zoo/test_python.py::test_a_configuration_cannot_name_code_as_a_second_model",
-    ),
-    Bug(
         "unnamed_nouns_compared",
         "src/gestalt/losses/nouns.py",
         old="others = logits.masked_fill(self._not_negative(named) | ~valid | ~present,",
         new="others = logits.masked_fill(self._not_negative(named) | ~valid,",
         test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
-    ),
-    Bug(
-        "other_nouns_of_the_caption_are_negatives",
-        "src/gestalt/losses/nouns.py",
-        old="others = logits.masked_fill(self._not_negative(named) | ~valid | ~present,",
-        new="others = logits.masked_fill(~valid | ~present,",
-        test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
-    ),
-    Bug(
-        "alike_nouns_are_negatives",
-        "src/gestalt/losses/nouns.py",
-        old="return named if self.alike is None else",
-        new="return named if True else",
-        test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max-alike]",
-    ),
-    Bug(
-        "an_alike_noun_replaces_a_noun",
-        "docs/examples/plugin_terms/more_terms/hard_negatives.py",
-        old="others = [noun for noun in others if not near[nouns.nouns.index(noun)]]",
-        new="pass",
-        test="tests/gestalt/losses/test_plugin_terms.py::test_a_noun_is_never_replaced_by_one_alike",
-    ),
-    Bug(
-        "nouns_of_bad_pairs",
-        "src/gestalt/losses/nouns.py",
-        old='named = pairs.batch["nouns"] & valid',
-        new='named = pairs.batch["nouns"]',
-        test="tests/gestalt/losses/test_terms.py::test_invalid_rows_do_not_affect_value_or_gradients[nouns-good0]",
-    ),
-    Bug(
-        "share_of_this_rank_alone",
-        "src/gestalt/losses/terms.py",
-        old="rank_share(counted.sum().to(values.dtype))",
-        new="1 / counted.sum()",
-        test="tests/gestalt/losses/test_terms_ranks.py::test_the_mean_over_two_threads_equals_one_process[nouns-uneven]",
     ),
     Bug(
         "nouns_of_this_rank_alone",
@@ -1173,74 +823,11 @@ BUGS = (
         test="tests/gestalt/losses/test_terms_ranks.py::test_the_mean_over_two_threads_equals_one_process[nouns-all]",
     ),
     Bug(
-        "images_of_this_rank_alone",
-        "src/gestalt/losses/nouns.py",
-        old="other_images = logsumexp_over_ranks(others.logsumexp(dim=0))",
-        new="other_images = others.logsumexp(dim=0)",
-        test="tests/gestalt/losses/test_terms_ranks.py::test_the_mean_over_two_threads_equals_one_process[nouns-all]",
-    ),
-    Bug(
-        "locations_of_this_rank_alone",
-        "docs/examples/plugin_terms/more_terms/text_conditioned.py",
-        old="normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))",
-        new="normaliser = logits.logsumexp(dim=0)",
-        test="tests/gestalt/losses/test_terms_ranks.py::test_the_mean_over_two_threads_equals_one_process[text_conditioned-all]",
-    ),
-    Bug(
-        "captions_without_a_negative_count",
-        "docs/examples/plugin_terms/more_terms/hard_negatives.py",
-        old="torch.tensor([negative is not None for negative in drawn], device=device) & pairs.valid_rows()",
-        new="pairs.valid_rows()",
-        test="tests/gestalt/losses/test_terms.py::test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun",
-    ),
-    Bug(
-        "negatives_of_bad_pairs",
-        "docs/examples/plugin_terms/more_terms/hard_negatives.py",
-        old="device=device) & pairs.valid_rows()",
-        new="device=device)",
-        test="tests/gestalt/losses/test_terms.py::test_invalid_rows_do_not_affect_value_or_gradients[hard_negatives-good0]",
-    ),
-    Bug(
-        "negatives_are_captions",
-        "docs/examples/plugin_terms/more_terms/hard_negatives.py",
-        old="(negatives.to(wide) - text)",
-        new="(text - negatives.to(wide))",
-        test="tests/gestalt/losses/test_terms.py::test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun",
-    ),
-    Bug(
         "negatives_of_every_epoch_alike",
         "docs/examples/plugin_terms/more_terms/hard_negatives.py",
         old="default_rng([seed, epoch, sample_id, DRAW])",
         new="default_rng([seed, sample_id, DRAW])",
         test="tests/gestalt/losses/test_plugin_terms.py::test_the_draw_depends_on_seed_epoch_and_sample_alone",
-    ),
-    Bug(
-        "negatives_by_nouns_of_the_caption",
-        "docs/examples/plugin_terms/more_terms/hard_negatives.py",
-        old="others = [noun for noun in nouns.nouns if noun not in named]",
-        new="others = list(nouns.nouns)",
-        test="tests/gestalt/losses/test_plugin_terms.py::test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name",
-    ),
-    Bug(
-        "the_list_of_hard_negatives_is_not_hashed",
-        "src/gestalt/config/identity.py",
-        old='NOUN_LIST if any(TERMS.fact(term, "reads_nouns", False) for term in terms) else ()',
-        new="()",
-        test="tests/gestalt/building/test_terms.py::test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it",
-    ),
-    Bug(
-        "the_first_micro_batch_of_texts_alone",
-        "src/gestalt/training/micro_batches.py",
-        old="for span in spans(len(texts.mask), parts=self.parts):",
-        new="for span in spans(len(texts.mask), parts=self.parts)[:1] * self.parts:",
-        test="tests/gestalt/building/test_terms.py::test_micro_batches_change_neither_loss_nor_gradient[text.frozen=false]",
-    ),
-    Bug(
-        "a_new_run_without_its_term",
-        "src/gestalt/config/loading.py",
-        old="check(replace(config, loss=Loss()))",
-        new="check(config)",
-        test="tests/gestalt/config/test_loading.py::test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused[of_a_package0]",
     ),
     Bug(
         "terms_loaded_as_weights_of_the_model",
@@ -1271,41 +858,11 @@ BUGS = (
         test="tests/gestalt/building/test_terms.py::test_options_of_a_term_are_hashed_only_if_the_term_is_on",
     ),
     Bug(
-        "features_kept_without_the_stride",
-        "src/gestalt/measures/segmentation/dense/windows.py",
-        old="        protocol.stride,\n",
-        new="",
-        test="tests/gestalt/measures/segmentation/dense/test_windows.py::"
-        "test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache[change2]",
-    ),
-    Bug(
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/dense/offsets.py",
         old="return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]",
         new="return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, strict=True)]",
         test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
-    ),
-    Bug(
-        "scored_images_are_not_checked",
-        "src/gestalt/measures/segmentation/callback.py",
-        old='        self.check_unseen(batch["image"])\n',
-        new="",
-        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
-    ),
-    Bug(
-        "labelling_by_maps_records_gradients",
-        "src/gestalt/measures/classification/engine.py",
-        old="@torch.no_grad()\ndef reduced_labels",
-        new="def reduced_labels",
-        test="tests/gestalt/measures/classification/test_engine.py::test_labelling_by_maps_records_no_gradient",
-    ),
-    Bug(
-        "images_shared_by_size_alone",
-        "src/gestalt/evaluation/protocols.py",
-        old="            self.interpolation,\n            self.antialias,\n",
-        new="",
-        test="tests/gestalt/measures/test_shared_pass.py::"
-        "test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others[changes2]",
     ),
     Bug(
         "a_tokenizer_of_a_few_words",

@@ -41,13 +41,6 @@ def served(model, *, log):
             process.wait(timeout=30)
 
 
-def test_the_app_is_at_most_120_lines_on_this_machine_alone():
-    text = APP.read_text()
-    assert len(text.splitlines()) <= 120
-    assert 'server_name="127.0.0.1"' in text
-    assert "analytics_enabled=False" in text
-
-
 @needs_gradio
 @needs_chromium
 @pytest.mark.slow

@@ -32,12 +32,6 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
     return lambda name: runpy.run_path(str(ROOT / "tests" / "bench" / f"{name}.py"))
 
 
-def test_the_benchmark_script_can_be_started_as_make_does():
-    done = bench("--help")
-    assert done.returncode == 0, done.stderr
-    assert "--only" in done.stdout
-
-
 def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
     done = bench("--only", "gpu", "--device", "cpu", "--tiny", "--json", str(tmp_path / "results.json"))
     assert done.returncode == 0, done.stderr
@@ -46,25 +40,6 @@ def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
     small, large = (row["flop"] for row in results["rows"])
     assert 1.5 < large / small < 2.5  # four times the patches are embedded, and a fifth of them kept
     assert all(row["setting"] in done.stdout for row in results["rows"])
-
-
-@pytest.mark.parametrize(
-    ("name", "peak"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA H200 NVL", 835e12),
-        ("NVIDIA A100-SXM4-40GB", 312e12),
-        ("NVIDIA A10", 125e12),
-        ("NVIDIA A10G", None),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA L40", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-        ("Tesla T4", None),
-    ],
-)
-def test_the_peak_of_a_device_is_read_from_its_full_name(name: str, peak: float | None, part: Part):
-    assert part("gpu")["peak_flops"](name) == peak
 
 
 def test_the_losses_that_are_timed_are_equal(part: Part):
@@ -77,20 +52,6 @@ def test_the_gpu_benchmark_without_a_gpu_is_reported_and_fails():
     done = bench("--only", "gpu")
     assert done.returncode == 2, done.stderr
     assert done.stdout == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
-
-
-def test_the_loading_benchmark_without_images_is_reported(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("GESTALT_DATA", raising=False)
-    done = bench("--only", "loading")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "loading photographs: left out; GESTALT_DATA names no folder with coco_mini/\n"
-
-
-def test_a_reader_that_is_not_installed_is_left_out(part: Part, monkeypatch: pytest.MonkeyPatch):
-    readers = part("readers")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert readers["webdataset_reader"]([]) is None
-    assert readers["datasets_reader"]([]) is None
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from gestalt.config.loading import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
-from gestalt.measures.matching.callback import Matching
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.metric import MeanIoU
@@ -124,15 +123,6 @@ def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_
     assert scores[2] == pytest.approx(pixels.max() / pixels.sum() / (pixels > 0).sum())
 
 
-@pytest.mark.parametrize("name", MATCHED)
-def test_a_matched_benchmark_is_built_with_as_many_clusters_as_its_name_says(name: str, drawn_once: dict[str, Path]) -> None:
-    drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
-    config = load("clippy_dino_max", scale="tiny", overrides=[f"evaluation.benchmarks=[{name}]", f"benchmark_root={drawn.root}"])
-    scorer = MEASURES["matching"].build(Context(config, BENCHMARKS[name], drawn.open()))
-    assert isinstance(scorer, Matching)
-    assert (scorer.clusters, scorer.label_set) == (27, BENCHMARKS[name].label_set)
-
-
 def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
     images = segmented.open()
     for number in range(len(images)):
@@ -161,16 +151,6 @@ def test_chance_scores_chance(segmented: Drawn) -> None:
 def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
     names = segmented.labels.names
     assert miou(segmented, names=(*names[1:], names[0])) < 0.5
-
-
-def test_the_label_set_has_the_number_of_classes_in_its_name_and_distinct_phrases(segmented: Drawn) -> None:
-    labels = segmented.labels
-    label_set = BENCHMARKS[segmented.name].label_set or ""
-    assert label_set.endswith(str(len(labels.names)))
-    phrases = [phrase for phrases in labels.prompts for phrase in phrases]
-    assert len(set(phrases)) == len(phrases)
-    assert all(phrase == phrase.strip() for phrase in phrases)
-    assert (labels.background == 0) == (labels.names[0] == "background")
 
 
 def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:

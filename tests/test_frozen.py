@@ -1,6 +1,6 @@
 """What may not change unnoticed: digests that records are compared by, the shipped init, and a run of commit 21ba553.
 
-``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and those keys of its configuration that are still read.  Of the
+``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and its configuration.  Of the
 checkpoint the state of the optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation
 set uses are zero.
 """
@@ -16,7 +16,9 @@ from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
 from gestalt.config.loading import load
-from gestalt.evaluation import protocols
+from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
+from gestalt.measures.segmentation.presets import top_down_protocol
 
 OLDER_RUN = Path(__file__).with_name("golden") / "older_run"
 SCORES = {
@@ -34,9 +36,9 @@ def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_
     monkeypatch.chdir(tmp_path)  # without runs, as in a fresh clone
     demo = load("clippy_dino_max", scale="demo")
     origin = build_model(demo).image_tower.origin
-    digests = {name: protocols.PROTOCOLS[name].digest() for name in ("whole_square", "clippy-paper", "mmseg-448")}
-    digests["pca_square"] = protocols.GROUPING_PROTOCOLS["pca_square"].digest()
-    digests["openai_80"] = protocols.CLASSIFICATION_PROTOCOLS["openai_80"].digest()
+    digests = {name: top_down_protocol(name).digest() for name in ("whole_square", "clippy-paper", "mmseg-448")}
+    digests["pca_square"] = GROUPING_PROTOCOLS["pca_square"].digest()
+    digests["openai_80"] = CLASSIFICATION_PROTOCOLS["openai_80"].digest()
     digests["scenes"] = build_source(demo).digest()
     assert digests == {
         "whole_square": "4c09aeb361b7cae4",

@@ -1,7 +1,6 @@
 """The Makefile: what its targets run."""
 
 import os
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -26,35 +25,3 @@ def test_ci_runs_every_test_but_the_nightly_ones_once():
         ["-m", *['"not', "slow", "and", "not", "gpu", "and", "not", 'nightly"'], *SPREAD],
         ["-m", *['"(slow', "or", "gpu)", "and", "not", 'nightly"'], *SPREAD],
     ]
-
-
-def test_test_all_by_itself_runs_every_test_but_the_nightly_ones():
-    rest = ["-m", '"not', 'nightly"']
-    assert _lines("test-all") == [[*rest, *SPREAD]]
-    assert _lines("test-all", "WORKERS=0") == [[*rest, "-n", "0", *SPREAD[2:]]]
-
-
-def test_nightly_runs_its_tests_and_then_the_faults():
-    assert _lines("nightly") == [["-m", "nightly", *SPREAD]]
-    assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
-
-
-def command_of(*words: str) -> list[str]:
-    """The words of the command line that ``make`` would run."""
-    line = [line for line in _dry_run(*words) if "-m gestalt " in line][-1]
-    return shlex.split(line.partition("-m gestalt ")[2])
-
-
-def test_targets_run_their_commands():
-    assert command_of("train", "EXP=a", "SCALE=tiny", "ARGS=seed=1") == ["train", "a", "--scale", "tiny", "seed=1"]
-    assert command_of("ablate", "SEEDS=3", "JOBS=2")[2:] == ["--scale", "demo", "--seeds", "3", "--jobs", "2"]
-    assert command_of("eval", "CKPT=run") == ["eval", "run"]
-    scored = command_of("eval", "CKPT=run", "BENCH=scenes", "PROTOCOL=whole_square", "ARGS=--sizes 224,336")
-    assert scored == ["eval", "run", "evaluation.benchmarks=[scenes]", "evaluation.protocol=whole_square", "--sizes", "224,336"]
-    segmented = command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run")
-    assert segmented == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
-    assert command_of("report", "RUNS=a b") == ["report", "a", "b"]
-
-
-def test_gpu_runs_its_tests_and_its_benchmark():
-    assert _lines("gpu") == [["-m", "gpu"]]

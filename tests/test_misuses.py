@@ -39,7 +39,6 @@ MISUSES = {  # words after gestalt, and a part of the line
     "backbone": ((*TRAIN, "image.backbone=vit_tinny"), "image.backbone"),
     "no tar": ((*TRAIN, "data.source=tars", "data.root=text.tar"), "text.tar"),
     "no table": (("data", "inspect", "table", "data.root=text.csv"), "text.csv"),
-    "cut checkpoint": (("eval", RUN), "last.ckpt cannot be read as a state dict"),
     "garbled result": (("compare", "broken.json"), "not the JSON of a run"),
     "zoo folder": (("eval", "zoo:open_clip:."), "the folder has no open_clip_config.json"),
     "zoo file": (("eval", "zoo:clippy:no.pt"), "file not found"),

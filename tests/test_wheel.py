@@ -3,7 +3,6 @@
 import configparser
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -138,16 +137,6 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path
     assert record["config"]["image"]["aggregation"] == "median"
     scored = run(program, "eval", "lightning_logs/mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
     assert "own_scenes: 3 of 307 images" in scored.stdout
-
-
-@pytest.mark.slow
-def test_outside_a_checkout_the_demo_starts_from_the_dino_weights_of_the_package(program: Path, tmp_path: Path) -> None:
-    lines = """
-from gestalt.building.model import build_model
-from gestalt.config.loading import load
-print(build_model(load("clippy_dino_max", scale="demo")).image_tower.origin.source)
-"""
-    assert re.fullmatch(r"shipped, demo_dino\.safetensors\n", run(program.with_name("python"), "-c", lines, folder=tmp_path).stdout)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART].
 
-training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
-scenes a second.  loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own loop.  evaluation: top-down
+training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts.
+loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own loop.  evaluation: top-down
 evaluation against a plain implementation.  validation: the validations of a demo run against its steps.  loading: images a second from
 photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out where there is none.  Each number is a
 median; each part takes minutes.

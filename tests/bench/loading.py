@@ -5,7 +5,6 @@ processor's.  ``GESTALT_DATA`` names the folder with coco_mini/; without it this
 """
 
 import io
-import itertools
 import os
 import statistics
 import tempfile
@@ -14,15 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from readers import BATCH, READERS, SEED, SIDE, boxes_of, loops, write_tars
+from readers import READERS, SEED, SIDE, boxes_of, loops, write_tars
 
-from data_modules.image_text import ImageTextDataModule
-from data_modules.pixels.augment import crop_box, random_resized_crop
+from data_modules.pixels.augment import random_resized_crop
 from data_modules.pixels.photographs import to_tensor
-from data_modules.sources import open_source
 
 ROUNDS = 5
 SIZES = {224: 480, 640: 160, 2048: 32}  # longest side, pixels: number of photographs
@@ -30,8 +26,6 @@ QUALITY = 90
 TARGET_OVERHEAD = 0.15  # ms an image beyond the fastest loop
 TARGETS = {224: None, 640: None, 2048: 1.3}  # times torchvision's reader
 TARGET_DIFFERENCE = 2.0  # of 255
-TARGET_GROWTH = 0.05
-LONG = 20_000  # samples over which memory must not grow
 
 
 def photographs(root: Path) -> Iterator[tuple[int, list[bytes]]]:
@@ -81,43 +75,15 @@ def times(contents: list[bytes]) -> dict[str, Any]:
 
 
 def difference(contents: list[bytes]) -> dict[str, float]:
-    """Compare our crops with the same crops of images decoded whole and resized by Pillow: mean absolute difference, of 255.
-
-    ``fractions`` is the mean difference to the crops whose edges are not rounded to pixels.
-    """
-    differences, fractions = [], []
+    """Compare our crops with the same crops of images decoded whole and resized by Pillow: mean absolute difference, of 255."""
+    differences = []
     for index, (content, (divisor, whole)) in enumerate(zip(contents, boxes_of(contents), strict=True)):
         image = Image.open(io.BytesIO(content)).convert("RGB")
         fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index).int()
         edges = [min(edge * divisor, end) for edge, end in zip(whole, image.size * 2, strict=True)]
-        drawn = crop_box(image.width, image.height, rng=np.random.default_rng([SEED, 0, index, 1]))
         slow = image.crop(edges).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         differences.append((fast - to_tensor(slow).int()).abs().float().mean().item())
-        unrounded = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=drawn)
-        fractions.append((fast - to_tensor(unrounded).int()).abs().float().mean().item())
-    return {"mean": statistics.mean(differences), "worst": max(differences), "fractions": statistics.mean(fractions)}
-
-
-def resident() -> int:
-    """Return the bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def memory(contents: list[bytes]) -> dict[str, float]:
-    """Measure resident memory over ``LONG`` samples of our loader: after the first tenth, at most, and the growth between the two."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_tars(Path(folder), contents)
-        data = ImageTextDataModule(
-            open_source("tars", root=folder, size=SIDE, seed=SEED, limit=None), size=SIDE, batch_size=BATCH, workers=0, seed=SEED
-        )
-        seen, held = 0, []
-        for batch in itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count()):
-            seen += len(batch["text"])
-            if seen >= LONG // 10:
-                held.append(resident())
-            if seen >= LONG:
-                break
-    return {"samples": seen, "at_first": held[0], "most": max(held), "growth": max(held) / held[0] - 1}
+    return {"mean": statistics.mean(differences), "worst": max(differences)}
 
 
 def measure() -> dict[str, Any] | None:
@@ -129,11 +95,10 @@ def measure() -> dict[str, Any] | None:
     torch.set_num_threads(1)  # as in a loading process
     try:
         sets = dict(photographs(Path(root)))
-        held = memory(sets[224])
         rows = {str(longest): {**times(contents), "difference": difference(contents)} for longest, contents in sets.items()}
     finally:
         torch.set_num_threads(threads)
-    return {"sets": rows, "memory": held, "load": os.getloadavg()[0], "cores": os.cpu_count()}
+    return {"sets": rows, "load": os.getloadavg()[0], "cores": os.cpu_count()}
 
 
 def show(results: dict[str, Any] | None) -> None:
@@ -151,10 +116,6 @@ def show(results: dict[str, Any] | None) -> None:
         if row["missing"]:
             print(f"    not installed, not measured: {', '.join(row['missing'])}")
         show_targets(int(longest), row)
-    held = results["memory"]
-    first, most = held["at_first"] / 2**20, held["most"] / 2**20
-    print(f"  resident memory over {held['samples']:,} samples: {first:.0f} MiB, at most {most:.0f} MiB")
-    verdict("growth", f"{held['growth']:+.1%}", f"{TARGET_GROWTH:.0%}", held["growth"] <= TARGET_GROWTH)
 
 
 def show_targets(longest: int, row: dict[str, Any]) -> None:
@@ -167,8 +128,8 @@ def show_targets(longest: int, row: dict[str, Any]) -> None:
     else:
         times_torchvision = row["ours_over"]["reader torchvision"]
         verdict("over torchvision", f"{times_torchvision:.2f}", f"{target}", times_torchvision >= target)
-    mean, worst, fractions = (row["difference"][key] for key in ("mean", "worst", "fractions"))
-    value = f"{mean:.2f} of 255, worst image {worst:.2f}; to unrounded crops {fractions:.2f}"
+    mean, worst = row["difference"]["mean"], row["difference"]["worst"]
+    value = f"{mean:.2f} of 255, worst image {worst:.2f}"
     verdict("pixels differ by", value, f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE)
 
 

@@ -1,4 +1,4 @@
-"""Time training: a step by the share of tokens, the demo's step in its parts, scenes a second."""
+"""Time training: a step by the share of tokens, the demo's step in its parts."""
 
 import os
 import statistics
@@ -65,16 +65,6 @@ def demo_step(*, steps: int) -> dict[str, Any]:
     return {"batch": batch, "seconds": medians, **rates}
 
 
-def scenes_per_second(*, size: int, count: int) -> float:
-    """Count scenes with captions a second, once the cut-outs have been drawn."""
-    overrides = ["image.subsampling=false", f"image.eval_size={size}"]
-    source = build_source(load("clippy_dino_max", scale="demo", overrides=overrides))
-    for index in range(count):
-        source.pair(index, 0)
-    rounds = [seconds(lambda start=start: [source.pair(start + index, 0) for index in range(count)]) for start in (count, 2 * count)]
-    return count / statistics.median(rounds)
-
-
 def show(results: dict[str, Any]) -> None:
     """Print what was measured."""
     tokens, demo = results["tokens"], results["demo"]
@@ -95,8 +85,6 @@ def show(results: dict[str, Any]) -> None:
         print(f"  {name:14} {1000 * spent:8.1f} ms   {spent / whole:4.0%}")
     rates = demo["images_per_second"], demo["images_per_second_without_data"]
     print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
-    for size, rate in results["scenes_per_second"].items():
-        print(f"scenes of {size:>3} px: {rate:6.0f} a second in one process")
     print()
 
 
@@ -110,5 +98,4 @@ def measure() -> dict[str, Any]:
         "load": load_average,
         "tokens": token_steps(batch=64 if fast else 2, rounds=20 if fast else 5),
         "demo": demo_step(steps=5),
-        "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
     }

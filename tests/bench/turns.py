@@ -13,14 +13,12 @@ class Turns:
 
     Attributes:
         seconds: a step, of each turn, by the clock, until the device is done.
-        busy: a step, of each turn, of the loop's thread on a core, which other work on the machine does not lengthen.
     """
 
     def __init__(self, *, block: int) -> None:
         self.block = block
         self._turns = {name: threading.Semaphore(0) for name in ("ours", "theirs")}
         self.seconds: dict[str, list[float]] = {name: [] for name in self._turns}
-        self.busy: dict[str, list[float]] = {name: [] for name in self._turns}
 
     def batches(self, name: str, batch: Any, turns: int) -> Iterator[Any]:
         """Yield the batch in so many turns, and note the time from each turn's first batch to the request of the next turn's."""
@@ -28,12 +26,11 @@ class Turns:
         for _ in range(turns):
             self._turns[name].acquire()
             synchronise()
-            begin, worked = time.perf_counter(), time.thread_time()
+            begin = time.perf_counter()
             for _ in range(self.block):
                 yield batch
             synchronise()
             self.seconds[name].append((time.perf_counter() - begin) / self.block)
-            self.busy[name].append((time.thread_time() - worked) / self.block)
             self._turns[other].release()
 
     def give(self, name: str) -> None:

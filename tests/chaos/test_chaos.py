@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from tests.chaos.cell import left_over, orphans, run_cell, undisturbed
+from tests.chaos.cell import run_cell, undisturbed
 from tests.chaos.faults import FAULTS, Strike
-from tests.chaos.leavings import NUMBERS, Leavings
 from tests.chaos.matrix import PHASES, SHORT, cells, reason
 
 BY_NAME = {cell.name: cell for cell in cells()}
@@ -37,12 +36,6 @@ def test_every_fault_and_phase_has_a_cell_or_a_reason_without_one():
                 assert bool(listed) != bool(reason(phase, fault, ranks=ranks)), (phase, fault, ranks)
 
 
-def test_the_moment_comes_from_the_seed(tmp_path):
-    drawn = [BY_NAME["step, SIGKILL, 1 rank"].strike(seed=seed, marker=tmp_path, folder=tmp_path) for seed in (0, 0, *range(1, 9))]
-    assert drawn[0] == drawn[1]
-    assert len({strike.call for strike in drawn}) > 3
-
-
 @pytest.mark.parametrize("before", ["", "import colorsys; "], ids=["imported later", "imported before"])
 def test_a_fault_strikes_at_its_call_and_one_at_a_call_that_never_happens_leaves_no_marker(before, tmp_path):
     calls = "import colorsys; [print(colorsys.rgb_to_hsv(0, 0, n)[2]) for n in (1, 2, 3)]"
@@ -54,35 +47,3 @@ def test_a_fault_strikes_at_its_call_and_one_at_a_call_that_never_happens_leaves
         done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
         assert done.stdout == printed
         assert (done.returncode == 0, marker.exists(), "a file of the corpus" in done.stderr) == ((call == 4), (call == 2), (call == 2))
-
-
-def test_an_orphaned_process_is_reported_and_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.chaos.cell.GRACE", 0.2)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path) as process:
-        (fault,) = orphans(tmp_path)
-        assert process.wait(timeout=5) < 0
-    assert "1 processes outlived it" in fault
-
-
-def test_a_leftover_partial_file_is_reported(tmp_path):
-    (tmp_path / "last.ckpt.1.partial").touch()
-    assert left_over(tmp_path) == ["left last.ckpt.1.partial"]
-
-
-RECORD = {"weights_sha256": "a", "metrics": {}, "steps": 8, "loss": 1.0, "best": None, "overrides": ["seed=1"]}
-
-
-@pytest.mark.parametrize(
-    ("other", "told"),
-    [
-        *(({"c": {**RECORD, key: "other"}}, f"another {key}: other, not {RECORD[key]}") for key in NUMBERS),
-        ({"c": {**RECORD, "overrides": []}}, "lacks the overrides"),
-        ({}, "config c: no record"),
-        ({"c": RECORD, "d": RECORD}, "config d: an unexpected record"),
-    ],
-)
-def test_a_differing_record_is_reported(other, told):
-    line = ("train", "seed=1")
-    assert Leavings({"c": RECORD}).differences(Leavings({"c": RECORD}), line=line) == []
-    (fault,) = Leavings({"c": RECORD}).differences(Leavings(other), line=line)
-    assert told in fault

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from data_modules.image_sets import open_image_set
-from data_modules.pixels.augment import RATIO, SCALE, crop_box
 from data_modules.sources import open_source
 
 COMMAS = 'A man says "hello", waves, and leaves .'
@@ -82,25 +81,3 @@ def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
     assert sample["name"] == "0_a"
     assert len(sample["captions"]) == 5
     assert images.label_sets == {}
-
-
-@pytest.mark.parametrize(("width", "height"), [(224, 224), (240, 200), (500, 333), (90, 400)])
-def test_a_crop_lies_in_the_image_and_keeps_most_of_it(width, height):
-    for seed in range(50):
-        left, top, right, bottom = crop_box(width, height, rng=np.random.default_rng(seed))
-        assert 0 <= left < right <= width + 1e-9
-        assert 0 <= top < bottom <= height + 1e-9
-        ratio, share = (right - left) / (bottom - top), (right - left) * (bottom - top) / (width * height)
-        assert RATIO[0] - 1e-9 <= ratio <= RATIO[1] + 1e-9
-        assert share <= SCALE[1] + 1e-9
-        if RATIO[0] * 0.95 < width / height < RATIO[1] * 0.95:
-            assert share >= SCALE[0] - 1e-9
-
-
-@pytest.mark.parametrize(("folder", "number"), [("flickr8k", 6000), ("flickr8k_native", 753)])
-def test_the_real_set_is_read_whole(real_data, folder, number):
-    photographs = source(real_data / folder, size=64)
-    assert len(photographs) == number
-    image, text = photographs.pair(5, 0)
-    assert image.shape == (3, 64, 64)
-    assert " " in text

@@ -7,9 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Source, open_source
+from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
-from tests.data_modules.files import write_flickr
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
 pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]
@@ -157,14 +156,6 @@ def test_a_checkpoint_of_another_stream_is_refused():
         module(seed=1).train_dataloader().load_state_dict(state)
     with pytest.raises(ValueError, match="digest was counted, is threads"):
         module(source=Threads()).train_dataloader().load_state_dict(state)
-
-
-def test_pairs_left_out_by_a_limit_are_counted_in_summary_and_about(tmp_path):
-    write_flickr(tmp_path)
-    for limit, left_out in ((None, 0), (6, 0), (4, 2)):
-        data = module(source=open_source("flickr", root=str(tmp_path), size=8, seed=0, limit=limit))
-        assert data.about().get("left_out_by_limit", 0) == left_out
-        assert ("; data.limit leaves out 2 more" in data.summary()) == bool(left_out)
 
 
 def test_workers_run_torch_on_one_thread():

@@ -37,27 +37,19 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
-def test_a_worker_that_waits_to_hand_over_a_large_batch_ends_with_a_trainer_that_was_killed():
+def test_workers_leave_a_signal_to_their_trainer_and_end_with_it_even_if_they_wait_to_hand_over_a_large_batch():
     with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True) as trainer:
         workers = [int(word) for word in trainer.stdout.readline().split()]
         assert len(workers) == 2
         assert all(os.getpgid(worker) == worker for worker in workers)
+        for worker in workers:  # as a scheduler does that signals every process of a job
+            for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+                os.kill(worker, number)
         time.sleep(1)  # until their pipes are full
+        living = [*map(alive, workers)]
         os.killpg(trainer.pid, signal.SIGKILL)
+    assert living == [True, True]
     deadline = time.monotonic() + 5
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
-
-
-def test_a_scheduler_that_signals_every_process_of_a_job_leaves_it_to_the_trainer_to_end_its_workers():
-    with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True) as trainer:
-        assert trainer.stdout is not None
-        workers = [int(word) for word in trainer.stdout.readline().split()]
-        for worker in workers:
-            for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
-                os.kill(worker, number)
-        time.sleep(1)
-        living = [*map(alive, workers)]
-        os.killpg(trainer.pid, signal.SIGKILL)
-    assert living == [True, True]

@@ -12,7 +12,6 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.order import EndlessOrder
 from data_modules.sources import Source, open_source
 from data_modules.sources.mixture import Mixture, Part
-from tests.data_modules.tar_files import write_shards
 
 
 class Numbers(Source):
@@ -115,15 +114,6 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
         ]
     }
     assert len(digests) == 5
-
-
-def test_tars_of_a_mixture_take_its_share_of_missing_ones(tmp_path):
-    write_shards(tmp_path / "a", [3])
-    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar")}]
-    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts}
-    assert len(open_source("mixture", **given, max_bad_share=0.5)) == 8
-    with pytest.raises(ValueError, match=r"max_bad_share is 0\.4"):
-        open_source("mixture", **given, max_bad_share=0.4)
 
 
 @pytest.mark.parametrize(

@@ -116,33 +116,6 @@ def test_object_centred_scenes_are_labelled_by_its_class(split):
         assert source.label(index) == placed.kind < len(source.classes)
 
 
-def test_scenes_that_are_not_object_centred_have_no_labels_and_another_digest():
-    assert scenes().classes is None
-    assert scenes().digest() != scenes(object_centred=True).digest()
-
-
-def test_object_centred_scenes_show_one_object_larger_than_the_recipes_on_average():
-    source, plain = scenes(object_centred=True), scenes()
-    centred = [placed for index in range(6) for placed in source.maker.plan(index, seed=0, split="train").objects]
-    others = [placed for index in range(6) for placed in plain.maker.plan(index, seed=0, split="train").objects]
-    assert len(centred) == 6 < len(others)
-    assert sum(placed.scale for placed in centred) / 6 > sum(placed.scale for placed in others) / len(others)
-
-
-def test_the_class_map_of_a_scene_of_one_object_shows_its_label_and_background():
-    source = scenes(object_centred=True)
-    for index in range(6):
-        class_map = source.class_map(index)
-        assert (class_map.shape, class_map.dtype) == ((32, 32), torch.int64)
-        assert set(class_map.unique().tolist()) <= {0, source.label(index) + 1}
-        assert (class_map > 0).any()
-
-
-def test_a_split_that_scenes_do_not_have_is_refused():
-    with pytest.raises(ValueError, match="split 'test' is unknown; known: train"):
-        scenes(split="test")
-
-
 class Spoiled(Noise):
     """Noise whose even images, or all images, cannot be read."""
 
@@ -165,8 +138,3 @@ def test_unreadable_images_have_no_row_and_are_named():
     assert spoiled["label"].equal(clean["label"][valid])
     assert [REASONS[code] for code in spoiled["reason"][~valid].tolist()] == ["zero_bytes"] * int((~valid).sum())
     assert [bool(place) for place in spoiled["place"]] == (~valid).tolist()
-
-
-def test_a_batch_without_a_readable_image_raises_and_names_one():
-    with pytest.raises(ValueError, match=r"none of the \d+ images of a batch can be read; the first is shard\.tar"):
-        next(iter(module(Spoiled(every=1)).train_dataloader()))

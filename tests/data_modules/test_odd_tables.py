@@ -7,10 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule
-from data_modules.labels.panoptic import Panoptic
 from data_modules.sources import open_source
-from tests.data_modules.files import picture, write_files, write_flickr
+from tests.data_modules.files import picture, write_files
 
 
 def opened(source, root, **options):
@@ -57,52 +55,12 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
         opened("table", tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize(
-    ("header", "column", "message"),
-    [
-        (b"image, text,text ", "text", r'data\.caption=text: .* several candidate columns \(" text", "text "\); rename'),
-        (b"image, text, caption", None, r'several candidate columns \(" text", " caption"\); choose one by data\.caption=NAME'),
-        (b"image, note,", "caption", r'data\.caption=caption: .*no such column; choose one of image, " note", ""$'),
-    ],
-)
-def test_columns_that_differ_in_blanks_alone_are_refused_and_listed_in_quotes(tmp_path, header, column, message):
-    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
-    with pytest.raises(ValueError, match=message):
-        opened("table", tmp_path / "a.csv", captions=CaptionRule(column))
-
-
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     write_files(tmp_path / "p")
     (tmp_path / "caf\udce9.csv").write_bytes(b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n")
     source = opened("table", tmp_path / "caf\udce9.csv")
     assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
     assert source.stored(2).captions == [b"caf\xe9"]
-
-
-def test_a_bad_sample_with_arbitrary_bytes_in_its_name_is_reported_in_one_printable_line(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b'image,caption\n"a\nb\x1b[31m\xe9.jpg",a\n')
-    with pytest.raises(BadSample, match=r"missing_image: a\\nb\\x1b\[31m\\udce9\.jpg in ") as caught:
-        opened("table", tmp_path / "a.csv").pair(0, 0)
-    assert str(caught.value).isprintable()
-
-
-FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
-SHAPES = {
-    "a list": [FINE],
-    "images an object": FINE | {"images": {"1": "0.jpg"}},
-    "a name that is a number": FINE | {"images": [{"id": 1, "file_name": 5}]},
-    "two images with one id": FINE | {"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 1, "file_name": "1.jpg"}]},
-    "ids of another type": FINE | {"annotations": [{"image_id": "1", "caption": "a"}]},
-}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_annotations_of_another_shape_are_refused_in_one_line(tmp_path, name):
-    write_files(tmp_path / "train2017")
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(SHAPES[name]))
-    with pytest.raises(ValueError, match=r"^coco_captions: .*captions_train2017\.json[^\n]*$"):
-        opened("coco_captions", tmp_path)
 
 
 def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_path):
@@ -115,34 +73,6 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
     }
     (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
     assert reasons(opened("coco_captions", tmp_path)) == ["missing_caption"] * 4 + [None]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"[]", b'{"annotations": [1]}', b"[" * 100_000, b"\xff"],
-    ids=["a list", "a number", "depth", "another text encoding"],
-)
-def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path, content):
-    (tmp_path / "panoptic_val2017").mkdir()
-    (tmp_path / "panoptic_val2017.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"^.*panoptic_val2017\.json (is not JSON|does not have the structure)[^\n]*$"):
-        Panoptic(tmp_path, split="val", table=None)
-
-
-ROWS = {
-    "a third field": (b"image,caption\n0.jpg,a\n1.jpg,b,c\n", r"line 3: expected 2 fields, got 3"),
-    "an open quote": (b'image,caption\n0.jpg,a\n1.jpg,"b\n2.jpg,"c"\n', r"line 3: .*close the double quote"),
-    "another text encoding": (b"image,caption\n0.jpg,caf\xe9\n", r"not UTF-8"),
-}
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_odd_captions_of_flickr_are_refused_with_their_line(tmp_path, name):
-    write_flickr(tmp_path)
-    text, message = ROWS[name]
-    (tmp_path / "captions.txt").write_bytes(text)
-    with pytest.raises(ValueError, match=r"^flickr: .*captions\.txt.*" + message):
-        opened("flickr", tmp_path)
 
 
 def test_a_corrupt_page_of_parquet_with_checksums_gives_bad_samples(tmp_path):

@@ -54,10 +54,6 @@ def test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch():
     assert len(orders) == 8  # two shards alone have two orders
 
 
-def test_the_order_of_one_shard_is_one_permutation():
-    assert [index for _, index in epochs(2, blocks=[9])[1]] == np.random.default_rng([0, 1]).permutation(9).tolist()
-
-
 def test_in_sequence_order_is_not_shuffled():
     order = EndlessOrder([3, 2], seed=0, window=2, in_sequence=True)
     assert order.keys(1, 12) == [*((0, i) for i in range(1, 5)), *((1, i) for i in range(5)), (2, 0), (2, 1)]

@@ -6,7 +6,7 @@ import torch
 
 from data_modules.image_sets import open_image_set
 from data_modules.image_sets.pascal_voc import LABELS
-from tests.data_modules.fakes.drawing import painted_values, save_mask
+from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import SHAPES, draw_voc
 
 FOLDER = "VOCdevkit/VOC2012"
@@ -41,60 +41,12 @@ def test_masks_are_the_stored_indices_at_native_size(root):
     assert LABELS["voc20"].background is None
 
 
-def test_only_the_requested_label_sets_are_built(root):
-    assert list(open_val(root, label_sets=["voc20"]).label_sets) == ["voc20"]
-    with pytest.raises(ValueError, match="label set 'voc22' is unknown; known: voc21, voc20"):
-        open_val(root, label_sets=["voc22"])
-
-
 def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_given(root):
     assert open_val(root).no_instances is None
     (root / FOLDER / "SegmentationObject").rename(root / "elsewhere")
     images = open_val(root)
     assert "instance" not in images.sample(0)
     assert "VOC2012/SegmentationObject" in images.no_instances
-
-
-def test_a_split_without_the_official_number_of_images_is_refused_unless_allowed(root):
-    for limit in (None, 7):
-        with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
-            open_val(root, subset=False, limit=limit)
-    assert len(open_val(root, subset=False, limit=2)) == 2
-
-
-def remove(name):
-    return lambda folder: (folder / name).unlink()
-
-
-def replace_mask(shape):
-    return lambda folder: save_mask(folder / "SegmentationClass/2007_000002.png", np.zeros(shape, dtype=np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (remove("JPEGImages/2007_000001.jpg"), r"no file .*JPEGImages/2007_000001\.jpg, which .*val\.txt requires"),
-        (remove("SegmentationClass/2007_000001.png"), r"no file .*SegmentationClass/2007_000001\.png, which .*val\.txt requires"),
-        (remove("SegmentationObject/2007_000001.png"), r"no file .*SegmentationObject/2007_000001\.png, which .*val\.txt requires"),
-        (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
-        (replace_mask((50, 33)), r"2007_000002\.png is 33x50, its image 45x40"),
-        (replace_mask((40, 45, 3)), r"2007_000002\.png has mode RGB"),
-        (lambda folder: (folder / "SegmentationClass/2007_000002.png").write_bytes(b"no picture"), r"2007_000002\.png: not_an_image"),
-    ],
-)
-def test_a_missing_file_or_invalid_mask_is_named(root, spoil, message):
-    spoil(root / FOLDER)
-    with pytest.raises(ValueError, match=message):
-        open_val(root).sample(0)
-
-
-def test_an_unknown_split_or_place_is_refused(root, tmp_path):
-    with pytest.raises(ValueError, match="known: train, val, trainval"):
-        open_val(root, split="test")
-    with pytest.raises(ValueError, match="ImageSets/Segmentation"):
-        open_val(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="VOCdevkit"):
-        open_image_set("pascal_voc", root=None, split=None, limit=None, subset=True)
 
 
 def test_sixty_words_stand_for_twenty_one_classes():

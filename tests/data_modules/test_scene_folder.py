@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from data_modules.image_sets import open_image_set
 from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.folder import noun_of, read_folder
+from data_modules.scenes.folder import read_folder
 from data_modules.scenes.recipes import RECIPES
 from data_modules.sources import open_source
 
@@ -64,17 +64,3 @@ def test_a_folder_trains_and_validates_on_the_same_classes(folder):
 def test_a_folder_without_cut_outs_is_refused(tmp_path, make):
     with pytest.raises(ValueError, match=r"data\.root"):
         SceneMaker(RECIPES["prototype"], root=str(make(tmp_path)))
-
-
-@pytest.mark.parametrize(
-    ("caption", "noun"),
-    [
-        ("A dog.", "dog"),
-        ("An electric guitar.", "electric guitar"),
-        ("A wheelie bin! Give me your trash!", "wheelie bin"),
-        ("Some cherries.", None),
-        ("", None),
-    ],
-)
-def test_a_noun_is_what_follows_the_article(caption, noun):
-    assert noun_of(caption) == noun

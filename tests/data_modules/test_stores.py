@@ -134,10 +134,6 @@ def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path,
         source.pair(number, 0)
 
 
-def test_row_groups_are_the_shards_of_parquet(tmp_path):
-    assert list(opened("parquet", tmp_path).blocks()) == [3, 1, 2]
-
-
 def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
     where = parquet(tmp_path)
     monkeypatch.setattr("data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
@@ -263,11 +259,3 @@ def test_a_source_that_cannot_be_opened_is_refused_with_an_explanation(kind, opt
 def test_a_missing_root_is_named(kind):
     with pytest.raises(ValueError, match=rf"{kind} needs data\.root"):
         open_source(kind, root=None, size=8, seed=0, limit=None)
-
-
-def test_real_captions_of_coco_are_read(real_data):
-    source = open_source("coco_captions", root=str(real_data / "coco_mini"), size=64, seed=0, limit=None)
-    assert len(source) == 130
-    image, text = source.pair(5, 0)
-    assert image.shape == (3, 64, 64)
-    assert " " in text

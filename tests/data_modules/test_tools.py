@@ -13,7 +13,7 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Stored, open_source
 from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import inspect
-from data_modules.tools.packing import pack, suffix_of
+from data_modules.tools.packing import pack
 from tests.data_modules.files import picture
 
 
@@ -101,12 +101,6 @@ def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     assert not inspect(left, workers=0, progress=silent)[0]
 
 
-def test_a_mixture_is_not_inspected():
-    part = {"source": "scenes", "limit": 5, "options": {"recipe": "prototype"}}
-    with pytest.raises(ValueError, match="inspect each of its sources"):
-        inspect(open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[part, part]), workers=0, progress=silent)
-
-
 GOOD_PAIRS = [
     (picture(0), "a dog"),
     (picture(1, form="PNG"), ["two birds", "birds"]),
@@ -165,12 +159,6 @@ def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path):
     for shards in (0, 12):
         with pytest.raises(ValueError, match=f"--shards {shards}: .* choose 1 to 11"):
             pack(planted(), tmp_path / "tars", shards=shards, progress=silent)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
-def test_the_file_suffix_follows_the_image_format(form):
-    names = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
-    assert suffix_of(picture(0, form=form)) == names.get(form, form.lower())
 
 
 def test_a_contact_sheet_shows_every_valid_image_and_marks_bad_ones():

@@ -86,8 +86,3 @@ def test_batches_do_not_depend_on_the_number_of_workers():
         assert alone["sample_id"].equal(shared["sample_id"])
         assert all(a.equal(b) for a, b in zip(alone["image"], shared["image"], strict=True))
         assert all(a.equal(b) for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True))
-
-
-def test_two_image_sets_with_the_same_name_are_refused():
-    with pytest.raises(ValueError, match="different names"):
-        ImageSetDataModule([Sized("one"), Sized("one")], batch_size=2, workers=0)

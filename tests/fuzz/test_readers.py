@@ -193,10 +193,3 @@ def test_any_manifest(folder, data):
         left = WithoutKnownBad(source, path)
         for index in range(len(left)):
             left.pair(index, 0)
-
-
-@FUZZ
-@given(content=mutated(b"a.tar\nb-{0..2}.tar\n") | CHARACTERS.map(lambda text: text.encode("utf-8", "surrogateescape")))
-def test_any_list_of_shards(folder, content):
-    (folder / "list.txt").write_bytes(content)
-    read_pairs("tars", folder / "list.txt", cache=str(folder / "cache"))

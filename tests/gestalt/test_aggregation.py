@@ -77,13 +77,6 @@ def test_the_gradient_is_the_derivative(name: str) -> None:
 
 
 @over_the_table
-def test_aggregating_equal_tokens_returns_the_token(name: str) -> None:
-    equal = tokens()
-    equal = equal._replace(parts=equal.parts[:, :1].expand(-1, 5, -1), summary=equal.parts[:, 0])
-    torch.testing.assert_close(stirred(name)(equal), equal.parts[:, 0], rtol=1e-5, atol=1e-5)
-
-
-@over_the_table
 def test_lies_between_the_smallest_and_the_largest_token(name: str) -> None:
     given = tokens(scale=10.0)
     assert given.summary is not None

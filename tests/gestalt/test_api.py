@@ -21,7 +21,6 @@ from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
-from gestalt.runs.names import exported_folder, hub_name
 from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
 
@@ -110,24 +109,6 @@ def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
     assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])]
 
 
-def test_a_model_missing_on_the_hub_is_reported_in_one_line(hub, monkeypatch):
-    def refuse(name, **_):
-        raise OSError("401 Client Error.\nRepository Not Found")
-
-    monkeypatch.setattr(hub, "snapshot_download", refuse)
-    with pytest.raises(ValueError, match=r"somebody/none: neither a file or folder here, nor a model that the hub gives: 401 .*Not Found"):
-        gestalt.load("somebody/none")
-
-
-def test_a_path_is_not_the_name_of_a_model_on_the_hub():
-    assert hub_name("org/name") == "org/name"
-    assert [hub_name(word) for word in ("name", "a/b/c", "./name", "/org/name", "lightning_logs/absent", "clippy_dino_max/small")] == [
-        None
-    ] * 6
-    assert exported_folder("exported") == Path("exported")
-    assert exported_folder(str(RUN)) is None
-
-
 def test_loading_leaves_the_random_state_of_torch():
     before = torch.get_rng_state()
     gestalt.load("exported", "cpu")
@@ -200,19 +181,11 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
     [
         (lambda model: gestalt.load("clippy_dino_mix"), "neither a checkpoint, nor a run's folder"),
         (lambda model: gestalt.load("exported", "gpu"), "device=gpu: torch has no such device on this machine; choose cpu"),
-        (lambda model: gestalt.load("exported", dtype="int8"), "dtype=int8: choose float32"),
-        (lambda model: gestalt.load("exported", overrides=["seed=3"]), "seed=3: the run had 0"),
-        (
-            lambda model: gestalt.load("exported", overrides="image.eval_size=64"),
-            "give a list of key=value words, such as ['image.eval_size=64']",
-        ),
         (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
         (lambda model: model.segment("photo.jpg", "dog, cat"), "'dog, cat': expected a list of texts"),
         (lambda model: model.segment("photo.jpg", ["dog", "dog"]), "a label is repeated"),
-        (lambda model: model.similarity("photo.jpg", LABELS, size="full"), "size=full; choose grid or image"),
         (lambda model: model.group("photo.jpg", 0), "groups is 0, choose a whole number from 1 to 254"),
         (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
-        (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), output_fmt="NHWC"), "Output format must be"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(model, call, message):

@@ -15,11 +15,6 @@ def test_every_part_is_projected_by_the_same_matrix() -> None:
     torch.testing.assert_close(projection(tokens(True)).parts, tokens(True).parts @ projection.linear.weight.T)
 
 
-def test_the_summary_is_projected_as_the_parts_are() -> None:
-    projected = Projection(4, 3)(tokens(True))
-    torch.testing.assert_close(projected.summary, projected.parts.mean(dim=1))
-
-
 def test_projection_keeps_mask_and_grid() -> None:
     before = tokens(True)._replace(mask=torch.tensor([[True] * 5 + [False]] * 2))
     after = Projection(4, 3)(before)

@@ -70,21 +70,6 @@ def test_epochs_seeds_and_samples_differ() -> None:
     assert len({tuple(indices[0].tolist()) for indices in draws}) == len(draws)
 
 
-@pytest.mark.parametrize("along", ["samples", "epochs", "seeds"])
-def test_each_token_is_kept_equally_often(along: str) -> None:
-    """Chi-square over 20 tokens: mean 19 for independent draws, 13/19 of it here (without replacement); 45 is far beyond chance."""
-    rounds = 3000
-    if along == "samples":
-        indices = draw(torch.arange(rounds))
-    elif along == "epochs":
-        indices = keep_indices(torch.zeros(rounds, dtype=torch.int64), torch.arange(rounds), seed=0, total=20, kept=7)
-    else:
-        indices = torch.cat([draw([0], seed=seed) for seed in range(rounds)])
-    counts = indices.flatten().bincount(minlength=20).double()
-    expected = rounds * 7 / 20
-    assert ((counts - expected) ** 2 / expected).sum().item() < 45
-
-
 def test_each_pair_of_tokens_is_kept_together_equally_often() -> None:
     rounds = 4000
     kept = torch.zeros(rounds, 20, dtype=torch.float64).scatter_(1, draw(torch.arange(rounds)), 1.0)

@@ -38,10 +38,3 @@ def test_only_a_step_that_is_logged_waits_for_the_device() -> None:
     waits = [sum(places.values()) for places in count.steps]  # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last
     ours = 2 + 6  # the first bad step and the loss are read; six numbers of the host are copied, by Lightning
     assert waits == [0, 0, ours, LOGGED, ours], count.steps
-
-
-def test_each_kind_of_wait_is_counted() -> None:
-    numbers, mask = torch.arange(4.0), torch.tensor([True, False, True, False])
-    with counted(torch.device("cpu")) as places:
-        _ = (numbers.sum().item(), bool(mask.any()), mask.nonzero(), numbers[mask], numbers.masked_select(mask))
-    assert sum(places.values()) == 5

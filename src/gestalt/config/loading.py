@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ import yaml
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten, unflatten
+from gestalt.config.keys import fields_below
 from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
-from gestalt.config.schema_pretraining import Pretraining
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
@@ -44,6 +44,12 @@ TAKEN = ("ablations", "data", "pretrained", "zoo")
 
 LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
+
+LEFT = (
+    *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
+    *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
+)
+"""Keys that left the schema, or beginnings of their names: a saved configuration may have them, and nothing reads them."""
 
 Layer = tuple[str, dict[str, Any]]
 """Keys that are set in one place: its name, for messages, and the keys, nested."""
@@ -207,12 +213,11 @@ def _command_line(words: Sequence[str] | None) -> list[Layer]:
 
 
 def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a saved configuration without the keys of ``pretraining`` that the schema no longer has: no run reads them."""
-    known = {item.name for item in fields(Pretraining)}
-    group = layer.get("pretraining")
-    if not isinstance(group, Mapping):
-        return dict(layer)
-    return {**layer, "pretraining": {name: value for name, value in group.items() if name in known}}
+    """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an init could once stand for."""
+    known = {name for name, _ in fields_below(Experiment)}
+    keys = flatten(dict(layer), keep_empty=True)
+    left = LEFT if "made" not in keys.values() else (*LEFT, "image.inits.")
+    return unflatten({key: value for key, value in keys.items() if key in known or not key.startswith(left)})
 
 
 def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

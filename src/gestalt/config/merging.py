@@ -25,7 +25,7 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
     Raises:
         ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read the environment.
     """
-    merged = OmegaConf.create()
+    merged: Any = OmegaConf.create()
     for origin, layer in layers:
         typed(layer, origin=origin)  # each layer alone, so that a message names its place
         if "${" in json.dumps(layer):
@@ -33,9 +33,9 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
         for key, value in flatten(dict(layer), keep_empty=True).items():
             if value == {}:
                 OmegaConf.update(merged, key, {}, merge=False)
-        merged = OmegaConf.merge(merged, layer)
-    values = typed(OmegaConf.to_container(merged), origin="all layers")  # type: ignore[arg-type]
-    config: Experiment = build(Experiment, values)
+        merged = OmegaConf.unsafe_merge(merged, layer)
+    values: Any = OmegaConf.to_container(merged)
+    config: Experiment = build(Experiment, typed(values, origin="all layers"))
     return config
 
 

@@ -22,7 +22,8 @@ class ConfigError(ValueError):
     """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        of_a_worker = "Original Traceback" in message  # torch raises it anew with the worker's traceback, see ``commands.faults``
+        super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:

@@ -119,27 +119,29 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        loaded = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
-        check_vocabulary(loaded.tokenizer, rows=getattr(loaded.encoder.config, "vocab_size", 0), name=f"text.model {text.model!r}")
-        if text.max_length > loaded.longest:
-            raise ValueError(f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to {loaded.longest} tokens")
-        source = loaded.source if text.init != "random" else f"architecture of {loaded.source}, fresh weights"
+        loaded, source = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
+        encoder, tokenizer = loaded[0].model, loaded[0].tokenizer
+        check_vocabulary(tokenizer, rows=getattr(encoder.config, "vocab_size", 0), name=f"text.model {text.model!r}")
+        longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
+        if text.max_length > longest:
+            raise ValueError(f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to {longest} tokens")
+        dense = [part.linear for part in loaded if hasattr(part, "linear")]
         super().__init__(
-            width=loaded.width,
-            origin=WeightsOrigin(text.init, source),
+            width=dense[-1].out_features if dense else encoder.config.hidden_size,
+            origin=WeightsOrigin(text.init, source if text.init != "random" else f"architecture of {source}, fresh weights"),
             max_length=text.max_length,
-            padding_id=loaded.tokenizer.pad_token_id,
-            fp16_safe="t5" not in loaded.encoder.config.model_type,
+            padding_id=tokenizer.pad_token_id,
+            fp16_safe="t5" not in encoder.config.model_type,
         )
-        self.model = loaded.encoder
-        self.dense = nn.Sequential(*loaded.dense)
-        self.tokenizer = loaded.tokenizer
-        self.has_summary = loaded.pooling == "cls" or loaded.tokenizer.cls_token_id is not None
-        self._built_from = loaded
+        self.model = encoder
+        self.dense = nn.Sequential(*dense)
+        self.tokenizer = tokenizer
+        self.has_summary = loaded[1].pooling_mode == "cls" or tokenizer.cls_token_id is not None
+        self._built_from = [loaded]  # in a list: as a module its weights would stand in the state dict again
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that folder."""
-        save_architecture(self._built_from, folder)
+        save_architecture(self._built_from[0], folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""

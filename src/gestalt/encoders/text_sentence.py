@@ -1,24 +1,18 @@
-"""SentenceModel: the parts of a sentence-transformers model: encoder, tokenizer, pooling and Dense layers.  D width.
+"""Finding and reading sentence-transformers models, as the text tower runs them: without pooler and dropout, cut to their first layers."""
 
-transformers alone reads them: importing sentence-transformers takes a second.  Dropout is switched off and modules without a gradient are
-removed, so that the text tower only has to run it.
-"""
-
-import copy
 import importlib.metadata
 import importlib.util
 import json
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import cause, read_state_dict
+from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.weights import reaching_hub
-from gestalt.support.files import replacing
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
@@ -30,37 +24,8 @@ OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", 
 PADDING = 128
 """Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large ones, a tenth may be unused."""
 
-ENCODER_ONLY = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel", "longt5": "LongT5EncoderModel"}
-"""Classes of transformers that hold the encoder alone of a model with a decoder, by ``model_type``."""
 
-
-@dataclass(frozen=True)
-class SentenceModel:
-    """The parts of a sentence-transformers model.
-
-    Attributes:
-        encoder: a transformers encoder, float32, without dropout and pooler.
-        tokenizer: its tokenizer.
-        pooling: "mean" or "cls".
-        dense: linear maps of its Dense layers; empty for most models.
-        longest: most tokens that the model reads, special ones included.
-        source: where it came from, for messages.
-    """
-
-    encoder: Any
-    tokenizer: Any
-    pooling: str
-    dense: list[nn.Linear]
-    longest: int
-    source: str
-
-    @property
-    def width(self) -> int:
-        """D, after the Dense layers."""
-        return self.dense[-1].out_features if self.dense else int(self.encoder.config.hidden_size)
-
-
-def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> SentenceModel:
+def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> tuple[Any, str]:
     """Find and load a sentence-transformers model.
 
     Args:
@@ -68,125 +33,103 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         weights: False for the architecture with fresh weights from its own initialiser (global generator).
         layers: keep the first n transformer layers; None keeps all.
 
+    Returns:
+        A ``SentenceTransformer`` of the modules Transformer, Pooling ("mean" or "cls"), any number of linear Dense, optionally Normalize,
+        in float32 on the CPU; and where it came from, for messages.
+
     Raises:
         ValueError: the model is not found (the message names the places searched and how to get it), has a part that cannot act on
             single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
     try:
-        places, pooling = _read_listing(folder)
-        dense = [_read_dense(place, weights=weights) for place in places[1:]]
-        encoder, tokenizer = _read_encoder(places[0], weights=weights)
-    except Exception as error:  # transformers passes on those of torch, safetensors, json and its own constructors
+        loaded = _read(folder, weights=weights)
+        _check_parts(loaded)
+    except Exception as error:  # the library passes on those of torch, safetensors, transformers, json and its own constructors
         raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
     if not weights:
-        for layer in dense:
-            layer.reset_parameters()  # drawn after the encoder
-    longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
-    _prepare(encoder)
+        loaded[0].model = type(loaded[0].model)(loaded[0].model.config)
+        for part in loaded:
+            if hasattr(part, "linear"):
+                part.linear.reset_parameters()  # drawn after the encoder
+    _prepare(loaded[0].model)
     if layers is not None:
-        keep_layers(encoder, layers, model=model)
-    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, longest=int(longest), source=source)
+        keep_layers(loaded[0].model, layers, model=model)
+    return loaded, source
 
 
-def _read_listing(folder: Path) -> tuple[list[Path], str]:
-    """Return the folders of the encoder and of the Dense layers, and the pooling.
+def _read(folder: Path, *, weights: bool) -> Any:
+    """Load a model by its library; no setting of the folder may make transformers run code."""
+    for path in folder.rglob("sentence_*_config.json"):
+        if any(value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key.endswith(("_args", "_kwargs"))):
+            raise ValueError(f"{path.name} has arguments for transformers, which could make it run code: choose a model without them")
+    if any(folder.rglob("adapter_config.json")):
+        raise ValueError("its weights are an adapter's: merge them into the model first")
+    from sentence_transformers import SentenceTransformer
+
+    here: dict[str, Any] = {"device": "cpu", "local_files_only": True, "trust_remote_code": False}
+    if weights:
+        return SentenceTransformer(str(folder), model_kwargs={"dtype": torch.float32}, **here)
+    with _no_weights_files():
+        return SentenceTransformer(str(folder), **here)
+
+
+@contextmanager
+def _no_weights_files() -> Iterator[None]:
+    """Let sentence-transformers read and write architectures alone, without their files of weights."""
+    from unittest.mock import patch
+
+    from sentence_transformers.base.modules import Module
+    from transformers import PreTrainedModel
+
+    def build(kind: type[Any], /, *_: Any, config: Any, **__: Any) -> Any:
+        with torch.device("meta"):  # draws nothing
+            encoder = kind(config)
+        return encoder.to_empty(device="cpu")
+
+    def save(encoder: Any, folder: str, **_: Any) -> None:
+        encoder.config.save_pretrained(folder)
+
+    with (
+        patch.object(PreTrainedModel, "from_pretrained", classmethod(build)),
+        patch.object(PreTrainedModel, "save_pretrained", save),
+        patch.object(Module, "load_torch_weights", lambda *, model, **_: model),
+        patch.object(Module, "save_torch_weights", lambda *_, **__: None),
+    ):
+        yield
+
+
+def _check_parts(loaded: Any) -> None:
+    """Check that every part acts on each token as on the mean over tokens, and that no prompt is put before a text.
 
     Raises:
-        ValueError: a part that cannot act on every token as on the mean over tokens, or a prompt.
+        ValueError: a part that does not, or a prompt.
     """
-    parts = _json(folder / LISTING)
-    kinds = [part["type"].rpartition(".")[2] for part in parts]
+    kinds = [type(part).__name__ for part in loaded]
     middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
-    foreign = [part["type"] for part in parts if not part["type"].startswith("sentence_transformers.")]
-    if foreign or kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
-        names = ", ".join(foreign or kinds)
-        raise ValueError(f"it is {names}; expected Transformer, Pooling, any number of Dense, optionally Normalize")
-    prompt = _json(folder / "config_sentence_transformers.json", missing={}).get("default_prompt_name")
-    if prompt is not None:
-        raise ValueError(f"it puts its prompt {prompt!r} before each text: choose a model without one")
-    places = [folder / part["path"] for part in parts]
-    settings = _json(places[1] / "config.json")
-    flags = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]  # of earlier versions
-    words = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    pooling = settings.get("pooling_mode", words.get(flags[0], flags[0]) if len(flags) == 1 else flags)
-    if pooling not in POOLINGS:
-        raise ValueError(f"it pools by {pooling!r}: only {' and '.join(POOLINGS)} can act on tokens")
-    return [places[0], *places[2 : 2 + len(middle)]], pooling
+    if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
+        raise ValueError(f"it is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, optionally Normalize")
+    if loaded.default_prompt_name is not None:
+        raise ValueError(f"it puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one")
+    if loaded[1].pooling_mode not in POOLINGS:
+        raise ValueError(f"it pools by {loaded[1].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on tokens")
+    for part in list(loaded)[2 : 2 + len(middle)]:
+        extra = type(part.activation_function).__name__ + (" and a residual" if part.use_residual else "")
+        if extra != "Identity":
+            raise ValueError(f"it has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
 
 
-def _read_encoder(folder: Path, *, weights: bool) -> tuple[Any, Any]:
-    """Read the encoder and its tokenizer with the arguments that sentence-transformers gives."""
-    import transformers
-
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    settings = _json(folder / "sentence_bert_config.json", missing={})
-    if settings.get("do_lower_case"):
-        raise ValueError("it lowers the case of texts outside its tokenizer (do_lower_case): choose a model without it")
-    if (folder / "adapter_config.json").is_file():
-        raise ValueError("its weights are an adapter's: merge them into the model first")
-    config = transformers.AutoConfig.from_pretrained(folder, **here)
-    config.use_cache = False
-    kind: Any = getattr(transformers, ENCODER_ONLY.get(config.model_type, "AutoModel"))
-    if weights:
-        encoder = kind.from_pretrained(folder, config=config, local_files_only=True)
-    elif config.model_type in ENCODER_ONLY:
-        encoder = kind(config)
-    else:
-        encoder = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    longest = settings.get("max_seq_length")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **({"model_max_length": longest} if longest else {}), **here)
-    return encoder, tokenizer
-
-
-def _read_dense(folder: Path, *, weights: bool) -> nn.Linear:
-    """Read a Dense layer, which is linear and so acts on every token as on the mean."""
-    settings = _json(folder / "config.json")
-    activation = settings.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
-    if activation != "Identity" or settings.get("use_residual"):
-        extra = activation + (" and a residual" if settings.get("use_residual") else "")
-        raise ValueError(f"it has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
-    layer = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
-    if weights:
-        file = folder / "model.safetensors"
-        if not file.is_file():
-            file = folder / "pytorch_model.bin"
-        layer.load_state_dict({key.removeprefix("linear."): value for key, value in read_state_dict(file).items()})
-    return layer
-
-
-def save_architecture(model: SentenceModel, folder: Path) -> None:
-    """Write a model without its weights, in the layout of sentence-transformers, to a folder that is made if missing."""
-    config = copy.deepcopy(model.encoder.config)
-    config.architectures, config._name_or_path = [type(model.encoder).__name__], ""  # the path is of the machine that exported
-    config.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": model.longest})
-    _write(folder / "1_Pooling" / "config.json", {"pooling_mode": model.pooling})
-    parts = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    for number, layer in enumerate(model.dense, start=2):
-        sizes = {"in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None}
-        _write(folder / f"{number}_Dense" / "config.json", {**sizes, "activation_function": "torch.nn.modules.linear.Identity"})
-        parts.append(("Dense", f"{number}_Dense"))
-    _write(folder / LISTING, [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in parts])
-
-
-def _write(path: Path, content: Any) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _json(path: Path, *, missing: Any = None) -> Any:
-    if missing is not None and not path.is_file():
-        return missing
-    return json.loads(path.read_text(encoding="utf-8"))
+def save_architecture(loaded: Any, folder: Path) -> None:
+    """Write a ``SentenceTransformer`` without its weights to a folder that is made if missing."""
+    with _no_weights_files():
+        loaded.save(str(folder), create_model_card=False)
 
 
 def _prepare(encoder: Any) -> None:
-    """Make an encoder float32, without a pooler and without dropout, in place."""
+    """Take the pooler, the dropout and the path of this machine out of an encoder, in place."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's, unused: DDP stops on a parameter without a gradient
-    encoder.float()  # some weights are stored in half precision
+    encoder.config._name_or_path = ""  # would be written to exported folders
     for part in [*encoder.modules(), encoder.config]:
         if isinstance(part, nn.Dropout):
             part.p = 0.0

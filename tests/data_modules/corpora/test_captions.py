@@ -37,10 +37,6 @@ def test_usable_texts_lists_the_captions_that_a_rule_can_select():
     assert usable_texts(None, CaptionRule(choice="first")) == []
 
 
-def test_a_template_takes_the_caption_whatever_braces_it_has():
-    assert chosen("{a} {0} {}", template="a photo of {}.") == "a photo of {a} {0} {}."
-
-
 @pytest.mark.parametrize(
     ("captions", "reason"),
     [

@@ -118,20 +118,6 @@ def test_temporary_server_errors_are_retried_and_logged(server, tmp_path, capsys
     ]
 
 
-@pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
-def test_a_persistent_server_error_is_not_reported_as_a_missing_file(server, tmp_path, name):
-    server.statuses[name] = [500] * 99
-    with pytest.raises(ValueError, match=rf"{name}: cannot be reached: .*could not be read in 5 tries: HTTP 500"):
-        opened(server, tmp_path, name)
-
-
-def test_http_403_is_not_retried_and_not_reported_as_a_missing_file(server, tmp_path):
-    server.statuses["s-0001.tar"] = [403] * 99
-    with pytest.raises(ValueError, match=r"s-0001\.tar: cannot be read: HTTP 403"):
-        opened(server, tmp_path, "s-0001.tar")
-    assert server.requests == ["s-0001.tar"]
-
-
 def test_http_404_is_reported_as_a_missing_file(server, tmp_path):
     source = opened(server, tmp_path, "s-000{0,1,2}.tar", max_bad_share=0.5)
     assert source.about()["missing_shards"] == {"count": 1, "first": f"{server.url}/s-0002.tar"}

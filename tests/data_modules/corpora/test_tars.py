@@ -199,23 +199,6 @@ def test_a_tar_that_is_named_twice_is_refused(shards, pattern):
         opened(shards / pattern)
 
 
-@pytest.mark.parametrize(("column", "what"), [("captoin", "the key captoin in its .json"), ("txt", "a .txt")])
-def test_a_column_that_no_sample_has_is_refused_before_a_run(shards, column, what):
-    write_tar(shards / "s.tar", [(name, content) for name, content in members(range(20)) if not name.endswith(".txt")])
-    with pytest.raises(ValueError, match=rf"data\.caption={column}: none of the first 16 samples, .* has {what}"):
-        opened(shards / "s.tar", column=column)
-
-
-def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
-    memory = fsspec.filesystem("memory")
-    memory.pipe("/whole/s.tar", (shards / "s-0000.tar").read_bytes())
-    source = opened("memory://whole/s.tar", cache=tmp_path / "cache")
-    real = type(memory).cat_file
-    monkeypatch.setattr(type(memory), "cat_file", lambda self, path, *, start, end: real(self, path))
-    with pytest.raises(ValueError, match=r"whole/s\.tar: the server does not support range requests"):
-        source.stored(1)
-
-
 def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
     opened(shards)
     index = shards / "s-0001.tar.index"
@@ -241,23 +224,6 @@ def test_the_digest_depends_on_content_and_not_on_location(shards, tmp_path):
     shutil.copytree(shards, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
     assert opened(shards).digest() == opened(tmp_path / "copy").digest()
     assert opened(shards).digest() != opened(shards / "s-{0000..0001}.tar").digest()
-
-
-def test_indices_of_a_read_only_folder_are_written_to_the_cache(shards, tmp_path, monkeypatch):
-    from data_modules.corpora import tar_index
-
-    real = tar_index.replacing
-
-    def refused(path):
-        if path.parent == shards:
-            raise PermissionError(path)
-        return real(path)
-
-    monkeypatch.setattr(tar_index, "replacing", refused)
-    source = opened(shards, cache=tmp_path / "cache")
-    assert len(stored(source)) == 12
-    assert not list(shards.glob("*.index"))
-    assert len(list((tmp_path / "cache").rglob("*.index"))) == 3
 
 
 def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from data_modules.corpora.bad_samples import REASONS
 from data_modules.pixels import photographs
 from data_modules.pixels.augment import crop_box, random_resized_crop
 from data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
-from data_modules.pixels.photographs import Undecodable, open_rgb, read_bytes, to_tensor
+from data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
@@ -88,13 +88,6 @@ def test_the_exif_orientation_is_applied(form, orientation):
     assert shown_size(content) == ((90, 120) if orientation >= 5 else (120, 90))
 
 
-def test_open_rgb_ignores_the_exif_orientation(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    (tmp_path / "a.jpg").write_bytes(encoded(FLAT, "JPEG", exif=exif))
-    assert open_rgb(tmp_path / "a.jpg").size == FLAT.size
-
-
 def sixteen(dtype, form, **options):
     return encoded(Image.fromarray(np.full((30, 40), 257 * 128, dtype)), form, **options)
 
@@ -152,17 +145,6 @@ def test_an_undecodable_file_has_a_reason(name, read):
         read(content)
     assert caught.value.reason == reason
     assert reason in REASONS
-
-
-@pytest.mark.parametrize(("folder", "side"), [("coco_mini/train2017", 224), ("flickr8k_native/Images", 96)])
-def test_real_photographs_decoded_small_are_like_those_decoded_whole(real_data, folder, side):
-    files = sorted((real_data / folder).glob("*.jpg"))[:24]
-    draws = [{"seed": 0, "epoch": 0, "index": index} for index in range(len(files))]
-    pairs = [
-        (random_resized_crop(path.read_bytes(), side, **draw), slowly(path.read_bytes(), side, **draw))
-        for path, draw in zip(files, draws, strict=True)
-    ]
-    assert np.mean([mean_difference(*pair) for pair in pairs]) < 2
 
 
 def test_a_crop_is_drawn_from_seed_epoch_and_index_however_large():

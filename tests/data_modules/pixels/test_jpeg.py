@@ -88,13 +88,6 @@ def test_a_segment_that_pillow_reads_is_left_to_its_reader(marker, payload):
     assert read_frame(with_segment(KINDS["4:2:0"], marker, payload)).tagged
 
 
-def test_an_upright_jpeg_with_exif_uses_the_fast_decoder(monkeypatch):
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 1, "a camera"
-    monkeypatch.setattr(decoding, "_decode_by_pillow", None)
-    assert decode_crop(encoded(PHOTO, "JPEG", exif=exif), 16, choose=everything).shape == (3, 16, 16)
-
-
 def test_a_damaged_file_is_read_as_pillow_reads_it_with_the_box_that_was_drawn():
     content = bytearray(KINDS["4:2:0"])
     content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)

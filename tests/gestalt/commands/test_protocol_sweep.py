@@ -39,7 +39,7 @@ def test_an_unknown_protocol_is_refused_by_its_nearest_name():
 
 def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scored(monkeypatch):
     config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.debias=largest"])
-    target = Target(config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained_at=None)
+    target = Target(config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None)
     monkeypatch.setattr("gestalt.commands.sweep.open_target", lambda *_, **__: target)
     monkeypatch.setattr("gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
     with pytest.raises(ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"):
@@ -50,7 +50,7 @@ def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
-    target = Target(load("clippy_dino_max", scale="tiny"), SimpleNamespace(has_text=True), folder=tmp_path, identity={}, trained_at=None)
+    target = Target(load("clippy_dino_max", scale="tiny"), SimpleNamespace(has_text=True), folder=tmp_path, identity={}, trained=None)
     for name, stand_in in {
         "open_target": lambda *_, **__: target,
         "score": lambda *_, **__: SimpleNamespace(path=tmp_path / "0.json", images={}),

@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gestalt.__main__ import main
 from gestalt.building.evaluation import build_evaluation, build_image_sets
-from gestalt.building.targets import Target
-from gestalt.commands import sweep
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -18,7 +14,6 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.studies.grid import read_grid
 
 TALK = "evaluation.protocol=mmseg-448/talk2dino"
 
@@ -76,11 +71,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
             ["evaluation.benchmarks=[scenes_matching]"],
             "it is for benchmark scenes, but evaluation.benchmarks=.scenes_matching.; add it",
         ),
-        ({"protocol": {"name": "old"}}, [], "it has no fields of its protocol; give a file that this program's"),
         ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
-        ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
-        ({"protocol": None}, [], "it has no protocol; give a file"),
-        ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
         ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; choose evaluation.protocol=mmseg-448/talk2dino"),
         (
             {"protocol": {"fields": {"name": "whole_square"}}},
@@ -100,31 +91,6 @@ def test_a_calibration_that_does_not_match_the_configuration_is_refused(
     word = written(tmp_path / "scenes.json", **changes)
     with pytest.raises(ConfigError, match=message):
         scorer_of(word, *words)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), ("{", "not the JSON that"), ("[]", "it has no benchmark, threshold")]
-)
-def test_a_file_that_is_not_a_calibration_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / "x.json").write_text(content)
-    with pytest.raises(ConfigError, match=message):
-        load("clippy_dino_max", scale="tiny", overrides=[TALK, f"evaluation.calibration={tmp_path / 'x.json'}"])
-
-
-def test_training_refuses_a_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    word = written(tmp_path / "scenes.json")
-    assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
-    assert "a threshold is calibrated for trained weights; leave it out" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="for trained weights"):
-        read_grid("aggregation", scale="tiny", overrides=(TALK, word))
-
-
-def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
-    config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
-    model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
-    with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
-        sweep._check_sizes(model, sizes=[32, 64])
 
 
 def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:

@@ -48,12 +48,6 @@ def test_many_nodes_need_something_that_starts_them():
         launch.check_nodes(config, {launcher: "1"})
 
 
-def test_patterns_urls_and_words_are_not_looked_for(tmp_path):
-    for root in ("'cc12m-{0000..0009}.tar'", "s3://bucket/cc12m", "'shards/*.tar'"):
-        words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}", "resume=last"]
-        launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
-
-
 def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(tmp_path, monkeypatch, capsys):
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
     (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
@@ -79,9 +73,3 @@ def test_an_option_of_a_source_has_the_type_that_its_file_writes(word, message):
     launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"]))
     with pytest.raises(ConfigError, match=re.escape(f"{word}: {message}")):
         launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, word]))
-
-
-def test_the_choices_of_an_option_leave_out_those_that_have_a_key_of_their_own():
-    words = ["data.source=tars", "data.root=a.tar", "data.options.images=x"]
-    with pytest.raises(ConfigError, match=r"data\.options\.images=x: source tars takes no such option; it takes none$"):
-        launch.check_training(load("clippy_dino_max", scale="tiny", overrides=words))

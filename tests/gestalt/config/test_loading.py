@@ -21,16 +21,9 @@ PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DI
 CC12M = ("clippy_dino_max", "cc12m", "data.root=DIR", "benchmark_root=DIR")
 HERE = r" \(in command line\)"
 REFUSED = [  # experiment, scale and overrides; the line
-    (("clippy_dino_maxx", "demo"), "experiment clippy_dino_maxx: .*did you mean 'clippy_dino_max'.*clip_baseline"),
-    (("clippy_dino_max", "dmo"), "--scale dmo: .*did you mean 'demo'.*cc12m, demo, photos, tiny"),
-    ((*DEMO, "image.agregation=max"), rf"image\.agregation: image has no key 'agregation'{HERE}; did you mean 'aggregation'.*backbone"),
     ((*DEMO, "imagee.init=dino"), f"imagee: the experiment has no key 'imagee'{HERE}; did you mean 'image'"),
-    ((*DEMO, "image=dino"), f"image: 'dino' given for a group of keys{HERE}; choose one of its keys, such as image.backbone"),
-    ((*DEMO, "seed"), "'seed': an override is key=value"),
     ((*DEMO, "photos"), "'photos': an override is key=value, .*for the scale write --scale photos"),
-    ((*DEMO, "BENCH=scenes"), ".*BENCH is not a key but may be a variable of make"),
     ((*DEMO, "scale=cc12m"), "scale=cc12m: .*choose --scale"),
-    ((*DEMO, "seed=1.5"), f"seed=1.5: must be a whole number{HERE}$"),
     ((*DEMO, "optimizer.learning_rate=fast"), f"optimizer.learning_rate=fast: must be a number{HERE}$"),
     ((*DEMO, "image.inits.dino=[a]"), rf"image.inits.dino=\['a'\]: must be a word or a path{HERE}$"),
     ((*DEMO, "image.family=null"), f"image.family=null: choose one of vit, cnn{HERE}$"),
@@ -40,7 +33,6 @@ REFUSED = [  # experiment, scale and overrides; the line
     ((*DEMO, "evaluation.benchmarks=[[scenes]]"), rf"evaluation.benchmarks\[0\]=\['scenes'\]: must be a word or a path{HERE}$"),
     ((*DEMO, "data.mixture=[{source: tars},{weight: a}]"), rf"data.mixture\[1\].weight=a: must be a number or null{HERE}$"),
     ((*DEMO, "optimizer.betas=[0.9,2]"), r"optimizer.betas=\[0.9, 2.0\]: .*below 1"),
-    ((*DEMO, "image.aggregation=maxx"), "image.aggregation=maxx: did you mean 'max'.*generalised_mean"),
     ((*DEMO, "trainer.max_time=abc"), "trainer.max_time=abc: choose days:hours:minutes:seconds"),
     ((*DEMO, "data.caption_template=a photo"), "data.caption_template=a photo: choose a text with {}"),
     ((*DEMO, "image.train_size=60"), "image.train_size=60: choose a multiple of image.patch_size=8"),
@@ -50,7 +42,6 @@ REFUSED = [  # experiment, scale and overrides; the line
     ((*DEMO, "text.family=open_clip"), "text.init=sentence: .*random"),
     ((*DEMO, "text.family=open_clip", "text.init=random"), "text.family=open_clip: needs .*text.heads"),
     ((*DEMO, "data.source=scene"), "data.source=scene: did you mean 'scenes'"),
-    ((*DEMO, "evaluation.benchmarks=[scene]"), "evaluation.benchmarks=scene: did you mean 'scenes'"),
     ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), "evaluation.benchmarks=.*named twice"),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), "benchmark_root=None: .*VOCdevkit/VOC2012"),
     ((*DEMO, "evaluation.split=tunne"), "evaluation.split=tunne: scenes has no such split.*did you mean 'tune'"),

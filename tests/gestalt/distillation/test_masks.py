@@ -28,11 +28,6 @@ def test_a_mask_depends_on_seed_epoch_sample_and_view_and_on_nothing_else():
         assert not torch.equal(whole, draw(**change))
 
 
-def test_views_and_seeds_do_not_share_masks():
-    masks = [draw(seed=seed, view=view) for seed in range(3) for view in range(3)]
-    assert all(not torch.equal(one, other) for number, one in enumerate(masks) for other in masks[:number])
-
-
 def test_positions_are_masked_equally_often():
     assert (draw(torch.arange(20000), torch.zeros(20000, dtype=torch.int64)).float().mean(dim=0) - 0.5).abs().max() < 0.02
 

@@ -33,13 +33,6 @@ def test_balance_by_position_leaves_no_prototype_for_a_position():
     torch.testing.assert_close(balanced, torch.full_like(balanced, 1 / 4))
 
 
-def test_each_position_is_balanced_by_itself():
-    teacher = outputs(2, 3, 4, 6)
-    for position in range(4):
-        alone = sinkhorn(teacher[:, :, position].reshape(6, 6)).reshape(2, 3, 6)
-        torch.testing.assert_close(balanced_by_position(teacher)[:, :, position], alone)
-
-
 def test_no_gradient_flows_into_the_teacher_and_all_of_the_student_learns():
     student, teacher = outputs(2, 3, 4, 6, seed=1).requires_grad_(), outputs(2, 3, 4, 6, seed=2).requires_grad_()
     terms = patch_loss(student, teacher, places=PLACES)

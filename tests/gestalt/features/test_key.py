@@ -1,7 +1,5 @@
 """A cache of something else is refused with the reason, before torch is imported."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,6 @@ from gestalt.config.check_launch import check_training
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.features.key import FILE, Description, check_cache, key_of
-from tests.gestalt.command import environment
 
 WORDS = ["image.frozen_blocks=1", "data.crops=2", "text.frozen=true"]
 
@@ -72,12 +69,3 @@ def test_an_incomplete_missing_or_invalid_cache_is_refused(tmp_path: Path) -> No
 def test_training_on_features_requires_frozen_blocks_and_crops(words: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         check_training(config(*words, folder=tmp_path))
-
-
-def test_a_mismatch_stops_before_torch_is_imported(tmp_path: Path) -> None:
-    described().write(tmp_path)
-    words = ["train", "clippy_random_max", "--scale", "tiny", *WORDS, "data.crops=3", f"data.features={tmp_path}"]
-    code = f"import sys; from gestalt.__main__ import main; status = main({words!r}); print(status, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
-    assert done.stdout == "2 False\n", done.stderr
-    assert "data.crops is 3, but the cache has 2" in done.stderr

@@ -72,14 +72,6 @@ def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
     torch.testing.assert_close([loss, *gradients], [expected[0], *expected[3:]], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("chunk", [3, 100])
-@pytest.mark.parametrize("equal_texts", EQUAL)
-@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
-def test_the_gradient_of_blocks_equals_finite_differences(name: str, chunk: int, equal_texts: str) -> None:
-    tensors = inputs()[: 4 if name == "sigmoid" else 3]
-    assert torch.autograd.gradcheck(lambda *given: terms(name, *given, equal_texts=equal_texts, chunk=chunk).loss, tensors)
-
-
 class Largest(TorchDispatchMode):
     """The number of elements of the largest tensor that an operation returned."""
 

@@ -13,7 +13,6 @@ from gestalt.building.training import build_module
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.losses.noun_list import NounList
-from gestalt.losses.words import singular
 from gestalt.support.plugins import added_to
 from gestalt.tables import TERMS
 from tests.gestalt.losses.toy import EXAMPLE, HARD_NEGATIVES, POINTS
@@ -21,30 +20,6 @@ from tests.gestalt.losses.toy import EXAMPLE, HARD_NEGATIVES, POINTS
 plural, replace_noun = HARD_NEGATIVES.plural, HARD_NEGATIVES.replace_noun
 negative = partial(HARD_NEGATIVES.negative_of, seed=0, sample_id=0)
 NOUNS = NounList(["apple", "bus", "dog", "man", "shorts", "umbrella", "unicycle"])
-
-
-@pytest.mark.parametrize(
-    ("noun", "expected"),
-    [
-        ("dog", "dogs"),
-        ("bus", "buses"),
-        ("butterfly", "butterflies"),
-        ("monkey", "monkeys"),
-        ("fireman", "firemen"),
-        ("human", "humans"),
-        ("child", "children"),
-        ("box", "boxes"),
-        ("dress", "dresses"),
-        ("bench", "benches"),
-        ("kangaroo", "kangaroos"),
-        ("potato", "potatoes"),
-        ("shorts", "shorts"),
-        ("sheep", "sheep"),
-    ],
-)
-def test_the_plural_of_a_noun(noun: str, expected: str) -> None:
-    assert plural(noun) == expected
-    assert singular(expected, known={noun}) == noun
 
 
 @pytest.mark.parametrize(

@@ -7,29 +7,34 @@ import pytest
 import torch
 from gestalt.encoders.image_building import build_image_tower
 
+<<<<<<< HEAD
 from gestalt.encoders.backbones import Architecture, build_trunk
+=======
+from gestalt.config.schema import Image
+from gestalt.encoders.backbones import build_trunk
+from gestalt.encoders.image import build_image_tower
+>>>>>>> w/move
 from gestalt.pretraining import make
 from gestalt.pretraining.make import write_init
 from gestalt.support.files import file_hash
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
-    "plain": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
-    "conv_stem": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, stem="conv", **SMALL)),
-    "distilled": ("deit_tiny_distilled_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
-    "siglip": ("vit_base_patch16_siglip_224", 32, Architecture(**SMALL)),
-    "registers": ("vit_small_patch14_reg4_dinov2", 56, Architecture(**SMALL)),
-    "averaged": ("vit_wee_patch16_reg1_gap_256", 32, Architecture(**SMALL)),
-    "eva": ("eva02_tiny_patch14_224", 56, Architecture(width=48, depth=2, heads=3)),
+    "plain": (Image("vit_tiny_patch16_224", init="random", patch_size=8, **SMALL), 32),
+    "conv_stem": (Image("vit_tiny_patch16_224", init="random", patch_size=8, stem="conv", **SMALL), 32),
+    "distilled": (Image("deit_tiny_distilled_patch16_224", init="random", patch_size=8, **SMALL), 32),
+    "siglip": (Image("vit_base_patch16_siglip_224", init="random", **SMALL), 32),
+    "registers": (Image("vit_small_patch14_reg4_dinov2", init="random", **SMALL), 56),
+    "averaged": (Image("vit_wee_patch16_reg1_gap_256", init="random", **SMALL), 32),
+    "eva": (Image("eva02_tiny_patch14_224", init="random", width=48, depth=2, heads=3), 56),
 }
 
 
 def built(kind, *, weights=None, size=None, **changes):
-    backbone, side, architecture = KINDS[kind]
-    init = "random" if weights is None else "dino"
-    path = None if weights is None else str(weights)
-    architecture = replace(architecture, **changes)
-    return build_image_tower(backbone, family="vit", init=init, weights=path, size=size or side, architecture=architecture).eval()
+    image, side = KINDS[kind]
+    if weights is not None:
+        changes |= {"init": "dino", "weights": str(weights)}
+    return build_image_tower(replace(image, **changes), size=size or side).eval()
 
 
 def trained(kind):
@@ -42,8 +47,8 @@ def trained(kind):
 
 
 def written(folder, kind="plain"):
-    backbone, size, architecture = KINDS[kind]
-    file, untrimmed = folder / "dino.safetensors", build_trunk(backbone, family="vit", size=size, architecture=architecture)
+    image, size = KINDS[kind]
+    file, untrimmed = folder / "dino.safetensors", build_trunk(image, size=size)
     write_init(file, trained(kind), untrimmed=untrimmed, size=size, record={"init": "dino", "steps": 3})
     return file
 

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from gestalt.encoders.image_building import build_image_tower
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
+from gestalt.config.schema import Image
 from gestalt.distillation.head import ProjectionHead
-from gestalt.encoders.backbones import Architecture
+from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, SelfDistillation, summary_of
 from gestalt.pretraining.recipes import RECIPES
@@ -34,8 +34,8 @@ def frozen_for_two_steps(monkeypatch):
 
 def tower(backbone="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
-    architecture = Architecture(**{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
-    return build_image_tower(backbone, family="vit", init="random", weights=None, size=32, architecture=architecture)
+    image = Image(backbone, init="random", **{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
+    return build_image_tower(image, size=32)
 
 
 def batches(count=STEPS, *, seed=0):

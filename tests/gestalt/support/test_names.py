@@ -1,6 +1,6 @@
 """Suggestions for misspelt names."""
 
-from gestalt.support.names import nearest, suggestion
+from gestalt.support.names import nearest
 
 
 def test_the_nearest_name_is_suggested_before_the_choices():
@@ -9,7 +9,3 @@ def test_the_nearest_name_is_suggested_before_the_choices():
 
 def test_without_a_near_name_only_the_choices_are_listed():
     assert nearest("zzz", ["max", "avg"]) == "choose one of max, avg"
-
-
-def test_several_suggestions_are_joined():
-    assert suggestion("vit_tin", ["vit_tiny", "vit_tint", "resnet"], count=2) == "did you mean 'vit_tiny' or 'vit_tint'?"
