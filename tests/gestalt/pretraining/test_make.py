@@ -5,15 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gestalt.encoders.image_building import build_image_tower
 
-<<<<<<< HEAD
-from gestalt.encoders.backbones import Architecture, build_trunk
-=======
 from gestalt.config.schema import Image
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import build_image_tower
->>>>>>> w/move
 from gestalt.pretraining import make
 from gestalt.pretraining.make import write_init
 from gestalt.support.files import file_hash
