@@ -20,7 +20,7 @@ from gestalt.config.loading import load
 from gestalt.zoo.clippy import MEAN, STD
 from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.tiny_model import export
-from tests.gestalt.zoo import test_clippy
+from tests.gestalt.zoo import test_clippy, test_open_clip
 
 TEXTS = ["a photo of a dog", "grass", "a cat"]
 
@@ -106,7 +106,27 @@ def of_clippy(folder):
     )
 
 
-CASES = {"gestalt": of_gestalt, "clippy": of_clippy}
+def of_open_clip(folder):
+    theirs = test_open_clip.saved(folder / "model")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder / 'model'}")
+    theirs.visual.output_tokens = True
+    trained = theirs.visual.positional_embedding.data.clone()
+
+    def dense(images):
+        """Of a grid that open_clip's tower was not built for: with its positions stretched as torch stretches pictures."""
+        grid = trained[1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+        size = (images.shape[2] // 8, images.shape[3] // 8)
+        stretched = functional.interpolate(grid, size=size, mode="bicubic", antialias=True).flatten(2)[0].T
+        theirs.visual.positional_embedding.data = torch.cat((trained[:1], stretched))
+        return theirs.visual(test_open_clip.pixels(theirs, images))[1] @ theirs.visual.proj
+
+    def pooled(images):
+        return theirs.visual(test_open_clip.pixels(theirs, images))[0]
+
+    return Case(f"open_clip:{folder / 'model'}", 32, pooled, dense, lambda given: theirs.encode_text(tokenizer(given)))
+
+
+CASES = {"gestalt": of_gestalt, "clippy": of_clippy, "open_clip": of_open_clip}
 
 
 def near(ours, theirs):
