@@ -5,29 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.targets import Target
-from gestalt.commands.process import quiet
 from gestalt.commands.scoring import Scored, open_target, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.results.intervals import Interval
-from gestalt.results.plots import DPI, QUIET
+from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import read_result
+from gestalt.results.result import headlines_of, read_result
 from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import claimed, new_evaluation
 from gestalt.support.files import replacing
-
-HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.headline))
-"""Metrics that are drawn as lines over sizes."""
 
 Rows = Mapping[str, tuple[float, Interval | None]]
 """Protocol to mIoU and its 95 % interval over images."""
@@ -48,7 +41,6 @@ def sweep_sizes(target: str, *, sizes: Sequence[int], overrides: list[str], outp
     Raises:
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own size, or a calibrated threshold.
     """
-    quiet()
     model = open_target(target, overrides=overrides, output=output)
     _check_sizes(model, sizes=sizes)
     scored = [score(_at_size(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
@@ -63,8 +55,7 @@ def sweep_sizes(target: str, *, sizes: Sequence[int], overrides: list[str], outp
         "images": scored[0].images,
         "evaluations": [str(result.path.relative_to(model.folder)) for result in scored if result.path is not None],
     }
-    title = f"{model.config.name}, {model.config.scale}"
-    figure = plot_sizes(values, sizes=sizes, trained_at=model.trained_at, title=title, images=scored[0].images)
+    figure = plot_sizes(values, sizes=sizes, trained_at=model.trained_at, title=_title(target, model))
     return _write(model, fields, figure, kind="sweeps", overrides=overrides)
 
 
@@ -82,7 +73,6 @@ def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[st
         ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one protocol only, or settings that a
             protocol does not take.
     """
-    quiet()
     model = open_target(target, overrides=overrides, output=output)
     names = [name for name in model.config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
     if not names or not model.model.has_text:
@@ -95,8 +85,7 @@ def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[st
     for name in protocols:
         words = [*overrides, f"evaluation.protocol={name}"]
         scored[name] = score(_under_protocol(model, name), overrides=words, only=frozenset({"segmentation"}))
-    first = scored[protocols[0]]
-    if first.path is None:
+    if scored[protocols[0]].path is None:
         return None
     rows = {name: _rows(scored, f"{name}/miou") for name in names}
     fields = {
@@ -107,8 +96,8 @@ def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[st
         "intervals": OVER_IMAGES,
         "evaluations": {name: str(row.path.relative_to(model.folder)) for name, row in scored.items() if row.path is not None},
     }
-    title = f"{model.config.name}, {model.config.scale}" if model.config.scale else target
-    path = _write(model, fields, plot_protocols(rows, title=title, images=first.images), kind="protocols", overrides=overrides)
+    figure = plot_protocols(rows, title=_title(target, model))
+    path = _write(model, fields, figure, kind="protocols", overrides=overrides)
     print_rows(rows)
     return path
 
@@ -118,8 +107,12 @@ def _write(model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, 
     with claimed(new_evaluation(model.folder, kind=kind)) as path:
         write_record(path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()})
     with replacing(path.with_suffix(".png")) as partial:
-        figure.savefig(partial, format="png")
+        partial.write_bytes(drawn(figure))
     return path
+
+
+def _title(target: str, model: Target) -> str:
+    return f"{model.config.name}, {model.config.scale}" if model.config.scale else target
 
 
 def _at_size(model: Target, size: int) -> Target:
@@ -166,55 +159,28 @@ def print_rows(rows: Mapping[str, Rows]) -> None:
     print(OVER_IMAGES)
 
 
-def plot_sizes(
-    values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str, images: Mapping[str, str]
-) -> Figure:
-    """Draw a panel for each benchmark and a line for each metric over the sizes; a dotted line marks the training size."""
-    panels: dict[str, dict[str, Sequence[float | None]]] = {}
-    for key, scores in values.items():
-        benchmark, _, metric = key.partition("/")
-        if any(metric.startswith(line) if line.endswith("/") else metric == line for line in HEADLINE):
-            panels.setdefault(benchmark, {})[metric] = scores
-    figure = Figure(figsize=(6.5 * max(1, len(panels)), 4.6), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    drawn = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
-    for axes, (benchmark, lines) in zip(drawn, panels.items(), strict=False):
-        for metric, scores in lines.items():
-            points = [(size, value) for size, value in zip(sizes, scores, strict=True) if value is not None]
-            style = "--" if metric.startswith("delta/") else "-"
-            axes.plot([size for size, _ in points], [value for _, value in points], "o", markersize=4, label=metric, linestyle=style)
-        if trained_at is not None:
-            axes.axvline(trained_at, color=QUIET, linestyle=":", linewidth=1)
-        axes.axhline(0, color=QUIET, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xticks(list(sizes), [str(size) for size in sizes])
-        axes.set_xlabel("test size, pixels a side   (dotted: training)")
-        axes.legend(frameon=False, fontsize=8)
-        axes.set_title(f"{title}: {benchmark}, {images[benchmark]}", fontsize=11, loc="left")
+def plot_sizes(values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str) -> Figure:
+    """Draw a line for each headline over the sizes; a dotted line marks the training size."""
+    series = {}
+    for key in headlines_of(values):
+        series[key] = [Point(size, value) for size, value in zip(sizes, values[key], strict=True) if value is not None]
+    figure = lines(series, title=title, x_label="test size, pixels a side   (dotted: training)", y_label="score")
+    if trained_at is not None:
+        figure.axes[0].axvline(trained_at, color=QUIET, linestyle=":", linewidth=1)
     return figure
 
 
-def plot_protocols(rows: Mapping[str, Rows], *, title: str, images: Mapping[str, str]) -> Figure:
-    """Draw a panel for each benchmark: a point and an interval for each protocol."""
-    count = max(len(by_protocol) for by_protocol in rows.values())
-    figure = Figure(figsize=(7.5, 0.6 + len(rows) * (0.9 + 0.3 * count)), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for axes, (benchmark, by_protocol) in zip(panels, rows.items(), strict=True):
-        _draw_protocols(axes, by_protocol)
-        axes.set_title(f"{title}: {benchmark}, {images.get(benchmark, '')}", fontsize=11, loc="left")
-    return figure
-
-
-def _draw_protocols(axes: Axes, by_protocol: Rows) -> None:
-    for place, (value, interval) in enumerate(by_protocol.values()):
-        if interval is not None:
-            axes.plot([interval.low, interval.high], [place, place], color="tab:blue", linewidth=2)
+def plot_protocols(rows: Mapping[str, Rows], *, title: str) -> Figure:
+    """Draw a point and an interval for each protocol of each benchmark."""
+    names = [f"{benchmark}, {name}" for benchmark, by_protocol in rows.items() for name in by_protocol]
+    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(names))
+    scores = [score for by_protocol in rows.values() for score in by_protocol.values()]
+    for place, (value, interval) in enumerate(scores):
+        axes.plot(interval or (), [place] * len(interval or ()), color="tab:blue", linewidth=2)
         axes.plot([value], [place], marker="o", color="tab:blue", markersize=5)
         axes.annotate(f"{value:.3f}", (value, place), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
-    axes.set_yticks(range(len(by_protocol)), list(by_protocol), fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.grid(axis="x", color=QUIET, linewidth=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("mIoU, with its 95 % interval over images")
+    axes.set(xlabel="mIoU, with its 95 % interval over images", title=title)
+    return figure

@@ -73,6 +73,5 @@ def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
         "  tips-448                     0.1000",
         OVER_IMAGES,
     ]
-    axes = plot_protocols(rows, title="a run", images={"scenes": "4 images"}).axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["whole_square", "tips-448"]
-    assert axes.get_title(loc="left") == "a run: scenes, 4 images"
+    axes = plot_protocols(rows, title="a run").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["scenes, whole_square", "scenes, tips-448"]
