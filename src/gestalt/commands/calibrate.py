@@ -1,49 +1,29 @@
 """calibrate: choose the threshold of a background rule, and report what the choice costs."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gestalt.building.evaluation import build_image_sets, open_unlabelled
-from gestalt.building.targets import TRAINED, open_target
-from gestalt.commands.process import announce, quiet
+from gestalt.building.evaluation import build_evaluation
+from gestalt.building.targets import TRAINED
+from gestalt.commands.scoring import open_target
 from gestalt.config.calibration_file import protocol_fields, shares_images
-from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.weights import weights_hash
-from gestalt.measures.context import Context
 from gestalt.measures.segmentation.calibration import Sweep
-from gestalt.measures.segmentation.callback import Segmentation, build
+from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
-from gestalt.runs.folders import check_writable, claimed, new_evaluation
+from gestalt.runs.folders import claimed, new_evaluation
 
 LEAST = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A split and the counts of its sweep over thresholds.
-
-    Attributes:
-        split: its name, for display.
-        scorer: the benchmark's, with protocol and classes.
-        images: image set, number of images and of official images, for the record.
-        sweep: the counts.
-    """
-
-    split: str
-    scorer: Segmentation
-    images: dict[str, Any]
-    sweep: Sweep
 
 
 def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list[str], output: str | None = None) -> Path:
@@ -62,84 +42,75 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     Raises:
         ValueError: there is no threshold to calibrate, or the split shares images with the reported one.
     """
-    quiet()
-    check_has_masks(benchmark)
-    row = BENCHMARKS[benchmark]
-    split = split or ("tune" if row.source == "scenes" else "train")
+    split = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    opened = open_target(target, overrides=words, check=partial(_check_split, split=split))
-    config, model, folder, identity, *_ = opened
-    announce(opened.origin)
-    if not model.has_text:
+    opened = open_target(target, overrides=words, output=output)
+    config, identity = opened.config, opened.identity
+    if shares_images(split, config.evaluation.split or "val"):
+        raise ConfigError(
+            f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
+        )
+    if not opened.model.has_text:
         raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
-    records = folder if output is None else Path(output)
-    check_writable(records)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = _swept(replace(config, evaluation=replace(config.evaluation, split=split)), row, model=model)
-    reported = _swept(config, row, model=model)
+    model = opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    scorer, chosen, chosen_on = _swept(replace(config, evaluation=replace(config.evaluation, split=split)), model)
+    _, reported, reported_on = _swept(config, model)
+    protocol, best, oracle = scorer.protocol, chosen.best(), reported.best()
+    scored = reported.at(best.threshold)
+    preset = None if protocol.threshold is None else reported.at(protocol.threshold)
     record = {
-        **_record(chosen, reported),
+        "protocol": {
+            "name": protocol.name,
+            "digest": protocol.digest(),
+            "background": protocol.background,
+            "fields": protocol_fields(protocol),
+        },
+        "label_set": scorer.labels.digest(),
+        "threshold": best.threshold,
+        "chosen_on": {**chosen_on, "miou": best.miou},
+        "reported_on": {**reported_on, "miou": scored.miou},
+        "protocols_own": None if preset is None else preset._asdict(),
+        "oracle": oracle._asdict(),
+        "gap_to_oracle": oracle.miou - scored.miou,
         **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
-        **{"benchmark": benchmark, "weights_sha256": weights_hash(model), "provenance": provenance()},
+        "benchmark": benchmark,
+        "weights_sha256": weights_hash(model),
+        "provenance": provenance(),
     }
-    with claimed(new_evaluation(records, kind="calibrations")) as path:
+    with claimed(new_evaluation(opened.folder, kind="calibrations")) as path:
         write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path
 
 
-def _check_split(config: Experiment, split: str) -> None:
-    """Refuse a split that shares images with the one that is reported."""
-    if shares_images(split, config.evaluation.split or "val"):
-        raise ConfigError(
-            f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
-        )
-
-
 @torch.no_grad()
-def _swept(config: Experiment, benchmark: Benchmark, *, model: DenseModel) -> Swept:
-    """Count all thresholds in one pass over the config's split."""
-    image_set = build_image_sets(config)[benchmark.image_set]
-    scorer = build(Context(config, benchmark, image_set, open_unlabelled=partial(open_unlabelled, config)))
+def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, dict[str, Any]]:
+    """Count all thresholds in one pass over the config's split.
+
+    Returns:
+        The benchmark's callback, with protocol and classes; the counts; and split, image set, number of images and of official images.
+    """
+    data, callbacks = build_evaluation(config, only=frozenset({"segmentation"}))
+    (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
+    (image_set,), (loader,) = data.image_sets, data.val_dataloader()
     scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:
-        raise ConfigError(f"--calibrate {benchmark.name}: its label set has no background class, so there is no threshold to calibrate")
+        raise ConfigError(f"--calibrate {scorer.name}: its label set has no background class, so there is no threshold to calibrate")
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
     protocol = scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
     prompts = scorer.embed(model, protocol=protocol)
     device = prompts.vectors.device
-    for start in range(0, len(image_set), config.evaluation.batch_size):
-        samples: list[Any] = [image_set.sample(index) for index in range(start, min(start + config.evaluation.batch_size, len(image_set)))]
-        labels = scorer.truth({"labels": {scorer.label_set: [sample["labels"][scorer.label_set].to(device) for sample in samples]}})
-        images = [sample["image"].to(device) for sample in samples]
+    for batch in loader:
+        labels = [label.to(device) for label in scorer.truth(batch)]
+        images = [image.to(device) for image in batch["image"]]
         scorer.check_unseen(images)
         segmented = top_down(model, images, prompts=prompts, protocol=protocol, sizes=sizes_of(labels))
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)
+    split = config.evaluation.split or "the reported split"
     counted = {"image_set": image_set.name, "images": len(image_set), "images_official": image_set.official_length}
-    return Swept(config.evaluation.split or "the reported split", scorer=scorer, images=counted, sweep=sweep)
-
-
-def _record(chosen: Swept, reported: Swept) -> dict[str, Any]:
-    """Return the chosen threshold, its score on both splits, and the best that a choice on the reported split could have scored."""
-    protocol = chosen.scorer.protocol
-    best, oracle = chosen.sweep.best(), reported.sweep.best()
-    scored = reported.sweep.at(best.threshold)
-    preset = None if protocol.threshold is None else reported.sweep.at(protocol.threshold)
-    return {
-        "protocol": {
-            **{"name": protocol.name, "digest": protocol.digest(), "background": protocol.background},
-            "fields": protocol_fields(protocol),
-        },
-        "label_set": chosen.scorer.labels.digest(),
-        "threshold": best.threshold,
-        "chosen_on": {"split": chosen.split, **chosen.images, "miou": best.miou},
-        "reported_on": {"split": reported.split, **reported.images, "miou": scored.miou},
-        "protocols_own": None if preset is None else {"threshold": preset.threshold, "miou": preset.miou},
-        "oracle": {"threshold": oracle.threshold, "miou": oracle.miou},
-        "gap_to_oracle": oracle.miou - scored.miou,
-    }
+    return scorer, sweep, {"split": split, **counted}
 
 
 def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> None:
