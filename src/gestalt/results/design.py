@@ -1,6 +1,6 @@
 """A grid as its tables show it, with the paper's numbers.  Nothing heavy is imported, because a grid is checked before torch is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Paper:
         cells: name of a cell -> name of a metric -> number.
     """
 
-    source: str
-    scale: str
-    metrics: dict[str, str]
-    cells: dict[str, dict[str, float]]
+    source: str = ""
+    scale: str = ""
+    metrics: dict[str, str] = field(default_factory=dict)
+    cells: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def number(self, cell: str, metric: str) -> float | None:
         """Return the paper's number for a cell; None if it has none."""

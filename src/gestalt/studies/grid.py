@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.check_launch import check_training
-from gestalt.config.identity import config_hash
-from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, read_values, stem
+from gestalt.config.identity import config_hash, flatten
+from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
-from gestalt.studies.grid_file import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes, word
+from gestalt.studies.grid_file import cells_of, check_paper, read_choices, read_file, word
 from gestalt.support.names import nearest
 
 LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
@@ -134,21 +134,25 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
             f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; rename the file, such as my_{file.name}"
         )
     try:
-        raw = _read(file)
-        cells = tuple(Cell(key, values) for key, values in read_cells(raw).items())
-        scaled = read_scales(raw, scale=stem(scale), folder=folder)
+        written = read_file(file, scale=stem(scale))
+        cells = cells_of(written)
+        if written.paper is not None:
+            check_paper(written.paper, cells=cells)
+        for name in written.scales:
+            find_yaml(folder / "scales", scale if name == stem(scale) else name, kind="scale")
+        scaled = flatten(written.scales.get(stem(scale), {}))
         grid = Grid(
             name=file.stem,
-            base=_absolute(str(raw["base"]), file.parent),
+            base=_absolute(written.base, file.parent),
             scale=_absolute(scale, Path.cwd()),
-            cells=cells,
-            varied=tuple(raw.get("vary") or ()),
-            choose=read_choose(raw, words=choose),
+            cells=tuple(Cell(name, values) for name, values in cells.items()),
+            varied=tuple(written.vary),
+            choose=read_choices(choose) or written.choose,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
-            evaluate_at=read_sizes(raw, scale=stem(scale)),
-            against=str(raw.get("against", "")),
-            equal=read_equal(raw),
-            paper=read_paper(raw, cells=[cell.name for cell in cells]),
+            evaluate_at=tuple(written.evaluate_at.get(stem(scale), [])),
+            against=written.against,
+            equal=written.equal or "",
+            paper=written.paper,
         )
         _check_overrides(grid, overrides=overrides)
         return checked(grid, folder=folder)
@@ -159,19 +163,6 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
 def _absolute(name: str, folder: Path) -> str:
     """Return a path relative to ``folder`` as an absolute one, and a name as it is."""
     return str((folder / Path(name).expanduser()).resolve()) if is_path(name) else name
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = read_values(file.read_text())
-    except ValueError as error:
-        raise ConfigError(f"not valid YAML: {error}") from error
-    if not isinstance(raw, dict) or "base" not in raw:
-        raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
-    for key in raw:
-        if key not in KEYS:
-            raise ConfigError(f"unknown key {key!r}; {nearest(str(key), list(KEYS))}")
-    return {str(key): value for key, value in raw.items()}
 
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
@@ -202,6 +193,8 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
         ConfigError: a configuration cannot run; names the cell.
     """
     base = _load(grid, (*grid.common, "seed=0"), folder=folder, part="base")
+    for size in grid.evaluate_at:
+        _load(grid, (*grid.common, "seed=0", f"image.eval_size={size}"), folder=folder, part="evaluate_at")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")

@@ -1,21 +1,56 @@
-"""Readers of the parts of a grid file; each checks its part."""
+"""The keys of a grid's file, and the words of its cells."""
 
 import itertools
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from gestalt.config.identity import flatten
 from gestalt.config.loading import read_values
+from gestalt.config.merging import build, typed
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
 
-KEYS = ("base", "vary", "cells", "equal", "choose", "scales", "evaluate_at", "against", "paper")
-PAPER_KEYS = ("source", "scale", "metrics", "cells")
+
+@dataclass
+class GridFile:
+    """The keys of a grid's file, see ``docs/ablations.md``; those without a default are needed."""
+
+    base: str
+    vary: dict[str, list[Any]] = field(default_factory=dict)
+    cells: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    choose: dict[str, list[Any]] = field(default_factory=dict)
+    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluate_at: dict[str, list[int]] = field(default_factory=dict)
+    equal: Literal["flop"] | None = None
+    against: str = ""
+    paper: Paper | None = None
+
+
+def read_file(file: Path, *, scale: str) -> GridFile:
+    """Read a grid's file; one list of test sizes, for any scale, becomes that of ``scale``.
+
+    Raises:
+        ConfigError: not YAML, a key that is unknown or missing, or a value of a wrong type.
+    """
+    try:
+        raw = read_values(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"not valid YAML: {error}") from error
+    if not isinstance(raw, dict) or "base" not in raw:
+        raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
+    if isinstance(raw.get("evaluate_at"), list):
+        raw["evaluate_at"] = {scale: raw["evaluate_at"]}
+    grid: GridFile = build(GridFile, typed(raw, origin=file.name, group=GridFile))
+    if bool(grid.vary) == bool(grid.cells):
+        raise ConfigError("vary and cells: choose one of them; vary makes every combination, cells are named one by one")
+    return grid
 
 
 def slug(name: str) -> str:
@@ -29,28 +64,24 @@ def word(key: str, value: Any) -> str:
     return f"{key}={value if bare else json.dumps(value)}"
 
 
-def read_cells(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
     """Return name -> overrides, from ``vary`` or ``cells``.
 
     Raises:
-        ConfigError: both or neither, or not mappings and lists.
+        ConfigError: a value without an alternative, or names that would share a log.
     """
-    if ("vary" in raw) == ("cells" in raw):
-        raise ConfigError("vary and cells: choose one of them; vary makes every combination, cells are named one by one")
-    cells = _combinations(raw["vary"]) if "vary" in raw else _named(raw["cells"])
+    cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
+    for key, values in grid.vary.items():
+        if not values or len({json.dumps(value) for value in values}) < len(values):
+            raise ConfigError(f"vary: {key} is {values}; list different values, such as [cls, avg, max]")
+    if grid.vary:
+        for values in itertools.product(*grid.vary.values()):
+            cell = dict(zip(grid.vary, values, strict=True))
+            cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
     slugs: dict[str, str] = {}
     for name in cells:
         if slugs.setdefault(slug(name), name) != name:
             raise ConfigError(f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; rename one")
-    return cells
-
-
-def _combinations(vary: Any) -> dict[str, dict[str, Any]]:
-    lists = _lists("vary", vary, example="image.aggregation: [cls, avg, max]")
-    cells = {}
-    for values in itertools.product(*lists.values()):
-        cell = dict(zip(lists, values, strict=True))
-        cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
     return cells
 
 
@@ -59,94 +90,35 @@ def _label(key: str, value: Any) -> str:
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
 
 
-def _named(cells: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(cells, dict) or not cells:
-        raise ConfigError("cells: expected name -> overrides, such as {text frozen: {text.frozen: true}}")
-    for name, values in cells.items():
-        if not slug(name):
-            raise ConfigError(f"cells: {name!r} is not a name with a letter or a digit; choose another")
-        if not isinstance(values, dict | None):
-            raise ConfigError(f"cells: {name} is {values!r}; expected overrides, such as {{image.frozen: true}}, or {{}} for the base")
-    return {name: flatten(values or {}, keep_empty=True) for name, values in cells.items()}
+def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Parse the ``KEY=a,b,c`` words of ``--choose``.
 
-
-def _lists(key_of_file: str, value: Any, *, example: str) -> dict[str, list[Any]]:
-    """Check that a value maps keys to lists that are not empty and have no value twice."""
-    if not isinstance(value, dict) or not value:
-        raise ConfigError(f"{key_of_file}: expected key -> list of values, such as {{{example}}}")
-    for key, values in value.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"{key_of_file}: {key} is {values!r}; expected a list of values, such as {{{example}}}")
-        if len({json.dumps(value) for value in values}) < len(values):
-            raise ConfigError(f"{key_of_file}: {key} names a value twice; keep one")
-    return value
-
-
-def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Return key -> values, from ``KEY=a,b,c`` words if there are any, else from the file."""
-    example = "optimizer.learning_rate: [1.0e-3, 2.0e-3]"
-    if not words:
-        return _lists("choose", raw["choose"], example=example) if "choose" in raw else {}
-    lists: dict[str, Any] = {}
+    Raises:
+        ConfigError: a word has another form.
+    """
+    lists = {}
     for text in words:
-        key, sign, values = text.partition("=")
-        if not sign or not key or not values:
-            raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+        key, _, values = text.partition("=")
         try:
             lists[key] = read_values(f"[{values}]")
         except ValueError as error:
             raise ConfigError(f"--choose {text}: the values cannot be read: {error}") from error
-    return _lists("--choose", lists, example=example)
+        if not key or not lists[key]:
+            raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+    return lists
 
 
-def read_scales(raw: dict[str, Any], *, scale: str, folder: Path) -> dict[str, Any]:
-    """Return the file's overrides for this scale."""
-    scales = raw.get("scales") or {}
-    known = sorted({scale, *(path.stem for path in (folder / "scales").glob("*.yaml"))})
-    if not isinstance(scales, dict):
-        raise ConfigError(f"scales: {scales!r}; expected scale -> overrides, such as {{demo: {{image.train_size: 128}}}}")
-    for name in scales:
-        if name not in known:
-            raise ConfigError(f"scales: no scale {name!r}; {nearest(str(name), known)}")
-    values = scales.get(scale) or {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"scales: {scale} is {values!r}; expected overrides, such as {{image.train_size: 128}}")
-    return flatten(values)
+def check_paper(paper: Paper, *, cells: Mapping[str, Any]) -> None:
+    """Check that each of the paper's numbers is for a cell and a metric that the file names.
 
-
-def read_sizes(raw: dict[str, Any], *, scale: str) -> tuple[int, ...]:
-    """Return the test sizes in pixels, from one list, or from a list for each scale."""
-    sizes = raw.get("evaluate_at", [])
-    if isinstance(sizes, dict):
-        sizes = sizes.get(scale, [])
-    valid = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not valid or len(set(sizes)) < len(sizes):
-        raise ConfigError(
-            f"evaluate_at: {sizes!r}; expected a list of different sizes in pixels, such as [48, 64, 96], or a list for each scale"
-        )
-    return tuple(sizes)
-
-
-def read_equal(raw: dict[str, Any]) -> str:
-    """Return the cost that all cells share: ``flop``, or empty if each cell trains for the steps of its configuration."""
-    equal = raw.get("equal", "")
-    if equal not in ("", "flop"):
-        raise ConfigError(f"equal: {equal!r}; expected flop, for cells whose training costs the same FLOP, or leave it out")
-    return str(equal)
-
-
-def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:
-    """Return the paper's numbers; each must be for a cell and a metric that the file names."""
-    paper = raw.get("paper")
-    if paper is None:
-        return None
-    if not isinstance(paper, dict) or set(paper) != set(PAPER_KEYS):
-        raise ConfigError(f"paper: needs the keys {', '.join(PAPER_KEYS)}, no others")
-    metrics, numbers = paper["metrics"], paper["cells"]
-    for cell, values in numbers.items():
+    Raises:
+        ConfigError: names the number.
+    """
+    if not (paper.source and paper.scale):
+        raise ConfigError("paper: needs source and scale")
+    for cell, values in paper.cells.items():
         if cell not in cells:
-            raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(str(cell), cells)}")
+            raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(cell, list(cells))}")
         for metric in values:
-            if metric not in metrics:
-                raise ConfigError(f"paper: {cell}: {metric!r} is not among paper.metrics; {nearest(str(metric), list(metrics))}")
-    return Paper(str(paper["source"]), str(paper["scale"]), metrics=metrics, cells=numbers)
+            if metric not in paper.metrics:
+                raise ConfigError(f"paper: {cell}: {metric!r} is not among paper.metrics; {nearest(metric, list(paper.metrics))}")
