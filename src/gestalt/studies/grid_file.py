@@ -75,8 +75,8 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
         if not values or len({json.dumps(value) for value in values}) < len(values):
             raise ConfigError(f"vary: {key} is {values}; list different values, such as [cls, avg, max]")
     if grid.vary:
-        for values in itertools.product(*grid.vary.values()):
-            cell = dict(zip(grid.vary, values, strict=True))
+        for combination in itertools.product(*grid.vary.values()):
+            cell = dict(zip(grid.vary, combination, strict=True))
             cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
     slugs: dict[str, str] = {}
     for name in cells:
