@@ -123,7 +123,7 @@ def test_prompts_that_two_ranks_keep_give_the_counts_of_prompts_embedded_anew(al
     for more, program in (((), ("-m", "gestalt")), (TWO, (KEEP_PROMPTS,)), (TWO, (KEEP_PROMPTS,))):
         done = gestalt(*words, *more, folder=alone, program=program)
         assert done.returncode == 0, done.stderr
-        kept.append({path.name: path.stat().st_ino for path in tmp_path.glob("prompts/*.npz")})
+        kept.append({path.name: path.stat().st_ino for path in tmp_path.glob("prompts/*.npy")})
     assert kept[0] == {}
     assert kept[1]
     assert kept[2] == kept[1]  # read, not written again
