@@ -116,7 +116,10 @@ def hash_column(path: str, *, footer: Any, column: str) -> bytes:
                     stop = start + chunk.total_compressed_size
                     for first in range(start, stop, PART):
                         size = min(PART, stop - first)
-                        total.update(read_range(path, first, stop=first + size) if file is None else _read_here(file, first, size=size))
+                        content = read_range(path, first, stop=first + size) if file is None else _read_here(file, first, size=size)
+                        total.update(content)
+                        if len(content) < size:  # beyond the end of the file
+                            break
     except OSError as error:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
     return total.digest()

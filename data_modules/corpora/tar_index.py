@@ -207,12 +207,12 @@ def index_places(shard: Shard, *, cache: Path) -> list[Path]:
 def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present state."""
     for path in index_places(shard, cache=cache):
-        if not path.is_file():  # a pipe would wait for ever
-            continue
         try:
+            if not path.is_file():  # a pipe would wait for ever
+                continue
             with path.open("rb") as file:
                 header = IndexHeader(**json.loads(file.read(HEADER)))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
         if (header.format, header.size, header.stamp, header.changed) == (FORMAT, shard.size, shard.stamp, shard.changed):
             return path, header

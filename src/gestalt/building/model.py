@@ -33,7 +33,10 @@ def image_weights(config: Experiment) -> Image:
     used = config.image.inits.get(image.init, image.init)
     if image.weights is not None:
         return image
-    return replace(image, weights=str(SHIPPED / used)) if is_file_of_weights(used) else replace(image, init=used)
+    if not is_file_of_weights(used):
+        return replace(image, init=used)
+    file = SHIPPED / used if Path(used).name == used else Path(used).expanduser()
+    return replace(image, weights=str(file))
 
 
 def check_names(config: Experiment) -> None:
@@ -85,7 +88,8 @@ def check_deterministic(config: Experiment) -> None:
 def build_model(config: Experiment) -> DualEncoder:
     """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
-    return _joined(config, _image_tower(config), build_text_tower(config.text))
+    scalars = LOSSES.fact(config.loss.name, "scalars", {})
+    return _joined(config, _image_tower(config), build_text_tower(config.text), scalars=scalars)
 
 
 def _image_tower(config: Experiment) -> ImageTower:
@@ -102,12 +106,12 @@ def _image_tower(config: Experiment) -> ImageTower:
     return tower
 
 
-def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower) -> DualEncoder:
-    """Join towers in a model; projections and aggregations have fresh weights."""
+def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower, *, scalars: Mapping[str, float]) -> DualEncoder:
+    """Join towers in a model with initial scalars; projections and aggregations have fresh weights."""
     return DualEncoder(
         _build_side(image_tower, config.projection, aggregation=config.image.aggregation),
         _build_side(text_tower, config.projection, aggregation=config.text.aggregation),
-        **LOSSES.fact(config.loss.name, "scalars", {}),
+        **scalars,
     )
 
 
@@ -145,9 +149,10 @@ def load_model(config: Experiment, weights: Mapping[str, Tensor], *, source: str
         ValueError: the weights do not fit.
     """
     random = replace(config.image, init="random", inits={}, weights=None)
+    scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}  # the package of its loss may be gone
     with _WithoutDraws():
         image_tower = build_image_tower(random, size=config.image.eval_size)
-        model = _joined(config, image_tower, build_text_tower(text or config.text, weights=False))
+        model = _joined(config, image_tower, build_text_tower(text or config.text, weights=False), scalars=scalars)
     load_weights(model, weights, misfit=misfit)
     image_tower.origin = replace(image_tower.origin, init=image_weights(config).init, source=source)
     return model.eval()

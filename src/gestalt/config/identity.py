@@ -58,7 +58,7 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the run has that term.
     """
     terms = terms_of(config.loss)
-    read: tuple[str, ...] = NOUN_LIST if any(TERMS.fact(term, "reads_nouns", False) for term in terms) else ()
+    read: tuple[str, ...] = NOUN_LIST if any(term in TERMS and TERMS.fact(term, "reads_nouns", False) for term in terms) else ()
     if read and config.loss.nouns_alike is not None:
         read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
     unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import math
 import operator
 import re
 from collections.abc import Collection, Iterator
@@ -58,9 +57,9 @@ class Key:
         return words if self.also is None else f"{words}, or {self.also}"
 
     def holds(self, number: float) -> bool:
-        """Return True if a number is finite and within the bounds."""
+        """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63 bits."""
         within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
-        return (within and math.isfinite(number)) or number == self.also
+        return (within and abs(number) < 2**63) or number == self.also
 
     def complaint(self, value: Any) -> str:
         """Return the error for a value, or an empty string."""

@@ -45,6 +45,9 @@ TAKEN = ("ablations", "data", "pretrained", "zoo")
 LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
 
+MOST_VALUES = 10_000
+"""Most values of a file; a configuration has a few hundred."""
+
 LEFT = (
     *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
     *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
@@ -90,9 +93,29 @@ def read_values(text: str) -> Any:
         ValueError: not YAML, or another type; one line.
     """
     try:
-        return json.loads(json.dumps(_Values(text).get_single_data()))
+        content = _Values(text).get_single_data()
+        _check_size(content)
+        return json.loads(json.dumps(content))
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML's own, too
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _check_size(content: Any) -> None:
+    """Refuse content that YAML's aliases multiply.
+
+    Raises:
+        ValueError: more than ``MOST_VALUES`` values.
+    """
+    nodes, values = [content], 0
+    while nodes:
+        node = nodes.pop()
+        values += 1
+        if values > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES} values, with YAML aliases written out")
+        if isinstance(node, dict):
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
@@ -216,7 +239,8 @@ def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an init could once stand for."""
     known = {name for name, _ in fields_below(Experiment)}
     keys = flatten(dict(layer), keep_empty=True)
-    left = LEFT if "made" not in keys.values() else (*LEFT, "image.inits.")
+    inits = [value for key, value in keys.items() if key.startswith("image.inits.")]
+    left = LEFT if "made" not in inits else (*LEFT, "image.inits.")
     return unflatten({key: value for key, value in keys.items() if key in known or not key.startswith(left)})
 
 
@@ -237,6 +261,8 @@ def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dic
 def _saved(layer: Layer, overrides: list[str] | None) -> Experiment:
     """Build and check a saved configuration, whose loss may be of a package that is gone: no loss is built of it."""
     origin, content = layer
+    if any("." in str(name) for name in content):
+        raise ConfigError(f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: {{init: random}}")
     config = merge([(origin, _without_left_keys(content)), *_command_line(overrides)])
     check(replace(config, loss=Loss()))
     return config

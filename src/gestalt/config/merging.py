@@ -9,9 +9,12 @@ from typing import Any, get_args, get_origin
 from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
-from gestalt.config.keys import in_words, literals, options_of
+from gestalt.config.keys import fields_below, in_words, literals, options_of
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.support.names import nearest
+
+MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
+"""Keys whose value is a mapping."""
 
 
 def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
@@ -31,7 +34,7 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
         if "${" in json.dumps(layer):
             raise ConfigError(f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value")
         for key, value in flatten(dict(layer), keep_empty=True).items():
-            if value == {}:
+            if value == {} and key in MAPPINGS:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
     values: Any = OmegaConf.to_container(merged)

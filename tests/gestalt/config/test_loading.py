@@ -111,9 +111,15 @@ def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is
     config = replace(config, loss=replace(config.loss, **of_a_package))
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_saved(tmp_path / "config.yaml") == config
+    assert config_hash(config) != config_hash(load("clippy_dino_max", scale="tiny"))
     (key, value), *_ = flatten({"loss": of_a_package}).items()
     with pytest.raises(ConfigError, match=r"^loss\.(terms\.)?"):
         load("clippy_dino_max", scale="tiny", overrides=[f"{key}={value}"])
+
+
+def test_an_empty_group_changes_nothing_and_an_empty_mapping_clears_it():
+    config = load("gestalt", scale="demo", overrides=["data={}", "loss.terms={}"])
+    assert (config.data.source, config.data.batch_size, config.loss.terms) == ("scenes", 64, {})
 
 
 def hash_of(*words):

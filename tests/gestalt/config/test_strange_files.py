@@ -5,11 +5,16 @@ import pytest
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 
+ALIASES = "k0: &k0 [1]\n" + "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6))
 FILES = [
     (b"data: !!python/object/apply:os.system [true]", "not valid YAML"),
     (b"\xff", "cannot be read"),
     (b"[" * 10_000, "not valid YAML"),
-    (b"a: &a [*a]", "not valid YAML: Circular reference"),
+    (b"a: &a [*a]", "not valid YAML: more than 10000 values"),
+    (
+        b"a: &a [1, 1, 1, 1, 1, 1]\nb: &b [*a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: [*c, *c, *c, *c, *c, *c]",
+        "more than",
+    ),
     (b"data: {options: {a: !!set {b}}}", "not valid YAML"),
     (b"a: " + b"9" * 5000, "not valid YAML"),
     (b"seed: 1" + b"0" * 400, "a number of 1329 bits"),
