@@ -30,7 +30,7 @@ def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
     cell = max(LEAST_CELL, batch["image"].shape[-1]) / DPI
     figure = Figure(figsize=(max(columns * (cell + 0.6), 7), rows * (cell + 1.2) + 1), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
         if number < count:

@@ -37,7 +37,7 @@ def describe(error: Exception) -> str | None:
     text = _of_worker(str(error))
     if isinstance(error, ValueError):
         return _one_line(text)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         mend = "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, or lower evaluation.batch_size"
         return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):

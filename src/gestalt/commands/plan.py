@@ -80,7 +80,8 @@ def plan(config: Experiment) -> int:
     free = free_bytes(Path.cwd())
     lines.append(disk_line(checkpoint, free=free))
     if trial_batch:
-        lines += [data_line(config, bad=probe.bad, pairs=trial_batch * len(probe.computed)), waiting_line(trial.config, probe)]
+        if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
+            lines += [data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)), waiting_line(trial.config, probe)]
         lines += _time_lines(config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks)
     print("\n".join(lines))
     return int(trial_batch < batch or CHECKPOINTS * checkpoint > free)
@@ -129,7 +130,7 @@ class StepProbe(Callback):
 
 
 def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
-    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even two fit, and the times.
+    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even one fits, and the times.
 
     Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and optimiser state, in proportion, tells whether
     all pairs fit.  The system would kill a process on a CPU that only tries.
@@ -145,7 +146,7 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
     except torch.OutOfMemoryError:
         trial_batch = small // 2
     count = STEPS + WARMUP
-    while trial_batch > 1:
+    while trial_batch:
         probe = StepProbe()
         try:
             trial.fit(probe, steps=count, batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count)
@@ -201,7 +202,7 @@ def memory_line(config: Experiment, *, trial_batch: int, batch: int, ranks: int,
         return _line(text)
     others = f"{'' if config.image.gradient_checkpointing else 'image.gradient_checkpointing=true, '}a smaller image or more devices"
     if not trial_batch:
-        return _line(f"memory: not even two pairs fit into {_size(room)}", f"choose a smaller model, {others}")
+        return _line(f"memory: not even one pair fits into {_size(room)}", f"choose a smaller model, {others}")
     each = max(1, trial_batch // config.trainer.accumulate_grad_batches)
     return _line(f"{text}, the {batch:,} of this run do not fit", f"choose data.batch_size={each * ranks}, {others}")
 

@@ -16,7 +16,7 @@ class Published:
 
     Attributes:
         name: method and data set, such as ``sclip/voc21``.
-        model: as ``MODEL=`` names it.
+        model: a name as ``gestalt eval`` takes it.
         benchmark: the benchmark that it was measured on.
         protocol: the protocol that it was measured by.
         settings: further ``key=value`` words.

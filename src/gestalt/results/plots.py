@@ -45,12 +45,12 @@ def bars(table: Table) -> bytes:
         if name in ("constant_background", "whole_image"):
             axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
             axes.text(value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center")
-    axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows])
+    axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows], parse_math=False)
     axes.set_ylim(len(table.rows) - 0.4, -1.0)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)")
-    axes.set_title(table.design.title, fontsize=11, loc="left")
+    axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)", parse_math=False)
+    axes.set_title(table.design.title, fontsize=11, loc="left", parse_math=False)
     return drawn(figure)
 
 
@@ -70,10 +70,10 @@ def heat_map(table: Table) -> bytes | None:
         weight = "bold" if row.cell == table.design.against else "normal"
         axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
     axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)  # light enough for black text
-    axes.set_xticks(range(len(across)), across)
-    axes.set_yticks(range(len(down)), down)
+    axes.set_xticks(range(len(across)), across, parse_math=False)
+    axes.set_yticks(range(len(down)), down, parse_math=False)
     axes.set(xlabel=table.design.heads[1], ylabel=table.design.heads[0])
-    axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
+    axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left", parse_math=False)
     return drawn(figure)
 
 
@@ -107,7 +107,7 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_
     axes.set(xlabel=x_label, ylabel=y_label)
     if len(series) > 1:
         figure.legend(loc="outside right upper", frameon=False)
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
     return figure
 
 

@@ -48,6 +48,10 @@ def read_file(file: Path, *, scale: str) -> GridFile:
     if isinstance(raw.get("evaluate_at"), list):
         raw["evaluate_at"] = {scale: raw["evaluate_at"]}
     grid: GridFile = build(GridFile, typed(raw, origin=file.name, group=GridFile))
+    for key, values in grid.choose.items():
+        _check_different(f"choose: {key}", values)
+    for scale, sizes in grid.evaluate_at.items():
+        _check_different(f"evaluate_at: {scale}", sizes)
     if bool(grid.vary) == bool(grid.cells):
         raise ConfigError("vary and cells: choose one of them; vary makes every combination, cells are named one by one")
     return grid
@@ -72,17 +76,23 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
     """
     cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
     for key, values in grid.vary.items():
-        if not values or len({json.dumps(value) for value in values}) < len(values):
-            raise ConfigError(f"vary: {key} is {values}; list different values, such as [cls, avg, max]")
+        _check_different(f"vary: {key}", values)
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
             cell = dict(zip(grid.vary, combination, strict=True))
             cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
     slugs: dict[str, str] = {}
     for name in cells:
+        if not slug(name):
+            raise ConfigError(f"cells: {name!r} has no letter or digit; rename it")
         if slugs.setdefault(slug(name), name) != name:
             raise ConfigError(f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; rename one")
     return cells
+
+
+def _check_different(name: str, values: list[Any]) -> None:
+    if not values or len({json.dumps(value) for value in values}) < len(values):
+        raise ConfigError(f"{name} is {values}; list different values, such as [cls, avg, max]")
 
 
 def _label(key: str, value: Any) -> str:
@@ -105,6 +115,7 @@ def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:
             raise ConfigError(f"--choose {text}: the values cannot be read: {error}") from error
         if not key or not lists[key]:
             raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+        _check_different(f"--choose {key}", lists[key])
     return lists
 
 

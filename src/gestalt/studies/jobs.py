@@ -80,7 +80,7 @@ class Training:
         unfinished = []
         for folder in folders:
             record = _read(folder / RESULT)
-            if record is not None and record["config_hash"] == self.hash:
+            if record is not None and record.get("config_hash") == self.hash:
                 return State("finished", folder, record, folder / RESULT)
             if record is None and saved_hash(folder) == self.hash:
                 unfinished.append(folder)
@@ -147,7 +147,7 @@ class Evaluating:
         assert result is not None
         for path in reversed(evaluations_in(self.run)):
             record = _read(path)
-            if record and record["config_hash"] == config_hash and record["weights_sha256"] == result["weights_sha256"]:
+            if record and record.get("config_hash") == config_hash and record["weights_sha256"] == result["weights_sha256"]:
                 return State("finished", self.run, record, path)
         return State("new", self.run)
 

@@ -22,7 +22,7 @@ def config(*words):
         ([], 10, 1, "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices"),
         ([], 10, 3, "; choose data.batch_size=30, image.gradient"),
         (["trainer.accumulate_grad_batches=4"], 10, 3, "; choose data.batch_size=6, image.gradient"),
-        ([], 0, 1, "fix   memory: not even two pairs fit into 24.0 GiB; choose a smaller model, image.gradient"),
+        ([], 0, 1, "fix   memory: not even one pair fits into 24.0 GiB; choose a smaller model, image.gradient"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line) -> None:

@@ -11,10 +11,7 @@ FILES = [
     (b"\xff", "cannot be read"),
     (b"[" * 10_000, "not valid YAML"),
     (b"a: &a [*a]", "not valid YAML: more than 10000 values"),
-    (
-        b"a: &a [1, 1, 1, 1, 1, 1]\nb: &b [*a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: [*c, *c, *c, *c, *c, *c]",
-        "more than",
-    ),
+    (ALIASES.encode(), "not valid YAML: more than 10000 values"),
     (b"data: {options: {a: !!set {b}}}", "not valid YAML"),
     (b"a: " + b"9" * 5000, "not valid YAML"),
     (b"seed: 1" + b"0" * 400, "a number of 1329 bits"),

@@ -92,7 +92,7 @@ class TopDownProtocol(PromptProtocol):
     area_threshold: float | None = None  # probability only: a class with no larger share of the foreground's pixels is dropped
     reading: ReadingName = "plain"  # how the tower's last block is computed, a row of ``encoders/readings.py``
     positions: Positions = "timm"  # how position embeddings are resized to the grid (``encoders/positions.py``)
-    proxy: str = ""  # proxyclip only: the second model, as MODEL= names it
+    proxy: str = ""  # proxyclip only: the second model, a name as gestalt eval takes it
     debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
     debias_images: int = 600  # at most; largest only
     image_weight: float = 0.0  # of the cosine of a prompt and the pooled image, added to the prompt's map
