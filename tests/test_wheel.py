@@ -38,12 +38,7 @@ from torch import Tensor
 from gestalt.tokens import Tokens
 
 
-def median(width: int):
-    """Make the aggregation for tokens of that width."""
-    return median_of_parts
-
-
-def median_of_parts(tokens: Tokens) -> Tensor:
+def median(tokens: Tokens) -> Tensor:
     """Take the median of each channel over the real parts.  Returns (B, D)."""
     missing = ~tokens.mask.unsqueeze(-1)
     return tokens.parts.float().masked_fill(missing, float("nan")).nanmedian(dim=1).values.to(tokens.parts.dtype)
