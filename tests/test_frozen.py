@@ -1,4 +1,4 @@
-"""What may not change unnoticed: digests that records are compared by, the shipped init, and a run of commit 21ba553.
+"""Values that may not change unnoticed: digests that records are compared by, the shipped init, and a run of commit 21ba553.
 
 ``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and its configuration.  Of the
 checkpoint the state of the optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation

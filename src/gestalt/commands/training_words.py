@@ -5,7 +5,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.building.early import check_pairs
+from data_modules.corpora.file_checks import check_files
 from gestalt.commands.flags import KEYS, SCALE, count
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
@@ -49,7 +49,7 @@ def _check_run_files(config: Experiment) -> None:
     check_places(config)
     check_backbone_name(config.image.backbone)
     resolve_resume(config)
-    check_pairs(config)
+    _check_pairs(config)
 
 
 def features_flags(command: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def check_pretrain(arguments: Namespace) -> None:
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
     check_nodes(config, os.environ)
     check_options(config)
-    check_pairs(config)
+    _check_pairs(config)
     arguments.config, arguments.file = config, file
 
 
@@ -154,5 +154,11 @@ def check_data(arguments: Namespace) -> None:
     check_options(config)
     if arguments.tool != "inspect" or config.data.manifest is None:  # inspection refuses any manifest, missing or not
         check_places(config)
-        check_pairs(config)
+        _check_pairs(config)
     arguments.config = config
+
+
+def _check_pairs(config: Experiment) -> None:
+    """Check the files of ``data.source`` by their first or last bytes; those of a mixture's parts are checked when they are opened."""
+    data = config.data
+    check_files(data.source, root=data.root, caption=data.caption, options=data.options)

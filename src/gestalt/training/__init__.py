@@ -1,1 +1,1 @@
-"""What trains a model: schedule, micro-batches, checkpoints, and what watches a run."""
+"""The training of a model: schedule, micro-batches, checkpoints, and callbacks that watch a run."""
