@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_modules.batches import GOOD, ImageTextBatch
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.loading import TrainingData, TrainLoader
-from data_modules.order import Key
-from data_modules.sources import Source
-from data_modules.validation import ImageSetDataModule, ValidationLoader
+from gestalt.data_modules.batches import GOOD, ImageTextBatch
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.loading import TrainingData, TrainLoader
+from gestalt.data_modules.order import Key
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
 
 CaptionReader = Callable[[list[str]], dict[str, Tensor]]
 """Maps the captions of a batch, empty for bad pairs, to further fields of the batch."""

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.order import EndlessOrder
-from data_modules.sampling import ShuffledBatches
-from data_modules.sources import Source
+from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.sampling import ShuffledBatches
+from gestalt.data_modules.sources import Source
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.parent import end_with
 

@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_modules.batches import GOOD, MultiCropBatch
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.loading import TrainingData
-from data_modules.order import Key
-from data_modules.pixels.crops import Place, View, draw_crop
-from data_modules.sources import Source
+from gestalt.data_modules.batches import GOOD, MultiCropBatch
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.loading import TrainingData
+from gestalt.data_modules.order import Key
+from gestalt.data_modules.pixels.crops import Place, View, draw_crop
+from gestalt.data_modules.sources import Source
 
 
 class Crops(NamedTuple):

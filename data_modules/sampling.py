@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 from torch.utils.data import Sampler
 
-from data_modules.batches import PADDING
-from data_modules.order import EndlessOrder, Key
+from gestalt.data_modules.batches import PADDING
+from gestalt.data_modules.order import EndlessOrder, Key
 
 
 class ShuffledBatches(Sampler[list[Key]]):

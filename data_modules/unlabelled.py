@@ -4,9 +4,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.pixels.photographs import Undecodable, as_rgb, decoding, open_checked, open_rgb, to_tensor
-from data_modules.sources import Source
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.photographs import Undecodable, as_rgb, decoding, open_checked, open_rgb, to_tensor
+from gestalt.data_modules.sources import Source
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2", ".avif"})
 """Endings of the files of a folder that are pictures."""

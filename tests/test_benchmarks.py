@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.batches import IGNORE
-from data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from gestalt.config.loading import load
+from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context

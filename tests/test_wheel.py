@@ -1,6 +1,5 @@
 """The wheel: every room is in it, and outside any checkout it trains and scores what another installed package adds."""
 
-import configparser
 import json
 import os
 import shutil
@@ -53,21 +52,6 @@ OWN_SCENES = Benchmark("own_scenes", "scenes", "scenes", ("segmentation",), spli
 '''
 
 
-def packages() -> list[str]:
-    """The folders with Python files, as packages."""
-    folders = set()
-    for base, room in ((ROOT / "src", "gestalt"), (ROOT, "data_modules")):
-        folders |= {".".join(path.parent.relative_to(base).parts) for path in (base / room).rglob("*.py")}
-    return sorted(folders)
-
-
-def test_every_room_is_in_the_wheel() -> None:
-    options = configparser.ConfigParser()
-    options.read(ROOT / "setup.cfg")
-    listed = options["options"]["packages"].split()
-    assert sorted(listed) == sorted([*packages(), "gestalt.experiments"])
-
-
 def test_lightnings_malicious_releases_are_excluded() -> None:
     assert "lightning >=2.6, !=2.6.2, !=2.6.3, <3" in (ROOT / "setup.cfg").read_text()
 
@@ -95,7 +79,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     (folder / "ours").mkdir()
     for name in ("src", "data_modules", "experiments"):
-        shutil.copytree(ROOT / name, folder / "ours" / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(ROOT / name, folder / "ours" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE.md"):
         shutil.copy(ROOT / name, folder / "ours" / name)
     (folder / "theirs").mkdir()
@@ -118,7 +102,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path, tmp_path: Path) -> None:
-    code = "import gestalt, data_modules; print(gestalt.__file__, data_modules.__file__)"
+    code = "import gestalt, gestalt.data_modules; print(gestalt.__file__, gestalt.data_modules.__file__)"
     files = run(program.with_name("python"), "-c", code, folder=tmp_path).stdout.split()
     assert all(file.startswith(str(program.parents[1])) for file in files)
     (row,) = (line for line in run(program, "list", "aggregations", folder=tmp_path).stdout.splitlines() if "median" in line)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample
 
 LONGEST = 10_000
 """Largest number of characters: text towers read some tens of words, and longer texts are whole pages."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from data_modules.corpora.bad_samples import printable
+from gestalt.data_modules.corpora.bad_samples import printable
 
 IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
 CAPTIONS = ("caption", "captions", "text", "txt", "sentences")

@@ -6,7 +6,7 @@ They call functions that opening the source calls too.  Checks that need more re
 import os
 from typing import Any
 
-from data_modules.corpora.remote import is_remote
+from gestalt.data_modules.corpora.remote import is_remote
 
 
 def check_files(source: str, *, root: str | None, caption: str | None, options: dict[str, Any]) -> None:
@@ -22,15 +22,15 @@ def check_files(source: str, *, root: str | None, caption: str | None, options: 
         ValueError: the files are not what the source reads.
     """
     if source == "tars":
-        from data_modules.corpora.tar_files import check_first_tar
+        from gestalt.data_modules.corpora.tar_files import check_first_tar
 
         check_first_tar(root)
     elif source == "table":
-        from data_modules.corpora.table_files import check_header, find_table
+        from gestalt.data_modules.corpora.table_files import check_header, find_table
 
         layout = find_table(root, **{name: options[name] for name in ("images", "separator", "quoted") if name in options})
         check_header(layout, image=options.get("image_column"), caption=caption)
     elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
-        from data_modules.corpora.parquet_files import check_magic
+        from gestalt.data_modules.corpora.parquet_files import check_magic
 
         check_magic(root)

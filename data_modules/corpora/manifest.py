@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.digest import short_digest
-from data_modules.order import Key
-from data_modules.sources import Relocated, Source
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.order import Key
+from gestalt.data_modules.sources import Relocated, Source
 from gestalt.support.files import replacing
 
 FORMAT = 1

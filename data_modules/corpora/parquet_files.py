@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.corpora.remote import THREADS, filesystem, is_remote, read_range, with_retries
-from data_modules.corpora.shards import Shard, check_ranges, look_up
+from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, read_range, with_retries
+from gestalt.data_modules.corpora.shards import Shard, check_ranges, look_up
 
 Result = TypeVar("Result")
 MAGIC = b"PAR1"

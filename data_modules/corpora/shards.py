@@ -12,8 +12,8 @@ from typing import Any
 
 from braceexpand import braceexpand
 
-from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, read_range, remote_state, with_retries
+from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, read_range, remote_state, with_retries
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a time."""

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
-from data_modules.digest import short_digest
-from data_modules.order import Key
-from data_modules.pixels.augment import prepare_random_crop
-from data_modules.pixels.photographs import Undecodable, read_bytes
-from data_modules.sources import Pairs, Source, Stored
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.order import Key
+from gestalt.data_modules.pixels.augment import prepare_random_crop
+from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is decoded."""

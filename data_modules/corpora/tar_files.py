@@ -4,8 +4,8 @@ import os
 import tarfile
 from typing import Any
 
-from data_modules.corpora.remote import is_remote
-from data_modules.corpora.shards import expand
+from gestalt.data_modules.corpora.remote import is_remote
+from gestalt.data_modules.corpora.shards import expand
 
 COMPRESSED = (".tar.gz", ".tgz")
 

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_modules.batches import GOOD
-from data_modules.corpora.bad_samples import REASONS
-from data_modules.corpora.remote import is_remote
-from data_modules.corpora.shards import Shard, open_binary
-from data_modules.corpora.tar_files import open_tar
-from data_modules.digest import short_digest
+from gestalt.data_modules.batches import GOOD
+from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.corpora.remote import is_remote
+from gestalt.data_modules.corpora.shards import Shard, open_binary
+from gestalt.data_modules.corpora.tar_files import open_tar
+from gestalt.data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
 FORMAT = 2

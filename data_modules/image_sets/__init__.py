@@ -11,8 +11,8 @@ from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
 
-from data_modules.digest import short_digest
-from data_modules.opening import find_opener
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.opening import find_opener
 
 
 class ImageSetSample(TypedDict):

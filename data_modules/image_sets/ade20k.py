@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder
-from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
-from data_modules.labels.masks import objects, read_mask
+from gestalt.data_modules.image_sets import select_split
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
+from gestalt.data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 20_210, "val": 2_000}
 _FOLDERS = {"train": "training", "val": "validation"}

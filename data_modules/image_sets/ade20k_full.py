@@ -10,10 +10,10 @@ Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f
 
 from collections.abc import Sequence
 
-from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder
-from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
-from data_modules.labels.masks import SIXTEEN_BITS
+from gestalt.data_modules.image_sets import select_split
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
+from gestalt.data_modules.labels.masks import SIXTEEN_BITS
 
 _OFFICIAL = {"val": 2_000}
 _IMAGES, _MASKS = "images_detectron2/validation", "annotations_detectron2/validation"

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
-from data_modules.labels.masks import objects, read_mask
+from gestalt.data_modules.image_sets import select_split
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.label_tables import select_tables
+from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from gestalt.data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 2_975, "val": 500}
 _VOID = 6  # labelIds up to this one are not classes

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from data_modules.batches import IGNORE
-from data_modules.image_sets import coco
-from data_modules.labels.folders import read_list
-from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
-from data_modules.labels.masks import read_mask
+from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.image_sets import coco
+from gestalt.data_modules.labels.folders import read_list
+from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from gestalt.data_modules.labels.masks import read_mask
 
 _OFFICIAL = {"train": 49_629, "val": 2_175}
 _LABEL_SET = "coco_27"

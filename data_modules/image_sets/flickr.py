@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
-from data_modules.pixels.photographs import open_rgb, to_tensor
-from data_modules.sources.flickr import read_split
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
+from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
+from gestalt.data_modules.sources.flickr import read_split
 
 _OFFICIAL = 1_000
 

@@ -8,10 +8,10 @@ A class is the rank of its WordNet id among all 1,000, so missing folders do not
 
 from collections.abc import Sequence
 
-from data_modules.image_sets import select_label_sets, select_split
-from data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
-from data_modules.labels.folders import find_folder
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.image_sets import select_label_sets, select_split
+from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.label_tables import read_tables
 
 LABEL_SET = "imagenet_1000"
 _OFFICIAL = 50_000

@@ -9,11 +9,11 @@ precede "2".
 
 from collections.abc import Sequence
 
-from data_modules.image_sets import select_label_sets, select_split
-from data_modules.image_sets.imagenet import LABEL_SET
-from data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
-from data_modules.labels.folders import find_folder
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.image_sets import select_label_sets, select_split
+from gestalt.data_modules.image_sets.imagenet import LABEL_SET
+from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.label_tables import read_tables
 
 _OFFICIAL = 10_000
 _FOLDER = "imagenetv2-matched-frequency-format-val"

@@ -11,10 +11,10 @@ e7192c9, writes the same values.
 
 from collections.abc import Sequence
 
-from data_modules.image_sets import select_split
-from data_modules.labels.folders import find_folder
-from data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
-from data_modules.labels.masks import SIXTEEN_BITS
+from gestalt.data_modules.image_sets import select_split
+from gestalt.data_modules.labels.folders import find_folder
+from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
+from gestalt.data_modules.labels.masks import SIXTEEN_BITS
 
 _OFFICIAL = {"val": 5_104}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet, select_label_sets, select_split
-from data_modules.labels.folders import find_folder, read_list
-from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
-from data_modules.labels.masks import ValueMap, read_mask
+from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
+from gestalt.data_modules.labels.folders import find_folder, read_list
+from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from gestalt.data_modules.labels.masks import ValueMap, read_mask
 
 _OFFICIAL = {"train": 1_464, "val": 1_449, "trainval": 2_913}
 

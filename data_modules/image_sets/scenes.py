@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import torch
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.scenes.held_out import HeldOutScenes
-from data_modules.scenes.recipes import RECIPES, SceneRecipe
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.scenes.held_out import HeldOutScenes
+from gestalt.data_modules.scenes.recipes import RECIPES, SceneRecipe
 
 CAPTIONS = 5
 """Number of captions of each scene, as in sets of photographs."""

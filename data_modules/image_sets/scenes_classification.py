@@ -6,8 +6,8 @@ held out from its training scenes, so a model that relies on the background is a
 
 from collections.abc import Mapping
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.scenes.held_out import HeldOutScenes, plain_labels
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.scenes.held_out import HeldOutScenes, plain_labels
 
 
 class ObjectScenes(HeldOutScenes):

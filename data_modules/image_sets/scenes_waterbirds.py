@@ -7,9 +7,9 @@ scenes.
 
 from collections.abc import Mapping
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.scenes.held_out import HeldOutScenes, plain_labels
-from data_modules.scenes.twins import NAMES, Twins
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.scenes.held_out import HeldOutScenes, plain_labels
+from gestalt.data_modules.scenes.twins import NAMES, Twins
 
 LABELS = {"scenes_twins": plain_labels(NAMES)}
 

@@ -12,9 +12,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_modules.image_sets import LabelSet, select_label_sets, select_split
-from data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
-from data_modules.labels.folders import check_files, find_folder
+from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
+from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from gestalt.data_modules.labels.folders import check_files, find_folder
 
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}

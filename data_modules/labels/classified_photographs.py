@@ -5,9 +5,9 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.labels.folders import list_files
-from data_modules.pixels.photographs import open_rgb, to_tensor
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.labels.folders import list_files
+from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 
 
 class Photograph(NamedTuple):

@@ -1,4 +1,4 @@
-"""Write PASCAL Context's masks from the published file: python -m data_modules.labels.context_masks trainval_merged.json VOC2010
+"""Write PASCAL Context's masks from the published file: python -m gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010
 
 Writes ``SegmentationClassContext/<id>.png`` and ``ImageSets/SegmentationContext/{train,val}.txt`` into the folder VOC2010, like the
 converter of mmsegmentation (tools/convert_datasets/pascal_context.py @ 159db2f), but without its reader, which loses images of each split.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.labels.label_tables import read_tables
 
 
 def run_lengths(text: str) -> list[int]:

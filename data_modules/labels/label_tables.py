@@ -13,8 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from data_modules.image_sets import LabelSet, select_label_sets
-from data_modules.labels.masks import ValueMap
+from gestalt.data_modules.image_sets import LabelSet, select_label_sets
+from gestalt.data_modules.labels.masks import ValueMap
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Table:
 @cache
 def read_tables(name: str) -> dict[str, Table]:
     """Return the label sets of ``tables/<name>.json`` by name."""
-    text = files("data_modules.image_sets").joinpath("tables", f"{name}.json").read_text(encoding="utf-8")
+    text = files("gestalt.data_modules.image_sets").joinpath("tables", f"{name}.json").read_text(encoding="utf-8")
     tables: dict[str, Table] = {}
     for key, entry in json.loads(text).items():
         tables[key] = _grouped(entry, parts=tables[entry["groups_of"]]) if "groups_of" in entry else _table(entry)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.labels.folders import check_files, list_files, read_list
-from data_modules.labels.label_tables import select_tables
-from data_modules.labels.masks import ValueMap, read_mask
-from data_modules.labels.panoptic import PANOPTIC, Panoptic
-from data_modules.pixels.photographs import open_rgb, to_tensor
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.labels.folders import check_files, list_files, read_list
+from gestalt.data_modules.labels.label_tables import select_tables
+from gestalt.data_modules.labels.masks import ValueMap, read_mask
+from gestalt.data_modules.labels.panoptic import PANOPTIC, Panoptic
+from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 
 
 class Files(NamedTuple):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from data_modules.batches import IGNORE
-from data_modules.pixels.photographs import Undecodable, decoding
+from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.pixels.photographs import Undecodable, decoding
 from gestalt.support.label_values import WIDE, ignored_value, map_type
 
 _VALUES = 2**16

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from data_modules.labels.label_tables import Table
-from data_modules.labels.masks import objects, read_mask
+from gestalt.data_modules.labels.label_tables import Table
+from gestalt.data_modules.labels.masks import objects, read_mask
 
 PANOPTIC = "coco_panoptic_133"
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.batches import IGNORE
-from data_modules.image_sets import ImageSet, ImageSetSample
-from data_modules.labels.masks import ValueMap, read_mask
-from data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
+from gestalt.data_modules.labels.masks import ValueMap, read_mask
+from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
 from gestalt.support.label_values import ignored_value, map_type
 from gestalt.support.names import nearest
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from data_modules.pixels.decoding import prepare_crop
+from gestalt.data_modules.pixels.decoding import prepare_crop
 
 SCALE = (0.9, 1.0)
 """Range of a crop's share of the image area.  Source: public CLIPpy code, training transform."""

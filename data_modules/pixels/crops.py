@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
-from data_modules.pixels.augment import crop_box
-from data_modules.pixels.photographs import to_tensor
+from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.photographs import to_tensor
 
 FLIP = 0.5
 JITTER = 0.8

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
-from data_modules.pixels.photographs import PIXEL_LIMIT, Undecodable, as_rgb, decoding, open_checked, to_tensor
+from gestalt.data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
+from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT, Undecodable, as_rgb, decoding, open_checked, to_tensor
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""

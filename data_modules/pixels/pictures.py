@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from data_modules.pixels.decoding import upright
-from data_modules.pixels.photographs import Undecodable, as_rgb, decoding, eight_bits, open_checked, read_bytes, to_tensor
+from gestalt.data_modules.pixels.decoding import upright
+from gestalt.data_modules.pixels.photographs import Undecodable, as_rgb, decoding, eight_bits, open_checked, read_bytes, to_tensor
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 """A path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor with the channels first.

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.scenes.backgrounds import paint_tile
-from data_modules.scenes.cutouts import CutOuts
-from data_modules.scenes.folder import read_folder
-from data_modules.scenes.grammar import Writer
-from data_modules.scenes.layout import Layout, Placed, Planner, corner
-from data_modules.scenes.recipes import SceneRecipe
+from gestalt.data_modules.scenes.backgrounds import paint_tile
+from gestalt.data_modules.scenes.cutouts import CutOuts
+from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.data_modules.scenes.grammar import Writer
+from gestalt.data_modules.scenes.layout import Layout, Placed, Planner, corner
+from gestalt.data_modules.scenes.recipes import SceneRecipe
 
 
 class Scene(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.lru_cache import LRUCache
 
 MASTER = 256
 """Longest side, in pixels, of the drawing from which all sizes are resized."""

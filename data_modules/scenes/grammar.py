@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from data_modules.scenes.recipes import Noun, SceneRecipe
+from gestalt.data_modules.scenes.recipes import Noun, SceneRecipe
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.layout import SPLITS, Layout
-from data_modules.scenes.recipes import SceneRecipe, find_recipe
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.layout import SPLITS, Layout
+from gestalt.data_modules.scenes.recipes import SceneRecipe, find_recipe
 
 
 class HeldOutScenes(ABC):

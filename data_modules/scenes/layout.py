@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.scenes.backgrounds import VARIANTS
-from data_modules.scenes.cutouts import CutOuts
-from data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
-from data_modules.scenes.twins import Twins
+from gestalt.data_modules.scenes.backgrounds import VARIANTS
+from gestalt.data_modules.scenes.cutouts import CutOuts
+from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
+from gestalt.data_modules.scenes.twins import Twins
 
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
 """Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val`` for reporting."""

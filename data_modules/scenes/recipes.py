@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 
-from data_modules.digest import short_digest
+from gestalt.data_modules.digest import short_digest
 
 OPENMOJI = "openmoji"
 

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
+from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 
 NAMES = ("cow", "bird")
 """Class names, in order of class label: counterparts of Waterbirds' landbirds and waterbirds."""

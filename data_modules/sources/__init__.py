@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION
-from data_modules.opening import find_opener, own_options
-from data_modules.order import Key
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION
+from gestalt.data_modules.opening import find_opener, own_options
+from gestalt.data_modules.order import Key
 
 COMMON = ("root", "size", "seed", "limit", "crops")
 """Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
@@ -196,7 +196,7 @@ def open_source(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
-    from data_modules.corpora.stored_pairs import Store, StoredPairs  # here, since its base classes are in this file
+    from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs  # here, since its base classes are in this file
 
     opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}

@@ -9,9 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import ImageFiles, check_inside
-from data_modules.digest import short_digest
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
+from gestalt.data_modules.digest import short_digest
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:

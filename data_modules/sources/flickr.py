@@ -9,10 +9,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import ImageFiles
-from data_modules.digest import short_digest
-from data_modules.labels.folders import read_list
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.stored_pairs import ImageFiles
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.labels.folders import read_list
 
 SPLITS = ("train", "dev", "test")
 

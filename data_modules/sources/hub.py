@@ -16,13 +16,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
-from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.stored_pairs import Store, read_file
-from data_modules.digest import short_digest
-from data_modules.sources import Stored
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
+from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.stored_pairs import Store, read_file
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.sources import Stored
 
 _AT_ONCE = 10_000  # captions hashed at a time
 _HASHED, _HASHED_FIRST = 64, 8  # number of rows that enter the digest, of a map-style set and of a stream

@@ -12,11 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.manifest import WithoutKnownBad
-from data_modules.digest import short_digest
-from data_modules.order import EndlessOrder
-from data_modules.sources import Relocated, Source, open_source, options_taken
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.sources import Relocated, Source, open_source, options_taken
 
 
 class Part(NamedTuple):

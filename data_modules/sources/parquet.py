@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
-from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
-from data_modules.corpora.remote import THREADS, is_remote
-from data_modules.corpora.shards import Shard, cache_folder
-from data_modules.corpora.stored_pairs import Store
-from data_modules.digest import short_digest
-from data_modules.sources import Stored
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
+from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
+from gestalt.data_modules.corpora.remote import THREADS, is_remote
+from gestalt.data_modules.corpora.shards import Shard, cache_folder
+from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.sources import Stored
 from gestalt.support.files import replacing
 
 CACHED = 512 * 2**20

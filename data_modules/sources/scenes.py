@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.layout import SPLITS
-from data_modules.scenes.recipes import find_recipe
-from data_modules.sources import Source
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.layout import SPLITS
+from gestalt.data_modules.scenes.recipes import find_recipe
+from gestalt.data_modules.sources import Source
 
 
 class Scenes(Source):

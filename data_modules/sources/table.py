@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pa_compute
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
-from data_modules.corpora.table_files import Layout, column_names, find_columns, find_table, read_rows
-from data_modules.digest import short_digest
-from data_modules.sources import Stored
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.stored_pairs import Store, check_inside, read_stored
+from gestalt.data_modules.corpora.table_files import Layout, column_names, find_columns, find_table, read_rows
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.sources import Stored
 from gestalt.support.files import file_hash
 
 CHUNK = 65_536

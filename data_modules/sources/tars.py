@@ -18,18 +18,18 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_modules.batches import GOOD
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.remote import THREADS
-from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, cache_folder, check_ranges, look_up
-from data_modules.corpora.stored_pairs import Store
-from data_modules.corpora.tar_files import list_tars
-from data_modules.corpora.tar_index import BLOCK, LONGEST_TEXT, IndexHeader, Record, TarIndex, find_index, index_tar
-from data_modules.digest import short_digest
-from data_modules.pixels.photographs import BYTE_LIMIT
-from data_modules.sources import Stored
+from gestalt.data_modules.batches import GOOD
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.corpora.remote import THREADS
+from gestalt.data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, cache_folder, check_ranges, look_up
+from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.corpora.tar_files import list_tars
+from gestalt.data_modules.corpora.tar_index import BLOCK, LONGEST_TEXT, IndexHeader, Record, TarIndex, find_index, index_tar
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
+from gestalt.data_modules.sources import Stored
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16

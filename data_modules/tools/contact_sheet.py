@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data_modules.batches import ImageTextBatch
-from data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.batches import ImageTextBatch
+from gestalt.data_modules.corpora.bad_samples import REASONS
 
 LEAST_CELL, DPI = 160, 100
 """Smallest side of an image on the sheet, and pixels an inch."""

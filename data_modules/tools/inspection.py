@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
-from data_modules.corpora.manifest import Bad
-from data_modules.corpora.stored_pairs import StoredPairs
-from data_modules.pixels.decoding import shown_size
-from data_modules.pixels.photographs import Undecodable
-from data_modules.sources import Source, Stored
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
+from gestalt.data_modules.corpora.manifest import Bad
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.pixels.decoding import shown_size
+from gestalt.data_modules.pixels.photographs import Undecodable
+from gestalt.data_modules.sources import Source, Stored
 from gestalt.support.files import file_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them

@@ -14,11 +14,11 @@ from typing import Any
 from PIL import Image
 from webdataset import ShardWriter
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
-from data_modules.pixels.photographs import FORMATS, Undecodable, decoding, open_checked
-from data_modules.sources import Source, Stored
-from data_modules.tools.inspection import Progress
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
+from gestalt.data_modules.pixels.photographs import FORMATS, Undecodable, decoding, open_checked
+from gestalt.data_modules.sources import Source, Stored
+from gestalt.data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"

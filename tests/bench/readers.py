@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
-from data_modules.image_text import ImageTextDataModule
-from data_modules.pixels.augment import SCALE, crop_box
-from data_modules.pixels.decoding import divisor_of, whole_box
-from data_modules.sources import open_source
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.pixels.augment import SCALE, crop_box
+from gestalt.data_modules.pixels.decoding import divisor_of, whole_box
+from gestalt.data_modules.sources import open_source
 
 SIDE, BATCH, SEED = 224, 32, 0  # pixels, pairs
 Work = Callable[[], int]

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_modules.corpora.shards import expand, look_up
-from data_modules.corpora.tar_index import index_tar
+from gestalt.data_modules.corpora.shards import expand, look_up
+from gestalt.data_modules.corpora.tar_index import index_tar
 from tests import warm
 from tests.chaos.faults import SIGNALS, Strike, working_in
 from tests.chaos.leavings import Leavings, leavings

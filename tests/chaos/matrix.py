@@ -11,17 +11,17 @@ STEP = "gestalt.module:ContrastiveModule.training_step"
 CHECKPOINT = "gestalt.training.checkpoints:AtomicCheckpointIO.save_checkpoint"
 RECORD = [f"gestalt.results.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
 PLACES = {  # phase -> functions, and the largest number of the call that is struck
-    "index": (["data_modules.corpora.tar_index:scan_tar"], 4),
+    "index": (["gestalt.data_modules.corpora.tar_index:scan_tar"], 4),
     "init": (["gestalt.pretraining.module:SelfDistillation.training_step"], 3),
     "step": ([STEP], 7),
     "validation": (["gestalt.measures.segmentation.callback:Segmentation.on_validation_batch_end"], 4),
     "checkpoint": ([CHECKPOINT], 4),
     "record": (RECORD, 1),
     "grid": ([STEP], 3),
-    "pack": (["data_modules.tools.packing:_parts"], 32),
+    "pack": (["gestalt.data_modules.tools.packing:_parts"], 32),
 }
-READING = {"index": PLACES["index"], "validation": (["data_modules.image_sets.scenes:SceneSet.sample"], 16)}
-PAIRS = (["data_modules.corpora.shards:ShardReader.read"], 14)
+READING = {"index": PLACES["index"], "validation": (["gestalt.data_modules.image_sets.scenes:SceneSet.sample"], 16)}
+PAIRS = (["gestalt.data_modules.corpora.shards:ShardReader.read"], 14)
 """Where a pair is read in all other phases."""
 
 
@@ -68,7 +68,7 @@ class Cell:
             rank = 0  # which alone writes
         command = {"init": "pretrain", "grid": "train"}.get(self.phase, "")
         if self.phase == "index" and self.fault == "dead worker":
-            place, call = "data_modules.corpora.tar_index:index_tar", 1
+            place, call = "gestalt.data_modules.corpora.tar_index:index_tar", 1
         if self.phase == "grid" and self.fault in ("full disk", "read-only folder"):
             place, call, command = "gestalt.studies.study:write_record", draw.randint(1, 2), "ablate"
         return Strike(

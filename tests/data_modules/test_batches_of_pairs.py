@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.batches import GOOD
-from data_modules.corpora import stored_pairs
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.corpora.captions import ANY_CAPTION
-from data_modules.corpora.stored_pairs import Store, StoredPairs
-from data_modules.image_text import ImageTextDataset
-from data_modules.sources import Source, Stored
+from gestalt.data_modules.batches import GOOD
+from gestalt.data_modules.corpora import stored_pairs
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.captions import ANY_CAPTION
+from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.image_text import ImageTextDataset
+from gestalt.data_modules.sources import Source, Stored
 
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_modules.image_sets import open_image_set
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import save_mask, write_list
 
 GROUP_OF_THING = ((9, 1), (11, 8), (8, 6), (7, 10), (6, 8), (10, 10), (5, 8), (2, 10), (3, 10), (0, 6), (1, 6), (4, 8))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from data_modules.corpora.stored_pairs import StoredPairs
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.stored_pairs import StoredPairs
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import write_flickr
 from tests.data_modules.test_stores import KINDS, opened
 

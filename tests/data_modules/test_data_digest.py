@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.sources import open_source
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.image_sets import open_image_set
-from data_modules.sources import open_source
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.sources import open_source
 
 COMMAS = 'A man says "hello", waves, and leaves .'
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from data_modules.batches import GOOD
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Source
-from data_modules.validation import ImageSetDataModule
+from gestalt.data_modules.batches import GOOD
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.validation import ImageSetDataModule
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
 pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]

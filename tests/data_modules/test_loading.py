@@ -11,7 +11,7 @@ import pytest
 TRAINER = """
 import time
 from torch.utils.data import DataLoader, Dataset
-from data_modules.loading import leave_group
+from gestalt.data_modules.loading import leave_group
 
 class Texts(Dataset):
     def __len__(self):

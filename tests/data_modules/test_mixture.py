@@ -6,12 +6,12 @@ from fractions import Fraction
 import pytest
 import torch
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule
-from data_modules.image_text import ImageTextDataModule
-from data_modules.order import EndlessOrder
-from data_modules.sources import Source, open_source
-from data_modules.sources.mixture import Mixture, Part
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.sources import Source, open_source
+from gestalt.data_modules.sources.mixture import Mixture, Part
 
 
 class Numbers(Source):
@@ -82,7 +82,7 @@ def scenes(limit, **keys):
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_ranks_and_steps_read_one_stream(ranks):
     """The loader asks in the stream's order, and a bad sample keeps its place."""
-    from data_modules.sampling import ShuffledBatches
+    from gestalt.data_modules.sampling import ShuffledBatches
 
     mixed = mixture(*THREE)
     data = ImageTextDataModule(mixed, size=2, batch_size=4, workers=0, seed=5)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.batches import GOOD
-from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
-from data_modules.pixels import crops
-from data_modules.pixels.crops import two_views
-from data_modules.sources import Source, open_source
+from gestalt.data_modules.batches import GOOD
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
+from gestalt.data_modules.pixels import crops
+from gestalt.data_modules.pixels.crops import two_views
+from gestalt.data_modules.sources import Source, open_source
 
 VIEWS = two_views(16)
 

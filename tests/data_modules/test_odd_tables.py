@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import picture, write_files
 
 

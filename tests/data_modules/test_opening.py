@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_modules.image_sets import open_image_set
-from data_modules.sources import open_source
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.sources import open_source
 
 
 def test_an_unknown_source_lists_the_known_and_the_nearest():

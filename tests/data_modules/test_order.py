@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from data_modules.order import EndlessOrder
+from gestalt.data_modules.order import EndlessOrder
 
 BLOCKS = [5, 0, 3, 8, 1, 4, 2]  # 23 samples, one shard without any
 LENGTH = sum(BLOCKS)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from data_modules.validation import ImageSetDataModule
+from gestalt.data_modules.validation import ImageSetDataModule
 
 
 class Set(SimpleNamespace):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.image_sets import open_image_set
-from data_modules.image_sets.pascal_voc import LABELS
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.image_sets.pascal_voc import LABELS
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import SHAPES, draw_voc
 

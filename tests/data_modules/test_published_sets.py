@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.image_sets import open_image_set
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic

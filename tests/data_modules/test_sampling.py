@@ -4,9 +4,9 @@ from itertools import chain
 
 import pytest
 
-from data_modules.batches import PADDING
-from data_modules.order import EndlessOrder
-from data_modules.sampling import DealtBatches, ShuffledBatches
+from gestalt.data_modules.batches import PADDING
+from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.sampling import DealtBatches, ShuffledBatches
 
 LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over
 

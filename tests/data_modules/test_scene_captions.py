@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.grammar import plural_of, with_article
-from data_modules.scenes.recipes import RECIPES
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.grammar import plural_of, with_article
+from gestalt.data_modules.scenes.recipes import RECIPES
 
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 

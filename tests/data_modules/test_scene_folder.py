@@ -5,11 +5,11 @@ import re
 import pytest
 from PIL import Image, ImageDraw
 
-from data_modules.image_sets import open_image_set
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.folder import read_folder
-from data_modules.scenes.recipes import RECIPES
-from data_modules.sources import open_source
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.data_modules.scenes.recipes import RECIPES
+from gestalt.data_modules.sources import open_source
 
 
 def draw(path, *, caption, colour, mode="RGBA", size=(60, 40)):

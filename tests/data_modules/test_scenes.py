@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_modules.image_sets import open_image_set
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.layout import RASTER
-from data_modules.scenes.recipes import RECIPES
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.layout import RASTER
+from gestalt.data_modules.scenes.recipes import RECIPES
 
 
 @pytest.fixture(scope="module", params=["prototype", "scenes_v1"])

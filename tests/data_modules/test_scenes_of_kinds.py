@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from data_modules.image_sets import open_image_set
-from data_modules.scenes.composition import SceneMaker
-from data_modules.scenes.layout import HeldOut
-from data_modules.scenes.recipes import RECIPES, find_recipe
-from data_modules.scenes.twins import NAMES, Twins
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.scenes.composition import SceneMaker
+from gestalt.data_modules.scenes.layout import HeldOut
+from gestalt.data_modules.scenes.recipes import RECIPES, find_recipe
+from gestalt.data_modules.scenes.twins import NAMES, Twins
 
 SPURIOUS = [name for name in RECIPES if name.endswith("_spurious")]
 KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}

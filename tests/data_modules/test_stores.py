@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
 
@@ -136,7 +136,7 @@ def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path,
 
 def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
     where = parquet(tmp_path)
-    monkeypatch.setattr("data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
+    monkeypatch.setattr("gestalt.data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
     options = {**where, "size": 16, "seed": 0, "limit": None}
     with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or pack them into tars"):
         open_source("parquet", window=2, **options)

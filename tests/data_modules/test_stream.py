@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_modules.corpora.bad_samples import REASONS
-from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 pytestmark = [pytest.mark.filterwarnings("ignore:.*use of fork.*")]  # on 3.12 and later fork warns because torch has threads

@@ -5,15 +5,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule
-from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
-from data_modules.corpora.stored_pairs import Store, StoredPairs
-from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Stored, open_source
-from data_modules.tools.contact_sheet import contact_sheet
-from data_modules.tools.inspection import inspect
-from data_modules.tools.packing import pack
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.sources import Stored, open_source
+from gestalt.data_modules.tools.contact_sheet import contact_sheet
+from gestalt.data_modules.tools.inspection import inspect
+from gestalt.data_modules.tools.packing import pack
 from tests.data_modules.files import picture
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from data_modules.batches import IGNORE, PADDING
-from data_modules.image_sets import LabelSet
-from data_modules.validation import ImageSetDataModule
+from gestalt.data_modules.batches import IGNORE, PADDING
+from gestalt.data_modules.image_sets import LabelSet
+from gestalt.data_modules.validation import ImageSetDataModule
 
 
 class Sized:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.pixels.photographs import Undecodable
-from data_modules.sources import open_source
 from gestalt.config.schema import ConfigError
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.pixels.photographs import Undecodable
+from gestalt.data_modules.sources import open_source
 
 EXAMPLES = int(os.environ.get("GESTALT_FUZZ_EXAMPLES", "10"))
 """Examples of each test; ``GESTALT_FUZZ_EXAMPLES=1000`` searches for minutes."""

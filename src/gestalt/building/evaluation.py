@@ -6,12 +6,12 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from data_modules.image_sets import ImageSet, open_image_set
-from data_modules.unlabelled import FolderPictures, SourcePictures
-from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import build_source
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.data_modules.image_sets import ImageSet, open_image_set
+from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.image_text import ImageTextDataModule
-from data_modules.loading import leave_group
-from data_modules.order import Key
-from data_modules.pixels.augment import RATIO, SCALE
-from data_modules.sources import Source
 from gestalt.building.source import train_size
 from gestalt.building.training import caption_reader
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.loading import leave_group
+from gestalt.data_modules.order import Key
+from gestalt.data_modules.pixels.augment import RATIO, SCALE
+from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
 from gestalt.features.files import RowReader
 from gestalt.features.key import Description, key_of

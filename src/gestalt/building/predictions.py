@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_modules.labels.predicted_maps import ColourMap, Values, WithPredictions, find_maps, group_map, value_map
-from data_modules.validation import ImageSetDataModule
 from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.labels.predicted_maps import ColourMap, Values, WithPredictions, find_maps, group_map, value_map
+from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.evaluation.protocols import MapSize, PredictionsProtocol

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from data_modules.multi_crop import MultiCropDataModule
-from data_modules.pixels.crops import View, two_views
-from data_modules.sources import Source
-from data_modules.sources.scenes import Scenes
 from gestalt.building.source import open_configured
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment, refuse
+from gestalt.data_modules.multi_crop import MultiCropDataModule
+from gestalt.data_modules.pixels.crops import View, two_views
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.sources.scenes import Scenes
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.make import Parts

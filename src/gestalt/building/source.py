@@ -4,11 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_modules.corpora.captions import CaptionRule
-from data_modules.corpora.manifest import WithoutKnownBad
-from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
 from gestalt.config.schema import ConfigError, Experiment, Image
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.sources import Source, open_source, options_taken
 from gestalt.training.schedule import warmup_cosine
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.sources import Source
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.config.schema_loss import terms_of
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.sources import Source
 from gestalt.losses.noun_list import NounList, alike_nouns, frequent_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder

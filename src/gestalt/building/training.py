@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import ModuleDict
 
-from data_modules.corpora.bad_samples import REASONS
-from data_modules.image_text import CaptionReader, ImageTextDataModule
-from data_modules.sources import Source
-from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import pairs_a_step, train_size
 from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import terms_of
+from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.text import TextTower
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList

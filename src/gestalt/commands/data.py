@@ -10,18 +10,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_modules.corpora.manifest import write_manifest
-from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Source
-from data_modules.tools.contact_sheet import contact_sheet
-from data_modules.tools.inspection import inspect
-from data_modules.tools.packing import pack
 from gestalt.building.source import open_configured, train_size
 from gestalt.building.training import IMAGES_OF_TABLE
 from gestalt.building.workers import reading_processes
 from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.data_modules.corpora.manifest import write_manifest
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.sources import Source
+from gestalt.data_modules.tools.contact_sheet import contact_sheet
+from gestalt.data_modules.tools.inspection import inspect
+from gestalt.data_modules.tools.packing import pack
 from gestalt.support.files import replacing
 
 

@@ -55,7 +55,7 @@ def _modules(package: str) -> dict[str, str]:
 
 def _folder(group: str) -> list[Row]:
     """Return the rows of a registry whose built-in rows are the files of a folder."""
-    return Registry(group, [Row(name, line) for name, line in _modules(f"data_modules.{group}").items()]).rows()
+    return Registry(group, [Row(name, line) for name, line in _modules(f"gestalt.data_modules.{group}").items()]).rows()
 
 
 def _benchmarks() -> list[Row]:

@@ -104,7 +104,7 @@ def _check_taken(source: str, options: dict[str, Any], *, place: str, keys: Mapp
 @cache
 def _sources() -> dict[str, Path]:
     """Return the files under ``data_modules/sources`` by name."""
-    folder = Path(str(resources.files("data_modules"))) / "sources"
+    folder = Path(str(resources.files("gestalt"))) / "data_modules" / "sources"
     return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 

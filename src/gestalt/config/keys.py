@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import operator
 import re
+import sys
 from collections.abc import Collection, Iterator
 from functools import partial
 from types import UnionType
@@ -58,8 +59,9 @@ class Key:
 
     def holds(self, number: float) -> bool:
         """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63 bits."""
+        largest = 2**63 - 1 if isinstance(number, int) else sys.float_info.max
         within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
-        return (within and abs(number) < 2**63) or number == self.also
+        return (within and abs(number) <= largest) or number == self.also
 
     def complaint(self, value: Any) -> str:
         """Return the error for a value, or an empty string."""

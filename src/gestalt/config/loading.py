@@ -29,13 +29,7 @@ FOLDERS = {
 """Keys that name a run's folder -> how to choose them; only a run's config.yaml may set them."""
 
 
-def _shipped() -> Path:
-    """Return the folder of experiments: package data of an installed wheel, or the one at the top of a checkout."""
-    packaged = Path(str(resources.files("gestalt"))) / "experiments"
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "experiments"
-
-
-EXPERIMENTS = _shipped()
+EXPERIMENTS = Path(str(resources.files("gestalt"))) / "experiments"
 LOGS = Path("lightning_logs")  # under the working directory
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from data_modules.digest import short_digest
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.prompt_cache import LARGE, PromptCache
 from gestalt.evaluation.protocols import PromptProtocol
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.predictions import ScoredImage

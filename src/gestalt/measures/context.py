@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from data_modules.image_sets import ImageSet, LabelSet
-from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.image_sets import ImageSet, LabelSet
+from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.benchmarks import Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol

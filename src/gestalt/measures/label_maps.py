@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_image
 from gestalt.measures.rows import PADDING
 from gestalt.support.files import replacing

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption, usable_texts
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption, usable_texts
 
 
 def chosen(captions, *, epoch=0, **rule):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from data_modules.corpora.captions import CaptionRule
-from data_modules.corpora.file_checks import check_files
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.corpora.file_checks import check_files
+from gestalt.data_modules.sources import open_source
 
 REFUSED: dict[str, tuple[str, bytes, str | None, dict[str, Any]]] = {
     "text as a tar": ("tars", b"not a tar", None, {}),

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.shards import ShardReader
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.shards import ShardReader
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.tar_files import header_block, jpeg, write_shards
 
 END = bytes(1024)
@@ -64,7 +64,7 @@ def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar
 
 
 def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch, read_from):
-    monkeypatch.setattr("data_modules.sources.tars.LONGEST_TEXT", 10)
+    monkeypatch.setattr("gestalt.data_modules.sources.tars.LONGEST_TEXT", 10)
     parts = member("1.jpg", jpeg(1)), member("1.json", b'{"caption": "a"}'), member("2.jpg", jpeg(2)), member("2.txt", b"two")
     assert samples(tmp_path / "a.tar", *parts) == [("caption_too_long", "1"), ("2", "two")]
     assert min(read_from) >= len(parts[0] + parts[1])

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
-from data_modules.order import EndlessOrder
-from data_modules.sources import Source
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.sources import Source
 
 BAD = [0, 3, 4, 9, 11]
 

@@ -7,10 +7,10 @@ import tarfile
 import fsspec
 import pytest
 
-from data_modules.corpora import shards as shards_room
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule
-from data_modules.sources import open_source
+from gestalt.data_modules.corpora import shards as shards_room
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.captions import CaptionRule
+from gestalt.data_modules.sources import open_source
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 

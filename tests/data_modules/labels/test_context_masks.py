@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_modules.image_sets import open_image_set
-from data_modules.labels.context_masks import convert, run_length_mask, run_lengths
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.labels.context_masks import convert, run_length_mask, run_lengths
 from tests.data_modules.fakes.drawing import save_photograph
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.batches import IGNORE
-from data_modules.image_sets import open_image_set
-from data_modules.labels.masks import ValueMap
-from data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
+from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.image_sets import open_image_set
+from gestalt.data_modules.labels.masks import ValueMap
+from gestalt.data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
 from tests.data_modules.fakes.drawing import save_mask

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.pixels import crops
-from data_modules.pixels.augment import crop_box
-from data_modules.pixels.crops import View
-from data_modules.pixels.crops import draw_crop as draw
+from gestalt.data_modules.pixels import crops
+from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.crops import View
+from gestalt.data_modules.pixels.crops import draw_crop as draw
 
 KEY = {"seed": 3, "epoch": 2, "index": 11, "crop": 4}
 PLAIN = View(16, blur=0.0, solarise=0.0)

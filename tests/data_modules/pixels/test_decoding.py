@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from data_modules.corpora.bad_samples import REASONS
-from data_modules.pixels import photographs
-from data_modules.pixels.augment import crop_box, random_resized_crop
-from data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
-from data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
+from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.pixels import photographs
+from gestalt.data_modules.pixels.augment import crop_box, random_resized_crop
+from gestalt.data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
+from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)

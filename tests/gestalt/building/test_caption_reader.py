@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Source
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.loading import load
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.sources import Source
 from gestalt.aggregation import mean_of_parts
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
@@ -19,6 +17,8 @@ from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.sources import Source
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule

@@ -74,7 +74,7 @@ def signalled(process, number, *, folder):
 
 
 def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
-    code = SLOW_DATA.format(module="data_modules.image_text", owner="ImageTextDataModule", name="train_dataloader")
+    code = SLOW_DATA.format(module="gestalt.data_modules.image_text", owner="ImageTextDataModule", name="train_dataloader")
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
     _, stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGUSR1, stderr

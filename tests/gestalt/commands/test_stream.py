@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.order import EndlessOrder
+from gestalt.data_modules.order import EndlessOrder
 from tests.data_modules.tar_files import write_tar
 from tests.gestalt.command import gestalt, result
 

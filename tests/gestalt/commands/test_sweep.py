@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.pixels.pictures import read_picture
 from gestalt.__main__ import main
 from gestalt.commands.sweep import plot_sizes
+from gestalt.data_modules.pixels.pictures import read_picture
 from tests.gestalt.command import gestalt
 
 RUN = "lightning_logs/clippy_random_max/tiny/version_0"

@@ -158,7 +158,7 @@ def test_trainer_keys_are_parameters_of_the_lightning_trainer():
 
 
 def test_the_choices_in_the_schema_match_the_tables():
-    from data_modules.scenes.recipes import RECIPES
+    from gestalt.data_modules.scenes.recipes import RECIPES
 
     assert set(schema_data.RECIPES) == set(RECIPES)
 
@@ -185,7 +185,7 @@ def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_withou
 
 
 def test_source_options_read_from_code_match_those_of_the_imported_source():
-    from data_modules.sources import COMMON, options_taken
+    from gestalt.data_modules.sources import COMMON, options_taken
 
     assert check_data.COMMON == COMMON
     for name in check_data._sources():

@@ -6,7 +6,7 @@ import pytest
 
 from gestalt.config.check import check_values
 from gestalt.config.keys import Key, fields_below, key
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError, Experiment, Optimizer
 from gestalt.config.schema_data import Data, MixturePart, only_scenes
 
 
@@ -22,6 +22,8 @@ class Sample:
 BAD = [
     ("share", 0.0, "share=0.0: choose a number that is above 0 and at most 1"),
     ("share", float("nan"), "share=nan: choose a number that is above 0 and at most 1"),
+    ("share", float("inf"), "share=inf: choose a number that is above 0 and at most 1"),
+    ("steps", 2**63, f"steps={2**63}: choose a number that is above 0, or -1"),
     ("pair", (0.0, 1.0), "pair=[0.0, 1.0]: choose numbers that are each at least 0 and below 1"),
     ("steps", 0, "steps=0: choose a number that is above 0, or -1"),
     ("word", "on", "word=on: did you mean 'one'? choose one of one, two"),
@@ -41,6 +43,7 @@ def test_defaults_and_values_within_bounds_are_allowed():
     check_values(Experiment())
     for change in ({}, {"share": 1.0}, {"pair": (0.0, 0.5)}, {"steps": -1}, {"steps": 3}, {"word": "two"}):
         check_values(Sample(**change))
+    check_values(Optimizer(learning_rate=1e30))
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{name}={value}" for name, value, _ in BAD])

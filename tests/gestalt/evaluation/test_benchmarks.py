@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_modules.image_sets import open_image_set
+from gestalt.data_modules.image_sets import open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.resources import files
 
-from data_modules import image_sets
-from data_modules.labels.label_tables import read_tables
+from gestalt.data_modules import image_sets
+from gestalt.data_modules.labels.label_tables import read_tables
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.vocabularies import lists, phrases_of
 

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from data_modules.labels.predicted_maps import find_maps, read_map, value_map
-from data_modules.pixels.pictures import read_picture
+from gestalt.data_modules.labels.predicted_maps import find_maps, read_map, value_map
+from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import PredictionsProtocol

@@ -73,7 +73,7 @@ def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install) ->
 
 
 def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
-    from data_modules.sources import open_source, options_taken
+    from gestalt.data_modules.sources import open_source, options_taken
 
     install("planted_source", "sources", "mine", "planted_source")
     assert load("clippy_dino_max", scale="tiny", overrides=["data.source=mine"]).data.source == "mine"

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data_modules.digest import short_digest
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.image_sets import LabelSet
 
 OWN = "label_set"
 """Name of the label set's own phrases."""

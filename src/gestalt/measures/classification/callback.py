@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy

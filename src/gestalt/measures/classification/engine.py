@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from data_modules.image_sets import ImageSet
+from gestalt.data_modules.image_sets import ImageSet
 from gestalt.evaluation.images import by_size, resized, sizes_of
 from gestalt.losses.gather import objects_of_ranks, world_size
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Scorer

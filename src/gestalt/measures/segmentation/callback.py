@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
-from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.config.calibration_file import calibration_for
+from gestalt.data_modules.image_sets import LabelSet
+from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, named

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from torch.utils.data import Dataset
 
-from data_modules.labels.predicted_maps import find_maps, group_map, read_map
+from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
 from gestalt.evaluation.protocols import PredictionsProtocol
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.label_maps import LabelMaps

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.image_sets import ImageSetSample, LabelSet
-from data_modules.labels.masks import ValueMap
-from data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
-from data_modules.validation import ImageSetDataset
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
+from gestalt.data_modules.labels.masks import ValueMap
+from gestalt.data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
+from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_modules.image_sets import LabelSet
-from data_modules.image_sets.pascal_voc import LABELS
+from gestalt.data_modules.image_sets import LabelSet
+from gestalt.data_modules.image_sets.pascal_voc import LABELS
 from gestalt.evaluation.images import resized, squashed
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.vocabularies import named

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import equal_sizes
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.losses.gather import objects_of_ranks, world_size
