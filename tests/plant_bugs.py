@@ -916,10 +916,10 @@ BUGS = (
     ),
     Bug(
         "runs_of_a_grid_import_from_the_working_directory",
-        "src/gestalt/studies/running.py",
+        "src/gestalt/ablation/running.py",
         old='(sys.executable, "-P", "-m", "gestalt")',
         new='(sys.executable, "-m", "gestalt")',
-        test="tests/gestalt/studies/test_local.py::test_a_run_of_a_grid_imports_no_module_of_the_working_directory",
+        test="tests/gestalt/ablation/test_local.py::test_a_run_of_a_grid_imports_no_module_of_the_working_directory",
     ),
 )
 

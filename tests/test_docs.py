@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from gestalt.ablation.grid import read_grid
 from gestalt.commands.arguments import COMMANDS as PROGRAM
 from gestalt.commands.arguments import parse
 from gestalt.config.keys import fields_below
@@ -14,7 +15,6 @@ from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
-from gestalt.studies.grid import read_grid
 from tests.test_imports import LADDER
 
 ROOT = Path(__file__).resolve().parents[1]

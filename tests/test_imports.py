@@ -8,7 +8,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"__main__"},
     {"commands", "api"},
     {"building", "publishing"},
-    {"studies", "pretraining"},
+    {"ablation", "pretraining"},
     {"results"},
     {"measures"},
     {"training", "zoo", "module", "features"},

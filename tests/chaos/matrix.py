@@ -70,7 +70,7 @@ class Cell:
         if self.phase == "index" and self.fault == "dead worker":
             place, call = "gestalt.data_modules.corpora.tar_index:index_tar", 1
         if self.phase == "grid" and self.fault in ("full disk", "read-only folder"):
-            place, call, command = "gestalt.studies.study:write_record", draw.randint(1, 2), "ablate"
+            place, call, command = "gestalt.ablation.study:write_record", draw.randint(1, 2), "ablate"
         return Strike(
             self.fault,
             place,

@@ -6,6 +6,9 @@ from argparse import Namespace
 from contextlib import nullcontext
 from typing import Any
 
+from gestalt.ablation.cluster import CLUSTERS, ClusterLauncher, read_parameters
+from gestalt.ablation.running import LocalLauncher, Stopped
+from gestalt.ablation.study import Study, expected_seconds
 from gestalt.commands.equal_cost import at_equal_cost
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import program, tell
@@ -13,9 +16,6 @@ from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.results.text import span
 from gestalt.runs import locks
-from gestalt.studies.cluster import CLUSTERS, ClusterLauncher, read_parameters
-from gestalt.studies.running import LocalLauncher, Stopped
-from gestalt.studies.study import Study, expected_seconds
 
 
 def run(arguments: Namespace) -> int:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from gestalt.ablation.grid import Cell, Grid, checked
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.results.record import write_record
-from gestalt.studies.grid import Cell, Grid, checked
 
 COUNTS = "flop.json"
 """File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so that its runs stay the same."""

@@ -9,13 +9,13 @@ import torch
 import yaml
 from torch.nn import functional
 
+from gestalt.ablation.grid import read_grid
 from gestalt.building.source import pairs_a_step
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
 from gestalt.commands.trial import build_trial, counted_step, counting, extended, read_pairs, repeated, step_flop
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.studies.grid import read_grid
 from tests.gestalt.command import environment
 
 GRID = {

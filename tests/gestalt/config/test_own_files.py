@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.ablation.grid import read_grid
+from gestalt.ablation.jobs import State, training
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.resume import resolve_resume
-from gestalt.studies.grid import read_grid
-from gestalt.studies.jobs import State, training
 
 
 @pytest.fixture(autouse=True)

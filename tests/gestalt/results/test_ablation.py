@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View, build_table
 from gestalt.results.comparability import measurement_differences, setup_differences
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
-from gestalt.studies.grid import read_grid
-from tests.gestalt.studies.fake_run import leave, leave_arrays, record
+from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
 
 SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
 GRID = read_grid("aggregation", scale="tiny").design()

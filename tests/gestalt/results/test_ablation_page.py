@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.evaluation.pictures import MARGIN, PANEL
 from gestalt.evaluation.predictions import Predictions, ScoredImage, read_predictions, write_predictions
@@ -14,8 +15,7 @@ from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
 from gestalt.results.result import Result
-from gestalt.studies.grid import read_grid
-from tests.gestalt.studies.fake_run import leave, record
+from tests.gestalt.ablation.fake_run import leave, record
 
 GRID = read_grid("aggregation_by_init", scale="tiny")
 NAMES = ("background", "cat", "dog")

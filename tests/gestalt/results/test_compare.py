@@ -13,7 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
 from gestalt.results.result import read_result, read_results
-from tests.gestalt.studies.fake_run import leave, record
+from tests.gestalt.ablation.fake_run import leave, record
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_arrays_that_are_not_the_records_are_refused(run):
 
 
 def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch):
-    monkeypatch.setattr("tests.gestalt.studies.fake_run.IMAGES", 29)
+    monkeypatch.setattr("tests.gestalt.ablation.fake_run.IMAGES", 29)
     table = compare(results(run(0.6), run(0.5)))
     for column in table.columns:
         base, other = column.scores.values()

@@ -11,7 +11,7 @@ from gestalt.results.compare import compare
 from gestalt.results.intervals import contribution, draws, mean_and_deviation, percentile_interval, pseudo_values, resampled, t_interval
 from gestalt.results.report import report
 from gestalt.results.result import Result
-from tests.gestalt.studies.fake_run import leave_arrays
+from tests.gestalt.ablation.fake_run import leave_arrays
 
 NAMES = ["land", "water"]
 TRAIN = [[95, 5], [10, 40]]

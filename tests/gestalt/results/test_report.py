@@ -14,7 +14,7 @@ from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, w
 from gestalt.results.report import _confusions, _scalars, report
 from gestalt.results.result import companions, read_results
 from gestalt.training.board import BoardLogger
-from tests.gestalt.studies.fake_run import leave, record
+from tests.gestalt.ablation.fake_run import leave, record
 
 NAMES = ["a<b", "b", "c"]
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
-from gestalt.studies.jobs import Job, State
 from gestalt.support.parent import followed
 from gestalt.support.signals import STOPPING, handled
 

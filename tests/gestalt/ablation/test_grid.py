@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gestalt.ablation.grid import read_grid
+from gestalt.ablation.grid_file import word
 from gestalt.config.loading import EXPERIMENTS, load, read_values
 from gestalt.config.schema import ConfigError
-from gestalt.studies.grid import read_grid
-from gestalt.studies.grid_file import word
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
 BASE = {"base": "clippy_dino_max"}

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.ablation.cluster import ClusterJob, ClusterLauncher, read_parameters
+from gestalt.ablation.grid import read_grid
+from gestalt.ablation.jobs import training
+from gestalt.ablation.study import Study
 from gestalt.config.schema import ConfigError
-from gestalt.studies.cluster import ClusterJob, ClusterLauncher, read_parameters
-from gestalt.studies.grid import read_grid
-from gestalt.studies.jobs import training
-from gestalt.studies.study import Study
 from tests.gestalt.command import environment
 
 submitit = pytest.importorskip("submitit", reason="pip install submitit")
-FAKE = (sys.executable, "-m", "tests.gestalt.studies.fake_run")
+FAKE = (sys.executable, "-m", "tests.gestalt.ablation.fake_run")
 
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "c0ffee")
+    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
 
 
 def launcher(cluster="local", **parameters):

@@ -5,14 +5,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from gestalt.ablation.grid import TUNE, Cell, Grid
+from gestalt.ablation.grid_file import slug
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
-from gestalt.studies.grid import TUNE, Cell, Grid
-from gestalt.studies.grid_file import slug
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 

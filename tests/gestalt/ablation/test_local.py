@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.studies.cluster import ClusterLauncher
-from gestalt.studies.running import PROGRAM
+from gestalt.ablation.cluster import ClusterLauncher
+from gestalt.ablation.running import PROGRAM
 from tests.gestalt.command import environment
 
 

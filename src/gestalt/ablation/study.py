@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gestalt.ablation.grid import Grid
+from gestalt.ablation.jobs import Evaluating, Job, Training, training
+from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
 from gestalt.results.record import commit, write_record
 from gestalt.results.result import read_result
-from gestalt.studies.grid import Grid
-from gestalt.studies.jobs import Evaluating, Job, Training, training
-from gestalt.studies.running import Outcome, Pool
 
 ATTEMPTS = "cells.json"
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
+from gestalt.ablation.jobs import Job, State
+from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
-from gestalt.studies.jobs import Job, State
-from gestalt.studies.running import PROGRAM
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 

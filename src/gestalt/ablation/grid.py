@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gestalt.ablation.grid_file import cells_of, check_paper, read_choices, read_file, word
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash, flatten
 from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
-from gestalt.studies.grid_file import cells_of, check_paper, read_choices, read_file, word
 from gestalt.support.names import nearest
 
 LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.ablation.grid import read_grid
+from gestalt.ablation.running import LocalLauncher, Stopped, reason, shares
+from gestalt.ablation.study import Study
 from gestalt.commands.ablate import ablate, plan
 from gestalt.commands.arguments import parse
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
-from gestalt.studies.grid import read_grid
-from gestalt.studies.running import LocalLauncher, Stopped, reason, shares
-from gestalt.studies.study import Study
 from tests.gestalt.command import environment
 
-FAKE = (sys.executable, "-m", "tests.gestalt.studies.fake_run")
+FAKE = (sys.executable, "-m", "tests.gestalt.ablation.fake_run")
 MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 
 
@@ -28,7 +28,7 @@ MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "c0ffee")
+    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
     monkeypatch.delenv("FAKE", raising=False)
 
 
@@ -169,7 +169,7 @@ def test_further_test_sizes_are_scored_once_a_run():
 
 def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monkeypatch):
     study().run()
-    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "facade")
+    monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "facade")
     assert "| avg | 1 |" in study().run()  # nothing is left to run
     with pytest.raises(ConfigError, match=r"finished cells are of commit c0ffee, this is facade.*--allow-mixed"):
         study(seeds=2).run()
