@@ -7,10 +7,14 @@ from torch import Tensor
 from gestalt.support.label_values import NARROW
 
 PADDING = -1
-"""Index and sample id of a sample that pads the last batch; no pixel of its label maps is scored."""
+"""Index and sample id of a sample that pads the last batch; no pixel of its label maps is
+scored.
+"""
 
 IGNORE = NARROW
-"""Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes use ``ignored_value``."""
+"""Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes
+use ``ignored_value``.
+"""
 
 GOOD = -1
 """Value of a valid pair in place of an index into ``bad_samples.REASONS``."""
@@ -30,11 +34,17 @@ class ImageTextBatch(TypedDict):
     sample_id: Tensor
     """(B,) int64, the index of the pair in its source."""
     epoch: Tensor
-    """(B,) int64, the epoch in which the pair was drawn; with the sample id it determines every random draw."""
+    """(B,) int64, the epoch in which the pair was drawn; with the sample id it determines every
+    random draw.
+    """
     valid: Tensor
-    """(B,) bool; False if the pair cannot be read: its image is black, its text is empty, and it must not be counted."""
+    """(B,) bool; False if the pair cannot be read: its image is black, its text is empty, and it
+    must not be counted.
+    """
     valid_count: int
-    """Number of valid pairs, counted on the host, so that a step need not read ``valid`` from the device."""
+    """Number of valid pairs, counted on the host, so that a step need not read ``valid`` from the
+    device.
+    """
     reason: Tensor
     """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
     place: list[str]
@@ -42,7 +52,9 @@ class ImageTextBatch(TypedDict):
     text_id: NotRequired[Tensor]
     """(B,) int64, a hash of each caption, if the loader was given a reader of captions."""
     token_ids: NotRequired[Tensor]
-    """(B, N) int64, the captions as the text tower reads them; an invalid pair has those of another caption."""
+    """(B, N) int64, the captions as the text tower reads them; an invalid pair has those of another
+    caption.
+    """
     token_mask: NotRequired[Tensor]
     """(B, N) bool, False on padding."""
 
@@ -50,14 +62,16 @@ class ImageTextBatch(TypedDict):
 class MultiCropBatch(TypedDict):
     """Crops of images of a pretraining step.  V crops of each image, numbered.
 
-    B is the number of readable images, A the number of all images.  B may differ between ranks: the gradient is then the mean of the
-    ranks' means.
+    B is the number of readable images, A the number of all images.  B may differ between ranks: the
+    gradient is then the mean of the ranks' means.
     """
 
     crops: Tensor
     """(V, B, 3, H, W) uint8."""
     places: Tensor
-    """(V, B, 4) float32, left, top, right and bottom of each crop as shares of the image; left > right in a mirrored crop."""
+    """(V, B, 4) float32, left, top, right and bottom of each crop as shares of the image; left >
+    right in a mirrored crop.
+    """
     sample_id: Tensor
     """(B,) int64, the index of the image in its source."""
     epoch: Tensor
@@ -84,15 +98,20 @@ class ImageSetBatch(TypedDict):
     name: list[str]
     """B names for messages: file stem or index."""
     labels: NotRequired[dict[str, list[Tensor]]]
-    """Name of a label set -> B class maps, (H, W), typed by the number of classes, never resized; ``ignored_value`` is not scored."""
+    """Name of a label set -> B class maps, (H, W), typed by the number of classes, never resized;
+    ``ignored_value`` is not scored.
+    """
     prediction: NotRequired[list[Tensor]]
     """B class maps that another system predicted, of the same type."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[Tensor]
-    """(B,) int64, index into the only label set of a classification set; ``PADDING`` for padding."""
+    """(B,) int64, index into the only label set of a classification set; ``PADDING`` for
+    padding.
+    """
     place: NotRequired[Tensor]
-    """(B,) int64, the class that usually occurs with the image's background; ``PADDING`` for padding.  Waterbirds' group is
+    """(B,) int64, the class that usually occurs with the image's background; ``PADDING`` for
+    padding.  Waterbirds' group is
     2 class_label + place."""
     captions: NotRequired[list[list[str]]]
     """B lists of captions."""

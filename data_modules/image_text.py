@@ -1,4 +1,6 @@
-"""ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S image side."""
+"""ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S
+image side.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -58,7 +60,8 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
-        """Return a batch of the pairs as drawn in those epochs; each image is written once, into the batch.
+        """Return a batch of the pairs as drawn in those epochs; each image is written once, into
+        the batch.
 
         A bad pair has a black image, an empty text and its reason.
 
@@ -67,7 +70,10 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         """
         if self.features is not None:
             return self._of_features(keys, self.features)
-        images = torch.empty(len(keys), self._size, self._size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # ordered as decoders write
+        # ordered as decoders write
+        images = torch.empty(len(keys), self._size, self._size, 3, dtype=torch.uint8).permute(
+            0, 3, 1, 2
+        )
         expected = f"a source gives torch.uint8 (3, {self._size}, {self._size})"
         texts: list[str | BadSample] = []
         for number, (pair, row) in enumerate(zip(self._source.pairs(keys), images, strict=True)):
@@ -78,7 +84,10 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             image, text = pair
             texts.append(text)
             if image.shape != row.shape or image.dtype != torch.uint8:
-                raise ValueError(f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} {tuple(image.shape)}; {expected}")
+                raise ValueError(
+                    f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} "
+                    f"{tuple(image.shape)}; {expected}"
+                )
             row.copy_(image)
         return self._batch(keys, texts, {"image": images})
 
@@ -92,11 +101,17 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                 texts.append(bad)
         return self._batch(keys, texts, {"features": features.read(keys), "side": features.side})
 
-    def _batch(self, keys: Sequence[Key], texts: Sequence[str | BadSample], images: dict[str, Any]) -> ImageTextBatch:
-        """Complete a batch of images by their captions, or the reasons why a pair cannot be read."""
+    def _batch(
+        self, keys: Sequence[Key], texts: Sequence[str | BadSample], images: dict[str, Any]
+    ) -> ImageTextBatch:
+        """Complete a batch of images by their captions, or the reasons why a pair cannot be
+        read.
+        """
         bad = [text if isinstance(text, BadSample) else None for text in texts]
         captions = ["" if isinstance(text, BadSample) else text for text in texts]
-        reason = torch.tensor([GOOD if pair is None else REASONS.index(pair.reason) for pair in bad])
+        reason = torch.tensor(
+            [GOOD if pair is None else REASONS.index(pair.reason) for pair in bad]
+        )
         batch: ImageTextBatch = {
             **images,  # type: ignore[typeddict-item]
             "text": captions,
@@ -129,13 +144,25 @@ class ImageTextDataModule(TrainingData):
         window: int = 1,
         validation: ImageSetDataModule | None = None,
     ) -> None:
-        """Take the image side S in pixels and the validation sets, if any; the other arguments are those of ``TrainingData``."""
+        """Take the image side S in pixels and the validation sets, if any; the other arguments are
+        those of ``TrainingData``.
+        """
         self._pairs = ImageTextDataset(source, size=size)
-        super().__init__(source, self._pairs, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
+        super().__init__(
+            source,
+            self._pairs,
+            collate=as_loaded,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            window=window,
+        )
         self._validation = validation
 
     def read_captions_by(self, reader: CaptionReader) -> None:
-        """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
+        """Let the loading processes read captions, for example tokenise them, and add the reader's
+        fields to each batch.
+        """
         self._pairs.read_captions = reader
 
     def read_features_by(self, reader: FeatureReader) -> None:
@@ -143,9 +170,17 @@ class ImageTextDataModule(TrainingData):
         self._pairs.features = reader
 
     def about(self) -> dict[str, Any]:
-        """Return facts for the run's result: digest, numbers of samples and shards, samples left over by an epoch, the source's facts."""
-        counts = {"samples": len(self._source), "shards": len(self._source.blocks()), "left_over": len(self._source) % self._batch_size}
-        features = {} if self._pairs.features is None else {"features": self._pairs.features.about()}
+        """Return facts for the run's result: digest, numbers of samples and shards, samples left
+        over by an epoch, the source's facts.
+        """
+        counts = {
+            "samples": len(self._source),
+            "shards": len(self._source.blocks()),
+            "left_over": len(self._source) % self._batch_size,
+        }
+        features = (
+            {} if self._pairs.features is None else {"features": self._pairs.features.about()}
+        )
         return {"digest": self._source.digest(), **counts, **self._source.about(), **features}
 
     def summary(self) -> str:
@@ -157,33 +192,50 @@ class ImageTextDataModule(TrainingData):
             parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
-        faults = {key.removesuffix("_shards"): value for key, value in facts.items() if key.endswith("_shards")}
-        parts += [f"{value['count']} shards {fault}, the first {value['first']}" for fault, value in faults.items()]
+        faults = {
+            key.removesuffix("_shards"): value
+            for key, value in facts.items()
+            if key.endswith("_shards")
+        }
+        parts += [
+            f"{value['count']} shards {fault}, the first {value['first']}"
+            for fault, value in faults.items()
+        ]
         if self._source.in_sequence:
-            parts.append("read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position")
+            parts.append(
+                "read in sequence, not shuffled: after a resume each worker reads from the epoch's "
+                "start to the run's position"
+            )
         return "; ".join(parts)
 
     def train_dataloader(self) -> TrainLoader:
-        """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
+        """Return this rank's batches from the trainer's step on; without a trainer, all batches of
+        one rank from the first on.
 
         Raises:
-            ValueError: gradient accumulation, under which steps do not count batches, or as ``TrainingData``.
+            ValueError: gradient accumulation, under which steps do not count batches, or as
+                ``TrainingData``.
         """
         if self.trainer is not None and self.trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; it must be 1, since a step counts one batch"
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; it "
+                "must be 1, since a step counts one batch"
             )
         return super().train_dataloader()
 
     def val_dataloader(self) -> list[ValidationLoader]:
-        """Return one loader for each validation set; an empty list without validation, which needs ``limit_val_batches=0``."""
+        """Return one loader for each validation set; an empty list without validation, which needs
+        ``limit_val_batches=0``.
+        """
         if self._validation is None:
             return []
         self._validation.trainer = self.trainer
         return self._validation.val_dataloader()
 
     def _steps_per_epoch(self) -> int | None:
-        """Return the steps an epoch under the trainer's ``limit_train_batches``, a number or a share in [0, 1]; None for all."""
+        """Return the steps an epoch under the trainer's ``limit_train_batches``, a number or a
+        share in [0, 1]; None for all.
+        """
         limit = None if self.trainer is None else self.trainer.limit_train_batches
         whole = len(self._source) // self._batch_size
         if limit is None or limit == 0 or whole == 0:

@@ -18,16 +18,20 @@ from gestalt.support.memory import keep_freed_memory
 from gestalt.support.parent import end_with
 
 GRACE = 20.0
-"""Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
+"""Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process
+ends.
+"""
 
 
 class TrainLoader(DataLoader[Any]):
     """A loader that Lightning can resume in the middle of an epoch.
 
-    Its state identifies the stream of samples, without the position: the sampler takes the step from the trainer.
+    Its state identifies the stream of samples, without the position: the sampler takes the step
+    from the trainer.
 
     Attributes:
-        stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
+        stream: length and digest of the source, batch size over all ranks, seed, window and steps
+            an epoch.
     """
 
     stream: dict[str, int | str]
@@ -42,7 +46,11 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
-        changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
+        changed = [
+            f"{key} was {state.get(key)}, is {value}"
+            for key, value in self.stream.items()
+            if state.get(key) != value
+        ]
         if changed:
             raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
 
@@ -92,24 +100,34 @@ class TrainingData(LightningDataModule):
         return len(self._source)
 
     def train_dataloader(self) -> TrainLoader:
-        """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
+        """Return this rank's batches from the trainer's step on; without a trainer, all batches of
+        one rank from the first on.
 
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
         """
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a pool's threads do not survive the fork of a loading process
-        keep_freed_memory()  # without it a batch's pages are new each time, and cost as much as a third of the decoding at 224 px
+        # a pool's threads do not survive the fork of a loading process
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # without it a batch's pages are new each time, and cost as much as a third of the decoding
+        # at 224 px
+        keep_freed_memory()
         trainer = self.trainer
         sampler = ShuffledBatches(
-            EndlessOrder(self._source.blocks(), seed=self._seed, window=self._window, in_sequence=self._source.keeps_order),
+            EndlessOrder(
+                self._source.blocks(),
+                seed=self._seed,
+                window=self._window,
+                in_sequence=self._source.keeps_order,
+            ),
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             step=lambda: 0 if trainer is None else trainer.global_step,
             steps_per_epoch=self._steps_per_epoch(),
         )
-        # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for threads that it lacks;
-        # workers persist for the whole run, because they cache cut-outs and open shards
+        # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for
+        # threads that it lacks; workers persist for the whole run, because they cache cut-outs and
+        # open shards
         loader = TrainLoader(
             self._dataset,
             batch_sampler=sampler,
@@ -130,16 +148,19 @@ class TrainingData(LightningDataModule):
         return loader
 
     def _steps_per_epoch(self) -> int | None:
-        """Return the number of steps after which the trainer's epoch ends; None for as many as the samples fill."""
+        """Return the number of steps after which the trainer's epoch ends; None for as many as the
+        samples fill.
+        """
         return None
 
 
 def leave_group(worker: int) -> None:
     """Move a loading process out of its trainer's process group, and let it end with the trainer.
 
-    Only the trainer may handle a signal to the whole group (from torchrun or a terminal) or to every process of a job (from a scheduler):
-    it saves and ends its workers, while a worker that died first would end the run with a traceback.  A worker that waits to hand over a
-    large batch does not notice that its trainer was killed.
+    Only the trainer may handle a signal to the whole group (from torchrun or a terminal) or to
+    every process of a job (from a scheduler): it saves and ends its workers, while a worker that
+    died first would end the run with a traceback.  A worker that waits to hand over a large batch
+    does not notice that its trainer was killed.
     """
     os.setpgid(0, 0)
     keep_freed_memory()

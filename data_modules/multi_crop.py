@@ -1,4 +1,6 @@
-"""MultiCropDataModule: streams random crops of images to pretraining, resumable at any step.  B batch, V crops of an image."""
+"""MultiCropDataModule: streams random crops of images to pretraining, resumable at any step.  B
+batch, V crops of an image.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -51,16 +53,22 @@ class MultiCropDataset(Dataset[Crops]):
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Crops:
-        """Return the crops of an image as drawn in that epoch, or the reason why it cannot be read."""
+        """Return the crops of an image as drawn in that epoch, or the reason why it cannot be
+        read.
+        """
         epoch, index = key
         try:
             pixels = self._source.image(index, epoch)  # whatever its captions are
         except BadSample as bad:
-            return Crops([], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
+            return Crops(
+                [], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}"
+            )
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         crops, places = [], []
         for number, view in enumerate(self._views):
-            crop, place = draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=number)
+            crop, place = draw_crop(
+                image, view, seed=self._seed, epoch=epoch, index=index, crop=number
+            )
             crops.append(crop)
             places.append(place)
         label = self._source.label(index) if self._source.classes else -1
@@ -76,7 +84,8 @@ def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
     readable = [sample for sample in samples if sample.reason == GOOD]
     if not readable:
         raise ValueError(
-            f"none of the {len(samples)} images of a batch can be read; the first is {samples[0].place}; "
+            f"none of the {len(samples)} images of a batch can be read; the first is "
+            f"{samples[0].place}; "
             "check the source with `gestalt data inspect`"
         )
     reason = torch.tensor([sample.reason for sample in samples])
@@ -97,7 +106,24 @@ def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
 class MultiCropDataModule(TrainingData):
     """Batches of crops of a source's images."""
 
-    def __init__(self, source: Source, *, views: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        views: Sequence[View],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        window: int = 1,
+    ) -> None:
         """Take the parameters of each crop; the other arguments are those of ``TrainingData``."""
         dataset = MultiCropDataset(source, views=views, seed=seed)
-        super().__init__(source, dataset, collate=collate_crops, batch_size=batch_size, workers=workers, seed=seed, window=window)
+        super().__init__(
+            source,
+            dataset,
+            collate=collate_crops,
+            batch_size=batch_size,
+            workers=workers,
+            seed=seed,
+            window=window,
+        )

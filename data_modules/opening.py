@@ -1,4 +1,6 @@
-"""Opening by name: a source or an image set is the file of that name, or what an installed package adds under it."""
+"""Opening by name: a source or an image set is the file of that name, or what an installed package
+adds under it.
+"""
 
 import inspect
 import pkgutil
@@ -10,18 +12,23 @@ from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to, load
 
 
-def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]) -> Callable[..., Any]:
-    """Return the function ``open_here`` of a source or an image set, after checking ``options`` against its keywords.
+def find_opener(
+    package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]
+) -> Callable[..., Any]:
+    """Return the function ``open_here`` of a source or an image set, after checking ``options``
+    against its keywords.
 
     Args:
-        package: module name of the folder of built-in files; its last part is the registry that installed packages add to.
+        package: module name of the folder of built-in files; its last part is the registry that
+            installed packages add to.
         name: file in that folder, or name that a package adds.
         kind: noun for messages, such as "data source".
         common: keywords that are not options.
         options: the given options.
 
     Raises:
-        ValueError: no such name, or an option that it does not take; the message lists the choices and names the nearest.
+        ValueError: no such name, or an option that it does not take; the message lists the choices
+            and names the nearest.
     """
     files = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
     registry = package.rpartition(".")[2]
@@ -33,7 +40,10 @@ def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], 
     taken = own_options(opener, common=common)
     for key in options:
         if key not in taken:
-            raise ValueError(f"{kind} {name!r} takes no option {key!r}; {nearest(key, taken) if taken else 'it takes none'}")
+            raise ValueError(
+                f"{kind} {name!r} takes no option {key!r}; "
+                f"{nearest(key, taken) if taken else 'it takes none'}"
+            )
     return opener
 
 

@@ -1,7 +1,9 @@
-"""Order of training samples: an endless stream that maps a position to a sample, for any number of ranks and workers.
+"""Order of training samples: an endless stream that maps a position to a sample, for any number of
+ranks and workers.
 
-The stream concatenates epochs, each of which has every sample once.  Shards are shuffled, then samples within windows of consecutive
-shards, so that few shards are open at a time and memory holds the order of one window.
+The stream concatenates epochs, each of which has every sample once.  Shards are shuffled, then
+samples within windows of consecutive shards, so that few shards are open at a time and memory holds
+the order of one window.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,9 @@ class EndlessOrder:
         length: number of samples in an epoch.
     """
 
-    def __init__(self, blocks: Sequence[int], *, seed: int, window: int, in_sequence: bool = False) -> None:
+    def __init__(
+        self, blocks: Sequence[int], *, seed: int, window: int, in_sequence: bool = False
+    ) -> None:
         """Take the source's shards.
 
         Args:
@@ -44,8 +48,10 @@ class EndlessOrder:
         self._seed = seed
         self._window_shards = window
         self._in_sequence = in_sequence
-        self._epoch = (-1, self._lengths, self._lengths)  # epoch, its shards in order, end of each of its windows
-        self._window = (-1, -1, self._lengths, 0)  # epoch, window, its samples in order, position of the first
+        # epoch, its shards in order, end of each of its windows
+        self._epoch = (-1, self._lengths, self._lengths)
+        # epoch, window, its samples in order, position of the first
+        self._window = (-1, -1, self._lengths, 0)
 
     def keys(self, start: int, stop: int) -> list[Key]:
         """Return the samples at the positions [start, stop) of the stream."""
@@ -59,24 +65,43 @@ class EndlessOrder:
         return keys
 
     def _samples(self, epoch: int, position: int) -> tuple[Integers, int]:
-        """Return the samples of the window at a position of an epoch, in order, and the position of the first."""
+        """Return the samples of the window at a position of an epoch, in order, and the position of
+        the first.
+        """
         if self._in_sequence:
             return np.arange(position, min(position + 65_536, self.length)), position
         shards, ends = self._shards(epoch)
         window = int(np.searchsorted(ends, position, side="right"))
         if self._window[:2] != (epoch, window):
             chosen = shards[window * self._window_shards : (window + 1) * self._window_shards]
-            samples = np.concatenate([np.arange(self._lengths[shard]) + self._starts[shard] for shard in chosen])
+            samples = np.concatenate(
+                [np.arange(self._lengths[shard]) + self._starts[shard] for shard in chosen]
+            )
             first = int(ends[window]) - len(samples)
             # a source of one shard has one permutation for any window
-            entropy = [self._seed, epoch] if len(self._lengths) == 1 else [self._seed, epoch, 1 + window]
-            self._window = (epoch, window, samples[np.random.default_rng(entropy).permutation(len(samples))], first)
+            entropy = (
+                [self._seed, epoch] if len(self._lengths) == 1 else [self._seed, epoch, 1 + window]
+            )
+            self._window = (
+                epoch,
+                window,
+                samples[np.random.default_rng(entropy).permutation(len(samples))],
+                first,
+            )
         return self._window[2:]
 
     def _shards(self, epoch: int) -> tuple[Integers, Integers]:
         """Return the shards of an epoch in order, and the position at which each window ends."""
         if self._epoch[0] != epoch:
             shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
-            lasts = np.minimum(np.arange(self._window_shards, len(shards) + self._window_shards, self._window_shards), len(shards)) - 1
+            lasts = (
+                np.minimum(
+                    np.arange(
+                        self._window_shards, len(shards) + self._window_shards, self._window_shards
+                    ),
+                    len(shards),
+                )
+                - 1
+            )
             self._epoch = (epoch, shards, np.cumsum(self._lengths[shards])[lasts])
         return self._epoch[1:]

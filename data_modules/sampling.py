@@ -10,11 +10,13 @@ from gestalt.data_modules.order import EndlessOrder, Key
 
 
 class ShuffledBatches(Sampler[list[Key]]):
-    """Training batches of this rank from any step on.  The position is one integer, so a resumed run sees the same samples.
+    """Training batches of this rank from any step on.  The position is one integer, so a resumed
+    run sees the same samples.
 
-    Step s has the positions [s B, (s + 1) B) of an endless order.  The trainer's epoch has as many steps as the samples fill; the
-    remainder, less than a batch, begins the next epoch, so that no sample is lost.  Rank r takes the r-th of W equal parts of every batch,
-    so W ranks together see the batches of one rank.
+    Step s has the positions [s B, (s + 1) B) of an endless order.  The trainer's epoch has as many
+    steps as the samples fill; the remainder, less than a batch, begins the next epoch, so that no
+    sample is lost.  Rank r takes the r-th of W equal parts of every batch, so W ranks together see
+    the batches of one rank.
     """
 
     def __init__(
@@ -35,18 +37,29 @@ class ShuffledBatches(Sampler[list[Key]]):
             rank: number of this process, from 0.
             world_size: W.
             step: returns the number of finished steps; called whenever iteration starts.
-            steps_per_epoch: number of steps in the trainer's epochs, which then end early while the order continues; None for all.
+            steps_per_epoch: number of steps in the trainer's epochs, which then end early while the
+                order continues; None for all.
 
         Raises:
-            ValueError: fewer pairs than a batch, a batch that ranks cannot share equally, or too many steps an epoch.
+            ValueError: fewer pairs than a batch, a batch that ranks cannot share equally, or too
+                many steps an epoch.
         """
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch size {batch_size} cannot be shared by {world_size} ranks: choose a multiple of {world_size}")
+            raise ValueError(
+                f"batch size {batch_size} cannot be shared by {world_size} ranks: choose a "
+                f"multiple of {world_size}"
+            )
         if order.length < batch_size:
-            raise ValueError(f"batch size {batch_size} is more than the {order.length} pairs of the source: lower it, or raise data.limit")
+            raise ValueError(
+                f"batch size {batch_size} is more than the {order.length} pairs of the source: "
+                "lower it, or raise data.limit"
+            )
         self._whole = order.length // batch_size
         if steps_per_epoch is not None and not 1 <= steps_per_epoch <= self._whole:
-            raise ValueError(f"{steps_per_epoch} steps an epoch: {order.length} pairs in batches of {batch_size} allow 1 to {self._whole}")
+            raise ValueError(
+                f"{steps_per_epoch} steps an epoch: {order.length} pairs in batches of "
+                f"{batch_size} allow 1 to {self._whole}"
+            )
         self._order = order
         self._batch_size = batch_size
         self._rank = rank
@@ -55,7 +68,9 @@ class ShuffledBatches(Sampler[list[Key]]):
         self.steps_per_epoch = self._whole if steps_per_epoch is None else steps_per_epoch
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch, independent of the position, as Lightning expects."""
+        """Return the number of batches in a whole epoch, independent of the position, as Lightning
+        expects.
+        """
         return self._whole
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -67,7 +82,9 @@ class ShuffledBatches(Sampler[list[Key]]):
 
 
 class DealtBatches(Sampler[list[int]]):
-    """Validation batches, dealt whole to the ranks in turn, so that a batch has the same samples for any number of ranks."""
+    """Validation batches, dealt whole to the ranks in turn, so that a batch has the same samples
+    for any number of ranks.
+    """
 
     def __init__(self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         """Take the number of samples, the batch size of one rank, and the rank.
@@ -87,7 +104,12 @@ class DealtBatches(Sampler[list[int]]):
         return math.ceil(self.length / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this rank's batches; beyond the end of the set, ``PADDING``, which becomes a sample that is ignored everywhere."""
+        """Yield this rank's batches; beyond the end of the set, ``PADDING``, which becomes a sample
+        that is ignored everywhere.
+        """
         for step in range(len(self)):
             start = (step * self.world_size + self.rank) * self.batch_size
-            yield [index if index < self.length else PADDING for index in range(start, start + self.batch_size)]
+            yield [
+                index if index < self.length else PADDING
+                for index in range(start, start + self.batch_size)
+            ]

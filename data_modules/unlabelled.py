@@ -1,14 +1,25 @@
-"""Whole pictures without labels, for statistics of scores: those of a folder, or of training data.  H W pixels."""
+"""Whole pictures without labels, for statistics of scores: those of a folder, or of training
+data.  H W pixels.
+"""
 
 from pathlib import Path
 
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.pixels.photographs import Undecodable, as_rgb, decoding, open_checked, open_rgb, to_tensor
+from gestalt.data_modules.pixels.photographs import (
+    Undecodable,
+    as_rgb,
+    decoding,
+    open_checked,
+    open_rgb,
+    to_tensor,
+)
 from gestalt.data_modules.sources import Source
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2", ".avif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2", ".avif"}
+)
 """Endings of the files of a folder that are pictures."""
 
 
@@ -24,7 +35,10 @@ class FolderPictures:
             raise ValueError(f"{folder}: folder not found; choose a folder of pictures")
         self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not self._paths:
-            raise ValueError(f"{folder}: no pictures in this folder; names of pictures end in {', '.join(sorted(SUFFIXES))}")
+            raise ValueError(
+                f"{folder}: no pictures in this folder; names of pictures end in "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
         self.source = str(folder)
 
     def __len__(self) -> int:
@@ -39,7 +53,8 @@ class FolderPictures:
 
 
 class SourcePictures:
-    """The pictures of training pairs, not cropped; pictures that the source draws are those of the first epoch.
+    """The pictures of training pairs, not cropped; pictures that the source draws are those of the
+    first epoch.
 
     Raises:
         ValueError: a source whose pairs can only be read in sequence.
@@ -47,7 +62,10 @@ class SourcePictures:
 
     def __init__(self, source: Source, *, name: str) -> None:
         if source.in_sequence:
-            raise ValueError(f"data.source={name} can only be read in sequence; choose a folder of pictures by evaluation.unlabelled=DIR")
+            raise ValueError(
+                f"data.source={name} can only be read in sequence; choose a folder of pictures by "
+                "evaluation.unlabelled=DIR"
+            )
         self._source = source
         self.source = f"training pairs of {name}, digest {source.digest()}"
 

@@ -1,4 +1,6 @@
-"""ImageSetDataModule: a validation loader for each image set, whose batches are dealt whole to the ranks.  B batch, H W pixels."""
+"""ImageSetDataModule: a validation loader for each image set, whose batches are dealt whole to the
+ranks.  B batch, H W pixels.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -35,7 +37,10 @@ class ImageSetDataset(Dataset[Numbered]):
         sample["name"] = "padding"
         if "labels" in sample:
             sets = self._image_set.label_sets
-            sample["labels"] = {key: torch.full_like(label, ignored_value(len(sets[key].names))) for key, label in sample["labels"].items()}
+            sample["labels"] = {
+                key: torch.full_like(label, ignored_value(len(sets[key].names)))
+                for key, label in sample["labels"].items()
+            }
         if "instance" in sample:
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
         for key in {"class_label", "place"} & sample.keys():
@@ -53,7 +58,9 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
         "name": [sample["name"] for sample in samples],
     }
     if "labels" in samples[0]:
-        batch["labels"] = {key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]}
+        batch["labels"] = {
+            key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]
+        }
     for key in ("prediction", "instance", "captions"):
         if key in samples[0]:
             batch[key] = [sample[key] for sample in samples]
@@ -66,8 +73,8 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
 class ValidationLoader(DataLoader[Any]):
     """A loader that ends its loading processes with each pass.
 
-    After an error, the traceback keeps the pass alive in a cycle of references: Python would end the processes only at its exit, and wait
-    for each of them.
+    After an error, the traceback keeps the pass alive in a cycle of references: Python would end
+    the processes only at its exit, and wait for each of them.
     """
 
     def __iter__(self) -> Any:
@@ -84,7 +91,8 @@ class ImageSetDataModule(LightningDataModule):
     """Validation loaders of image sets, with or without a trainer."""
 
     def __init__(self, image_sets: Sequence[ImageSet], *, batch_size: int, workers: int) -> None:
-        """Take the sets, the batch size of one rank and the number of loading processes of each loader.
+        """Take the sets, the batch size of one rank and the number of loading processes of each
+        loader.
 
         Raises:
             ValueError: two sets with the same name, whose metrics would share their keys.
@@ -102,15 +110,25 @@ class ImageSetDataModule(LightningDataModule):
         return [self._loader(image_set) for image_set in self.image_sets]
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
-        """Return a warning for each set that is scored on fewer images than its official split, or under a limit.
+        """Return a warning for each set that is scored on fewer images than its official split, or
+        under a limit.
 
-        A limit meant for validation during training stays in the run's config, and would otherwise silently limit the final score.
+        A limit meant for validation during training stays in the run's config, and would otherwise
+        silently limit the final score.
         """
         lines = []
         for images in self.image_sets:
-            official = "" if images.official_length in (None, len(images)) else f", the official split has {images.official_length}"
+            official = (
+                ""
+                if images.official_length in (None, len(images))
+                else f", the official split has {images.official_length}"
+            )
             if official or limit is not None:
-                cause = "" if limit is None else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
+                cause = (
+                    ""
+                    if limit is None
+                    else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
+                )
                 lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads wait for each other longer than these small tensors take
+# before torch: its threads wait for each other longer than these small tensors take
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--rewrite-golden", action="store_true", help="write the numbers in tests/golden anew")
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write the numbers in tests/golden anew"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
-"""Plant known bugs, one at a time, in a copy of the code, and check that a test fails: python tests/plant_bugs.py [NAME ...]
+"""Plant known bugs, one at a time, in a copy of the code, and check that a test fails: python
+tests/plant_bugs.py [NAME ...]
 
-Each row of ``BUGS`` is a mistake that is easy to make and hard to see in a learning curve.  Its test passes on the present code and must
-fail with the bug.  The working tree is never changed.  The exit status is 1 if a bug is not caught.
+Each row of ``BUGS`` is a mistake that is easy to make and hard to see in a learning curve.  Its
+test passes on the present code and must fail with the bug.  The working tree is never changed.  The
+exit status is 1 if a bug is not caught.
 """
 
 import os
@@ -163,7 +165,10 @@ BUGS = (
         "folders_of_numbers_sorted_as_words",
         "data_modules/image_sets/imagenet_v2.py",
         old="{str(number): number for number in range(len(table.labels.names))}",
-        new="{name: rank for rank, name in enumerate(sorted(map(str, range(len(table.labels.names)))))}",
+        new=(
+            "{name: rank for rank, name in enumerate(sorted(map(str, "
+            "range(len(table.labels.names)))))}"
+        ),
         test="tests/test_benchmarks.py::test_a_class_is_the_one_that_the_photograph_shows[imagenet_v2]",
     ),
     Bug(
@@ -218,12 +223,20 @@ BUGS = (
     Bug(
         "validation_dealt_singly",
         "data_modules/sampling.py",
-        old="""            start = (step * self.world_size + self.rank) * self.batch_size
-            yield [index if index < self.length else PADDING for index in range(start, start + self.batch_size)]
-""",
-        new="""            start, stop = (self.world_size * self.batch_size * number for number in (step, step + 1))
-            yield [index if index < self.length else PADDING for index in range(start + self.rank, stop, self.world_size)]
-""",
+        old=(
+            "            start = (step * self.world_size + self.rank) * self.batch_size\n"
+            "            yield [\n"
+            "                index if index < self.length else PADDING\n"
+            "                for index in range(start, start + self.batch_size)"
+        ),
+        new=(
+            "            start, stop = (\n"
+            "                self.world_size * self.batch_size * number for number in (step, step + 1)\n"
+            "            )\n"
+            "            yield [\n"
+            "                index if index < self.length else PADDING\n"
+            "                for index in range(start + self.rank, stop, self.world_size)"
+        ),
         test="tests/data_modules/test_sampling.py::test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks",
     ),
     Bug(
@@ -244,8 +257,8 @@ BUGS = (
     Bug(
         "bad_rows_are_answers",
         "src/gestalt/losses/matrix.py",
-        old="rows=chunk, valid=valid,",
-        new="rows=chunk, valid=None,",
+        old="        valid=valid,",
+        new="        valid=None,",
         test="tests/gestalt/losses/test_contrastive.py::test_invalid_rows_do_not_affect_loss_or_gradients",
     ),
     Bug(
@@ -258,8 +271,8 @@ BUGS = (
     Bug(
         "masks_without_the_epoch",
         "src/gestalt/module.py",
-        old='keep_indices(batch["sample_id"], epoch,',
-        new='keep_indices(batch["sample_id"], torch.zeros_like(epoch),',
+        old='            batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept',
+        new='            batch["sample_id"], torch.zeros_like(epoch), seed=self.seed, total=total, kept=kept',
         test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch",
     ),
     Bug(
@@ -350,7 +363,10 @@ BUGS = (
         "differences_not_paired",
         "src/gestalt/results/scores.py",
         old="(row, seed): contribution.samples()}",
-        new="(row, seed): np.random.default_rng(len(samples.of)).permutation(contribution.samples())}",
+        new=(
+            "(row, seed): "
+            "np.random.default_rng(len(samples.of)).permutation(contribution.samples())}"
+        ),
         test="tests/gestalt/results/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
     Bug(
@@ -371,7 +387,10 @@ BUGS = (
         "worst_group_of_the_whole_set",
         "src/gestalt/results/intervals.py",
         old="np.where(lacking, np.nan, worst_group(accuracy))",
-        new="divide_or_nan(right, total)[:, (counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin()]",
+        new=(
+            "divide_or_nan(right, total)[:, (counts[:, 0].sum(axis=0) / np.maximum(counts[:, "
+            "1].sum(axis=0), 1)).argmin()]"
+        ),
         test="tests/gestalt/results/test_intervals.py::test_resampled_group_metrics_equal_a_slow_loop",
     ),
     Bug(
@@ -392,7 +411,10 @@ BUGS = (
         "captions_of_bad_pairs_kept",
         "src/gestalt/training/micro_batches.py",
         old="{key: batch[key][rows] for key in BY_ROW",
-        new='{key: batch[key][: len(chosen)] if key.startswith("token_") else batch[key][rows] for key in BY_ROW',
+        new=(
+            '{key: batch[key][: len(chosen)] if key.startswith("token_") else batch[key][rows] for '
+            "key in BY_ROW"
+        ),
         test="tests/gestalt/building/test_caption_reader.py::test_the_losses_are_those_of_captions_tokenised_in_the_step[clip_baseline]",
     ),
     Bug(
@@ -454,7 +476,10 @@ BUGS = (
     Bug(
         "threshold_of_another_benchmark",
         "src/gestalt/config/calibration_file.py",
-        old="return calibration if calibration is not None and calibration.benchmark == benchmark else None",
+        old=(
+            "return calibration if calibration is not None and calibration.benchmark == benchmark "
+            "else None"
+        ),
         new="return calibration",
         test="tests/gestalt/config/test_calibration_file.py::test_another_benchmark_keeps_its_own_threshold",
     ),
@@ -531,15 +556,25 @@ BUGS = (
     Bug(
         "defaults_are_hashed",
         "src/gestalt/config/identity.py",
-        old="if key not in DEFAULTS or value != DEFAULTS[key]}\n    return hashlib",
-        new="}\n    return hashlib",
+        old=(
+            "    keys = {\n"
+            "        key: value\n"
+            "        for key, value in hashed_keys(config).items()\n"
+            "        if key not in DEFAULTS or value != DEFAULTS[key]\n"
+            "    }"
+        ),
+        new="    keys = {key: value for key, value in hashed_keys(config).items()}",
         test="tests/gestalt/config/test_loading.py::test_a_new_key_changes_a_hash_only_away_from_its_default",
     ),
     Bug(
         "finished_runs_are_continued",
         "src/gestalt/runs/requeue.py",
-        old=".exists() and not is_finished(folder)]",
-        new=".exists()]",
+        old=(
+            "        folder\n"
+            "        for folder in runs\n"
+            "        if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)"
+        ),
+        new="        folder for folder in runs if folder not in diverged and (folder / CHECKPOINT).exists()",
         test="tests/gestalt/runs/test_requeue.py::test_auto_starts_a_new_run_where_none_is_unfinished",
     ),
     Bug(
@@ -559,8 +594,8 @@ BUGS = (
     Bug(
         "stream_not_compared_on_resume",
         "data_modules/loading.py",
-        old="if state.get(key) != value]",
-        new="if key not in state]",
+        old="            if state.get(key) != value",
+        new="            if key not in state",
         test="tests/data_modules/test_image_text.py::test_a_checkpoint_of_another_stream_is_refused",
     ),
     Bug(
@@ -657,8 +692,13 @@ BUGS = (
     Bug(
         "micro_batch_with_the_masks_of_the_first",
         "src/gestalt/training/micro_batches.py",
-        old='keep=part.get("keep"), dense=dense)',
-        new='keep=self.inputs["keep"][: len(part["text"])], dense=dense)',
+        old='                images_of(part), texts_of(part), keep=part.get("keep"), dense=dense',
+        new=(
+            "                images_of(part),\n"
+            "                texts_of(part),\n"
+            '                keep=self.inputs["keep"][: len(part["text"])],\n'
+            "                dense=dense,"
+        ),
         test="tests/gestalt/training/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
     ),
     Bug(
@@ -727,8 +767,8 @@ BUGS = (
     Bug(
         "sclip_attends_by_queries_twice",
         "src/gestalt/encoders/readings.py",
-        old="for side in (heads.query, heads.key))",
-        new="for side in (heads.query, heads.query))",
+        old="        _similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.key)",
+        new="        _similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.query)",
         test="tests/gestalt/encoders/test_readings.py::test_a_reading_equals_its_equation",
     ),
     Bug(
@@ -811,8 +851,8 @@ BUGS = (
     Bug(
         "unnamed_nouns_compared",
         "src/gestalt/losses/nouns.py",
-        old="others = logits.masked_fill(self._not_negative(named) | ~valid | ~present,",
-        new="others = logits.masked_fill(self._not_negative(named) | ~valid,",
+        old="                self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4",
+        new="                self._not_negative(named) | ~valid, torch.finfo(logits.dtype).min / 4",
         test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
     ),
     Bug(
@@ -861,7 +901,10 @@ BUGS = (
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/dense/offsets.py",
         old="return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]",
-        new="return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, strict=True)]",
+        new=(
+            "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "
+            "strict=True)]"
+        ),
         test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
@@ -928,7 +971,9 @@ def copy_code(folder: Path) -> None:
     """Copy what the tests need into an empty folder."""
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         else:
             shutil.copy(ROOT / name, folder / name)
 
@@ -940,29 +985,38 @@ def with_bug(bug: Bug, text: str) -> str:
         ValueError: the text to replace does not occur exactly once.
     """
     if text.count(bug.old) != 1:
-        raise ValueError(f"{bug.name}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, expected once; bring the table up to date")
+        raise ValueError(
+            f"{bug.name}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, expected once; "
+            "bring the table up to date"
+        )
     planted = text.replace(bug.old, bug.new)
     compile(planted, bug.file, "exec")
     return planted
 
 
-def run_tests(folder: Path, *tests: str, run: Run = subprocess.run) -> subprocess.CompletedProcess[str]:
+def run_tests(
+    folder: Path, *tests: str, run: Run = subprocess.run
+) -> subprocess.CompletedProcess[str]:
     """Run tests in a copy, which takes precedence over installed packages."""
     path = os.pathsep.join([str(folder / "src"), str(folder)])
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other people's plugins could be imported already
+    # other people's plugins could be imported already
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **alone}
     command = [sys.executable, "-m", "pytest", "--tb=short", *tests]
     return run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def rewrite(file: Path, text: str) -> None:
-    """Write a module and delete its bytecode, which Python would accept for a file of the same second and size."""
+    """Write a module and delete its bytecode, which Python would accept for a file of the same
+    second and size.
+    """
     file.write_text(text)
     Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
 def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
-    """Plant a bug in a copy, run its test, remove the bug.  Returns the first line of the test's error; None if it passes.
+    """Plant a bug in a copy, run its test, remove the bug.  Returns the first line of the test's
+    error; None if it passes.
 
     Raises:
         RuntimeError: the test could not run, which proves nothing.
@@ -975,12 +1029,20 @@ def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
     finally:
         rewrite(file, text)
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
-    errors = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E  ")]
+        raise RuntimeError(
+            f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+    errors = [
+        line.removeprefix("E").strip()
+        for line in done.stdout.splitlines()
+        if line.startswith("E  ")
+    ]
     if done.returncode == 0:
         return None
     if not errors:
-        raise RuntimeError(f"{bug.name}: its test failed without an error line\n{done.stdout}{done.stderr}")
+        raise RuntimeError(
+            f"{bug.name}: its test failed without an error line\n{done.stdout}{done.stderr}"
+        )
     return errors[0]
 
 
@@ -988,7 +1050,10 @@ def main(names: list[str]) -> int:
     """Plant the named bugs, or all.  Returns the exit status."""
     unknown = sorted(set(names) - {bug.name for bug in BUGS})
     if unknown:
-        print(f"no such bug: {', '.join(unknown)}; choose from {', '.join(bug.name for bug in BUGS)}", file=sys.stderr)
+        print(
+            f"no such bug: {', '.join(unknown)}; choose from {', '.join(bug.name for bug in BUGS)}",
+            file=sys.stderr,
+        )
         return 2
     chosen = [bug for bug in BUGS if not names or bug.name in names]
     unseen = 0
@@ -998,14 +1063,18 @@ def main(names: list[str]) -> int:
         copy_code(folder)
         clean = run_tests(folder, *sorted({bug.test for bug in chosen}))
         if clean.returncode != 0:
-            print(f"the tests do not pass without a bug:\n{clean.stdout}{clean.stderr}", file=sys.stderr)
+            print(
+                f"the tests do not pass without a bug:\n{clean.stdout}{clean.stderr}",
+                file=sys.stderr,
+            )
             return 1
         print(f"{len(chosen)} tests pass without a bug ({time.monotonic() - start:.0f} s)")
         for bug in chosen:
             error = failure(folder, bug)
             unseen += error is None
             print(
-                f"{'UNSEEN' if error is None else 'caught'}  {bug.name:28} {bug.test.rpartition('::')[2]}\n        {error or ''}",
+                f"{'UNSEEN' if error is None else 'caught'}  {bug.name:28} "
+                f"{bug.test.rpartition('::')[2]}\n        {error or ''}",
                 flush=True,
             )
     print(f"{len(chosen) - unseen} of {len(chosen)} bugs caught, {time.monotonic() - start:.0f} s")

@@ -1,4 +1,6 @@
-"""docs/examples/app.py: its size, and in a browser a page that segments and groups, and asks for nothing outside this machine."""
+"""docs/examples/app.py: its size, and in a browser a page that segments and groups, and asks for
+nothing outside this machine.
+"""
 
 import importlib.util
 import socket
@@ -16,7 +18,9 @@ from tests.gestalt.command import environment
 from tests.gestalt.tiny_model import export, save_photo
 
 APP = Path(__file__).resolve().parents[1] / "docs" / "examples" / "app.py"
-MISSING = "gradio is not installed; pip install '.[app]' into an environment of its own to test the app"
+MISSING = (
+    "gradio is not installed; pip install '.[app]' into an environment of its own to test the app"
+)
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason=MISSING)
 
 
@@ -46,17 +50,24 @@ def served(model, *, log):
 @pytest.mark.slow
 def test_in_a_browser_the_app_segments_and_groups_and_asks_for_nothing_outside(tmp_path):
     photo = save_photo(tmp_path / "photo.png")
-    with served(export(tmp_path / "exported"), log=tmp_path / "log.txt") as address, browsing() as tab:
+    with (
+        served(export(tmp_path / "exported"), log=tmp_path / "log.txt") as address,
+        browsing() as tab,
+    ):
         for width in (360, 1280):
             tab.open(address, width=width)
             tab.until("!!document.querySelector('input[type=file]')")
             tab.choose("input[type=file]", photo)
             tab.until("[...document.images].some((image) => image.src.endsWith('photo.png'))")
             tab.point("button.primary", click=True)
-            tab.until("document.querySelectorAll('input[type=radio]').length === 3")  # the labels to draw heat maps of
+            # the labels to draw heat maps of
+            tab.until("document.querySelectorAll('input[type=radio]').length === 3")
             tab.until("[...document.images].some((image) => image.closest('#heat'))")
             tab.point("#divide", click=True)
             tab.until("document.body.innerText.includes('group 1')")
             assert {urlsplit(url).hostname for url in tab.requests} == {"127.0.0.1"}
-            assert [complaint for complaint in tab.complaints if complaint.get("type") != "warning"] == []  # gradio's own warnings
+            # gradio's own warnings
+            assert [
+                complaint for complaint in tab.complaints if complaint.get("type") != "warning"
+            ] == []
             assert tab.run("document.documentElement.scrollWidth <= innerWidth")

@@ -33,12 +33,15 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
 
 
 def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
-    done = bench("--only", "gpu", "--device", "cpu", "--tiny", "--json", str(tmp_path / "results.json"))
+    done = bench(
+        "--only", "gpu", "--device", "cpu", "--tiny", "--json", str(tmp_path / "results.json")
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())["gpu"]
     assert [row["samples_per_second"] > 0 for row in results["rows"]] == [True, True]
     small, large = (row["flop"] for row in results["rows"])
-    assert 1.5 < large / small < 2.5  # four times the patches are embedded, and a fifth of them kept
+    # four times the patches are embedded, and a fifth of them kept
+    assert 1.5 < large / small < 2.5
     assert all(row["setting"] in done.stdout for row in results["rows"])
 
 
@@ -51,7 +54,10 @@ def test_the_losses_that_are_timed_are_equal(part: Part):
 def test_the_gpu_benchmark_without_a_gpu_is_reported_and_fails():
     done = bench("--only", "gpu")
     assert done.returncode == 2, done.stderr
-    assert done.stdout == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
+    assert (
+        done.stdout
+        == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
+    )
 
 
 @pytest.mark.slow
@@ -74,5 +80,11 @@ def test_the_open_clip_counterpart_has_the_same_loss(part: Part):
     theirs = ClipLoss()(**clip(model.image_tower.normalised(batch["image"]), ids))
     made = model(batch["image"], batch["text"])
     module = build_module(config, model, total_steps=1)
-    ours = module.loss(made.image, made.text, logit_scale=model.logit_scale, text_id=text_ids(batch["text"]), valid=None).loss
+    ours = module.loss(
+        made.image,
+        made.text,
+        logit_scale=model.logit_scale,
+        text_id=text_ids(batch["text"]),
+        valid=None,
+    ).loss
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)

@@ -1,4 +1,6 @@
-"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and faults are named."""
+"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance,
+and faults are named.
+"""
 
 import re
 import shutil
@@ -35,11 +37,20 @@ class Drawn:
     fake: Fake
     root: Path
 
-    def open(self, *, subset: bool = True, limit: int | None = None, split: str | None = None) -> ImageSet:
+    def open(
+        self, *, subset: bool = True, limit: int | None = None, split: str | None = None
+    ) -> ImageSet:
         """Open the set as an evaluation does, with the label set of the benchmark."""
         row = BENCHMARKS[self.name]
         assert row.label_set is not None
-        return open_image_set(row.image_set, root=str(self.root), split=split, limit=limit, subset=subset, label_sets=[row.label_set])
+        return open_image_set(
+            row.image_set,
+            root=str(self.root),
+            split=split,
+            limit=limit,
+            subset=subset,
+            label_sets=[row.label_set],
+        )
 
     @property
     def labels(self) -> LabelSet:
@@ -76,7 +87,9 @@ def spoilable(request: pytest.FixtureRequest, drawn_once: dict[str, Path], tmp_p
 
 
 def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = False) -> float:
-    """Of a model that reads off a photograph's colours what class of these names is where; or that guesses."""
+    """Of a model that reads off a photograph's colours what class of these names is where; or that
+    guesses.
+    """
     images = drawn.open()
     known = {value: name for value, name in drawn.fake.names.items() if name is not None}
     index = {value: list(names or drawn.labels.names).index(name) for value, name in known.items()}
@@ -88,7 +101,9 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
         if chance:
             prediction = rng.choice(sorted(set(index.values())), label.shape)
         else:
-            prediction = np.vectorize(lambda value: index.get(value, 0))(painted_values(sample["image"]))
+            prediction = np.vectorize(lambda value: index.get(value, 0))(
+                painted_values(sample["image"])
+            )
         metric.update(torch.from_numpy(prediction), label, number)
     return float(metric.compute().miou)
 
@@ -104,18 +119,25 @@ def test_an_oracle_scores_exactly_one(segmented: Drawn) -> None:
 
 
 @pytest.mark.parametrize("name", MATCHED)
-def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_are_not(name: str, drawn_once: dict[str, Path]) -> None:
+def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_are_not(
+    name: str, drawn_once: dict[str, Path]
+) -> None:
     drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
     images, classes = drawn.open(), len(drawn.labels.names)
     labels = [next(iter(images.sample(number)["labels"].values())) for number in range(len(images))]
-    pixels = torch.cat([label[label != IGNORE] for label in labels]).bincount(minlength=classes).numpy()
+    pixels = (
+        torch.cat([label[label != IGNORE] for label in labels]).bincount(minlength=classes).numpy()
+    )
     first, second = np.flatnonzero(pixels)[:2]
-    order = np.append(np.random.default_rng(0).permutation(classes), 0)  # the last is for what is void
+    # the last is for what is void
+    order = np.append(np.random.default_rng(0).permutation(classes), 0)
     merged = np.where(order == order[second], order[first], order)
     scores = []
     for clusters in (order, merged, np.zeros_like(order)):
         metric = MatchedIoU(classes, classes)
-        predicted = [torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels]
+        predicted = [
+            torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels
+        ]
         metric.update(predicted, labels, torch.arange(len(labels)))
         scores.append(float(metric.compute().miou))
     assert scores[0] == 1
@@ -129,7 +151,9 @@ def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
         sample = images.sample(number)
         (label,) = sample["labels"].values()
         values = painted_values(sample["image"])
-        void = np.isin(values, [value for value, name in segmented.fake.names.items() if name is None])
+        void = np.isin(
+            values, [value for value, name in segmented.fake.names.items() if name is None]
+        )
         assert set(np.unique(values)) == set(segmented.fake.names)
         classes = len(segmented.labels.names)
         assert np.array_equal(label.numpy() == ignored_value(classes), void)
@@ -139,7 +163,10 @@ def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
 
 def test_chance_scores_chance(segmented: Drawn) -> None:
     images = segmented.open()
-    labels = [next(iter(images.sample(number)["labels"].values())).numpy() for number in range(len(images))]
+    labels = [
+        next(iter(images.sample(number)["labels"].values())).numpy()
+        for number in range(len(images))
+    ]
     void = ignored_value(len(segmented.labels.names))
     truth = np.concatenate([label[label != void] for label in labels])
     shares = np.unique(truth, return_counts=True)[1] / len(truth)
@@ -156,10 +183,15 @@ def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
 def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:
     images = classified.open()
     assert len(images) == classified.fake.images
-    shown = [int(painted_values(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
+    shown = [
+        int(painted_values(images.sample(number)["image"])[0, 0]) for number in range(len(images))
+    ]
     assert set(shown) == set(classified.fake.names)
     for number, value in enumerate(shown):
-        assert classified.labels.names[images.sample(number)["class_label"]] == classified.fake.names[value]
+        assert (
+            classified.labels.names[images.sample(number)["class_label"]]
+            == classified.fake.names[value]
+        )
         if classified.name == "waterbirds":
             assert images.sample(number)["place"] == value % 10
 
@@ -169,8 +201,14 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(
     split: str | None, limit: int | None, drawn_once: dict[str, Path]
 ) -> None:
     drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
-    config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[waterbirds]", f"benchmark_root={drawn.root}"])
-    scorer = MEASURES["robustness"].build(Context(config, BENCHMARKS["waterbirds"], drawn.open(split=split, limit=limit)))
+    config = load(
+        "clippy_dino_max",
+        scale="tiny",
+        overrides=["evaluation.benchmarks=[waterbirds]", f"benchmark_root={drawn.root}"],
+    )
+    scorer = MEASURES["robustness"].build(
+        Context(config, BENCHMARKS["waterbirds"], drawn.open(split=split, limit=limit))
+    )
     assert isinstance(scorer, Robustness)
     assert scorer.train_groups == [[4, 1], [1, 2]]
 
@@ -178,8 +216,15 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(
 def test_a_table_without_training_photographs_is_refused(tmp_path: Path) -> None:
     CLASSIFIED["waterbirds"].draw(tmp_path)
     table = tmp_path / "waterbird_complete95_forest2water2" / "metadata.csv"
-    table.write_text("\n".join(line for line in table.read_text().splitlines() if not re.search(r"jpg,\d,0,", line)))
-    with pytest.raises(ValueError, match=r"metadata\.csv names no photograph of split 0, train, whose groups weight"):
+    table.write_text(
+        "\n".join(
+            line for line in table.read_text().splitlines() if not re.search(r"jpg,\d,0,", line)
+        )
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"metadata\.csv names no photograph of split 0, train, whose groups weight",
+    ):
         Drawn("waterbirds", CLASSIFIED["waterbirds"], root=tmp_path).open()
 
 
@@ -197,8 +242,13 @@ def read_whole(drawn: Drawn) -> None:
         images.sample(number)
 
 
-def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(spoilable: Drawn) -> None:
-    with pytest.raises(ValueError, match=f"has {spoilable.fake.images} images, the official split {spoilable.fake.official}"):
+def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(
+    spoilable: Drawn,
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=f"has {spoilable.fake.images} images, the official split {spoilable.fake.official}",
+    ):
         spoilable.open(subset=False)
     assert len(spoilable.open(limit=2)) == 2
 
@@ -208,7 +258,9 @@ def test_a_missing_file_is_named(spoilable: Drawn) -> None:
     if spoilable.name in ("imagenet", "imagenet_v2"):  # only the folders define the expected files
         shutil.rmtree(path.parent)
         path.parent.mkdir()
-        with pytest.raises(ValueError, match=rf"{path.parent.name} contains no \*\.[jJ][pP][eE][gG]"):
+        with pytest.raises(
+            ValueError, match=rf"{path.parent.name} contains no \*\.[jJ][pP][eE][gG]"
+        ):
             spoilable.open()
         return
     truth = spoilable.root / spoilable.fake.truth
@@ -225,7 +277,9 @@ def test_a_wrong_value_is_named_with_its_file(spoilable: Drawn) -> None:
     spoilable.fake.wrong(spoilable.root / spoilable.fake.truth)
     with pytest.raises(ValueError, match=spoilable.fake.complaint) as error:
         read_whole(spoilable)
-    assert Path(spoilable.fake.truth).name.partition(".")[0] in str(error.value) or spoilable.name.startswith("imagenet")
+    assert Path(spoilable.fake.truth).name.partition(".")[0] in str(
+        error.value
+    ) or spoilable.name.startswith("imagenet")
     assert "\n" not in str(error.value)
 
 
@@ -242,7 +296,15 @@ def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_pat
 def test_one_root_holds_several_sets(tmp_path: Path) -> None:
     places = {"coco_stuff": "coco", "cityscapes": "cityscapes"}
     photographs = ("imagenet", "imagenet_v2", "waterbirds")
-    for name in ("pascal_voc", "pascal_context60", "ade20k", "ade20k_847", "coco_stuff", "cityscapes", *photographs):
+    for name in (
+        "pascal_voc",
+        "pascal_context60",
+        "ade20k",
+        "ade20k_847",
+        "coco_stuff",
+        "cityscapes",
+        *photographs,
+    ):
         folder = tmp_path / places.get(name, "")
         folder.mkdir(exist_ok=True)
         FAKES[name].draw(folder)

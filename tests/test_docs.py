@@ -1,4 +1,6 @@
-"""README.md and docs/: commands, keys, paths, links and the paper's numbers in them agree with the code."""
+"""README.md and docs/: commands, keys, paths, links and the paper's numbers in them agree with the
+code.
+"""
 
 import re
 import shlex
@@ -19,7 +21,10 @@ from tests.test_imports import LADDER
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES if path.name != "changes.md"}  # which names what left
+# which names what left
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text() for path in FILES if path.name != "changes.md"
+}
 RESULTS = PAGES["docs/results.md"]
 PAPER_GRIDS = ("frozen_towers", "initialisation", "aggregation", "token_subsampling")
 PLACEHOLDER = re.compile(r"\.\.\.|<|\b(FILE|FOLDER|RUN|CKPT|TAG|KEY)\b")
@@ -31,7 +36,9 @@ def spans(text):
     blocks = re.findall(r"^```.*?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)] + [re.sub(r"\s# .*", "", line).strip() for line in lines]
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)] + [
+        re.sub(r"\s# .*", "", line).strip() for line in lines
+    ]
 
 
 COMMANDS = sorted(
@@ -46,17 +53,31 @@ COMMANDS = sorted(
 
 
 def program_words(command):
-    """The words behind ``gestalt``; those of ``make`` are what it would run, None where it runs something else."""
+    """The words behind ``gestalt``; those of ``make`` are what it would run, None where it runs
+    something else.
+    """
     if not command.startswith("make "):
         return shlex.split(command)[1:]
-    done = subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "-n", *shlex.split(command)[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    lines = [line.rpartition(" -m gestalt ")[2] for line in done.stdout.splitlines() if " -m gestalt " in line]
+    lines = [
+        line.rpartition(" -m gestalt ")[2]
+        for line in done.stdout.splitlines()
+        if " -m gestalt " in line
+    ]
     return shlex.split(lines[-1]) if lines else None
 
 
 def check_names(words, *, folder):
-    """Load what a command of the program names: an experiment, a scale, a grid, benchmarks, protocols, keys."""
+    """Load what a command of the program names: an experiment, a scale, a grid, benchmarks,
+    protocols, keys.
+    """
     arguments, command = parse(words), words[0]
     overrides = [re.sub(r"\bDIR\b", str(folder), word) for word in arguments.overrides]
     file = str(getattr(arguments, "experiment", None) or getattr(arguments, "grid", None) or "")
@@ -66,15 +87,31 @@ def check_names(words, *, folder):
         load(file, scale=arguments.scale, overrides=overrides)
     elif command == "ablate":
         grid = "aggregation_by_init" if "=" in file or not file else file
-        assert read_grid(grid, scale=arguments.scale, overrides=tuple(overrides), choose=tuple(arguments.choose)).cells
+        assert read_grid(
+            grid, scale=arguments.scale, overrides=tuple(overrides), choose=tuple(arguments.choose)
+        ).cells
     elif command == "eval":
-        load("clippy_dino_max", scale="cc12m", overrides=["data.root=x", f"benchmark_root={folder}", *overrides])
+        load(
+            "clippy_dino_max",
+            scale="cc12m",
+            overrides=["data.root=x", f"benchmark_root={folder}", *overrides],
+        )
     elif command == "score":
-        words = [f"evaluation.benchmarks=[{arguments.bench}]", f"benchmark_root={folder}", *overrides]
+        words = [
+            f"evaluation.benchmarks=[{arguments.bench}]",
+            f"benchmark_root={folder}",
+            *overrides,
+        ]
         load(None, scale=None, overrides=["data.source=scenes", *words])
     elif command in ("data", "pretrain"):
-        load(None, scale=arguments.scale, overrides=["evaluation.benchmarks=[]", "image.init=random", *overrides])
-    for target in [getattr(arguments, name) for name in ("target", "ckpt") if getattr(arguments, name, None)]:
+        load(
+            None,
+            scale=arguments.scale,
+            overrides=["evaluation.benchmarks=[]", "image.init=random", *overrides],
+        )
+    for target in [
+        getattr(arguments, name) for name in ("target", "ckpt") if getattr(arguments, name, None)
+    ]:
         assert not target.isidentifier() or (EXPERIMENTS / f"{target}.yaml").exists(), target
     for target in [*getattr(arguments, "targets", []), *getattr(arguments, "models", [])]:
         assert not target.isidentifier() or (EXPERIMENTS / f"{target}.yaml").exists(), target
@@ -91,7 +128,8 @@ def test_commands_name_what_exists(tmp_path):
             continue
         assert words[0] in PROGRAM, command
         rest = [word for word in shlex.split(command)[2:] if not word.startswith("--")]
-        is_mention = not rest or (words[0] == "data" and len(words) == 2)  # without the arguments that it needs
+        # without the arguments that it needs
+        is_mention = not rest or (words[0] == "data" and len(words) == 2)
         if is_mention or PLACEHOLDER.search(re.sub(r"zoo:\S+", "", " ".join(words))):
             continue
         try:
@@ -110,14 +148,19 @@ def test_configuration_keys_exist():
     known = [f"{name}." for name, _ in fields_below(Experiment)]
     for page, text in PAGES.items():
         for key in named_keys(text):
-            found = [name for name in known if name.startswith(f"{key}.") or f"{key}.".startswith(name)]
+            found = [
+                name for name in known if name.startswith(f"{key}.") or f"{key}.".startswith(name)
+            ]
             assert found or key.endswith(".py"), f"{page}: {key}"
 
 
 def test_files_and_links_exist():
     for page, text in PAGES.items():
         for span in spans(text):
-            if re.match(r"(src|data_modules|tests|experiments|docs|slurm)/[\w./*-]*$", span) and "NAME" not in span:
+            if (
+                re.match(r"(src|data_modules|tests|experiments|docs|slurm)/[\w./*-]*$", span)
+                and "NAME" not in span
+            ):
                 assert list(ROOT.glob(span.rstrip("/"))), f"{page}: {span}"
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             path, _, anchor = target.partition("#")
@@ -136,18 +179,31 @@ def anchors(text):
 def test_a_page_names_every_row():
     rows = {
         "docs/benchmarks.md": BENCHMARKS,
-        "docs/evaluation.md": [name for measure in MEASURES.values() if measure.key for name in measure.protocols],
-        "docs/data.md": [path.stem for path in (ROOT / "data_modules" / "sources").glob("[!_]*.py")],
+        "docs/evaluation.md": [
+            name for measure in MEASURES.values() if measure.key for name in measure.protocols
+        ],
+        "docs/data.md": [
+            path.stem for path in (ROOT / "data_modules" / "sources").glob("[!_]*.py")
+        ],
         "docs/ablations.md": [path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml")],
-        "docs/training.md": [path.stem for path in (*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml"))],
+        "docs/training.md": [
+            path.stem
+            for path in (*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml"))
+        ],
         "README.md": [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")],
     }
     for page, names in rows.items():
-        assert not [name for name in names if f"`{name}`" not in PAGES[page] and f"({name})" not in PAGES[page]], page
+        assert not [
+            name
+            for name in names
+            if f"`{name}`" not in PAGES[page] and f"({name})" not in PAGES[page]
+        ], page
 
 
 def test_the_tree_names_every_room():
-    tree = re.search(r"## The tree\n\n```text\n(.*?)```", PAGES["docs/architecture.md"], flags=re.DOTALL)[1]
+    tree = re.search(
+        r"## The tree\n\n```text\n(.*?)```", PAGES["docs/architecture.md"], flags=re.DOTALL
+    )[1]
     for folder in ("src/gestalt", "data_modules"):
         start = tree.index(f"{folder}/ ")
         section = re.match(r".*\n((?:  .*\n)*)", tree[start:])[1]
@@ -157,7 +213,11 @@ def test_the_tree_names_every_room():
 
 
 def test_the_documented_ladder_of_imports_matches_the_code():
-    drawn = re.search(r"## The ladder of imports\n.*?```text\n(.*?)```", PAGES["docs/architecture.md"], flags=re.DOTALL)[1]
+    drawn = re.search(
+        r"## The ladder of imports\n.*?```text\n(.*?)```",
+        PAGES["docs/architecture.md"],
+        flags=re.DOTALL,
+    )[1]
     assert [set(rung.split(", ")) for rung in " ".join(drawn.split()).split(" > ")] == list(LADDER)
 
 
@@ -173,17 +233,27 @@ def test_the_paper_numbers_in_the_results_match_the_grids():
         start = RESULTS.index(f"`make ablate GRID={name}` |")
         rows = RESULTS[start:].split("\n")[: len(paper["cells"])]
         expected = [list(cell.values()) for cell in paper["cells"].values()]
-        assert [[float(number) for number in re.findall(r"\d+\.\d", row.split("|")[-4])] for row in rows] == expected, name
+        assert [
+            [float(number) for number in re.findall(r"\d+\.\d", row.split("|")[-4])] for row in rows
+        ] == expected, name
 
 
 def test_the_headline_table_matches_the_results_page():
-    paper = yaml.safe_load((EXPERIMENTS / "ablations" / "aggregation.yaml").read_text())["paper"]["cells"]
+    paper = yaml.safe_load((EXPERIMENTS / "ablations" / "aggregation.yaml").read_text())["paper"][
+        "cells"
+    ]
     for name, cell in {"maximum": "max", "average": "avg", "class token": "cls"}.items():
         row = re.search(rf"^\| {name} \|(.*)\|$", PAGES["README.md"], flags=re.MULTILINE)[1]
-        miou, deviation, recall, paper_miou, paper_accuracy = map(float, re.findall(r"\d+\.\d", row))
+        miou, deviation, recall, paper_miou, paper_accuracy = map(
+            float, re.findall(r"\d+\.\d", row)
+        )
         assert (paper_miou, paper_accuracy) == (paper[cell]["miou"], paper[cell]["accuracy"])
-        ours = re.search(rf"^\| {'max' if cell == 'max' else name} \|(.*)\|$", RESULTS, flags=re.MULTILINE)[1].split("|")
-        assert [miou, deviation] == [round(float(number) * 100, 1) for number in re.findall(r"\d\.\d+", ours[0])[:2]]
+        ours = re.search(
+            rf"^\| {'max' if cell == 'max' else name} \|(.*)\|$", RESULTS, flags=re.MULTILINE
+        )[1].split("|")
+        assert [miou, deviation] == [
+            round(float(number) * 100, 1) for number in re.findall(r"\d\.\d+", ours[0])[:2]
+        ]
         assert recall == round(float(re.findall(r"\d\.\d+", ours[2])[0]) * 100, 1)
 
 
@@ -202,6 +272,8 @@ def test_each_line_of_the_security_page_names_a_test_that_exists():
 
 def test_the_citation_has_the_version_of_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    version = re.search(r"^version = (.+)$", (ROOT / "setup.cfg").read_text(), flags=re.MULTILINE)[1]
+    version = re.search(r"^version = (.+)$", (ROOT / "setup.cfg").read_text(), flags=re.MULTILINE)[
+        1
+    ]
     assert (citation["version"], citation["license"]) == (version, "Apache-2.0")
     assert "arXiv:2210.09996" in str(citation["references"])

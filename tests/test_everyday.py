@@ -1,4 +1,6 @@
-"""The block of everyday commands in the README runs from top to bottom, as a reader would type it, at tiny sizes."""
+"""The block of everyday commands in the README runs from top to bottom, as a reader would type it,
+at tiny sizes.
+"""
 
 import re
 import shlex
@@ -29,14 +31,18 @@ def everyday() -> list[str]:
 
 
 def draw_data(folder: Path) -> None:
-    """A photograph, tars of pairs, and a set in VOC's layout with its label maps, as another system would predict them."""
+    """A photograph, tars of pairs, and a set in VOC's layout with its label maps, as another system
+    would predict them.
+    """
     save_photo(folder / "photo.jpg")
     write_shards(folder / "tars", [3, 2])
     draw_voc(folder / "voc")
     (folder / "maps").mkdir()
     for mask in (folder / "voc/VOCdevkit/VOC2012/SegmentationClass").glob("*.png"):
         values = np.asarray(Image.open(mask))
-        Image.fromarray(np.where(values == 255, 0, values).astype(np.uint8)).save(folder / "maps" / mask.name)
+        Image.fromarray(np.where(values == 255, 0, values).astype(np.uint8)).save(
+            folder / "maps" / mask.name
+        )
 
 
 @pytest.mark.slow
@@ -46,7 +52,12 @@ def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path):
     for line in everyday():
         program, command, *words = shlex.split(line, comments=True)
         assert program == "gestalt"
-        given = [word.replace("benchmark_root=DIR", "benchmark_root=voc").replace("data.root=DIR", "data.root=tars") for word in words]
+        given = [
+            word.replace("benchmark_root=DIR", "benchmark_root=voc").replace(
+                "data.root=DIR", "data.root=tars"
+            )
+            for word in words
+        ]
         scale = ["--scale", "tiny"] if command in ("train", "ablate") else []
         done = gestalt(command, *given, *scale, *PART.get(command, []), folder=tmp_path)
         assert done.returncode == 0, f"{line}: {done.stderr}"
@@ -54,8 +65,24 @@ def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path):
     for command in ("eval", "segment"):
         assert f"model: {RUN}, step 8 of 8\n" in said[command].stderr
     assert "miou 1.0000" in said["score"].stdout
-    assert all(f"{name} tiny version_0" in said["compare"].stdout for name in ("clippy_dino_max", "clippy_dino_avg"))
+    assert all(
+        f"{name} tiny version_0" in said["compare"].stdout
+        for name in ("clippy_dino_max", "clippy_dino_avg")
+    )
     assert (tmp_path / "photo_segmented.png").is_file()
     shutil.rmtree(tmp_path / RUN)
-    again = gestalt("segment", "photo.jpg", "--labels", "dog, cat", "--model", "clippy_dino_max", "--output", "a.png", folder=tmp_path)
-    assert "this experiment has no run here; train it with `gestalt train clippy_dino_max`" in again.stderr
+    again = gestalt(
+        "segment",
+        "photo.jpg",
+        "--labels",
+        "dog, cat",
+        "--model",
+        "clippy_dino_max",
+        "--output",
+        "a.png",
+        folder=tmp_path,
+    )
+    assert (
+        "this experiment has no run here; train it with `gestalt train clippy_dino_max`"
+        in again.stderr
+    )

@@ -1,4 +1,6 @@
-"""Every shipped experiment loads at every scale or is refused with a reason, builds, and takes one step."""
+"""Every shipped experiment loads at every scale or is refused with a reason, builds, and takes one
+step.
+"""
 
 import itertools
 from dataclasses import replace
@@ -13,7 +15,10 @@ NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))
 ROOTS = ["data.root=DIR", "benchmark_root=DIR"]
 NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the line gives
-    **{(name, "photos"): "random, supervised" for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")},
+    **{
+        (name, "photos"): "random, supervised"
+        for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")
+    },
     ("clip_baseline", "photos"): "class token",
     ("gestalt_self_distillation", "photos"): "a cnn has no patches to hide",
 }
@@ -54,14 +59,27 @@ def test_one_step_gives_every_trainable_parameter_a_gradient(name):
     height, width = model.image_tower.grid(*batch["image"].shape[-2:])
     total = height * width
     kept = kept_tokens(total, config.image.keep_tokens)
-    keep = keep_indices(batch["sample_id"], batch["epoch"], seed=0, total=total, kept=kept) if config.image.subsampling else None
+    keep = (
+        keep_indices(batch["sample_id"], batch["epoch"], seed=0, total=total, kept=kept)
+        if config.image.subsampling
+        else None
+    )
     made = model(batch["image"], batch["text"], keep=keep)
     assert made.parts == (kept if config.image.subsampling else total)
     terms = contrastive_loss(
-        made.image, made.text, logit_scale=model.logit_scale, text_id=text_ids(batch["text"]), directions="sum", equal_texts="negatives"
+        made.image,
+        made.text,
+        logit_scale=model.logit_scale,
+        text_id=text_ids(batch["text"]),
+        directions="sum",
+        equal_texts="negatives",
     )
     terms.loss.backward()
-    without = [key for key, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    without = [
+        key
+        for key, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
     assert not without
 
 

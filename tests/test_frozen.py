@@ -1,8 +1,9 @@
-"""Values that may not change unnoticed: digests that records are compared by, the shipped init, and a run of commit 21ba553.
+"""Values that may not change unnoticed: digests that records are compared by, the shipped init, and
+a run of commit 21ba553.
 
-``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and its configuration.  Of the
-checkpoint the state of the optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation
-set uses are zero.
+``tests/golden/older_run`` is the checkpoint of that run, of scale tiny, and its configuration.  Of
+the checkpoint the state of the optimiser was dropped, and the rows of the token embedding that no
+class name and no caption of the validation set uses are zero.
 """
 
 import gzip
@@ -36,7 +37,10 @@ def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_
     monkeypatch.chdir(tmp_path)  # without runs, as in a fresh clone
     demo = load("clippy_dino_max", scale="demo")
     origin = build_model(demo).image_tower.origin
-    digests = {name: top_down_protocol(name).digest() for name in ("whole_square", "clippy-paper", "mmseg-448")}
+    digests = {
+        name: top_down_protocol(name).digest()
+        for name in ("whole_square", "clippy-paper", "mmseg-448")
+    }
     digests["pca_square"] = GROUPING_PROTOCOLS["pca_square"].digest()
     digests["openai_80"] = CLASSIFICATION_PROTOCOLS["openai_80"].digest()
     digests["scenes"] = build_source(demo).digest()
@@ -58,24 +62,43 @@ def older_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("lightning_logs/clippy_dino_max/tiny/version_0")
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "checkpoints" / "last.ckpt").write_bytes(gzip.decompress((OLDER_RUN / "last.ckpt.gz").read_bytes()))
+    (folder / "checkpoints" / "last.ckpt").write_bytes(
+        gzip.decompress((OLDER_RUN / "last.ckpt.gz").read_bytes())
+    )
     shutil.copy(OLDER_RUN / "config.yaml", folder)
     return folder
 
 
 def test_a_run_of_an_older_commit_loads_and_scores_as_it_did(older_run, tmp_path):
     before = sorted(older_run.rglob("*"))
-    assert main(["eval", str(older_run), "evaluation.limit=12", "--output", str(tmp_path / "scores")]) == 0
+    assert (
+        main(["eval", str(older_run), "evaluation.limit=12", "--output", str(tmp_path / "scores")])
+        == 0
+    )
     record = json.loads((tmp_path / "scores" / "evaluations" / "0.json").read_text())
     assert {name: record["metrics"][name] for name in SCORES} == pytest.approx(SCORES, abs=2e-3)
-    assert record["weights_sha256"] == "4acaddd3200091a645033f4694796e579748e3c6f30a6e7797ace33e2c830d14"
+    assert (
+        record["weights_sha256"]
+        == "4acaddd3200091a645033f4694796e579748e3c6f30a6e7797ace33e2c830d14"
+    )
     assert sorted(older_run.rglob("*")) == before
 
 
 @pytest.mark.slow
 def test_scoring_under_several_protocols_equals_separate_evaluations(older_run):
     words = ["evaluation.limit=4", "evaluation.benchmarks=[scenes]"]
-    assert main(["eval", str(older_run), "--protocols", "whole_square,sclip-336/sclip,clearclip-448/maskclip", *words]) == 0
+    assert (
+        main(
+            [
+                "eval",
+                str(older_run),
+                "--protocols",
+                "whole_square,sclip-336/sclip,clearclip-448/maskclip",
+                *words,
+            ]
+        )
+        == 0
+    )
     record = json.loads((older_run / "protocols" / "0.json").read_text())
     for name, file in record["evaluations"].items():
         evaluation = json.loads((older_run / file).read_text())

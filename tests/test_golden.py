@@ -1,4 +1,6 @@
-"""Twenty CPU steps of a tiny experiment against the numbers kept in tests/golden; ``pytest FILE --rewrite-golden`` rewrites them."""
+"""Twenty CPU steps of a tiny experiment against the numbers kept in tests/golden; ``pytest FILE
+--rewrite-golden`` rewrites them.
+"""
 
 import itertools
 import json
@@ -27,7 +29,12 @@ def losses(name):
     for batch in itertools.chain.from_iterable(loader for _ in range(5)):
         keep, _ = module._draw_tokens(batch)
         made = module.model(batch["image"], batch["text"], keep=keep)
-        terms = module.loss(made.image, made.text, logit_scale=module.model.logit_scale, text_id=text_ids(batch["text"]))
+        terms = module.loss(
+            made.image,
+            made.text,
+            logit_scale=module.model.logit_scale,
+            text_id=text_ids(batch["text"]),
+        )
         optimizer["optimizer"].zero_grad()
         terms.loss.backward()
         optimizer["optimizer"].step()

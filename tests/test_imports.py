@@ -38,9 +38,15 @@ def imported(path):
 
 
 def rung(name):
-    """The number of a module's rung, counted from the top; the package itself, which names what the API gives, is at the top."""
+    """The number of a module's rung, counted from the top; the package itself, which names what the
+    API gives, is at the top.
+    """
     room = name.removeprefix("gestalt.").partition(".")[0]
-    return 0 if room == "gestalt" else next((number for number, rooms in enumerate(LADDER) if room in rooms), None)
+    return (
+        0
+        if room == "gestalt"
+        else next((number for number, rooms in enumerate(LADDER) if room in rooms), None)
+    )
 
 
 def test_every_room_stands_on_the_ladder():
@@ -51,6 +57,8 @@ def test_imports_point_down_the_ladder():
     wrong = []
     for name, path in modules():
         for target in imported(path):
-            if target.startswith("gestalt.") and (rung(target) is None or rung(target) < rung(name)):
+            if target.startswith("gestalt.") and (
+                rung(target) is None or rung(target) < rung(name)
+            ):
                 wrong.append(f"{name} imports {target}")
     assert not wrong

@@ -1,4 +1,6 @@
-"""requirements.lock: every package by version and hash, in agreement with setup.cfg and constraints.txt."""
+"""requirements.lock: every package by version and hash, in agreement with setup.cfg and
+constraints.txt.
+"""
 
 import configparser
 import re
@@ -9,10 +11,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
-LOCKED = {canonicalize_name(name): version for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK, flags=re.MULTILINE)}
+LOCKED = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK, flags=re.MULTILINE)
+}
 BUILT_FROM_SOURCE = {"pydensecrf2"}  # of the extra crf: building it runs code that no hash covers
 
-APART = {"gradio"}  # of the extra app, for an environment of its own: it needs older versions than the lock has
+# of the extra app, for an environment of its own: it needs older versions than the lock has
+APART = {"gradio"}
 
 
 def setup() -> configparser.ConfigParser:
@@ -22,11 +28,18 @@ def setup() -> configparser.ConfigParser:
 
 
 def requirements(text: str) -> list[Requirement]:
-    return [Requirement(line) for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        Requirement(line)
+        for line in text.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def test_direct_dependencies_are_locked_within_their_ranges() -> None:
-    for text in (setup()["options"]["install_requires"], *setup()["options.extras_require"].values()):
+    for text in (
+        setup()["options"]["install_requires"],
+        *setup()["options.extras_require"].values(),
+    ):
         for requirement in requirements(text):
             name = canonicalize_name(requirement.name)
             assert (name in LOCKED) == (name not in BUILT_FROM_SOURCE | APART), requirement

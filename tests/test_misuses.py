@@ -29,11 +29,17 @@ MISUSES = {  # words after gestalt, and a part of the line
     "make's variable": ((*TRAIN, "EXP=x"), "may be a variable of make"),
     "batch of one": ((*TRAIN, "data.batch_size=1"), "choose 2 or more"),
     "source": (("data", "inspect", "tarz"), "did you mean 'tars'?"),
-    "data folder": ((*TRAIN, "data.source=tars", "data.root=/no/where"), "data.root=/no/where: not found"),
+    "data folder": (
+        (*TRAIN, "data.source=tars", "data.root=/no/where"),
+        "data.root=/no/where: not found",
+    ),
     "long name": (("train", f"./{'x' * 300}.yaml"), "the name is too long"),
     "target": (("eval", "no_run"), "neither a checkpoint"),
     "sizes": (("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
-    "labels": (("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"), "name another, separated by a comma"),
+    "labels": (
+        ("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"),
+        "name another, separated by a comma",
+    ),
     "grid": (("ablate", "agregation"), "did you mean 'aggregation'?"),
     "resume": (("train", "clip_baseline", "--scale", "tiny", "resume=last"), "no checkpoint under"),
     "backbone": ((*TRAIN, "image.backbone=vit_tinny"), "image.backbone"),
@@ -78,7 +84,15 @@ def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path: Pa
     prepare(tmp_path)
     words = json.dumps({name: words for name, (words, _) in MISUSES.items()})
     command = [sys.executable, "-c", ONE_PROCESS]
-    done = subprocess.run(command, input=words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command,
+        input=words,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name, (status, errors, modules) in json.loads(done.stdout).items():
         told = [line for line in errors.splitlines() if line.startswith("gestalt: ")]
         assert status in (1, 2), f"{name}: {status} {errors}"

@@ -1,4 +1,6 @@
-"""The wheel: every room is in it, and outside any checkout it trains and scores what another installed package adds."""
+"""The wheel: every room is in it, and outside any checkout it trains and scores what another
+installed package adds.
+"""
 
 import json
 import os
@@ -40,7 +42,8 @@ from gestalt.tokens import Tokens
 def median(tokens: Tokens) -> Tensor:
     """Take the median of each channel over the real parts.  Returns (B, D)."""
     missing = ~tokens.mask.unsqueeze(-1)
-    return tokens.parts.float().masked_fill(missing, float("nan")).nanmedian(dim=1).values.to(tokens.parts.dtype)
+    present = tokens.parts.float().masked_fill(missing, float("nan"))
+    return present.nanmedian(dim=1).values.to(tokens.parts.dtype)
 '''
 
 BENCHMARK = '''\
@@ -48,7 +51,9 @@ BENCHMARK = '''\
 
 from gestalt.evaluation.benchmarks import Benchmark
 
-OWN_SCENES = Benchmark("own_scenes", "scenes", "scenes", ("segmentation",), splits=("val", "tune"), source="scenes")
+OWN_SCENES = Benchmark(
+    "own_scenes", "scenes", "scenes", ("segmentation",), splits=("val", "tune"), source="scenes"
+)
 '''
 
 
@@ -60,7 +65,12 @@ def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command without this checkout on the path."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [str(word) for word in words], cwd=folder, env={**variables, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900
+        [str(word) for word in words],
+        cwd=folder,
+        env={**variables, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -68,22 +78,45 @@ def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def wheel(project: Path, to: Path) -> Path:
     """Build the wheel of a project, without network."""
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", to, project, folder=to)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        to,
+        project,
+        folder=to,
+    )
     (built,) = to.glob("*.whl")
     return built
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``gestalt`` in an environment of its own, with both wheels installed and everything else taken from this one."""
+    """``gestalt`` in an environment of its own, with both wheels installed and everything else
+    taken from this one.
+    """
     folder = tmp_path_factory.mktemp("wheels")
     (folder / "ours").mkdir()
     for name in ("src", "data_modules", "experiments"):
-        shutil.copytree(ROOT / name, folder / "ours" / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name,
+            folder / "ours" / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+        )
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE.md"):
         shutil.copy(ROOT / name, folder / "ours" / name)
     (folder / "theirs").mkdir()
-    for name, text in (("setup.cfg", SETUP), ("median_pooling.py", POOLING), ("median_benchmark.py", BENCHMARK)):
+    for name, text in (
+        ("setup.cfg", SETUP),
+        ("median_pooling.py", POOLING),
+        ("median_benchmark.py", BENCHMARK),
+    ):
         (folder / "theirs" / name).write_text(text)
     (folder / "theirs" / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
@@ -94,32 +127,70 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wheels.append(wheel(folder / name, folder / f"{name}_wheel"))
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
     python = folder / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", *wheels, folder=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        *wheels,
+        folder=folder,
+    )
     (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # a plain line: this environment's own .pth files stay unread
+    # a plain line: this environment's own .pth files stay unread
+    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return folder / "venv" / "bin" / "gestalt"
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path, tmp_path: Path) -> None:
-    code = "import gestalt, gestalt.data_modules; print(gestalt.__file__, gestalt.data_modules.__file__)"
+def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(
+    program: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import gestalt, gestalt.data_modules; print(gestalt.__file__, "
+        "gestalt.data_modules.__file__)"
+    )
     files = run(program.with_name("python"), "-c", code, folder=tmp_path).stdout.split()
     assert all(file.startswith(str(program.parents[1])) for file in files)
-    (row,) = (line for line in run(program, "list", "aggregations", folder=tmp_path).stdout.splitlines() if "median" in line)
-    assert row.split() == ["median", "median-pooling", "1.2", *["The", "median", "of", "each", "channel"]]
+    (row,) = (
+        line
+        for line in run(program, "list", "aggregations", folder=tmp_path).stdout.splitlines()
+        if "median" in line
+    )
+    assert row.split() == [
+        "median",
+        "median-pooling",
+        "1.2",
+        *["The", "median", "of", "each", "channel"],
+    ]
     (tmp_path / "mine.yaml").write_text("image: {init: random, aggregation: median}\n")
     quick = ("trainer.max_steps=2", "trainer.enable_progress_bar=false", "evaluation.pictures=0")
     benchmarks = "evaluation.benchmarks=[own_scenes]"
-    done = run(program, "train", "./mine.yaml", "--scale", "tiny", *quick, benchmarks, folder=tmp_path)
+    done = run(
+        program, "train", "./mine.yaml", "--scale", "tiny", *quick, benchmarks, folder=tmp_path
+    )
     assert "own_scenes/miou " in done.stdout
     record = json.loads((tmp_path / "lightning_logs/mine/tiny/version_0/result.json").read_text())
     assert record["config"]["image"]["aggregation"] == "median"
-    scored = run(program, "eval", "lightning_logs/mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
+    scored = run(
+        program,
+        "eval",
+        "lightning_logs/mine",
+        "evaluation.limit=3",
+        "trainer.enable_progress_bar=false",
+        folder=tmp_path,
+    )
     assert "own_scenes: 3 of 307 images" in scored.stdout
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(program: Path, tmp_path: Path) -> None:
+def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(
+    program: Path, tmp_path: Path
+) -> None:
     export(tmp_path / "exported")
     save_photo(tmp_path / "photo.jpg")
     lines = """

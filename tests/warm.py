@@ -1,8 +1,10 @@
-"""Warm processes: ``run`` and ``Warm`` start Python as ``subprocess`` does, from one process that has imported the heavy libraries.
+"""Warm processes: ``run`` and ``Warm`` start Python as ``subprocess`` does, from one process that
+has imported the heavy libraries.
 
-Those imports take longer than most commands that the tests run.  The process that is forked imports other people's libraries only and
-computes nothing: every run reads the code of this project anew, has an environment, a working directory and a random state of its own,
-and can be killed.  What must be as a user starts it (several ranks, launchers, a first run) goes through ``subprocess`` itself.
+Those imports take longer than most commands that the tests run.  The process that is forked imports
+other people's libraries only and computes nothing: every run reads the code of this project anew,
+has an environment, a working directory and a random state of its own, and can be killed.  What must
+be as a user starts it (several ranks, launchers, a first run) goes through ``subprocess`` itself.
 """
 
 import atexit
@@ -21,14 +23,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-LIBRARIES = ("torch", "lightning.pytorch", "timm", "sentence_transformers", "torchvision", "torch.utils.tensorboard")
+LIBRARIES = (
+    "torch",
+    "lightning.pytorch",
+    "timm",
+    "sentence_transformers",
+    "torchvision",
+    "torch.utils.tensorboard",
+)
 
 
 class Warm:
     """A Python process under way.
 
     Args:
-        command: as for ``subprocess``: ``[sys.executable, "-m" MODULE | "-c" CODE | FILE, words...]``.
+        command: as for ``subprocess``: ``[sys.executable, "-m" MODULE | "-c" CODE | FILE,
+            words...]``.
         cwd: its working directory.
         env: its environment.
     """
@@ -39,13 +49,20 @@ class Warm:
         self._outputs = [tempfile.NamedTemporaryFile(mode="w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(_server())
-        request = {"words": command[1:], "cwd": str(cwd), "env": env, "outputs": [output.name for output in self._outputs]}
+        request = {
+            "words": command[1:],
+            "cwd": str(cwd),
+            "env": env,
+            "outputs": [output.name for output in self._outputs],
+        }
         self._socket.sendall(f"{json.dumps(request)}\n".encode())
         self._answers = self._socket.makefile()
         self.pid = int(self._answers.readline())
 
     def communicate(self, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Wait for its end.  Kills it after ``timeout`` seconds, and raises what ``subprocess`` would."""
+        """Wait for its end.  Kills it after ``timeout`` seconds, and raises what ``subprocess``
+        would.
+        """
         self._socket.settimeout(timeout)
         try:
             status = int(self._answers.readline())
@@ -66,7 +83,9 @@ def _taken(output: IO[str]) -> str:
         return output.read()
 
 
-def run(command: list[str], *, cwd: Path, env: dict[str, str], timeout: float, **_: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], *, cwd: Path, env: dict[str, str], timeout: float, **_: Any
+) -> subprocess.CompletedProcess[str]:
     """Stand in for ``subprocess.run`` with captured text."""
     return Warm(command, cwd=cwd, env=env).communicate(timeout)
 
@@ -112,7 +131,8 @@ def _serve(address: str) -> dict[str, Any]:
         if os.fork():
             connection.close()
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # this process is a keeper: it waits for a run and reports its exit status
+        # this process is a keeper: it waits for a run and reports its exit status
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         listener.close()
         request: dict[str, Any] = json.loads(connection.makefile().readline())
         if (pid := os.fork()) == 0:
@@ -132,8 +152,15 @@ def _become(request: dict[str, Any], *, path: list[str]) -> None:
         file = os.open(name, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
-    (kind, *words), named = request["words"], [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    sys.path[:] = [str(Path(kind).resolve().parent) if kind not in ("-m", "-c") else os.getcwd(), *named, *path]
+    (kind, *words), named = (
+        request["words"],
+        [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry],
+    )
+    sys.path[:] = [
+        str(Path(kind).resolve().parent) if kind not in ("-m", "-c") else os.getcwd(),
+        *named,
+        *path,
+    ]
     if kind == "-c":
         sys.argv = ["-c", *words[1:]]
         exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
@@ -149,6 +176,8 @@ if __name__ == "__main__":
     path = sys.path[1:]
     for library in LIBRARIES:
         import_module(library)
-    assert len(os.listdir("/proc/self/task")) == 1 or sys.platform != "linux", "a process with threads must not be forked"
+    assert len(os.listdir("/proc/self/task")) == 1 or sys.platform != "linux", (
+        "a process with threads must not be forked"
+    )
     gc.freeze()
     _become(_serve(sys.argv[1]), path=path)

@@ -1,7 +1,8 @@
 """Bad samples: pairs that cannot be read, each with a reason.
 
-A source raises ``BadSample`` from ``pair``.  The loader keeps the sample's position in its batch with ``valid`` False: a repeated neighbour
-would be a false negative, and a shift would depend on the workers.  The loss leaves the sample out, and the run counts it by its reason.
+A source raises ``BadSample`` from ``pair``.  The loader keeps the sample's position in its batch
+with ``valid`` False: a repeated neighbour would be a false negative, and a shift would depend on
+the workers.  The loss leaves the sample out, and the run counts it by its reason.
 """
 
 REASONS = (
@@ -23,7 +24,9 @@ REASONS = (
     "value_range",  # 32-bit or floating-point pixels, whose value range is unknown
     "broken_row",  # a line of a table whose number of fields differs from the header's
 )
-"""Names of all reasons.  Batches and counts hold positions in this tuple: append new reasons at its end."""
+"""Names of all reasons.  Batches and counts hold positions in this tuple: append new reasons at its
+end.
+"""
 
 
 class BadSample(ValueError):
@@ -36,7 +39,9 @@ class BadSample(ValueError):
     """
 
     def __init__(self, reason: str, *, where: str, key: str, detail: str = "") -> None:
-        """Take the reason and the location; ``detail`` extends the message, for example by the decoder's error."""
+        """Take the reason and the location; ``detail`` extends the message, for example by the
+        decoder's error.
+        """
         assert reason in REASONS, reason
         where, key, detail = printable(where), printable(key), printable(detail)
         super().__init__(f"{reason}: {key} in {where}" + (f" ({detail})" if detail else ""))
@@ -46,5 +51,11 @@ class BadSample(ValueError):
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for line ends, control characters and bytes that are not UTF-8: names in tars and tables may have any."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Return a text with escapes for line ends, control characters and bytes that are not UTF-8:
+    names in tars and tables may have any.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    )

@@ -10,7 +10,9 @@ import numpy as np
 from gestalt.data_modules.corpora.bad_samples import BadSample
 
 LONGEST = 10_000
-"""Largest number of characters: text towers read some tens of words, and longer texts are whole pages."""
+"""Largest number of characters: text towers read some tens of words, and longer texts are whole
+pages.
+"""
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,11 @@ class CaptionRule:
     """Rule that selects a sample's caption.
 
     Attributes:
-        column: name of the caption column, or in tars ``txt`` or a key of the ``.json``; None for the source's default.
+        column: name of the caption column, or in tars ``txt`` or a key of the ``.json``; None for
+            the source's default.
         choice: among several captions, always the first, or a random one in each epoch.
-        template: text whose ``{}`` is replaced by the caption, such as ``a photo of {}``; None for the caption alone.
+        template: text whose ``{}`` is replaced by the caption, such as ``a photo of {}``; None for
+            the caption alone.
     """
 
     column: str | None = None
@@ -32,8 +36,11 @@ ANY_CAPTION = CaptionRule()
 """A random caption in each epoch, without a template."""
 
 
-def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
-    """Return the caption of a sample, stripped of white space; if the drawn one cannot be used, draw another.
+def choose_caption(
+    captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str
+) -> str:
+    """Return the caption of a sample, stripped of white space; if the drawn one cannot be used,
+    draw another.
 
     Args:
         captions: a text, UTF-8 bytes, or a list of these; None if the sample has no caption.
@@ -45,12 +52,15 @@ def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int
         key: name of the sample in the shard, for the message.
 
     Raises:
-        BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than ``LONGEST`` characters.
+        BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than
+            ``LONGEST`` characters.
     """
     texts = listed_texts(captions)[: 1 if rule.choice == "first" else None]
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
-    first, second = np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
+    first, second = (
+        np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
+    )
     try:
         text = clean_caption(texts[int(first * len(texts))], where=where, key=key)
     except BadSample:
@@ -63,11 +73,19 @@ def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int
 
 def listed_texts(captions: object) -> list[object]:
     """Return a sample's captions as a list, empty for None."""
-    return [captions] if isinstance(captions, str | bytes) else list(captions) if isinstance(captions, Sequence) else []
+    return (
+        [captions]
+        if isinstance(captions, str | bytes)
+        else list(captions)
+        if isinstance(captions, Sequence)
+        else []
+    )
 
 
 def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
-    """Return those of a sample's captions that a rule may select and that can be used, stripped of white space, without the template."""
+    """Return those of a sample's captions that a rule may select and that can be used, stripped of
+    white space, without the template.
+    """
     texts = []
     for text in listed_texts(captions)[: 1 if rule.choice == "first" else None]:
         with suppress(BadSample):
@@ -85,16 +103,27 @@ def clean_caption(text: object, *, where: str, key: str) -> str:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
+            raise BadSample(
+                "caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8"
+            ) from error
     if not isinstance(text, str):
-        raise BadSample("missing_caption", where=where, key=key, detail=f"expected a text, got {type(text).__name__}")
+        raise BadSample(
+            "missing_caption",
+            where=where,
+            key=key,
+            detail=f"expected a text, got {type(text).__name__}",
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise BadSample("caption_encoding", where=where, key=key, detail=f"half a character at {error.start}") from error
+        raise BadSample(
+            "caption_encoding", where=where, key=key, detail=f"half a character at {error.start}"
+        ) from error
     text = text.strip()
     if not text:
         raise BadSample("empty_caption", where=where, key=key)
     if len(text) > LONGEST:
-        raise BadSample("caption_too_long", where=where, key=key, detail=f"{len(text):,} characters")
+        raise BadSample(
+            "caption_too_long", where=where, key=key, detail=f"{len(text):,} characters"
+        )
     return text

@@ -1,6 +1,8 @@
-"""Checks of a source's files by their first or last bytes, before torch is imported: is it a tar, does the table have the column?
+"""Checks of a source's files by their first or last bytes, before torch is imported: is it a tar,
+does the table have the column?
 
-They call functions that opening the source calls too.  Checks that need more reading are left to that.
+They call functions that opening the source calls too.  Checks that need more reading are left to
+that.
 """
 
 import os
@@ -9,7 +11,9 @@ from typing import Any
 from gestalt.data_modules.corpora.remote import is_remote
 
 
-def check_files(source: str, *, root: str | None, caption: str | None, options: dict[str, Any]) -> None:
+def check_files(
+    source: str, *, root: str | None, caption: str | None, options: dict[str, Any]
+) -> None:
     """Check the files of a source of tars, parquet or a table; others are not checked.
 
     Args:
@@ -28,7 +32,12 @@ def check_files(source: str, *, root: str | None, caption: str | None, options: 
     elif source == "table":
         from gestalt.data_modules.corpora.table_files import check_header, find_table
 
-        layout = find_table(root, **{name: options[name] for name in ("images", "separator", "quoted") if name in options})
+        layout = find_table(
+            root,
+            **{
+                name: options[name] for name in ("images", "separator", "quoted") if name in options
+            },
+        )
         check_header(layout, image=options.get("image_column"), caption=caption)
     elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
         from gestalt.data_modules.corpora.parquet_files import check_magic

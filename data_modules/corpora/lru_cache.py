@@ -14,7 +14,8 @@ def _keep(value: Any) -> None:
 
 
 class LRUCache(Generic[Value]):
-    """Values by key, up to a total size.  It is empty in a forked process and in a copy, since open files cannot be shared.
+    """Values by key, up to a total size.  It is empty in a forked process and in a copy, since open
+    files cannot be shared.
 
     Args:
         limit: largest total size; the newest value is kept whatever its size.
@@ -36,7 +37,9 @@ class LRUCache(Generic[Value]):
             self.clear()
         if key not in self._kept:
             self._kept[key] = read()
-            while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit:
+            while (
+                len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit
+            ):
                 self._close(self._kept.popitem(last=False)[1][0])
         self._kept.move_to_end(key)
         return self._kept[key][0]

@@ -1,7 +1,9 @@
-"""Manifests: the bad samples that ``gestalt data inspect`` found in a source, so that training can leave them out.
+"""Manifests: the bad samples that ``gestalt data inspect`` found in a source, so that training can
+leave them out.
 
-JSON with ``format``; ``source_digest`` and ``samples`` of the inspected source; ``bad``, a list of [index, reason, where, key]; and further
-counts.  The file's SHA-256 enters the digest of the filtered source, and thereby checkpoints and results.
+JSON with ``format``; ``source_digest`` and ``samples`` of the inspected source; ``bad``, a list of
+[index, reason, where, key]; and further counts.  The file's SHA-256 enters the digest of the
+filtered source, and thereby checkpoints and results.
 """
 
 import hashlib
@@ -26,7 +28,9 @@ Bad = tuple[int, str, str, str]
 """Index in the source, reason, where, key."""
 
 
-def write_manifest(path: Path, *, source: Source, bad: Sequence[Bad], counted: dict[str, Any]) -> str:
+def write_manifest(
+    path: Path, *, source: Source, bad: Sequence[Bad], counted: dict[str, Any]
+) -> str:
     """Write a manifest atomically.  Returns the file's SHA-256.
 
     Args:
@@ -35,7 +39,13 @@ def write_manifest(path: Path, *, source: Source, bad: Sequence[Bad], counted: d
         bad: its bad samples.
         counted: further counts.
     """
-    manifest = {"format": FORMAT, "source_digest": source.digest(), "samples": len(source), "bad": sorted(bad), **counted}
+    manifest = {
+        "format": FORMAT,
+        "source_digest": source.digest(),
+        "samples": len(source),
+        "bad": sorted(bad),
+        **counted,
+    }
     content = (json.dumps(manifest, indent=1) + "\n").encode()
     with replacing(path) as partial:
         partial.write_bytes(content)
@@ -43,29 +53,37 @@ def write_manifest(path: Path, *, source: Source, bad: Sequence[Bad], counted: d
 
 
 class WithoutKnownBad(Relocated):
-    """A source without the bad samples of its manifest; the others keep their shard and their order."""
+    """A source without the bad samples of its manifest; the others keep their shard and their
+    order.
+    """
 
     def __init__(self, source: Source, path: Path) -> None:
         """Read the manifest.
 
         Raises:
-            ValueError: not a manifest of this source; or the source is a mixture, whose indices mean other samples in each epoch.
+            ValueError: not a manifest of this source; or the source is a mixture, whose indices
+                mean other samples in each epoch.
         """
         if source.orders_itself:
             raise ValueError(
-                f"data.manifest={path}: a mixture has no manifest; give one to each part, as data.mixture=[{{manifest: FILE, ...}}, ...]"
+                f"data.manifest={path}: a mixture has no manifest; give one to each part, as "
+                f"data.mixture=[{{manifest: FILE, ...}}, ...]"
             )
         manifest, self.sha256 = _read(path)
         if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
             raise ValueError(
-                f"data.manifest={path}: made of {manifest['samples']} samples with digest {manifest['source_digest']}, but the source has "
+                f"data.manifest={path}: made of {manifest['samples']} samples with digest "
+                f"{manifest['source_digest']}, but the source has "
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
             )
         self._source = source
         self.bad = np.asarray([entry[0] for entry in manifest["bad"]], dtype=np.int64)
-        self._good_before = self.bad - np.arange(len(self.bad))  # number of good samples before each bad one
+        # number of good samples before each bad one
+        self._good_before = self.bad - np.arange(len(self.bad))
         ends = np.cumsum(np.asarray(source.blocks(), dtype=np.int64))
-        self._blocks: list[int] = np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
+        self._blocks: list[int] = np.diff(
+            ends - np.searchsorted(self.bad, ends), prepend=0
+        ).tolist()
         self.in_sequence = source.in_sequence
         self.classes = source.classes
         self.crops = source.crops
@@ -95,25 +113,38 @@ class WithoutKnownBad(Relocated):
 
     def about(self) -> dict[str, Any]:
         """Return the source's facts, the manifest's hash and the number of samples left out."""
-        return {**self._source.about(), "manifest_sha256": self.sha256, "left_out_by_manifest": len(self.bad)}
+        return {
+            **self._source.about(),
+            "manifest_sha256": self.sha256,
+            "left_out_by_manifest": len(self.bad),
+        }
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
     if not os.path.isfile(path):  # False for a name that is too long, too
-        raise ValueError(f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`")
+        raise ValueError(
+            f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`"
+        )
     try:
         content = path.read_bytes()
         manifest = json.loads(content)
         indices = [entry[0] for entry in manifest["bad"]]
-        valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"])
-        valid &= all(type(number) is int for number in (*indices, manifest["samples"])) and indices == sorted(set(indices))
+        valid = manifest["format"] == FORMAT and all(
+            entry[1] in REASONS for entry in manifest["bad"]
+        )
+        valid &= all(
+            type(number) is int for number in (*indices, manifest["samples"])
+        ) and indices == sorted(set(indices))
         valid &= isinstance(manifest["source_digest"], str)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise ValueError(f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`") from error
+        raise ValueError(
+            f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`"
+        ) from error
     if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):
         raise ValueError(
-            f"data.manifest={path}: not a manifest of this version (another format, an unknown reason, or indices out of order); "
+            f"data.manifest={path}: not a manifest of this version (another format, an unknown "
+            "reason, or indices out of order); "
             "inspect the source again"
         )
     return manifest, hashlib.sha256(content).hexdigest()

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 TRIES = 5
-"""Number of requests for one object (the state of a file, or a range of it), with a pause that doubles from a quarter of a second."""
+"""Number of requests for one object (the state of a file, or a range of it), with a pause that
+doubles from a quarter of a second.
+"""
 
 TIMEOUT = 120.0
 """Seconds allowed for one request over HTTP: a range of 1 GiB needs 9 MB/s."""
@@ -52,7 +54,9 @@ _SYSTEMS: dict[tuple[int, str], Any] = {}
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, one a process since connections do not survive a fork, and the path in it."""
+    """Return fsspec's file system for a URL, one a process since connections do not survive a fork,
+    and the path in it.
+    """
     import fsspec  # here, because most runs read from disk
 
     protocol, path = fsspec.core.split_protocol(url)
@@ -65,7 +69,9 @@ def filesystem(url: str) -> tuple[Any, str]:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
             keywords = {"client_kwargs": {"timeout": timeout}}
         try:
-            _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory", **keywords)[0]
+            _SYSTEMS[key] = fsspec.core.url_to_fs(
+                url, skip_instance_cache=protocol != "memory", **keywords
+            )[0]
         except ImportError as error:
             raise ValueError(f"{url}: {error}; install that package") from error
     return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
@@ -87,8 +93,14 @@ def with_retries(request: Callable[[], Result], *, url: str) -> Result:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             if attempt == TRIES:
-                raise ConnectionError(f"{url}: could not be read in {TRIES} tries: {reason}") from error
-            print(f"{url}: try {attempt} of {TRIES} failed ({reason}); trying again", file=sys.stderr, flush=True)
+                raise ConnectionError(
+                    f"{url}: could not be read in {TRIES} tries: {reason}"
+                ) from error
+            print(
+                f"{url}: try {attempt} of {TRIES} failed ({reason}); trying again",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(2 ** (attempt - 3))
         attempt += 1
 
@@ -104,7 +116,8 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
     content: bytes = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
     if len(content) > stop - start:
         raise ValueError(
-            f"{url}: the server does not support range requests (requested {stop - start} bytes, got {len(content)}); download it"
+            f"{url}: the server does not support range requests (requested {stop - start} bytes, "
+            f"got {len(content)}); download it"
         )
     return content
 
@@ -120,7 +133,9 @@ def remote_state(url: str) -> RemoteState | None:
         if url.startswith(("http://", "https://")):
             from fsspec.asyn import sync
 
-            state: RemoteState | None = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
+            state: RemoteState | None = with_retries(
+                lambda: sync(system.loop, _http_state, system, url), url=url
+            )
             return state
         info = with_retries(lambda: system.info(path), url=url)
     except FileNotFoundError:
@@ -128,17 +143,30 @@ def remote_state(url: str) -> RemoteState | None:
     except OSError as error:
         raise ValueError(f"{url}: cannot be reached: {error}") from error
     names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
-    return RemoteState(info.get("size"), next((str(info[name]) for name in names if info.get(name)), ""), ranged=True)
+    return RemoteState(
+        info.get("size"),
+        next((str(info[name]) for name in names if info.get(name)), ""),
+        ranged=True,
+    )
 
 
 async def _http_state(system: Any, url: str) -> RemoteState | None:
-    """Request the first byte of a file: the answer shows its size, and whether the server supports range requests.
+    """Request the first byte of a file: the answer shows its size, and whether the server supports
+    range requests.
 
     The library's own ``info`` reports every failed request as a missing file.
     """
     session = await system.set_session()
-    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": "bytes=0-0", "Accept-Encoding": "identity"}}
-    async with session.get(system.encode_url(url), **keywords) as response:  # closed unread: it may be the whole file
+    keywords = {
+        **system.kwargs,
+        "headers": {
+            **system.kwargs.get("headers", {}),
+            "Range": "bytes=0-0",
+            "Accept-Encoding": "identity",
+        },
+    }
+    # closed unread: it may be the whole file
+    async with session.get(system.encode_url(url), **keywords) as response:
         status, headers, reason = response.status, response.headers, response.reason
     if status in MISSING_STATUS:
         return None
@@ -146,9 +174,17 @@ async def _http_state(system: Any, url: str) -> RemoteState | None:
         raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
         raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}")
-    total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
+    total = (
+        headers.get("Content-Range", "").rpartition("/")[2]
+        if status in (206, 416)
+        else headers.get("Content-Length", "")
+    )
     size = int(total) if total.isdecimal() else None
-    return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
+    return RemoteState(
+        size,
+        headers.get("ETag") or headers.get("Last-Modified") or "",
+        ranged=status != 200 or size == 0,
+    )
 
 
 class RangeFile(io.RawIOBase):

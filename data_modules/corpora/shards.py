@@ -1,4 +1,6 @@
-"""Shards: list the files that a pattern names, on disk or behind a URL, and read ranges of their bytes."""
+"""Shards: list the files that a pattern names, on disk or behind a URL, and read ranges of their
+bytes.
+"""
 
 import glob
 import io
@@ -13,10 +15,20 @@ from typing import Any
 from braceexpand import braceexpand
 
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, read_range, remote_state, with_retries
+from gestalt.data_modules.corpora.remote import (
+    BLOCK,
+    RangeFile,
+    filesystem,
+    is_remote,
+    read_range,
+    remote_state,
+    with_retries,
+)
 
 OPEN_FILES = 64
-"""Largest number of shards that a process holds open; training reads a window of shards at a time."""
+"""Largest number of shards that a process holds open; training reads a window of shards at a
+time.
+"""
 
 NEAR = 4096
 """Bytes between two ranges that are cheaper to read than a second request."""
@@ -36,7 +48,8 @@ class Shard:
         url: a path, or a URL that fsspec can open.
         size: bytes.
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
-        changed: for a local file, the time of the last change of its bytes or inode, which no program can set; empty for others.
+        changed: for a local file, the time of the last change of its bytes or inode, which no
+            program can set; empty for others.
         ranged: False if its server cannot send a range of the bytes.
     """
 
@@ -61,8 +74,8 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
-        pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files that end in ``suffix``; a glob with
-            ``*``; or a ``.txt`` file with one of these a line.
+        pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
+            that end in ``suffix``; a glob with ``*``; or a ``.txt`` file with one of these a line.
         suffix: ending of the files in a folder.
 
     Raises:
@@ -71,26 +84,42 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
     urls = _expand(pattern, suffix=suffix)
     for url, count in Counter(urls).items():
         if count > 1:
-            raise ValueError(f"data.root={pattern}: {url} is named twice: its samples would be read twice an epoch")
+            raise ValueError(
+                f"data.root={pattern}: {url} is named twice: its samples would be read twice an "
+                "epoch"
+            )
     return urls
 
 
 def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[str]:
-    """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led here."""
+    """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
+    here.
+    """
     if pattern.endswith(".txt"):
         if pattern in lists:
-            raise ValueError(f"data.root={lists[0]}: {pattern} lists itself; a .txt lists shards, one a line")
+            raise ValueError(
+                f"data.root={lists[0]}: {pattern} lists itself; a .txt lists shards, one a line"
+            )
         if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         try:
-            lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
+            lines = [
+                line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()
+            ]
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
-        return [url for line in lines if line for url in _expand(line, suffix=suffix, lists=(*lists, pattern))]
+        return [
+            url
+            for line in lines
+            if line
+            for url in _expand(line, suffix=suffix, lists=(*lists, pattern))
+        ]
     try:
         names = list(braceexpand(pattern))
     except ValueError as error:
-        raise ValueError(f"data.root={pattern}: {error}; choose braces such as {{0000..1242}}") from error
+        raise ValueError(
+            f"data.root={pattern}: {error}; choose braces such as {{0000..1242}}"
+        ) from error
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
@@ -109,7 +138,10 @@ def _matching(url: str, *, suffix: str) -> list[str]:
         system, path = filesystem(url)
         pattern = path if "*" in path else path.rstrip("/") + "/*"
         try:
-            names = [system.unstrip_protocol(name) for name in with_retries(lambda: system.glob(pattern), url=url)]
+            names = [
+                system.unstrip_protocol(name)
+                for name in with_retries(lambda: system.glob(pattern), url=url)
+            ]
         except FileNotFoundError:
             names = []
         except OSError as error:
@@ -123,13 +155,19 @@ def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file (a pipe might never end), or its server cannot be reached or does not report the size.
+        ValueError: not a regular file (a pipe might never end), or its server cannot be reached or
+            does not report the size.
     """
     if is_remote(url):
         state = remote_state(url)
         if state is not None and state.size is None:
-            raise ValueError(f"{url}: the server does not report its size, so it cannot be read by range; download it")
-        return None if state is None else Shard(url, state.size or 0, state.stamp, ranged=state.ranged)
+            raise ValueError(
+                f"{url}: the server does not report its size, so it cannot be read by range; "
+                "download it"
+            )
+        return (
+            None if state is None else Shard(url, state.size or 0, state.stamp, ranged=state.ranged)
+        )
     try:
         status = os.stat(url)
     except (FileNotFoundError, NotADirectoryError):
@@ -149,7 +187,10 @@ def check_ranges(shards: Sequence[Shard]) -> None:
     """
     for shard in shards:
         if not shard.ranged:
-            raise ValueError(f"{shard.url}: the server does not support range requests; download it, or choose a server that does")
+            raise ValueError(
+                f"{shard.url}: the server does not support range requests; download it, or choose "
+                "a server that does"
+            )
 
 
 def open_binary(shard: Shard) -> Any:
@@ -176,8 +217,12 @@ class ShardReader:
             OSError: they cannot be read, for a remote shard within the limits of ``remote``.
             ValueError: a local shard has changed its size since the run began.
         """
-        first, last = min(offset for offset, _ in ranges), max(offset + size for offset, size in ranges)
-        copied = is_remote(shard.url) or last - first <= SMALL  # a second call costs less than a second copy of a large file
+        first, last = (
+            min(offset for offset, _ in ranges),
+            max(offset + size for offset, size in ranges),
+        )
+        # a second call costs less than a second copy of a large file
+        copied = is_remote(shard.url) or last - first <= SMALL
         if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
@@ -187,7 +232,9 @@ class ShardReader:
         if start == stop:
             return b""
         if not is_remote(shard.url):
-            return os.pread(self._files.get(shard.url, lambda: (_open(shard), 1)), stop - start, start)
+            return os.pread(
+                self._files.get(shard.url, lambda: (_open(shard), 1)), stop - start, start
+            )
         return read_range(shard.url, start, stop=min(stop, shard.size))
 
 
@@ -196,5 +243,8 @@ def _open(shard: Shard) -> int:
     descriptor = os.open(shard.url, os.O_RDONLY)
     if os.fstat(descriptor).st_size != shard.size:
         os.close(descriptor)
-        raise ValueError(f"{shard.url} had {shard.size} bytes when the run began and has another size now; restart the run")
+        raise ValueError(
+            f"{shard.url} had {shard.size} bytes when the run began and has another size now; "
+            "restart the run"
+        )
     return descriptor

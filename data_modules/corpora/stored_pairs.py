@@ -1,6 +1,8 @@
-"""Stored pairs: image files with captions by number, and the source that crops the images and draws the captions.  S image side in pixels.
+"""Stored pairs: image files with captions by number, and the source that crops the images and draws
+the captions.  S image side in pixels.
 
-A store returns bytes and texts unchanged, so it needs no knowledge of crops and captions, and tools can read it without a random draw.
+A store returns bytes and texts unchanged, so it needs no knowledge of crops and captions, and tools
+can read it without a random draw.
 """
 
 from abc import abstractmethod
@@ -21,13 +23,17 @@ from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
 from gestalt.data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
-"""Largest number of files, and of their bytes, that are read before the first of them is decoded."""
+"""Largest number of files, and of their bytes, that are read before the first of them is
+decoded.
+"""
 
 Result = TypeVar("Result")
 
 
 class Store(Pairs):
-    """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and ``stored``."""
+    """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and
+    ``stored``.
+    """
 
     @abstractmethod
     def stored(self, index: int) -> Stored:
@@ -38,7 +44,9 @@ class Store(Pairs):
         """
 
     def described(self, index: int) -> Stored:
-        """Return the pair without the bytes of its image, where only captions are needed; the image may prove unreadable later."""
+        """Return the pair without the bytes of its image, where only captions are needed; the image
+        may prove unreadable later.
+        """
         return self.stored(index)
 
 
@@ -63,7 +71,8 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
     for name in names:
         if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(
-                f"{table} names {name!r}, which lies outside of {folder}; to take such files too, set data.options.outside=true"
+                f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
+                "set data.options.outside=true"
             )
 
 
@@ -81,9 +90,16 @@ class ImageFiles(Store):
     """Pairs whose images are files of their own."""
 
     def __init__(
-        self, pairs: Sequence[tuple[Path, list[Any]]], *, digest: str, listed_in: str = "", unlisted: Sequence[tuple[str, list[Any]]] = ()
+        self,
+        pairs: Sequence[tuple[Path, list[Any]]],
+        *,
+        digest: str,
+        listed_in: str = "",
+        unlisted: Sequence[tuple[str, list[Any]]] = (),
     ) -> None:
-        """Take the files with their captions, and their digest; captions of ``unlisted`` images, by key, follow them without an image."""
+        """Take the files with their captions, and their digest; captions of ``unlisted`` images, by
+        key, follow them without an image.
+        """
         self._pairs = pairs
         self._digest = digest
         self._listed_in = listed_in
@@ -101,8 +117,12 @@ class ImageFiles(Store):
         described = self.described(index)
         if index >= len(self._pairs):
             detail = "captions of an image that is not listed"
-            raise BadSample("missing_image", where=described.where, key=described.key, detail=detail)
-        return described._replace(image=read_file(self._pairs[index][0], where=described.where, key=described.key))
+            raise BadSample(
+                "missing_image", where=described.where, key=described.key, detail=detail
+            )
+        return described._replace(
+            image=read_file(self._pairs[index][0], where=described.where, key=described.key)
+        )
 
     def described(self, index: int) -> Stored:
         """Return an image's captions."""
@@ -146,7 +166,9 @@ class Prepared(NamedTuple):
         try:
             return self.decode()
         except Undecodable as error:
-            raise BadSample(error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail) from error
+            raise BadSample(
+                error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail
+            ) from error
 
 
 class StoredPairs(Source):
@@ -158,9 +180,18 @@ class StoredPairs(Source):
     """
 
     def __init__(
-        self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None, crops: int | None = None
+        self,
+        store: Store,
+        *,
+        size: int,
+        seed: int,
+        rule: CaptionRule,
+        limit: int | None = None,
+        crops: int | None = None,
     ) -> None:
-        """Take the store; ``limit`` keeps the first pairs; ``crops`` is the number of crops of each image, None for a new one an epoch."""
+        """Take the store; ``limit`` keeps the first pairs; ``crops`` is the number of crops of each
+        image, None for a new one an epoch.
+        """
         self.store = store
         self.rule = rule
         self.in_sequence = store.in_sequence
@@ -202,21 +233,26 @@ class StoredPairs(Source):
         return self._prepare(index, epoch).finish_image()
 
     def caption(self, index: int, epoch: int) -> str:
-        """Draw the caption of ``pair``, without the bytes of the image where the store can do without them."""
+        """Draw the caption of ``pair``, without the bytes of the image where the store can do
+        without them.
+        """
         caption = self._caption(self.store.described(index), index=index, epoch=epoch)
         if isinstance(caption, BadSample):
             raise caption
         return caption
 
     def texts(self, index: int) -> list[str]:
-        """Return the captions that may be drawn, without the bytes of the image where the store can do without them."""
+        """Return the captions that may be drawn, without the bytes of the image where the store can
+        do without them.
+        """
         return usable_texts(self.store.described(index).captions, self.rule)
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.
 
-        Several files are read, and their crops and captions drawn, before the first of them is decoded: decoding fills the processor's
-        caches, so that whatever is done between two images takes several times as long.
+        Several files are read, and their crops and captions drawn, before the first of them is
+        decoded: decoding fills the processor's caches, so that whatever is done between two images
+        takes several times as long.
         """
         prepared: list[Prepared | BadSample] = []
         held = 0  # bytes
@@ -225,17 +261,29 @@ class StoredPairs(Source):
             prepared.append(pair)
             held += len(pair.stored.image) if isinstance(pair, Prepared) else 0
             if number == len(keys) or len(prepared) == TOGETHER or held > AHEAD:
-                yield from (_or_reason(ready.finish) if isinstance(ready, Prepared) else ready for ready in prepared)
+                yield from (
+                    _or_reason(ready.finish) if isinstance(ready, Prepared) else ready
+                    for ready in prepared
+                )
                 prepared, held = [], 0
 
     def _prepare(self, index: int, epoch: int) -> Prepared:
         stored = self.stored(index)
         drawn = epoch if self.crops is None else epoch % self.crops
-        decode = prepare_random_crop(stored.image, self._size, seed=self._seed, epoch=drawn, index=index)
+        decode = prepare_random_crop(
+            stored.image, self._size, seed=self._seed, epoch=drawn, index=index
+        )
         return Prepared(stored, decode, self._caption(stored, index=index, epoch=epoch))
 
     def _caption(self, stored: Stored, *, index: int, epoch: int) -> str | BadSample:
-        draw = partial(choose_caption, seed=self._seed, epoch=epoch, index=index, where=stored.where, key=stored.key)
+        draw = partial(
+            choose_caption,
+            seed=self._seed,
+            epoch=epoch,
+            index=index,
+            where=stored.where,
+            key=stored.key,
+        )
         return _or_reason(partial(draw, stored.captions, self.rule))
 
 

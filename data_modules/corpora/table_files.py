@@ -1,4 +1,5 @@
-"""Files of tables: CSV or TSV with a header, plain or gz, read as bytes; each error is one line with the file's name.
+"""Files of tables: CSV or TSV with a header, plain or gz, read as bytes; each error is one line
+with the file's name.
 
 Torch is not imported, so that an unreadable table is refused at once.
 """
@@ -36,7 +37,13 @@ class Layout(NamedTuple):
     images: Path
 
 
-def find_table(root: str | None, *, images: str | None = None, separator: str | None = None, quoted: bool = True) -> Layout:
+def find_table(
+    root: str | None,
+    *,
+    images: str | None = None,
+    separator: str | None = None,
+    quoted: bool = True,
+) -> Layout:
     """Return the table that ``data.root`` and the options of source ``table`` name.
 
     Args:
@@ -49,13 +56,22 @@ def find_table(root: str | None, *, images: str | None = None, separator: str | 
         ValueError: no root, no such file, no separator for its ending, or no image folder.
     """
     if root is None:
-        raise ValueError("table needs data.root: a CSV or TSV file with a header, and columns of image files and captions")
+        raise ValueError(
+            "table needs data.root: a CSV or TSV file with a header, and columns of image files "
+            "and captions"
+        )
     path = Path(root)
     endings = [ending for ending in path.suffixes if ending in SEPARATORS]
     if separator is None and not endings:
-        raise ValueError(f"table: {path} ends neither in .csv nor in .tsv; choose data.options.separator")
-    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
-        raise ValueError(f"data.options.separator={separator!r}: choose one character of ASCII, such as a comma")
+        raise ValueError(
+            f"table: {path} ends neither in .csv nor in .tsv; choose data.options.separator"
+        )
+    if separator is not None and (
+        len(separator) != 1 or not separator.isascii() or separator in '"\r\n'
+    ):
+        raise ValueError(
+            f"data.options.separator={separator!r}: choose one character of ASCII, such as a comma"
+        )
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise ValueError(f"data.options.images={folder}: no such folder")
@@ -64,8 +80,11 @@ def find_table(root: str | None, *, images: str | None = None, separator: str | 
     return Layout(path, separator or SEPARATORS[endings[-1]], quoted, folder)
 
 
-def find_columns(names: list[str], *, where: Path, image: str | None, caption: str | None) -> tuple[str, str]:
-    """Return the columns of image files and of captions, each the configured one or the only one with a usual name.
+def find_columns(
+    names: list[str], *, where: Path, image: str | None, caption: str | None
+) -> tuple[str, str]:
+    """Return the columns of image files and of captions, each the configured one or the only one
+    with a usual name.
 
     Raises:
         ValueError: no such column, none or several with a usual name, or several of one name.
@@ -76,7 +95,10 @@ def find_columns(names: list[str], *, where: Path, image: str | None, caption: s
     )
     for name in columns:
         if names.count(name) > 1:
-            raise ValueError(f"table: {where} has {names.count(name)} columns called {name}; rename all but the right one")
+            raise ValueError(
+                f"table: {where} has {names.count(name)} columns called {name}; rename all but the "
+                "right one"
+            )
     return columns
 
 
@@ -99,10 +121,12 @@ def column_names(header: list[str]) -> list[str]:
 
 
 def read_rows(layout: Layout) -> Iterator[list[str]]:
-    """Yield the rows of a table, the header first, without empty lines; a letter of a field is a byte of the file, as in Latin-1.
+    """Yield the rows of a table, the header first, without empty lines; a letter of a field is a
+    byte of the file, as in Latin-1.
 
     Raises:
-        ValueError: it cannot be read, or a quote is not closed; names the line where the row begins.
+        ValueError: it cannot be read, or a quote is not closed; names the line where the row
+            begins.
     """
     quoting: Any = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
     csv.field_size_limit(LONGEST_FIELD)
@@ -117,7 +141,8 @@ def read_rows(layout: Layout) -> Iterator[list[str]]:
     except csv.Error as error:
         mend = "close it, double it within a field, or set data.options.quoted=false"
         raise ValueError(
-            f"table: {layout.path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}"
+            f"table: {layout.path}, line {start}: a double quote is not closed, or a field is too "
+            f"long ({error}); {mend}"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"table: {layout.path} cannot be read: {error}") from error

@@ -1,4 +1,6 @@
-"""The tars that ``data.root`` names.  Torch is not imported, so that other files are refused at once."""
+"""The tars that ``data.root`` names.  Torch is not imported, so that other files are refused at
+once.
+"""
 
 import os
 import tarfile
@@ -31,18 +33,28 @@ def list_tars(root: str | None) -> list[str]:
         ValueError: no pattern, no tar that it names, one that it names twice, or a compressed one.
     """
     if root is None:
-        raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a .txt that lists one a line")
+        raise ValueError(
+            "tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a "
+            ".txt that lists one a line"
+        )
     urls = expand(root, suffix=".tar")
     if not urls:
-        raise ValueError(f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists one a line")
+        raise ValueError(
+            f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
+            "one a line"
+        )
     for url in urls:
         if url.endswith(COMPRESSED):
-            raise ValueError(f"{url}: a compressed tar can only be read from its start; unpack it by gunzip and name the .tar")
+            raise ValueError(
+                f"{url}: a compressed tar can only be read from its start; unpack it by gunzip and "
+                "name the .tar"
+            )
     return urls
 
 
 def check_first_tar(root: str | None) -> None:
-    """Check that the pattern names tars, and that the first one on disk begins with a header; URLs are looked up later.
+    """Check that the pattern names tars, and that the first one on disk begins with a header; URLs
+    are looked up later.
 
     Raises:
         ValueError: as ``list_tars`` and ``open_tar``.

@@ -1,11 +1,14 @@
-"""Indices of tars: where each sample begins, so that any sample can be read without those before it.  Made once, then mapped into memory.
+"""Indices of tars: where each sample begins, so that any sample can be read without those before
+it.  Made once, then mapped into memory.
 
-A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a key, the path up to the first dot of its
-last part.  Source: webdataset/webdataset, src/webdataset/tariterators.py, base_plus_ext of version 1.0.2.  Unlike there, members of one
-key need not be adjacent.
+A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a
+key, the path up to the first dot of its last part.  Source: webdataset/webdataset,
+src/webdataset/tariterators.py, base_plus_ext of version 1.0.2.  Unlike there, members of one key
+need not be adjacent.
 
-An index file is one block of JSON (``HEADER`` bytes), then the records (``RECORD``), then the end of each key and the keys.  It lies
-beside the tar as ``<name>.index``, or in the cache if that folder is read-only.
+An index file is one block of JSON (``HEADER`` bytes), then the records (``RECORD``), then the end
+of each key and the keys.  It lies beside the tar as ``<name>.index``, or in the cache if that
+folder is read-only.
 """
 
 import hashlib
@@ -38,11 +41,15 @@ LONGEST_TEXT = 16 * 2**20
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "jp2", "avif")
 PARTS = {**dict.fromkeys(IMAGES, "image"), "txt": "text", "json": "json"}
-"""Part of a sample by the ending after the first dot of a member's name; other endings are skipped."""
+"""Part of a sample by the ending after the first dot of a member's name; other endings are
+skipped.
+"""
 
 PLACES = ("image", "image_size", "text", "text_size", "json", "json_size")
 RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
-"""One sample: first block and size in bytes of each part, block 0 for a missing part; index into ``REASONS`` if it is bad, or ``GOOD``."""
+"""One sample: first block and size in bytes of each part, block 0 for a missing part; index into
+``REASONS`` if it is bad, or ``GOOD``.
+"""
 
 _MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
 
@@ -61,10 +68,13 @@ class TarScan:
     truncated: bool = True
     captions: Any = field(default_factory=hashlib.sha256)
     _rows: list[dict[str, int]] = field(default_factory=list)
-    _latest: dict[str, int] = field(default_factory=dict)  # key to its row, the latest of duplicates
+    # key to its row, the latest of duplicates
+    _latest: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, *, block: int, size: int, reason: str | None) -> str | None:
-        """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part, None if it is skipped."""
+        """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part,
+        None if it is skipped.
+        """
         match = _MEMBER.match(name)
         part = PARTS.get(match[2].lower()) if match else None
         if match is None or part is None:
@@ -85,7 +95,9 @@ class TarScan:
         records = np.zeros(len(self._rows), dtype=RECORD)
         for name in RECORD.names or ():
             records[name] = [row.get(name, 0) for row in self._rows]
-        records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index("missing_image")
+        records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
+            "missing_image"
+        )
         return records
 
 
@@ -102,7 +114,8 @@ def scan_tar(shard: Shard) -> TarScan:
                 _add_members(tar, file, scan, shard=shard)
         except ValueError:
             raise
-        except Exception as error:  # of the library, whose reader of headers raises many types, of the disk or the network
+        except Exception as error:
+            # of the library, whose reader of headers raises many types, of the disk or the network
             raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
     return scan
 
@@ -113,11 +126,16 @@ def _add_members(tar: tarfile.TarFile, file: Any, scan: TarScan, *, shard: Shard
         while member := tar.next():
             tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
             if member.size < 0 or tar.offset <= position:
-                raise ValueError(f"{shard.url}, header before byte {position:,}: a negative size; the tar is damaged, make it again")
+                raise ValueError(
+                    f"{shard.url}, header before byte {position:,}: a negative size; the tar is "
+                    "damaged, make it again"
+                )
             position = tar.offset
             reason = _refusal(member, shard)
             size = min(member.size, 2**32 - 1)  # a larger one is refused
-            part = scan.add(member.name, block=member.offset_data // BLOCK, size=size, reason=reason)
+            part = scan.add(
+                member.name, block=member.offset_data // BLOCK, size=size, reason=reason
+            )
             if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
                 file.seek(member.offset_data)
                 scan.captions.update(file.read(size))
@@ -133,7 +151,12 @@ def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
     """Return the reason why a member must not be read, or None."""
     if member.isdir():
         return None
-    if not member.isfile() or member.issparse() or member.name.startswith("/") or ".." in member.name.split("/"):
+    if (
+        not member.isfile()
+        or member.issparse()
+        or member.name.startswith("/")
+        or ".." in member.name.split("/")
+    ):
         return "unsafe_member"
     if member.offset_data + member.size > shard.size:
         return "truncated_shard"
@@ -181,7 +204,8 @@ class TarIndex:
     """The index of a tar, mapped into memory."""
 
     def __init__(self, path: Path, *, samples: int) -> None:
-        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: a memmap takes longer for each element
+        # a plain array: a memmap takes longer for each element
+        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         ends = HEADER + samples * RECORD.itemsize
         self._records = mapped[HEADER:ends].view(RECORD)
         self._key_ends = mapped[ends : ends + 4 * samples].view("<u4")
@@ -194,7 +218,11 @@ class TarIndex:
     def key(self, row: int) -> str:
         """Return the key of a sample."""
         start = int(self._key_ends[row - 1]) if row else 0
-        return self._keys[start : int(self._key_ends[row])].tobytes().decode("utf-8", "backslashreplace")
+        return (
+            self._keys[start : int(self._key_ends[row])]
+            .tobytes()
+            .decode("utf-8", "backslashreplace")
+        )
 
 
 def index_places(shard: Shard, *, cache: Path) -> list[Path]:
@@ -205,7 +233,9 @@ def index_places(shard: Shard, *, cache: Path) -> list[Path]:
 
 
 def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
-    """Return path and header of a tar's index; None if there is none for the tar's present state."""
+    """Return path and header of a tar's index; None if there is none for the tar's present
+    state.
+    """
     for path in index_places(shard, cache=cache):
         try:
             if not path.is_file():  # a pipe would wait for ever
@@ -214,7 +244,12 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
                 header = IndexHeader(**json.loads(file.read(HEADER)))
         except (OSError, ValueError, TypeError, RecursionError):
             continue
-        if (header.format, header.size, header.stamp, header.changed) == (FORMAT, shard.size, shard.stamp, shard.changed):
+        if (header.format, header.size, header.stamp, header.changed) == (
+            FORMAT,
+            shard.size,
+            shard.stamp,
+            shard.changed,
+        ):
             return path, header
     return None
 
@@ -236,7 +271,9 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
             return path
         except OSError as error:  # a read-only or full disk: write to the cache
             refusal = error.strerror
-    raise ValueError(f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}")
+    raise ValueError(
+        f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}"
+    )
 
 
 def _encode(scan: TarScan, shard: Shard) -> bytes:
@@ -244,5 +281,13 @@ def _encode(scan: TarScan, shard: Shard) -> bytes:
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
     body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
     digest = hashlib.sha256(body).hexdigest()[:32]
-    header = IndexHeader(shard.size, shard.stamp, len(keys), digest, scan.captions.hexdigest()[:32], scan.truncated, shard.changed)
+    header = IndexHeader(
+        shard.size,
+        shard.stamp,
+        len(keys),
+        digest,
+        scan.captions.hexdigest()[:32],
+        scan.truncated,
+        shard.changed,
+    )
     return json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body

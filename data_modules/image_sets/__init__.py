@@ -1,7 +1,8 @@
-"""Image sets: images with ground truth, to evaluate models on, one file each.  H W pixels, always native size.
+"""Image sets: images with ground truth, to evaluate models on, one file each.  H W pixels, always
+native size.
 
-One image set may have several label sets for the same images, such as VOC with 21 and with 20 classes.  ``docs/contributing.md`` explains
-how to add a set.
+One image set may have several label sets for the same images, such as VOC with 21 and with 20
+classes.  ``docs/contributing.md`` explains how to add a set.
 """
 
 import json
@@ -23,7 +24,9 @@ class ImageSetSample(TypedDict):
     name: str
     """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
-    """Name of a label set -> (H, W) indices of its classes, typed by ``map_type``; ``ignored_value`` is not scored."""
+    """Name of a label set -> (H, W) indices of its classes, typed by ``map_type``;
+    ``ignored_value`` is not scored.
+    """
     prediction: NotRequired[Tensor]
     """(H, W) classes that another system predicted, of the same type."""
     instance: NotRequired[Tensor]
@@ -65,9 +68,11 @@ class ImageSet(Protocol):
 
     Attributes:
         name: name of the set in its batches.
-        label_sets: classes of its label maps or images, by name of the label set; empty if it has neither.
+        label_sets: classes of its label maps or images, by name of the label set; empty if it has
+            neither.
         official_length: number of images in the official split, or None.
-        no_instances: the reason why its samples have no instance maps, for messages; None if they have.
+        no_instances: the reason why its samples have no instance maps, for messages; None if they
+            have.
     """
 
     @property
@@ -91,7 +96,9 @@ class ImageSet(Protocol):
         ...
 
 
-def select_label_sets(known: Mapping[str, LabelSet], names: Sequence[str] | None) -> dict[str, LabelSet]:
+def select_label_sets(
+    known: Mapping[str, LabelSet], names: Sequence[str] | None
+) -> dict[str, LabelSet]:
     """Return the named label sets, or all for None.
 
     Raises:
@@ -132,20 +139,37 @@ def open_image_set(
         root: folder with the data; None if the set needs none.
         split: name of the split; None for the one that is reported.
         limit: largest number of images; None for all.
-        subset: True to accept another number of images than the official one; a set cut by ``limit`` is accepted anyway.
+        subset: True to accept another number of images than the official one; a set cut by
+            ``limit`` is accepted anyway.
         label_sets: names of the label sets to read; None for all.
         options: options of this set.
 
     Raises:
-        ValueError: unknown name, split, label set or option, unreadable data, or another number of images than the official one.
+        ValueError: unknown name, split, label set or option, unreadable data, or another number of
+            images than the official one.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything")
-    opener = find_opener(__name__, name, kind="image set", common=("root", "split", "limit", "label_sets"), options=options)
-    image_set: ImageSet = opener(root=root, split=split, limit=limit, label_sets=label_sets, **options)
-    if not subset and len(image_set) != limit and image_set.official_length not in (None, len(image_set)):
         raise ValueError(
-            f"image set {name!r} has {len(image_set)} images, the official split {image_set.official_length}; "
+            f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything"
+        )
+    opener = find_opener(
+        __name__,
+        name,
+        kind="image set",
+        common=("root", "split", "limit", "label_sets"),
+        options=options,
+    )
+    image_set: ImageSet = opener(
+        root=root, split=split, limit=limit, label_sets=label_sets, **options
+    )
+    if (
+        not subset
+        and len(image_set) != limit
+        and image_set.official_length not in (None, len(image_set))
+    ):
+        raise ValueError(
+            f"image set {name!r} has {len(image_set)} images, the official split "
+            f"{image_set.official_length}; "
             "set benchmark_subset=true to score another number"
         )
     return image_set

@@ -1,10 +1,11 @@
 """Cityscapes in the official layout, with 19 or 27 classes.  H W pixels.
 
-Download ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip`` from cityscapes-dataset.com after registration.  Its own
-licence: research only, no redistribution.
+Download ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip`` from
+cityscapes-dataset.com after registration.  Its own licence: research only, no redistribution.
 
-``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and ``gtFine/<split>/<city>/<frame>_gtFine_{labelIds,instanceIds}.png``.  Both label
-sets are read from the labelIds of the archive; converted ``labelTrainIds`` alone give the 19 classes.
+``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and
+``gtFine/<split>/<city>/<frame>_gtFine_{labelIds,instanceIds}.png``.  Both label sets are read from
+the labelIds of the archive; converted ``labelTrainIds`` alone give the 19 classes.
 """
 
 from collections.abc import Sequence
@@ -21,17 +22,27 @@ from gestalt.data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 2_975, "val": 500}
 _VOID = 6  # labelIds up to this one are not classes
-_FIRST_OF_INSTANCES = 24  # labelIds from this one on have instances; the bare labelId marks a group of objects
+# labelIds from this one on have instances; the bare labelId marks a group of objects
+_FIRST_OF_INSTANCES = 24
 _OBJECT = 1_000  # the value of an object is 1000 times its labelId plus its number
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:
-    """Read the object numbers; unlabelled pixels and groups of objects are void, everything else is background."""
+    """Read the object numbers; unlabelled pixels and groups of objects are void, everything else is
+    background.
+    """
     values = read_mask(path, image=image, modes=("I;16", "I")).astype(np.int64)
     present = np.unique(values)
-    wrong = [value for value in present.tolist() if value > 33 and not _FIRST_OF_INSTANCES <= value // _OBJECT <= 33]
+    wrong = [
+        value
+        for value in present.tolist()
+        if value > 33 and not _FIRST_OF_INSTANCES <= value // _OBJECT <= 33
+    ]
     if wrong:
-        raise ValueError(f"{path} holds values {wrong}; it must hold labelIds, 0-33, or 1000 times 24-33 plus an object's number")
+        raise ValueError(
+            f"{path} holds values {wrong}; it must hold labelIds, 0-33, or 1000 times 24-33 plus "
+            "an object's number"
+        )
     void = (values <= _VOID) | ((values >= _FIRST_OF_INSTANCES) & (values < _OBJECT))
     return objects(values, kept=present[present >= _OBJECT], void=void, path=path)
 
@@ -39,7 +50,9 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
 def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> list[Files]:
     """List the files of all cities, sorted by city and frame."""
     images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
-    cities = sorted({path.name for part in (images, truth) for path in part.iterdir() if path.is_dir()})
+    cities = sorted(
+        {path.name for part in (images, truth) for path in part.iterdir() if path.is_dir()}
+    )
     frames = {
         city: {
             path.name.removesuffix(suffix)
@@ -60,11 +73,14 @@ def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> l
     ]
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by city and frame.
 
     Raises:
-        ValueError: no root, unknown split or label set, a photograph without masks, or labelTrainIds alone for 27 classes.
+        ValueError: no root, unknown split or label set, a photograph without masks, or
+            labelTrainIds alone for 27 classes.
     """
     split = select_split("cityscapes", split, known=_OFFICIAL, default="val")
     folder = find_folder(

@@ -1,12 +1,14 @@
-"""COCO 2017 with the 81 classes of COCO-Object, 171 or 27 of COCO-Stuff, or the 133 of its panoptic annotations.  H W pixels.
+"""COCO 2017 with the 81 classes of COCO-Object, 171 or 27 of COCO-Stuff, or the 133 of its panoptic
+annotations.  H W pixels.
 
-Download ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are in a zip inside the zip) from
-cocodataset.org, and ``stuffthingmaps_trainval2017.zip`` (659 MB) from nightrome/cocostuff.  Annotations CC BY 4.0; images under Flickr's
-terms, each with its own licence.
+Download ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are
+in a zip inside the zip) from cocodataset.org, and ``stuffthingmaps_trainval2017.zip`` (659 MB) from
+nightrome/cocostuff.  Annotations CC BY 4.0; images under Flickr's terms, each with its own licence.
 
-``{train,val}2017/<12 digits>.jpg``; ``annotations/panoptic_val2017.json`` with the folder ``panoptic_val2017``, for the 133 classes and the
-objects; ``stuffthingmaps_trainval2017/val2017/<12 digits>.png`` for the others, or ``{images,annotations}/val2017`` as in mmsegmentation,
-PiCIE and STEGO.  COCO-Object treats all stuff and unlabelled pixels in the maps of COCO-Stuff as background.
+``{train,val}2017/<12 digits>.jpg``; ``annotations/panoptic_val2017.json`` with the folder
+``panoptic_val2017``, for the 133 classes and the objects; ``stuffthingmaps_trainval2017/val2017/<12
+digits>.png`` for the others, or ``{images,annotations}/val2017`` as in mmsegmentation, PiCIE and
+STEGO.  COCO-Object treats all stuff and unlabelled pixels in the maps of COCO-Stuff as background.
 The 27 classes are the parents of the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
 """
 
@@ -36,26 +38,45 @@ def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
         for kind in _KINDS:
             if any(stem.removesuffix(kind).isdigit() for stem in stems if stem.endswith(kind)):
                 return place, kind
-    raise ValueError(f"coco: no <12 digits>.png in any of {', '.join(map(str, places))}; unpack stuffthingmaps_trainval2017.zip there")
+    raise ValueError(
+        f"coco: no <12 digits>.png in any of {', '.join(map(str, places))}; unpack "
+        "stuffthingmaps_trainval2017.zip there"
+    )
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
-    The photographs are those in the panoptic annotations if these are read, otherwise those in the folders.
+    The photographs are those in the panoptic annotations if these are read, otherwise those in the
+    folders.
 
     Raises:
-        ValueError: no root, unknown split or label set, a photograph without map or a map without photograph.
+        ValueError: no root, unknown split or label set, a photograph without map or a map without
+            photograph.
     """
     split = select_split("coco", split, known=_OFFICIAL, default="val")
     tables = read_tables("coco")
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
     places = ("coco", "coco_stuff164k", "cocostuff")
     folder = find_folder(
-        root, image_set="coco", places=places, holds=(f"{split}2017|images/{split}2017",), get=f"unpack {split}2017.zip there"
+        root,
+        image_set="coco",
+        places=places,
+        holds=(f"{split}2017|images/{split}2017",),
+        get=f"unpack {split}2017.zip there",
     )
-    images = next(place for place in (folder / f"{split}2017", folder / "images" / f"{split}2017") if place.is_dir())
-    panoptic = Panoptic(folder / "annotations", split=split, table=tables[PANOPTIC]) if PANOPTIC in labels else None
+    images = next(
+        place
+        for place in (folder / f"{split}2017", folder / "images" / f"{split}2017")
+        if place.is_dir()
+    )
+    panoptic = (
+        Panoptic(folder / "annotations", split=split, table=tables[PANOPTIC])
+        if PANOPTIC in labels
+        else None
+    )
     stuff, kind = _stuff_maps(folder, split=split) if set(labels) - {PANOPTIC} else (None, "")
     names = [] if panoptic is None else panoptic.names
     if panoptic is None and stuff is not None:
@@ -63,7 +84,13 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         names = sorted({*list_files(images, suffix=".jpg"), *mapped})
     return LabelledPhotographs(
         "coco",
-        files_by_name(names[:limit], images=images, masks=stuff, objects=panoptic.folder if panoptic else None, suffix=f"{kind}.png"),
+        files_by_name(
+            names[:limit],
+            images=images,
+            masks=stuff,
+            objects=panoptic.folder if panoptic else None,
+            suffix=f"{kind}.png",
+        ),
         required_by=panoptic.annotations if panoptic else "its pair",
         label_sets=labels,
         maps={key: tables[key].maps[kind] for key in labels if key != PANOPTIC},

@@ -1,12 +1,14 @@
-"""COCO photographs that show mostly stuff, on which clusterings are compared, with 27 classes.  H W pixels.
+"""COCO photographs that show mostly stuff, on which clusterings are compared, with 27 classes.  H W
+pixels.
 
-IIC selected them, and PiCIE, STEGO and later work score them: photographs of at least 360 pixels a side, with at least three quarters of
-their pixels in the 15 classes of stuff.  These are 2,175 of the 5,000 in ``val`` and 49,629 of ``train``.  The files are those of
-``coco``.  A list ``curated/<split>2017/Coco164kFull_Stuff_Coarse_7.txt`` is read if it exists; otherwise opening the set reads every map,
-about 8 ms each.
+IIC selected them, and PiCIE, STEGO and later work score them: photographs of at least 360 pixels a
+side, with at least three quarters of their pixels in the 15 classes of stuff.  These are 2,175 of
+the 5,000 in ``val`` and 49,629 of ``train``.  The files are those of ``coco``.  A list
+``curated/<split>2017/Coco164kFull_Stuff_Coarse_7.txt`` is read if it exists; otherwise opening the
+set reads every map, about 8 ms each.
 
-Source: the rule is xu-ji/IIC code/datasets/segmentation/util/coco164k_prepare.py @ 2f16a24, version 7; the counts are the lines of
-damo-cv/TransFGU dataloaders/curated_{val,train}.txt @ c2860de.
+Source: the rule is xu-ji/IIC code/datasets/segmentation/util/coco164k_prepare.py @ 2f16a24, version
+7; the counts are the lines of damo-cv/TransFGU dataloaders/curated_{val,train}.txt @ c2860de.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,11 +38,14 @@ def _mostly_stuff(images: LabelledPhotographs) -> Iterator[Files]:
             yield files
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
     Raises:
-        ValueError: as ``coco``, another label set than ``coco_27``, or a listed photograph that is missing.
+        ValueError: as ``coco``, another label set than ``coco_27``, or a listed photograph that is
+            missing.
     """
     for name in label_sets or ():
         if name != _LABEL_SET:
@@ -59,4 +64,6 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
             if name not in present:
                 raise ValueError(f"no file {images / name}.jpg, which {listed} requires")
         photographs = [present[name] for name in names]
-    return replace(whole, name="coco_curated", photographs=photographs, official_length=_OFFICIAL[split])
+    return replace(
+        whole, name="coco_curated", photographs=photographs, official_length=_OFFICIAL[split]
+    )

@@ -1,9 +1,16 @@
-"""Flickr8k's dev and test photographs at native size, with five captions each, for retrieval.  H W pixels."""
+"""Flickr8k's dev and test photographs at native size, with five captions each, for retrieval.  H W
+pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
+from gestalt.data_modules.image_sets import (
+    ImageSetSample,
+    LabelSet,
+    select_label_sets,
+    select_split,
+)
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 from gestalt.data_modules.sources.flickr import read_split
 
@@ -35,7 +42,9 @@ class FlickrSet:
         return {"image": to_tensor(open_rgb(path)), "name": path.stem, "captions": list(captions)}
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> FlickrSet:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> FlickrSet:
     """Open ``dev`` (default) or ``test``; ``limit`` keeps the first photographs.
 
     Raises:
@@ -44,5 +53,8 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     select_label_sets(FlickrSet.label_sets, label_sets)
     split = select_split("flickr", split, known=("dev", "test"), default="dev")
     if root is None:
-        raise ValueError("image set flickr needs its folder; choose the one with Images/, captions.txt and Flickr_8k.devImages.txt")
+        raise ValueError(
+            "image set flickr needs its folder; choose the one with Images/, captions.txt and "
+            "Flickr_8k.devImages.txt"
+        )
     return FlickrSet(read_split(Path(root), split=split)[:limit])

@@ -1,15 +1,22 @@
-"""ImageNet's validation photographs with 1,000 classes, in folders named by WordNet id.  H W pixels.
+"""ImageNet's validation photographs with 1,000 classes, in folders named by WordNet id.  H W
+pixels.
 
-Download ``ILSVRC2012_img_val.tar`` (md5 29b22e2961454d5413ddabcf34fc5622) from image-net.org after registration.  For non-commercial
-research and education.  The tar is flat; the usual script ``valprep.sh`` sorts its photographs into ``val/<WordNet id>/*.JPEG``.
+Download ``ILSVRC2012_img_val.tar`` (md5 29b22e2961454d5413ddabcf34fc5622) from image-net.org after
+registration.  For non-commercial research and education.  The tar is flat; the usual script
+``valprep.sh`` sorts its photographs into ``val/<WordNet id>/*.JPEG``.
 
-A class is the rank of its WordNet id among all 1,000, so missing folders do not change the others' classes.
+A class is the rank of its WordNet id among all 1,000, so missing folders do not change the others'
+classes.
 """
 
 from collections.abc import Sequence
 
 from gestalt.data_modules.image_sets import select_label_sets, select_split
-from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
+from gestalt.data_modules.labels.classified_photographs import (
+    ClassifiedPhotographs,
+    evenly,
+    read_class_folders,
+)
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
 
@@ -17,11 +24,14 @@ LABEL_SET = "imagenet_1000"
 _OFFICIAL = 50_000
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> ClassifiedPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> ClassifiedPhotographs:
     """Open ``val``; ``limit`` keeps photographs spread evenly over the classes.
 
     Raises:
-        ValueError: no root, unknown split or label set, a flat folder, or a folder that is not named by one of the 1,000 WordNet ids.
+        ValueError: no root, unknown split or label set, a flat folder, or a folder that is not
+            named by one of the 1,000 WordNet ids.
     """
     select_split("imagenet", split, known=("val",), default="val")
     folder = find_folder(

@@ -1,17 +1,21 @@
 """ImageNet-V2, matched frequency: 10,000 new photographs of ImageNet's 1,000 classes.  H W pixels.
 
-Download ``imagenetv2-matched-frequency.tar.gz`` from the hub (vaishaal/ImageNetV2), linked from modestyachts/ImageNetV2.  Code MIT;
-images as ImageNet's.
+Download ``imagenetv2-matched-frequency.tar.gz`` from the hub (vaishaal/ImageNetV2), linked from
+modestyachts/ImageNetV2.  Code MIT; images as ImageNet's.
 
-``imagenetv2-matched-frequency-format-val/<class>/*.jpeg``.  A class is its folder's name as a number; sorted as text, "10" would
-precede "2".
+``imagenetv2-matched-frequency-format-val/<class>/*.jpeg``.  A class is its folder's name as a
+number; sorted as text, "10" would precede "2".
 """
 
 from collections.abc import Sequence
 
 from gestalt.data_modules.image_sets import select_label_sets, select_split
 from gestalt.data_modules.image_sets.imagenet import LABEL_SET
-from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, evenly, read_class_folders
+from gestalt.data_modules.labels.classified_photographs import (
+    ClassifiedPhotographs,
+    evenly,
+    read_class_folders,
+)
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
 
@@ -19,11 +23,14 @@ _OFFICIAL = 10_000
 _FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> ClassifiedPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> ClassifiedPhotographs:
     """Open the only split, ``val``; ``limit`` keeps photographs spread evenly over the classes.
 
     Raises:
-        ValueError: no root, unknown split or label set, or a folder that is not named by a number from 0 to 999.
+        ValueError: no root, unknown split or label set, or a folder that is not named by a number
+            from 0 to 999.
     """
     select_split("imagenet_v2", split, known=("val",), default="val")
     folder = find_folder(

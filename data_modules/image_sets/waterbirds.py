@@ -1,11 +1,12 @@
 """Waterbirds: landbirds and waterbirds pasted on land and water backgrounds.  H W pixels.
 
-Download ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB), linked from kohpangwei/group_DRO.  Made of CUB and Places, for
-non-commercial research.
+Download ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB), linked from
+kohpangwei/group_DRO.  Made of CUB and Places, for non-commercial research.
 
-``waterbird_complete95_forest2water2/metadata.csv`` lists the photographs with y (0 landbird, 1 waterbird), place (0 land, 1 water) and
-split (0 train, 1 val, 2 test).  Group = 2 y + place.  The test split is balanced by place and the training split is not, so the
-original paper weights the accuracies of the groups by their shares of the training split, which the table gives.
+``waterbird_complete95_forest2water2/metadata.csv`` lists the photographs with y (0 landbird, 1
+waterbird), place (0 land, 1 water) and split (0 train, 1 val, 2 test).  Group = 2 y + place.  The
+test split is balanced by place and the training split is not, so the original paper weights the
+accuracies of the groups by their shares of the training split, which the table gives.
 """
 
 import csv
@@ -13,7 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
-from gestalt.data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from gestalt.data_modules.labels.classified_photographs import (
+    ClassifiedPhotographs,
+    Photograph,
+    evenly,
+)
 from gestalt.data_modules.labels.folders import check_files, find_folder
 
 _FOLDER = "waterbird_complete95_forest2water2"
@@ -21,7 +26,11 @@ _SPLITS = {"train": "0", "val": "1", "test": "2"}
 _OFFICIAL = {"train": 4_795, "val": 1_199, "test": 5_794}
 _COLUMNS = ("img_filename", "y", "split", "place")
 
-LABELS = {"waterbirds": LabelSet(names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None)}
+LABELS = {
+    "waterbirds": LabelSet(
+        names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None
+    )
+}
 """Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
 
 
@@ -35,16 +44,28 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         rows = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"waterbirds: {path} has no column {missing[0]!r}; it has {rows.fieldnames}")
+            raise ValueError(
+                f"waterbirds: {path} has no column {missing[0]!r}; it has {rows.fieldnames}"
+            )
         for row in rows:
-            for name, known in {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(_SPLITS.values())}.items():
+            for name, known in {
+                "y": ("0", "1"),
+                "place": ("0", "1"),
+                "split": tuple(_SPLITS.values()),
+            }.items():
                 if row[name] not in known:
-                    raise ValueError(f"waterbirds: {path}, line {rows.line_num}: {name} is {row[name]!r}, not one of {', '.join(known)}")
+                    raise ValueError(
+                        f"waterbirds: {path}, line {rows.line_num}: {name} is {row[name]!r}, not "
+                        f"one of {', '.join(known)}"
+                    )
             yield row
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> ClassifiedPhotographs:
-    """Open ``test`` (default), ``val`` or ``train``; ``limit`` keeps photographs spread evenly, since they are sorted by species.
+def open_here(
+    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+) -> ClassifiedPhotographs:
+    """Open ``test`` (default), ``val`` or ``train``; ``limit`` keeps photographs spread evenly,
+    since they are sorted by species.
 
     Raises:
         ValueError: no root, unknown split or label set, an invalid table, or a missing photograph.
@@ -67,7 +88,10 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     check_files([photograph.path for photograph in photographs], required_by=table)
     train = [(int(row["y"]), int(row["place"])) for row in rows if row["split"] == _SPLITS["train"]]
     if not train:
-        raise ValueError(f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the adjusted accuracy")
+        raise ValueError(
+            f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the "
+            "adjusted accuracy"
+        )
     return ClassifiedPhotographs(
         "waterbirds",
         evenly(photographs, limit=limit),

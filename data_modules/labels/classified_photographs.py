@@ -1,4 +1,6 @@
-"""Photographs with one class each, and with the place where they were taken if it is known.  H W pixels."""
+"""Photographs with one class each, and with the place where they were taken if it is known.  H W
+pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -24,8 +26,11 @@ class Photograph(NamedTuple):
     place: int | None = None
 
 
-def read_class_folders(folder: Path, *, classes: Mapping[str, int], suffix: str, image_set: str, expected: str) -> list[Photograph]:
-    """List the photographs of a folder that has one folder for each class, in order of class and file name.
+def read_class_folders(
+    folder: Path, *, classes: Mapping[str, int], suffix: str, image_set: str, expected: str
+) -> list[Photograph]:
+    """List the photographs of a folder that has one folder for each class, in order of class and
+    file name.
 
     Args:
         folder: the folder of the class folders, not all of which need to exist.
@@ -39,10 +44,15 @@ def read_class_folders(folder: Path, *, classes: Mapping[str, int], suffix: str,
     """
     names = [path.name for path in folder.iterdir() if path.is_dir()]
     if not names:
-        raise ValueError(f"{image_set}: {folder} has no folders; its photographs must lie in one folder a class, expected {expected}")
+        raise ValueError(
+            f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
+            f"class, expected {expected}"
+        )
     for name in sorted(names):
         if name not in classes:
-            raise ValueError(f"{image_set}: {folder / name} is not a class folder; expected {expected}")
+            raise ValueError(
+                f"{image_set}: {folder / name} is not a class folder; expected {expected}"
+            )
     return [
         Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
         for name in sorted(names, key=classes.__getitem__)
@@ -51,7 +61,9 @@ def read_class_folders(folder: Path, *, classes: Mapping[str, int], suffix: str,
 
 
 def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[Photograph]:
-    """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted by class."""
+    """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted
+    by class.
+    """
     if limit is None or limit >= len(photographs):
         return photographs
     return [photographs[number * len(photographs) // limit] for number in range(limit)]
@@ -66,7 +78,8 @@ class ClassifiedPhotographs:
         photographs: photographs whose files exist.
         label_sets: the label set of ``class_label``.
         official_length: as ``ImageSet``.
-        train_groups: number of photographs of each class at each place in the training split, if known.
+        train_groups: number of photographs of each class at each place in the training split, if
+            known.
     """
 
     name: str
@@ -83,7 +96,11 @@ class ClassifiedPhotographs:
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph with its class and place."""
         path, class_label, place = self.photographs[index]
-        sample: ImageSetSample = {"image": to_tensor(open_rgb(path)), "name": path.stem, "class_label": class_label}
+        sample: ImageSetSample = {
+            "image": to_tensor(open_rgb(path)),
+            "name": path.stem,
+            "class_label": class_label,
+        }
         if place is not None:
             sample["place"] = place
         return sample

@@ -1,8 +1,10 @@
-"""Write PASCAL Context's masks from the published file: python -m gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010
+"""Write PASCAL Context's masks from the published file: python -m
+gestalt.data_modules.labels.context_masks trainval_merged.json VOC2010
 
-Writes ``SegmentationClassContext/<id>.png`` and ``ImageSets/SegmentationContext/{train,val}.txt`` into the folder VOC2010, like the
-converter of mmsegmentation (tools/convert_datasets/pascal_context.py @ 159db2f), but without its reader, which loses images of each split.
-The file has 10,103 images in 0.6 GB, which take several GB of memory in Python.
+Writes ``SegmentationClassContext/<id>.png`` and ``ImageSets/SegmentationContext/{train,val}.txt``
+into the folder VOC2010, like the converter of mmsegmentation
+(tools/convert_datasets/pascal_context.py @ 159db2f), but without its reader, which loses images of
+each split. The file has 10,103 images in 0.6 GB, which take several GB of memory in Python.
 """
 
 import argparse
@@ -20,7 +22,8 @@ from gestalt.data_modules.labels.label_tables import read_tables
 
 
 def run_lengths(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths: six bits a letter, lowest group first; from the fourth on, differences to the last but one.
+    """Decode COCO's compressed run lengths: six bits a letter, lowest group first; from the fourth
+    on, differences to the last but one.
 
     Source: cocodataset/cocoapi, common/maskApi.c @ e014925.
     """
@@ -46,7 +49,9 @@ def run_length_mask(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
     height, width = segmentation["size"]
     lengths = run_lengths(segmentation["counts"])
     if min(lengths, default=0) < 0 or sum(lengths) != height * width:
-        raise ValueError(f"its runs have {sum(lengths)} pixels, expected {height}x{width} = {height * width}")
+        raise ValueError(
+            f"its runs have {sum(lengths)} pixels, expected {height}x{width} = {height * width}"
+        )
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
 
 
@@ -61,8 +66,14 @@ def mask_of(image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> NDA
         try:
             raw[run_length_mask(annotation["segmentation"])] = annotation["category_id"]
         except (ValueError, IndexError) as error:
-            raise ValueError(f"{image['file_name']}, annotation {annotation['id']}: {error}") from error
-    classes: NDArray[np.uint8] = read_tables("pascal_context")["context60"].maps["category_id"](raw, path=Path(image["file_name"])).numpy()
+            raise ValueError(
+                f"{image['file_name']}, annotation {annotation['id']}: {error}"
+            ) from error
+    classes: NDArray[np.uint8] = (
+        read_tables("pascal_context")["context60"]
+        .maps["category_id"](raw, path=Path(image["file_name"]))
+        .numpy()
+    )
     return classes
 
 
@@ -75,7 +86,10 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
     if not annotation_file.is_file():
         raise ValueError(f"no file {annotation_file}")
     if not (folder / "JPEGImages").is_dir():
-        raise ValueError(f"no folder {folder / 'JPEGImages'}; unpack VOCtrainval_03-May-2010.tar and choose its VOC2010")
+        raise ValueError(
+            f"no folder {folder / 'JPEGImages'}; unpack VOCtrainval_03-May-2010.tar and choose its "
+            "VOC2010"
+        )
     content = json.loads(annotation_file.read_text(encoding="utf-8"))
     annotations = defaultdict(list)
     for annotation in content["annos_segmentation"]:
@@ -89,7 +103,9 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
         Image.fromarray(mask_of(image, annotations[image["image_id"]])).save(masks / f"{stem}.png")
         names[image["phase"]].append(stem)
     for split, stems in names.items():  # last, so that an interrupted run leaves no list
-        (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+        (lists / f"{split}.txt").write_text(
+            "".join(f"{stem}\n" for stem in stems), encoding="utf-8"
+        )
     return {split: len(stems) for split, stems in names.items()}
 
 

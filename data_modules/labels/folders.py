@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
-def find_folder(root: str | None, *, image_set: str, places: Sequence[str], holds: Sequence[str], get: str) -> Path:
+def find_folder(
+    root: str | None, *, image_set: str, places: Sequence[str], holds: Sequence[str], get: str
+) -> Path:
     """Return the first folder under the root that contains the required files.
 
     Args:
         root: the configured folder: the parent of one or more sets, or the folder of the set.
         image_set: name of the set, for messages.
-        places: candidate folders under the root, the usual one first; the root itself is the last candidate.
+        places: candidate folders under the root, the usual one first; the root itself is the last
+            candidate.
         holds: required files or folders; of names joined by ``|`` at least one.
         get: instruction for the message, such as what to unpack.
 
@@ -19,13 +22,17 @@ def find_folder(root: str | None, *, image_set: str, places: Sequence[str], hold
         ValueError: no root, or no candidate has the required files.
     """
     if root is None:
-        raise ValueError(f"image set {image_set} needs its folder; choose the one that contains {places[0]}")
+        raise ValueError(
+            f"image set {image_set} needs its folder; choose the one that contains {places[0]}"
+        )
     candidates = [Path(root, place) for place in (*places, "")]
     for place in candidates:
         if all(any((place / name).exists() for name in group.split("|")) for group in holds):
             return place
     required = " and ".join(group.replace("|", " or ") for group in holds)
-    raise ValueError(f"{image_set}: no {required} in any of {', '.join(map(str, candidates))}; {get}")
+    raise ValueError(
+        f"{image_set}: no {required} in any of {', '.join(map(str, candidates))}; {get}"
+    )
 
 
 def list_files(folder: Path, *, suffix: str) -> list[str]:
@@ -36,7 +43,11 @@ def list_files(folder: Path, *, suffix: str) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}")
-    stems = sorted(path.name.removesuffix(suffix) for path in folder.iterdir() if path.name.endswith(suffix) and path.name[0] != ".")
+    stems = sorted(
+        path.name.removesuffix(suffix)
+        for path in folder.iterdir()
+        if path.name.endswith(suffix) and path.name[0] != "."
+    )
     if not stems:
         raise ValueError(f"{folder} contains no *{suffix}")
     return stems
@@ -62,7 +73,8 @@ def read_list(path: Path) -> list[str]:
 
 
 def check_files(paths: Iterable[Path], *, required_by: object) -> None:
-    """Check that all files exist.  Each folder is listed once, so that tens of thousands of files take little time.
+    """Check that all files exist.  Each folder is listed once, so that tens of thousands of files
+    take little time.
 
     Raises:
         ValueError: names the first missing file and what requires it.
@@ -70,6 +82,8 @@ def check_files(paths: Iterable[Path], *, required_by: object) -> None:
     listed: dict[Path, set[str]] = {}
     for path in paths:
         if path.parent not in listed:
-            listed[path.parent] = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
+            listed[path.parent] = (
+                {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
+            )
         if path.name not in listed[path.parent]:
             raise ValueError(f"no file {path}, which {required_by} requires")

@@ -1,9 +1,12 @@
-"""Label sets of published data sets as JSON files in ``image_sets/tables``: class names, phrases and file values.
+"""Label sets of published data sets as JSON files in ``image_sets/tables``: class names, phrases
+and file values.
 
-``names`` are the data set's class names in order; ``phrases`` gives a phrase for names that are not plain words.  ``maps`` has, for each
-kind of file, the file values of the classes in order ("0-10 12" for twelve classes), the values of a background that precedes them, and the
-values that are not scored.  A label set of coarser classes has ``groups_of``, the name of the finer label set, and ``groups``: its class
-names in order, each with the finer classes in it, whose values and phrases it takes over.
+``names`` are the data set's class names in order; ``phrases`` gives a phrase for names that are not
+plain words.  ``maps`` has, for each kind of file, the file values of the classes in order ("0-10
+12" for twelve classes), the values of a background that precedes them, and the values that are not
+scored.  A label set of coarser classes has ``groups_of``, the name of the finer label set, and
+``groups``: its class names in order, each with the finer classes in it, whose values and phrases it
+takes over.
 """
 
 import json
@@ -35,15 +38,26 @@ class Table:
 @cache
 def read_tables(name: str) -> dict[str, Table]:
     """Return the label sets of ``tables/<name>.json`` by name."""
-    text = files("gestalt.data_modules.image_sets").joinpath("tables", f"{name}.json").read_text(encoding="utf-8")
+    text = (
+        files("gestalt.data_modules.image_sets")
+        .joinpath("tables", f"{name}.json")
+        .read_text(encoding="utf-8")
+    )
     tables: dict[str, Table] = {}
     for key, entry in json.loads(text).items():
-        tables[key] = _grouped(entry, parts=tables[entry["groups_of"]]) if "groups_of" in entry else _table(entry)
+        tables[key] = (
+            _grouped(entry, parts=tables[entry["groups_of"]])
+            if "groups_of" in entry
+            else _table(entry)
+        )
     return tables
 
 
-def select_tables(name: str, label_sets: Sequence[str] | None, *, kind: str) -> tuple[dict[str, LabelSet], dict[str, ValueMap]]:
-    """Return the named label sets, or all, that can be read from a kind of file; and their maps from its values to classes.
+def select_tables(
+    name: str, label_sets: Sequence[str] | None, *, kind: str
+) -> tuple[dict[str, LabelSet], dict[str, ValueMap]]:
+    """Return the named label sets, or all, that can be read from a kind of file; and their maps
+    from its values to classes.
 
     Raises:
         ValueError: unknown label set.
@@ -57,21 +71,39 @@ def _table(entry: dict[str, Any]) -> Table:
     names = tuple(entry["names"])
     phrases = entry.get("phrases", {})
     assert set(phrases) <= set(names)
-    labels = LabelSet(names, prompts=tuple((phrases.get(name, name),) for name in names), background=entry.get("background"))
-    return Table(labels, maps={kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()}, entry=entry)
+    labels = LabelSet(
+        names,
+        prompts=tuple((phrases.get(name, name),) for name in names),
+        background=entry.get("background"),
+    )
+    return Table(
+        labels,
+        maps={
+            kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()
+        },
+        entry=entry,
+    )
 
 
 def _grouped(entry: dict[str, Any], *, parts: Table) -> Table:
-    """Make a table whose classes are groups of another table's classes, each in exactly one group."""
+    """Make a table whose classes are groups of another table's classes, each in exactly one
+    group.
+    """
     groups: dict[str, list[str]] = entry["groups"]
     pairs = [(name, index) for index, members in enumerate(groups.values()) for name in members]
     group_of = dict(pairs)
     assert len(group_of) == len(pairs) == len(parts.labels.names)
     phrases = dict(zip(parts.labels.names, parts.labels.prompts, strict=True))
-    prompts = tuple(tuple(phrase for name in members for phrase in phrases[name]) for members in groups.values())
+    prompts = tuple(
+        tuple(phrase for name in members for phrase in phrases[name]) for members in groups.values()
+    )
     order = [group_of[name] for name in parts.labels.names]
     labels = LabelSet(tuple(groups), prompts=prompts, background=None)
-    return Table(labels, maps={kind: values.grouped(order) for kind, values in parts.maps.items()}, entry=entry)
+    return Table(
+        labels,
+        maps={kind: values.grouped(order) for kind, values in parts.maps.items()},
+        entry=entry,
+    )
 
 
 def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
@@ -79,7 +111,10 @@ def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
     first = int(bool(background))
     values = _numbers(row["values"])
     assert len(values) + first == classes
-    pairs = {**dict.fromkeys(background, 0), **{value: first + rank for rank, value in enumerate(values)}}
+    pairs = {
+        **dict.fromkeys(background, 0),
+        **{value: first + rank for rank, value in enumerate(values)},
+    }
     return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=classes)
 
 

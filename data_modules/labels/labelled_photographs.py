@@ -1,4 +1,6 @@
-"""Photographs with a mask each, and optionally a file of objects: the base of most image sets.  H W pixels."""
+"""Photographs with a mask each, and optionally a file of objects: the base of most image sets.  H W
+pixels.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -32,14 +34,23 @@ class Files(NamedTuple):
 
 
 def files_by_name(
-    names: Iterable[str], *, images: Path, masks: Path | None, objects: Path | None = None, suffix: str = ".png"
+    names: Iterable[str],
+    *,
+    images: Path,
+    masks: Path | None,
+    objects: Path | None = None,
+    suffix: str = ".png",
 ) -> list[Files]:
-    """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images, masks and, if it exists, objects (PNG)."""
+    """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images,
+    masks and, if it exists, objects (PNG).
+    """
     objects = objects if objects is not None and objects.is_dir() else None
     files = []
     for name in names:
         mask = masks / f"{name}{suffix}" if masks else None
-        files.append(Files(name, images / f"{name}.jpg", mask, objects / f"{name}.png" if objects else None))
+        files.append(
+            Files(name, images / f"{name}.jpg", mask, objects / f"{name}.png" if objects else None)
+        )
     return files
 
 
@@ -57,7 +68,8 @@ class LabelledPhotographs:
         no_instances: as ``ImageSet``.
         modes: Pillow modes of the masks, as in ``read_mask``.
         read_objects: makes an instance map of a file of objects and its image, (3, H, W).
-        panoptic: annotations that make the class map ``PANOPTIC`` and the instance map, in place of ``read_objects``.
+        panoptic: annotations that make the class map ``PANOPTIC`` and the instance map, in place of
+            ``read_objects``.
 
     Raises:
         ValueError: a file is missing.
@@ -76,7 +88,10 @@ class LabelledPhotographs:
     panoptic: Panoptic | None = None
 
     def __post_init__(self) -> None:
-        check_files([path for files in self.photographs for path in files[1:] if path is not None], required_by=self.required_by)
+        check_files(
+            [path for files in self.photographs for path in files[1:] if path is not None],
+            required_by=self.required_by,
+        )
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -98,7 +113,11 @@ class LabelledPhotographs:
         labels = {}
         if files.mask is not None:
             values = read_mask(files.mask, image=image, modes=self.modes)
-            labels = {key: self.maps[key](values, path=files.mask) for key in self.label_sets if key in self.maps}
+            labels = {
+                key: self.maps[key](values, path=files.mask)
+                for key in self.label_sets
+                if key in self.maps
+            }
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(files.name, image=image)
         elif files.objects is not None and self.read_objects is not None:
@@ -140,8 +159,19 @@ def open_labelled(
         ValueError: unknown label set, or a missing file.
     """
     names = (
-        read_list(listed) if listed else sorted({*list_files(folder / images, suffix=".jpg"), *list_files(folder / masks, suffix=suffix)})
+        read_list(listed)
+        if listed
+        else sorted(
+            {
+                *list_files(folder / images, suffix=".jpg"),
+                *list_files(folder / masks, suffix=suffix),
+            }
+        )
     )
-    files = files_by_name(names[:limit], images=folder / images, masks=folder / masks, objects=objects, suffix=suffix)
+    files = files_by_name(
+        names[:limit], images=folder / images, masks=folder / masks, objects=objects, suffix=suffix
+    )
     labels, maps = select_tables(table, label_sets, kind=suffix.removeprefix("."))
-    return LabelledPhotographs(image_set, files, required_by=listed or "its pair", label_sets=labels, maps=maps, **further)
+    return LabelledPhotographs(
+        image_set, files, required_by=listed or "its pair", label_sets=labels, maps=maps, **further
+    )

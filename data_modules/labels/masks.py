@@ -26,10 +26,13 @@ class ValueMap:
     Args:
         classes: value -> class.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map; by default one more than the largest class index.
+        count: number of classes, which decides the type of the map; by default one more than the
+            largest class index.
     """
 
-    def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None) -> None:
+    def __init__(
+        self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None
+    ) -> None:
         assert not set(classes) & set(ignored)
         self.count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < self.count <= WIDE
@@ -40,7 +43,8 @@ class ValueMap:
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
-        """Return the classes of a mask, (H, W) of their ``map_type``, with ``ignored_value`` where it is not scored.
+        """Return the classes of a mask, (H, W) of their ``map_type``, with ``ignored_value`` where
+        it is not scored.
 
         Raises:
             ValueError: unknown value.
@@ -48,7 +52,10 @@ class ValueMap:
         present = np.flatnonzero(np.bincount(values.reshape(-1)))
         wrong = present[~self._known[present]].tolist()
         if wrong:
-            raise ValueError(f"{path} holds values {wrong}; it must hold {_ranges(np.flatnonzero(self._known).tolist())} only")
+            raise ValueError(
+                f"{path} holds values {wrong}; it must hold "
+                f"{_ranges(np.flatnonzero(self._known).tolist())} only"
+            )
         return torch.from_numpy(self._class[values])
 
     def grouped(self, groups: Sequence[int]) -> "ValueMap":
@@ -58,8 +65,11 @@ class ValueMap:
         return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
 
 
-def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")) -> NDArray[Any]:
-    """Read the stored values of a mask without conversion, so palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
+def read_mask(
+    path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")
+) -> NDArray[Any]:
+    """Read the stored values of a mask without conversion, so palette indices are the
+    values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
         path: a PNG or TIFF file.
@@ -75,9 +85,14 @@ def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", 
     except Undecodable as error:
         raise ValueError(f"{path}: {error}") from error
     if mode not in modes:
-        raise ValueError(f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}")
+        raise ValueError(
+            f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}"
+        )
     if image is not None and values.shape[:2] != image.shape[1:]:
-        raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}, its image {image.shape[2]}x{image.shape[1]}")
+        raise ValueError(
+            f"{path} is {values.shape[1]}x{values.shape[0]}, its image "
+            f"{image.shape[2]}x{image.shape[1]}"
+        )
     return values
 
 
@@ -85,11 +100,21 @@ def _ranges(values: list[int]) -> str:
     """Format ascending values as ranges: ``0-20, 255``."""
     starts = [value for value in values if value - 1 not in values]
     ends = [value for value in values if value + 1 not in values]
-    return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+    return ", ".join(
+        str(start) if start == end else f"{start}-{end}"
+        for start, end in zip(starts, ends, strict=True)
+    )
 
 
-def objects(values: NDArray[np.integer[Any]], *, kept: NDArray[np.integer[Any]], void: NDArray[np.bool_], path: Path) -> Tensor:
-    """Return an instance map, (H, W) uint8: 1..n the objects in order of value, ``IGNORE`` void, 0 elsewhere.
+def objects(
+    values: NDArray[np.integer[Any]],
+    *,
+    kept: NDArray[np.integer[Any]],
+    void: NDArray[np.bool_],
+    path: Path,
+) -> Tensor:
+    """Return an instance map, (H, W) uint8: 1..n the objects in order of value, ``IGNORE`` void, 0
+    elsewhere.
 
     Args:
         values: (H, W), one value an object.
@@ -104,4 +129,6 @@ def objects(values: NDArray[np.integer[Any]], *, kept: NDArray[np.integer[Any]],
         raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} are supported")
     rank = np.searchsorted(kept, values)
     is_object = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
-    return torch.from_numpy(np.where(void, IGNORE, np.where(is_object, rank + 1, 0)).astype(np.uint8))
+    return torch.from_numpy(
+        np.where(void, IGNORE, np.where(is_object, rank + 1, 0)).astype(np.uint8)
+    )

@@ -1,4 +1,6 @@
-"""COCO's panoptic annotations: colour PNGs of segment numbers, and a JSON with the category of each segment.  H W pixels."""
+"""COCO's panoptic annotations: colour PNGs of segment numbers, and a JSON with the category of each
+segment.  H W pixels.
+"""
 
 import json
 from pathlib import Path
@@ -39,21 +41,32 @@ class Panoptic:
         self.annotations = folder / f"panoptic_{split}2017.json"
         self.folder = folder / f"panoptic_{split}2017"
         if not self.annotations.is_file():
-            raise ValueError(f"no file {self.annotations}; unpack panoptic_annotations_trainval2017.zip there")
+            raise ValueError(
+                f"no file {self.annotations}; unpack panoptic_annotations_trainval2017.zip there"
+            )
         if not self.folder.is_dir():
-            raise ValueError(f"no folder {self.folder}; unpack the {self.folder.name}.zip inside the archive")
+            raise ValueError(
+                f"no folder {self.folder}; unpack the {self.folder.name}.zip inside the archive"
+            )
         self._table = table
         self._segments: dict[str, tuple[_Segment, ...]] = {}
         try:
             for entry in json.loads(self.annotations.read_text(encoding="utf-8"))["annotations"]:
-                segments = (_Segment(info["id"], info["category_id"], crowd=bool(info["iscrowd"])) for info in entry["segments_info"])
+                segments = (
+                    _Segment(info["id"], info["category_id"], crowd=bool(info["iscrowd"]))
+                    for info in entry["segments_info"]
+                )
                 self._segments[Path(entry["file_name"]).stem] = tuple(segments)
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{self.annotations} is not JSON: {error}") from error
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.annotations} does not have the structure of panoptic annotations: {error}") from error
+            raise ValueError(
+                f"{self.annotations} does not have the structure of panoptic annotations: {error}"
+            ) from error
         except KeyError as error:
-            raise ValueError(f"{self.annotations} has no key {error}; panoptic annotations need it") from error
+            raise ValueError(
+                f"{self.annotations} has no key {error}; panoptic annotations need it"
+            ) from error
         self.names = sorted(self._segments)
 
     def read(self, name: str, *, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +75,8 @@ class Panoptic:
         Things are objects, stuff is background; crowds and pixels without segment are void.
 
         Raises:
-            ValueError: the PNG differs in size from its image, a segment is missing in the JSON, or a category is unknown.
+            ValueError: the PNG differs in size from its image, a segment is missing in the JSON, or
+                a category is unknown.
         """
         path = self.folder / f"{name}.png"
         colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
@@ -72,10 +86,19 @@ class Panoptic:
         where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
         wrong = np.unique(pixels[numbers[where] != pixels]).tolist()
         if wrong:
-            raise ValueError(f"{path} holds segments {wrong[:5]} that {self.annotations} does not list for this image")
-        label = self._table.maps["category_id"](np.array([segment.category for segment in segments])[where], path=path)
+            raise ValueError(
+                f"{path} holds segments {wrong[:5]} that {self.annotations} does not list for this "
+                "image"
+            )
+        label = self._table.maps["category_id"](
+            np.array([segment.category for segment in segments])[where], path=path
+        )
         present = np.bincount(where.reshape(-1), minlength=len(segments)) > 0
-        things = np.array([0 < segment.category <= self._table.entry["last_thing"] for segment in segments])
+        things = np.array(
+            [0 < segment.category <= self._table.entry["last_thing"] for segment in segments]
+        )
         crowd = np.array([segment.crowd for segment in segments])
         void = ((things & crowd) | (numbers == 0))[where]
-        return label, objects(where, kept=np.flatnonzero(things & ~crowd & present), void=void, path=path)
+        return label, objects(
+            where, kept=np.flatnonzero(things & ~crowd & present), void=void, path=path
+        )

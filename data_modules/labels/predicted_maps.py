@@ -1,4 +1,6 @@
-"""Label maps that another system predicted for an image set: find them, read them, map their values to classes.  H W pixels."""
+"""Label maps that another system predicted for an image set: find them, read them, map their values
+to classes.  H W pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ class Values(Protocol):
 
 
 def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[Path]:
-    """Find the file of each image in a folder or its sub-folders: ``<name><suffix>.png`` or ``.npy``.
+    """Find the file of each image in a folder or its sub-folders: ``<name><suffix>.png`` or
+    ``.npy``.
 
     Args:
         folder: folder of the maps.
@@ -57,26 +60,38 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
     for name in names:
         if len(files[name + suffix]) > 1:
             first, second = sorted(files[name + suffix])[:2]
-            raise ValueError(f"{folder}: image {name} has several maps, such as {first} and {second}; leave one, or name its folder")
+            raise ValueError(
+                f"{folder}: image {name} has several maps, such as {first} and {second}; leave "
+                "one, or name its folder"
+            )
     return [next(iter(files[name + suffix])) for name in names]
 
 
-def _missing(folder: Path, missing: Sequence[str], *, suffix: str, count: int, known: Mapping[str, object]) -> str:
+def _missing(
+    folder: Path, missing: Sequence[str], *, suffix: str, count: int, known: Mapping[str, object]
+) -> str:
     """Return the message for images without maps; it names the suffix if the files have another."""
     listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
     start = missing[0]
     other = next((key.removeprefix(start) for key in sorted(known) if key.startswith(start)), None)
-    mend = f"add {start}{suffix}.png or .npy" if other is None else f"choose --suffix={other} for files named as {start}{other}.png"
+    mend = (
+        f"add {start}{suffix}.png or .npy"
+        if other is None
+        else f"choose --suffix={other} for files named as {start}{other}.png"
+    )
     return f"{folder}: no label map for {len(missing)} of {count} images ({listed}); {mend}"
 
 
-def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], truth: ValueMap | None = None) -> ValueMap:
+def value_map(
+    values: str | Mapping[int, str | None], *, names: Sequence[str], truth: ValueMap | None = None
+) -> ValueMap:
     """Return the map from the values of files to classes.
 
     Args:
-        values: a mapping of value -> class name, None for no class; or ``index``: values are class indices; ``reduce_zero_label``: class
-            indices plus one, 0 for no class; ``truth``: the values of the benchmark's own masks.  255, or 65535 with more than 255
-            classes, is no class unless a mapping names it.
+        values: a mapping of value -> class name, None for no class; or ``index``: values are class
+            indices; ``reduce_zero_label``: class indices plus one, 0 for no class; ``truth``: the
+            values of the benchmark's own masks.  255, or 65535 with more than 255 classes, is no
+            class unless a mapping names it.
         names: names of the classes.
         truth: the map of the benchmark's own masks; None if it has none.
 
@@ -85,7 +100,10 @@ def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], t
     """
     if values == "truth":
         if truth is None:
-            raise ValueError("--values truth: the masks of this benchmark do not store class numbers; choose index, or a file of values")
+            raise ValueError(
+                "--values truth: the masks of this benchmark do not store class numbers; choose "
+                "index, or a file of values"
+            )
         return truth
     none = ignored_value(len(names))
     if isinstance(values, str):
@@ -107,14 +125,20 @@ class ColourMap:
         unnamed: colours of pixels without a class.
     """
 
-    def __init__(self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(
+        self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
+    ) -> None:
         packed = np.array([*colours.tolist(), *unnamed], dtype=np.int64) @ _PACKED
         order = np.argsort(packed, kind="stable")
         self._colours = packed[order]
-        self._class = np.array([*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)], dtype=map_type(len(colours)))[order]
+        self._class = np.array(
+            [*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)],
+            dtype=map_type(len(colours)),
+        )[order]
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with ``ignored_value`` for no class.
+        """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
+        ``ignored_value`` for no class.
 
         Raises:
             ValueError: another colour.
@@ -123,12 +147,16 @@ class ColourMap:
         place = np.searchsorted(self._colours, packed).clip(max=len(self._colours) - 1)
         wrong = packed[self._colours[place] != packed]
         if len(wrong):
-            raise ValueError(f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other --values")
+            raise ValueError(
+                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
+                "--values"
+            )
         return torch.from_numpy(self._class[place])
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
-    """Number the groups of a map from 0 on, in order of value; every value is a group.  Returns (H, W) uint8.
+    """Number the groups of a map from 0 on, in order of value; every value is a group.  Returns
+    (H, W) uint8.
 
     Raises:
         ValueError: more groups than one byte numbers.
@@ -140,7 +168,8 @@ def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
 
 
 def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
-    """Read the stored values of a label map.  Returns (H, W) integers, 0 to 65535; or (H, W, 3) uint8 if it is painted.
+    """Read the stored values of a label map.  Returns (H, W) integers, 0 to 65535; or (H, W, 3)
+    uint8 if it is painted.
 
     Raises:
         ValueError: unreadable, of another kind, or a value out of range.
@@ -148,14 +177,20 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     if path.suffix.lower() == ".npy":
         values = _read_array(path)
         if painted or values.ndim != 2 or values.dtype.kind not in "iu":
-            raise ValueError(f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and a painted one a PNG")
+            raise ValueError(
+                f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and "
+                "a painted one a PNG"
+            )
     else:
         values = read_mask(path, image=None, modes=("RGB",) if painted else MODES)
     if not values.size:
         raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has pixels")
     least, largest = int(values.min()), int(values.max())
     if least < 0 or largest > _LARGEST:
-        raise ValueError(f"{path} holds {least if least < 0 else largest}; the values of a label map are 0 to {_LARGEST}")
+        raise ValueError(
+            f"{path} holds {least if least < 0 else largest}; the values of a label map are 0 to "
+            f"{_LARGEST}"
+        )
     return values
 
 
@@ -169,7 +204,10 @@ def _read_array(path: Path) -> NDArray[Any]:
 
 def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[Any]:
     """Scale a map to a size (H, W): each pixel is the nearest of the original, by centres."""
-    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, values.shape[:2], strict=True))
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, values.shape[:2], strict=True)
+    )
     scaled: NDArray[Any] = values[rows][:, columns]
     return scaled
 
@@ -193,7 +231,10 @@ class WithPredictions:
     def __post_init__(self) -> None:
         """Copy the attributes that describe the image set."""
         self.name, self.label_sets = self.images.name, self.images.label_sets
-        self.official_length, self.no_instances = self.images.official_length, self.images.no_instances
+        self.official_length, self.no_instances = (
+            self.images.official_length,
+            self.images.no_instances,
+        )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -210,7 +251,10 @@ class WithPredictions:
         if values.shape[:2] != (height, width):
             if not self.resize:
                 shape = f"{values.shape[1]}x{values.shape[0]}"
-                raise ValueError(f"{path} is {shape}, its truth {width}x{height}; write it at that size, or choose --resize nearest")
+                raise ValueError(
+                    f"{path} is {shape}, its truth {width}x{height}; write it at that size, or "
+                    "choose --resize nearest"
+                )
             values = nearest_pixels(values, size=(height, width))
         sample["prediction"] = self.values(values, path=path)
         return sample

@@ -18,10 +18,14 @@ _TRIES = 10
 _LOG_RATIO = math.log(RATIO[0]), math.log(RATIO[1])
 
 
-def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[float, float] = SCALE) -> tuple[float, float, float, float]:
-    """Draw a box, (left, top, right, bottom) in pixels, with a share in ``area`` of the image and a width over height in ``RATIO``.
+def crop_box(
+    width: int, height: int, *, rng: np.random.Generator, area: tuple[float, float] = SCALE
+) -> tuple[float, float, float, float]:
+    """Draw a box, (left, top, right, bottom) in pixels, with a share in ``area`` of the image and a
+    width over height in ``RATIO``.
 
-    If no such box fits after several draws, return the largest centred box of an allowed ratio, which cuts the ends of a panorama.
+    If no such box fits after several draws, return the largest centred box of an allowed ratio,
+    which cuts the ends of a panorama.
     """
     for _ in range(_TRIES):
         share, bend, left, top = rng.random(4).tolist()
@@ -29,14 +33,20 @@ def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[f
         ratio = math.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * bend)
         across, down = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
         if across <= width and down <= height:
-            return left * (width - across), top * (height - down), left * (width - across) + across, top * (height - down) + down
+            return (
+                left * (width - across),
+                top * (height - down),
+                left * (width - across) + across,
+                top * (height - down) + down,
+            )
     ratio = min(max(width / height, RATIO[0]), RATIO[1])
     across, down = min(width, height * ratio), min(height, width / ratio)
     return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
 
 
 def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, index: int) -> Tensor:
-    """Decode a photograph, crop at random and resize to a square, bicubic.  Returns (3, S, S) uint8.
+    """Decode a photograph, crop at random and resize to a square, bicubic.  Returns (3, S, S)
+    uint8.
 
     Raises:
         Undecodable: not a usable image.
@@ -44,9 +54,15 @@ def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, ind
     return prepare_random_crop(content, size, seed=seed, epoch=epoch, index=index)()
 
 
-def prepare_random_crop(content: bytes, size: int, *, seed: int, epoch: int, index: int) -> Callable[[], Tensor]:
-    """Draw the crop of ``random_resized_crop``; the result decodes and resizes it, or raises ``Undecodable``."""
+def prepare_random_crop(
+    content: bytes, size: int, *, seed: int, epoch: int, index: int
+) -> Callable[[], Tensor]:
+    """Draw the crop of ``random_resized_crop``; the result decodes and resizes it, or raises
+    ``Undecodable``.
+    """
     words = [seed, epoch, index, 1]
     # both forms give the same stream; an array takes two thirds of the time
     rng = np.random.default_rng(np.array(words, dtype=np.uint32) if max(words) < 2**32 else words)
-    return prepare_crop(content, size, choose=lambda width, height: crop_box(width, height, rng=rng))
+    return prepare_crop(
+        content, size, choose=lambda width, height: crop_box(width, height, rng=rng)
+    )

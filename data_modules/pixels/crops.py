@@ -1,6 +1,8 @@
-"""Random views of an image for pretraining, pure in (seed, epoch, index, crop number).  S crop side in pixels.
+"""Random views of an image for pretraining, pure in (seed, epoch, index, crop number).  S crop side
+in pixels.
 
-Source of the distortions and their strengths: Caron et al. 2021 (arXiv:2104.14294), facebookresearch/dino at 04c0ad9, main_dino.py.
+Source of the distortions and their strengths: Caron et al. 2021 (arXiv:2104.14294),
+facebookresearch/dino at 04c0ad9, main_dino.py.
 """
 
 from collections.abc import Callable
@@ -19,10 +21,14 @@ GREY = 0.2
 """Probabilities of a horizontal flip, colour jitter and greyscale."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
-"""Strengths of colour jitter: factors are drawn from 1 +- strength, the hue shift from +- a share of the colour circle."""
+"""Strengths of colour jitter: factors are drawn from 1 +- strength, the hue shift from +- a share
+of the colour circle.
+"""
 
 BLUR = (0.1, 2.0)
-"""Standard deviation of the blur in pixels, for crops of ``BLUR_SIDE``; scaled in proportion for other sizes."""
+"""Standard deviation of the blur in pixels, for crops of ``BLUR_SIDE``; scaled in proportion for
+other sizes.
+"""
 
 BLUR_SIDE = 224
 AREA = (0.4, 1.0)
@@ -33,7 +39,9 @@ THRESHOLD = 128
 
 
 Place = tuple[float, float, float, float]
-"""Left, top, right and bottom of a crop as shares of the image's width and height; left > right in a mirrored crop."""
+"""Left, top, right and bottom of a crop as shares of the image's width and height; left > right in
+a mirrored crop.
+"""
 
 
 class View(NamedTuple):
@@ -45,15 +53,24 @@ class View(NamedTuple):
 
 
 def two_views(size: int) -> tuple[View, View]:
-    """Return DINO's global views, one always blurred, the other seldom blurred and sometimes solarised."""
+    """Return DINO's global views, one always blurred, the other seldom blurred and sometimes
+    solarised.
+    """
     return View(size, blur=1.0, solarise=0.0), View(size, blur=0.1, solarise=0.2)
 
 
-def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> tuple[Tensor, Place]:
+def draw_crop(
+    image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int
+) -> tuple[Tensor, Place]:
     """Draw one crop of an RGB image.  Returns (3, S, S) uint8, and where it lies in the image."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
     box = crop_box(image.width, image.height, rng=rng, area=AREA)
-    left, top, right, bottom = box[0] / image.width, box[1] / image.height, box[2] / image.width, box[3] / image.height
+    left, top, right, bottom = (
+        box[0] / image.width,
+        box[1] / image.height,
+        box[2] / image.width,
+        box[3] / image.height,
+    )
     pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
         left, right = right, left

@@ -1,12 +1,14 @@
 """Decode one crop of an image file with as little work as possible.  S output side in pixels.
 
-A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still has at least S pixels a side.  libjpeg does so on its blocks of 8x8
-cosine coefficients: at 1/k, pixel i covers the stored pixels k*i to k*(i+1), so coordinates are divided by k, even if k does not divide
-the size and the last pixel covers fewer.
+A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still has at least S pixels a
+side.  libjpeg does so on its blocks of 8x8 cosine coefficients: at 1/k, pixel i covers the stored
+pixels k*i to k*(i+1), so coordinates are divided by k, even if k does not divide the size and the
+last pixel covers fewer.
 
-There are two ways.  Most JPEGs are decoded by ``jpeg`` and resized by torch; the edges of their crop are rounded to whole pixels, of the
-size that is decoded.  All other files, and the JPEGs that ``jpeg`` leaves out, are decoded and resized by Pillow, whose crops have
-fractions of pixels.  Pillow's way takes up to four times as long.
+There are two ways.  Most JPEGs are decoded by ``jpeg`` and resized by torch; the edges of their
+crop are rounded to whole pixels, of the size that is decoded.  All other files, and the JPEGs that
+``jpeg`` leaves out, are decoded and resized by Pillow, whose crops have fractions of
+pixels.  Pillow's way takes up to four times as long.
 """
 
 from collections.abc import Callable
@@ -20,16 +22,27 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
-from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT, Undecodable, as_rgb, decoding, open_checked, to_tensor
+from gestalt.data_modules.pixels.photographs import (
+    PIXEL_LIMIT,
+    Undecodable,
+    as_rgb,
+    decoding,
+    open_checked,
+    to_tensor,
+)
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
 LEAST_SIDE = 8
-"""Smallest side in pixels: smaller images, such as 1x1 tracking pixels of web pages, show nothing that a caption describes."""
+"""Smallest side in pixels: smaller images, such as 1x1 tracking pixels of web pages, show nothing
+that a caption describes.
+"""
 
 _ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {  # orientation: axes swapped, x mirrored, y mirrored from displayed to stored pixels; transposition that displays a crop
+# orientation: axes swapped, x mirrored, y mirrored from displayed to stored pixels; transposition
+# that displays a crop
+_TURNS = {
     2: (False, True, False, Image.Transpose.FLIP_LEFT_RIGHT),
     3: (False, True, True, Image.Transpose.ROTATE_180),
     4: (False, False, True, Image.Transpose.FLIP_TOP_BOTTOM),
@@ -45,16 +58,21 @@ def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box])
     return prepare_crop(content, size, choose=choose)()
 
 
-def prepare_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Callable[[], Tensor]:
-    """Read the head of an image and choose a box; the result decodes the box and resizes it to a square, bicubic.
+def prepare_crop(
+    content: bytes, size: int, *, choose: Callable[[int, int], Box]
+) -> Callable[[], Tensor]:
+    """Read the head of an image and choose a box; the result decodes the box and resizes it to a
+    square, bicubic.
 
     Args:
         content: bytes of the file.
         size: S.
-        choose: maps width and height in pixels, with the orientation tag applied, to a box; called once.
+        choose: maps width and height in pixels, with the orientation tag applied, to a box; called
+            once.
 
     Returns:
-        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Undecodable`` if the image is not usable.
+        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Undecodable``
+        if the image is not usable.
     """
     frame = read_frame(content)
     if frame is None or not _is_usual(frame, content):
@@ -71,7 +89,9 @@ def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) 
 
 
 def whole_box(box: Box, *, divisor: int) -> tuple[int, int, int, int]:
-    """Return a box in whole pixels of an image at 1/divisor of its size: the nearest edges, at least a pixel a side."""
+    """Return a box in whole pixels of an image at 1/divisor of its size: the nearest edges, at
+    least a pixel a side.
+    """
     left, top, right, bottom = (round(edge / divisor) for edge in box)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
@@ -90,9 +110,12 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
 
 
 def _resized(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, size: int) -> Tensor:
-    """Resize a box of (H, W, 3) to (3, S, S), bicubic with antialiasing; the memory stays ordered by pixel."""
+    """Resize a box of (H, W, 3) to (3, S, S), bicubic with antialiasing; the memory stays ordered
+    by pixel.
+    """
     left, top, right, bottom = box
-    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)  # so that torch sees channels_last
+    # so that torch sees channels_last
+    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
     return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
@@ -102,14 +125,16 @@ def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int],
         image = open_checked(content)
         jpeg = image.format in ("JPEG", "MPO")
         if not jpeg:
-            image.load()  # some formats store the orientation after the pixels, and loading rotates a TIFF
+            # some formats store the orientation after the pixels, and loading rotates a TIFF
+            image.load()
         turn = _turn(image, jpeg=jpeg)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
     divisor = divisor_of(box, size=size) if jpeg else 1
     with decoding():
         if divisor > 1:
-            image.draft(None, (image.width // divisor, image.height // divisor))  # chooses the largest divisor with at least this size
+            # chooses the largest divisor with at least this size
+            image.draft(None, (image.width // divisor, image.height // divisor))
         pixels = as_rgb(image)
     left, top, right, bottom = (edge / divisor for edge in box)
     crop = pixels.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
@@ -117,7 +142,8 @@ def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int],
 
 
 def shown_size(content: bytes) -> tuple[int, int]:
-    """Decode a whole image and return its width and height in pixels, with the orientation tag applied.
+    """Decode a whole image and return its width and height in pixels, with the orientation tag
+    applied.
 
     Raises:
         Undecodable: not a usable image.
@@ -143,7 +169,9 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _check_side(image: Image.Image) -> None:
     if min(image.size) < LEAST_SIDE:
-        raise Undecodable("too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side")
+        raise Undecodable(
+            "too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side"
+        )
 
 
 def _turn(image: Image.Image, *, jpeg: bool) -> int | None:
@@ -155,7 +183,11 @@ def _turn(image: Image.Image, *, jpeg: bool) -> int | None:
 
 
 def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
-    return (image.height, image.width) if turn is not None and _TURNS[turn][0] else (image.width, image.height)
+    return (
+        (image.height, image.width)
+        if turn is not None and _TURNS[turn][0]
+        else (image.width, image.height)
+    )
 
 
 def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
@@ -174,6 +206,8 @@ def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
 
 
 def divisor_of(box: Box, *, size: int) -> int:
-    """Return the largest k such that the box has S pixels a side in a JPEG decoded at 1/k of its size."""
+    """Return the largest k such that the box has S pixels a side in a JPEG decoded at 1/k of its
+    size.
+    """
     room = min(box[2] - box[0], box[3] - box[1]) / size
     return next(k for k in (8, 4, 2, 1) if k <= room or k == 1)

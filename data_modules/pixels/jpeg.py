@@ -1,7 +1,9 @@
-"""Decode JPEG files by libjpeg-turbo straight into an array, at full size or at 1/2, 1/4 or 1/8 of it.  H W pixels.
+"""Decode JPEG files by libjpeg-turbo straight into an array, at full size or at 1/2, 1/4 or 1/8 of
+it.  H W pixels.
 
-Pillow decodes the same pixels, by the same library, and takes longer: it copies each row into pixels of four bytes.  A file that is unusual
-in any way (CMYK, 12 bits, damaged, truncated) is left to Pillow, whose readers convert it or refuse it with a reason.
+Pillow decodes the same pixels, by the same library, and takes longer: it copies each row into
+pixels of four bytes.  A file that is unusual in any way (CMYK, 12 bits, damaged, truncated) is left
+to Pillow, whose readers convert it or refuse it with a reason.
 """
 
 import threading
@@ -12,7 +14,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 _START, _SCAN = b"\xff\xd8\xff", 0xDA
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive; the others are lossless or coded arithmetically
+# baseline, extended and progressive; the others are lossless or coded arithmetically
+_FRAMES = (0xC0, 0xC1, 0xC2)
 _APP0, _APP2, _APP14 = 0xE0, 0xE2, 0xEE
 _PLAIN = (0xC4, 0xDB, 0xDD, 0xFE)  # tables, restart interval, comment
 _LEAST = {_APP0: 16, _APP14: 14}  # bytes of JFIF's and Adobe's segments
@@ -31,7 +34,9 @@ class Frame(NamedTuple):
 
 
 def read_frame(content: bytes) -> Frame | None:
-    """Read the segments before the pixels of a grey or three-channel JPEG of 8 bits; None for any other file."""
+    """Read the segments before the pixels of a grey or three-channel JPEG of 8 bits; None for any
+    other file.
+    """
     if not content.startswith(_START):
         return None
     position, size, tagged = 2, None, False
@@ -56,14 +61,20 @@ def read_frame(content: bytes) -> Frame | None:
 
 
 def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> NDArray[np.uint8] | None:
-    """Decode to RGB, (ceil(H / divisor), ceil(W / divisor), 3), divisor 1, 2, 4 or 8; None for a file that the decoder warns of.
+    """Decode to RGB, (ceil(H / divisor), ceil(W / divisor), 3), divisor 1, 2, 4 or 8; None for a
+    file that the decoder warns of.
 
-    The array is valid until the next call on this thread: its memory is used again, since new memory costs up to a fifth of the time.
+    The array is valid until the next call on this thread: its memory is used again, since new
+    memory costs up to a fifth of the time.
     """
     shape = -(-frame.height // divisor), -(-frame.width // divisor), 3
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            content, "RGB", min_height=shape[0], min_width=shape[1], buffer=_buffer(shape[0] * shape[1] * 3)
+            content,
+            "RGB",
+            min_height=shape[0],
+            min_width=shape[1],
+            buffer=_buffer(shape[0] * shape[1] * 3),
         )
     except ValueError:
         return None
@@ -71,7 +82,9 @@ def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> NDArray[np.uin
 
 
 def _buffer(size: int) -> Any:
-    """Return memory of at least ``size`` bytes; up to ``_KEPT`` it is the same in the next call of this thread."""
+    """Return memory of at least ``size`` bytes; up to ``_KEPT`` it is the same in the next call of
+    this thread.
+    """
     if size > _KEPT:
         return np.empty(size, dtype=np.uint8)
     kept = getattr(_memory, "buffer", None)

@@ -1,8 +1,9 @@
 """Read photographs of any supported format as RGB.  H W pixels.
 
-A file has one of ``FORMATS`` and at most ``PIXEL_LIMIT`` pixels.  Grey and CMYK are converted to RGB, 16 bits are scaled to 8, transparent
-pixels are placed on white, and an animation gives its first frame.  Any other file is rejected with a reason: there is no placeholder,
-and the readable part of a truncated image is not used.
+A file has one of ``FORMATS`` and at most ``PIXEL_LIMIT`` pixels.  Grey and CMYK are converted to
+RGB, 16 bits are scaled to 8, transparent pixels are placed on white, and an animation gives its
+first frame.  Any other file is rejected with a reason: there is no placeholder, and the readable
+part of a truncated image is not used.
 """
 
 import stat
@@ -26,7 +27,9 @@ PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""
 
 BYTE_LIMIT = 2**30
-"""Largest image file: above eight bytes, four channels of 16 bits, for each of ``PIXEL_LIMIT`` pixels."""
+"""Largest image file: above eight bytes, four channels of 16 bits, for each of ``PIXEL_LIMIT``
+pixels.
+"""
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -47,7 +50,8 @@ class Undecodable(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a regular file of at most ``BYTE_LIMIT``: a pipe would wait for ever, a device has no end.
+    """Read a regular file of at most ``BYTE_LIMIT``: a pipe would wait for ever, a device has no
+    end.
 
     Raises:
         Undecodable: missing, unreadable, not a regular file, or too large.
@@ -57,7 +61,9 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise Undecodable("unreadable", f"{path}: not a regular file")
         if status.st_size > BYTE_LIMIT:
-            raise Undecodable("too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}")
+            raise Undecodable(
+                "too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}"
+            )
         return path.read_bytes()
     except Undecodable:
         raise
@@ -102,7 +108,8 @@ def open_checked(content: bytes) -> Image.Image:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """Read a photograph as RGB, without applying the orientation tag, since masks are drawn on the stored pixels.
+    """Read a photograph as RGB, without applying the orientation tag, since masks are drawn on the
+    stored pixels.
 
     Raises:
         ValueError: unreadable file.
@@ -116,7 +123,8 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Decode an image and convert it to RGB by the rules of this module; call it under ``decoding``.
+    """Decode an image and convert it to RGB by the rules of this module; call it under
+    ``decoding``.
 
     Raises:
         Undecodable: values of unknown range.
@@ -124,14 +132,17 @@ def as_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):  # Pillow's conversion would clip
+    # Pillow's conversion would clip
+    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):
         values = np.asarray(image)
         grey = eight_bits(values)
         if "transparency" in image.info:  # one value, of 16 bits
             grey[values == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
-        raise Undecodable("value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel")
+        raise Undecodable(
+            "value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel"
+        )
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -142,11 +153,15 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale values of 16 bits to 8."""
-    return ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)  # of the largest image 360 MB, half of int64
+    # of the largest image 360 MB, half of int64
+    return ((values.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """Convert an RGB image to a tensor, (3, H, W) uint8."""
     assert image.mode == "RGB"
-    planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # takes a third of the time of permuting an interleaved copy
-    return torch.from_numpy(np.frombuffer(planes, dtype=np.uint8).reshape(3, image.height, image.width))
+    # takes a third of the time of permuting an interleaved copy
+    planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])
+    return torch.from_numpy(
+        np.frombuffer(planes, dtype=np.uint8).reshape(3, image.height, image.width)
+    )

@@ -1,6 +1,8 @@
-"""Pictures as a user hands them over, read as training data are: files, PIL images, arrays and tensors.  H W pixels.
+"""Pictures as a user hands them over, read as training data are: files, PIL images, arrays and
+tensors.  H W pixels.
 
-A float is a share of white in [0, 1].  16 bits, CMYK, transparency and orientation follow ``photographs`` and ``decoding``.
+A float is a share of white in [0, 1].  16 bits, CMYK, transparency and orientation follow
+``photographs`` and ``decoding``.
 """
 
 import os
@@ -15,10 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.pixels.decoding import upright
-from gestalt.data_modules.pixels.photographs import Undecodable, as_rgb, decoding, eight_bits, open_checked, read_bytes, to_tensor
+from gestalt.data_modules.pixels.photographs import (
+    Undecodable,
+    as_rgb,
+    decoding,
+    eight_bits,
+    open_checked,
+    read_bytes,
+    to_tensor,
+)
 
 Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
-"""A path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor with the channels first.
+"""A path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor
+with the channels first.
 
 Arrays and tensors are uint8, uint16, or floats in [0, 1].
 """
@@ -49,7 +60,8 @@ def read_picture(picture: Picture) -> Tensor:
     """Read a picture as (3, H, W) uint8 on the CPU, turned upright by its EXIF orientation.
 
     Raises:
-        ValueError: a file that is missing or not a picture, or an array of another shape, type or range.
+        ValueError: a file that is missing or not a picture, or an array of another shape, type or
+            range.
     """
     if isinstance(picture, str | os.PathLike):
         return to_tensor(_from_file(Path(picture)))
@@ -59,7 +71,10 @@ def read_picture(picture: Picture) -> Tensor:
         return _from_tensor(picture)
     if isinstance(picture, np.ndarray):
         return to_tensor(_from_array(picture))
-    raise ValueError(f"a {type(picture).__name__} is not a picture; give a path, a PIL image, an array or a tensor")
+    raise ValueError(
+        f"a {type(picture).__name__} is not a picture; give a path, a PIL image, an array or a "
+        "tensor"
+    )
 
 
 def _from_file(path: Path) -> Image.Image:
@@ -90,23 +105,39 @@ def _from_tensor(picture: Tensor) -> Tensor:
             return values.contiguous()
         values = values.permute(1, 2, 0)
     elif values.ndim != 2:
-        raise ValueError(f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, H, W) or (H, W)")
-    return to_tensor(_from_array((values.float() if values.is_floating_point() else values).numpy()))
+        raise ValueError(
+            f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, "
+            "H, W) or (H, W)"
+        )
+    return to_tensor(
+        _from_array((values.float() if values.is_floating_point() else values).numpy())
+    )
 
 
 def _from_array(picture: NDArray[Any]) -> Image.Image:
     """Convert an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
-    if not picture.size or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))):
-        raise ValueError(f"an array {picture.shape} is not a picture; expected (H, W), (H, W, 3) or (H, W, 4), channels last")
+    if not picture.size or not (
+        picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))
+    ):
+        raise ValueError(
+            f"an array {picture.shape} is not a picture; expected (H, W), (H, W, 3) or (H, W, 4), "
+            "channels last"
+        )
     values = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
     if values.dtype == np.uint16:
         values = eight_bits(values)
     elif np.issubdtype(values.dtype, np.floating):
         least, most = float(values.min()), float(values.max())
         if not 0 <= least <= most <= 1:  # false for nan too
-            raise ValueError(f"floats from {least:g} to {most:g} are not a picture; expected [0, 1]; scale or clip them")
+            raise ValueError(
+                f"floats from {least:g} to {most:g} are not a picture; expected [0, 1]; scale or "
+                "clip them"
+            )
         values = np.rint(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
-        raise ValueError(f"an array of {values.dtype} is not a picture; expected uint8, uint16, or floats in [0, 1]")
+        raise ValueError(
+            f"an array of {values.dtype} is not a picture; expected uint8, uint16, or floats in "
+            "[0, 1]"
+        )
     with decoding():
         return as_rgb(Image.fromarray(np.ascontiguousarray(values)))

@@ -19,7 +19,9 @@ _Field = NDArray[np.float64]
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> _Field:
     """Draw smooth noise in [0, 1] of ``rows`` x ``columns`` cells.  Returns (_SIDE, _SIDE)."""
     lattice = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
-    return np.clip(np.asarray(lattice.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), dtype=np.float64), 0, 1)
+    return np.clip(
+        np.asarray(lattice.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), dtype=np.float64), 0, 1
+    )
 
 
 def _between(dark: tuple[int, int, int], light: tuple[int, int, int], *, share: _Field) -> _Field:
@@ -42,14 +44,22 @@ def _grass(rng: np.random.Generator) -> _Field:
 
 def _water(rng: np.random.Generator) -> _Field:
     row, _ = _grid()
-    swell = 0.5 + 0.5 * np.sin(2 * np.pi * (7 * row + 1.2 * _noise(rng, 6, 8) + 0.4 * _noise(rng, 12, 24)))
-    return _between((20, 84, 160), (104, 180, 226), share=0.55 * swell**2 + 0.45 * _noise(rng, 64, 14))
+    swell = 0.5 + 0.5 * np.sin(
+        2 * np.pi * (7 * row + 1.2 * _noise(rng, 6, 8) + 0.4 * _noise(rng, 12, 24))
+    )
+    return _between(
+        (20, 84, 160), (104, 180, 226), share=0.55 * swell**2 + 0.45 * _noise(rng, 64, 14)
+    )
 
 
 def _sand(rng: np.random.Generator) -> _Field:
     row, column = _grid()
     ripple = 0.5 + 0.5 * np.sin(2 * np.pi * (4 * row + column + 1.5 * _noise(rng, 5, 5)))
-    return _between((196, 160, 104), (242, 218, 164), share=0.3 * ripple + 0.35 * _noise(rng, 256, 256) + 0.35 * _noise(rng, 10, 10))
+    return _between(
+        (196, 160, 104),
+        (242, 218, 164),
+        share=0.3 * ripple + 0.35 * _noise(rng, 256, 256) + 0.35 * _noise(rng, 10, 10),
+    )
 
 
 def _brick_wall(rng: np.random.Generator) -> _Field:
@@ -59,11 +69,17 @@ def _brick_wall(rng: np.random.Generator) -> _Field:
     shade = rng.random((16, 8))[course, along.astype(int)]
     mortar = (row * 8 % 1 < 0.14) | (along % 1 < 0.07)
     bricks = _between((128, 44, 30), (190, 86, 58), share=0.7 * shade + 0.3 * _noise(rng, 128, 128))
-    return np.where(mortar[..., None], _between((176, 168, 156), (206, 198, 186), share=_noise(rng, 128, 128)), bricks)
+    return np.where(
+        mortar[..., None],
+        _between((176, 168, 156), (206, 198, 186), share=_noise(rng, 128, 128)),
+        bricks,
+    )
 
 
 def _night_sky(rng: np.random.Generator) -> _Field:
-    sky = _between((8, 10, 34), (34, 38, 92), share=0.6 * _noise(rng, 4, 4) + 0.4 * _noise(rng, 10, 10))
+    sky = _between(
+        (8, 10, 34), (34, 38, 92), share=0.6 * _noise(rng, 4, 4) + 0.4 * _noise(rng, 10, 10)
+    )
     for size, number in ((3, 90), (4, 50), (6, 14)):
         for top, left in rng.integers(0, _SIDE - size, (number, 2)):
             sky[top : top + size, left : left + size] = (236, 236, 214)
@@ -71,7 +87,11 @@ def _night_sky(rng: np.random.Generator) -> _Field:
 
 
 def _snow(rng: np.random.Generator) -> _Field:
-    return _between((198, 212, 232), (252, 253, 255), share=0.7 * _noise(rng, 7, 5) + 0.3 * _noise(rng, 180, 180) + 0.15)
+    return _between(
+        (198, 212, 232),
+        (252, 253, 255),
+        share=0.7 * _noise(rng, 7, 5) + 0.3 * _noise(rng, 180, 180) + 0.15,
+    )
 
 
 def _wooden_floor(rng: np.random.Generator) -> _Field:
@@ -102,7 +122,8 @@ PAINTERS: dict[str, Callable[[np.random.Generator], _Field]] = {
 
 
 def paint_tile(name: str, variant: int, *, size: int) -> NDArray[np.uint8]:
-    """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a scene of side ``size``.
+    """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a
+    scene of side ``size``.
 
     Raises:
         ValueError: unknown background.

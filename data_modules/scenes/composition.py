@@ -34,7 +34,8 @@ class SceneMaker:
     """Plans, draws and describes the scenes of one recipe."""
 
     def __init__(self, recipe: SceneRecipe, *, root: str | None = None) -> None:
-        """Take the recipe; with ``root``, classes and pictures come from a folder of cut-outs instead of OpenMoji.
+        """Take the recipe; with ``root``, classes and pictures come from a folder of cut-outs
+        instead of OpenMoji.
 
         Raises:
             ValueError: the folder has too few usable cut-outs.
@@ -46,7 +47,9 @@ class SceneMaker:
         starts = np.cumsum([0, *(len(noun.pictures) for noun in recipe.classes)]).tolist()
         self.recipe = recipe
         self.cutouts = CutOuts(names, root=None if root is None else Path(root))
-        self.planner = Planner(recipe, cutouts=self.cutouts, pictures=[list(range(a, b)) for a, b in pairwise(starts)])
+        self.planner = Planner(
+            recipe, cutouts=self.cutouts, pictures=[list(range(a, b)) for a, b in pairwise(starts)]
+        )
         self.writer = Writer(recipe)
         self._tiles: dict[tuple[int, int, int], NDArray[np.uint8]] = {}
 
@@ -57,7 +60,9 @@ class SceneMaker:
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
         """Return a caption of a scene, pure in (seed, epoch, index)."""
         kinds = [placed.kind for placed in layout.objects]
-        return self.writer.write(kinds, background=layout.background, rng=np.random.default_rng([seed, epoch, index, 7]))
+        return self.writer.write(
+            kinds, background=layout.background, rng=np.random.default_rng([seed, epoch, index, 7])
+        )
 
     def image(self, layout: Layout, *, size: int) -> NDArray[np.uint8]:
         """Draw the pixels only.  Returns (3, S, S) uint8."""
@@ -77,8 +82,12 @@ class SceneMaker:
         return Scene(self.image(layout, size=size), label, instance)
 
     def footprint(self, placed: Placed, *, size: int) -> tuple[NDArray[np.bool_], slice, slice]:
-        """Return the mask of an object, True for alpha of at least one half, and its rows and columns in the scene."""
-        mask = self.cutouts.draw(placed.picture, side=_side(placed, size=size), degrees=placed.degrees).mask
+        """Return the mask of an object, True for alpha of at least one half, and its rows and
+        columns in the scene.
+        """
+        mask = self.cutouts.draw(
+            placed.picture, side=_side(placed, size=size), degrees=placed.degrees
+        ).mask
         rows, columns = _window(placed, shape=mask.shape, size=size)
         mask = mask[:, ::-1] if placed.flip else mask
         return mask[:size, :size], rows, columns
@@ -87,17 +96,24 @@ class SceneMaker:
         """Draw the tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
         key = (layout.background, layout.variant, size)
         if key not in self._tiles:
-            self._tiles[key] = paint_tile(self.recipe.backgrounds[layout.background].name, layout.variant, size=size)
+            self._tiles[key] = paint_tile(
+                self.recipe.backgrounds[layout.background].name, layout.variant, size=size
+            )
         row, column = (int(share * size) for share in layout.crop)
         patch = self._tiles[key][row : row + size, column : column + size]
         patch = patch[:, ::-1] if layout.mirrored else patch
-        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)  # 255 * 128 * 2 fits in 16 bits
+        # 255 * 128 * 2 fits in 16 bits
+        gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
         tinted: NDArray[np.uint16] = np.minimum((patch * gain) >> 7, 255)
         return tinted
 
     def _paste(self, canvas: NDArray[np.uint16], placed: Placed, *, size: int) -> None:
-        """Blend one object over the canvas in integer arithmetic, so that pixels are equal on all machines."""
-        drawn = self.cutouts.draw(placed.picture, side=_side(placed, size=size), degrees=placed.degrees)
+        """Blend one object over the canvas in integer arithmetic, so that pixels are equal on all
+        machines.
+        """
+        drawn = self.cutouts.draw(
+            placed.picture, side=_side(placed, size=size), degrees=placed.degrees
+        )
         rows, columns = _window(placed, shape=drawn.mask.shape, size=size)
         step = slice(None, None, -1 if placed.flip else 1)
         under = canvas[rows, columns]

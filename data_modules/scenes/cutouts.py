@@ -1,4 +1,6 @@
-"""Cut-outs: pictures with an exact alpha mask, cached at a few sizes and rotations.  h w cut-out pixels."""
+"""Cut-outs: pictures with an exact alpha mask, cached at a few sizes and rotations.  h w cut-out
+pixels.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -34,7 +36,8 @@ class CutOut(NamedTuple):
 
 
 def open_openmoji(code: str) -> Image.Image:
-    """Draw an OpenMoji picture from its code points ("1F415", or several joined by "-"), trimmed, longest side ``MASTER``.
+    """Draw an OpenMoji picture from its code points ("1F415", or several joined by "-"), trimmed,
+    longest side ``MASTER``.
 
     Raises:
         ValueError: the font lacks the picture.
@@ -72,13 +75,19 @@ def trimmed(image: Image.Image) -> Image.Image:
     assert box is not None
     image = image.crop(box)
     ratio = MASTER / max(image.size)
-    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * ratio)), max(1, round(image.height * ratio))),
+        Image.Resampling.LANCZOS,
+    )
 
 
 def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
     """Resize the picture to longest side ``side`` pixels, rotate it, and trim it."""
     ratio = side / MASTER
-    image = master.resize((max(1, round(master.width * ratio)), max(1, round(master.height * ratio))), Image.Resampling.BOX)
+    image = master.resize(
+        (max(1, round(master.width * ratio)), max(1, round(master.height * ratio))),
+        Image.Resampling.BOX,
+    )
     if degrees:
         image = image.rotate(degrees, resample=Image.Resampling.BICUBIC, expand=True)
     box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
@@ -89,9 +98,13 @@ class CutOuts:
     """Pictures of a recipe, each drawn once for each size and rotation."""
 
     def __init__(self, pictures: Sequence[str], *, root: Path | None = None) -> None:
-        """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files, None for OpenMoji."""
+        """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files,
+        None for OpenMoji.
+        """
         self._names = tuple(pictures)
-        self._open: Callable[[str], Image.Image] = open_openmoji if root is None else partial(open_file, root=root)
+        self._open: Callable[[str], Image.Image] = (
+            open_openmoji if root is None else partial(open_file, root=root)
+        )
         self._masters: dict[int, Image.Image] = {}
         self._extents: dict[tuple[int, int], tuple[float, float]] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
@@ -110,15 +123,25 @@ class CutOuts:
         return self._extents[key]
 
     def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
-        """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not write to it."""
-        return self._drawn.get((picture, side, degrees), partial(self._draw, picture, side=side, degrees=degrees))
+        """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not
+        write to it.
+        """
+        return self._drawn.get(
+            (picture, side, degrees), partial(self._draw, picture, side=side, degrees=degrees)
+        )
 
     def _draw(self, picture: int, *, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
         height, width = self.extent(picture, degrees=degrees)
         image = _rotated(self._master(picture), side=min(2 * side, MASTER), degrees=degrees)
-        image = image.resize((max(1, round(width * side)), max(1, round(height * side))), Image.Resampling.BOX)
+        image = image.resize(
+            (max(1, round(width * side)), max(1, round(height * side))), Image.Resampling.BOX
+        )
         pixels = np.asarray(image, dtype=np.uint16)
         alpha = pixels[..., 3:]
-        drawn = CutOut(colour=(pixels[..., :3] * alpha + 127) // 255, see_through=255 - alpha, mask=alpha[..., 0] >= 128)
+        drawn = CutOut(
+            colour=(pixels[..., :3] * alpha + 127) // 255,
+            see_through=255 - alpha,
+            mask=alpha[..., 0] >= 128,
+        )
         return drawn, drawn.mask.size

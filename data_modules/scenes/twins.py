@@ -1,4 +1,5 @@
-"""Twins: two classes, each with a background on which it usually stands, as a counterpart of Waterbirds.
+"""Twins: two classes, each with a background on which it usually stands, as a counterpart of
+Waterbirds.
 
 ``class_label`` and ``place`` are 0 or 1; if they are equal, the scene shows the usual combination.
 """
@@ -11,7 +12,9 @@ NAMES = ("cow", "bird")
 """Class names, in order of class label: counterparts of Waterbirds' landbirds and waterbirds."""
 
 PLACES = ("grass", "water")
-"""Background names, in order of place.  No recipe holds these classes out against these backgrounds."""
+"""Background names, in order of place.  No recipe holds these classes out against these
+backgrounds.
+"""
 
 
 class Twins:
@@ -30,16 +33,22 @@ class Twins:
         """
         nouns = [noun.name for noun in recipe.classes]
         backdrops = [backdrop.name for backdrop in recipe.backgrounds]
-        for name, known, what in (*((n, nouns, "class") for n in NAMES), *((n, backdrops, "background") for n in PLACES)):
+        for name, known, what in (
+            *((n, nouns, "class") for n in NAMES),
+            *((n, backdrops, "background") for n in PLACES),
+        ):
             if name not in known:
                 raise ValueError(
-                    f"scenes recipe {recipe.name!r} has no {what} {name!r}, which scenes_waterbirds needs; it has {', '.join(known)}"
+                    f"scenes recipe {recipe.name!r} has no {what} {name!r}, which "
+                    f"scenes_waterbirds needs; it has {', '.join(known)}"
                 )
         self.kinds = tuple(nouns.index(name) for name in NAMES)
         self.backgrounds = tuple(backdrops.index(name) for name in PLACES)
 
     def drawn(self, recipe: SpuriousRecipe, rng: np.random.Generator) -> tuple[int, int] | None:
-        """Draw background and class of a training scene with a twin, usually on its background; None for a scene without twins."""
+        """Draw background and class of a training scene with a twin, usually on its background;
+        None for a scene without twins.
+        """
         if rng.random() >= recipe.twin_share:
             return None
         class_label = int(rng.random() < 0.5)

@@ -1,4 +1,6 @@
-"""Sources: image-text pairs to train on, one file each.  ``docs/contributing.md`` explains how to add one.  S image side in pixels."""
+"""Sources: image-text pairs to train on, one file each.  ``docs/contributing.md`` explains how to
+add one.  S image side in pixels.
+"""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -36,8 +38,9 @@ class Pairs(ABC):
     """Pairs by number, as a source or as a store of files.
 
     Attributes:
-        in_sequence: True if pairs can only be read forward, as from a pipe.  They are not shuffled, each loading process reads ascending
-            indices, and a resumed run reads forward to its position.
+        in_sequence: True if pairs can only be read forward, as from a pipe.  They are not shuffled,
+            each loading process reads ascending indices, and a resumed run reads forward to its
+            position.
     """
 
     in_sequence: bool = False
@@ -48,10 +51,14 @@ class Pairs(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """Return ``short_digest`` of the content, independent of its location; a resumed run must find the same."""
+        """Return ``short_digest`` of the content, independent of its location; a resumed run must
+        find the same.
+        """
 
     def blocks(self) -> Sequence[int]:
-        """Return the number of pairs in each shard; one shard by default.  Shards are shuffled, then pairs within windows of shards."""
+        """Return the number of pairs in each shard; one shard by default.  Shards are shuffled,
+        then pairs within windows of shards.
+        """
         return [len(self)]
 
     def about(self) -> dict[str, Any]:
@@ -63,9 +70,12 @@ class Source(Pairs):
     """Image-text pairs by number; the same pair for the same (seed, epoch, index) on any machine.
 
     Attributes:
-        orders_itself: True if the source maps an index to another pair in each epoch, so that the loader must not shuffle.
-        classes: class names if each image shows one thing of a known class, in order of label; None otherwise.
-        crops: number of different crops of each image: epoch e repeats that of epoch e mod ``crops``.  None if each epoch draws its own.
+        orders_itself: True if the source maps an index to another pair in each epoch, so that the
+            loader must not shuffle.
+        classes: class names if each image shows one thing of a known class, in order of label; None
+            otherwise.
+        crops: number of different crops of each image: epoch e repeats that of epoch e mod
+            ``crops``.  None if each epoch draws its own.
     """
 
     orders_itself: bool = False
@@ -113,7 +123,8 @@ class Source(Pairs):
         return None
 
     def texts(self, index: int) -> list[str]:
-        """Return the usable captions that may be drawn for a pair; by default that of the first epoch.
+        """Return the usable captions that may be drawn for a pair; by default that of the first
+        epoch.
 
         Raises:
             BadSample: the pair cannot be read.
@@ -174,11 +185,20 @@ def options_taken(name: str) -> list[str]:
     Raises:
         ValueError: unknown source.
     """
-    return own_options(find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON)
+    return own_options(
+        find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON
+    )
 
 
 def open_source(
-    name: str, *, root: str | None, size: int, seed: int, limit: int | None, crops: int | None = None, **options: object
+    name: str,
+    *,
+    root: str | None,
+    size: int,
+    seed: int,
+    limit: int | None,
+    crops: int | None = None,
+    **options: object,
 ) -> Source:
     """Open a source by name.  A store is cropped and captioned by ``StoredPairs``.
 
@@ -192,18 +212,26 @@ def open_source(
         options: options of this source.
 
     Raises:
-        ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source that draws its own images.
+        ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source
+            that draws its own images.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
-    from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs  # here, since its base classes are in this file
+    # here, since its base classes are in this file
+    from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
     opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
-    opened: Any = opener(**{key: common[key] for key in inspect.signature(opener).parameters if key in common}, **options)
+    opened: Any = opener(
+        **{key: common[key] for key in inspect.signature(opener).parameters if key in common},
+        **options,
+    )
     if isinstance(opened, Store):
         rule: Any = options.get("captions", ANY_CAPTION)
         return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit, crops=crops)
     if crops is not None and opened.crops not in (1, crops):
-        raise ValueError(f"data.crops={crops}: source {name} draws new images in each epoch, not crops of stored ones; choose null")
+        raise ValueError(
+            f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "
+            "stored ones; choose null"
+        )
     return opened  # type: ignore[no-any-return]

@@ -1,6 +1,8 @@
-"""COCO captions: ``annotations/captions_<split>.json`` with the folder ``<split>/``.  An image and all its captions are one pair.
+"""COCO captions: ``annotations/captions_<split>.json`` with the folder ``<split>/``.  An image and
+all its captions are one pair.
 
-Pairs follow the order of the annotation file; captions of an unlisted image become a pair without an image.
+Pairs follow the order of the annotation file; captions of an unlisted image become a pair without
+an image.
 """
 
 import json
@@ -17,7 +19,10 @@ from gestalt.data_modules.digest import short_digest
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
     """Return file names and captions by image id, which is a number or a text."""
     if not os.path.isfile(path):  # False for a name that is too long, too
-        raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
+        raise ValueError(
+            f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json "
+            "and the folder <split>/"
+        )
     try:
         content = json.loads(path.read_bytes())
         listed: dict[Any, str] = {}
@@ -26,30 +31,50 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
             if not isinstance(name, str) or not name:
                 raise TypeError(f"file_name {name!r} of image {image['id']!r} is not a name")
             if listed.setdefault(image["id"], name) != name:
-                raise ValueError(f"the images {listed[image['id']]!r} and {name!r} have the same id {image['id']!r}")
+                raise ValueError(
+                    f"the images {listed[image['id']]!r} and {name!r} have the same id "
+                    f"{image['id']!r}"
+                )
         captions: dict[Any, list[Any]] = defaultdict(list)
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "images with id and file_name, annotations with image_id and caption"
-        raise ValueError(f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}") from error
+        raise ValueError(
+            f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}"
+        ) from error
     return listed, dict(captions)
 
 
-def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017", outside: bool = True) -> ImageFiles:
-    """Open a split, such as ``train2017``; ``outside`` is False to refuse file names that lead out of the split's folder.
+def open_here(
+    *,
+    root: str | None,
+    captions: CaptionRule = ANY_CAPTION,
+    split: str = "train2017",
+    outside: bool = True,
+) -> ImageFiles:
+    """Open a split, such as ``train2017``; ``outside`` is False to refuse file names that lead out
+    of the split's folder.
 
     Raises:
-        ValueError: no root, no such file or folder, a file of another kind or without images, a name outside that is refused, or a caption
-            column, which COCO lacks.
+        ValueError: no root, no such file or folder, a file of another kind or without images, a
+            name outside that is refused, or a caption column, which COCO lacks.
     """
     if root is None:
-        raise ValueError("coco_captions needs data.root, a folder with annotations/captions_train2017.json and train2017/")
+        raise ValueError(
+            "coco_captions needs data.root, a folder with annotations/captions_train2017.json and "
+            "train2017/"
+        )
     if captions.column is not None:
-        raise ValueError(f"data.caption={captions.column}: COCO captions have no columns; choose null")
+        raise ValueError(
+            f"data.caption={captions.column}: COCO captions have no columns; choose null"
+        )
     images = Path(root) / split
     if not images.is_dir():
-        raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")
+        raise ValueError(
+            f"coco_captions: no folder {images}; data.root must hold "
+            f"annotations/captions_{split}.json and {split}/"
+        )
     annotations = Path(root) / "annotations" / f"captions_{split}.json"
     listed, texts = _read(annotations)
     if not outside:
@@ -57,7 +82,8 @@ def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: s
     unlisted = [number for number in texts if number not in listed]
     if listed and len(unlisted) == len(texts) > 0:
         raise ValueError(
-            f"coco_captions: {annotations}: no annotation belongs to an image; the first image_id is {unlisted[0]!r}, "
+            f"coco_captions: {annotations}: no annotation belongs to an image; the first image_id "
+            f"is {unlisted[0]!r}, "
             f"the first id of images {next(iter(listed))!r}"
         )
     if not listed and not unlisted:

@@ -1,8 +1,9 @@
 """A data set of the Hugging Face hub, or a folder of one, through the library ``datasets``.
 
-Map-style, the default, reads arrow files on disk with access to any row, so samples are shuffled and resume exactly.  Streaming reads the
-rows in sequence and does not shuffle: the library's shuffle buffer is lost on resume, and its split by node and worker makes the samples
-depend on the number of processes.  Instead every process reads the whole sequence and takes its own rows.
+Map-style, the default, reads arrow files on disk with access to any row, so samples are shuffled
+and resume exactly.  Streaming reads the rows in sequence and does not shuffle: the library's
+shuffle buffer is lost on resume, and its split by node and worker makes the samples depend on the
+number of processes.  Instead every process reads the whole sequence and takes its own rows.
 """
 
 import hashlib
@@ -25,15 +26,20 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import Stored
 
 _AT_ONCE = 10_000  # captions hashed at a time
-_HASHED, _HASHED_FIRST = 64, 8  # number of rows that enter the digest, of a map-style set and of a stream
+# number of rows that enter the digest, of a map-style set and of a stream
+_HASHED, _HASHED_FIRST = 64, 8
 
 
 class _HubStore(Store):
     """Rows of a data set, with their image and caption columns."""
 
-    def __init__(self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None) -> None:
+    def __init__(
+        self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None
+    ) -> None:
         self._where = where
-        self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
+        self._rows, self._image, self._caption = _prepared(
+            rows, where, image_column=image_column, caption_column=caption_column
+        )
 
     def _digest_of(self, rows: Iterable[str]) -> str:
         """Return the digest of the number of rows, the columns, and the given rows."""
@@ -44,9 +50,18 @@ class _HubStore(Store):
         key, image = f"row {index}", row[self._image]
         if isinstance(image, dict):
             content, path = image.get("bytes"), image.get("path")
-            image = read_file(Path(path), where=self._where, key=key) if content is None and path is not None else content
+            image = (
+                read_file(Path(path), where=self._where, key=key)
+                if content is None and path is not None
+                else content
+            )
         if not isinstance(image, bytes):
-            raise BadSample("missing_image", where=self._where, key=key, detail=f"expected bytes, got {type(image).__name__}")
+            raise BadSample(
+                "missing_image",
+                where=self._where,
+                key=key,
+                detail=f"expected bytes, got {type(image).__name__}",
+            )
         return Stored(self._where, key, image, row[self._caption])
 
 
@@ -57,7 +72,9 @@ class HubRows(_HubStore):
         return len(self._rows)
 
     def digest(self) -> str:
-        """Return the digest of the number of rows, the columns, some of the rows, and all captions."""
+        """Return the digest of the number of rows, the columns, some of the rows, and all
+        captions.
+        """
         chosen = np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist()
         return short_digest(f"{self._digest_of(map(self._written, chosen))}\0{self._captions_hash}")
 
@@ -70,12 +87,23 @@ class HubRows(_HubStore):
     @cached_property
     def _captions_hash(self) -> str:
         total = hashlib.sha256()
-        for batch in self._rows.select_columns([self._caption]).with_format("arrow").iter(batch_size=_AT_ONCE):
+        for batch in (
+            self._rows.select_columns([self._caption])
+            .with_format("arrow")
+            .iter(batch_size=_AT_ONCE)
+        ):
             column = batch.column(0)
             try:
                 total.update(json.dumps(column.to_pylist(), default=repr).encode())
             except UnicodeDecodeError:
-                total.update(repr([chunk.buffers() and bytes(chunk.buffers()[-1] or b"") for chunk in column.chunks]).encode())
+                total.update(
+                    repr(
+                        [
+                            chunk.buffers() and bytes(chunk.buffers()[-1] or b"")
+                            for chunk in column.chunks
+                        ]
+                    ).encode()
+                )
         return total.hexdigest()
 
     def stored(self, index: int) -> Stored:
@@ -88,7 +116,9 @@ class HubRows(_HubStore):
             row = self._rows[index]
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             reason = "caption_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable"
-            raise BadSample(reason, where=self._where, key=f"row {index}", detail=" ".join(str(error).split())) from error
+            raise BadSample(
+                reason, where=self._where, key=f"row {index}", detail=" ".join(str(error).split())
+            ) from error
         return self._stored(row, index)
 
 
@@ -97,9 +127,19 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(self, rows: Any, *, where: str, length: int, image_column: str | None, caption_column: str | None) -> None:
+    def __init__(
+        self,
+        rows: Any,
+        *,
+        where: str,
+        length: int,
+        image_column: str | None,
+        caption_column: str | None,
+    ) -> None:
         """Take the stream and the number of rows to read."""
-        super().__init__(rows, where=where, image_column=image_column, caption_column=caption_column)
+        super().__init__(
+            rows, where=where, image_column=image_column, caption_column=caption_column
+        )
         self._length = length
         self._opened: LRUCache[_Position] = LRUCache(0)
 
@@ -109,7 +149,9 @@ class HubStream(_HubStore):
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
         reader = _Position(self._rows)
-        return self._digest_of(repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length)))
+        return self._digest_of(
+            repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length))
+        )
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.
@@ -124,10 +166,14 @@ class HubStream(_HubStore):
         except Exception as error:  # the library reads over many protocols
             why = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
-                f"hub: row {index} of the stream {self._where} cannot be read now: {why}; continue with resume=last"
+                f"hub: row {index} of the stream {self._where} cannot be read now: {why}; continue "
+                "with resume=last"
             ) from error
         if row is None:
-            raise ValueError(f"hub: the stream {self._where} ends before row {index}, but data.limit={self._length}; lower it")
+            raise ValueError(
+                f"hub: the stream {self._where} ends before row {index}, but "
+                f"data.limit={self._length}; lower it"
+            )
         return self._stored(row, index)
 
 
@@ -150,20 +196,36 @@ class _Position:
 
     def _from(self, index: int) -> Iterator[dict[str, Any]]:
         rows = self._rows.skip(index) if index else self._rows
-        for batch in rows.iter(batch_size=1):  # plain iteration would give each loading process a share
+        # plain iteration would give each loading process a share
+        for batch in rows.iter(batch_size=1):
             yield {name: values[0] for name, values in batch.items()}
 
 
-def _prepared(rows: Any, where: str, *, image_column: str | None, caption_column: str | None) -> tuple[Any, str, str]:
+def _prepared(
+    rows: Any, where: str, *, image_column: str | None, caption_column: str | None
+) -> tuple[Any, str, str]:
     """Return the rows with undecoded images, the image column and the caption column."""
     if rows.features is None:
-        raise ValueError(f"hub: the stream {where} does not declare its columns, so it cannot be read; set data.options.streaming=false")
+        raise ValueError(
+            f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
+            "data.options.streaming=false"
+        )
     columns = list(rows.features)
     pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-    image = find_column(columns, image_column, usual=pictures or IMAGES, key="data.options.image_column", where=where)
+    image = find_column(
+        columns,
+        image_column,
+        usual=pictures or IMAGES,
+        key="data.options.image_column",
+        where=where,
+    )
     caption = find_column(columns, caption_column, usual=CAPTIONS, key="data.caption", where=where)
     rows = rows.select_columns([image, caption])
-    return (rows.cast_column(image, datasets.Image(decode=False)) if image in pictures else rows), image, caption
+    return (
+        (rows.cast_column(image, datasets.Image(decode=False)) if image in pictures else rows),
+        image,
+        caption,
+    )
 
 
 def _load(root: str, *, name: str | None, split: str, streaming: bool, revision: str | None) -> Any:
@@ -171,18 +233,29 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
     try:
         if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
             if streaming:
-                raise ValueError("a folder written by save_to_disk cannot be streamed; set data.options.streaming=false")
+                raise ValueError(
+                    "a folder written by save_to_disk cannot be streamed; set "
+                    "data.options.streaming=false"
+                )
             return _saved_split(datasets.load_from_disk(root), split)
-        return datasets.load_dataset(root, name, split=split, streaming=streaming, revision=revision)
+        return datasets.load_dataset(
+            root, name, split=split, streaming=streaming, revision=revision
+        )
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
 
 
 def _saved_split(saved: Any, split: str) -> Any:
-    """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name, or ``train``."""
-    splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name,
+    or ``train``.
+    """
+    splits = (
+        saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    )
     if split not in splits:
-        raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}")
+        raise ValueError(
+            f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}"
+        )
     return splits[split]
 
 
@@ -210,16 +283,25 @@ def open_here(
         image_column: None for the column of image type.
 
     Raises:
-        ValueError: no root, a data set that cannot be opened, no such column, or a stream of unknown length.
+        ValueError: no root, a data set that cannot be opened, no such column, or a stream of
+            unknown length.
     """
     if root is None:
-        raise ValueError("hub needs data.root: the name of a data set on the hub, or a folder of one")
+        raise ValueError(
+            "hub needs data.root: the name of a data set on the hub, or a folder of one"
+        )
     rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
     if not streaming:
         return HubRows(rows, where=root, **columns)
-    known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
+    known = (
+        rows.info.splits[split].num_examples
+        if rows.info.splits and split in rows.info.splits
+        else None
+    )
     length = limit if known is None else min(known, limit or known)
     if not length:
-        raise ValueError(f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows")
+        raise ValueError(
+            f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows"
+        )
     return HubStream(rows, where=root, length=length, **columns)

@@ -1,7 +1,9 @@
-"""A mixture: several sources in one stream, each with its share.  The sample at a position is a pure function of the position.
+"""A mixture: several sources in one stream, each with its share.  The sample at a position is a
+pure function of the position.
 
-The sources are interleaved evenly by their weights, and each has its own endless order, in which every epoch is a new permutation of its
-samples.  So a source with a large weight begins its next epoch while others are in their first.
+The sources are interleaved evenly by their weights, and each has its own endless order, in which
+every epoch is a new permutation of its samples.  So a source with a large weight begins its next
+epoch while others are in their first.
 """
 
 import json
@@ -36,12 +38,18 @@ class Part(NamedTuple):
 
 
 class Mixture(Relocated):
-    """Interleaved sources.  Index n of epoch e is position e * length + n of the stream, so the loader must not shuffle."""
+    """Interleaved sources.  Index n of epoch e is position e * length + n of the stream, so the
+    loader must not shuffle.
+    """
 
     orders_itself = True
 
-    def __init__(self, parts: Sequence[Part], *, limit: int | None, crops: int | None = None) -> None:
-        """Take the parts, opened with ``crops``, and the number of pairs in an epoch, by default the number in all sources."""
+    def __init__(
+        self, parts: Sequence[Part], *, limit: int | None, crops: int | None = None
+    ) -> None:
+        """Take the parts, opened with ``crops``, and the number of pairs in an epoch, by default
+        the number in all sources.
+        """
         self.crops = crops
         self.parts = tuple(parts)
         unit = math.lcm(*(part.weight.denominator for part in parts))
@@ -57,10 +65,12 @@ class Mixture(Relocated):
         return short_digest(json.dumps([weighted, self._length]))
 
     def part_at(self, position: int) -> tuple[int, int]:
-        """Return the number of the part at a position of the stream, and the position in that part's stream.
+        """Return the number of the part at a position of the stream, and the position in that
+        part's stream.
 
-        The first part takes each position at which its share of the positions so far grows by one; the second takes its share of the
-        remaining ones, and so on.  Integer arithmetic keeps this exact and free of state.
+        The first part takes each position at which its share of the positions so far grows by one;
+        the second takes its share of the remaining ones, and so on.  Integer arithmetic keeps this
+        exact and free of state.
         """
         rest = sum(self._weights)
         for number, weight in enumerate(self._weights):
@@ -76,7 +86,14 @@ class Mixture(Relocated):
         total = sum(self._weights)
         parts = []
         for part, weight in zip(self.parts, self._weights, strict=True):
-            parts.append({"source": part.name, "share": weight / total, "samples": len(part.source), **part.source.about()})
+            parts.append(
+                {
+                    "source": part.name,
+                    "share": weight / total,
+                    "samples": len(part.source),
+                    **part.source.about(),
+                }
+            )
         return {"mixture": parts}
 
     def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
@@ -107,47 +124,99 @@ def open_here(
         limit: number of pairs in an epoch; None for the number in all sources.
         crops: number of different crops of each image, counted by the epochs of its source.
         captions: selects the caption, in each source.
-        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
-            pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
+        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts
+            or in none, by default the number of pairs), ``limit``, ``manifest``, ``caption`` (a
+            column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
         cache, max_bad_share: see ``tars``; passed to the parts that take them.
 
     Raises:
-        ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot be opened.
+        ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot
+            be opened.
     """
     if root is not None:
-        raise ValueError(f"data.root={root}: each part of data.mixture has its own root; choose null")
+        raise ValueError(
+            f"data.root={root}: each part of data.mixture has its own root; choose null"
+        )
     if len(parts) < 2:
-        raise ValueError("data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, weight: 2}, {source: ...}]")
+        raise ValueError(
+            "data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, "
+            "weight: 2}, {source: ...}]"
+        )
     if len({part.get("weight") is None for part in parts}) > 1:
-        raise ValueError("data.mixture: give a weight to every part or to none; without weights the numbers of pairs are used")
-    shared = {"captions": captions, "window": window, "cache": cache, "max_bad_share": max_bad_share}
+        raise ValueError(
+            "data.mixture: give a weight to every part or to none; without weights the numbers of "
+            "pairs are used"
+        )
+    shared = {
+        "captions": captions,
+        "window": window,
+        "cache": cache,
+        "max_bad_share": max_bad_share,
+    }
     opened = []
     for number, part in enumerate(parts):
         try:
-            opened.append(_open_part(part, number, size=size, seed=seed, crops=crops, shared=shared))
+            opened.append(
+                _open_part(part, number, size=size, seed=seed, crops=crops, shared=shared)
+            )
         except ValueError as error:
             located = str(error).startswith("data.mixture[")
-            raise error if located else ValueError(f"data.mixture[{number}], {part['source']}: {error}") from error
+            raise (
+                error
+                if located
+                else ValueError(f"data.mixture[{number}], {part['source']}: {error}")
+            ) from error
     return Mixture(opened, limit=limit, crops=crops)
 
 
-def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, crops: int | None, shared: dict[str, Any]) -> Part:
+def _open_part(
+    part: dict[str, Any],
+    number: int,
+    *,
+    size: int,
+    seed: int,
+    crops: int | None,
+    shared: dict[str, Any],
+) -> Part:
     """Open one part with those of the shared options that its source takes."""
     name, weight = part["source"], part.get("weight")
     if name == "mixture":
-        raise ValueError(f"data.mixture[{number}].source=mixture: mixtures cannot be nested; list its parts here")
+        raise ValueError(
+            f"data.mixture[{number}].source=mixture: mixtures cannot be nested; list its parts here"
+        )
     if weight is not None and not 0 < weight < math.inf:
         raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
     taken = options_taken(name)
     if part.get("caption") is not None:
         shared = {**shared, "captions": replace(shared["captions"], column=part["caption"])}
     if "captions" not in taken and shared["captions"] != ANY_CAPTION:
-        raise ValueError(f"data.mixture[{number}].source={name}: it makes its own captions; remove caption and data.caption*")
-    options = {**{key: value for key, value in shared.items() if key in taken}, **part.get("options", {})}
-    source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), crops=crops, **options)
+        raise ValueError(
+            f"data.mixture[{number}].source={name}: it makes its own captions; remove caption and "
+            "data.caption*"
+        )
+    options = {
+        **{key: value for key, value in shared.items() if key in taken},
+        **part.get("options", {}),
+    }
+    source = open_source(
+        name,
+        root=part.get("root"),
+        size=size,
+        seed=seed,
+        limit=part.get("limit"),
+        crops=crops,
+        **options,
+    )
     if source.in_sequence:
-        raise ValueError(f"data.mixture[{number}].source={name}: it can only be read in sequence, but a mixture needs access to any sample")
-    source = source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
+        raise ValueError(
+            f"data.mixture[{number}].source={name}: it can only be read in sequence, but a mixture "
+            "needs access to any sample"
+        )
+    source = (
+        source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
+    )
     order = EndlessOrder(source.blocks(), seed=seed, window=shared["window"])
-    return Part(name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order)
+    return Part(
+        name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order
+    )

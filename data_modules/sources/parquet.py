@@ -1,7 +1,9 @@
-"""Parquet files with image bytes and captions, local or behind any fsspec URL.  Row groups are the shards.
+"""Parquet files with image bytes and captions, local or behind any fsspec URL.  Row groups are the
+shards.
 
-An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face writes it.  Row groups are read whole, so those that are
-shuffled together must fit into ``CACHED`` bytes; ``gestalt data pack`` makes tars of files with larger row groups.
+An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face writes it.  Row
+groups are read whole, so those that are shuffled together must fit into ``CACHED`` bytes; ``gestalt
+data pack`` makes tars of files with larger row groups.
 """
 
 import hashlib
@@ -21,7 +23,13 @@ from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
+from gestalt.data_modules.corpora.parquet_files import (
+    chunks_of,
+    find_parquet,
+    hash_column,
+    read_footer,
+    read_parquet,
+)
 from gestalt.data_modules.corpora.remote import THREADS, is_remote
 from gestalt.data_modules.corpora.shards import Shard, cache_folder
 from gestalt.data_modules.corpora.stored_pairs import Store
@@ -36,7 +44,9 @@ CACHED = 512 * 2**20
 class ParquetRows(Store):
     """Rows of parquet files."""
 
-    def __init__(self, root: str, *, image_column: str | None, caption_column: str | None, cache: Path) -> None:
+    def __init__(
+        self, root: str, *, image_column: str | None, caption_column: str | None, cache: Path
+    ) -> None:
         """Read the footers of all files.
 
         Raises:
@@ -51,27 +61,45 @@ class ParquetRows(Store):
         for number, (path, footer) in enumerate(zip(self._paths, footers, strict=True)):
             columns = footer.schema.to_arrow_schema().names
             if number == 0:
-                self._image = find_column(columns, image_column, usual=IMAGES, key="data.options.image_column", where=path)
-                self._caption = find_column(columns, caption_column, usual=CAPTIONS, key="data.caption", where=path)
-            for name, key in ((self._image, "data.options.image_column"), (self._caption, "data.caption")):
+                self._image = find_column(
+                    columns, image_column, usual=IMAGES, key="data.options.image_column", where=path
+                )
+                self._caption = find_column(
+                    columns, caption_column, usual=CAPTIONS, key="data.caption", where=path
+                )
+            for name, key in (
+                (self._image, "data.options.image_column"),
+                (self._caption, "data.caption"),
+            ):
                 if name not in columns:
                     raise no_column(columns, name, key=key, where=path)
             for group in range(footer.num_row_groups):
                 metadata = footer.row_group(group)
                 self._groups.append((number, group))
                 lengths.append(metadata.num_rows)
-                sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks_of(metadata, (self._image, self._caption))))
-                facts.append(f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0")
+                sizes.append(
+                    sum(
+                        chunk.total_uncompressed_size
+                        for chunk in chunks_of(metadata, (self._image, self._caption))
+                    )
+                )
+                facts.append(
+                    f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0"
+                )
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
         layout = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        self._digest = short_digest(f"{layout}\0{self._captions_hash(shards, footers, cache=cache)}")
+        self._digest = short_digest(
+            f"{layout}\0{self._captions_hash(shards, footers, cache=cache)}"
+        )
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
-    def _captions_hash(self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path) -> str:
+    def _captions_hash(
+        self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path
+    ) -> str:
         """Return the hash over the stored bytes of all captions.
 
         That of an unchanged remote file is kept in ``cache``, by its address, size and stamp.
@@ -85,7 +113,9 @@ class ParquetRows(Store):
             if not is_remote(shard.url) or not shard.stamp:
                 return hash_column(shard.url, footer=footer, column=self._caption)
             state = f"{shard.url}\0{shard.size}\0{shard.stamp}"
-            current[state] = kept.get(state) or hash_column(shard.url, footer=footer, column=self._caption).hex()
+            current[state] = (
+                kept.get(state) or hash_column(shard.url, footer=footer, column=self._caption).hex()
+            )
             return bytes.fromhex(current[state])
 
         total = hashlib.sha256()
@@ -93,12 +123,14 @@ class ParquetRows(Store):
             for captions in pool.map(hashed, shards, footers):
                 total.update(captions)
         if current != kept:
-            with suppress(OSError), replacing(place) as partial:  # if writing fails, the next start computes them again
+            # if writing fails, the next start computes them again
+            with suppress(OSError), replacing(place) as partial:
                 partial.write_text(json.dumps(current))
         return total.hexdigest()
 
     def check_window(self, window: int) -> None:
-        """Check that the row groups of a window fit into the cache; otherwise almost every row would read a row group again.
+        """Check that the row groups of a window fit into the cache; otherwise almost every row
+        would read a row group again.
 
         Raises:
             ValueError: the largest ``window`` row groups exceed ``CACHED`` bytes.
@@ -107,8 +139,10 @@ class ParquetRows(Store):
         if window > 1 and totals[:window][-1] > CACHED:
             fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
             raise ValueError(
-                f"data.window_shards={window}: that many row groups can take {totals[:window][-1] / 2**20:,.0f} MiB, and a process caches "
-                f"{CACHED / 2**20:,.0f}; choose {fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
+                f"data.window_shards={window}: that many row groups can take "
+                f"{totals[:window][-1] / 2**20:,.0f} MiB, and a process caches "
+                f"{CACHED / 2**20:,.0f}; choose {fits}, or pack them into tars (`gestalt data "
+                "pack`, with data.window_shards=1)"
             )
 
     def __len__(self) -> int:
@@ -119,7 +153,9 @@ class ParquetRows(Store):
         return [int(length) for length in self._lengths]
 
     def digest(self) -> str:
-        """Return the digest of file names, row groups (number of rows, bytes), columns, and the bytes of all captions."""
+        """Return the digest of file names, row groups (number of rows, bytes), columns, and the
+        bytes of all captions.
+        """
         return self._digest
 
     def stored(self, index: int) -> Stored:
@@ -135,16 +171,34 @@ class ParquetRows(Store):
         where, key = self._paths[file], f"row group {in_file}, row {row}"
         try:
             table = self._tables.get(group, lambda: self._read(group))
-            image, caption = table.column(self._image)[row].as_py(), table.column(self._caption)[row].as_py()
+            image, caption = (
+                table.column(self._image)[row].as_py(),
+                table.column(self._caption)[row].as_py(),
+            )
         except UnicodeDecodeError as error:
-            raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
+            raise BadSample(
+                "caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8"
+            ) from error
         except (OSError, pa.ArrowException, IndexError) as error:
-            if is_remote(self._root) and isinstance(error, OSError) and "checksum" not in str(error).lower():
-                raise  # a failure of the network, not of the sample: the run stops and can resume from its checkpoint
-            raise BadSample("unreadable", where=where, key=key, detail=" ".join(str(error).split())) from error
+            if (
+                is_remote(self._root)
+                and isinstance(error, OSError)
+                and "checksum" not in str(error).lower()
+            ):
+                # a failure of the network, not of the sample: the run stops and can resume from its
+                # checkpoint
+                raise
+            raise BadSample(
+                "unreadable", where=where, key=key, detail=" ".join(str(error).split())
+            ) from error
         content = image.get("bytes") if isinstance(image, dict) else image
         if not isinstance(content, bytes):
-            raise BadSample("missing_image", where=where, key=key, detail=f"expected bytes, got {type(content).__name__}")
+            raise BadSample(
+                "missing_image",
+                where=where,
+                key=key,
+                detail=f"expected bytes, got {type(content).__name__}",
+            )
         return Stored(where, key, content, caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
@@ -152,7 +206,9 @@ class ParquetRows(Store):
 
         columns = [self._image, self._caption]
         table = read_parquet(
-            self._root, self._paths[file], lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False)
+            self._root,
+            self._paths[file],
+            lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False),
         )
         return table, table.nbytes
 
@@ -161,7 +217,9 @@ def _read_hashes(place: Path) -> dict[str, str]:
     """Return the kept hashes; a damaged file counts as empty."""
     try:
         kept = json.loads(place.read_text())
-        return {state: digits for state, digits in kept.items() if re.fullmatch("[0-9a-f]{64}", digits)}
+        return {
+            state: digits for state, digits in kept.items() if re.fullmatch("[0-9a-f]{64}", digits)
+        }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -187,7 +245,12 @@ def open_here(
         ValueError: no root, a window that exceeds the cache, or as ``ParquetRows``.
     """
     if root is None:
-        raise ValueError("parquet needs data.root: a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet")
-    rows = ParquetRows(root, image_column=image_column, caption_column=captions.column, cache=cache_folder(cache))
+        raise ValueError(
+            "parquet needs data.root: a file, a folder of *.parquet, or a pattern such as "
+            "DIR/train-*.parquet"
+        )
+    rows = ParquetRows(
+        root, image_column=image_column, caption_column=captions.column, cache=cache_folder(cache)
+    )
     rows.check_window(window)
     return rows

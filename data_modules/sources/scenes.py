@@ -1,4 +1,6 @@
-"""Scenes: an endless source without files; images are pure in (seed, index), captions in (seed, epoch, index)."""
+"""Scenes: an endless source without files; images are pure in (seed, index), captions in (seed,
+epoch, index).
+"""
 
 import torch
 from torch import Tensor
@@ -14,14 +16,21 @@ class Scenes(Source):
 
     Attributes:
         crops: 1; a scene is the same in each epoch.
-        classes: the recipe's classes if every scene shows exactly one object, whose class labels the scene; None otherwise.
+        classes: the recipe's classes if every scene shows exactly one object, whose class labels
+            the scene; None otherwise.
     """
 
     crops = 1
 
-    def __init__(self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train") -> None:
+    def __init__(
+        self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train"
+    ) -> None:
         self.maker = maker
-        self.classes = tuple(noun.name for noun in maker.recipe.classes) if maker.recipe.max_objects == 1 else None
+        self.classes = (
+            tuple(noun.name for noun in maker.recipe.classes)
+            if maker.recipe.max_objects == 1
+            else None
+        )
         self._size = size
         self._seed = seed
         self._length = length
@@ -42,7 +51,11 @@ class Scenes(Source):
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw a scene, (3, S, S) uint8."""
-        return torch.from_numpy(self.maker.image(self.maker.plan(index, seed=self._seed, split=self._split), size=self._size))
+        return torch.from_numpy(
+            self.maker.image(
+                self.maker.plan(index, seed=self._seed, split=self._split), size=self._size
+            )
+        )
 
     def caption(self, index: int, epoch: int) -> str:
         """Draw a caption of a scene."""
@@ -56,7 +69,9 @@ class Scenes(Source):
         return placed.kind
 
     def class_map(self, index: int) -> Tensor:
-        """Draw the class map of a scene, (S, S) int64: 0 background, 1 to C the recipe's classes in order."""
+        """Draw the class map of a scene, (S, S) int64: 0 background, 1 to C the recipe's classes in
+        order.
+        """
         layout = self.maker.plan(index, seed=self._seed, split=self._split)
         return torch.from_numpy(self.maker.scene(layout, size=self._size).label).long()
 
@@ -79,8 +94,10 @@ def open_here(
         seed: seed of the training scenes; the other splits use the recipe's.
         limit: number of scenes in an epoch; None for the recipe's.
         recipe: a name in ``RECIPES``.
-        split: ``train``; or ``val`` or ``tune``, whose scenes all show a combination that is held out from training.
-        object_centred: draw one large object a scene, which labels it, instead of the recipe's numbers and sizes.
+        split: ``train``; or ``val`` or ``tune``, whose scenes all show a combination that is held
+            out from training.
+        object_centred: draw one large object a scene, which labels it, instead of the recipe's
+            numbers and sizes.
 
     Raises:
         ValueError: unknown recipe or split.
@@ -92,4 +109,6 @@ def open_here(
     training = split == "train"
     length = scenes.train_scenes if training else scenes.validation_scenes
     seed = seed if training else scenes.validation_seed
-    return Scenes(maker, size=size, seed=seed, length=length if limit is None else limit, split=split)
+    return Scenes(
+        maker, size=size, seed=seed, length=length if limit is None else limit, split=split
+    )

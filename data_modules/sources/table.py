@@ -1,4 +1,6 @@
-"""A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
+"""A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image
+are one pair with several captions.
+"""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,7 +12,13 @@ import pyarrow.compute as pa_compute
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, check_inside, read_stored
-from gestalt.data_modules.corpora.table_files import Layout, column_names, find_columns, find_table, read_rows
+from gestalt.data_modules.corpora.table_files import (
+    Layout,
+    column_names,
+    find_columns,
+    find_table,
+    read_rows,
+)
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import Stored
 from gestalt.support.files import file_hash
@@ -20,27 +28,45 @@ CHUNK = 65_536
 
 
 class TableRows(Store):
-    """Images of a table with their captions, in the order of first appearance; rows without an image come last.
+    """Images of a table with their captions, in the order of first appearance; rows without an
+    image come last.
 
-    Names and captions stay in arrow buffers: eleven million take as many bytes as the file, and forked processes share them.
+    Names and captions stay in arrow buffers: eleven million take as many bytes as the file, and
+    forked processes share them.
     """
 
-    def __init__(self, layout: Layout, *, image_column: str | None, caption_column: str | None, outside: bool = True) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        image_column: str | None,
+        caption_column: str | None,
+        outside: bool = True,
+    ) -> None:
         """Read the table.
 
         Raises:
-            ValueError: it cannot be read, lacks a column, has no row, or names an image outside of the folder and ``outside`` is False.
+            ValueError: it cannot be read, lacks a column, has no row, or names an image outside of
+                the folder and ``outside`` is False.
         """
         self._path, self._images = layout.path, layout.images
         rows = read_rows(layout)
         columns = column_names(next(rows, []))
-        image, caption = find_columns(columns, where=layout.path, image=image_column, caption=caption_column)
+        image, caption = find_columns(
+            columns, where=layout.path, image=image_column, caption=caption_column
+        )
         self._broken: list[tuple[str, str]] = []
-        names, self._captions = _read_columns(self._whole(rows, len(columns)), columns.index(image), columns.index(caption))
+        names, self._captions = _read_columns(
+            self._whole(rows, len(columns)), columns.index(image), columns.index(caption)
+        )
         if not len(names) and not self._broken:
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
-            check_inside((name.decode("utf-8", "surrogateescape") for name in names.to_pylist()), table=layout.path, folder=layout.images)
+            check_inside(
+                (name.decode("utf-8", "surrogateescape") for name in names.to_pylist()),
+                table=layout.path,
+                folder=layout.images,
+            )
         empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
         self._broken += [("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)]
         filled = np.flatnonzero(~empty)
@@ -63,7 +89,9 @@ class TableRows(Store):
         return len(self._names) + len(self._broken)
 
     def digest(self) -> str:
-        """Return the digest of the table's bytes and its reading options, without the image files."""
+        """Return the digest of the table's bytes and its reading options, without the image
+        files.
+        """
         content = file_hash(self._path)
         return short_digest(f"{content}\0{self._columns}")
 
@@ -73,9 +101,14 @@ class TableRows(Store):
             reason, key = self._broken[index - len(self._names)]
             raise BadSample(reason, where=str(self._path), key=key)
         first = int(self._ends[index - 1]) if index else 0
-        captions = [self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]]
-        name = self._names[index].as_py().decode("utf-8", "surrogateescape")  # a file name may be any bytes
-        return read_stored(self._images / name, captions=[text for text in captions if text] or captions)
+        captions = [
+            self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]
+        ]
+        # a file name may be any bytes
+        name = self._names[index].as_py().decode("utf-8", "surrogateescape")
+        return read_stored(
+            self._images / name, captions=[text for text in captions if text] or captions
+        )
 
 
 def _read_columns(rows: Iterator[list[str]], *columns: int) -> list[pa.Array]:
@@ -112,4 +145,6 @@ def open_here(
         ValueError: as ``find_table`` and ``TableRows``.
     """
     layout = find_table(root, images=images, separator=separator, quoted=quoted)
-    return TableRows(layout, image_column=image_column, caption_column=captions.column, outside=outside)
+    return TableRows(
+        layout, image_column=image_column, caption_column=captions.column, outside=outside
+    )

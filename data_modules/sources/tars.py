@@ -1,4 +1,5 @@
-"""Tars in webdataset's layout, as img2dataset writes them.  Each tar is a shard, and an index gives access to any sample.
+"""Tars in webdataset's layout, as img2dataset writes them.  Each tar is a shard, and an index gives
+access to any sample.
 
 A sample is an image with ``.txt``, ``.json`` or both under one key.
 """
@@ -23,10 +24,26 @@ from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
-from gestalt.data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, cache_folder, check_ranges, look_up
+from gestalt.data_modules.corpora.shards import (
+    OPEN_FILES,
+    Range,
+    Shard,
+    ShardReader,
+    cache_folder,
+    check_ranges,
+    look_up,
+)
 from gestalt.data_modules.corpora.stored_pairs import Store
 from gestalt.data_modules.corpora.tar_files import list_tars
-from gestalt.data_modules.corpora.tar_index import BLOCK, LONGEST_TEXT, IndexHeader, Record, TarIndex, find_index, index_tar
+from gestalt.data_modules.corpora.tar_index import (
+    BLOCK,
+    LONGEST_TEXT,
+    IndexHeader,
+    Record,
+    TarIndex,
+    find_index,
+    index_tar,
+)
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
 from gestalt.data_modules.sources import Stored
@@ -37,10 +54,18 @@ CHECKED = 16
 
 
 class TarStore(Store):
-    """Pairs of several tars, in order; indices are mapped into memory, and few shards are open at a time."""
+    """Pairs of several tars, in order; indices are mapped into memory, and few shards are open at a
+    time.
+    """
 
     def __init__(
-        self, shards: Sequence[Shard], headers: Sequence[IndexHeader], *, cache: Path, column: str | None, faulty: dict[str, list[str]]
+        self,
+        shards: Sequence[Shard],
+        headers: Sequence[IndexHeader],
+        *,
+        cache: Path,
+        column: str | None,
+        faulty: dict[str, list[str]],
     ) -> None:
         """Take the tars and the headers of their indices.
 
@@ -48,7 +73,8 @@ class TarStore(Store):
             shards: the tars.
             headers: one for each tar.
             cache: folder of the indices that do not lie beside their tar.
-            column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else the key ``caption``.
+            column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else
+                the key ``caption``.
             faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
         """
         self._shards = list(shards)
@@ -71,11 +97,19 @@ class TarStore(Store):
     def digest(self) -> str:
         """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
         headers = zip(self._shards, self._headers, strict=True)
-        return short_digest("".join(f"{shard.name}\0{header.digest}\0{header.captions}\0" for shard, header in headers))
+        return short_digest(
+            "".join(
+                f"{shard.name}\0{header.digest}\0{header.captions}\0" for shard, header in headers
+            )
+        )
 
     def about(self) -> dict[str, Any]:
         """Return the number of missing, empty and truncated shards, and the first of each."""
-        return {f"{fault}_shards": {"count": len(urls), "first": urls[0]} for fault, urls in self._faulty.items() if urls}
+        return {
+            f"{fault}_shards": {"count": len(urls), "first": urls[0]}
+            for fault, urls in self._faulty.items()
+            if urls
+        }
 
     def stored(self, index: int) -> Stored:
         """Read a pair.
@@ -94,9 +128,13 @@ class TarStore(Store):
         for part, (_, size) in ranges.items():
             if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
                 reason = "too_large" if part == "image" else "caption_too_long"
-                raise BadSample(reason, where=shard.url, key=key, detail=f"{part} of {size:,} bytes")
+                raise BadSample(
+                    reason, where=shard.url, key=key, detail=f"{part} of {size:,} bytes"
+                )
         content = dict(zip(ranges, self._read(shard, list(ranges.values()), key=key), strict=True))
-        return Stored(shard.url, key, content["image"], self._captions(content, where=shard.url, key=key))
+        return Stored(
+            shard.url, key, content["image"], self._captions(content, where=shard.url, key=key)
+        )
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
@@ -115,11 +153,14 @@ class TarStore(Store):
         if readable:
             missing = "a .txt" if self._column == "txt" else f"the key {self._column} in its .json"
             raise ValueError(
-                f"data.caption={self._column}: none of the first {readable} samples, from {self._shards[0].url} on, has {missing}"
+                f"data.caption={self._column}: none of the first {readable} samples, from "
+                f"{self._shards[0].url} on, has {missing}"
             )
 
     def _ranges(self, record: Record) -> dict[str, Range]:
-        """Return the ranges of bytes to read of a sample: of its image, and of the part with the caption."""
+        """Return the ranges of bytes to read of a sample: of its image, and of the part with the
+        caption.
+        """
         ranges = {"image": (record.image * BLOCK, record.image_size)}
         json_first = self._column not in (None, "txt") or (self._column is None and not record.text)
         if json_first and record.json:
@@ -134,7 +175,9 @@ class TarStore(Store):
         try:
             fields = json.loads(content["json"])
         except (ValueError, RecursionError) as error:
-            raise BadSample("caption_encoding", where=where, key=key, detail=f"its .json: {error}") from error
+            raise BadSample(
+                "caption_encoding", where=where, key=key, detail=f"its .json: {error}"
+            ) from error
         return fields.get(self._column or "caption") if isinstance(fields, dict) else None
 
     def _read(self, shard: Shard, ranges: list[Range], *, key: str) -> list[bytes]:
@@ -142,7 +185,9 @@ class TarStore(Store):
             content = self._reader.read(shard, ranges)
         except OSError as error:
             if error.errno != errno.EIO:  # a failure of network or system, not of the sample
-                raise ValueError(f"{shard.url} cannot be read now: {error}; continue the run with resume=last") from error
+                raise ValueError(
+                    f"{shard.url} cannot be read now: {error}; continue the run with resume=last"
+                ) from error
             raise BadSample("unreadable", where=shard.url, key=key, detail=str(error)) from error
         if any(len(part) < size for part, (_, size) in zip(content, ranges, strict=True)):
             raise BadSample("truncated_shard", where=shard.url, key=key)
@@ -152,7 +197,9 @@ class TarStore(Store):
         shard, header = self._shards[number], self._headers[number]
         present = find_index(shard, cache=self._cache)
         if present is None or present[1] != header:
-            raise ValueError(f"the index of {shard.url} has disappeared since the run began; restart the run")
+            raise ValueError(
+                f"the index of {shard.url} has disappeared since the run began; restart the run"
+            )
         return TarIndex(present[0], samples=header.samples)
 
 
@@ -168,11 +215,13 @@ def open_here(
     Args:
         root: pattern of the tars, see ``shards.expand``.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
-        cache: folder for indices of read-only folders and of remote tars; None for ``~/.cache/gestalt``.
+        cache: folder for indices of read-only folders and of remote tars; None for
+            ``~/.cache/gestalt``.
         max_bad_share: largest share of missing or empty shards, [0, 1].
 
     Raises:
-        ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
+        ValueError: no root, no shard, a file that is not a tar, or too many missing or empty
+            shards.
     """
     urls = list_tars(root)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -182,11 +231,17 @@ def open_here(
     shards = [shard for shard in states if shard is not None]
     check_ranges(shards)
     headers = _index(shards, cache=cache_folder(cache))
-    empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
+    empty = [
+        shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0
+    ]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
-    truncated = [shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated]
+    truncated = [
+        shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated
+    ]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty)
+    store = TarStore(
+        shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty
+    )
     store.check_column()
     return store
 
@@ -194,7 +249,8 @@ def open_here(
 def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
         raise ValueError(
-            f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; data.max_bad_share is {max_bad_share}; "
+            f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; "
+            f"data.max_bad_share is {max_bad_share}; "
             "correct data.root, or raise data.max_bad_share"
         )
 
@@ -203,16 +259,25 @@ def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
     """Return the header of each tar's index; missing indices are made first, on all cores."""
     find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        lacking = [shard for shard, entry in zip(shards, pool.map(find, shards), strict=True) if entry is None]
+        lacking = [
+            shard
+            for shard, entry in zip(shards, pool.map(find, shards), strict=True)
+            if entry is None
+        ]
         if lacking:
-            _report(f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two seconds")
+            _report(
+                f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
+                "seconds"
+            )
             first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
             lacking = lacking[first:] + lacking[:first]
         if len(lacking) < 8:
             for shard in lacking:
                 make(shard)
         else:
-            with ProcessPoolExecutor(min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")) as processes:
+            with ProcessPoolExecutor(
+                min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
+            ) as processes:
                 list(processes.map(make, lacking, chunksize=4))
         return [entry[1] for entry in pool.map(find, shards) if entry is not None]
 

@@ -1,4 +1,6 @@
-"""Contact sheet: a batch of training pairs as one picture, images with captions.  S image side in pixels."""
+"""Contact sheet: a batch of training pairs as one picture, images with captions.  S image side in
+pixels.
+"""
 
 import textwrap
 
@@ -17,7 +19,8 @@ LETTERS, LINES = 30, 4
 
 
 def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
-    """Draw each image of a batch, enlarged if it is small, below its caption, or the reason of a bad pair.
+    """Draw each image of a batch, enlarged if it is small, below its caption, or the reason of a
+    bad pair.
 
     Args:
         batch: pairs to draw.
@@ -28,7 +31,11 @@ def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
     columns = min(columns, count)
     rows = -(-count // columns)
     cell = max(LEAST_CELL, batch["image"].shape[-1]) / DPI
-    figure = Figure(figsize=(max(columns * (cell + 0.6), 7), rows * (cell + 1.2) + 1), dpi=DPI, layout="constrained")
+    figure = Figure(
+        figsize=(max(columns * (cell + 0.6), 7), rows * (cell + 1.2) + 1),
+        dpi=DPI,
+        layout="constrained",
+    )
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, parse_math=False)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
@@ -43,7 +50,10 @@ def _draw(axes: Axes, batch: ImageTextBatch, number: int) -> None:
     if batch["valid"][number]:
         axes.imshow(batch["image"][number].permute(1, 2, 0).numpy(), interpolation="nearest")
     else:
-        text, colour = f"{REASONS[int(batch['reason'][number])]}: {batch['place'][number]}", "firebrick"
+        text, colour = (
+            f"{REASONS[int(batch['reason'][number])]}: {batch['place'][number]}",
+            "firebrick",
+        )
         axes.plot([0, 1], [0, 1], color=colour)
     lines = textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …")
     origin = f"sample {int(batch['sample_id'][number])}, epoch {int(batch['epoch'][number])}"

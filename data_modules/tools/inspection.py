@@ -1,7 +1,7 @@
 """Inspect every sample of a source, to write its manifest.
 
-Every image is decoded whole and every caption is read.  A sample is bad if its image is, or if none of the captions that training may draw
-is usable.
+Every image is decoded whole and every caption is read.  A sample is bad if its image is, or if none
+of the captions that training may draw is usable.
 """
 
 import hashlib
@@ -71,7 +71,9 @@ class Findings(Dataset[Finding]):
                 drawn, caption = self._source.pair(index, 0)
                 stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
             where, image = stored.where, hashlib.sha256(stored.image).digest()
-            width, height = _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
+            width, height = (
+                _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
+            )
             captions, unusable = self._captions(stored)
         except BadSample as bad:
             return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
@@ -87,11 +89,17 @@ class Findings(Dataset[Finding]):
         for text in listed_texts(stored.captions)[: 1 if self._rule.choice == "first" else None]:
             try:
                 clean = clean_caption(text, where=stored.where, key=stored.key)
-                usable.append((len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest()))
+                usable.append(
+                    (len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest())
+                )
             except BadSample as bad:
                 refused.append(bad)
         if not usable:
-            raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
+            raise (
+                refused[0]
+                if refused
+                else BadSample("missing_caption", where=stored.where, key=stored.key)
+            )
         return usable, len(refused)
 
 
@@ -102,7 +110,9 @@ def _shown_size(stored: Stored) -> tuple[int, int]:
         raise BadSample(error.reason, where=stored.where, key=stored.key) from error
 
 
-def inspect(source: Source, *, workers: int, progress: Progress) -> tuple[list[Bad], dict[str, Any]]:
+def inspect(
+    source: Source, *, workers: int, progress: Progress
+) -> tuple[list[Bad], dict[str, Any]]:
     """Examine all samples of a source in order.
 
     A few numbers are kept of each, so that eleven million samples fit into memory.
@@ -130,7 +140,9 @@ def inspect(source: Source, *, workers: int, progress: Progress) -> tuple[list[B
         content, where = hashlib.sha256(), ""
         for index, finding in islice(findings, length):
             where = where or finding.where
-            content.update(finding.image + b"".join(text_hash for _, _, text_hash in finding.captions))
+            content.update(
+                finding.image + b"".join(text_hash for _, _, text_hash in finding.captions)
+            )
             if finding.bad is not None:
                 bad.append((index, *finding.bad))
                 continue
@@ -139,19 +151,33 @@ def inspect(source: Source, *, workers: int, progress: Progress) -> tuple[list[B
                 captions.extend((index, characters, words, _short(text_hash)))
             unusable += finding.unusable
         shards.append(_shard(where, samples=length, content=content.hexdigest()))
-    image, caption = np.array(images, dtype=np.uint64).reshape(-1, 5), np.array(captions, dtype=np.uint64).reshape(-1, 4)
-    spreads = {name: _spread(caption[:, column]) for column, name in enumerate(("characters", "words"), start=1)}
+    image, caption = (
+        np.array(images, dtype=np.uint64).reshape(-1, 5),
+        np.array(captions, dtype=np.uint64).reshape(-1, 4),
+    )
+    spreads = {
+        name: _spread(caption[:, column])
+        for column, name in enumerate(("characters", "words"), start=1)
+    }
     return bad, {
         "bad_by_reason": _by_reason(bad),
-        "images": {name: _spread(image[:, column]) for column, name in enumerate(("width", "height", "bytes"), start=1)},
+        "images": {
+            name: _spread(image[:, column])
+            for column, name in enumerate(("width", "height", "bytes"), start=1)
+        },
         "captions": {"usable": len(caption), "unusable_beside_usable": unusable, **spreads},
-        "duplicates": {"images": _repeated(image[:, 4], image[:, 0]), "captions": _repeated(caption[:, 3], caption[:, 0])},
+        "duplicates": {
+            "images": _repeated(image[:, 4], image[:, 0]),
+            "captions": _repeated(caption[:, 3], caption[:, 0]),
+        },
         "shards": shards,
     }
 
 
 def _by_reason(bad: list[Bad]) -> dict[str, dict[str, Any]]:
-    """Return the number of bad samples and the first one for each reason, the most frequent reason first."""
+    """Return the number of bad samples and the first one for each reason, the most frequent reason
+    first.
+    """
     counts = Counter(reason for _, reason, _, _ in bad)
     rows = {reason: {"count": count} for reason, count in counts.most_common()}
     for index, reason, where, key in bad:
@@ -164,7 +190,9 @@ def _short(digest: bytes) -> int:
 
 
 def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
-    """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of the file."""
+    """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of
+    the file.
+    """
     shard: dict[str, Any] = {"where": place, "samples": samples, "content_sha256": content}
     if Path(place).is_file():
         shard["sha256"] = file_hash(Path(place))
@@ -180,11 +208,16 @@ def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
 
 
 def _repeated(hashes: NDArray[np.uint64], owners: NDArray[np.uint64]) -> dict[str, Any]:
-    """Return the number of values equal to an earlier one; of the commonest value, the count and its first two samples."""
+    """Return the number of values equal to an earlier one; of the commonest value, the count and
+    its first two samples.
+    """
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     repeats = int(len(hashes) - len(counts))
     if not repeats:
         return {"repeats": 0}
     commonest = int(np.lexsort((first, -counts))[0])
     samples = owners[np.flatnonzero(hashes == hashes[first[commonest]])[:2]]
-    return {"repeats": repeats, "commonest": {"count": int(counts[commonest]), "samples": samples.tolist()}}
+    return {
+        "repeats": repeats,
+        "commonest": {"count": int(counts[commonest]), "samples": samples.tolist()},
+    }

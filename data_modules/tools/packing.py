@@ -1,6 +1,8 @@
-"""Pack a source into tars with webdataset's writer, so that other readers of that format can read them.
+"""Pack a source into tars with webdataset's writer, so that other readers of that format can read
+them.
 
-A sample is the unchanged image file, ``.json`` with its captions and its key in the source, and ``.txt`` if it has exactly one caption.
+A sample is the unchanged image file, ``.json`` with its captions and its key in the source, and
+``.txt`` if it has exactly one caption.
 """
 
 import json
@@ -22,15 +24,21 @@ from gestalt.data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"
-SUFFIXES = {**{form: form.lower() for form in FORMATS}, "JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+SUFFIXES = {
+    **{form: form.lower() for form in FORMATS},
+    "JPEG": "jpg",
+    "TIFF": "tif",
+    "JPEG2000": "jp2",
+}
 """Format of an image file -> its usual ending."""
 
 
 def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
     """Write a source's samples, in order, into a new folder.
 
-    The folder appears when it is complete, and the same source gives the same bytes.  Image files are copied; a source without files, such
-    as scenes, is drawn as in the first epoch and written as PNG.
+    The folder appears when it is complete, and the same source gives the same bytes.  Image files
+    are copied; a source without files, such as scenes, is drawn as in the first epoch and written
+    as PNG.
 
     Args:
         source: the samples.
@@ -45,7 +53,9 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         ValueError: the folder exists or cannot be made, or there are fewer samples than shards.
     """
     if not 1 <= shards <= len(source):
-        raise ValueError(f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}")
+        raise ValueError(
+            f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}"
+        )
     if folder.exists():
         raise ValueError(f"--to {folder}: exists already; choose another folder")
     partial = partial_beside(folder)
@@ -58,7 +68,8 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         os.rename(partial, folder)
     except BaseException as error:
         shutil.rmtree(partial)
-        if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
+        # the error of a full disk names no file
+        if isinstance(error, OSError) and error.filename is None:
             error.filename = str(folder)
         raise
     return counts
@@ -67,12 +78,19 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
 def _write(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
     counts: Counter[str] = Counter(samples=0)
     starts = {len(source) * shard // shards for shard in range(1, shards)}
-    with ShardWriter(str(folder / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0) as writer:
+    with ShardWriter(
+        str(folder / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0
+    ) as writer:
         for index in progress(iter(range(len(source))), len(source)):
             if index in starts:
                 writer.next_stream()
             try:
-                writer.write({"__key__": f"{index:09d}", **_parts(source.stored(index) or _drawn(source, index))})
+                writer.write(
+                    {
+                        "__key__": f"{index:09d}",
+                        **_parts(source.stored(index) or _drawn(source, index)),
+                    }
+                )
                 counts["samples"] += 1
             except BadSample as bad:
                 counts[bad.reason] += 1
@@ -88,12 +106,17 @@ def _drawn(source: Source, index: int) -> Stored:
 
 
 def _parts(stored: Stored) -> dict[str, Any]:
-    """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is no other."""
+    """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is
+    no other.
+    """
     texts, usable = listed_texts(stored.captions), usable_texts(stored.captions, ANY_CAPTION)
     fields: dict[str, Any] = {"key": stored.key}
     if usable:
         fields["caption"] = usable[0] if len(usable) == 1 else usable
-    parts: dict[str, Any] = {suffix_of(stored.image): stored.image, "json": json.dumps(fields, ensure_ascii=False, sort_keys=True)}
+    parts: dict[str, Any] = {
+        suffix_of(stored.image): stored.image,
+        "json": json.dumps(fields, ensure_ascii=False, sort_keys=True),
+    }
     if len(usable) == 1:
         parts["txt"] = usable[0]
     elif not usable and texts and isinstance(texts[0], str | bytes):
@@ -102,7 +125,9 @@ def _parts(stored: Stored) -> dict[str, Any]:
 
 
 def suffix_of(content: bytes) -> str:
-    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that readers find and report it."""
+    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that
+    readers find and report it.
+    """
     try:
         with decoding():
             return SUFFIXES.get(open_checked(content).format or "", "jpg")

@@ -10,7 +10,8 @@ import argparse
 import itertools
 import os
 
-os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when gradio is imported
+# read when gradio is imported
+os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 import gradio as gr
 import numpy as np
@@ -18,36 +19,75 @@ from PIL import Image
 
 import gestalt
 
-COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46b9c9", "#f032e6", "#9a6324", "#808000", "#008080"]
-FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of this machine: the default theme asks Google for its own
-HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]  # five colours of matplotlib's inferno
+COLOURS = [
+    "#e6194b",
+    "#3cb44b",
+    "#4363d8",
+    "#f58231",
+    "#911eb4",
+    "#46b9c9",
+    "#f032e6",
+    "#9a6324",
+    "#808000",
+    "#008080",
+]
+# of this machine: the default theme asks Google for its own
+FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+# five colours of matplotlib's inferno
+HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]
 
 
 def coloured(picture, values, names):
     """Show a map (H, W) over its picture: a colour for each name that has a pixel."""
     values = values.numpy()
-    masks = [((values == index) * 0.6, name) for index, name in enumerate(names) if (values == index).any()]
-    return gr.AnnotatedImage(value=(picture, masks), color_map=dict(zip(names, itertools.cycle(COLOURS), strict=False)))
+    masks = [
+        ((values == index) * 0.6, name)
+        for index, name in enumerate(names)
+        if (values == index).any()
+    ]
+    return gr.AnnotatedImage(
+        value=(picture, masks), color_map=dict(zip(names, itertools.cycle(COLOURS), strict=False))
+    )
 
 
 def segment(model, picture, labels, threshold):
-    """Segment a picture by comma-separated labels; return the coloured picture, the numbers, the choice of a heat map, and the tab."""
+    """Segment a picture by comma-separated labels; return the coloured picture, the numbers, the
+    choice of a heat map, and the tab.
+    """
     names = [label.strip() for label in labels.split(",") if label.strip()]
     try:
-        result = model.segment(picture, names, threshold=float(threshold) if threshold.strip() else None)
+        result = model.segment(
+            picture, names, threshold=float(threshold) if threshold.strip() else None
+        )
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    rows = [[name, round(100 * result.areas[name], 1), round(result.scores[name].max, 3)] for name in names]
-    return coloured(picture, result.map, names), rows, gr.Radio(choices=names, value=names[0]), gr.Tabs(selected="labels")
+    rows = [
+        [name, round(100 * result.areas[name], 1), round(result.scores[name].max, 3)]
+        for name in names
+    ]
+    return (
+        coloured(picture, result.map, names),
+        rows,
+        gr.Radio(choices=names, value=names[0]),
+        gr.Tabs(selected="labels"),
+    )
 
 
 def heat(model, picture, label):
-    """Draw the cosine of every location with a label over a picture, from its least to its largest value."""
+    """Draw the cosine of every location with a label over a picture, from its least to its largest
+    value.
+    """
     if picture is None or not label:
         return None
     values = model.similarity(picture, [label], templates=None, size="image")[0].numpy()
     shares = (values - values.min()) / max(float(np.ptp(values)), 1e-9)
-    colours = np.stack([np.interp(shares, np.linspace(0, 1, len(HEAT)), channel) for channel in zip(*HEAT, strict=True)], axis=-1)
+    colours = np.stack(
+        [
+            np.interp(shares, np.linspace(0, 1, len(HEAT)), channel)
+            for channel in zip(*HEAT, strict=True)
+        ],
+        axis=-1,
+    )
     return Image.blend(picture, Image.fromarray(colours.astype(np.uint8)), 0.7)
 
 
@@ -57,7 +97,9 @@ def group(model, picture, groups):
         values = model.group(picture, int(groups))
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return coloured(picture, values, [f"group {number + 1}" for number in range(int(groups))]), gr.Tabs(selected="groups")
+    return coloured(
+        picture, values, [f"group {number + 1}" for number in range(int(groups))]
+    ), gr.Tabs(selected="groups")
 
 
 def build(model):
@@ -66,37 +108,71 @@ def build(model):
         gr.Markdown(f"# Gestalt\nModel: `{model.name}`")
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(type="pil", image_mode="RGB", sources=["upload", "clipboard"], label="Picture", buttons=[])
+                picture = gr.Image(
+                    type="pil",
+                    image_mode="RGB",
+                    sources=["upload", "clipboard"],
+                    label="Picture",
+                    buttons=[],
+                )
                 labels = gr.Textbox("dog, cat, grass", label="Labels, separated by commas")
-                threshold = gr.Textbox("", label="Threshold: the least score of a labelled pixel; empty for none")
+                threshold = gr.Textbox(
+                    "", label="Threshold: the least score of a labelled pixel; empty for none"
+                )
                 start = gr.Button("Segment", variant="primary")
                 groups = gr.Slider(2, 20, value=8, step=1, label="Groups")
                 divide = gr.Button("Group", elem_id="divide")
             with gr.Column(), gr.Tabs() as tabs:
                 with gr.Tab("Labels", id="labels"):
                     labelled = gr.AnnotatedImage(label="Labels", format="png")
-                    numbers = gr.Dataframe(headers=["label", "area, %", "largest cosine"], label="Areas", interactive=False)
+                    numbers = gr.Dataframe(
+                        headers=["label", "area, %", "largest cosine"],
+                        label="Areas",
+                        interactive=False,
+                    )
                     chosen = gr.Radio([], label="Heat map of")
-                    warm = gr.Image(label="Heat map", interactive=False, format="png", elem_id="heat", buttons=["download", "fullscreen"])
+                    warm = gr.Image(
+                        label="Heat map",
+                        interactive=False,
+                        format="png",
+                        elem_id="heat",
+                        buttons=["download", "fullscreen"],
+                    )
                 with gr.Tab("Groups", id="groups"):
                     divided = gr.AnnotatedImage(label="Groups", format="png")
         start.click(
-            lambda *words: segment(model, *words), [picture, labels, threshold], [labelled, numbers, chosen, tabs], api_name="segment"
+            lambda *words: segment(model, *words),
+            [picture, labels, threshold],
+            [labelled, numbers, chosen, tabs],
+            api_name="segment",
         )
         chosen.change(lambda *words: heat(model, *words), [picture, chosen], warm, api_name="heat")
-        divide.click(lambda *words: group(model, *words), [picture, groups], [divided, tabs], api_name="group")
+        divide.click(
+            lambda *words: group(model, *words),
+            [picture, groups],
+            [divided, tabs],
+            api_name="group",
+        )
     return page
 
 
 def start(page, port=None, wait=True):
     """Serve the page on this machine alone, and return its address."""
     theme = gr.themes.Default(font=FONTS[0], font_mono=FONTS[1])
-    return page.launch(server_name="127.0.0.1", server_port=port, share=False, theme=theme, prevent_thread_lock=not wait)[1]
+    return page.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        share=False,
+        theme=theme,
+        prevent_thread_lock=not wait,
+    )[1]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model", help="an experiment, a run, a checkpoint, an exported folder, or KIND:NAME")
+    parser.add_argument(
+        "model", help="an experiment, a run, a checkpoint, an exported folder, or KIND:NAME"
+    )
     parser.add_argument("--port", type=int)
     words = parser.parse_args()
     start(build(gestalt.load(words.model)), words.port)

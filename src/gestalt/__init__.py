@@ -1,6 +1,7 @@
 """Gestalt: perceptual grouping in contrastive vision-language models.
 
-``load`` opens a model; the classes are those of the model and of its results.  All are imported on first use.
+``load`` opens a model; the classes are those of the model and of its results.  All are imported on
+first use.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,6 @@
-"""The command line: parse, check, then run the module of the command.  Nothing heavy is imported before the checks have passed."""
+"""The command line: parse, check, then run the module of the command.  Nothing heavy is imported
+before the checks have passed.
+"""
 
 import os
 import signal
@@ -13,8 +15,9 @@ from gestalt.support import parent, signals, threads
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line on the standard error.  A closed
-    pipe, as in ``gestalt list | head``, ends the command without an error.
+    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line
+    on the standard error.  A closed pipe, as in ``gestalt list | head``, ends the command without
+    an error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
@@ -33,7 +36,8 @@ def main(words: list[str] | None = None) -> int:
         ended: int = import_module("gestalt.commands.stopping").interrupted(stop, arguments)
         return ended
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at its exit, and fails again
+        # or Python writes the rest at its exit, and fails again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
     except Exception as error:
         line = describe(error)

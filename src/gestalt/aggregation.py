@@ -1,7 +1,8 @@
 """Aggregation: many tokens in, one vector out.  B batch, N parts, D width.
 
-To add one: write a function of ``Tokens``, or a module that is made for a width, and its row in ``tables.py``.  Nothing else changes.
-``cls``, ``avg`` and ``max`` are the paper's; the model decides where they act (after the final LayerNorm, after the projection).
+To add one: write a function of ``Tokens``, or a module that is made for a width, and its row in
+``tables.py``.  Nothing else changes. ``cls``, ``avg`` and ``max`` are the paper's; the model
+decides where they act (after the final LayerNorm, after the projection).
 """
 
 import math
@@ -26,7 +27,8 @@ def summary_token(tokens: Tokens) -> Tensor:
     """
     if tokens.summary is None:
         raise ValueError(
-            "aggregation: these tokens have no summary. ViTs with a class token and BERT-like text towers have one; "
+            "aggregation: these tokens have no summary. ViTs with a class token and BERT-like text "
+            "towers have one; "
             "CNNs, T5 and ViTs without a class token do not: use max or avg there"
         )
     check_parts(tokens)
@@ -47,7 +49,8 @@ def max_of_parts(tokens: Tokens) -> Tensor:
     """
     check_parts(tokens)
     parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
-    return parts.max(dim=1).values  # the gradient goes to one part per channel; amax would split it at ties
+    # the gradient goes to one part per channel; amax would split it at ties
+    return parts.max(dim=1).values
 
 
 def max_with_summary(tokens: Tokens) -> Tensor:
@@ -64,15 +67,24 @@ def max_with_summary(tokens: Tokens) -> Tensor:
 
 
 def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
-    """Average each channel over its largest ``share`` of the real parts, at least one.  Returns (B, D)."""
-    most = max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
-    return _mean_of_largest(tokens, (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most), most=most)
+    """Average each channel over its largest ``share`` of the real parts, at least one.  Returns
+    (B, D).
+    """
+    # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
+    most = max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4))
+    return _mean_of_largest(
+        tokens,
+        (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most),
+        most=most,
+    )
 
 
 def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
-    """Average each channel over its ``count`` largest values among the real parts, or over all if there are fewer.  Returns (B, D).
+    """Average each channel over its ``count`` largest values among the real parts, or over all if
+    there are fewer.  Returns (B, D).
 
-    Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR 2023, locality-driven alignment.
+    Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR
+    2023, locality-driven alignment.
     """
     most = min(count, tokens.parts.shape[1])
     return _mean_of_largest(tokens, tokens.mask.sum(dim=1, keepdim=True).clamp(max=most), most=most)
@@ -101,14 +113,17 @@ class AttentionPooling(nn.Module):
 
 
 class LogSumExp(nn.Module):
-    """Soft maximum of each channel with a learned sharpness t: (1/t) log mean exp(t x).  The mean as t falls to 0, the maximum as t grows.
+    """Soft maximum of each channel with a learned sharpness t: (1/t) log mean exp(t x).  The mean
+    as t falls to 0, the maximum as t grows.
 
-    Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015 (arXiv:1411.6228) use it to pool locations.
+    Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015
+    (arXiv:1411.6228) use it to pool locations.
     """
 
     def __init__(self, width: int, sharpness: float = 4.0) -> None:
         super().__init__()
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness)))  # a logarithm keeps t positive
+        # a logarithm keeps t positive
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness)))
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
@@ -118,29 +133,36 @@ class LogSumExp(nn.Module):
 
 
 class GeneralisedMean(nn.Module):
-    """Power mean of each channel with a learned exponent p: the mean for p = 1, the maximum as p grows.
+    """Power mean of each channel with a learned exponent p: the mean for p = 1, the maximum as p
+    grows.
 
-    Powers need positive values and channels are signed: each channel is shifted by its smallest real part, and back afterwards.
+    Powers need positive values and channels are signed: each channel is shifted by its smallest
+    real part, and back afterwards.
 
     Source: Radenovic, Tolias, Chum 2018 (arXiv:1711.02512), GeM with p = 3; the shift is ours.
     """
 
     def __init__(self, width: int, exponent: float = 3.0) -> None:
         super().__init__()
-        self.log_exponent = nn.Parameter(torch.tensor(math.log(exponent)))  # a logarithm keeps p positive
+        # a logarithm keeps p positive
+        self.log_exponent = nn.Parameter(torch.tensor(math.log(exponent)))
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
         floor = 1e-6  # of the shifted values: keeps the logarithm and its gradient finite
         exponent = self.log_exponent.exp()
         smallest = _real_parts(tokens, fill=math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
-        shifted = (_real_parts(tokens, fill=0.0) - smallest).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor
+        shifted = (_real_parts(tokens, fill=0.0) - smallest).masked_fill(
+            ~tokens.mask.unsqueeze(-1), 0
+        ) + floor
         power_mean = (_log_mean_exp(shifted.log() * exponent, tokens.mask) / exponent).exp()
         return (smallest.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
 
 def build_aggregation(name: str, width: int) -> Aggregation:
-    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters."""
+    """Build an aggregation by name for tokens of ``width`` channels; a module if it has
+    parameters.
+    """
     aggregation = AGGREGATIONS[name]
     return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
 
@@ -148,8 +170,9 @@ def build_aggregation(name: str, width: int) -> Aggregation:
 def check_parts(tokens: Tokens) -> None:
     """Check that every item has a real part.
 
-    On an accelerator the device checks, and stops the run at the next synchronisation: reading the mask on the host would wait for the
-    forward pass at each step.  A traced graph, which may not depend on values, has no check.
+    On an accelerator the device checks, and stops the run at the next synchronisation: reading the
+    mask on the host would wait for the forward pass at each step.  A traced graph, which may not
+    depend on values, has no check.
 
     Raises:
         ValueError: an item whose parts are all padding (CPU).
@@ -160,27 +183,42 @@ def check_parts(tokens: Tokens) -> None:
     if present.device.type == "cpu":
         if not bool(present.all()):
             empty = (~present).nonzero().flatten().tolist()
-            raise ValueError(f"aggregation: items {empty} of the batch have no real part, their mask is all False")
+            raise ValueError(
+                f"aggregation: items {empty} of the batch have no real part, their mask is all "
+                "False"
+            )
     elif present.device.type != "meta":
-        torch._assert_async(present.all(), "aggregation: an item of the batch has no real part, its mask is all False")
+        torch._assert_async(
+            present.all(),
+            "aggregation: an item of the batch has no real part, its mask is all False",
+        )
 
 
 def _mean_of_largest(tokens: Tokens, count: Tensor, *, most: int) -> Tensor:
-    """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most ``most``.  Returns (B, D)."""
+    """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most
+    ``most``.  Returns (B, D).
+    """
     check_parts(tokens)
-    largest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
+    # (B, most, D)
+    largest = (
+        tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values
+    )
     beyond = torch.arange(most, device=count.device) >= count  # (B, most)
     return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
 def _real_parts(tokens: Tokens, *, fill: float) -> Tensor:
-    """Return the parts with padding filled, in float32 or wider, which exponentials need.  Returns (B, N, D)."""
+    """Return the parts with padding filled, in float32 or wider, which exponentials need.  Returns
+    (B, N, D).
+    """
     check_parts(tokens)
     wide = torch.promote_types(tokens.parts.dtype, torch.float32)
     return tokens.parts.to(wide).masked_fill(~tokens.mask.unsqueeze(-1), fill)
 
 
 def _log_mean_exp(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the logarithm of the mean exponential over the real parts.  (B, N, D) and (B, N) to (B, D)."""
+    """Return the logarithm of the mean exponential over the real parts.  (B, N, D) and (B, N) to
+    (B, D).
+    """
     total = x.masked_fill(~mask.unsqueeze(-1), -math.inf).logsumexp(dim=1)
     return total - mask.sum(dim=1, keepdim=True).to(x.dtype).log()

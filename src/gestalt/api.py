@@ -44,14 +44,16 @@ def load(
     """Load a model with its weights.
 
     Args:
-        target: an experiment's name for its newest finished plain run, a run's folder, a checkpoint, an exported folder, its name on the
-            Hugging Face hub (``org/name``), or another library's model (``timm:vit_base_patch8_224.dino``).
+        target: an experiment's name for its newest finished plain run, a run's folder, a
+            checkpoint, an exported folder, its name on the Hugging Face hub (``org/name``), or
+            another library's model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
         overrides: ``key=value`` words on the model's configuration.
 
     Raises:
-        ValueError: no such model, weights that do not fit, a device that this machine does not have, or ``overrides`` that is one string.
+        ValueError: no such model, weights that do not fit, a device that this machine does not
+            have, or ``overrides`` that is one string.
 
     Example:
         >>> model = gestalt.load("exported", device="cpu", overrides=["image.eval_size=64"])
@@ -59,33 +61,50 @@ def load(
         ('exported', torch.float32)
     """
     if isinstance(overrides, str):
-        raise ValueError(f"overrides={overrides!r} is one string; give a list of key=value words, such as [{overrides!r}]")
+        raise ValueError(
+            f"overrides={overrides!r} is one string; give a list of key=value words, such as "
+            f"[{overrides!r}]"
+        )
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
     encoder = opened.model.requires_grad_(False)
-    model = Model(encoder, opened.config, fspath(target), opened.origin, opened.identity, only_scenes=opened.only_scenes)
+    model = Model(
+        encoder,
+        opened.config,
+        fspath(target),
+        opened.origin,
+        opened.identity,
+        only_scenes=opened.only_scenes,
+    )
     return model.to(place, dtype=kind)
 
 
 @dataclass(eq=False)
 class Model:
-    """A model that embeds pictures, their locations and, unless it is vision-only, texts; in eval mode, without gradients.
+    """A model that embeds pictures, their locations and, unless it is vision-only, texts; in eval
+    mode, without gradients.
 
-    A picture is a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (3, H, W): uint8, uint16, or floats in [0, 1], of any size.
-    A list, or a fourth axis, is several, and gives several results.
+    A picture is a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (3, H, W): uint8,
+    uint16, or floats in [0, 1], of any size. A list, or a fourth axis, is several, and gives
+    several results.
 
     Attributes:
         encoder: the model.
         config: its configuration, which has the sizes and the protocols.
         name: as it was given.
-        origin: what the name meant: for a run its folder, the step of its checkpoint, and of how many.
-        identity: what a record says of the weights, such as ``checkpoint`` and its SHA-256, ``run``, ``steps`` and ``steps_planned``.
-        only_scenes: True if it was trained on generated scenes alone; it then warns at its first picture.
+        origin: what the name meant: for a run its folder, the step of its checkpoint, and of how
+            many.
+        identity: what a record says of the weights, such as ``checkpoint`` and its SHA-256,
+            ``run``, ``steps`` and ``steps_planned``.
+        only_scenes: True if it was trained on generated scenes alone; it then warns at its first
+            picture.
 
     Example:
-        >>> model.embed_image("photo.jpg").shape, model.embed_image(["photo.jpg", "photo.jpg"]).shape
-        (torch.Size([32]), torch.Size([2, 32]))
+        >>> model.embed_image("photo.jpg").shape
+        torch.Size([32])
+        >>> model.embed_image(["photo.jpg", "photo.jpg"]).shape
+        torch.Size([2, 32])
     """
 
     encoder: DenseModel = field(repr=False)
@@ -111,7 +130,9 @@ class Model:
         """One of the weights; of code without any, such as fixed filters, one of its buffers."""
         return next(chain(self.encoder.parameters(), self.encoder.buffers()))
 
-    def to(self, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None) -> "Model":
+    def to(
+        self, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None
+    ) -> "Model":
         """Move the weights, in place, and return the model.
 
         Example:
@@ -122,14 +143,19 @@ class Model:
         return self
 
     def embed_image(self, images: Pictures) -> Tensor:
-        """Embed pictures as squares of ``image.eval_size``: (E,), or (B, E) of several; float32, L2-normalised.
+        """Embed pictures as squares of ``image.eval_size``: (E,), or (B, E) of several; float32,
+        L2-normalised.
 
         Example:
             >>> model.embed_image("photo.jpg").norm().round(decimals=4)
             tensor(1.)
         """
         pictures, single = self._read(images)
-        vectors = embed_images(self.encoder, pictures, protocol=ImageProtocol(name="square", input_size=self.config.image.eval_size))
+        vectors = embed_images(
+            self.encoder,
+            pictures,
+            protocol=ImageProtocol(name="square", input_size=self.config.image.eval_size),
+        )
         return vectors[0] if single else vectors
 
     def embed_text(self, texts: str | Sequence[str]) -> Tensor:
@@ -139,7 +165,11 @@ class Model:
             >>> (model.embed_text(["a dog", "grass"]) @ model.embed_image("photo.jpg")).shape
             torch.Size([2])
         """
-        vectors = embed_captions(self.encoder, [checked_texts([texts] if isinstance(texts, str) else texts)], like=torch.empty(0, 0))
+        vectors = embed_captions(
+            self.encoder,
+            [checked_texts([texts] if isinstance(texts, str) else texts)],
+            like=torch.empty(0, 0),
+        )
         return vectors[0] if isinstance(texts, str) else vectors
 
     @torch.no_grad()
@@ -156,7 +186,8 @@ class Model:
         """Return features of the image tower's blocks, by timm's method of this name.
 
         Args:
-            x: pictures of one size, a multiple of the patch size; they are not resized, and are normalised here.
+            x: pictures of one size, a multiple of the patch size; they are not resized, and are
+                normalised here.
             indices: the last n blocks, those of a list, or all.
             norm: apply the last norm to each.
             output_fmt: ``NCHW``, maps (B, D, h, w), or ``NLC``, tokens (B, N, D).
@@ -167,22 +198,38 @@ class Model:
             ValueError: another size, an option that timm refuses, or a tower that is not timm's.
 
         Example:
-            >>> [tuple(x.shape) for x in model.forward_intermediates(torch.zeros(1, 3, 64, 96), indices=2, intermediates_only=True)]
+            >>> images = torch.zeros(1, 3, 64, 96)
+            >>> maps = model.forward_intermediates(images, indices=2, intermediates_only=True)
+            >>> [tuple(x.shape) for x in maps]
             [(1, 32, 8, 12), (1, 32, 8, 12)]
         """
         pictures = self._read(x)[0]
         if len({picture.shape for picture in pictures}) > 1:
-            raise ValueError("forward_intermediates: the pictures have several sizes; resize them to one")
+            raise ValueError(
+                "forward_intermediates: the pictures have several sizes; resize them to one"
+            )
         self.encoder.grid(*pictures[0].shape[1:])
         trunk, pixels = self.encoder.trunk_input(torch.stack(pictures))
-        options |= {"norm": norm, "output_fmt": output_fmt, "intermediates_only": intermediates_only}
+        options |= {
+            "norm": norm,
+            "output_fmt": output_fmt,
+            "intermediates_only": intermediates_only,
+        }
         try:
             return trunk.forward_intermediates(pixels, indices=indices, **options)  # type: ignore[operator]
-        except (AssertionError, TypeError) as error:  # a value, or a keyword that this tower does not have
+        except (
+            AssertionError,
+            TypeError,
+        ) as error:  # a value, or a keyword that this tower does not have
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
     def similarity(
-        self, image: Pictures, texts: Sequence[str], *, size: Literal["grid", "image"] = "grid", **choices: Unpack[Choices]
+        self,
+        image: Pictures,
+        texts: Sequence[str],
+        *,
+        size: Literal["grid", "image"] = "grid",
+        **choices: Unpack[Choices],
     ) -> Any:
         """Compare every location with every text.
 
@@ -190,7 +237,8 @@ class Model:
             image: pictures.
             texts: K texts.
             size: ``grid``, maps (K, h, w), or ``image``, up-sampled bilinearly to (K, H, W).
-            choices: ``protocol``, ``reading`` and ``templates``, as for ``segment``; texts are compared as they are written by default.
+            choices: ``protocol``, ``reading`` and ``templates``, as for ``segment``; texts are
+                compared as they are written by default.
 
         Returns:
             Cosines, float32; a list of them for several pictures.
@@ -200,11 +248,19 @@ class Model:
             torch.Size([2, 33, 50])
         """
         if size not in ("grid", "image") or "threshold" in choices:
-            raise ValueError(f"similarity: size={size}; choose grid or image, and leave threshold out")
+            raise ValueError(
+                f"similarity: size={size}; choose grid or image, and leave threshold out"
+            )
         pictures, single = self._read(image)
         written: Choices = {"templates": "{}", **choices}
         chosen = picture_protocol(self.config, self.encoder, **written)
-        maps = similarity_maps(self.encoder, pictures, texts=checked_texts(texts), protocol=chosen, full_size=size == "image")
+        maps = similarity_maps(
+            self.encoder,
+            pictures,
+            texts=checked_texts(texts),
+            protocol=chosen,
+            full_size=size == "image",
+        )
         return maps[0] if single else maps
 
     @overload
@@ -212,19 +268,25 @@ class Model:
         self, image: Picture, labels: Sequence[str], **choices: Unpack[Choices]
     ) -> SegmentedImage: ...
     @overload
-    def segment(self, image: Sequence[Picture], labels: Sequence[str], **choices: Unpack[Choices]) -> list[SegmentedImage]: ...
-    def segment(self, image: Pictures, labels: Sequence[str], **choices: Unpack[Choices]) -> SegmentedImage | list[SegmentedImage]:
+    def segment(
+        self, image: Sequence[Picture], labels: Sequence[str], **choices: Unpack[Choices]
+    ) -> list[SegmentedImage]: ...
+    def segment(
+        self, image: Pictures, labels: Sequence[str], **choices: Unpack[Choices]
+    ) -> SegmentedImage | list[SegmentedImage]:
         """Give every pixel the label that its location resembles most.
 
         Args:
             image: pictures.
             labels: two or more, or one with a threshold.
-            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols, leaves it without a label (255,
-                or 65535 with more than 255 labels); ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``,
-                sentences with ``{}`` for the label, or a published set such as ``openai_80``.  By default those of the model's
-                configuration.
+            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols,
+                leaves it without a label (255, or 65535 with more than 255 labels); ``protocol``,
+                such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``, sentences
+                with ``{}`` for the label, or a published set such as ``openai_80``.  By default
+                those of the model's configuration.
 
-        Warns of labels that the text tower cannot tell apart, whose pixels all go to the first of them, and of labels that it cuts.
+        Warns of labels that the text tower cannot tell apart, whose pixels all go to the first of
+        them, and of labels that it cuts.
 
         Raises:
             ValueError: a repeated label, an unknown choice, or a model without text.
@@ -240,7 +302,10 @@ class Model:
             raise ValueError(f"labels={names}: a label is repeated; name each once")
         chosen = picture_protocol(self.config, self.encoder, **choices)
         if len(names) == 1 and chosen.background != "threshold":
-            raise ValueError(f"labels={names}: every pixel would have the only label; name another, or give a threshold")
+            raise ValueError(
+                f"labels={names}: every pixel would have the only label; name another, or give a "
+                "threshold"
+            )
         segmented = segment_images(self.encoder, pictures, labels=names, protocol=chosen)
         return segmented[0] if single else segmented
 
@@ -252,7 +317,8 @@ class Model:
             groups: the largest number of groups, 1 to 254.
             protocol: such as ``kmeans_square``; by default the model's.
 
-        Returns the group of each pixel, (H, W) uint8 on the CPU; a list of them for several pictures.
+        Returns the group of each pixel, (H, W) uint8 on the CPU; a list of them for several
+        pictures.
 
         Example:
             >>> model.group("photo.jpg", 3).unique().numel() <= 3
@@ -260,11 +326,15 @@ class Model:
         """
         pictures, single = self._read(image)
         chosen = grouping_protocol(self.config, groups=groups, name=protocol)
-        maps = [grouped.groups.cpu() for grouped in bottom_up(self.encoder, pictures, protocol=chosen)]
+        maps = [
+            grouped.groups.cpu() for grouped in bottom_up(self.encoder, pictures, protocol=chosen)
+        ]
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
-        """Return pictures on the model's device, and True if a single one was given, not a list; warn once of a model of scenes."""
+        """Return pictures on the model's device, and True if a single one was given, not a list;
+        warn once of a model of scenes.
+        """
         if self.only_scenes and not self._warned:
             self._warned = True
             warnings.warn(ONLY_SCENES, Caveat, stacklevel=3)

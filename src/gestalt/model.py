@@ -35,7 +35,14 @@ class Side(nn.Module):
         project_first: True to project before aggregation, False after it.
     """
 
-    def __init__(self, tower: nn.Module, projection: Projection | None, *, aggregation: Aggregation, project_first: bool) -> None:
+    def __init__(
+        self,
+        tower: nn.Module,
+        projection: Projection | None,
+        *,
+        aggregation: Aggregation,
+        project_first: bool,
+    ) -> None:
         super().__init__()
         self.tower = tower
         self.projection = projection
@@ -43,11 +50,16 @@ class Side(nn.Module):
         self.project_first = project_first
 
     def project(self, tokens: Tokens) -> Tokens:
-        """Project every token to the shared width, in either order, for dense prediction.  Parts (B, N, D) to (B, N, E)."""
+        """Project every token to the shared width, in either order, for dense prediction.  Parts
+        (B, N, D) to (B, N, E).
+        """
         return tokens if self.projection is None else self.projection(tokens)
 
-    def pool(self, tokens: Tokens, *, normalise: bool = True, projected: Tokens | None = None) -> Tensor:
-        """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns (B, E).
+    def pool(
+        self, tokens: Tokens, *, normalise: bool = True, projected: Tokens | None = None
+    ) -> Tensor:
+        """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns
+        (B, E).
 
         ``projected`` are the same tokens as ``project`` returns them, if they exist already.
         """
@@ -65,7 +77,8 @@ class Embeddings(NamedTuple):
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
         parts: number of patch tokens of each image after sub-sampling.
-        patches: (B, N, E), the patch tokens in the shared space, not normalised, for terms of the loss; None if they were not asked for.
+        patches: (B, N, E), the patch tokens in the shared space, not normalised, for terms of the
+            loss; None if they were not asked for.
     """
 
     image: Tensor
@@ -81,20 +94,31 @@ class DualEncoder(DenseModel):
         image: the image side.
         text: the text side.
         logit_scale: initial logarithm of the factor on cosines.
-        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not clamped; None for a model without one.
+        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not
+            clamped; None for a model without one.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford et al. 2021, section 2.5.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford
+    et al. 2021, section 2.5.
     """
 
     logit_scale: nn.Parameter
     logit_bias: nn.Parameter | None
 
-    def __init__(self, image: Side, text: Side, *, logit_scale: float = INITIAL_LOGIT_SCALE, logit_bias: float | None = None) -> None:
+    def __init__(
+        self,
+        image: Side,
+        text: Side,
+        *,
+        logit_scale: float = INITIAL_LOGIT_SCALE,
+        logit_bias: float | None = None,
+    ) -> None:
         super().__init__()
         self.image = image
         self.text = text
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
-        self.register_parameter("logit_bias", None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias)))
+        self.register_parameter(
+            "logit_bias", None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias))
+        )
 
     @property
     def image_tower(self) -> ImageTower:
@@ -119,13 +143,21 @@ class DualEncoder(DenseModel):
 
     @property
     def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
+        """Pixels from one patch to the next, (down, across); they must divide the sides of an
+        image.
+        """
         return self.image_tower.stride
 
     def forward(
-        self, images: Tensor | Features, texts: list[str] | Padded | Tokens, *, keep: Tensor | None = None, dense: bool = False
+        self,
+        images: Tensor | Features,
+        texts: list[str] | Padded | Tokens,
+        *,
+        keep: Tensor | None = None,
+        dense: bool = False,
     ) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or their tokens.
+        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or
+        their tokens.
 
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
@@ -134,7 +166,12 @@ class DualEncoder(DenseModel):
         if not dense:
             return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=parts)
         projected = self.image.project(tokens)
-        return Embeddings(self.image.pool(tokens, projected=projected), self.embed_text(texts), parts=parts, patches=projected.parts)
+        return Embeddings(
+            self.image.pool(tokens, projected=projected),
+            self.embed_text(texts),
+            parts=parts,
+            patches=projected.parts,
+        )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images (B, 3, H, W) uint8, or their features; ``keep`` as in ``forward``."""
@@ -144,10 +181,16 @@ class DualEncoder(DenseModel):
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""
         tower = self.image_tower
-        return (tower.trunk, tower.normalised(images)) if hasattr(tower.trunk, "forward_intermediates") else super().trunk_input(images)
+        return (
+            (tower.trunk, tower.normalised(images))
+            if hasattr(tower.trunk, "forward_intermediates")
+            else super().trunk_input(images)
+        )
 
     def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in ``forward``."""
+        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in
+        ``forward``.
+        """
         return self.image.pool(self.encoded(images) if keep is None else self.tokens(images, keep))
 
     def head(self, tokens: Tokens) -> Tensor:
@@ -159,11 +202,15 @@ class DualEncoder(DenseModel):
         return self.image.project(tokens).parts
 
     def last_block(self) -> LastBlock | None:
-        """Return the parts of the image tower's last block; None for a CNN or a block of another kind."""
+        """Return the parts of the image tower's last block; None for a CNN or a block of another
+        kind.
+        """
         return self.image_tower.last_block()
 
     def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
-        """Return a context in which the tower's position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        """Return a context in which the tower's position embeddings are resized by another rule
+        than timm's; as ``DenseModel``.
+        """
         return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
 
     def check_class_attention(self) -> None:
@@ -171,15 +218,23 @@ class DualEncoder(DenseModel):
         self.image_tower.check_class_attention()
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
+        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8
+        to (B, heads, h, w).
+        """
         return self.image_tower.class_attention(images)
 
     def embed_text(self, texts: list[str] | Padded | Tokens, *, normalise: bool = True) -> Tensor:
-        """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E), L2-normalised by default."""
-        return self.text.pool(texts if isinstance(texts, Tokens) else self.text.tower(texts), normalise=normalise)
+        """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E),
+        L2-normalised by default.
+        """
+        return self.text.pool(
+            texts if isinstance(texts, Tokens) else self.text.tower(texts), normalise=normalise
+        )
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Clamp the scale to [1, 100], as CLIP does after each step; with a bias there is no clamp, as in SigLIP."""
+        """Clamp the scale to [1, 100], as CLIP does after each step; with a bias there is no clamp,
+        as in SigLIP.
+        """
         if self.logit_bias is None:
             self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)

@@ -1,4 +1,6 @@
-"""ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
+"""ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens,
+E shared width.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,8 +29,9 @@ class ContrastiveModule(LightningModule):
 
     Args:
         model: the dual encoder.
-        loss: maps embedded pairs to this rank's share of the loss, as ``contrastive_loss`` with its options bound; ``logit_bias`` is given
-            where the model has one.  It measures accuracy and duplicates only at the steps that are logged.
+        loss: maps embedded pairs to this rank's share of the loss, as ``contrastive_loss`` with its
+            options bound; ``logit_bias`` is given where the model has one.  It measures accuracy
+            and duplicates only at the steps that are logged.
         make_optimizer: maps the model, and the terms of the loss, to their optimiser.
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
@@ -41,8 +44,8 @@ class ContrastiveModule(LightningModule):
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
         validated_step: step of the last validation; -1 before the first.
-        last_loss: mean over ranks, of the last step that was read: the steps that are logged, and the last before a validation, a
-            checkpoint or the end of training.
+        last_loss: mean over ranks, of the last step that was read: the steps that are logged, and
+            the last before a validation, a checkpoint or the end of training.
         static_shapes: True where a compiled step embeds bad rows as well, which the loss masks.
     """
 
@@ -80,17 +83,31 @@ class ContrastiveModule(LightningModule):
         self._first_bad = FirstBadStep()
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid pairs only.
+        """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
+        pairs only.
 
         Nothing here waits for the device, if every pair is valid and the step is not logged.
         """
         keep, total = self._draw_tokens(batch)
-        towers = MicroBatches(self.model, batch, keep=keep, parts=self.micro_batches, seed=self.seed, whole=self.static_shapes)
+        towers = MicroBatches(
+            self.model,
+            batch,
+            keep=keep,
+            parts=self.micro_batches,
+            seed=self.seed,
+            whole=self.static_shapes,
+        )
         embeddings = towers.embed(dense=bool(self.terms))
         self._check_kept(embeddings.parts, total)
-        ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), embeddings.text.device)
+        ids = (
+            batch["text_id"]
+            if "text_id" in batch
+            else send(text_ids(batch["text"]), embeddings.text.device)
+        )
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
-        terms = self.loss(embeddings.image, embeddings.text, text_id=ids, valid=valid, **self._loss_options())
+        terms = self.loss(
+            embeddings.image, embeddings.text, text_id=ids, valid=valid, **self._loss_options()
+        )
         shares = {"pairs": terms.loss}
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
@@ -101,20 +118,27 @@ class ContrastiveModule(LightningModule):
         return loss
 
     def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
-        """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens of an image."""
+        """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens
+        of an image.
+        """
         height, width = self.model.image_tower.grid(*image_size(batch))
         total = height * width
         if self.keep_share == 1:
             return None, total
         kept = kept_tokens(total, self.keep_share)
         epoch = batch["epoch"] if self.crops is None else batch["epoch"] % self.crops
-        return keep_indices(batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept), total
+        return keep_indices(
+            batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept
+        ), total
 
     def _check_kept(self, parts: int, total: int) -> None:
         """Check that the tower kept the configured share of tokens; print it once."""
         expected = kept_tokens(total, self.keep_share)
         if parts != expected:
-            raise RuntimeError(f"image.keep_tokens={self.keep_share} expects {expected}/{total} patch tokens, the tower kept {parts}")
+            raise RuntimeError(
+                f"image.keep_tokens={self.keep_share} expects {expected}/{total} patch tokens, the "
+                f"tower kept {parts}"
+            )
         if not self.kept:
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
@@ -128,16 +152,27 @@ class ContrastiveModule(LightningModule):
         """Return True within a step whose numbers are logged."""
         return is_logging_step(self.trainer)
 
-    def _log_step(self, terms: ContrastiveTerms, shares: Mapping[str, Tensor], *, parts: int, total: int) -> None:
-        """Log means over ranks, the logit scale, the learning rate and the token count, at the steps that are logged."""
+    def _log_step(
+        self, terms: ContrastiveTerms, shares: Mapping[str, Tensor], *, parts: int, total: int
+    ) -> None:
+        """Log means over ranks, the logit scale, the learning rate and the token count, at the
+        steps that are logged.
+        """
         if not self._is_logged():
             return
-        measured = {"train/loss": self._loss, "train/accuracy": terms.accuracy, "train/equal_captions": terms.duplicates}
+        measured = {
+            "train/loss": self._loss,
+            "train/accuracy": terms.accuracy,
+            "train/equal_captions": terms.duplicates,
+        }
         if len(shares) > 1:
             measured |= {f"train/loss_{name}": share for name, share in shares.items()}
-        values = {name: value.detach().float() for name, value in measured.items() if value is not None}
+        values = {
+            name: value.detach().float() for name, value in measured.items() if value is not None
+        }
         means = self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")
-        # not for the progress bar, of whose metrics Lightning reads the latest value after each step
+        # not for the progress bar, of whose metrics Lightning reads the latest value after each
+        # step
         self.log_dict(dict(zip(values, means, strict=True)))
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
         if self.model.logit_bias is not None:
@@ -148,28 +183,52 @@ class ContrastiveModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its learning rate schedule by step."""
         optimizer = self.make_optimizer(self.model, self.terms)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": LambdaLR(optimizer, self.rate_factor),
+                "interval": "step",
+            },
+        }
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Record loss and gradient norm before clipping, of gradients averaged over ranks; log them every ``log_every_n_steps``.
+        """Record loss and gradient norm before clipping, of gradients averaged over ranks; log them
+        every ``log_every_n_steps``.
 
         Raises:
-            NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter has changed yet; or that of a step since
-                the last reading, and what came after is lost.
+            NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter
+                has changed yet; or that of a step since the last reading, and what came after is
+                lost.
         """
-        gradients = [parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None]
+        gradients = [
+            parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None
+        ]
         self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
-        self._first_bad.note(self.trainer, loss=self._loss, gradient_norm=self._gradient_norm, logit_scale=self.model.logit_scale)
+        self._first_bad.note(
+            self.trainer,
+            loss=self._loss,
+            gradient_norm=self._gradient_norm,
+            logit_scale=self.model.logit_scale,
+        )
         if self._is_logged():
             self.read_steps()
             self.log("train/gradient_norm", self._gradient_norm)
 
     def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients by the norm that was just recorded, which is not computed twice; a fused optimiser clips them as it reads them."""
-        if gradient_clip_val is not None and not clipped_in_step(optimizer, norm=self._gradient_norm, largest=gradient_clip_val):
-            torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
+        """Clip gradients by the norm that was just recorded, which is not computed twice; a fused
+        optimiser clips them as it reads them.
+        """
+        if gradient_clip_val is not None and not clipped_in_step(
+            optimizer, norm=self._gradient_norm, largest=gradient_clip_val
+        ):
+            torch.nn.utils.clip_grads_with_norm_(
+                _parameters(optimizer), gradient_clip_val, self._gradient_norm
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then clamp the logit scale, before a checkpoint."""
@@ -190,7 +249,9 @@ class ContrastiveModule(LightningModule):
         self.validated_step = self.global_step
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Drop stale metrics when ``max_time`` stops between logging steps, and log the loss of the last step."""
+        """Drop stale metrics when ``max_time`` stops between logging steps, and log the loss of the
+        last step.
+        """
         if self.trainer.should_stop and self.trainer._results is not None and not self._is_logged():
             self.trainer._results.clear()
             self.read_steps()
@@ -201,25 +262,35 @@ class ContrastiveModule(LightningModule):
         self.read_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the last loss and token count, which a run resumed after its final step reports, and the number of steps of the whole run.
+        """Save the last loss and token count, which a run resumed after its final step reports, and
+        the number of steps of the whole run.
 
         Raises:
-            NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file is written, and the one to be replaced
-                stays.
+            NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file
+                is written, and the one to be replaced stays.
         """
         self.read_steps()
         check_weights(checkpoint["state_dict"], step=self.global_step)
-        checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept, "steps_planned": self.trainer.max_steps}
+        checkpoint["gestalt"] = {
+            "last_loss": self.last_loss,
+            "kept": self.kept,
+            "steps_planned": self.trainer.max_steps,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""
-        self.last_loss, self.kept = checkpoint["gestalt"]["last_loss"], checkpoint["gestalt"]["kept"]
+        self.last_loss, self.kept = (
+            checkpoint["gestalt"]["last_loss"],
+            checkpoint["gestalt"]["kept"],
+        )
 
     def read_steps(self) -> None:
-        """Wait for the device and read the steps since the last reading; all ranks call this together.
+        """Wait for the device and read the steps since the last reading; all ranks call this
+        together.
 
         Raises:
-            NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The message names the first step.
+            NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The
+                message names the first step.
         """
         if not self._first_bad.unread:
             return

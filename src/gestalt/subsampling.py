@@ -1,7 +1,9 @@
-"""Token sub-sampling: keep a random share of an image's patch tokens, in training only.  B batch, K kept tokens.
+"""Token sub-sampling: keep a random share of an image's patch tokens, in training only.  B batch, K
+kept tokens.
 
-Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: images of twice the size, 80 % of whose tokens are dropped.
-The paper does not say which: uniformly at random, independently for each image, is our choice.
+Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: images of twice the size, 80 % of
+whose tokens are dropped. The paper does not say which: uniformly at random, independently for each
+image, is our choice.
 """
 
 import math
@@ -11,13 +13,16 @@ import torch
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
-"""Odd increment between counters.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64)."""
+"""Odd increment between counters.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom
+number generators" (SplitMix64).
+"""
 
 
 def kept_tokens(total: int, share: float) -> int:
     """Return the number of tokens to keep: ``share`` of ``total``, rounded down, at least 1.
 
-    The share is rounded to a short fraction first: 0.29 of 100 is 29, although ``100 * 0.29 < 29`` in floats.
+    The share is rounded to a short fraction first: 0.29 of 100 is 29, although ``100 * 0.29 < 29``
+    in floats.
     """
     return max(1, math.floor(total * Fraction(share).limit_denominator(10**7)))
 
@@ -25,8 +30,8 @@ def kept_tokens(total: int, share: float) -> int:
 def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kept: int) -> Tensor:
     """Draw the patch tokens that each image keeps: uniformly, without replacement.
 
-    A pure function of (seed, epoch, sample id) in integer arithmetic: the same bits on any device, in any batch, on any rank.
-    An image's scores are a bijection of distinct counters, so none tie.
+    A pure function of (seed, epoch, sample id) in integer arithmetic: the same bits on any device,
+    in any batch, on any rank. An image's scores are a bijection of distinct counters, so none tie.
 
     Args:
         sample_id: (B,) int64.
@@ -52,7 +57,9 @@ def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kep
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Mix the bits of int64 values by a bijection.  Source: SplitMix64's finaliser (Stafford's variant 13)."""
+    """Mix the bits of int64 values by a bijection.  Source: SplitMix64's finaliser (Stafford's
+    variant 13).
+    """
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift(x, 31)

@@ -1,4 +1,5 @@
-"""The built-in aggregations, losses, terms and inits: a row for each, read by configuration, ``gestalt list`` and builders.
+"""The built-in aggregations, losses, terms and inits: a row for each, read by configuration,
+``gestalt list`` and builders.
 
 To add one: write the function or class in its room, and its row here.  Nothing else changes.
 """
@@ -11,7 +12,12 @@ from gestalt.support.plugins import Registry, Row
 AGGREGATIONS: Registry[Any] = Registry(
     "aggregations",
     [
-        Row("cls", "the class token, or a text's summary token", "gestalt.aggregation:summary_token", {"needs_class_token": True}),
+        Row(
+            "cls",
+            "the class token, or a text's summary token",
+            "gestalt.aggregation:summary_token",
+            {"needs_class_token": True},
+        ),
         Row("avg", "mean of the tokens", "gestalt.aggregation:mean_of_parts"),
         Row("max", "maximum of each channel, the paper's", "gestalt.aggregation:max_of_parts"),
         Row(
@@ -20,14 +26,32 @@ AGGREGATIONS: Registry[Any] = Registry(
             "gestalt.aggregation:max_with_summary",
             {"needs_class_token": True, "images_only": True},
         ),
-        Row("attention", "attention with one learned query", "gestalt.aggregation:AttentionPooling"),
-        Row("log_sum_exp", "soft maximum of each channel, its sharpness learned", "gestalt.aggregation:LogSumExp"),
-        Row("top_k", "mean of the highest tenth of each channel", "gestalt.aggregation:mean_of_top_tenth"),
-        Row("top_5", "mean of the five highest of each channel", "gestalt.aggregation:mean_of_top_5"),
-        Row("generalised_mean", "power mean of each channel, its exponent learned", "gestalt.aggregation:GeneralisedMean"),
+        Row(
+            "attention", "attention with one learned query", "gestalt.aggregation:AttentionPooling"
+        ),
+        Row(
+            "log_sum_exp",
+            "soft maximum of each channel, its sharpness learned",
+            "gestalt.aggregation:LogSumExp",
+        ),
+        Row(
+            "top_k",
+            "mean of the highest tenth of each channel",
+            "gestalt.aggregation:mean_of_top_tenth",
+        ),
+        Row(
+            "top_5", "mean of the five highest of each channel", "gestalt.aggregation:mean_of_top_5"
+        ),
+        Row(
+            "generalised_mean",
+            "power mean of each channel, its exponent learned",
+            "gestalt.aggregation:GeneralisedMean",
+        ),
     ],
 )
-"""Functions of ``Tokens``, or modules made for a width.  Facts: ``needs_class_token``; ``images_only``, not for texts."""
+"""Functions of ``Tokens``, or modules made for a width.  Facts: ``needs_class_token``;
+``images_only``, not for texts.
+"""
 
 LOSSES: Registry[Any] = Registry(
     "losses",
@@ -39,7 +63,8 @@ LOSSES: Registry[Any] = Registry(
         ),
         Row(
             "sigmoid",
-            "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
+            "SigLIP's logistic loss of each image with each text, over all ranks, with a learned "
+            "bias",
             "gestalt.losses.sigmoid:sigmoid_loss",
             {"one_direction": True, "scalars": {"logit_scale": math.log(10), "logit_bias": -10.0}},
         ),
@@ -47,8 +72,9 @@ LOSSES: Registry[Any] = Registry(
 )
 """Functions called as ``contrastive_loss`` is.
 
-Facts: ``one_direction``, ``loss.directions`` must be "sum"; ``scalars``, the initial logit scale and bias of the model where they are not
-those of the contrastive loss.  Source of SigLIP's: Zhai et al. 2023 (arXiv:2303.15343), section 3.2.
+Facts: ``one_direction``, ``loss.directions`` must be "sum"; ``scalars``, the initial logit scale
+and bias of the model where they are not those of the contrastive loss.  Source of SigLIP's: Zhai et
+al. 2023 (arXiv:2303.15343), section 3.2.
 """
 
 TERMS: Registry[Any] = Registry(
@@ -56,18 +82,22 @@ TERMS: Registry[Any] = Registry(
     [
         Row(
             "nouns",
-            "contrasts each noun with other nouns, and its image with other images, using the patches it attends to",
+            "contrasts each noun with other nouns, and its image with other images, using the "
+            "patches it attends to",
             "gestalt.losses.nouns:build",
             {"reads_nouns": True},
         ),
         Row(
             "self_distillation",
-            "patches of a masked image predict the prototypes of the same patches of the whole image",
+            "patches of a masked image predict the prototypes of the same patches of the whole "
+            "image",
             "gestalt.losses.self_distillation:build",
         ),
     ],
 )
-"""Functions of ``Parts`` that build a ``Term``.  Fact: ``reads_nouns``, it needs the list of the captions' nouns."""
+"""Functions of ``Parts`` that build a ``Term``.  Fact: ``reads_nouns``, it needs the list of the
+captions' nouns.
+"""
 
 INITS = {
     row.name: row
@@ -76,7 +106,8 @@ INITS = {
         Row(
             "supervised",
             "classification of ImageNet, or of scenes where it is made here",
-            facts={"tags": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k")},  # ImageNet-1K alone where possible
+            # ImageNet-1K alone where possible
+            facts={"tags": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k")},
         ),
         Row("dino", "self-distillation, of ImageNet or made here", facts={"tags": ("dino",)}),
         Row("dinov2", "DINOv2", facts={"tags": ("lvd142m",)}),
@@ -84,4 +115,6 @@ INITS = {
         Row("clip", "OpenAI's CLIP", facts={"tags": ("openai",)}),
     )
 }
-"""The words for an image init; timm's tags are accepted too.  Fact: ``tags``, timm's; a backbone starts from the first that it has."""
+"""The words for an image init; timm's tags are accepted too.  Fact: ``tags``, timm's; a backbone
+starts from the first that it has.
+"""

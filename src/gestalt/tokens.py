@@ -1,4 +1,6 @@
-"""Tokens: the interface between towers and aggregation.  B batch, N parts, D width, h w patch grid."""
+"""Tokens: the interface between towers and aggregation.  B batch, N parts, D width, h w patch
+grid.
+"""
 
 from typing import NamedTuple
 
@@ -10,9 +12,11 @@ class Tokens(NamedTuple):
 
     Attributes:
         summary: (B, D), the class token of a ViT or BERT; None for a CNN or T5.
-        parts: (B, N, D), patch tokens (row-major over the grid) or word tokens, after the tower's final norm.
+        parts: (B, N, D), patch tokens (row-major over the grid) or word tokens, after the tower's
+            final norm.
         mask: (B, N) bool, True for a real part, False for padding.
-        grid: (h, w) with h * w == N, for all patch tokens of an image; None for text and for sub-sampled patches.
+        grid: (h, w) with h * w == N, for all patch tokens of an image; None for text and for
+            sub-sampled patches.
     """
 
     summary: Tensor | None

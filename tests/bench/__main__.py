@@ -1,10 +1,11 @@
 """Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART].
 
-training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts.
-loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own loop.  evaluation: top-down
-evaluation against a plain implementation.  validation: the validations of a demo run against its steps.  loading: images a second from
-photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out where there is none.  Each number is a
-median; each part takes minutes.
+training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows
+all three; the demo's step in its parts. loss: the contrastive loss beside open_clip's.  rival: the
+step against open_clip's own loop.  evaluation: top-down evaluation against a plain
+implementation.  validation: the validations of a demo run against its steps.  loading: images a
+second from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left
+out where there is none.  Each number is a median; each part takes minutes.
 """
 
 import argparse
@@ -27,17 +28,28 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="run one part")
     gpu = parser.add_argument_group("the part gpu")
     gpu.add_argument("--batch", type=int, help="pairs a step, 256 unless given")
-    gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu, with --tiny, is for trying the code")
+    gpu.add_argument(
+        "--device",
+        choices=("cuda", "cpu"),
+        default="cuda",
+        help="cpu, with --tiny, is for trying the code",
+    )
     gpu.add_argument("--tiny", action="store_true", help="towers of two layers, 32 wide")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     for name in (options.only,) if options.only else PARTS:
         part = import_module(name)
-        keywords = {"device": options.device, "tiny": options.tiny, "batch": options.batch} if name == "gpu" else {}
+        keywords = (
+            {"device": options.device, "tiny": options.tiny, "batch": options.batch}
+            if name == "gpu"
+            else {}
+        )
         results[name] = part.measure(**keywords)
         part.show(results[name])
     if options.json is not None:
-        options.json.write_text(json.dumps({**results, "provenance": provenance()}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({**results, "provenance": provenance()}, indent=1) + "\n"
+        )
     return 2 if options.only == "gpu" and results["gpu"] is None else 0
 
 

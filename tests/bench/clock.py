@@ -19,7 +19,9 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def busy_seconds(work: Callable[[], Any]) -> float:
-    """Return the CPU time of a piece of work, which other work on the machine does not lengthen; by the clock on an accelerator."""
+    """Return the CPU time of a piece of work, which other work on the machine does not lengthen; by
+    the clock on an accelerator.
+    """
     if DEVICE.type != "cpu":
         return seconds(work)
     start = time.process_time()

@@ -1,8 +1,10 @@
-"""Time top-down evaluation against a plain implementation, with the same tower in the same run, on one thread: minutes.
+"""Time top-down evaluation against a plain implementation, with the same tower in the same run, on
+one thread: minutes.
 
-The plain implementation is the fastest loop of torch's own operations that we know: image by image, pass the windows through the tower
-together, up-sample all scores to the window, add them up, up-sample to the label, take the largest.  Times are medians of rounds in turns,
-of CPU time where there is no accelerator, so that a busy machine slows both alike.
+The plain implementation is the fastest loop of torch's own operations that we know: image by image,
+pass the windows through the tower together, up-sample all scores to the window, add them up,
+up-sample to the label, take the largest.  Times are medians of rounds in turns, of CPU time where
+there is no accelerator, so that a busy machine slows both alike.
 """
 
 import statistics
@@ -33,7 +35,9 @@ MEMORY = 0.1
 TOWERS = {  # name: timm's model, and what is changed
     "ViT-S/16": Image("vit_small_patch16_224", init="random"),
     "ViT-Ti/16": Image("vit_tiny_patch16_224", init="random"),
-    "small": Image("vit_tiny_patch16_224", init="random", width=128, depth=4, heads=4, patch_size=32),
+    "small": Image(
+        "vit_tiny_patch16_224", init="random", width=128, depth=4, heads=4, patch_size=32
+    ),
 }
 CASES = {  # name: protocol, classes, height and width of the label
     "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500)),
@@ -71,52 +75,89 @@ class Model(nn.Module):
 
 def photographs(size: tuple[int, int], *, count: int) -> list[Tensor]:
     """Cut pieces of this size out of scikit-learn's two photographs."""
-    whole = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
-    pieces = [whole[number % 2][:, 20 * number % 100 :, 30 * number % 200 :] for number in range(count)]
-    wide = [functional.interpolate(piece[None].float(), size=size, mode="bilinear")[0] for piece in pieces]
+    whole = [
+        torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images
+    ]
+    pieces = [
+        whole[number % 2][:, 20 * number % 100 :, 30 * number % 200 :] for number in range(count)
+    ]
+    wide = [
+        functional.interpolate(piece[None].float(), size=size, mode="bilinear")[0]
+        for piece in pieces
+    ]
     return [image.round().to(torch.uint8).to(DEVICE) for image in wide]
 
 
 @torch.no_grad()
 def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEmbeddings:
-    """Take the directions of some locations less the mean: classes that differ from place to place, as those of a trained model do."""
-    rows = torch.cat([model.embed_patches(image[None, :, :320, :448]).flatten(2)[0].T for image in images])
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count].to(DEVICE)
+    """Take the directions of some locations less the mean: classes that differ from place to place,
+    as those of a trained model do.
+    """
+    rows = torch.cat(
+        [model.embed_patches(image[None, :, :320, :448]).flatten(2)[0].T for image in images]
+    )
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count].to(
+        DEVICE
+    )
     vectors = functional.normalize(rows[chosen] - rows.mean(dim=0), dim=1)
     return ClassEmbeddings(vectors, class_index=torch.arange(count, device=DEVICE), background=0)
 
 
 @torch.no_grad()
-def plain(model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[Tensor]:
-    """Segment image by image, with all scores at full size; a softmax is computed only where a threshold needs probabilities."""
+def plain(
+    model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> list[Tensor]:
+    """Segment image by image, with all scores at full size; a softmax is computed only where a
+    threshold needs probabilities.
+    """
     predictions = []
     for image in images:
-        scores = summed_scores(model, resized(image, protocol=protocol), prompts=prompts, protocol=protocol)
+        scores = summed_scores(
+            model, resized(image, protocol=protocol), prompts=prompts, protocol=protocol
+        )
         values = functional.interpolate(scores, size=image.shape[1:], mode="bilinear")[0]
         best, index = values.max(dim=0)
         classes = prompts.class_index[index]
         if protocol.threshold and protocol.logit_scale:
-            probability = (protocol.logit_scale * best - values.mul_(protocol.logit_scale).logsumexp(dim=0)).exp()
+            probability = (
+                protocol.logit_scale * best - values.mul_(protocol.logit_scale).logsumexp(dim=0)
+            ).exp()
             classes = torch.where(probability < protocol.threshold, 0, classes)
         predictions.append(classes)
     return predictions
 
 
-def summed_scores(model: Model, canvas: Tensor, *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> Tensor:
-    """Return the mean scores (1, K, H, W) over the windows of a resized image, which pass through the tower together.
+def summed_scores(
+    model: Model, canvas: Tensor, *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> Tensor:
+    """Return the mean scores (1, K, H, W) over the windows of a resized image, which pass through
+    the tower together.
 
-    A pixel's scores lie side by side in memory, which torch up-samples and reduces about twice as fast as maps.
+    A pixel's scores lie side by side in memory, which torch up-samples and reduces about twice as
+    fast as maps.
     """
     assert protocol.window is not None
     assert protocol.stride is not None
-    rows, columns = (window_starts(side, window=protocol.window, stride=protocol.stride) for side in canvas.shape[1:])
-    places = [(slice(top, top + protocol.window), slice(left, left + protocol.window)) for top in rows for left in columns]
+    rows, columns = (
+        window_starts(side, window=protocol.window, stride=protocol.stride)
+        for side in canvas.shape[1:]
+    )
+    places = [
+        (slice(top, top + protocol.window), slice(left, left + protocol.window))
+        for top in rows
+        for left in columns
+    ]
     windows = torch.stack([canvas[:, row, column] for row, column in places])
-    scores = torch.einsum("nehw,ke->nkhw", model.embed_patches(windows), prompts.vectors)  # channels last
-    total = torch.zeros(1, len(prompts.vectors), *canvas.shape[1:], device=DEVICE).contiguous(memory_format=torch.channels_last)
+    # channels last
+    scores = torch.einsum("nehw,ke->nkhw", model.embed_patches(windows), prompts.vectors)
+    total = torch.zeros(1, len(prompts.vectors), *canvas.shape[1:], device=DEVICE).contiguous(
+        memory_format=torch.channels_last
+    )
     count = torch.zeros(canvas.shape[1:], device=DEVICE)
     for (row, column), window in zip(places, scores.split(1), strict=True):
-        total[:, :, row, column] += functional.interpolate(window, size=windows.shape[2:], mode="bilinear")
+        total[:, :, row, column] += functional.interpolate(
+            window, size=windows.shape[2:], mode="bilinear"
+        )
         count[row, column] += 1
     return total.div_(count)
 
@@ -159,22 +200,31 @@ def timed(work: Callable[[], Any], *, model: Model) -> tuple[float, float]:
 
 
 def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
-    """Return images a second and peak bytes of one case for both implementations, and the share of pixels on which they agree."""
+    """Return images a second and peak bytes of one case for both implementations, and the share of
+    pixels on which they agree.
+    """
     name, count, size = CASES[case]
     model = Model(tower).to(DEVICE)
-    label_set = "context60" if name.startswith("sclip") else None  # the one with a threshold and without an area
+    # the one with a threshold and without an area
+    label_set = "context60" if name.startswith("sclip") else None
     protocol = top_down_protocol(name, label_set=label_set, has_background=label_set is not None)
     images = photographs(size, count=1)
-    prompts = classes_of(model, photographs(size, count=2), count=count)  # one has fewer locations than 171
+    # one has fewer locations than 171
+    prompts = classes_of(model, photographs(size, count=2), count=count)
 
     def ours() -> list[Tensor]:
-        return [result.prediction for result in top_down(model, images, prompts=prompts, protocol=protocol)]
+        return [
+            result.prediction
+            for result in top_down(model, images, prompts=prompts, protocol=protocol)
+        ]
 
     def theirs() -> list[Tensor]:
         return plain(model, images, prompts=prompts, protocol=protocol)
 
     pairs = list(zip(ours(), theirs(), strict=True))
-    same = sum(int((mask == other).sum()) for mask, other in pairs) / sum(mask.numel() for mask, _ in pairs)
+    same = sum(int((mask == other).sum()) for mask, other in pairs) / sum(
+        mask.numel() for mask, _ in pairs
+    )
     taken = [(*timed(ours, model=model), *timed(theirs, model=model)) for _ in range(rounds)]
     peaks = []
     for implementation in (ours, theirs):
@@ -187,7 +237,9 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
         "images_per_second": 1 / statistics.median(row[0] for row in taken),
         "plain_images_per_second": 1 / statistics.median(row[2] for row in taken),
         "faster": statistics.median(row[2] / row[0] for row in taken),
-        "faster_after_the_tower": statistics.median((row[2] - row[3]) / (row[0] - row[1]) for row in taken),
+        "faster_after_the_tower": statistics.median(
+            (row[2] - row[3]) / (row[0] - row[1]) for row in taken
+        ),
         "peak_bytes": peaks[0],
         "plain_peak_bytes": peaks[1],
         "memory": peaks[0] / peaks[1],
@@ -196,25 +248,50 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
 
 
 def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
-    """Measure the small tower on every case and the others on the usual ones, on one thread: CPU time is then the time taken."""
+    """Measure the small tower on every case and the others on the usual ones, on one thread: CPU
+    time is then the time taken.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [measured(tower, case, rounds=rounds) for tower in TOWERS for case in (CASES if tower == "small" else USUAL)]
+        return [
+            measured(tower, case, rounds=rounds)
+            for tower in TOWERS
+            for case in (CASES if tower == "small" else USUAL)
+        ]
     finally:
         torch.set_num_threads(threads)
 
 
 def show(results: Sequence[dict[str, Any]]) -> None:
     """Print what was measured."""
-    print("top-down evaluation against a plain loop (windows of an image together), same tower, one thread; memory without the tower's")
+    print(
+        "top-down evaluation against a plain loop (windows of an image together), same tower, one "
+        "thread; memory without the tower's"
+    )
     for row in results:
-        memory = f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
+        memory = (
+            f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
+        )
         print(f"  {row['tower']}, {row['case']}: {row['same_pixels']:.4%} of pixels the same")
-        print(f"    {row['images_per_second']:.2f} images/s against {row['plain_images_per_second']:.2f}: {row['faster']:.2f} x", end="")
-        print(f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: {row['memory']:.3f}")
+        print(
+            f"    {row['images_per_second']:.2f} images/s against "
+            f"{row['plain_images_per_second']:.2f}: {row['faster']:.2f} x",
+            end="",
+        )
+        print(
+            f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: "
+            f"{row['memory']:.3f}"
+        )
     targets = {
         "never slower": min(row["faster"] for row in results) >= 1,
-        "a tenth of the memory at 1024 px": all(row["memory"] <= MEMORY for row in results if "1024" in row["case"]),
+        "a tenth of the memory at 1024 px": all(
+            row["memory"] <= MEMORY for row in results if "1024" in row["case"]
+        ),
     }
-    print("  targets: " + "; ".join(f"{target}: {'yes' if reached else 'NO'}" for target, reached in targets.items()))
+    print(
+        "  targets: "
+        + "; ".join(
+            f"{target}: {'yes' if reached else 'NO'}" for target, reached in targets.items()
+        )
+    )

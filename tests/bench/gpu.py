@@ -1,7 +1,9 @@
-"""Time training steps of ViT-B/16 on one GPU: samples a second, MFU and peak memory, with all tokens and with a fifth of them.
+"""Time training steps of ViT-B/16 on one GPU: samples a second, MFU and peak memory, with all
+tokens and with a fifth of them.
 
-Weights are random, images and captions lie in memory: no download, and no loader in the numbers.  MFU is model FLOP utilisation: the FLOP
-of a step as torch counts them (products and convolutions, forward and backward) over the step's time and the peak of the device.
+Weights are random, images and captions lie in memory: no download, and no loader in the
+numbers.  MFU is model FLOP utilisation: the FLOP of a step as torch counts them (products and
+convolutions, forward and backward) over the step's time and the peak of the device.
 """
 
 import itertools
@@ -18,7 +20,9 @@ from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.results.record import device_name
 
-PEAKS = {  # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA gives with sparsity
+# pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
+# gives with sparsity
+PEAKS = {
     "B200": 2250e12,  # Blackwell architecture technical brief, HGX B200
     "H200 NVL": 835e12,  # H200 data sheet
     "H200": 989e12,
@@ -34,10 +38,27 @@ PEAKS = {  # pattern of the device's name, first match: FLOP/s of dense bfloat16
 }
 SETTINGS = {  # name: side in pixels, what is set
     "ViT-B/16, 224 px, all tokens": (224, ("image.subsampling=false",)),
-    "ViT-B/16, 448 px, 20 % of the tokens": (448, ("image.subsampling=true", "image.train_size=448", "image.keep_tokens=0.2")),
+    "ViT-B/16, 448 px, 20 % of the tokens": (
+        448,
+        ("image.subsampling=true", "image.train_size=448", "image.keep_tokens=0.2"),
+    ),
 }
-TEXT = ("text.family=open_clip", "text.init=random", "text.layers=12", "text.width=512", "text.heads=8")
-TINY = ("image.width=32", "image.depth=2", "image.heads=2", "text.layers=2", "text.width=32", "text.heads=2", "projection.width=32")
+TEXT = (
+    "text.family=open_clip",
+    "text.init=random",
+    "text.layers=12",
+    "text.width=512",
+    "text.heads=8",
+)
+TINY = (
+    "image.width=32",
+    "image.depth=2",
+    "image.heads=2",
+    "text.layers=2",
+    "text.width=32",
+    "text.heads=2",
+    "projection.width=32",
+)
 BATCH, TINY_BATCH = 256, 4  # pairs
 WARM_UP, STEPS, TINY_STEPS = 3, 20, 2
 CAPTION = "a photo of {} red boats on a lake in front of the mountains"
@@ -51,19 +72,33 @@ def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | N
     count, steps = batch or (TINY_BATCH if tiny else BATCH), TINY_STEPS if tiny else STEPS
     rows = []
     for name, (side, overrides) in SETTINGS.items():
-        words = ["image.init=random", "evaluation.benchmarks=[]", *overrides, *TEXT, *(TINY if tiny else ()), f"data.batch_size={count}"]
+        words = [
+            "image.init=random",
+            "evaluation.benchmarks=[]",
+            *overrides,
+            *TEXT,
+            *(TINY if tiny else ()),
+            f"data.batch_size={count}",
+        ]
         config = load("clippy_random_max", scale=None, overrides=words)
         try:
             rows.append({"setting": name, **measured(config, side=side, device=place, steps=steps)})
         except torch.cuda.OutOfMemoryError as error:
-            raise SystemExit(f"{name}: --batch {count} does not fit the memory of {device_name(place)}; choose a smaller one") from error
+            raise SystemExit(
+                f"{name}: --batch {count} does not fit the memory of {device_name(place)}; choose "
+                "a smaller one"
+            ) from error
     machine = {"device": device_name(place), "peak_flops": peak_flops(device_name(place))}
     return {**machine, "tiny": tiny, "batch": count, "steps": steps, "rows": rows}
 
 
 def measured(config: Experiment, *, side: int, device: torch.device, steps: int) -> dict[str, Any]:
-    """Time the steps of one configuration; the first ones warm up, and the FLOP of the very first are counted."""
-    step = TrainingStep(config, itertools.repeat(made_batch(config.data.batch_size, side=side)), device=device)
+    """Time the steps of one configuration; the first ones warm up, and the FLOP of the very first
+    are counted.
+    """
+    step = TrainingStep(
+        config, itertools.repeat(made_batch(config.data.batch_size, side=side)), device=device
+    )
     step.data()
     with FlopCounterMode(display=False) as counter:
         step.after_data()
@@ -86,7 +121,12 @@ def measured(config: Experiment, *, side: int, device: torch.device, steps: int)
 def made_batch(count: int, *, side: int) -> dict[str, Any]:
     """A batch of noise with captions of equal length, on the CPU."""
     return {
-        "image": torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+        "image": torch.randint(
+            256,
+            (count, 3, side, side),
+            dtype=torch.uint8,
+            generator=torch.Generator().manual_seed(0),
+        ),
         "text": [CAPTION.format(number) for number in range(count)],
         "sample_id": torch.arange(count),
         "epoch": torch.zeros(count, dtype=torch.int64),
@@ -95,7 +135,9 @@ def made_batch(count: int, *, side: int) -> dict[str, Any]:
 
 def peak_flops(name: str) -> float | None:
     """The peak of the device of that name; None where the table has none."""
-    return next((peak for pattern, peak in PEAKS.items() if re.search(rf"\b{pattern}\b", name)), None)
+    return next(
+        (peak for pattern, peak in PEAKS.items() if re.search(rf"\b{pattern}\b", name)), None
+    )
 
 
 def show(results: dict[str, Any] | None) -> None:
@@ -104,12 +146,25 @@ def show(results: dict[str, Any] | None) -> None:
         print("training steps on a GPU: left out; torch finds no CUDA device on this machine")
         return
     peak = results["peak_flops"]
-    known = "the table has no peak of this device: no MFU" if peak is None else f"peak {peak / 1e12:.0f} TFLOP/s in dense bfloat16"
-    print(f"training steps on {results['device']}, bf16-mixed, batch {results['batch']}, loader excluded; {known}")
+    known = (
+        "the table has no peak of this device: no MFU"
+        if peak is None
+        else f"peak {peak / 1e12:.0f} TFLOP/s in dense bfloat16"
+    )
+    print(
+        f"training steps on {results['device']}, bf16-mixed, batch {results['batch']}, loader "
+        f"excluded; {known}"
+    )
     if results["tiny"]:
         print("  tiny towers: the numbers say nothing but that the code runs")
     for row in results["rows"]:
-        memory = "" if row["peak_memory_bytes"] is None else f"   {row['peak_memory_bytes'] / 2**30:5.1f} GiB at most"
+        memory = (
+            ""
+            if row["peak_memory_bytes"] is None
+            else f"   {row['peak_memory_bytes'] / 2**30:5.1f} GiB at most"
+        )
         utilisation = "" if row["mfu"] is None else f"   MFU {row['mfu']:.1%}"
-        speed = f"{row['samples_per_second']:8.1f} samples/s   {row['flop'] / 1e12:8.3f} TFLOP a step"
+        speed = (
+            f"{row['samples_per_second']:8.1f} samples/s   {row['flop'] / 1e12:8.3f} TFLOP a step"
+        )
         print(f"  {row['setting']:38} {speed}{utilisation}{memory}")

@@ -1,7 +1,9 @@
-"""Time the loading of images for training, on one core: our loader, other readers of the same tars, and decoding and resizing alone.
+"""Time the loading of images for training, on one core: our loader, other readers of the same tars,
+and decoding and resizing alone.
 
-The tars are of real photographs, resized to three sizes.  All take turns, so that a busy machine slows all of them; seconds are the
-processor's.  ``GESTALT_DATA`` names the folder with coco_mini/; without it this part is left out.
+The tars are of real photographs, resized to three sizes.  All take turns, so that a busy machine
+slows all of them; seconds are the processor's.  ``GESTALT_DATA`` names the folder with coco_mini/;
+without it this part is left out.
 """
 
 import io
@@ -40,18 +42,24 @@ def resized(content: bytes, longest: int) -> bytes:
     image = Image.open(io.BytesIO(content)).convert("RGB")
     ratio = longest / max(image.size)
     file = io.BytesIO()
-    image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC).save(file, "JPEG", quality=QUALITY)
+    image.resize(
+        (round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC
+    ).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
 def times(contents: list[bytes]) -> dict[str, Any]:
-    """Return the processor's ms an image of each reader and each loop, medians over the rounds, and ours against the others."""
+    """Return the processor's ms an image of each reader and each loop, medians over the rounds, and
+    ours against the others.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tars = write_tars(Path(folder), contents)
         works = {("reader", name): build(tars) for name, build in READERS.items()}
         missing = [name for (_, name), work in works.items() if work is None]
         works |= {("loop", name): work for name, work in loops(contents).items()}
-        measured: dict[tuple[str, str], list[float]] = {key: [] for key, work in works.items() if work is not None}
+        measured: dict[tuple[str, str], list[float]] = {
+            key: [] for key, work in works.items() if work is not None
+        }
         for number in range(ROUNDS + 1):
             for key, values in measured.items():
                 start = time.process_time()
@@ -75,9 +83,13 @@ def times(contents: list[bytes]) -> dict[str, Any]:
 
 
 def difference(contents: list[bytes]) -> dict[str, float]:
-    """Compare our crops with the same crops of images decoded whole and resized by Pillow: mean absolute difference, of 255."""
+    """Compare our crops with the same crops of images decoded whole and resized by Pillow: mean
+    absolute difference, of 255.
+    """
     differences = []
-    for index, (content, (divisor, whole)) in enumerate(zip(contents, boxes_of(contents), strict=True)):
+    for index, (content, (divisor, whole)) in enumerate(
+        zip(contents, boxes_of(contents), strict=True)
+    ):
         image = Image.open(io.BytesIO(content)).convert("RGB")
         fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index).int()
         edges = [min(edge * divisor, end) for edge, end in zip(whole, image.size * 2, strict=True)]
@@ -95,7 +107,10 @@ def measure() -> dict[str, Any] | None:
     torch.set_num_threads(1)  # as in a loading process
     try:
         sets = dict(photographs(Path(root)))
-        rows = {str(longest): {**times(contents), "difference": difference(contents)} for longest, contents in sets.items()}
+        rows = {
+            str(longest): {**times(contents), "difference": difference(contents)}
+            for longest, contents in sets.items()
+        }
     finally:
         torch.set_num_threads(threads)
     return {"sets": rows, "load": os.getloadavg()[0], "cores": os.cpu_count()}
@@ -106,12 +121,21 @@ def show(results: dict[str, Any] | None) -> None:
     if results is None:
         print("loading photographs: left out; GESTALT_DATA names no folder with coco_mini/")
         return
-    print(f"loading to {SIDE}x{SIDE} uint8 on one core, the processor's ms an image, medians of {ROUNDS} rounds in turns")
-    print(f"  {results['cores']} cores, load {results['load']:.1f}; loops decode and resize in memory and do nothing else")
+    print(
+        f"loading to {SIDE}x{SIDE} uint8 on one core, the processor's ms an image, medians of "
+        f"{ROUNDS} rounds in turns"
+    )
+    print(
+        f"  {results['cores']} cores, load {results['load']:.1f}; loops decode and resize in "
+        "memory and do nothing else"
+    )
     for longest, row in results["sets"].items():
         print(f"  {longest} px")
         for kind in ("readers", "loops"):
-            values = ", ".join(f"{name} {value:.3f} ({row['ours_over'][f'{kind[:-1]} {name}']:.2f})" for name, value in row[kind].items())
+            values = ", ".join(
+                f"{name} {value:.3f} ({row['ours_over'][f'{kind[:-1]} {name}']:.2f})"
+                for name, value in row[kind].items()
+            )
             print(f"    {kind}, and ours over each: {values}")
         if row["missing"]:
             print(f"    not installed, not measured: {', '.join(row['missing'])}")
@@ -127,7 +151,9 @@ def show_targets(longest: int, row: dict[str, Any]) -> None:
         verdict("overhead", value, f"at most {TARGET_OVERHEAD} ms", overhead <= TARGET_OVERHEAD)
     else:
         times_torchvision = row["ours_over"]["reader torchvision"]
-        verdict("over torchvision", f"{times_torchvision:.2f}", f"{target}", times_torchvision >= target)
+        verdict(
+            "over torchvision", f"{times_torchvision:.2f}", f"{target}", times_torchvision >= target
+        )
     mean, worst = row["difference"]["mean"], row["difference"]["worst"]
     value = f"{mean:.2f} of 255, worst image {worst:.2f}"
     verdict("pixels differ by", value, f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE)

@@ -1,4 +1,6 @@
-"""Time the contrastive loss beside open_clip's ClipLoss, and large batches in blocks beside the whole.  B pairs."""
+"""Time the contrastive loss beside open_clip's ClipLoss, and large batches in blocks beside the
+whole.  B pairs.
+"""
 
 import statistics
 from collections.abc import Callable
@@ -18,20 +20,34 @@ LARGE, CHUNK = 4096, 256
 
 
 class Batch:
-    """Normalised float32 embeddings of B pairs with different captions, on one rank; both losses as the mean of directions."""
+    """Normalised float32 embeddings of B pairs with different captions, on one rank; both losses as
+    the mean of directions.
+    """
 
     def __init__(self, pairs: int, *, width: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        sides = [functional.normalize(torch.randn(pairs, width, generator=generator), dim=1).to(DEVICE) for _ in range(2)]
+        sides = [
+            functional.normalize(torch.randn(pairs, width, generator=generator), dim=1).to(DEVICE)
+            for _ in range(2)
+        ]
         self.image, self.text = (side.requires_grad_() for side in sides)
         self.scale = torch.tensor(2.66, device=DEVICE, requires_grad=True)
         self.ids = text_ids([f"caption {number}" for number in range(pairs)]).to(DEVICE)
         self.open_clip = ClipLoss(cache_labels=True)
 
     def ours(self, chunk: int | None = None, *, measured: bool = False) -> Tensor:
-        """Compute the loss as a step without bad samples does: if it is logged, with accuracy and share of equal captions."""
-        given: dict[str, Any] = {"directions": "mean", "equal_texts": "negatives", "chunk": chunk, "measured": measured}
-        return contrastive_loss(self.image, self.text, logit_scale=self.scale, text_id=self.ids, **given).loss
+        """Compute the loss as a step without bad samples does: if it is logged, with accuracy and
+        share of equal captions.
+        """
+        given: dict[str, Any] = {
+            "directions": "mean",
+            "equal_texts": "negatives",
+            "chunk": chunk,
+            "measured": measured,
+        }
+        return contrastive_loss(
+            self.image, self.text, logit_scale=self.scale, text_id=self.ids, **given
+        ).loss
 
     def theirs(self) -> Tensor:
         """Compute open_clip's loss alone."""
@@ -39,7 +55,9 @@ class Batch:
         return loss
 
 
-def turns(works: dict[str, Callable[[], Tensor]], *, rounds: int, calls: int) -> dict[str, list[float]]:
+def turns(
+    works: dict[str, Callable[[], Tensor]], *, rounds: int, calls: int
+) -> dict[str, list[float]]:
     """Return the seconds of a forward and a backward pass in each round; the works take turns."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
@@ -50,7 +68,9 @@ def turns(works: dict[str, Callable[[], Tensor]], *, rounds: int, calls: int) ->
     return taken
 
 
-def measure(*, sizes: tuple[int, ...] = SIZES, large: int = LARGE, width: int = 512, rounds: int = 30) -> dict[str, Any]:
+def measure(
+    *, sizes: tuple[int, ...] = SIZES, large: int = LARGE, width: int = 512, rounds: int = 30
+) -> dict[str, Any]:
     """Measure both.
 
     Raises:
@@ -60,28 +80,60 @@ def measure(*, sizes: tuple[int, ...] = SIZES, large: int = LARGE, width: int = 
     for pairs in sizes:
         batch = Batch(pairs, width=width)
         if not torch.allclose(batch.ours(), batch.theirs(), rtol=1e-5):
-            raise RuntimeError(f"at {pairs} pairs the loss is {batch.ours().item()}, open_clip's {batch.theirs().item()}")
-        works = {"ours": batch.ours, "logged": partial(batch.ours, measured=True), "theirs": batch.theirs}
+            raise RuntimeError(
+                f"at {pairs} pairs the loss is {batch.ours().item()}, open_clip's "
+                f"{batch.theirs().item()}"
+            )
+        works = {
+            "ours": batch.ours,
+            "logged": partial(batch.ours, measured=True),
+            "theirs": batch.theirs,
+        }
         taken = turns(works, rounds=rounds, calls=max(1, 1024 // pairs))
         medians = {name: statistics.median(times) for name, times in taken.items()}
-        rows.append({"pairs": pairs, **medians, "ratio": ratio(taken), "logged_ratio": ratio(taken, of="logged")})
+        rows.append(
+            {
+                "pairs": pairs,
+                **medians,
+                "ratio": ratio(taken),
+                "logged_ratio": ratio(taken, of="logged"),
+            }
+        )
     batch = Batch(large, width=width)
-    taken = turns({"ours": lambda: batch.ours(CHUNK), "theirs": batch.ours}, rounds=max(1, rounds // 10), calls=1)
-    return {"threads": torch.get_num_threads(), "rows": rows, "large": large, "blocks": ratio(taken)}
+    taken = turns(
+        {"ours": lambda: batch.ours(CHUNK), "theirs": batch.ours},
+        rounds=max(1, rounds // 10),
+        calls=1,
+    )
+    return {
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+        "large": large,
+        "blocks": ratio(taken),
+    }
 
 
 def ratio(taken: dict[str, list[float]], *, of: str = "ours") -> float:
     """Return the median over rounds of ours, or another work, by theirs."""
-    return statistics.median(ours / theirs for ours, theirs in zip(taken[of], taken["theirs"], strict=True))
+    return statistics.median(
+        ours / theirs for ours, theirs in zip(taken[of], taken["theirs"], strict=True)
+    )
 
 
 def show(results: dict[str, Any]) -> None:
     """Print what was measured."""
-    print(f"contrastive loss, forward + backward, {results['threads']} CPU threads; ratio of medians in turns")
+    print(
+        f"contrastive loss, forward + backward, {results['threads']} CPU threads; ratio of medians "
+        "in turns"
+    )
     for row in results["rows"]:
         ours, theirs, logged = (1000 * row[name] for name in ("ours", "theirs", "logged"))
         print(
-            f"  {row['pairs']:4d} pairs  {ours:8.3f} ms   open_clip {theirs:8.3f} ms   ratio {row['ratio']:.2f}"
+            f"  {row['pairs']:4d} pairs  {ours:8.3f} ms   open_clip {theirs:8.3f} ms   ratio "
+            f"{row['ratio']:.2f}"
             f"   at logged steps {logged:8.3f} ms, {row['logged_ratio']:.2f}"
         )
-    print(f"  {results['large']} pairs in blocks of {CHUNK}: {results['blocks']:.2f} of the time without being asked\n")
+    print(
+        f"  {results['large']} pairs in blocks of {CHUNK}: {results['blocks']:.2f} of the time "
+        "without being asked\n"
+    )

@@ -1,7 +1,9 @@
-"""Readers and loops that ``loading`` compares: our loader, three other readers of the same tars, and loops that only decode and resize.
+"""Readers and loops that ``loading`` compares: our loader, three other readers of the same tars,
+and loops that only decode and resize.
 
-Each function returns a piece of work that yields nothing but the number of images that it made, (3, SIDE, SIDE) uint8, or None where a
-package is not installed.  No reader converts to floats, which is the device's work, and none shuffles or tokenises.
+Each function returns a piece of work that yields nothing but the number of images that it made,
+(3, SIDE, SIDE) uint8, or None where a package is not installed.  No reader converts to floats,
+which is the device's work, and none shuffles or tokenises.
 """
 
 import importlib.util
@@ -39,7 +41,10 @@ def write_tars(folder: Path, contents: list[bytes]) -> list[str]:
     for start, path in zip((0, half), paths, strict=True):
         with tarfile.open(path, "w") as tar:
             for number, content in enumerate(contents[start : start + half], start):
-                for ending, part in (("jpg", content), ("txt", f"a photograph, number {number}".encode())):
+                for ending, part in (
+                    ("jpg", content),
+                    ("txt", f"a photograph, number {number}".encode()),
+                ):
                     member = tarfile.TarInfo(f"{number:06d}.{ending}")
                     member.size = len(part)
                     tar.addfile(member, io.BytesIO(part))
@@ -54,7 +59,9 @@ def ours(tars: list[str]) -> Work:
 
 
 class Members(Dataset[tuple[torch.Tensor, str]]):
-    """Members of tars by number, decoded and cropped by torchvision; where they lie is known beforehand."""
+    """Members of tars by number, decoded and cropped by torchvision; where they lie is known
+    beforehand.
+    """
 
     def __init__(self, tars: list[str]) -> None:
         self.places = []
@@ -70,13 +77,19 @@ class Members(Dataset[tuple[torch.Tensor, str]]):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, str]:
         path, image, text = self.places[number]
-        content, caption = (os.pread(self.files[path], size, offset) for offset, size in (image, text))
-        pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+        content, caption = (
+            os.pread(self.files[path], size, offset) for offset, size in (image, text)
+        )
+        pixels = decode_jpeg(
+            torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
+        )
         return self.crop(pixels), caption.decode()
 
 
 def torchvision_reader(tars: list[str]) -> Work:
-    """A data set of torchvision's ``decode_jpeg`` and antialiased resize of uint8, with torch's own collation."""
+    """A data set of torchvision's ``decode_jpeg`` and antialiased resize of uint8, with torch's own
+    collation.
+    """
     loader = DataLoader(Members(tars), batch_size=BATCH)
     return lambda: sum(len(texts) for _, texts in loader)
 
@@ -96,7 +109,9 @@ def webdataset_reader(tars: list[str]) -> Work | None:
         webdataset.to_tuple("image", "text"),
         webdataset.batched(BATCH, partial=False),
     ]
-    loader = webdataset.WebLoader(webdataset.DataPipeline(*stages), batch_size=None, shuffle=False, num_workers=0)
+    loader = webdataset.WebLoader(
+        webdataset.DataPipeline(*stages), batch_size=None, shuffle=False, num_workers=0
+    )
     return lambda: sum(len(texts) for _, texts in loader)
 
 
@@ -107,9 +122,14 @@ def datasets_reader(tars: list[str]) -> Work | None:
     import datasets
 
     datasets.disable_progress_bars()
-    stream = datasets.load_dataset("webdataset", data_files={"train": tars}, split="train", streaming=True)
+    stream = datasets.load_dataset(
+        "webdataset", data_files={"train": tars}, split="train", streaming=True
+    )
     transform = _of_pil()
-    mapped = stream.map(lambda row: {"image": transform(row["jpg"]), "text": row["txt"]}, remove_columns=stream.column_names)
+    mapped = stream.map(
+        lambda row: {"image": transform(row["jpg"]), "text": row["txt"]},
+        remove_columns=stream.column_names,
+    )
     loader: Any = DataLoader(mapped, batch_size=BATCH)
     return lambda: sum(len(batch["text"]) for batch in loader)
 
@@ -124,11 +144,15 @@ READERS: dict[str, Callable[[list[str]], Work | None]] = {
 
 def _of_pil() -> Any:
     """open_clip's training transform, without the conversion to floats."""
-    return v2.Compose([v2.RGB(), v2.RandomResizedCrop(SIDE, scale=SCALE, interpolation=BICUBIC), v2.PILToTensor()])
+    return v2.Compose(
+        [v2.RGB(), v2.RandomResizedCrop(SIDE, scale=SCALE, interpolation=BICUBIC), v2.PILToTensor()]
+    )
 
 
 def boxes_of(contents: list[bytes]) -> list[tuple[int, Box]]:
-    """Draw the crops of our first epoch: the divisor of each image's size, and the box at that size."""
+    """Draw the crops of our first epoch: the divisor of each image's size, and the box at that
+    size.
+    """
     boxes = []
     for index, content in enumerate(contents):
         width, height = Image.open(io.BytesIO(content)).size
@@ -142,18 +166,26 @@ def _by_pillow(content: bytes, divisor: int, box: Box) -> None:
     image = Image.open(io.BytesIO(content))
     if divisor > 1:
         image.draft(None, (image.width // divisor, image.height // divisor))
-    (image if image.mode == "RGB" else image.convert("RGB")).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+    (image if image.mode == "RGB" else image.convert("RGB")).resize(
+        (SIDE, SIDE), Image.Resampling.BICUBIC, box=box
+    )
 
 
 def _by_torchvision(content: bytes, divisor: int, box: Box) -> None:
     left, top, right, bottom = (edge * divisor for edge in box)
-    pixels = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    v2.functional.resize(pixels[:, top:bottom, left:right], [SIDE, SIDE], interpolation=BICUBIC, antialias=True)
+    pixels = decode_jpeg(
+        torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
+    )
+    v2.functional.resize(
+        pixels[:, top:bottom, left:right], [SIDE, SIDE], interpolation=BICUBIC, antialias=True
+    )
 
 
 def _by_simplejpeg(content: bytes, divisor: int, box: Box) -> None:
     height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-    pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=-(-height // divisor), min_width=-(-width // divisor))
+    pixels = simplejpeg.decode_jpeg(
+        content, "RGB", min_height=-(-height // divisor), min_width=-(-width // divisor)
+    )
     left, top, right, bottom = box
     crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
     functional.interpolate(crop, size=(SIDE, SIDE), mode="bicubic", antialias=True)
@@ -167,7 +199,9 @@ LOOPS: dict[str, Callable[[bytes, int, Box], None]] = {
 
 
 def loops(contents: list[bytes]) -> dict[str, Work]:
-    """Build the loops that decode and resize in memory and do nothing else, by name; the crops are drawn beforehand."""
+    """Build the loops that decode and resize in memory and do nothing else, by name; the crops are
+    drawn beforehand.
+    """
     boxes = boxes_of(contents)
 
     def loop(decode: Callable[[bytes, int, Box], None]) -> int:

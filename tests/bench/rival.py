@@ -1,9 +1,12 @@
-"""Time training against open_clip's own loop: the same towers, weights, batches and fused AdamW, one step of either after the other.
+"""Time training against open_clip's own loop: the same towers, weights, batches and fused AdamW,
+one step of either after the other.
 
-Each loop is the whole of what its program runs between two batches.  Ours is Lightning's with the callbacks of every run; a batch is as our
-loader gives it, uint8 pixels, captions, their hashes and token ids, so that normalising is in its time.  open_clip's is
-``open_clip_train.train.train_one_epoch``; a batch is as its loader gives it, normalised floats and token ids, which are cut to the length
-to which ours are padded: neither side computes with more padding than the other.
+Each loop is the whole of what its program runs between two batches.  Ours is Lightning's with the
+callbacks of every run; a batch is as our loader gives it, uint8 pixels, captions, their hashes and
+token ids, so that normalising is in its time.  open_clip's is
+``open_clip_train.train.train_one_epoch``; a batch is as its loader gives it, normalised floats and
+token ids, which are cut to the length to which ours are padded: neither side computes with more
+padding than the other.
 """
 
 import logging
@@ -37,9 +40,22 @@ from gestalt.training.clock import Clock
 from gestalt.training.progress import Speed
 from gestalt.training.trainer import keywords_of, make_trainer
 
-CLIP = ("image.aggregation=cls", "text.aggregation=cls", "projection.order=after", "loss.directions=mean", "image.subsampling=false")
-TEXT = ("text.family=open_clip", "text.init=random", "image.init=random", "image.stem=patch", "evaluation.benchmarks=[]")
-SETTINGS: dict[str, tuple[int, int, tuple[str, ...]]] = {  # name: side in pixels, pairs a step, what is set
+CLIP = (
+    "image.aggregation=cls",
+    "text.aggregation=cls",
+    "projection.order=after",
+    "loss.directions=mean",
+    "image.subsampling=false",
+)
+TEXT = (
+    "text.family=open_clip",
+    "text.init=random",
+    "image.init=random",
+    "image.stem=patch",
+    "evaluation.benchmarks=[]",
+)
+# name: side in pixels, pairs a step, what is set
+SETTINGS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "ViT of 3 x 128, patch 8, 64 px": (
         64,
         64,
@@ -51,16 +67,31 @@ SETTINGS: dict[str, tuple[int, int, tuple[str, ...]]] = {  # name: side in pixel
     "ViT-S/16, 224 px": (
         224,
         8,
-        ("image.backbone=vit_small_patch16_224", "text.width=384", "text.heads=6", "text.layers=6", "projection.width=384"),
+        (
+            "image.backbone=vit_small_patch16_224",
+            "text.width=384",
+            "text.heads=6",
+            "text.layers=6",
+            "projection.width=384",
+        ),
     ),
     "ViT-B/16, 224 px": (
         224,
         256,
-        ("image.backbone=vit_base_patch16_224", "text.width=512", "text.heads=8", "text.layers=12", "projection.width=512"),
+        (
+            "image.backbone=vit_base_patch16_224",
+            "text.width=512",
+            "text.heads=8",
+            "text.layers=12",
+            "projection.width=512",
+        ),
     ),
 }
 ON = {"cpu": ("ViT of 3 x 128, patch 8, 64 px", "ViT-S/16, 224 px"), "cuda": ("ViT-B/16, 224 px",)}
-WARM_UP, TURNS = 3, {"ViT of 3 x 128, patch 8, 64 px": 30, "ViT-S/16, 224 px": 10, "ViT-B/16, 224 px": 10}
+WARM_UP, TURNS = (
+    3,
+    {"ViT of 3 x 128, patch 8, 64 px": 30, "ViT-S/16, 224 px": 10, "ViT-B/16, 224 px": 10},
+)
 TARGET = 1.0  # our time as a share of theirs
 
 
@@ -80,13 +111,23 @@ class InTurns(Dataset[Any]):
 
 def on(device: torch.device) -> list[str]:
     """The settings for a device."""
-    return [f"trainer.accelerator={device.type}", f"trainer.precision={'bf16-mixed' if device.type == 'cuda' else '32-true'}"]
+    return [
+        f"trainer.accelerator={device.type}",
+        f"trainer.precision={'bf16-mixed' if device.type == 'cuda' else '32-true'}",
+    ]
 
 
 def experiment(name: str, *, device: torch.device, compiled: str = "none") -> Experiment:
     """The configuration of a setting."""
     side, batch, sizes = SETTINGS[name]
-    words = [*CLIP, *TEXT, *sizes, f"image.eval_size={side}", f"image.train_size={side}", f"data.batch_size={batch}"]
+    words = [
+        *CLIP,
+        *TEXT,
+        *sizes,
+        f"image.eval_size={side}",
+        f"image.train_size={side}",
+        f"data.batch_size={batch}",
+    ]
     words += [
         *on(device),
         "trainer.enable_progress_bar=false",
@@ -96,8 +137,12 @@ def experiment(name: str, *, device: torch.device, compiled: str = "none") -> Ex
     return load("clip_baseline", scale=None, overrides=[*words, f"trainer.compile={compiled}"])
 
 
-def compared(name: str, *, turns: int, device: torch.device, compiled: str = "none") -> dict[str, Any]:
-    """Time so many turns of both.  Returns the medians in seconds a step and the median of the ratios."""
+def compared(
+    name: str, *, turns: int, device: torch.device, compiled: str = "none"
+) -> dict[str, Any]:
+    """Time so many turns of both.  Returns the medians in seconds a step and the median of the
+    ratios.
+    """
     keep_freed_memory()
     quiet()
     logging.disable(logging.WARNING)
@@ -114,7 +159,9 @@ def compared(name: str, *, turns: int, device: torch.device, compiled: str = "no
     count = (WARM_UP + turns) * order.block
     their_batches = order.batches("theirs", (pixels, ids), WARM_UP + turns)
     keywords = {"count": count, "device": device}
-    other = threading.Thread(target=their_loop, args=(clip, config, their_batches), kwargs=keywords, daemon=True)
+    other = threading.Thread(
+        target=their_loop, args=(clip, config, their_batches), kwargs=keywords, daemon=True
+    )
     other.start()
     order.give("ours")
     our_loop(config, model, InTurns(order.batches("ours", batch, WARM_UP + turns), count))
@@ -140,7 +187,12 @@ def our_loop(config: Experiment, model: DualEncoder, data: InTurns) -> None:
             Path(folder),
             rank_timeout=60,
             callbacks=[build_bad_samples(config), Clock(time.monotonic()), Speed(), SaveOnSignal()],
-            **{**keywords_of(config.trainer), "devices": 1, "max_steps": data.count, "max_epochs": -1},
+            **{
+                **keywords_of(config.trainer),
+                "devices": 1,
+                "max_steps": data.count,
+                "max_epochs": -1,
+            },
             logger=TensorBoardLogger(folder, name="", version="bench", default_hp_metric=False),
             enable_checkpointing=False,
             limit_val_batches=0,
@@ -150,13 +202,19 @@ def our_loop(config: Experiment, model: DualEncoder, data: InTurns) -> None:
 
 def ratio_of(taken: dict[str, list[float]]) -> float:
     """The median over pairs of steps of our time as a share of theirs."""
-    pairs = zip(taken["ours"][WARM_UP:], taken["theirs"][WARM_UP:], strict=False)  # ours ends without asking for one more batch
+    # ours ends without asking for one more batch
+    pairs = zip(taken["ours"][WARM_UP:], taken["theirs"][WARM_UP:], strict=False)
     return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
 def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
     """A batch with every field of our loader's, whose processes hash and tokenise the captions."""
-    good = {"valid": torch.ones(count, dtype=torch.bool), "valid_count": count, "reason": torch.full((count,), -1), "place": [""] * count}
+    good = {
+        "valid": torch.ones(count, dtype=torch.bool),
+        "valid_count": count,
+        "reason": torch.full((count,), -1),
+        "place": [""] * count,
+    }
     batch = made_batch(count, side=side)
     return {**batch, **good, **caption_reader(model)(batch["text"])}
 
@@ -164,14 +222,25 @@ def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
 def measure() -> list[dict[str, Any]]:
     """Compare on this machine's device; on a GPU also with both sides compiled."""
     ways = ("none",) if DEVICE.type == "cpu" else ("none", "towers", "step")
-    return [compared(name, turns=TURNS[name], device=DEVICE, compiled=compiled) for name in ON[DEVICE.type] for compiled in ways]
+    return [
+        compared(name, turns=TURNS[name], device=DEVICE, compiled=compiled)
+        for name in ON[DEVICE.type]
+        for compiled in ways
+    ]
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """Print what was measured."""
-    print(f"a training step against open_clip's own loop, in turns, fused AdamW on both sides, on {DEVICE.type}; target: at most {TARGET}")
+    print(
+        "a training step against open_clip's own loop, in turns, fused AdamW on both sides, on "
+        f"{DEVICE.type}; target: at most {TARGET}"
+    )
     for row in results:
         ours, theirs = (1000 * row["seconds"][key] for key in ("ours", "theirs"))
-        label = row["setting"] if row["compile"] == "none" else f"{row['setting']}, compiled: {row['compile']}"
+        label = (
+            row["setting"]
+            if row["compile"] == "none"
+            else f"{row['setting']}, compiled: {row['compile']}"
+        )
         times = f"{ours:8.1f} ms, open_clip {theirs:8.1f} ms: {row['ratio']:.3f} of its time"
         print(f"  {label:44} {times}")

@@ -13,7 +13,8 @@ from gestalt.losses.contrastive import text_ids
 
 
 class TrainingStep:
-    """Takes a batch, embeds both sides, and steps the optimiser, in the precision of the configuration.
+    """Takes a batch, embeds both sides, and steps the optimiser, in the precision of the
+    configuration.
 
     Args:
         config: of the model, its loss and its optimiser.
@@ -21,7 +22,9 @@ class TrainingStep:
         device: where the step runs.
     """
 
-    def __init__(self, config: Experiment, batches: Iterator[Mapping[str, Any]], *, device: torch.device) -> None:
+    def __init__(
+        self, config: Experiment, batches: Iterator[Mapping[str, Any]], *, device: torch.device
+    ) -> None:
         self.config = config
         self.batches = batches
         self.device = device
@@ -54,7 +57,9 @@ class TrainingStep:
         ids = text_ids(self.batch["text"]).to(self.device)
         vectors = self.vectors["image"], self.vectors["text"]
         valid = torch.ones_like(ids, dtype=torch.bool)
-        self.value = self.module.loss(*vectors, logit_scale=self.model.logit_scale, text_id=ids, valid=valid).loss
+        self.value = self.module.loss(
+            *vectors, logit_scale=self.model.logit_scale, text_id=ids, valid=valid
+        ).loss
 
     def backward(self) -> None:
         """Compute the gradients."""
@@ -68,8 +73,16 @@ class TrainingStep:
 
     def after_data(self) -> None:
         """Run all parts but ``data``."""
-        for part in (self.image_forward, self.text_forward, self.loss, self.backward, self.optimiser):
+        for part in (
+            self.image_forward,
+            self.text_forward,
+            self.loss,
+            self.backward,
+            self.optimiser,
+        ):
             part()
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.trainer.precision == "bf16-mixed")
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.trainer.precision == "bf16-mixed"
+        )

@@ -30,7 +30,11 @@ def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
 
     def step(share: float) -> None:
         kept = kept_tokens(total, share)
-        keep = keep_indices(sample_id, torch.zeros_like(sample_id), seed=0, total=total, kept=kept) if share < 1 else None
+        keep = (
+            keep_indices(sample_id, torch.zeros_like(sample_id), seed=0, total=total, kept=kept)
+            if share < 1
+            else None
+        )
         tower.zero_grad(set_to_none=True)
         tower(images, keep).parts.max(dim=1).values.sum().backward()
 
@@ -40,19 +44,42 @@ def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for share in SHARES:
             taken[share].append(seconds(lambda share=share: step(share)))
-    ratios = {share: statistics.median(part / whole for part, whole in zip(taken[share], taken[1.0], strict=True)) for share in SHARES}
+    ratios = {
+        share: statistics.median(
+            part / whole for part, whole in zip(taken[share], taken[1.0], strict=True)
+        )
+        for share in SHARES
+    }
     rows = [
-        {"share": share, "tokens": kept_tokens(total, share), "seconds": statistics.median(taken[share]), "ratio": ratios[share]}
+        {
+            "share": share,
+            "tokens": kept_tokens(total, share),
+            "seconds": statistics.median(taken[share]),
+            "ratio": ratios[share],
+        }
         for share in SHARES
     ]
     return {"batch": batch, "rounds": rounds, "steps": rows, "target": TARGET}
 
 
 def demo_step(*, steps: int) -> dict[str, Any]:
-    """Time each part of the demo's step; images a second with data made in between (one process) and beside it (enough workers)."""
+    """Time each part of the demo's step; images a second with data made in between (one process)
+    and beside it (enough workers).
+    """
     config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
-    step = TrainingStep(config, iter(build_data(config, build_source(config), validation=None).train_dataloader()), device=DEVICE)
-    parts = (step.data, step.image_forward, step.text_forward, step.loss, step.backward, step.optimiser)
+    step = TrainingStep(
+        config,
+        iter(build_data(config, build_source(config), validation=None).train_dataloader()),
+        device=DEVICE,
+    )
+    parts = (
+        step.data,
+        step.image_forward,
+        step.text_forward,
+        step.loss,
+        step.backward,
+        step.optimiser,
+    )
     taken: dict[str, list[float]] = {part.__name__: [] for part in parts}
     for number in range(steps + 1):
         for part in parts:
@@ -61,7 +88,10 @@ def demo_step(*, steps: int) -> dict[str, Any]:
                 taken[part.__name__].append(spent)
     medians = {name: statistics.median(times) for name, times in taken.items()}
     whole, batch = sum(medians.values()), config.data.batch_size
-    rates = {"images_per_second": batch / whole, "images_per_second_without_data": batch / (whole - medians["data"])}
+    rates = {
+        "images_per_second": batch / whole,
+        "images_per_second_without_data": batch / (whole - medians["data"]),
+    }
     return {"batch": batch, "seconds": medians, **rates}
 
 
@@ -71,20 +101,38 @@ def show(results: dict[str, Any]) -> None:
     print(f"on {results['device']}, {results['threads']} CPU threads, torch {torch.__version__}")
     if results["load"] > 0.5 and results["threads"] > 1:
         load_average = f"load {results['load']:.1f} at the start"
-        print(f"other work was running ({load_average}): threads that share their cores wait for each other at every")
-        print("operation, which hits short steps hardest; repeat on an idle machine or with OMP_NUM_THREADS=1")
+        print(
+            f"other work was running ({load_average}): threads that share their cores wait for "
+            "each other at every"
+        )
+        print(
+            "operation, which hits short steps hardest; repeat on an idle machine or with "
+            "OMP_NUM_THREADS=1"
+        )
     print()
-    print(f"ViT-S/16 at {SIDE} px, forward + backward, batch {tokens['batch']}, {tokens['rounds']} rounds in turns")
+    print(
+        f"ViT-S/16 at {SIDE} px, forward + backward, batch {tokens['batch']}, {tokens['rounds']} "
+        "rounds in turns"
+    )
     for row in tokens["steps"]:
-        print(f"  {row['share']:5.0%} of the tokens ({row['tokens']:3d})  {row['seconds']:8.3f} s   {row['ratio']:.3f} of the full step")
+        print(
+            f"  {row['share']:5.0%} of the tokens ({row['tokens']:3d})  {row['seconds']:8.3f} s   "
+            f"{row['ratio']:.3f} of the full step"
+        )
     reached = "yes" if tokens["steps"][-1]["ratio"] <= TARGET else "NO"
-    print(f"  target: {SHARES[-1]:.0%} of the tokens in at most {TARGET} of the full step: {reached}\n")
+    print(
+        f"  target: {SHARES[-1]:.0%} of the tokens in at most {TARGET} of the full step: "
+        f"{reached}\n"
+    )
     print(f"demo step, batch {demo['batch']}")
     whole = sum(demo["seconds"].values())
     for name, spent in demo["seconds"].items():
         print(f"  {name:14} {1000 * spent:8.1f} ms   {spent / whole:4.0%}")
     rates = demo["images_per_second"], demo["images_per_second_without_data"]
-    print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
+    print(
+        f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without "
+        "it\n"
+    )
     print()
 
 

@@ -9,7 +9,8 @@ from clock import synchronise
 
 
 class Turns:
-    """Two loops in turns of ``block`` steps, in a thread each: a loop gives its turn away when it asks for the batch after them.
+    """Two loops in turns of ``block`` steps, in a thread each: a loop gives its turn away when it
+    asks for the batch after them.
 
     Attributes:
         seconds: a step, of each turn, by the clock, until the device is done.
@@ -21,7 +22,9 @@ class Turns:
         self.seconds: dict[str, list[float]] = {name: [] for name in self._turns}
 
     def batches(self, name: str, batch: Any, turns: int) -> Iterator[Any]:
-        """Yield the batch in so many turns, and note the time from each turn's first batch to the request of the next turn's."""
+        """Yield the batch in so many turns, and note the time from each turn's first batch to the
+        request of the next turn's.
+        """
         other = next(key for key in self._turns if key != name)
         for _ in range(turns):
             self._turns[name].acquire()
@@ -34,5 +37,7 @@ class Turns:
             self._turns[other].release()
 
     def give(self, name: str) -> None:
-        """Give a turn: the first, or that of a loop that has ended without asking for a further batch."""
+        """Give a turn: the first, or that of a loop that has ended without asking for a further
+        batch.
+        """
         self._turns[name].release()

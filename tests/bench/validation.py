@@ -1,4 +1,5 @@
-"""Time the validations of a demo run: the first, with its baselines and the drawing of the scenes, and later ones.
+"""Time the validations of a demo run: the first, with its baselines and the drawing of the scenes,
+and later ones.
 
 Times are of the processor, user and system, of the process and of its loading processes.
 """
@@ -31,7 +32,9 @@ STEPS = 5
 
 
 class Taken(Callback):
-    """The seconds between the last step of each epoch and the end of the epoch, in which it is validated."""
+    """The seconds between the last step of each epoch and the end of the epoch, in which it is
+    validated.
+    """
 
     def __init__(self) -> None:
         self.taken: list[dict[str, float]] = []
@@ -47,19 +50,34 @@ class Taken(Callback):
 
 
 def processor() -> dict[str, float]:
-    """Return the seconds of the processor so far, of this process and of loading processes that have ended."""
+    """Return the seconds of the processor so far, of this process and of loading processes that
+    have ended.
+    """
     times = os.times()
-    return {"process": times.user + times.system, "loading": times.children_user + times.children_system}
+    return {
+        "process": times.user + times.system,
+        "loading": times.children_user + times.children_system,
+    }
 
 
 def validations(folder: Path) -> list[dict[str, float]]:
-    """Validate a fresh model of the demo as a run does: one set of loaders, baselines counted once."""
-    config = load("clippy_random_max", scale="demo", overrides=["trainer.enable_progress_bar=false"])
+    """Validate a fresh model of the demo as a run does: one set of loaders, baselines counted
+    once.
+    """
+    config = load(
+        "clippy_random_max", scale="demo", overrides=["trainer.enable_progress_bar=false"]
+    )
     data, scorers = build_evaluation(config)
     taken = Taken()
-    keywords = keywords_of(config.trainer) | {"rank_timeout": config.rank_timeout, "max_epochs": 1 + LATER, "limit_train_batches": 1}
+    keywords = keywords_of(config.trainer) | {
+        "rank_timeout": config.rank_timeout,
+        "max_epochs": 1 + LATER,
+        "limit_train_batches": 1,
+    }
     board = TensorBoardLogger(folder, name="", version="board")
-    trainer = make_trainer(folder / "board", **keywords, logger=[board], callbacks=[*scorers, taken])
+    trainer = make_trainer(
+        folder / "board", **keywords, logger=[board], callbacks=[*scorers, taken]
+    )
     source = build_source(config)
     module = build_module(config, build_model(config), total_steps=steps(config, source)[1])
     trainer.fit(module, datamodule=build_data(config, source, validation=data))
@@ -71,7 +89,11 @@ def measure() -> dict[str, Any]:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
-    step = TrainingStep(config, iter(build_data(config, build_source(config), validation=None).train_dataloader()), device=DEVICE)
+    step = TrainingStep(
+        config,
+        iter(build_data(config, build_source(config), validation=None).train_dataloader()),
+        device=DEVICE,
+    )
     parts = (step.image_forward, step.text_forward, step.loss, step.backward, step.optimiser)
 
     def busy() -> float:
@@ -89,14 +111,27 @@ def measure() -> dict[str, Any]:
     epochs = config.trainer.max_epochs
     again = {name: statistics.median(row[name] for row in later) for name in first}
     sums = {name: first[name] + (epochs - 1) * again[name] for name in first}
-    return {"first": first, "later": again, "validations": epochs, "steps": total, "step": one, "share": sums["process"] / (total * one)}
+    return {
+        "first": first,
+        "later": again,
+        "validations": epochs,
+        "steps": total,
+        "step": one,
+        "share": sums["process"] / (total * one),
+    }
 
 
 def show(results: dict[str, Any]) -> None:
     """Print what was measured."""
-    print("validations of a demo run, seconds of the processor in the process and in its loading processes")
+    print(
+        "validations of a demo run, seconds of the processor in the process and in its loading "
+        "processes"
+    )
     for name in ("first", "later"):
         print(f"  {name:6} {results[name]['process']:6.2f} and {results[name]['loading']:.2f}")
     whole = results["steps"] * results["step"]
-    print(f"  {results['validations']} of them take {results['share']:.1%} of {results['steps']} steps ({whole:.0f} s) in the process")
+    print(
+        f"  {results['validations']} of them take {results['share']:.1%} of {results['steps']} "
+        f"steps ({whole:.0f} s) in the process"
+    )
     print(f"  target: at most {TARGET:.0%}: {'yes' if results['share'] <= TARGET else 'NO'}\n")

@@ -1,4 +1,6 @@
-"""One cell: a fault hits a command, its exit is checked, the same command is run again, and the files left are checked."""
+"""One cell: a fault hits a command, its exit is checked, the same command is run again, and the
+files left are checked.
+"""
 
 import fcntl
 import os
@@ -27,12 +29,45 @@ TOO_LONG = 124
 GRACE = 15.0  # seconds that the other processes of a call may take to end
 SHARDS = [8, 8, 8, 8]
 MANY_SHARDS = [4] * 8  # from eight on, several processes make their indices
-MODEL = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")  # with checkpoints of 20 MB
-COMMON = ("--scale", "tiny", "data.source=tars", "data.root=corpus", "data.cache=../cache", "data.limit=16", "data.batch_size=4", *MODEL)
+# with checkpoints of 20 MB
+MODEL = (
+    "text.family=open_clip",
+    "text.init=random",
+    "text.layers=1",
+    "text.width=32",
+    "text.heads=2",
+)
+COMMON = (
+    "--scale",
+    "tiny",
+    "data.source=tars",
+    "data.root=corpus",
+    "data.cache=../cache",
+    "data.limit=16",
+    "data.batch_size=4",
+    *MODEL,
+)
 SCORED = ("evaluation.limit=8", "evaluation.pictures=0")
 QUIET = "trainer.enable_progress_bar=false"
-TRAIN = ("train", "clippy_dino_max", *COMMON, *SCORED, QUIET, "checkpoint_every_steps=3", "resume=auto")
-INIT = ("pretrain", "--init", "dino", *COMMON, QUIET, "pretraining.steps=4", "pretraining.batch_size=4", "pretraining.score_every_steps=2")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    *COMMON,
+    *SCORED,
+    QUIET,
+    "checkpoint_every_steps=3",
+    "resume=auto",
+)
+INIT = (
+    "pretrain",
+    "--init",
+    "dino",
+    *COMMON,
+    QUIET,
+    "pretraining.steps=4",
+    "pretraining.batch_size=4",
+    "pretraining.score_every_steps=2",
+)
 GRID = ("ablate", "./grid.yaml", *COMMON, *SCORED, "trainer.max_steps=3")
 PACK = ("data", "pack", "tars", "data.root=corpus", "--to", "packed", "--shards", "2")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -60,7 +95,11 @@ class Verdict:
 
     def record(self) -> dict[str, Any]:
         """The same as JSON."""
-        return {**asdict(self), "cell": self.cell.name, "verdict": "broken" if self.faults else "kept"}
+        return {
+            **asdict(self),
+            "cell": self.cell.name,
+            "verdict": "broken" if self.faults else "kept",
+        }
 
 
 def slug(name: str) -> str:
@@ -76,7 +115,9 @@ def words(cell: Cell) -> tuple[str, ...]:
 
 
 def prepare(folder: Path, cell: Cell) -> Path:
-    """Make the folder of a cell: the corpus, with its index unless that is to be made, and the grid."""
+    """Make the folder of a cell: the corpus, with its index unless that is to be made, and the
+    grid.
+    """
     folder.mkdir(parents=True)
     many = cell.phase == "index" and cell.fault == "dead worker"
     write_shards(folder / "corpus", MANY_SHARDS if many else SHARDS)
@@ -95,13 +136,24 @@ def undisturbed(cell: Cell, *, parent: Path) -> Leavings:
     return leavings(folder)
 
 
-def call(line: tuple[str, ...], folder: Path, *, cold: bool, strike: Strike | None = None) -> tuple[int, str]:
-    """Run ``gestalt LINE``, warm or, with pipes for its output, cold.  Returns status and standard error."""
+def call(
+    line: tuple[str, ...], folder: Path, *, cold: bool, strike: Strike | None = None
+) -> tuple[int, str]:
+    """Run ``gestalt LINE``, warm or, with pipes for its output, cold.  Returns status and standard
+    error.
+    """
     variables = environment(**(strike.variable() if strike else {}))
     variables["PYTHONPATH"] = f"{HOOK}{os.pathsep}{variables['PYTHONPATH']}"
     run: Any = subprocess.run if cold else warm.run
     try:
-        done = run([sys.executable, CHILD, *line], cwd=folder, env=variables, capture_output=True, text=True, timeout=SECONDS)
+        done = run(
+            [sys.executable, CHILD, *line],
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
     except subprocess.TimeoutExpired:
         return TOO_LONG, ""
     return done.returncode, done.stderr
@@ -114,7 +166,10 @@ def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Ver
     prepare(folder, cell)
     line, verdict = words(cell), Verdict(cell)
     strike = cell.strike(seed=seed, marker=marker, folder=folder)
-    cold = cell.fault in ("full disk", "filling disk") or (cell.phase, cell.fault) == ("index", "dead worker")
+    cold = cell.fault in ("full disk", "filling disk") or (cell.phase, cell.fault) == (
+        "index",
+        "dead worker",
+    )
     verdict.status, errors = call(line, folder, cold=cold, strike=strike)
     verdict.message = (errors.strip().splitlines() or [""])[-1]
     verdict.place = f"{strike.place.partition(':')[2]}, call {strike.call}"
@@ -125,7 +180,11 @@ def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Ver
     if verdict.status != 0:
         status, errors = call(line, folder, cold=False)
         (parent / f"{slug(cell.name)}.again.txt").write_text(errors)
-        verdict.faults += [f"the second call ended with status {status}: {errors.strip()[-300:]}"] if status else []
+        verdict.faults += (
+            [f"the second call ended with status {status}: {errors.strip()[-300:]}"]
+            if status
+            else []
+        )
         verdict.faults += orphans(folder)
     verdict.faults += left_over(folder)
     verdict.faults += reference.differences(leavings(folder), line=line)
@@ -152,7 +211,8 @@ def ended(cell: Cell, status: int, errors: str) -> list[str]:
         return faults + ([f"it ended with status {status}"] if status else [])
     lines = errors.strip().splitlines()
     said = sum(line.startswith("gestalt: ") for line in lines)  # each rank is reported once
-    if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):  # Lightning kills the first rank if another fails
+    # Lightning kills the first rank if another fails
+    if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):
         faults.append(f"it ended with status {status}")
     elif status and cell.phase != "grid" and not 1 <= said <= cell.ranks:
         faults.append(f"it stopped by itself with {said} lines of error")

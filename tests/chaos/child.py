@@ -1,4 +1,6 @@
-"""Run the command line, struck by the fault that ``GESTALT_CHAOS`` names if it is set: ``python tests/chaos/child.py WORDS...``."""
+"""Run the command line, struck by the fault that ``GESTALT_CHAOS`` names if it is set: ``python
+tests/chaos/child.py WORDS...``.
+"""
 
 import os
 import sys

@@ -1,7 +1,9 @@
-"""Faults, struck at a moment of a run.  The run's code is unchanged: functions are wrapped when their module is imported.
+"""Faults, struck at a moment of a run.  The run's code is unchanged: functions are wrapped when
+their module is imported.
 
-The environment variable ``GESTALT_CHAOS`` holds a ``Strike`` as JSON.  Whichever process first reaches the moment is struck, once.
-Nothing heavy is imported here: every Python process of a run imports this module.
+The environment variable ``GESTALT_CHAOS`` holds a ``Strike`` as JSON.  Whichever process first
+reaches the moment is struck, once. Nothing heavy is imported here: every Python process of a run
+imports this module.
 """
 
 import errno
@@ -26,7 +28,9 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGUSR1")
 READERS = ("slow reader", "failing reader")
 FAULTS = (*SIGNALS, "full disk", "filling disk", "read-only folder", "dead worker", *READERS)
 READ_ERRORS = ("ESTALE", "ETIMEDOUT", "ECONNRESET", "EHOSTDOWN")
-"""Failures of a network file system.  EIO is not one: it marks the sample as bad, and the run goes on without it, as it promises."""
+"""Failures of a network file system.  EIO is not one: it marks the sample as bad, and the run goes
+on without it, as it promises.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ class Strike:
 def arm() -> None:
     """Wrap the place of this process's strike, now or as soon as its module is imported."""
     strike = Strike(**json.loads(os.environ[VARIABLE]))
-    if strike.rank != int(os.environ.get("LOCAL_RANK", "0")) or strike.command not in ("", *sys.argv, *sys.orig_argv):
+    if strike.rank != int(os.environ.get("LOCAL_RANK", "0")) or strike.command not in (
+        "",
+        *sys.argv,
+        *sys.orig_argv,
+    ):
         return
     name, function = strike.place.split(":")
     if name in sys.modules:
@@ -120,7 +128,11 @@ def victims(victim: str) -> list[int]:
     """Process ids, this process's last."""
     if victim == "parent":
         return [os.getppid()]
-    return [os.getpid()] if victim == "self" else [*(pid for pid in working_in(Path.cwd()) if pid != os.getpid()), os.getpid()]
+    return (
+        [os.getpid()]
+        if victim == "self"
+        else [*(pid for pid in working_in(Path.cwd()) if pid != os.getpid()), os.getpid()]
+    )
 
 
 def working_in(folder: Path) -> list[int]:
@@ -137,23 +149,43 @@ def working_in(folder: Path) -> list[int]:
 
 
 def fill_disk(room: int = 0) -> None:
-    """From now on the kernel refuses every write of this process beyond this many bytes of a file; pipes still take the message."""
+    """From now on the kernel refuses every write of this process beyond this many bytes of a file;
+    pipes still take the message.
+    """
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.symlink", "os.link", "os.chmod", "os.utime")
+CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.truncate",
+    "os.symlink",
+    "os.link",
+    "os.chmod",
+    "os.utime",
+)
 
 
 def forbid_writing(folder: Path) -> None:
-    """From now on this process cannot change what lies in the folder, as after a file system was mounted read-only."""
+    """From now on this process cannot change what lies in the folder, as after a file system was
+    mounted read-only.
+    """
     prefix = f"{folder.resolve()}{os.sep}"
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        changes = event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING)
-        if changes and isinstance(arguments[0], str | os.PathLike) and os.path.abspath(os.fspath(arguments[0])).startswith(prefix):
+        changes = event in CHANGES or (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+        )
+        if (
+            changes
+            and isinstance(arguments[0], str | os.PathLike)
+            and os.path.abspath(os.fspath(arguments[0])).startswith(prefix)
+        ):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(arguments[0]))
 
     sys.addaudithook(refuse)
@@ -164,7 +196,10 @@ def kill_worker() -> None:
     import multiprocessing
 
     workers = multiprocessing.active_children()
-    os.kill(os.getpid() if multiprocessing.parent_process() else int(workers[0].pid or 0), signal.SIGKILL)
+    os.kill(
+        os.getpid() if multiprocessing.parent_process() else int(workers[0].pid or 0),
+        signal.SIGKILL,
+    )
     time.sleep(0.1)  # until it is gone
 
 
@@ -180,7 +215,9 @@ class WrapOnImport(importlib.abc.MetaPathFinder):
         self.name = name
         self.then = then
 
-    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Any, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         """Return the module's own spec, whose loader calls the function at its end."""
         if name != self.name:
             return None

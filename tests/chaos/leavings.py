@@ -1,4 +1,6 @@
-"""The results that lie in a folder: of trainings, of a grid, of packing; and how two of these differ."""
+"""The results that lie in a folder: of trainings, of a grid, of packing; and how two of these
+differ.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -29,14 +31,24 @@ class Leavings:
         """Compare what a disturbed command has left with this; ``line`` is the command's."""
         faults = list(other.faults)
         if self.files != other.files:
-            names = sorted(name for name in self.files | other.files if self.files.get(name) != other.files.get(name))
+            names = sorted(
+                name
+                for name in self.files | other.files
+                if self.files.get(name) != other.files.get(name)
+            )
             faults.append(f"other files: {', '.join(names)}")
         for config in self.records | other.records:
             if config not in self.records or config not in other.records:
-                faults.append(f"config {config}: {'no' if config in self.records else 'an unexpected'} record")
+                faults.append(
+                    f"config {config}: {'no' if config in self.records else 'an unexpected'} record"
+                )
                 continue
             mine, its = self.records[config], other.records[config]
-            faults += [f"another {key}: {its[key]}, not {mine[key]}" for key in NUMBERS if its[key] != mine[key]]
+            faults += [
+                f"another {key}: {its[key]}, not {mine[key]}"
+                for key in NUMBERS
+                if its[key] != mine[key]
+            ]
             missing = {word for word in line if "=" in word} - set(its["overrides"])
             faults += [f"its record lacks the overrides {sorted(missing)}"] if missing else []
         return faults
@@ -49,14 +61,38 @@ def leavings(folder: Path) -> Leavings:
     for path in sorted(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*/result.json")):
         record = json.loads(path.read_text())
         name = path.parent.name
-        faults += [f"{name}: a second record of this configuration"] if record["config_hash"] in records else []
-        faults += [f"{name}: commit {record['provenance']['commit']}"] if record["provenance"]["commit"] != commit() else []
+        faults += (
+            [f"{name}: a second record of this configuration"]
+            if record["config_hash"] in records
+            else []
+        )
+        faults += (
+            [f"{name}: commit {record['provenance']['commit']}"]
+            if record["provenance"]["commit"] != commit()
+            else []
+        )
         checkpoint = path.parent / "checkpoints" / "last.ckpt"
-        faults += [f"{name}: not the checkpoint that its record names"] if record["checkpoint_sha256"] != file_hash(checkpoint) else []
-        faults += [f"{name}: {record['steps']} of {record['steps_planned']} steps"] if record["steps"] != record["steps_planned"] else []
+        faults += (
+            [f"{name}: not the checkpoint that its record names"]
+            if record["checkpoint_sha256"] != file_hash(checkpoint)
+            else []
+        )
+        faults += (
+            [f"{name}: {record['steps']} of {record['steps_planned']} steps"]
+            if record["steps"] != record["steps_planned"]
+            else []
+        )
         records[record["config_hash"]] = record
     for path in folder.glob("lightning_logs/ablations/*/*/cells.json"):
-        failed = [entry["cell"] for entry in json.loads(path.read_text())["runs"] if entry["status"] != "finished"]
+        failed = [
+            entry["cell"]
+            for entry in json.loads(path.read_text())["runs"]
+            if entry["status"] != "finished"
+        ]
         faults += [f"{path.name}: {failed} did not finish"] if failed else []
     files = [*folder.glob("packed/*"), *folder.glob("lightning_logs/pretrained/*/*.safetensors")]
-    return Leavings(records, tuple(faults), {str(path.relative_to(folder)): file_hash(path) for path in sorted(files)})
+    return Leavings(
+        records,
+        tuple(faults),
+        {str(path.relative_to(folder)): file_hash(path) for path in sorted(files)},
+    )

@@ -1,8 +1,10 @@
-"""Spare processes: forks of a process that has not begun to work, which become the next ``gestalt`` that it starts.
+"""Spare processes: forks of a process that has not begun to work, which become the next ``gestalt``
+that it starts.
 
-A run starts others: ranks, the runs of a grid, the making of an init.  Each would import the heavy libraries anew, which takes longer than
-everything that the chaos matrix makes it do.  A spare is a child of the process that starts it, as the process would be that it stands for:
-it has its arguments, environment, folder, output and session.
+A run starts others: ranks, the runs of a grid, the making of an init.  Each would import the heavy
+libraries anew, which takes longer than everything that the chaos matrix makes it do.  A spare is a
+child of the process that starts it, as the process would be that it stands for: it has its
+arguments, environment, folder, output and session.
 """
 
 import json
@@ -16,7 +18,9 @@ _SPARES: list[tuple[int, int]] = []  # process id, and the descriptor that its r
 
 
 def stock() -> dict[str, Any] | None:
-    """Fork spares.  Returns None at once in this process, and its request in a spare that is called."""
+    """Fork spares.  Returns None at once in this process, and its request in a spare that is
+    called.
+    """
     while _SPARES:
         os.close(_SPARES.pop()[1])
     for _ in range(COUNT):
@@ -55,14 +59,17 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv[1:] = request["words"]
-    if "lightning_utilities.core.rank_zero" in sys.modules:  # which took its rank from the environment when it was imported
+    # which took its rank from the environment when it was imported
+    if "lightning_utilities.core.rank_zero" in sys.modules:
         from lightning_utilities.core.rank_zero import rank_zero_only
 
         rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", "0"))  # type: ignore[attr-defined]
 
 
 def _output(descriptor: int) -> int | str:
-    """Return a standard output, or -1 for the inherited one, as it is, and another file by its path: this process closes it at once."""
+    """Return a standard output, or -1 for the inherited one, as it is, and another file by its
+    path: this process closes it at once.
+    """
     return descriptor if descriptor <= 2 else os.readlink(f"/proc/self/fd/{descriptor}")
 
 
@@ -77,9 +84,21 @@ class Started(subprocess.Popen):  # type: ignore[type-arg]
             return
         self.pid, descriptor = _SPARES.pop()
         self._child_created = True
-        request = {"words": words, "cwd": cwd or os.getcwd(), "env": dict(os.environ if env is None else env)}
+        request = {
+            "words": words,
+            "cwd": cwd or os.getcwd(),
+            "env": dict(os.environ if env is None else env),
+        }
         with os.fdopen(descriptor, "w") as file:
-            json.dump({**request, "outputs": [_output(rest[12]), _output(rest[14])], "group": group, "session": session}, file)
+            json.dump(
+                {
+                    **request,
+                    "outputs": [_output(rest[12]), _output(rest[14])],
+                    "group": group,
+                    "session": session,
+                },
+                file,
+            )
 
 
 def _words(args: Any) -> list[str] | None:

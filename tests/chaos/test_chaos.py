@@ -1,4 +1,6 @@
-"""The short form of the chaos matrix, and the laws of the matrix itself.  All cells: ``python -m tests.chaos``."""
+"""The short form of the chaos matrix, and the laws of the matrix itself.  All cells: ``python -m
+tests.chaos``.
+"""
 
 import os
 import subprocess
@@ -20,7 +22,9 @@ def references():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
-def test_a_command_hit_by_a_fault_and_rerun_gives_the_undisturbed_result(name, references, tmp_path_factory):
+def test_a_command_hit_by_a_fault_and_rerun_gives_the_undisturbed_result(
+    name, references, tmp_path_factory
+):
     cell = BY_NAME[name]
     parent = tmp_path_factory.mktemp("chaos")
     if cell.reference not in references:
@@ -32,18 +36,36 @@ def test_every_fault_and_phase_has_a_cell_or_a_reason_without_one():
     for ranks in (1, 2):
         for phase in PHASES:
             for fault in FAULTS:
-                listed = [cell for cell in cells() if (cell.phase, cell.fault, cell.ranks) == (phase, fault, ranks)]
-                assert bool(listed) != bool(reason(phase, fault, ranks=ranks)), (phase, fault, ranks)
+                listed = [
+                    cell
+                    for cell in cells()
+                    if (cell.phase, cell.fault, cell.ranks) == (phase, fault, ranks)
+                ]
+                assert bool(listed) != bool(reason(phase, fault, ranks=ranks)), (
+                    phase,
+                    fault,
+                    ranks,
+                )
 
 
-@pytest.mark.parametrize("before", ["", "import colorsys; "], ids=["imported later", "imported before"])
-def test_a_fault_strikes_at_its_call_and_one_at_a_call_that_never_happens_leaves_no_marker(before, tmp_path):
+@pytest.mark.parametrize(
+    "before", ["", "import colorsys; "], ids=["imported later", "imported before"]
+)
+def test_a_fault_strikes_at_its_call_and_one_at_a_call_that_never_happens_leaves_no_marker(
+    before, tmp_path
+):
     calls = "import colorsys; [print(colorsys.rgb_to_hsv(0, 0, n)[2]) for n in (1, 2, 3)]"
     code = f"{before}from tests.chaos.faults import arm; arm(); {calls}"
     for call, printed in ((2, "1\n"), (4, "1\n2\n3\n")):
         marker = tmp_path / str(call)
         strike = Strike("failing reader", "colorsys:rgb_to_hsv", call, marker=str(marker))
         variables = {**os.environ, **strike.variable(), "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False
+        )
         assert done.stdout == printed
-        assert (done.returncode == 0, marker.exists(), "a file of the corpus" in done.stderr) == ((call == 4), (call == 2), (call == 2))
+        assert (done.returncode == 0, marker.exists(), "a file of the corpus" in done.stderr) == (
+            (call == 4),
+            (call == 2),
+            (call == 2),
+        )

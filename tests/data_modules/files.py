@@ -6,7 +6,14 @@ import io
 import numpy as np
 from PIL import Image
 
-CAPTIONS = [["a dog .", "a brown dog ."], ["a cat ,\nasleep"], ["two birds", "a pair of birds", "birds"], ["grass"], ["a car"], ["a cup"]]
+CAPTIONS = [
+    ["a dog .", "a brown dog ."],
+    ["a cat ,\nasleep"],
+    ["two birds", "a pair of birds", "birds"],
+    ["grass"],
+    ["a car"],
+    ["a cup"],
+]
 
 
 NUMBERS = range(len(CAPTIONS))
@@ -15,7 +22,9 @@ NUMBERS = range(len(CAPTIONS))
 def picture(number, *, form="JPEG", side=(40, 30)):
     """The file of a picture of its own."""
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)).save(file, form)
+    Image.fromarray(
+        np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)
+    ).save(file, form)
     return file.getvalue()
 
 
@@ -34,4 +43,6 @@ def write_flickr(root, *, content=picture):
         rows.writerow(["image", "caption"])
         for number in NUMBERS:
             rows.writerows([f"{number}.jpg", caption] for caption in CAPTIONS[number])
-    (root / "Flickr_8k.trainImages.txt").write_text("".join(f"{number}.jpg\n" for number in NUMBERS))
+    (root / "Flickr_8k.trainImages.txt").write_text(
+        "".join(f"{number}.jpg\n" for number in NUMBERS)
+    )

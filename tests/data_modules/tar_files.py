@@ -11,11 +11,15 @@ from PIL import Image
 def jpeg(number: int, *, side: int = 24) -> bytes:
     """A square whose colour encodes its number."""
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 151 % 256)).save(buffer, "JPEG", quality=95)
+    Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 151 % 256)).save(
+        buffer, "JPEG", quality=95
+    )
     return buffer.getvalue()
 
 
-def write_tar(path: Path, members: list[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
+def write_tar(
+    path: Path, members: list[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT
+) -> Path:
     """Members in this order."""
     with tarfile.open(path, "w", format=format) as tar:
         for name, content in members:
@@ -30,8 +34,14 @@ def members(numbers: range) -> list[tuple[str, bytes]]:
     samples = []
     for number in numbers:
         caption = f"picture {number}"
-        record = json.dumps({"caption": caption, "alt": [f"first {number}", f"second {number}"]}).encode()
-        samples += [(f"{number:05d}.jpg", jpeg(number)), (f"{number:05d}.txt", caption.encode()), (f"{number:05d}.json", record)]
+        record = json.dumps(
+            {"caption": caption, "alt": [f"first {number}", f"second {number}"]}
+        ).encode()
+        samples += [
+            (f"{number:05d}.jpg", jpeg(number)),
+            (f"{number:05d}.txt", caption.encode()),
+            (f"{number:05d}.json", record),
+        ]
     return samples
 
 
@@ -48,7 +58,14 @@ def write_shards(folder: Path, lengths: list[int]) -> Path:
 def header_block(name: str, size: int | bytes, *, kind: bytes = b"0") -> bytes:
     """A header whose size field holds these bytes, or a number in octal digits."""
     field = size if isinstance(size, bytes) else b"%011o\0" % size
-    head = bytearray(name.encode()[:100].ljust(100, b"\0") + b"0000644\0" * 3 + field[:12].ljust(12, b"\0") + b"0" * 11 + b"\0" + b" " * 8)
+    head = bytearray(
+        name.encode()[:100].ljust(100, b"\0")
+        + b"0000644\0" * 3
+        + field[:12].ljust(12, b"\0")
+        + b"0" * 11
+        + b"\0"
+        + b" " * 8
+    )
     head += kind + bytes(100) + b"ustar\x0000" + bytes(512 - 265)
     head[148:156] = b"%06o\0 " % sum(head[:512])
     return bytes(head[:512])

@@ -1,4 +1,6 @@
-"""A batch is filled pair by pair, and files are read ahead of decoding: the pairs equal those read one at a time."""
+"""A batch is filled pair by pair, and files are read ahead of decoding: the pairs equal those read
+one at a time.
+"""
 
 import io
 
@@ -18,7 +20,9 @@ KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
 
 class Files(Store):
-    """JPEGs and PNGs in turns; every fifth is missing, every seventh is not an image, the last has no caption."""
+    """JPEGs and PNGs in turns; every fifth is missing, every seventh is not an image, the last has
+    no caption.
+    """
 
     def __init__(self):
         self.events = []
@@ -34,9 +38,14 @@ class Files(Store):
         if index % 5 == 4:
             raise BadSample("missing_image", where="files", key=str(index))
         file = io.BytesIO()
-        Image.linear_gradient("L").resize((30 + index, 40)).convert("RGB").save(file, "JPEG" if index % 2 else "PNG")
+        Image.linear_gradient("L").resize((30 + index, 40)).convert("RGB").save(
+            file, "JPEG" if index % 2 else "PNG"
+        )
         return Stored(
-            "files", str(index), b"?" if index % 7 == 6 else file.getvalue(), None if index == 18 else [f"{index} a", f"{index} b"]
+            "files",
+            str(index),
+            b"?" if index % 7 == 6 else file.getvalue(),
+            None if index == 18 else [f"{index} a", f"{index} b"],
         )
 
 
@@ -57,7 +66,11 @@ def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
     together, single = list(opened().pairs(KEYS)), [alone(opened(), *key) for key in KEYS]
     for first, second in zip(together, single, strict=True):
         if isinstance(second, BadSample):
-            assert (first.reason, first.where, first.key) == (second.reason, second.where, second.key)
+            assert (first.reason, first.where, first.key) == (
+                second.reason,
+                second.where,
+                second.key,
+            )
         else:
             assert first[0].equal(second[0])
             assert first[1] == second[1]
@@ -70,7 +83,9 @@ def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
     for row, key in enumerate(KEYS):
         pair = alone(opened(), *key)
         bad = isinstance(pair, BadSample)
-        assert batch["image"][row].equal(torch.zeros(3, 16, 16, dtype=torch.uint8) if bad else pair[0])
+        assert batch["image"][row].equal(
+            torch.zeros(3, 16, 16, dtype=torch.uint8) if bad else pair[0]
+        )
         assert batch["text"][row] == ("" if bad else pair[1])
         assert batch["reason"][row] == (REASONS.index(pair.reason) if bad else GOOD)
         assert batch["place"][row] == (f"files: {key[1]}" if bad else "")
@@ -79,7 +94,12 @@ def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
 
 
 @pytest.mark.parametrize(
-    "image", [torch.zeros(1, 16, 16, dtype=torch.uint8), torch.zeros(3, 16, 16), torch.zeros(3, 8, 8, dtype=torch.uint8)]
+    "image",
+    [
+        torch.zeros(1, 16, 16, dtype=torch.uint8),
+        torch.zeros(3, 16, 16),
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+    ],
 )
 def test_an_image_of_another_shape_or_type_is_not_spread_over_the_batch(image):
     class Wrong(Source):
@@ -92,5 +112,7 @@ def test_an_image_of_another_shape_or_type_is_not_spread_over_the_batch(image):
         def pair(self, index, epoch):
             return image, "text"
 
-    with pytest.raises(ValueError, match=r"pair \(0, 0\) of Wrong .* a source gives torch.uint8 \(3, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"pair \(0, 0\) of Wrong .* a source gives torch.uint8 \(3, 16, 16\)"
+    ):
         ImageTextDataset(Wrong(), size=16)[0, 0]

@@ -1,4 +1,6 @@
-"""The 27 classes of COCO-Stuff against other people's tables, and the photographs on which they are scored."""
+"""The 27 classes of COCO-Stuff against other people's tables, and the photographs on which they are
+scored.
+"""
 
 import numpy as np
 import pytest
@@ -7,23 +9,143 @@ from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import save_mask, write_list
 
-GROUP_OF_THING = ((9, 1), (11, 8), (8, 6), (7, 10), (6, 8), (10, 10), (5, 8), (2, 10), (3, 10), (0, 6), (1, 6), (4, 8))
-"""Class of the 27, and how many values in a row it has, from 0 to 90.  Source: mhamilton723/STEGO src/data.py @ 8c1ad0a; likewise below."""
+GROUP_OF_THING = (
+    (9, 1),
+    (11, 8),
+    (8, 6),
+    (7, 10),
+    (6, 8),
+    (10, 10),
+    (5, 8),
+    (2, 10),
+    (3, 10),
+    (0, 6),
+    (1, 6),
+    (4, 8),
+)
+"""Class of the 27, and how many values in a row it has, from 0 to 90.  Source: mhamilton723/STEGO
+src/data.py @ 8c1ad0a; likewise below.
+"""
 GROUP_OF_STUFF = [
-    *(17, 17, 22, 20, 20, 22, 15, 25, 16, 13, 12, 12, 17, 17, 23, 15, 15, 17, 15, 21, 15, 25, 13, 13, 13, 13, 13, 22, 26, 14, 14, 15),
-    *(22, 21, 21, 24, 20, 22, 15, 17, 16, 15, 22, 24, 21, 17, 25, 16, 21, 17, 22, 16, 21, 21, 25, 21, 26, 21, 24, 20, 17, 14, 21, 26),
-    *(15, 23, 20, 21, 24, 15, 24, 22, 25, 15, 20, 17, 17, 22, 14, 18, 18, 18, 18, 18, 18, 18, 26, 26, 19, 19, 24),
+    *(
+        17,
+        17,
+        22,
+        20,
+        20,
+        22,
+        15,
+        25,
+        16,
+        13,
+        12,
+        12,
+        17,
+        17,
+        23,
+        15,
+        15,
+        17,
+        15,
+        21,
+        15,
+        25,
+        13,
+        13,
+        13,
+        13,
+        13,
+        22,
+        26,
+        14,
+        14,
+        15,
+    ),
+    *(
+        22,
+        21,
+        21,
+        24,
+        20,
+        22,
+        15,
+        17,
+        16,
+        15,
+        22,
+        24,
+        21,
+        17,
+        25,
+        16,
+        21,
+        17,
+        22,
+        16,
+        21,
+        21,
+        25,
+        21,
+        26,
+        21,
+        24,
+        20,
+        17,
+        14,
+        21,
+        26,
+    ),
+    *(
+        15,
+        23,
+        20,
+        21,
+        24,
+        15,
+        24,
+        22,
+        25,
+        15,
+        20,
+        17,
+        17,
+        22,
+        14,
+        18,
+        18,
+        18,
+        18,
+        18,
+        18,
+        18,
+        26,
+        26,
+        19,
+        19,
+        24,
+    ),
 ]
 """Class of the 27 of each value from 91 to 181."""
 
 
 def open_curated(root, *label_sets, limit=None):
-    return open_image_set("coco_curated", root=str(root), split=None, limit=limit, subset=True, label_sets=label_sets or None)
+    return open_image_set(
+        "coco_curated",
+        root=str(root),
+        split=None,
+        limit=limit,
+        subset=True,
+        label_sets=label_sets or None,
+    )
 
 
 def test_the_27_classes_equal_the_grouping_of_stego(tmp_path):
-    values = np.array([value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)])
-    expected = np.array([group for group, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF)[values]
+    values = np.array(
+        [value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)]
+    )
+    expected = np.array(
+        [group for group, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF
+    )[values]
     grouped = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
     assert len(values) == 171
     assert grouped.tolist() == expected.tolist()
@@ -44,13 +166,21 @@ def test_the_curated_subset_follows_the_rule_or_the_official_list_where_it_exist
         save_mask(tmp_path / "annotations" / "val2017" / f"{number:012d}.png", values)
         save_mask(tmp_path / "images" / "val2017" / f"{number:012d}.jpg", values)
     images = open_curated(tmp_path)
-    assert [int(images.sample(index)["name"]) for index in range(len(images))] == [number for number, row in CURATED.items() if row[2]]
+    assert [int(images.sample(index)["name"]) for index in range(len(images))] == [
+        number for number, row in CURATED.items() if row[2]
+    ]
     assert (len(open_curated(tmp_path, limit=1)), images.name) == (1, "coco_curated")
     listed = tmp_path / "curated" / "val2017" / "Coco164kFull_Stuff_Coarse_7.txt"
     write_list(listed, ["000000000004"])
     assert [open_curated(tmp_path).sample(0)["name"]] == ["000000000004"]
     write_list(listed, ["000000000004", "000000000005"])
-    with pytest.raises(ValueError, match=r"no file .*images/val2017/000000000005\.jpg, which .*Coco164kFull_Stuff_Coarse_7\.txt requires"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"no file .*images/val2017/000000000005\.jpg, which .*Coco164kFull_Stuff_Coarse_7\.txt "
+            r"requires"
+        ),
+    ):
         open_curated(tmp_path)
     with pytest.raises(ValueError, match="label set 'coco_stuff_171' is unknown; known: coco_27"):
         open_curated(tmp_path, "coco_stuff_171")

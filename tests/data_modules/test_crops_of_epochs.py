@@ -1,4 +1,6 @@
-"""``data.crops``: a fixed number of crops of each image, repeated over epochs; images and captions read separately."""
+"""``data.crops``: a fixed number of crops of each image, repeated over epochs; images and captions
+read separately.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""The digest of data covers the bytes of its captions, however they were rewritten, and the digests of present layouts are frozen."""
+"""The digest of data covers the bytes of its captions, however they were rewritten, and the digests
+of present layouts are frozen.
+"""
 
 import json
 import os
@@ -25,12 +27,25 @@ def image(number):
 
 def tars(root, word):
     root.mkdir(exist_ok=True)
-    write_tar(root / "a.tar", [("1.jpg", image(1)), ("1.txt", b"a " + word), ("2.jpg", image(2)), ("2.json", b'{"caption": "%s"}' % word)])
+    write_tar(
+        root / "a.tar",
+        [
+            ("1.jpg", image(1)),
+            ("1.txt", b"a " + word),
+            ("2.jpg", image(2)),
+            ("2.json", b'{"caption": "%s"}' % word),
+        ],
+    )
 
 
 def parquet(root, word):
     root.mkdir(exist_ok=True)
-    rows = pa.table({"image": [image(number) for number in range(3)], "caption": [["a", "b"], ["c", f"a {word.decode()}"], ["d"]]})
+    rows = pa.table(
+        {
+            "image": [image(number) for number in range(3)],
+            "caption": [["a", "b"], ["c", f"a {word.decode()}"], ["d"]],
+        }
+    )
     pq.write_table(rows, root / "a.parquet", write_statistics=False)
 
 
@@ -43,7 +58,10 @@ def coco_captions(root, word):
     if not root.exists():
         write_files(root / "train2017", content=image)
         (root / "annotations").mkdir()
-    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": f"a {word.decode()}"}]}
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": [{"image_id": 1, "caption": f"a {word.decode()}"}],
+    }
     (root / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
 
 
@@ -55,12 +73,20 @@ def flickr(root, word):
 
 
 def hub(root, word):
-    captions = [f"a {word.decode()}" if number == 70 else "x" for number in range(200)]  # not among the rows that were hashed whole
+    # not among the rows that were hashed whole
+    captions = [f"a {word.decode()}" if number == 70 else "x" for number in range(200)]
     rows = datasets.Dataset.from_dict({"image": [image(0)] * 200, "text": captions})
     rows.save_to_disk(str(root))
 
 
-KINDS = {"tars": tars, "parquet": parquet, "table": table, "coco_captions": coco_captions, "flickr": flickr, "hub": hub}
+KINDS = {
+    "tars": tars,
+    "parquet": parquet,
+    "table": table,
+    "coco_captions": coco_captions,
+    "flickr": flickr,
+    "hub": hub,
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -75,7 +101,9 @@ def times(root):
 
 
 @pytest.mark.parametrize("same_time", [False, True])
-def test_captions_rewritten_in_place_with_the_same_size_change_the_digest(kind, tmp_path, same_time):
+def test_captions_rewritten_in_place_with_the_same_size_change_the_digest(
+    kind, tmp_path, same_time
+):
     root, file = tmp_path / "data", {"table": "a.csv"}.get(kind, "")
     KINDS[kind](root, b"cats")
     before, states = opened(kind, root / file).digest(), times(root)

@@ -1,4 +1,6 @@
-"""Flickr8k in the Kaggle layout with the official split files: drawn small, and real where it is there."""
+"""Flickr8k in the Kaggle layout with the official split files: drawn small, and real where it is
+there.
+"""
 
 import csv
 
@@ -14,7 +16,9 @@ COMMAS = 'A man says "hello", waves, and leaves .'
 
 @pytest.fixture
 def root(tmp_path):
-    """Four photographs (one grey, one in no split), five captions each, two of the captions quoted."""
+    """Four photographs (one grey, one in no split), five captions each, two of the captions
+    quoted.
+    """
     (tmp_path / "Images").mkdir()
     rng = np.random.default_rng(0)
     for number, (width, height) in enumerate([(40, 30), (30, 40), (36, 36), (50, 20)]):
@@ -25,9 +29,16 @@ def root(tmp_path):
         writer.writerow(["image", "caption"])
         for number in range(4):
             for caption in (COMMAS, "two, three", "a dog .", "a cat .", " a bird . "):
-                writer.writerow([f"{number}_a.jpg", f"{caption.strip()} {number}" if caption != COMMAS else COMMAS])
+                writer.writerow(
+                    [
+                        f"{number}_a.jpg",
+                        f"{caption.strip()} {number}" if caption != COMMAS else COMMAS,
+                    ]
+                )
     for split, names in {"train": [2, 0, 1], "dev": [0], "test": [1]}.items():
-        (tmp_path / f"Flickr_8k.{split}Images.txt").write_text("".join(f"{name}_a.jpg\n" for name in names))
+        (tmp_path / f"Flickr_8k.{split}Images.txt").write_text(
+            "".join(f"{name}_a.jpg\n" for name in names)
+        )
     return tmp_path
 
 
@@ -37,7 +48,14 @@ def source(root, *, seed=0, limit=None, size=16, **options):
 
 def test_the_split_file_selects_and_orders_the_images(root):
     assert len(source(root)) == 3
-    numbers = [next(caption for epoch in range(9) if (caption := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
+    numbers = [
+        next(
+            caption
+            for epoch in range(9)
+            if (caption := source(root).pair(index, epoch)[1]) != COMMAS
+        )[-1]
+        for index in range(3)
+    ]
     assert numbers == ["2", "0", "1"]
 
 
@@ -60,11 +78,20 @@ def test_a_limit_keeps_the_first_images(root):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in .*Flickr_8k\.trainImages\.txt but not in"),
-        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg,x\n"), r"0_a\.jpg .* has no caption"),
+        (
+            lambda root: (root / "Images" / "1_a.jpg").unlink(),
+            r"1_a\.jpg is in .*Flickr_8k\.trainImages\.txt but not in",
+        ),
+        (
+            lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg,x\n"),
+            r"0_a\.jpg .* has no caption",
+        ),
         (lambda root: (root / "Flickr_8k.trainImages.txt").unlink(), r"no file .*trainImages\.txt"),
         (lambda root: (root / "Images").rename(root / "images_"), "no folder .*Images"),
-        (lambda root: (root / "captions.txt").write_text("name|text\n"), "first line must be image,caption"),
+        (
+            lambda root: (root / "captions.txt").write_text("name|text\n"),
+            "first line must be image,caption",
+        ),
         (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "names no photograph"),
     ],
 )

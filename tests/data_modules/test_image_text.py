@@ -11,7 +11,10 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
-pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*use of fork.*"),
+]
 
 
 class Counted(Source):
@@ -35,7 +38,9 @@ class Spoiled(Counted):
 
     def pair(self, index, epoch):
         if index % 3 == 0:
-            raise BadSample("truncated" if index == 6 else "zero_bytes", where="shard.tar", key=f"k{index}")
+            raise BadSample(
+                "truncated" if index == 6 else "zero_bytes", where="shard.tar", key=f"k{index}"
+            )
         return super().pair(index, epoch)
 
 
@@ -91,29 +96,49 @@ class Recorder(LightningModule):
 
 
 def trainer(tmp_path, **arguments):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    chosen = {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "use_distributed_sampler": False, "default_root_dir": tmp_path}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    chosen = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 3,
+        "use_distributed_sampler": False,
+        "default_root_dir": tmp_path,
+    }
     return Trainer(**quiet, **(chosen | arguments))
 
 
 def module(workers=0, source=None, seed=0):
     validation = ImageSetDataModule([OnePixel()], batch_size=2, workers=0)
-    return ImageTextDataModule(source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation)
+    return ImageTextDataModule(
+        source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_sample_keeps_its_row_and_carries_its_reason(workers):
-    clean, spoiled = list(module().train_dataloader()), list(module(workers, source=Spoiled()).train_dataloader())
+    clean, spoiled = (
+        list(module().train_dataloader()),
+        list(module(workers, source=Spoiled()).train_dataloader()),
+    )
     for good, batch in zip(clean, spoiled, strict=True):
         ids = batch["sample_id"].tolist()
         assert ids == good["sample_id"].tolist()
         assert batch["valid"].tolist() == [number % 3 != 0 for number in ids]
         assert batch["valid_count"] == sum(number % 3 != 0 for number in ids)
         assert batch["image"][batch["valid"]].equal(good["image"][batch["valid"]])
-        for number, text, reason, place in zip(ids, batch["text"], batch["reason"].tolist(), batch["place"], strict=True):
+        for number, text, reason, place in zip(
+            ids, batch["text"], batch["reason"].tolist(), batch["place"], strict=True
+        ):
             bad = number % 3 == 0
             assert (text, place) == (("", f"shard.tar: k{number}") if bad else (f"0/{number}", ""))
-            assert reason == (REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD)
+            assert reason == (
+                REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD
+            )
 
 
 def test_any_number_of_workers_reads_the_same_stream(tmp_path):
@@ -140,12 +165,18 @@ def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path,
 
 @pytest.mark.parametrize(("limit", "steps"), [(3, 3), (0.5, 2)])
 def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, steps):
-    whole, first, second = Recorder(), Recorder(dies=steps + 1, file=tmp_path / "last.ckpt"), Recorder()
+    whole, first, second = (
+        Recorder(),
+        Recorder(dies=steps + 1, file=tmp_path / "last.ckpt"),
+        Recorder(),
+    )
     trainer(tmp_path, limit_train_batches=limit).fit(whole, datamodule=module())
     assert len(whole.seen) == 3 * steps
     with pytest.raises(Killed):
         trainer(tmp_path, limit_train_batches=limit).fit(first, datamodule=module())
-    trainer(tmp_path, limit_train_batches=limit).fit(second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt")
+    trainer(tmp_path, limit_train_batches=limit).fit(
+        second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt"
+    )
     assert first.seen + second.seen == whole.seen
 
 

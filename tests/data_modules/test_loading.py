@@ -19,7 +19,8 @@ class Texts(Dataset):
     def __getitem__(self, index):
         return "x" * 20_000
 
-loader = DataLoader(Texts(), batch_size=16, num_workers=2, worker_init_fn=leave_group, multiprocessing_context="fork")
+options = dict(num_workers=2, worker_init_fn=leave_group, multiprocessing_context="fork")
+loader = DataLoader(Texts(), batch_size=16, **options)
 batches = iter(loader)
 next(batches), next(batches)  # one of each worker: both have left the group
 print(*(worker.pid for worker in batches._workers), flush=True)
@@ -36,9 +37,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
-def test_workers_leave_a_signal_to_their_trainer_and_end_with_it_even_if_they_wait_to_hand_over_a_large_batch():
-    with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True) as trainer:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux ends a process with the one that started it"
+)
+def test_workers_leave_a_signal_to_their_trainer_and_end_with_it_while_a_large_batch_waits():
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as trainer:
         workers = [int(word) for word in trainer.stdout.readline().split()]
         assert len(workers) == 2
         assert all(os.getpgid(worker) == worker for worker in workers)

@@ -1,4 +1,6 @@
-"""Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the position."""
+"""Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the
+position.
+"""
 
 from collections import Counter
 from fractions import Fraction
@@ -38,7 +40,10 @@ class Numbers(Source):
 
 def mixture(*parts, limit=None):
     """Of (name, blocks, weight)."""
-    made = [Part(name, Numbers(name, blocks), Fraction(weight), EndlessOrder(blocks, seed=1, window=2)) for name, blocks, weight in parts]
+    made = [
+        Part(name, Numbers(name, blocks), Fraction(weight), EndlessOrder(blocks, seed=1, window=2))
+        for name, blocks, weight in parts
+    ]
     return Mixture(made, limit=limit)
 
 
@@ -72,11 +77,20 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
         taken[part].append((epoch, index))
     for part, length in ((0, 18), (1, 9), (2, 8)):
         for start in range(0, len(taken[part]) - length, length):
-            assert sorted(taken[part][start : start + length]) == [(start // length, index) for index in range(length)]
+            assert sorted(taken[part][start : start + length]) == [
+                (start // length, index) for index in range(length)
+            ]
 
 
 def scenes(limit, **keys):
-    return {"source": "scenes", "root": None, "weight": None, "limit": limit, "options": {"recipe": "prototype"}, **keys}
+    return {
+        "source": "scenes",
+        "root": None,
+        "weight": None,
+        "limit": limit,
+        "options": {"recipe": "prototype"},
+        **keys,
+    }
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -87,10 +101,17 @@ def test_ranks_and_steps_read_one_stream(ranks):
     mixed = mixture(*THREE)
     data = ImageTextDataModule(mixed, size=2, batch_size=4, workers=0, seed=5)
     batches = list(data.train_dataloader())
-    seen = [(text, bool(valid)) for batch in batches for text, valid in zip(batch["text"], batch["valid"], strict=True)]
+    seen = [
+        (text, bool(valid))
+        for batch in batches
+        for text, valid in zip(batch["text"], batch["valid"], strict=True)
+    ]
     order = EndlessOrder([len(mixed)], seed=5, window=1, in_sequence=True)
     keys = [
-        [list(ShuffledBatches(order, batch_size=4, rank=rank, world_size=ranks))[step] for rank in range(ranks)]
+        [
+            list(ShuffledBatches(order, batch_size=4, rank=rank, world_size=ranks))[step]
+            for rank in range(ranks)
+        ]
         for step in range(len(batches))
     ]
     flat = [key for step in keys for rank in step for key in rank]
@@ -121,13 +142,32 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
     [
         ([scenes(5)], {}, "two parts or more"),
         ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
-        ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
+        (
+            [scenes(5, weight=1), scenes(5, weight=0)],
+            {},
+            r"mixture\[1\]\.weight=0: choose a number above 0",
+        ),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
-        ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
-        ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: it makes its own captions"),
-        ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: each part of data\.mixture has its own root"),
+        (
+            [scenes(5), {"source": "tars", "root": "no.tar"}],
+            {},
+            r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing",
+        ),
+        (
+            [scenes(5), scenes(5)],
+            {"captions": CaptionRule(template="a {}")},
+            r"mixture\[0\]\.source=scenes: it makes its own captions",
+        ),
+        (
+            [scenes(5), scenes(5)],
+            {"root": "DIR"},
+            r"data\.root=DIR: each part of data\.mixture has its own root",
+        ),
     ],
 )
 def test_an_invalid_mixture_is_refused(parts, options, message):
     with pytest.raises(ValueError, match=message):
-        open_source("mixture", **{"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, **options})
+        open_source(
+            "mixture",
+            **{"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, **options},
+        )

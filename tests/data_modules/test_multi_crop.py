@@ -31,7 +31,9 @@ class Noise(Source):
         return "noise"
 
     def pair(self, index, epoch):
-        return torch.from_numpy(np.random.default_rng(index).integers(0, 256, (3, 24, 24), dtype=np.uint8)), "noise"
+        return torch.from_numpy(
+            np.random.default_rng(index).integers(0, 256, (3, 24, 24), dtype=np.uint8)
+        ), "noise"
 
     def label(self, index):
         return index % 3
@@ -46,7 +48,9 @@ def test_a_batch_holds_every_crop_of_every_image_and_labels_if_the_source_has_th
     batch = next(iter(module().train_dataloader()))
     assert (batch["crops"].shape, batch["crops"].dtype) == ((2, 4, 3, 16, 16), torch.uint8)
     assert "label" not in batch
-    crops = MultiCropDataset(Noise(), views=VIEWS, seed=0)[int(batch["epoch"][1]), int(batch["sample_id"][1])].crops
+    crops = MultiCropDataset(Noise(), views=VIEWS, seed=0)[
+        int(batch["epoch"][1]), int(batch["sample_id"][1])
+    ].crops
     assert torch.equal(batch["crops"][:, 1], torch.stack(crops))
     batch = next(iter(module(Noise(("a", "b", "c")), views=VIEWS[:1]).train_dataloader()))
     assert batch["crops"].shape == (1, 4, 3, 16, 16)
@@ -58,7 +62,9 @@ def test_crops_depend_on_seed_epoch_and_image_only():
     other[0, 1], other[3, 7]
     assert all(torch.equal(a, b) for a, b in zip(one[2, 4].crops, other[2, 4].crops, strict=True))
     assert not torch.equal(one[2, 4].crops[0], one[3, 4].crops[0])
-    assert not torch.equal(one[2, 4].crops[0], MultiCropDataset(Noise(), views=VIEWS, seed=6)[2, 4].crops[0])
+    assert not torch.equal(
+        one[2, 4].crops[0], MultiCropDataset(Noise(), views=VIEWS, seed=6)[2, 4].crops[0]
+    )
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -66,7 +72,11 @@ def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
     Image.new("RGB", (24, 24), "red").save(tmp_path / "a.png")
     (tmp_path / "a.csv").write_text("image,caption\na.png,\n")
     part = {"source": "table", "root": str(tmp_path / "a.csv")}
-    name, options = ("mixture", {"root": None, "parts": [part, part]}) if mixed else ("table", {"root": part["root"]})
+    name, options = (
+        ("mixture", {"root": None, "parts": [part, part]})
+        if mixed
+        else ("table", {"root": part["root"]})
+    )
     source = open_source(name, size=24, seed=0, limit=None, **options)
     drawn = MultiCropDataset(source, views=VIEWS, seed=0)[0, 0]
     assert (drawn.reason, len(drawn.crops)) == (GOOD, 2)
@@ -92,14 +102,23 @@ def test_places_give_the_image_region_of_each_crop(monkeypatch):
     assert (left > right).any()  # mirrored
     assert (left < right).any()
     middle = (torch.arange(16) + 0.5) / 16
-    red, green = (batch["crops"][:, :, channel].float().mean(dim=dim - 1) / 192 for channel, dim in ((0, 3), (1, 4)))
-    torch.testing.assert_close(red, left[..., None] + middle * (right - left)[..., None], atol=0.02, rtol=0)
-    torch.testing.assert_close(green, top[..., None] + middle * (bottom - top)[..., None], atol=0.02, rtol=0)
+    red, green = (
+        batch["crops"][:, :, channel].float().mean(dim=dim - 1) / 192
+        for channel, dim in ((0, 3), (1, 4))
+    )
+    torch.testing.assert_close(
+        red, left[..., None] + middle * (right - left)[..., None], atol=0.02, rtol=0
+    )
+    torch.testing.assert_close(
+        green, top[..., None] + middle * (bottom - top)[..., None], atol=0.02, rtol=0
+    )
 
 
 @pytest.mark.slow
 def test_batches_do_not_depend_on_the_number_of_workers():
-    for one, other in zip(module().train_dataloader(), module(workers=2).train_dataloader(), strict=True):
+    for one, other in zip(
+        module().train_dataloader(), module(workers=2).train_dataloader(), strict=True
+    ):
         assert one["place"] == other["place"]
         assert all(torch.equal(one[key], other[key]) for key in one if key != "place")
 
@@ -112,7 +131,9 @@ def scenes(**options):
 def test_object_centred_scenes_are_labelled_by_its_class(split):
     source = scenes(object_centred=True, split=split)
     for index in range(6):
-        (placed,) = source.maker.plan(index, seed=0 if split == "train" else source.maker.recipe.validation_seed, split=split).objects
+        (placed,) = source.maker.plan(
+            index, seed=0 if split == "train" else source.maker.recipe.validation_seed, split=split
+        ).objects
         assert source.label(index) == placed.kind < len(source.classes)
 
 
@@ -130,11 +151,15 @@ class Spoiled(Noise):
 
 
 def test_unreadable_images_have_no_row_and_are_named():
-    clean, spoiled = (next(iter(module(source).train_dataloader())) for source in (Noise((0, 1, 2)), Spoiled()))
+    clean, spoiled = (
+        next(iter(module(source).train_dataloader())) for source in (Noise((0, 1, 2)), Spoiled())
+    )
     valid = spoiled["valid"]
     assert valid.tolist() == [index % 2 == 1 for index in clean["sample_id"].tolist()]
     assert spoiled["sample_id"].equal(clean["sample_id"][valid])
     assert spoiled["crops"].equal(clean["crops"][:, valid])
     assert spoiled["label"].equal(clean["label"][valid])
-    assert [REASONS[code] for code in spoiled["reason"][~valid].tolist()] == ["zero_bytes"] * int((~valid).sum())
+    assert [REASONS[code] for code in spoiled["reason"][~valid].tolist()] == ["zero_bytes"] * int(
+        (~valid).sum()
+    )
     assert [bool(place) for place in spoiled["place"]] == (~valid).tolist()

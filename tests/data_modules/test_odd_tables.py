@@ -1,4 +1,6 @@
-"""Malformed tables, annotations and captions: one line that names the place, or a counted bad sample."""
+"""Malformed tables, annotations and captions: one line that names the place, or a counted bad
+sample.
+"""
 
 import json
 
@@ -37,13 +39,17 @@ LINES = {
 def test_a_quote_that_is_not_closed_is_refused_by_its_line(tmp_path, name):
     text, line = LINES[name]
     (tmp_path / "a.csv").write_bytes(text)
-    with pytest.raises(ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"):
+    with pytest.raises(
+        ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"
+    ):
         opened("table", tmp_path / "a.csv")
 
 
 def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):
     write_files(tmp_path / "p")
-    (tmp_path / "a.csv").write_bytes(b'image,caption\np/0.jpg,"a\nb"\np/1.jpg,a 5" nail\np/2.jpg,"he said ""no"""\n')
+    (tmp_path / "a.csv").write_bytes(
+        b'image,caption\np/0.jpg,"a\nb"\np/1.jpg,a 5" nail\np/2.jpg,"he said ""no"""\n'
+    )
     source = opened("table", tmp_path / "a.csv")
     assert [source.pair(index, 0)[1] for index in range(3)] == ["a\nb", 'a 5" nail', 'he said "no"']
 
@@ -57,7 +63,9 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
 
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     write_files(tmp_path / "p")
-    (tmp_path / "caf\udce9.csv").write_bytes(b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n")
+    (tmp_path / "caf\udce9.csv").write_bytes(
+        b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n"
+    )
     source = opened("table", tmp_path / "caf\udce9.csv")
     assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
     assert source.stored(2).captions == [b"caf\xe9"]
@@ -69,7 +77,9 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
     captions = [5, None, {"en": "a"}, ["a"], "a dog"]
     content = {
         "images": [{"id": str(number), "file_name": f"{number}.jpg"} for number in range(5)],
-        "annotations": [{"image_id": str(number), "caption": caption} for number, caption in enumerate(captions)],
+        "annotations": [
+            {"image_id": str(number), "caption": caption} for number, caption in enumerate(captions)
+        ],
     }
     (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
     assert reasons(opened("coco_captions", tmp_path)) == ["missing_caption"] * 4 + [None]
@@ -78,17 +88,31 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
 def test_a_corrupt_page_of_parquet_with_checksums_gives_bad_samples(tmp_path):
     path = tmp_path / "a.parquet"
     table = pa.table({"image": [picture(number) for number in range(4)], "caption": list("abcd")})
-    pq.write_table(table, path, row_group_size=2, write_page_checksum=True, compression="none", use_dictionary=False)
+    pq.write_table(
+        table,
+        path,
+        row_group_size=2,
+        write_page_checksum=True,
+        compression="none",
+        use_dictionary=False,
+    )
     content = bytearray(path.read_bytes())
-    stored = len(picture(1)).to_bytes(4, "little") + picture(1)  # the statistics of the page have the image too, without its length
+    # the statistics of the page have the image too, without its length
+    stored = len(picture(1)).to_bytes(4, "little") + picture(1)
     content[content.index(stored) + 700] ^= 1  # a pixel: the decoder would not notice
     path.write_bytes(content)
     assert reasons(opened("parquet", path)) == ["unreadable", "unreadable", None, None]
 
 
-def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are_bad_samples(tmp_path):
-    broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
-    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": broken}), tmp_path / "a.parquet")
+def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are_bad_samples(
+    tmp_path,
+):
+    broken = pa.StringArray.from_buffers(
+        2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")
+    )
+    pq.write_table(
+        pa.table({"image": [picture(0), picture(1)], "caption": broken}), tmp_path / "a.parquet"
+    )
     assert reasons(opened("parquet", tmp_path / "a.parquet")) == [None, "caption_encoding"]
     pq.write_table(pa.table({"image": ["0.jpg"], "caption": ["a"]}), tmp_path / "b.parquet")
     assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]

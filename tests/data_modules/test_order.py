@@ -1,4 +1,6 @@
-"""The order: an endless stream of epochs, each a permutation by blocks, that may be entered anywhere."""
+"""The order: an endless stream of epochs, each a permutation by blocks, that may be entered
+anywhere.
+"""
 
 import tracemalloc
 
@@ -28,7 +30,10 @@ def test_an_epoch_holds_every_sample_once(window):
 def test_no_more_than_a_window_of_shards_is_mixed(window):
     for epoch in epochs(5, window=window):
         shards = [int(SHARD[index]) for _, index in epoch]
-        spans = {shard: (shards.index(shard), len(shards) - 1 - shards[::-1].index(shard)) for shard in set(shards)}
+        spans = {
+            shard: (shards.index(shard), len(shards) - 1 - shards[::-1].index(shard))
+            for shard in set(shards)
+        }
         for position in range(LENGTH):
             assert sum(first <= position <= last for first, last in spans.values()) <= window
 
@@ -43,9 +48,13 @@ def test_any_interval_of_the_order_can_be_read_independently_of_earlier_reads(st
 
 
 def test_epochs_and_seeds_shuffle_shards_and_samples_anew():
-    seen = {tuple(index for _, index in epoch) for seed in range(3) for epoch in epochs(3, seed=seed)}
+    seen = {
+        tuple(index for _, index in epoch) for seed in range(3) for epoch in epochs(3, seed=seed)
+    }
     assert len(seen) == 9
-    firsts = {int(SHARD[epoch[0][1]]) for seed in range(10) for epoch in epochs(3, seed=seed, window=1)}
+    firsts = {
+        int(SHARD[epoch[0][1]]) for seed in range(10) for epoch in epochs(3, seed=seed, window=1)
+    }
     assert firsts == {0, 2, 3, 4, 5, 6}
 
 
@@ -56,7 +65,12 @@ def test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch():
 
 def test_in_sequence_order_is_not_shuffled():
     order = EndlessOrder([3, 2], seed=0, window=2, in_sequence=True)
-    assert order.keys(1, 12) == [*((0, i) for i in range(1, 5)), *((1, i) for i in range(5)), (2, 0), (2, 1)]
+    assert order.keys(1, 12) == [
+        *((0, i) for i in range(1, 5)),
+        *((1, i) for i in range(5)),
+        (2, 0),
+        (2, 1),
+    ]
 
 
 def test_a_large_corpus_costs_the_memory_of_its_windows():

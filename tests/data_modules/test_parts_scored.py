@@ -21,12 +21,28 @@ class Set(SimpleNamespace):
         (1449, 1449, None, []),
         (7, None, None, []),
         (125, 1449, None, ["voc: 125 images are scored, the official split has 1449"]),
-        (7, 1449, 7, ["voc: 7 images are scored, the official split has 1449 (evaluation.limit=7; evaluation.limit=null scores all)"]),
-        (7, None, 7, ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"]),
+        (
+            7,
+            1449,
+            7,
+            [
+                "voc: 7 images are scored, the official split has 1449 (evaluation.limit=7; "
+                "evaluation.limit=null scores all)"
+            ],
+        ),
+        (
+            7,
+            None,
+            7,
+            ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"],
+        ),
     ],
 )
 def test_parts_scored_describes_every_set_that_is_scored_in_part(
     length: int, official: int | None, limit: int | None, expected: list[str]
 ) -> None:
     image_set: Any = Set(name="voc", length=length, official_length=official)
-    assert ImageSetDataModule([image_set], batch_size=1, workers=0).parts_scored(limit=limit) == expected
+    assert (
+        ImageSetDataModule([image_set], batch_size=1, workers=0).parts_scored(limit=limit)
+        == expected
+    )

@@ -1,4 +1,6 @@
-"""Features of single published sets: objects, converted maps, label sets from two archives, tables against other people's."""
+"""Features of single published sets: objects, converted maps, label sets from two archives, tables
+against other people's.
+"""
 
 import json
 import shutil
@@ -13,15 +15,22 @@ from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
-CONVERTED = {"coco": ("coco_object_81", "coco_stuff_171", "coco_27"), "cityscapes": ("cityscapes_19",)}
+CONVERTED = {
+    "coco": ("coco_object_81", "coco_stuff_171", "coco_27"),
+    "cityscapes": ("cityscapes_19",),
+}
 
 
 def open_set(name, root, *label_sets, limit=None, split=None):
-    return open_image_set(name, root=str(root), split=split, limit=limit, subset=True, label_sets=label_sets or None)
+    return open_image_set(
+        name, root=str(root), split=split, limit=limit, subset=True, label_sets=label_sets or None
+    )
 
 
 def numbered(sample, objects):
-    """The instance map that a photograph's values ask for: value -> number, all others background."""
+    """The instance map that a photograph's values ask for: value -> number, all others
+    background.
+    """
     values = painted_values(sample["image"])
     expected = np.zeros_like(values)
     for value, number in objects.items():
@@ -63,22 +72,32 @@ def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
         expected = {0: 255, 13: 255, 90: 1, 1: 2} if index == 0 else {0: 255, 13: 1, 90: 2, 1: 3}
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, expected))
         crowd = painted_values(sample["image"]) == 13
-        assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()  # a crowd keeps its class
+        # a crowd keeps its class
+        assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()
 
 
 def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     draw_panoptic(tmp_path)
     for path in (tmp_path / "val2017").iterdir():
-        save_mask(tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png", np.full(SHAPES[int(path.stem) - 139], 181))
+        save_mask(
+            tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png",
+            np.full(SHAPES[int(path.stem) - 139], 181),
+        )
     images = open_set("coco", tmp_path)
     labels = images.sample(1)["labels"]
-    assert set(labels) == set(images.label_sets) == {"coco_object_81", "coco_stuff_171", "coco_27", "coco_panoptic_133"}
+    assert (
+        set(labels)
+        == set(images.label_sets)
+        == {"coco_object_81", "coco_stuff_171", "coco_27", "coco_panoptic_133"}
+    )
     assert labels["coco_27"].eq(24).all()
     assert labels["coco_stuff_171"].eq(170).all()
     assert labels["coco_object_81"].eq(0).all()
     assert "instance" not in open_set("coco", tmp_path, "coco_stuff_171").sample(1)
     (tmp_path / "stuffthingmaps_trainval2017" / "val2017" / "000000000140.png").unlink()
-    with pytest.raises(ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json requires"):
+    with pytest.raises(
+        ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json requires"
+    ):
         open_set("coco", tmp_path)
 
 
@@ -92,31 +111,45 @@ def test_only_the_files_of_the_requested_label_set_are_required(tmp_path):
     with pytest.raises(ValueError, match=r"no <12 digits>\.png in any of .*stuffthingmaps"):
         open_set("coco", tmp_path / "other", "coco_stuff_171")
     shutil.rmtree(tmp_path / "other" / "annotations" / "panoptic_val2017")
-    with pytest.raises(ValueError, match=r"no folder .*panoptic_val2017; unpack the panoptic_val2017\.zip"):
+    with pytest.raises(
+        ValueError, match=r"no folder .*panoptic_val2017; unpack the panoptic_val2017\.zip"
+    ):
         open_set("coco", tmp_path / "other", "coco_panoptic_133")
 
 
 def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
     draw_stuff(tmp_path / "coco")
     draw_cityscapes(tmp_path / "cityscapes")
-    before = {name: open_set(name, tmp_path, *sets).sample(0)["labels"] for name, sets in CONVERTED.items()}
+    before = {
+        name: open_set(name, tmp_path, *sets).sample(0)["labels"]
+        for name, sets in CONVERTED.items()
+    }
     maps = tmp_path / "coco" / "stuffthingmaps_trainval2017" / "val2017"
     converted = tmp_path / "coco" / "annotations" / "val2017"
     converted.mkdir(parents=True)
     for index, path in enumerate(sorted(path for path in maps.iterdir() if path.stem.isdigit())):
-        labels = open_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"]["coco_stuff_171"]
+        labels = open_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"][
+            "coco_stuff_171"
+        ]
         save_mask(converted / f"{path.stem}_labelTrainIds.png", labels.numpy())
     shutil.rmtree(maps)
     city = open_set("cityscapes", tmp_path, "cityscapes_19")
-    for index, path in enumerate(sorted((tmp_path / "cityscapes" / "gtFine").rglob("*_labelIds.png"))):
-        save_mask(path.with_name(path.name.replace("labelIds", "labelTrainIds")), city.sample(index)["labels"]["cityscapes_19"].numpy())
+    for index, path in enumerate(
+        sorted((tmp_path / "cityscapes" / "gtFine").rglob("*_labelIds.png"))
+    ):
+        save_mask(
+            path.with_name(path.name.replace("labelIds", "labelTrainIds")),
+            city.sample(index)["labels"]["cityscapes_19"].numpy(),
+        )
         path.unlink()
     for name, sets in CONVERTED.items():
         after = open_set(name, tmp_path, *sets).sample(0)["labels"]
         assert all(after[key].equal(before[name][key]) for key in sets)
     with pytest.raises(ValueError, match="'cityscapes_27' is unknown; known: cityscapes_19"):
         open_set("cityscapes", tmp_path, "cityscapes_27")
-    next((tmp_path / "cityscapes" / "gtFine" / "val" / "lindau").glob("*_labelTrainIds.png")).unlink()
+    next(
+        (tmp_path / "cityscapes" / "gtFine" / "val" / "lindau").glob("*_labelTrainIds.png")
+    ).unlink()
     with pytest.raises(ValueError, match=r"no file .*lindau.*_labelTrainIds\.png"):
         open_set("cityscapes", tmp_path, "cityscapes_19")
 
@@ -128,7 +161,9 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
 
     table = read_tables("imagenet")["imagenet_1000"]
     assert list(table.labels.names) == list(IMAGENET_CLASSNAMES)
-    assert table.entry["folders"] == [ImageNetInfo().index_to_label_name(index) for index in range(1000)]
+    assert table.entry["folders"] == [
+        ImageNetInfo().index_to_label_name(index) for index in range(1000)
+    ]
 
 
 def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
@@ -147,6 +182,10 @@ def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
             area[names[entry["category_id"]]] += entry["area"]
         counted = torch.bincount(sample["labels"]["coco_panoptic_133"].flatten(), minlength=256)
         assert counted[:133].tolist() == list(area.values())
-        things = [entry["area"] for entry in segments[sample["name"]] if entry["category_id"] <= 90 and not entry["iscrowd"]]
+        things = [
+            entry["area"]
+            for entry in segments[sample["name"]]
+            if entry["category_id"] <= 90 and not entry["iscrowd"]
+        ]
         objects = torch.bincount(sample["instance"].flatten(), minlength=256)
         assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)

@@ -1,4 +1,6 @@
-"""Batches: a training stream that any rank may enter at any step, and validation batches that are the same for any number of ranks."""
+"""Batches: a training stream that any rank may enter at any step, and validation batches that are
+the same for any number of ranks.
+"""
 
 from itertools import chain
 
@@ -15,7 +17,14 @@ def stream(steps, *, start=0, rank=0, world_size=1, seed=0, cap=None):
     """The batches of steps [start, steps), epoch after epoch, as a trainer would read them."""
     position = start
     order = EndlessOrder([LENGTH], seed=seed, window=1)
-    batches = ShuffledBatches(order, batch_size=BATCH, rank=rank, world_size=world_size, step=lambda: position, steps_per_epoch=cap)
+    batches = ShuffledBatches(
+        order,
+        batch_size=BATCH,
+        rank=rank,
+        world_size=world_size,
+        step=lambda: position,
+        steps_per_epoch=cap,
+    )
     read = []
     while position < steps:
         for batch in batches:
@@ -44,7 +53,9 @@ def test_all_ranks_together_read_the_same_stream_as_one_process(world_size):
 def test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition(ranks, batches):
     parts = [stream(batches, rank=rank, world_size=ranks) for rank in range(ranks)]
     keys = [key for step in zip(*parts, strict=True) for part in step for key in part]
-    assert sorted(keys) == [(epoch, index) for epoch in range(batches * BATCH // LENGTH) for index in range(LENGTH)]
+    assert sorted(keys) == [
+        (epoch, index) for epoch in range(batches * BATCH // LENGTH) for index in range(LENGTH)
+    ]
     assert [epoch for epoch, _ in keys] == sorted(epoch for epoch, _ in keys)
 
 
@@ -64,7 +75,10 @@ def test_impossible_batch_options_are_refused(arguments, message):
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_every_validation_sample_is_dealt_once_and_the_rest_is_padding(world_size):
-    ranks = [list(DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    ranks = [
+        list(DealtBatches(29, batch_size=4, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
     dealt = [index for batches in ranks for batch in batches for index in batch]
     assert sorted(index for index in dealt if index != PADDING) == list(range(29))
     assert {len(batch) for batches in ranks for batch in batches} == {4}
@@ -75,6 +89,10 @@ def test_every_validation_sample_is_dealt_once_and_the_rest_is_padding(world_siz
 @pytest.mark.parametrize("world_size", [2, 3, 5])
 def test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks(world_size):
     alone = list(DealtBatches(29, batch_size=4))
-    dealt = [batch for rank in range(world_size) for batch in DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)]
+    dealt = [
+        batch
+        for rank in range(world_size)
+        for batch in DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)
+    ]
     assert all(batch in dealt for batch in alone)
     assert all(set(batch) == {PADDING} for batch in dealt if batch not in alone)

@@ -18,14 +18,24 @@ def captions(request):
     maker = SceneMaker(RECIPES[request.param])
     layouts = [maker.plan(index, seed=1, split="train") for index in range(250)]
     return maker, [
-        (layout, maker.caption(layout, seed=1, epoch=epoch, index=index)) for epoch in (0, 1) for index, layout in enumerate(layouts)
+        (layout, maker.caption(layout, seed=1, epoch=epoch, index=index))
+        for epoch in (0, 1)
+        for index, layout in enumerate(layouts)
     ]
 
 
 def mentioned(maker, caption):
     """Class numbers whose noun stands in the caption, and background numbers whose name does."""
-    kinds = {k for k, noun in enumerate(maker.recipe.classes) if re.search(rf"\b({noun.name}|{noun.plural})\b", caption)}
-    grounds = {k for k, backdrop in enumerate(maker.recipe.backgrounds) if re.search(rf"\b{backdrop.name}\b", caption)}
+    kinds = {
+        k
+        for k, noun in enumerate(maker.recipe.classes)
+        if re.search(rf"\b({noun.name}|{noun.plural})\b", caption)
+    }
+    grounds = {
+        k
+        for k, backdrop in enumerate(maker.recipe.backgrounds)
+        if re.search(rf"\b{backdrop.name}\b", caption)
+    }
     return kinds, grounds
 
 
@@ -58,7 +68,9 @@ def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
     layout = maker.plan(0, seed=1, split="train")
     second = SceneMaker(maker.recipe)
     for epoch in (3, 1, 3):
-        assert maker.caption(layout, seed=1, epoch=epoch, index=0) == second.caption(layout, seed=1, epoch=epoch, index=0)
+        assert maker.caption(layout, seed=1, epoch=epoch, index=0) == second.caption(
+            layout, seed=1, epoch=epoch, index=0
+        )
     for word in ("seed", "epoch", "index"):
         arguments = ({"seed": 1, "epoch": 0, "index": 0} | {word: number} for number in range(20))
         assert len({maker.caption(layout, **chosen) for chosen in arguments}) > 1, word
@@ -66,7 +78,13 @@ def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
 
 @pytest.mark.parametrize(
     ("noun", "phrase"),
-    [("apple", "an apple"), ("dog", "a dog"), ("umbrella", "an umbrella"), ("unicorn", "a unicorn"), ("european bear", "a european bear")],
+    [
+        ("apple", "an apple"),
+        ("dog", "a dog"),
+        ("umbrella", "an umbrella"),
+        ("unicorn", "a unicorn"),
+        ("european bear", "a european bear"),
+    ],
 )
 def test_a_or_an_follows_the_sound(noun, phrase):
     assert with_article(noun) == phrase

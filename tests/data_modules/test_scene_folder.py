@@ -49,18 +49,28 @@ def test_classes_are_read_from_the_folder(folder):
 
 def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
-    images = open_image_set("scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype")
+    images = open_image_set(
+        "scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype"
+    )
     assert images.label_sets["scenes"].names == ("background", "apple", "cat", "brown hen", "hat")
     assert source.maker.recipe.classes == images.maker.recipe.classes
     assert source.pair(0, 0)[0].shape == (3, 32, 32)
-    nouns = "|".join(name for noun in source.maker.recipe.classes for name in (noun.name, noun.plural))
-    words = rf"\b({nouns}|{'|'.join(backdrop.name for backdrop in RECIPES['prototype'].backgrounds)})\b"
-    assert all(re.search(words, source.pair(index, epoch)[1]) for index in range(8) for epoch in range(4))
+    nouns = "|".join(
+        name for noun in source.maker.recipe.classes for name in (noun.name, noun.plural)
+    )
+    words = (
+        rf"\b({nouns}|{'|'.join(backdrop.name for backdrop in RECIPES['prototype'].backgrounds)})\b"
+    )
+    assert all(
+        re.search(words, source.pair(index, epoch)[1]) for index in range(8) for epoch in range(4)
+    )
     for index in range(6):
         assert 1 <= images.sample(index)["labels"]["scenes"].max() <= 4
 
 
-@pytest.mark.parametrize("make", [lambda path: path / "nowhere", lambda path: path], ids=["missing", "empty"])
+@pytest.mark.parametrize(
+    "make", [lambda path: path / "nowhere", lambda path: path], ids=["missing", "empty"]
+)
 def test_a_folder_without_cut_outs_is_refused(tmp_path, make):
     with pytest.raises(ValueError, match=r"data\.root"):
         SceneMaker(RECIPES["prototype"], root=str(make(tmp_path)))

@@ -1,4 +1,6 @@
-"""Scenes: the same anywhere, with masks that are true to the pixels, and combinations that training never shows."""
+"""Scenes: the same anywhere, with masks that are true to the pixels, and combinations that training
+never shows.
+"""
 
 import hashlib
 from collections import Counter
@@ -18,22 +20,38 @@ def maker(request):
 
 
 def combinations(maker, layout):
-    """Every unordered pair of classes in a scene and every (class, background), worked out without the tables under test."""
+    """Every unordered pair of classes in a scene and every (class, background), worked out without
+    the tables under test.
+    """
     kinds = [placed.kind for placed in layout.objects]
-    pairs = {(i, j) for i in kinds for j in kinds if (i + j) % maker.recipe.pair_period == maker.recipe.pair_rest}
-    grounds = {(i, layout.background) for i in kinds if i % len(maker.recipe.backgrounds) == layout.background}
+    pairs = {
+        (i, j)
+        for i in kinds
+        for j in kinds
+        if (i + j) % maker.recipe.pair_period == maker.recipe.pair_rest
+    }
+    grounds = {
+        (i, layout.background)
+        for i in kinds
+        if i % len(maker.recipe.backgrounds) == layout.background
+    }
     return pairs, grounds
 
 
 def test_a_scene_depends_on_seed_and_index_alone(maker):
     other = SceneMaker(maker.recipe)
     for index in (5, 3, 5):  # another order, and a maker with cold caches
-        first, second = maker.plan(index, seed=1, split="train"), other.plan(index, seed=1, split="train")
+        first, second = (
+            maker.plan(index, seed=1, split="train"),
+            other.plan(index, seed=1, split="train"),
+        )
         assert first == second
         np.testing.assert_array_equal(maker.image(first, size=64), other.image(second, size=64))
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"index": 6}, {"split": "val"}, {"split": "tune"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"seed": 2}, {"index": 6}, {"split": "val"}, {"split": "tune"}], ids=str
+)
 def test_another_seed_index_or_split_is_another_scene(maker, change):
     arguments = {"index": 5, "seed": 1, "split": "train"} | change
     assert maker.plan(**arguments) != maker.plan(5, seed=1, split="train")
@@ -63,14 +81,23 @@ def test_masks_agree_with_the_alpha_of_what_is_pasted(maker):
     size = 96
     for index in range(25):
         layout = maker.plan(index, seed=4, split="train")
-        scene, bare = maker.scene(layout, size=size), maker.image(layout._replace(objects=()), size=size)
+        scene, bare = (
+            maker.scene(layout, size=size),
+            maker.image(layout._replace(objects=()), size=size),
+        )
         touched, label, instance = (np.zeros((size, size), dtype=int) for _ in range(3))
         colour = np.zeros((size, size, 3), dtype=int)
         opaque = np.zeros((size, size), dtype=bool)
         for number, placed in enumerate(layout.objects, start=1):
             mask, rows, columns = maker.footprint(placed, size=size)
-            drawn = maker.cutouts.draw(placed.picture, side=max(1, round(placed.scale * size)), degrees=placed.degrees)
-            paint, through = (drawn.colour[:, ::-1], drawn.see_through[:, ::-1]) if placed.flip else (drawn.colour, drawn.see_through)
+            drawn = maker.cutouts.draw(
+                placed.picture, side=max(1, round(placed.scale * size)), degrees=placed.degrees
+            )
+            paint, through = (
+                (drawn.colour[:, ::-1], drawn.see_through[:, ::-1])
+                if placed.flip
+                else (drawn.colour, drawn.see_through)
+            )
             np.testing.assert_array_equal(mask, through[..., 0] <= 127)
             touched[rows, columns] += through[..., 0] < 255
             label[rows, columns][mask], instance[rows, columns][mask] = placed.kind + 1, number
@@ -86,12 +113,19 @@ def test_masks_agree_with_the_alpha_of_what_is_pasted(maker):
 
 
 def test_no_object_is_hidden_beyond_the_recipe(maker):
-    for size, tolerance in ((RASTER, 0), (maker.recipe.native_size, 0.1)):  # judged on the raster; elsewhere edges round otherwise
+    # judged on the raster; elsewhere edges round otherwise
+    for size, tolerance in ((RASTER, 0), (maker.recipe.native_size, 0.1)):
         for index in range(60):
             layout = maker.plan(index, seed=5, split="train")
-            seen = np.bincount(maker.scene(layout, size=size).instance.ravel(), minlength=len(layout.objects) + 1)
+            seen = np.bincount(
+                maker.scene(layout, size=size).instance.ravel(), minlength=len(layout.objects) + 1
+            )
             for number, placed in enumerate(layout.objects, start=1):
-                assert seen[number] >= (maker.recipe.min_visible - tolerance) * maker.footprint(placed, size=size)[0].sum()
+                assert (
+                    seen[number]
+                    >= (maker.recipe.min_visible - tolerance)
+                    * maker.footprint(placed, size=size)[0].sum()
+                )
 
 
 def test_a_scene_is_the_same_at_any_size(maker):
@@ -107,16 +141,25 @@ def test_a_scene_is_the_same_at_any_size(maker):
     assert np.mean(difference) < 12  # two unlike scenes differ by about 80
 
 
-@pytest.mark.parametrize(("name", "digest"), [("prototype", "6f7d00456bd4dd2b"), ("scenes_v1", "fa5149212e56af57")])
+@pytest.mark.parametrize(
+    ("name", "digest"), [("prototype", "6f7d00456bd4dd2b"), ("scenes_v1", "fa5149212e56af57")]
+)
 def test_the_validation_scenes_of_a_benchmark_are_frozen(name, digest):
     maker = SceneMaker(RECIPES[name])
-    layouts = [maker.plan(index, seed=maker.recipe.validation_seed, split="val") for index in range(20)]
-    words = [maker.caption(layout, seed=maker.recipe.validation_seed, epoch=0, index=index) for index, layout in enumerate(layouts)]
+    layouts = [
+        maker.plan(index, seed=maker.recipe.validation_seed, split="val") for index in range(20)
+    ]
+    words = [
+        maker.caption(layout, seed=maker.recipe.validation_seed, epoch=0, index=index)
+        for index, layout in enumerate(layouts)
+    ]
     assert hashlib.sha256(repr((layouts, words)).encode()).hexdigest()[:16] == digest
 
 
 def test_the_image_set_has_images_labels_objects_and_captions_of_the_recipe():
-    images = open_image_set("scenes", root=None, split=None, limit=None, subset=False, recipe="prototype")
+    images = open_image_set(
+        "scenes", root=None, split=None, limit=None, subset=False, recipe="prototype"
+    )
     sample = images.sample(2)
     assert len(images) == images.official_length == RECIPES["prototype"].validation_scenes
     assert sample["image"].shape == (3, 64, 64)
@@ -124,16 +167,29 @@ def test_the_image_set_has_images_labels_objects_and_captions_of_the_recipe():
     assert sample["instance"].gt(0).equal(sample["labels"]["scenes"].gt(0))
     assert len(sample["captions"]) == 5
     assert images.label_sets["scenes"].names[0] == "background"
-    assert images.label_sets["scenes"].prompts[0] == tuple(backdrop.name for backdrop in RECIPES["prototype"].backgrounds)
-    assert images.label_sets["scenes"].names[1:] == tuple(noun.name for noun in RECIPES["prototype"].classes)
+    assert images.label_sets["scenes"].prompts[0] == tuple(
+        backdrop.name for backdrop in RECIPES["prototype"].backgrounds
+    )
+    assert images.label_sets["scenes"].names[1:] == tuple(
+        noun.name for noun in RECIPES["prototype"].classes
+    )
 
 
 def test_the_tuning_split_shares_no_scene_with_the_reported_one():
     first, second = (
-        open_image_set("scenes", root=None, split=split, limit=6, subset=True, size=32, recipe="prototype") for split in ("val", "tune")
+        open_image_set(
+            "scenes", root=None, split=split, limit=6, subset=True, size=32, recipe="prototype"
+        )
+        for split in ("val", "tune")
     )
-    images = [tuple(images.sample(k)["image"].ravel().tolist()) for images in (first, second) for k in range(6)]
+    images = [
+        tuple(images.sample(k)["image"].ravel().tolist())
+        for images in (first, second)
+        for k in range(6)
+    ]
     assert len(set(images)) == 12
     recipe = first.maker.recipe
     numbers, seed = range(recipe.validation_scenes), recipe.validation_seed
-    assert len({first.maker.plan(k, seed=seed, split=split) for split in ("val", "tune") for k in numbers}) == 2 * len(numbers)
+    assert len(
+        {first.maker.plan(k, seed=seed, split=split) for split in ("val", "tune") for k in numbers}
+    ) == 2 * len(numbers)

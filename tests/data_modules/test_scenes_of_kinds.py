@@ -1,4 +1,6 @@
-"""Scenes for classification, and Waterbirds' twin: their balance, the intended correlation, and the splits that do not change."""
+"""Scenes for classification, and Waterbirds' twin: their balance, the intended correlation, and the
+splits that do not change.
+"""
 
 from collections import Counter
 
@@ -15,7 +17,9 @@ KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}
 
 
 def open_kind(name, *, recipe="prototype", limit=None, split=None):
-    return open_image_set(name, root=None, split=split, limit=limit, subset=limit is not None, recipe=recipe)
+    return open_image_set(
+        name, root=None, split=split, limit=limit, subset=limit is not None, recipe=recipe
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -40,19 +44,30 @@ def test_every_class_occurs_and_always_on_its_held_out_background():
         seen[placed.kind] += 1
     assert set(seen) == set(range(len(labels.names)))
     for index in range(20):
-        assert images.sample(index)["class_label"] == images.maker.plan(index, seed=recipe.validation_seed, split="val").objects[0].kind
+        assert (
+            images.sample(index)["class_label"]
+            == images.maker.plan(index, seed=recipe.validation_seed, split="val").objects[0].kind
+        )
 
 
 def test_the_twins_test_set_is_balanced_over_the_four_groups():
     images = open_kind("scenes_waterbirds")
     samples = [images.sample(index) for index in range(len(images))]
-    assert Counter((sample["class_label"], sample["place"]) for sample in samples) == {(y, place): 151 for y in (0, 1) for place in (0, 1)}
+    assert Counter((sample["class_label"], sample["place"]) for sample in samples) == {
+        (y, place): 151 for y in (0, 1) for place in (0, 1)
+    }
 
 
 def test_the_twins_test_set_is_the_same_for_spurious_and_plain_recipes():
     for recipe in SPURIOUS:
-        spurious, plain = (open_kind("scenes_waterbirds", limit=6, recipe=name) for name in (recipe, recipe.removesuffix("_spurious")))
-        assert all(spurious.sample(index)["image"].equal(plain.sample(index)["image"]) for index in range(6))
+        spurious, plain = (
+            open_kind("scenes_waterbirds", limit=6, recipe=name)
+            for name in (recipe, recipe.removesuffix("_spurious"))
+        )
+        assert all(
+            spurious.sample(index)["image"].equal(plain.sample(index)["image"])
+            for index in range(6)
+        )
 
 
 @pytest.mark.parametrize("name", SPURIOUS)
@@ -75,13 +90,17 @@ def test_training_shows_twins_alone_and_on_their_usual_background_in_95_percent(
 
 @pytest.mark.parametrize("name", SPURIOUS)
 def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
-    plain, spurious = (SceneMaker(find_recipe(made)) for made in (name.removesuffix("_spurious"), name))
+    plain, spurious = (
+        SceneMaker(find_recipe(made)) for made in (name.removesuffix("_spurious"), name)
+    )
     assert plain.plan(5, seed=3, split="val") == spurious.plan(5, seed=3, split="val")
     twins = Twins(spurious.recipe)
     for index in range(120):
         layout = spurious.plan(index, seed=0, split="train")
         kinds = [placed.kind for placed in layout.objects]
-        assert set(kinds) & set(twins.kinds) or not spurious.planner.held_out.shows(kinds, background=layout.background)
+        assert set(kinds) & set(twins.kinds) or not spurious.planner.held_out.shows(
+            kinds, background=layout.background
+        )
     assert plain.recipe.digest() != spurious.recipe.digest()
 
 
@@ -93,5 +112,7 @@ def test_a_folder_without_the_two_animals_is_refused(tmp_path):
         ImageDraw.Draw(picture).ellipse((20, 20, 180, 180), fill=(200, 30, 30, 255))
         picture.save(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text(f"A {name}.")
-    with pytest.raises(ValueError, match=f"has no class '{NAMES[0]}', which scenes_waterbirds needs; it has apple"):
+    with pytest.raises(
+        ValueError, match=f"has no class '{NAMES[0]}', which scenes_waterbirds needs; it has apple"
+    ):
         open_image_set("scenes_waterbirds", root=str(tmp_path), split=None, limit=4, subset=True)

@@ -1,4 +1,6 @@
-"""Sources of files: the same six pictures and captions in every kind of them, and what each kind may hold that is bad."""
+"""Sources of files: the same six pictures and captions in every kind of them, and what each kind
+may hold that is bad.
+"""
 
 import csv
 import gzip
@@ -40,9 +42,15 @@ def table(root):
 def coco_captions(root):
     write_files(root / "train2017", content=picture)
     listed = [{"id": 10 * number, "file_name": f"{number}.jpg"} for number in NUMBERS]
-    annotations = [{"id": 7, "image_id": 10 * number, "caption": caption} for number in NUMBERS for caption in CAPTIONS[number]]
+    annotations = [
+        {"id": 7, "image_id": 10 * number, "caption": caption}
+        for number in NUMBERS
+        for caption in CAPTIONS[number]
+    ]
     (root / "annotations").mkdir()
-    (root / "annotations" / "captions_train2017.json").write_text(json.dumps({"images": listed, "annotations": annotations}))
+    (root / "annotations" / "captions_train2017.json").write_text(
+        json.dumps({"images": listed, "annotations": annotations})
+    )
     return {"root": str(root)}
 
 
@@ -54,8 +62,12 @@ def flickr(root):
 def hub(root):
     """A folder that ``save_to_disk`` made."""
     images = [{"bytes": picture(number), "path": None} for number in NUMBERS]
-    features = datasets.Features({"picture": datasets.Image(), "text": datasets.List(datasets.Value("string"))})
-    datasets.Dataset.from_dict({"picture": images, "text": CAPTIONS}, features=features).save_to_disk(str(root / "set"))
+    features = datasets.Features(
+        {"picture": datasets.Image(), "text": datasets.List(datasets.Value("string"))}
+    )
+    datasets.Dataset.from_dict(
+        {"picture": images, "text": CAPTIONS}, features=features
+    ).save_to_disk(str(root / "set"))
     return {"root": str(root / "set")}
 
 
@@ -64,7 +76,14 @@ def hub_stream(root):
     return {**parquet(root), "streaming": True, "limit": 6}
 
 
-KINDS = {"parquet": parquet, "table": table, "coco_captions": coco_captions, "flickr": flickr, "hub": hub, "hub_stream": hub_stream}
+KINDS = {
+    "parquet": parquet,
+    "table": table,
+    "coco_captions": coco_captions,
+    "flickr": flickr,
+    "hub": hub,
+    "hub_stream": hub_stream,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +109,9 @@ def test_stored_bytes_and_captions_equal_those_written(kind, tmp_path):
     for number in NUMBERS:
         stored = source.stored(number)
         assert stored.image == picture(number)
-        assert [text.decode() if isinstance(text, bytes) else text for text in stored.captions] == CAPTIONS[number]
+        assert [
+            text.decode() if isinstance(text, bytes) else text for text in stored.captions
+        ] == CAPTIONS[number]
 
 
 def test_every_kind_draws_the_same_pairs(kind, tmp_path):
@@ -109,7 +130,9 @@ def test_every_kind_draws_the_same_pairs(kind, tmp_path):
 
 def opened_rule(kind, root):
     (root / "three").mkdir()
-    return opened(kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}"))
+    return opened(
+        kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}")
+    )
 
 
 def test_the_digest_does_not_depend_on_the_location(kind, tmp_path):
@@ -126,7 +149,9 @@ def reason(source, index):
 
 def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path, monkeypatch):
     spoiled = {2: b"", 4: picture(4)[:500]}
-    monkeypatch.setitem(globals(), "picture", lambda number, whole=picture: spoiled.get(number, whole(number)))
+    monkeypatch.setitem(
+        globals(), "picture", lambda number, whole=picture: spoiled.get(number, whole(number))
+    )
     source = opened(kind, tmp_path)
     assert reason(source, 2) == "zero_bytes"
     assert reason(source, 4) == "truncated"
@@ -138,13 +163,17 @@ def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeyp
     where = parquet(tmp_path)
     monkeypatch.setattr("gestalt.data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
     options = {**where, "size": 16, "seed": 0, "limit": None}
-    with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or pack them into tars"):
+    with pytest.raises(
+        ValueError, match=r"data\.window_shards=2: .* choose 1, or pack them into tars"
+    ):
         open_source("parquet", window=2, **options)
     assert len(open_source("parquet", window=1, **options)) == 6
 
 
 def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_path):
-    pq.write_table(pa.table({"jpg": [picture(0), None], "text": ["a dog", "nothing"]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"jpg": [picture(0), None], "text": ["a dog", "nothing"]}), tmp_path / "a.parquet"
+    )
     source = open_source("parquet", root=str(tmp_path / "a.parquet"), size=16, seed=0, limit=None)
     assert source.pair(0, 0)[1] == "a dog"
     assert reason(source, 1) == "missing_image"
@@ -158,14 +187,25 @@ def written(root, text, name="pairs.csv"):
 
 def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
     rows = (
-        *("path\tcaption", "pictures/0.jpg\ta dog", "\tnothing", "pictures/1.jpg", "pictures/2.jpg\tb\tc", "pictures/3.jpg\t\xff"),
+        *(
+            "path\tcaption",
+            "pictures/0.jpg\ta dog",
+            "\tnothing",
+            "pictures/1.jpg",
+            "pictures/2.jpg\tb\tc",
+            "pictures/3.jpg\t\xff",
+        ),
         *("pictures/9.jpg\tgone", "pictures/4.jpg\t", "pictures/4.jpg\tlater\n"),
     )
     source = written(tmp_path, "\n".join(rows).encode("latin-1"), name="pairs.tsv")
     assert source.pair(0, 0)[1] == "a dog"
     assert [reason(source, index) for index in (1, 2)] == ["caption_encoding", "missing_image"]
     assert source.pair(3, 0)[1] == "later"
-    assert sorted(reason(source, index) for index in (4, 5, 6)) == ["broken_row", "broken_row", "missing_image"]
+    assert sorted(reason(source, index) for index in (4, 5, 6)) == [
+        "broken_row",
+        "broken_row",
+        "missing_image",
+    ]
     assert len(source) == 7
 
 
@@ -173,11 +213,24 @@ def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):
     write_files(tmp_path / "pictures")
     (tmp_path / "pairs.txt").write_text("0.jpg|a dog\n".join(["file|caption\n", ""]))
     options = {"size": 16, "seed": 0, "limit": None, "images": str(tmp_path / "pictures")}
-    assert open_source("table", root=str(tmp_path / "pairs.txt"), separator="|", **options).pair(0, 0)[1] == "a dog"
+    assert (
+        open_source("table", root=str(tmp_path / "pairs.txt"), separator="|", **options).pair(0, 0)[
+            1
+        ]
+        == "a dog"
+    )
     (tmp_path / "pairs.csv.gz").write_bytes(gzip.compress(b"file,caption\n0.jpg,a dog\n"))
-    assert open_source("table", root=str(tmp_path / "pairs.csv.gz"), **options).pair(0, 0)[1] == "a dog"
+    assert (
+        open_source("table", root=str(tmp_path / "pairs.csv.gz"), **options).pair(0, 0)[1]
+        == "a dog"
+    )
     (tmp_path / "quotes.tsv").write_text('file\tcaption\n0.jpg\ta 5" nail\n')
-    assert open_source("table", root=str(tmp_path / "quotes.tsv"), quoted=False, **options).pair(0, 0)[1] == 'a 5" nail'
+    assert (
+        open_source("table", root=str(tmp_path / "quotes.tsv"), quoted=False, **options).pair(0, 0)[
+            1
+        ]
+        == 'a 5" nail'
+    )
 
 
 def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp_path):
@@ -187,7 +240,11 @@ def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp
     content["annotations"] = [{"image_id": 99, "caption": "lost"}, *content["annotations"][2:]]
     path.write_text(json.dumps(content))
     source = open_source("coco_captions", root=str(tmp_path), size=16, seed=0, limit=None)
-    assert (len(source), reason(source, 0), reason(source, 6)) == (7, "missing_caption", "missing_image")
+    assert (len(source), reason(source, 0), reason(source, 6)) == (
+        7,
+        "missing_caption",
+        "missing_image",
+    )
 
 
 def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path):
@@ -205,7 +262,9 @@ def test_a_stream_shorter_than_its_limit_raises(tmp_path):
 
 
 def hub_validation(root):
-    datasets.Dataset.from_dict({"image": [picture(0)], "text": ["a"]}, split="validation").save_to_disk(str(root / "set"))
+    datasets.Dataset.from_dict(
+        {"image": [picture(0)], "text": ["a"]}, split="validation"
+    ).save_to_disk(str(root / "set"))
     return {"root": str(root / "set")}
 
 
@@ -217,8 +276,18 @@ def hub_splits(root):
 
 MISTAKES = [
     ("parquet", {}, lambda root: {"root": str(root / "nowhere")}, "no file at .*nowhere"),
-    ("parquet", {"captions": CaptionRule(column="alt")}, parquet, r"data\.caption=alt: .*no such column"),
-    ("parquet", {}, lambda root: {"root": _spoiled(root / "a.parquet")}, r"a\.parquet cannot be read"),
+    (
+        "parquet",
+        {"captions": CaptionRule(column="alt")},
+        parquet,
+        r"data\.caption=alt: .*no such column",
+    ),
+    (
+        "parquet",
+        {},
+        lambda root: {"root": _spoiled(root / "a.parquet")},
+        r"a\.parquet cannot be read",
+    ),
     ("table", {"separator": "::"}, table, "choose one character"),
     ("table", {"image_column": "url"}, table, "image_column=url: .* choose one of caption, path"),
     (
@@ -227,13 +296,28 @@ MISTAKES = [
         lambda root: {"root": _spoiled(root / "a.csv")},
         r"no column called image or path.*choose one by data\.options\.image_column=NAME of not",
     ),
-    ("table", {}, lambda root: {"root": _spoiled(root / "a.txt")}, r"neither in \.csv nor in \.tsv"),
+    (
+        "table",
+        {},
+        lambda root: {"root": _spoiled(root / "a.txt")},
+        r"neither in \.csv nor in \.tsv",
+    ),
     ("table", {"images": "nowhere"}, table, r"data\.options\.images=nowhere: no such folder"),
     ("coco_captions", {"split": "val2017"}, coco_captions, "no folder .*val2017"),
     ("hub", {"split": "val"}, lambda root: {**parquet(root)}, "cannot be opened: .*val"),
     ("hub", {"streaming": True}, hub, "cannot be streamed; set data.options.streaming=false"),
-    ("hub", {}, hub_validation, r"no split train; choose one by data\.options\.split=NAME of validation"),
-    ("hub", {"split": "val"}, hub_splits, r"no split val; choose one by data\.options\.split=NAME of train, test"),
+    (
+        "hub",
+        {},
+        hub_validation,
+        r"no split train; choose one by data\.options\.split=NAME of validation",
+    ),
+    (
+        "hub",
+        {"split": "val"},
+        hub_splits,
+        r"no split val; choose one by data\.options\.split=NAME of train, test",
+    ),
     ("hub", {}, lambda root: {"root": _tar_of_nothing(root)}, "hub: .* cannot be opened"),
     ("hub", {"streaming": True}, parquet, r"is unknown; set data\.limit to the number of rows"),
 ]
@@ -250,7 +334,9 @@ def _spoiled(path):
 
 
 @pytest.mark.parametrize(("kind", "options", "write", "message"), MISTAKES)
-def test_a_source_that_cannot_be_opened_is_refused_with_an_explanation(kind, options, write, message, tmp_path):
+def test_a_source_that_cannot_be_opened_is_refused_with_an_explanation(
+    kind, options, write, message, tmp_path
+):
     with pytest.raises(ValueError, match=message):
         open_source(kind, **{"size": 16, "seed": 0, "limit": None, **write(tmp_path), **options})
 

@@ -1,4 +1,6 @@
-"""The stream from tars, through loaders with workers on several ranks: nothing twice, nothing lost, bad samples in their place."""
+"""The stream from tars, through loaders with workers on several ranks: nothing twice, nothing lost,
+bad samples in their place.
+"""
 
 from types import SimpleNamespace
 
@@ -9,9 +11,16 @@ from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import open_source
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
-pytestmark = [pytest.mark.filterwarnings("ignore:.*use of fork.*")]  # on 3.12 and later fork warns because torch has threads
+# on 3.12 and later fork warns because torch has threads
+pytestmark = [pytest.mark.filterwarnings("ignore:.*use of fork.*")]
 LENGTHS, BATCH = [7, 4, 9, 1, 6], 6  # 27 samples: 4 steps an epoch, and 3 left over
-FAULTS = {2: "zero_bytes", 9: "missing_image", 13: "truncated", 20: "empty_caption", 26: "not_an_image"}
+FAULTS = {
+    2: "zero_bytes",
+    9: "missing_image",
+    13: "truncated",
+    20: "empty_caption",
+    26: "not_an_image",
+}
 
 
 def read(root, *, steps, ranks=1, workers=0):
@@ -19,8 +28,16 @@ def read(root, *, steps, ranks=1, workers=0):
     by_rank = []
     for rank in range(ranks):
         source = open_source("tars", root=str(root), size=8, seed=0, limit=None)
-        data = ImageTextDataModule(source, size=8, batch_size=BATCH, workers=workers, seed=0, window=2)
-        trainer = SimpleNamespace(global_rank=rank, world_size=ranks, global_step=0, accumulate_grad_batches=1, limit_train_batches=1.0)
+        data = ImageTextDataModule(
+            source, size=8, batch_size=BATCH, workers=workers, seed=0, window=2
+        )
+        trainer = SimpleNamespace(
+            global_rank=rank,
+            world_size=ranks,
+            global_step=0,
+            accumulate_grad_batches=1,
+            limit_train_batches=1.0,
+        )
         data.trainer = trainer
         loader, batches = data.train_dataloader(), []
         while len(batches) < steps:
@@ -32,7 +49,11 @@ def read(root, *, steps, ranks=1, workers=0):
 
 
 def keys(batches):
-    pairs = [zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True) for step in batches for batch in step]
+    pairs = [
+        zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True)
+        for step in batches
+        for batch in step
+    ]
     return [key for part in pairs for key in part]
 
 
@@ -53,8 +74,18 @@ def spoiled(tmp_path):
             fault = FAULTS.get(number)
             if fault == "missing_image" and part == "jpg":
                 continue
-            images = {"zero_bytes": b"", "truncated": jpeg(number, side=90)[:500], "not_an_image": b"<html>"}
-            content = images.get(fault, content) if part == "jpg" else b" " if (fault, part) == ("empty_caption", "txt") else content
+            images = {
+                "zero_bytes": b"",
+                "truncated": jpeg(number, side=90)[:500],
+                "not_an_image": b"<html>",
+            }
+            content = (
+                images.get(fault, content)
+                if part == "jpg"
+                else b" "
+                if (fault, part) == ("empty_caption", "txt")
+                else content
+            )
             held.append((name, content))
         write_tar(tmp_path / "spoiled" / f"s-{shard:04d}.tar", held)
         start += length
@@ -67,7 +98,9 @@ def test_three_ranks_of_two_workers_read_two_epochs_without_a_loss_or_a_repeat(c
     assert read_keys == keys(read(clean, steps=9))
 
 
-def test_with_planted_faults_the_clean_samples_come_in_the_same_order_and_the_faults_are_counted(clean, spoiled):
+def test_with_planted_faults_the_clean_samples_come_in_the_same_order_and_the_faults_are_counted(
+    clean, spoiled
+):
     whole, damaged = read(clean, steps=9), read(spoiled, steps=9, workers=1)
     assert keys(damaged) == keys(whole)
     counted: dict[str, int] = {}

@@ -1,4 +1,6 @@
-"""Inspection finds exactly the planted faults; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
+"""Inspection finds exactly the planted faults; packing keeps bytes, captions and order; a sheet
+shows what a batch holds.
+"""
 
 import tarfile
 
@@ -56,7 +58,15 @@ PAIRS = [
     (picture(6)[:200], "cut short too"),
     (picture(7, form="PNG"), "a cat"),
 ]
-BAD = {1: "truncated", 3: "missing_image", 5: "zero_bytes", 6: "missing_caption", 7: "empty_caption", 8: "caption_encoding", 9: "truncated"}
+BAD = {
+    1: "truncated",
+    3: "missing_image",
+    5: "zero_bytes",
+    6: "missing_caption",
+    7: "empty_caption",
+    8: "caption_encoding",
+    9: "truncated",
+}
 
 
 def planted(pairs=PAIRS, **rule):
@@ -67,19 +77,36 @@ def planted(pairs=PAIRS, **rule):
 def test_every_planted_fault_is_found_with_its_reason(workers):
     bad, counted = inspect(planted(), workers=workers, progress=silent)
     assert {index: reason for index, reason, _, _ in bad} == BAD
-    assert counted["bad_by_reason"]["truncated"] == {"count": 2, "first": {"index": 1, "where": "a shard", "key": "key 1"}}
-    assert counted["images"]["width"] == {"least": 40, "5%": 40, "median": 40, "95%": 80, "most": 80}
+    assert counted["bad_by_reason"]["truncated"] == {
+        "count": 2,
+        "first": {"index": 1, "where": "a shard", "key": "key 1"},
+    }
+    assert counted["images"]["width"] == {
+        "least": 40,
+        "5%": 40,
+        "median": 40,
+        "95%": 80,
+        "most": 80,
+    }
     assert counted["captions"]["usable"] == 5
     assert counted["captions"]["unusable_beside_usable"] == 1
     assert counted["captions"]["words"]["most"] == 3
-    assert counted["duplicates"]["images"] == {"repeats": 1, "commonest": {"count": 2, "samples": [0, 2]}}
-    assert counted["duplicates"]["captions"] == {"repeats": 1, "commonest": {"count": 2, "samples": [0, 2]}}
+    assert counted["duplicates"]["images"] == {
+        "repeats": 1,
+        "commonest": {"count": 2, "samples": [0, 2]},
+    }
+    assert counted["duplicates"]["captions"] == {
+        "repeats": 1,
+        "commonest": {"count": 2, "samples": [0, 2]},
+    }
     assert [shard["samples"] for shard in counted["shards"]] == [3, 3, 3, 2]
 
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
-    inspected = {index: reason for index, reason, _, _ in inspect(source, workers=0, progress=silent)[0]}
+    inspected = {
+        index: reason for index, reason, _, _ in inspect(source, workers=0, progress=silent)[0]
+    }
     for index in range(len(source)):
         reasons = set()
         for epoch in range(8):
@@ -96,7 +123,12 @@ def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     bad, counted = inspect(source, workers=0, progress=silent)
     sha256 = write_manifest(path, source=source, bad=bad, counted=counted)
     left = WithoutKnownBad(source, path)
-    assert [left.stored(index).key for index in range(len(left))] == ["key 0", "key 2", "key 4", "key 10"]
+    assert [left.stored(index).key for index in range(len(left))] == [
+        "key 0",
+        "key 2",
+        "key 4",
+        "key 10",
+    ]
     assert left.about()["manifest_sha256"] == sha256
     assert not inspect(left, workers=0, progress=silent)[0]
 
@@ -130,7 +162,11 @@ def test_packing_twice_gives_the_same_bytes(tmp_path):
         pack(planted(GOOD_PAIRS), tmp_path / name, shards=3, progress=silent)
     files = [sorted((tmp_path / name).iterdir()) for name in ("one", "two")]
     assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
-    assert [file.name for file in files[0]] == ["pairs-000000.tar", "pairs-000001.tar", "pairs-000002.tar"]
+    assert [file.name for file in files[0]] == [
+        "pairs-000000.tar",
+        "pairs-000001.tar",
+        "pairs-000002.tar",
+    ]
 
 
 def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
@@ -170,7 +206,9 @@ def test_a_contact_sheet_shows_every_valid_image_and_marks_bad_ones():
     for number, axes in enumerate(sheet.axes[:4]):
         if batch["valid"][number]:
             (shown,) = axes.images
-            assert np.array_equal(shown.get_array(), batch["image"][number].permute(1, 2, 0).numpy())
+            assert np.array_equal(
+                shown.get_array(), batch["image"][number].permute(1, 2, 0).numpy()
+            )
             assert axes.get_title().split("\n")[0] == batch["text"][number]
         else:
             assert not axes.images

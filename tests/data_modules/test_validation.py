@@ -26,7 +26,10 @@ class Sized:
 
     def sample(self, index):
         shape = (4 + index, 9 - index)
-        sample = {"image": torch.full((3, *shape), index, dtype=torch.uint8), "name": f"photo {index}"}
+        sample = {
+            "image": torch.full((3, *shape), index, dtype=torch.uint8),
+            "name": f"photo {index}",
+        }
         sample["labels"] = {"sized": torch.ones(shape, dtype=torch.uint8)}
         sample["captions"] = [f"the {index}th"]
         if self._instances:
@@ -74,7 +77,10 @@ def test_classes_and_places_of_whole_images_are_numbers_and_padding_has_none():
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_whole_batches(world_size):
     alone = [batch["sample_id"].tolist() for batch in loaders()[0]]
-    dealt = [[batch["sample_id"].tolist() for batch in loaders(rank=rank, world_size=world_size)[0]] for rank in range(world_size)]
+    dealt = [
+        [batch["sample_id"].tolist() for batch in loaders(rank=rank, world_size=world_size)[0]]
+        for rank in range(world_size)
+    ]
     in_turn = [batch for step in zip(*dealt, strict=True) for batch in step]
     assert in_turn[: len(alone)] == alone
     assert all(set(batch) == {PADDING} for batch in in_turn[len(alone) :])
@@ -85,4 +91,7 @@ def test_batches_do_not_depend_on_the_number_of_workers():
     for alone, shared in zip(loaders()[0], loaders(workers=2)[0], strict=True):
         assert alone["sample_id"].equal(shared["sample_id"])
         assert all(a.equal(b) for a, b in zip(alone["image"], shared["image"], strict=True))
-        assert all(a.equal(b) for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True))
+        assert all(
+            a.equal(b)
+            for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True)
+        )

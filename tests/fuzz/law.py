@@ -1,4 +1,6 @@
-"""The law of every reader: any bytes give pairs, counted bad samples, or one line; in bounded time and memory."""
+"""The law of every reader: any bytes give pairs, counted bad samples, or one line; in bounded time
+and memory.
+"""
 
 import os
 import resource
@@ -17,7 +19,9 @@ EXAMPLES = int(os.environ.get("GESTALT_FUZZ_EXAMPLES", "10"))
 """Examples of each test; ``GESTALT_FUZZ_EXAMPLES=1000`` searches for minutes."""
 
 SECONDS, BYTES = 20, 2**30
-"""Most of processor time and memory that one example may take; an image of the largest allowed size takes a third of the bytes."""
+"""Most of processor time and memory that one example may take; an image of the largest allowed size
+takes a third of the bytes.
+"""
 
 READ = 40
 """Most pairs read of one example."""
@@ -87,15 +91,29 @@ def mutated(draw, *contents):
         elif kind == "insert":
             content[start:start] = draw(st.binary(max_size=length))
         elif kind == "extreme":
-            content[start : start + length] = bytes((draw(st.sampled_from((0, 0x7F, 0x80, 0xFF))),)) * length
-    return bytes(content[: draw(st.sampled_from((len(content), draw(st.integers(0, len(content))))))])
+            content[start : start + length] = (
+                bytes((draw(st.sampled_from((0, 0x7F, 0x80, 0xFF))),)) * length
+            )
+    return bytes(
+        content[: draw(st.sampled_from((len(content), draw(st.integers(0, len(content))))))]
+    )
 
 
 def json_values(*words):
     """Any JSON, with these words as keys and texts."""
-    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(words) | st.text(max_size=5)
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.sampled_from(words)
+        | st.text(max_size=5)
+    )
     return st.recursive(
         leaves,
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(words) | st.text(max_size=3), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(words) | st.text(max_size=3), inner, max_size=4)
+        ),
         max_leaves=12,
     )

@@ -12,7 +12,10 @@ from tests.fuzz.law import FUZZ, held, json_values, mutated
 
 KEYS = [name for name, _ in fields_below(Experiment)]
 GROUPS = sorted({part for name in KEYS for part in name.split(".")})
-FILES = [path.read_bytes() for path in (EXPERIMENTS / "clippy_dino_max.yaml", EXPERIMENTS / "scales" / "tiny.yaml")]
+FILES = [
+    path.read_bytes()
+    for path in (EXPERIMENTS / "clippy_dino_max.yaml", EXPERIMENTS / "scales" / "tiny.yaml")
+]
 CHARACTERS = st.text(st.sampled_from("ab:{}[],&*!|>-#'\"\n \t0.1eE_~?%@$\\"), max_size=60)
 
 
@@ -38,7 +41,10 @@ def test_any_values_of_known_keys(folder, content):
 
 
 @FUZZ
-@given(key=st.sampled_from(KEYS) | st.text(max_size=8), value=CHARACTERS | json_values(*GROUPS).map(str))
+@given(
+    key=st.sampled_from(KEYS) | st.text(max_size=8),
+    value=CHARACTERS | json_values(*GROUPS).map(str),
+)
 def test_any_override(key, value):
     with held():
         load("clippy_dino_max", scale="tiny", overrides=["data.root=DIR", f"{key}={value}"])

@@ -1,4 +1,6 @@
-"""Readers of data under any bytes; examples are drawn alike in every run, and GESTALT_FUZZ_EXAMPLES sets their number."""
+"""Readers of data under any bytes; examples are drawn alike in every run, and GESTALT_FUZZ_EXAMPLES
+sets their number.
+"""
 
 import gzip
 import io
@@ -35,14 +37,37 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def a_tar(tmp_path_factory):
     root = tmp_path_factory.mktemp("tar")
-    long = [("d" * 120 + "/" + "e" * 60 + ".jpg", jpeg(1)), ("d" * 120 + "/" + "e" * 60 + ".txt", b"one")]
-    return [write_tar(root / f"{form}.tar", [*members(range(2)), *long], format=form).read_bytes() for form in (0, 1, 2)]
+    long = [
+        ("d" * 120 + "/" + "e" * 60 + ".jpg", jpeg(1)),
+        ("d" * 120 + "/" + "e" * 60 + ".txt", b"one"),
+    ]
+    return [
+        write_tar(root / f"{form}.tar", [*members(range(2)), *long], format=form).read_bytes()
+        for form in (0, 1, 2)
+    ]
 
 
-SIZES = st.integers(0, 2000) | st.sampled_from((-1, 2**31, 2**33, 2**62)) | st.binary(min_size=12, max_size=12)
-KINDS = st.sampled_from((b"0", b"0", b"\0", b"1", b"2", b"5", b"6", b"L", b"K", b"x", b"g", b"X", b"S", b"D", b"\xff"))
-NAMES = st.sampled_from(("1.jpg", "1.txt", "1.json", "2.jpg", "2.txt", "../3.jpg", "/4.jpg", "5")) | st.text(max_size=20)
-CONTENTS = st.sampled_from((jpeg(1), b"one", b'{"caption": ["a", "b"]}', b"12 path=a.b\n", b"20 size=99999999999\n", b"9 size=-1\n"))
+SIZES = (
+    st.integers(0, 2000)
+    | st.sampled_from((-1, 2**31, 2**33, 2**62))
+    | st.binary(min_size=12, max_size=12)
+)
+KINDS = st.sampled_from(
+    (b"0", b"0", b"\0", b"1", b"2", b"5", b"6", b"L", b"K", b"x", b"g", b"X", b"S", b"D", b"\xff")
+)
+NAMES = st.sampled_from(
+    ("1.jpg", "1.txt", "1.json", "2.jpg", "2.txt", "../3.jpg", "/4.jpg", "5")
+) | st.text(max_size=20)
+CONTENTS = st.sampled_from(
+    (
+        jpeg(1),
+        b"one",
+        b'{"caption": ["a", "b"]}',
+        b"12 path=a.b\n",
+        b"20 size=99999999999\n",
+        b"9 size=-1\n",
+    )
+)
 
 
 @st.composite
@@ -52,7 +77,11 @@ def blocks(draw):
     for _ in range(draw(st.integers(1, 8))):
         content = draw(CONTENTS | st.binary(max_size=600))
         size = draw(st.just(len(content)) | SIZES)
-        parts += [header_block(draw(NAMES), size, kind=draw(KINDS)), content, bytes(-len(content) % 512)]
+        parts += [
+            header_block(draw(NAMES), size, kind=draw(KINDS)),
+            content,
+            bytes(-len(content) % 512),
+        ]
     return b"".join(parts) + bytes(draw(st.sampled_from((0, 1024))))
 
 
@@ -78,7 +107,10 @@ CHARACTERS = st.text(st.sampled_from("image,caption\n\r\t\"'\0\ufeff/. \udcff"),
 @FUZZ
 @given(data=st.data(), quoted=st.booleans())
 def test_any_table(folder, data, quoted):
-    text = data.draw(mutated(ROW.encode()) | CHARACTERS.map(lambda text: (ROW + text).encode("utf-8", "surrogateescape")))
+    text = data.draw(
+        mutated(ROW.encode())
+        | CHARACTERS.map(lambda text: (ROW + text).encode("utf-8", "surrogateescape"))
+    )
     (folder / "a.csv").write_bytes(text)
     read_pairs("table", folder / "a.csv", quoted=quoted)
 
@@ -90,27 +122,40 @@ def test_any_compressed_table(folder, content):
     read_pairs("table", folder / "a.tsv.gz")
 
 
-FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
+FINE = {
+    "images": [{"id": 1, "file_name": "0.jpg"}],
+    "annotations": [{"image_id": 1, "caption": "a"}],
+}
 
 
 @FUZZ
 @given(data=st.data())
 def test_any_annotations(folder, data):
     odd = json_values("images", "annotations", "id", "image_id", "file_name", "caption", "0.jpg")
-    shaped = st.fixed_dictionaries({"images": st.lists(odd, max_size=3) | odd, "annotations": st.lists(odd, max_size=3) | odd})
+    shaped = st.fixed_dictionaries(
+        {"images": st.lists(odd, max_size=3) | odd, "annotations": st.lists(odd, max_size=3) | odd}
+    )
     entries = st.fixed_dictionaries(
         {
             "images": st.lists(st.fixed_dictionaries({"id": odd, "file_name": odd}), max_size=4),
-            "annotations": st.lists(st.fixed_dictionaries({"image_id": odd, "caption": odd}), max_size=4),
+            "annotations": st.lists(
+                st.fixed_dictionaries({"image_id": odd, "caption": odd}), max_size=4
+            ),
         }
     )
-    content = data.draw(mutated(json.dumps(FINE).encode()) | (shaped | entries | odd).map(lambda value: json.dumps(value).encode()))
+    content = data.draw(
+        mutated(json.dumps(FINE).encode())
+        | (shaped | entries | odd).map(lambda value: json.dumps(value).encode())
+    )
     (folder / "annotations" / "captions_train2017.json").write_bytes(content)
     read_pairs("coco_captions", folder)
 
 
 @FUZZ
-@given(content=mutated(b'image,caption\n0.jpg,a\n1.jpg,"b, c"\n') | CHARACTERS.map(lambda text: text.encode("utf-8", "surrogateescape")))
+@given(
+    content=mutated(b'image,caption\n0.jpg,a\n1.jpg,"b, c"\n')
+    | CHARACTERS.map(lambda text: text.encode("utf-8", "surrogateescape"))
+)
 def test_any_captions_of_flickr(folder, content):
     (folder / "captions.txt").write_bytes(content)
     read_pairs("flickr", folder)
@@ -120,7 +165,10 @@ def _parquet():
     images = pa.array([{"bytes": picture(number), "path": None} for number in range(4)])
     files = []
     for rows, keywords in (
-        (pa.table({"image": images, "caption": [["a", "b"], ["c"], [], None]}), {"write_page_checksum": True, "row_group_size": 2}),
+        (
+            pa.table({"image": images, "caption": [["a", "b"], ["c"], [], None]}),
+            {"write_page_checksum": True, "row_group_size": 2},
+        ),
         (pa.table({"jpg": [picture(0), None], "text": ["a", "b"]}), {"compression": "none"}),
     ):
         buffer = io.BytesIO()
@@ -147,16 +195,30 @@ def _footer(content):
 
 @pytest.mark.slow
 @FUZZ
-@given(content=st.sampled_from(PARQUET), footer=mutated(*(content[_footer(content)] for content in PARQUET)))
+@given(
+    content=st.sampled_from(PARQUET),
+    footer=mutated(*(content[_footer(content)] for content in PARQUET)),
+)
 def test_any_footer_of_parquet(folder, content, footer):
-    (folder / "b.parquet").write_bytes(content[: _footer(content).start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    (folder / "b.parquet").write_bytes(
+        content[: _footer(content).start] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    )
     read_pairs("parquet", folder / "b.parquet")
 
 
 def _images():
     grey, deep = Image.new("L", (40, 30), 7), Image.new("I;16", (40, 30), 900)
-    forms = [(Image.new("RGB", (40, 30), "red"), form) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")]
-    forms += [(grey, "PNG"), (deep, "PNG"), (deep, "TIFF"), (Image.new("RGBA", (40, 30)), "PNG"), (Image.new("CMYK", (40, 30)), "JPEG")]
+    forms = [
+        (Image.new("RGB", (40, 30), "red"), form)
+        for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+    ]
+    forms += [
+        (grey, "PNG"),
+        (deep, "PNG"),
+        (deep, "TIFF"),
+        (Image.new("RGBA", (40, 30)), "PNG"),
+        (Image.new("CMYK", (40, 30)), "JPEG"),
+    ]
     files = []
     for image, form in forms:
         buffer = io.BytesIO()
@@ -183,10 +245,19 @@ def test_any_manifest(folder, data):
     write_manifest(path, source=source, bad=[(1, "truncated", "s", "k")], counted={})
     fine = json.loads(path.read_text())
     odd = json_values("truncated", "bad", "samples")
-    changed = st.builds(lambda key, value: json.dumps(fine | {key: value}).encode(), st.sampled_from(list(fine)), odd)
+    changed = st.builds(
+        lambda key, value: json.dumps(fine | {key: value}).encode(),
+        st.sampled_from(list(fine)),
+        odd,
+    )
     entries = st.builds(
         lambda rows: json.dumps(fine | {"bad": rows}).encode(),
-        st.lists(st.tuples(st.integers(-3, 4) | odd, st.sampled_from(("truncated", "x")) | odd, odd, odd), max_size=3),
+        st.lists(
+            st.tuples(
+                st.integers(-3, 4) | odd, st.sampled_from(("truncated", "x")) | odd, odd, odd
+            ),
+            max_size=3,
+        ),
     )
     path.write_bytes(data.draw(mutated(path.read_bytes()) | changed | entries))
     with held():

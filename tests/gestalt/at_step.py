@@ -4,7 +4,13 @@ from types import SimpleNamespace
 from typing import Any
 
 
-def trainer_at(step: int = 0, *, every: int = 1, max_steps: int = -1, **more: Any) -> SimpleNamespace:
-    """A trainer that has taken ``step`` steps of ``max_steps`` and logs every so many of them, with further attributes."""
+def trainer_at(
+    step: int = 0, *, every: int = 1, max_steps: int = -1, **more: Any
+) -> SimpleNamespace:
+    """A trainer that has taken ``step`` steps of ``max_steps`` and logs every so many of them, with
+    further attributes.
+    """
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=step))
-    return SimpleNamespace(global_step=step, fit_loop=loop, log_every_n_steps=every, max_steps=max_steps, **more)
+    return SimpleNamespace(
+        global_step=step, fit_loop=loop, log_every_n_steps=every, max_steps=max_steps, **more
+    )

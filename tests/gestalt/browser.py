@@ -11,9 +11,26 @@ from pathlib import Path
 
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install one to test pages in a browser")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--remote-debugging-pipe")
+CHROMIUM = next(
+    filter(
+        None,
+        map(
+            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+        ),
+    ),
+    None,
+)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on the PATH; install one to test pages in a browser"
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--remote-debugging-pipe",
+)
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
 
 
@@ -26,17 +43,30 @@ class Page:
     """
 
     def __init__(self, commands: int, answers: int):
-        self.commands, self.answers, self.rest, self.number, self.session = commands, os.fdopen(answers, "rb", buffering=0), b"", 0, None
+        self.commands, self.answers, self.rest, self.number, self.session = (
+            commands,
+            os.fdopen(answers, "rb", buffering=0),
+            b"",
+            0,
+            None,
+        )
         self.requests, self.complaints, self.loaded = [], [], False
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method, **parameters):
         """Call a method of the protocol, and return its result."""
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters, **({"sessionId": self.session} if self.session else {})}
+        message = {
+            "id": self.number,
+            "method": method,
+            "params": parameters,
+            **({"sessionId": self.session} if self.session else {}),
+        }
         os.write(self.commands, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self.number:
             pass
@@ -55,21 +85,33 @@ class Page:
         elif message.get("method") == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]
             self.requests += [] if url.startswith(("data:", "blob:")) else [url]
-        elif message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+        elif message.get("method") in (
+            "Log.entryAdded",
+            "Runtime.exceptionThrown",
+            "Runtime.consoleAPICalled",
+        ):
             self.complaints.append(message["params"])
         return message
 
     def open(self, url, *, width=1280, height=900):
         """Load a page in a window of this size."""
         self.loaded, self.requests, self.complaints = False, [], []
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         self.send("Page.navigate", url=url)
         while not self.loaded:
             self._next()
 
     def run(self, script):
         """Return the value of JavaScript, after any promise."""
-        result = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        result = self.send(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -83,11 +125,24 @@ class Page:
 
     def point(self, selector, *, click=False):
         """Move the mouse to the middle of an element, and click if asked to."""
-        script = f"(() => {{const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-        box = self.run(f"{script} const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]}})()")
+        script = (
+            f"(() => {{const e = document.querySelector({json.dumps(selector)}); "
+            f"e.scrollIntoView({{block: 'center'}});"
+        )
+        box = self.run(
+            f"{script} const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + "
+            f"r.height / 2]}})()"
+        )
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
             button = "none" if kind == "mouseMoved" else "left"
-            self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button=button, clickCount=int(click))
+            self.send(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=box[0],
+                y=box[1],
+                button=button,
+                clickCount=int(click),
+            )
 
     def choose(self, selector, file):
         """Give a file to a field for files."""
@@ -98,15 +153,23 @@ class Page:
     def press(self, key):
         """Press and release a key."""
         text = {"Enter": "\r", " ": " "}.get(key)
-        common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": KEYS[key]}
-        self.send("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
+        common = {
+            "key": key,
+            "code": "Space" if key == " " else key,
+            "windowsVirtualKeyCode": KEYS[key],
+        }
+        self.send(
+            "Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {})
+        )
         self.send("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def save(self, path, *, format="png"):
         """Write what the window shows."""
         import base64
 
-        Path(path).write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format=format)["data"]))
+        Path(path).write_bytes(
+            base64.b64decode(self.send("Page.captureScreenshot", format=format)["data"])
+        )
 
 
 @contextmanager
@@ -117,7 +180,12 @@ def browsing():
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         shell = f'exec "$@" 3<&{command_end} 4>&{answer_end}'
         words = ["bash", "-c", shell, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}"]
-        process = subprocess.Popen(words, pass_fds=(command_end, answer_end), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            words,
+            pass_fds=(command_end, answer_end),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(command_end)
         os.close(answer_end)
         page = None

@@ -15,8 +15,14 @@ KILL = str(Path(__file__).with_name("kill_at.py"))
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment, without what an outer launcher may have left, and with one thread a process."""
-    inherited = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK")}
+    """This process's environment, without what an outer launcher may have left, and with one thread
+    a process.
+    """
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK")
+    }
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
@@ -24,16 +30,26 @@ def environment(**more: str) -> dict[str, str]:
 def gestalt(
     *words: str, folder: Path, program: tuple[str, ...] = ("-m", "gestalt"), threads: int | None = 1
 ) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS`` with ``folder`` as the working directory; fifteen minutes at most; ``threads`` None leaves torch its default.
+    """``gestalt WORDS`` with ``folder`` as the working directory; fifteen minutes at most;
+    ``threads`` None leaves torch its default.
 
     One process on one thread starts warm.
     """
     variables = environment()
     if threads is None:
         variables.pop("OMP_NUM_THREADS")
-    several = any(word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words)
+    several = any(
+        word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words
+    )
     run = subprocess.run if several or threads is None else warm.run
-    return run([sys.executable, *program, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=900)
+    return run(
+        [sys.executable, *program, *words],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def result(folder: Path, version: int = 0) -> dict:
@@ -49,10 +65,17 @@ def same(one, other):
 
 
 def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS``, sent SIGTERM while it trains, with its whole process group, as torchrun and schedulers do."""
+    """``gestalt WORDS``, sent SIGTERM while it trains, with its whole process group, as torchrun
+    and schedulers do.
+    """
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     with subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 300
         while not (folder / "started").exists() and time.monotonic() < deadline:
@@ -63,7 +86,9 @@ def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProc
 
 
 def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
-    """``gestalt WORDS``, interrupted by Ctrl-C in the second step of ``owner``, a LightningModule in ``module``.  Returns stderr."""
+    """``gestalt WORDS``, interrupted by Ctrl-C in the second step of ``owner``, a LightningModule
+    in ``module``.  Returns stderr.
+    """
     code = SLOW_STEPS.format(module=module, owner=owner)
     command = [sys.executable, "-c", code, *words]
     process = warm.Warm(command, cwd=folder, env=environment())

@@ -1,4 +1,6 @@
-"""Run the command line with the cache of prompts in use from the first prompt on: ``python tests/gestalt/keep_prompts.py WORDS...``."""
+"""Run the command line with the cache of prompts in use from the first prompt on: ``python
+tests/gestalt/keep_prompts.py WORDS...``.
+"""
 
 import sys
 

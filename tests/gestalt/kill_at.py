@@ -1,7 +1,8 @@
 """Run the command line, and kill -9 this very process at a chosen moment.
 
 Usage: python tests/gestalt/kill_at.py {step|validation|write} N WORDS...
-    step: before the optimiser's N-th step.  validation: before the N-th validation batch.  write: half way through the N-th checkpoint.
+    step: before the optimiser's N-th step.  validation: before the N-th validation batch.  write:
+    half way through the N-th checkpoint.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""A model that reads the class of a location out of its colour: an oracle for evaluation, with flaws to order."""
+"""A model that reads the class of a location out of its colour: an oracle for evaluation, with
+flaws to order.
+"""
 
 from dataclasses import dataclass
 
@@ -28,25 +30,42 @@ LABELS = Words(NAMES, prompts=(("grass", "sky"), ("apple",), ("hour",), ("unicor
 
 
 def painted(label: Tensor) -> Tensor:
-    """The image (3, H, W) uint8 of a label (H, W), each class in its own grey; void is painted as class 0."""
-    return (label.masked_fill(label == 255, 0).long() * STEP + STEP // 2).to(torch.uint8).expand(3, -1, -1).contiguous()
+    """The image (3, H, W) uint8 of a label (H, W), each class in its own grey; void is painted as
+    class 0.
+    """
+    return (
+        (label.masked_fill(label == 255, 0).long() * STEP + STEP // 2)
+        .to(torch.uint8)
+        .expand(3, -1, -1)
+        .contiguous()
+    )
 
 
-def blocky_label(rows: int, columns: int, *, block: int, seed: int, classes: int = len(NAMES)) -> Tensor:
+def blocky_label(
+    rows: int, columns: int, *, block: int, seed: int, classes: int = len(NAMES)
+) -> Tensor:
     """A random label (rows * block, columns * block) uint8, constant in each block."""
-    cells = torch.randint(classes, (rows, columns), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    cells = torch.randint(
+        classes, (rows, columns), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     return cells.repeat_interleave(block, 0).repeat_interleave(block, 1)
 
 
-def striped_label(rows: int, columns: int, *, block: int, seed: int, upright: bool = True) -> Tensor:
-    """A random label of straight stripes: bilinear maps cut the corners of blocks, but leave stripes whole."""
+def striped_label(
+    rows: int, columns: int, *, block: int, seed: int, upright: bool = True
+) -> Tensor:
+    """A random label of straight stripes: bilinear maps cut the corners of blocks, but leave
+    stripes whole.
+    """
     cells = blocky_label(1, columns if upright else rows, block=1, seed=seed)[0]
     label = cells.expand(rows, columns) if upright else cells.unsqueeze(1).expand(rows, columns)
     return label.repeat_interleave(block, 0).repeat_interleave(block, 1)
 
 
 class PaintedModel(nn.Module):
-    """Embeds a patch as the one-hot vector of its colour's class, and a prompt as that of the class whose phrase it ends with."""
+    """Embeds a patch as the one-hot vector of its colour's class, and a prompt as that of the class
+    whose phrase it ends with.
+    """
 
     def __init__(self, labels: Words = LABELS, *, patch: int = 4, flaw: str = "") -> None:
         super().__init__()
@@ -82,7 +101,9 @@ class PaintedModel(nn.Module):
             raise ValueError("the image tower is a CNN")
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """(B, C, h, w): a head a class, each looking at all of its class and a little everywhere."""
+        """(B, C, h, w): a head a class, each looking at all of its class and a little
+        everywhere.
+        """
         return self.embed_patches(images) + 1e-6
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:

@@ -17,6 +17,8 @@ def panels(page: Image.Image, *, size: tuple[int, int], count: int = 3) -> list[
 
 
 def first_size(page: Image.Image) -> tuple[int, int]:
-    """Measure the first panel, which has no pixel in the colour of the paper.  Returns (width, height)."""
+    """Measure the first panel, which has no pixel in the colour of the paper.  Returns (width,
+    height).
+    """
     paper = (np.asarray(page)[TOP:, MARGIN:] == PAPER).all(axis=2)
     return int(paper[0].argmax()), int(paper[:, 0].argmax())

@@ -16,24 +16,30 @@ from torch import Tensor, distributed
 
 
 def be_rank(work: Callable[[int, Path], None]) -> None:
-    """Run the ``work`` of a file that ``run_ranks`` started, with its rank and folder, and end in order.
+    """Run the ``work`` of a file that ``run_ranks`` started, with its rank and folder, and end in
+    order.
 
-    DDP holds the process group, destroyed or not, until it is collected.  If that is at the interpreter's own end, a thread of gloo that
-    still lets go of a tensor aborts the process (pytorch/pytorch pull request 179291).
+    DDP holds the process group, destroyed or not, until it is collected.  If that is at the
+    interpreter's own end, a thread of gloo that still lets go of a tensor aborts the process
+    (pytorch/pytorch pull request 179291).
     """
     work(int(sys.argv[2]), Path(sys.argv[1]))
     gc.collect()
 
 
 def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
-    """Run ``file FOLDER RANK`` once a rank, as separate processes that meet in a file, with warnings as errors.
+    """Run ``file FOLDER RANK`` once a rank, as separate processes that meet in a file, with
+    warnings as errors.
 
     Returns:
         What each rank left in ``rank<n>.pt``.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "error", file, str(folder)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(ranks)]
+    processes = [
+        subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in range(ranks)
+    ]
     try:
         errors = [process.communicate(timeout=300)[1] for process in processes]
     finally:
@@ -44,7 +50,9 @@ def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
 
 
 class Threads:
-    """Collectives between the threads of this process, in place of those of ``torch.distributed``."""
+    """Collectives between the threads of this process, in place of those of
+    ``torch.distributed``.
+    """
 
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
@@ -93,12 +101,24 @@ def mean_over_threads(work: Callable[[int], dict[str, Tensor]], *, ranks: int) -
     """Do the work of each rank in a thread, which starts at once where a process takes seconds.
 
     Returns:
-        The mean of what each rank returned, as DDP averages gradients: what a rank leaves out counts as zero.
+        The mean of what each rank returned, as DDP averages gradients: what a rank leaves out
+        counts as zero.
     """
     threads = Threads(ranks)
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(ranks) as pool:
-        for name in ("is_initialized", "get_world_size", "get_rank", "get_backend", "all_gather", "all_reduce"):
+        for name in (
+            "is_initialized",
+            "get_world_size",
+            "get_rank",
+            "get_backend",
+            "all_gather",
+            "all_reduce",
+        ):
             patch.setattr(distributed, name, getattr(threads, name))
         found = list(pool.map(lambda rank: threads.be_rank(rank, work), range(ranks)))
     names = dict.fromkeys(name for values in found for name in values)
-    return {name: sum((values[name] for values in found if name in values), start=torch.zeros(())) / ranks for name in names}
+    return {
+        name: sum((values[name] for values in found if name in values), start=torch.zeros(()))
+        / ranks
+        for name in names
+    }

@@ -7,8 +7,18 @@ import pytest
 from tests.gestalt.command import KILL, gestalt, result, same
 
 pytestmark = pytest.mark.slow
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
-QUARTERS, HALVES = ((f"data.batch_size={size}", f"trainer.accumulate_grad_batches={count}") for size, count in ((4, 4), (8, 2)))
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "trainer.enable_progress_bar=false",
+    "checkpoint_every_steps=3",
+)
+QUARTERS, HALVES = (
+    (f"data.batch_size={size}", f"trainer.accumulate_grad_batches={count}")
+    for size, count in ((4, 4), (8, 2))
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +31,9 @@ def whole(tmp_path_factory):
 
 def equal(found, expected):
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
-    assert found["metrics"]["scenes/miou"] == pytest.approx(expected["metrics"]["scenes/miou"], abs=2e-3)
+    assert found["metrics"]["scenes/miou"] == pytest.approx(
+        expected["metrics"]["scenes/miou"], abs=2e-3
+    )
     for key in ("steps", "steps_planned", "config_hash", "data"):
         assert found[key] == expected[key], key
 
@@ -39,7 +51,9 @@ def test_accumulating_four_batches_trains_like_one_batch_of_four_times_the_size(
     equal(result(folder), whole)
 
 
-def test_a_run_killed_while_accumulating_resumes_to_the_same_result_on_one_or_two_ranks(whole, quarters, tmp_path):
+def test_a_run_killed_while_accumulating_resumes_to_the_same_result_on_one_or_two_ranks(
+    whole, quarters, tmp_path
+):
     killed, divided = tmp_path / "killed", tmp_path / "divided"
     killed.mkdir()
     gestalt("step", "6", *TRAIN, *QUARTERS, folder=killed, program=(KILL,))
@@ -47,7 +61,9 @@ def test_a_run_killed_while_accumulating_resumes_to_the_same_result_on_one_or_tw
     done = gestalt(*TRAIN, *QUARTERS, "resume=last", folder=killed)
     assert done.returncode == 0, done.stderr
     same(result(killed), result(quarters[0]))
-    done = gestalt(*TRAIN, *HALVES, "trainer.devices=2", "trainer.strategy=ddp", "resume=last", folder=divided)
+    done = gestalt(
+        *TRAIN, *HALVES, "trainer.devices=2", "trainer.strategy=ddp", "resume=last", folder=divided
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(divided.glob("lightning_logs/*/*/version_*"))) == 1
     equal(result(divided), whole)

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gestalt.aggregation import Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_highest, mean_of_top_parts
+from gestalt.aggregation import (
+    Aggregation,
+    GeneralisedMean,
+    LogSumExp,
+    build_aggregation,
+    mean_of_highest,
+    mean_of_top_parts,
+)
 from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
@@ -13,7 +20,9 @@ over_the_table = pytest.mark.parametrize("name", AGGREGATIONS)
 WIDTH = 4
 
 
-def tokens(mask: tuple[bool, ...] = (True,) * 5, *, batch: int = 3, scale: float = 1.0, seed: int = 0) -> Tokens:
+def tokens(
+    mask: tuple[bool, ...] = (True,) * 5, *, batch: int = 3, scale: float = 1.0, seed: int = 0
+) -> Tokens:
     generator = torch.Generator().manual_seed(seed)
     parts = scale * torch.randn(batch, len(mask), WIDTH, generator=generator)
     summary = scale * torch.randn(batch, WIDTH, generator=generator)
@@ -21,7 +30,9 @@ def tokens(mask: tuple[bool, ...] = (True,) * 5, *, batch: int = 3, scale: float
 
 
 def stirred(name: str) -> Aggregation:
-    """An aggregation whose parameters have left their start: at zero, attention would be the mean."""
+    """An aggregation whose parameters have left their start: at zero, attention would be the
+    mean.
+    """
     aggregate = build_aggregation(name, WIDTH)
     if isinstance(aggregate, nn.Module):
         generator = torch.Generator().manual_seed(1)
@@ -73,7 +84,9 @@ def test_the_gradient_is_the_derivative(name: str) -> None:
     def pooled(summary: Tensor, parts: Tensor) -> Tensor:
         return aggregate(given._replace(summary=summary, parts=parts))
 
-    assert torch.autograd.gradcheck(pooled, (given.summary.double().requires_grad_(), given.parts.double().requires_grad_()))
+    assert torch.autograd.gradcheck(
+        pooled, (given.summary.double().requires_grad_(), given.parts.double().requires_grad_())
+    )
 
 
 @over_the_table
@@ -97,10 +110,15 @@ def test_an_all_masked_row_is_refused(name: str) -> None:
 @over_the_table
 @pytest.mark.parametrize("scale", [1e4, 1e-6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_value_and_gradient_are_finite_at_extreme_scales(name: str, scale: float, dtype: torch.dtype) -> None:
+def test_value_and_gradient_are_finite_at_extreme_scales(
+    name: str, scale: float, dtype: torch.dtype
+) -> None:
     given = tokens((True, True, True, True, False), scale=scale)
     assert given.summary is not None
-    parts, summary = given.parts.to(dtype).requires_grad_(), given.summary.to(dtype).requires_grad_()
+    parts, summary = (
+        given.parts.to(dtype).requires_grad_(),
+        given.summary.to(dtype).requires_grad_(),
+    )
     pooled = stirred(name)(given._replace(parts=parts, summary=summary))
     torch.autograd.backward(pooled.sum())
     assert pooled.dtype == dtype
@@ -112,7 +130,10 @@ def test_value_and_gradient_are_finite_at_extreme_scales(name: str, scale: float
 def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name: str) -> None:
     aggregate, given = stirred(name), tokens((True,) * 200, scale=3.0)
     half = given.parts.to(torch.bfloat16)
-    assert torch.equal(aggregate(given._replace(parts=half)), aggregate(given._replace(parts=half.float())).to(torch.bfloat16))
+    assert torch.equal(
+        aggregate(given._replace(parts=half)),
+        aggregate(given._replace(parts=half.float())).to(torch.bfloat16),
+    )
 
 
 @pytest.mark.parametrize("name", ["max", "max_with_cls"])
@@ -137,19 +158,27 @@ def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name: 
         build_aggregation(name, WIDTH)(tokens()._replace(summary=None))
 
 
-@pytest.mark.parametrize("make", [LogSumExp, GeneralisedMean], ids=["log_sum_exp", "generalised_mean"])
+@pytest.mark.parametrize(
+    "make", [LogSumExp, GeneralisedMean], ids=["log_sum_exp", "generalised_mean"]
+)
 def test_soft_maxima_run_from_mean_to_max(make: Callable[[int, float], nn.Module]) -> None:
     given = tokens()
     soft = make(WIDTH, 1e-3) if make is LogSumExp else make(WIDTH, 1.0)
     torch.testing.assert_close(soft(given), given.parts.mean(dim=1), rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(make(WIDTH, 300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(
+        make(WIDTH, 300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2
+    )
 
 
-@pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"])
+@pytest.mark.parametrize(
+    "name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"]
+)
 def test_aggregation_commutes_with_a_shift_of_all_tokens(name: str) -> None:
     given = tokens()
     aggregate = stirred(name)
-    torch.testing.assert_close(aggregate(given._replace(parts=given.parts + 3.0)), aggregate(given) + 3.0)
+    torch.testing.assert_close(
+        aggregate(given._replace(parts=given.parts + 3.0)), aggregate(given) + 3.0
+    )
 
 
 def test_top_parts_are_a_share_of_the_real_ones() -> None:
@@ -165,5 +194,11 @@ def test_the_five_highest_are_counted_among_the_real_parts() -> None:
     parts = torch.arange(8.0).view(1, 8, 1)
     full = Tokens(None, parts, torch.ones(1, 8, dtype=torch.bool), None)
     assert mean_of_highest(full, count=5).item() == (7 + 6 + 5 + 4 + 3) / 5
-    assert mean_of_highest(full._replace(mask=torch.arange(8).view(1, 8) < 3), count=5).item() == (2 + 1 + 0) / 3
-    assert mean_of_highest(full._replace(parts=parts[:, :2], mask=full.mask[:, :2]), count=5).item() == (1 + 0) / 2
+    assert (
+        mean_of_highest(full._replace(mask=torch.arange(8).view(1, 8) < 3), count=5).item()
+        == (2 + 1 + 0) / 3
+    )
+    assert (
+        mean_of_highest(full._replace(parts=parts[:, :2], mask=full.mask[:, :2]), count=5).item()
+        == (1 + 0) / 2
+    )

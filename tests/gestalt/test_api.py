@@ -51,19 +51,34 @@ def model(place):
 
 def same_weights(first, second):
     left, right = first.state_dict(), second.state_dict()
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
 
 
 def in_a_process(code):
     """Run Python in a process without Lightning; return what it prints."""
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING + code], env=variables, capture_output=True, text=True, timeout=300)
+    variables = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LIGHTNING + code],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
 def test_import_gestalt_loads_no_heavy_package():
-    code = "import gestalt; print(*sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'PIL', 'numpy', 'timm', 'yaml'}))"
+    code = (
+        "import gestalt; print(*sorted({name.partition('.')[0] for name in sys.modules} & "
+        "{'torch', 'PIL', 'numpy', 'timm', 'yaml'}))"
+    )
     assert in_a_process(code) == []
 
 
@@ -80,11 +95,18 @@ def test_a_model_is_loaded_and_used_without_lightning(place):
     assert in_a_process(code) == ["without.png", "2"]
 
 
-@pytest.mark.parametrize("target", ["clippy_dino_max", str(RUN), str(RUN / "checkpoints" / "last.ckpt"), "exported"])
+@pytest.mark.parametrize(
+    "target", ["clippy_dino_max", str(RUN), str(RUN / "checkpoints" / "last.ckpt"), "exported"]
+)
 def test_every_kind_of_target_loads_the_same_weights(target):
     loaded = gestalt.load(target, "cpu")
     assert same_weights(loaded.encoder, tiny()[0])
-    assert (loaded.name, loaded.device.type, loaded.dtype, loaded.encoder.training) == (target, "cpu", torch.float32, False)
+    assert (loaded.name, loaded.device.type, loaded.dtype, loaded.encoder.training) == (
+        target,
+        "cpu",
+        torch.float32,
+        False,
+    )
 
 
 @pytest.fixture
@@ -93,7 +115,8 @@ def hub(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever the environment of the tests says
+    # whatever the environment of the tests says
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     return huggingface_hub
 
 
@@ -106,7 +129,9 @@ def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
 
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert same_weights(gestalt.load("somebody/tiny-model", "cpu").encoder, tiny()[0])
-    assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])]
+    assert asked == [
+        ("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])
+    ]
 
 
 def test_loading_leaves_the_random_state_of_torch():
@@ -120,7 +145,10 @@ def test_segment_gives_the_same_map_as_the_engine(model):
     result = model.segment("photo.jpg", LABELS)
     protocol = top_down_protocol("whole_square", input_size=32)
     prompts = label_prompts(model.encoder, LABELS, protocol=protocol)
-    assert torch.equal(result.map, top_down(model.encoder, [picture], prompts=prompts, protocol=protocol)[0].prediction)
+    assert torch.equal(
+        result.map,
+        top_down(model.encoder, [picture], prompts=prompts, protocol=protocol)[0].prediction,
+    )
     shares = [(result.map == index).float().mean().item() for index in range(3)]
     assert list(result.areas.values()) == pytest.approx(shares)
     assert torch.equal(result.image, picture)
@@ -129,7 +157,11 @@ def test_segment_gives_the_same_map_as_the_engine(model):
 def test_similarity_is_the_cosine_of_locations_and_texts_as_they_are_written(model):
     locations = model.encoder.embed_patches(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0]
     maps = model.similarity(torch.zeros(3, 32, 32), ["a dog", "two apples"])
-    assert torch.allclose(maps, torch.einsum("ke,ehw->khw", model.embed_text(["a dog", "two apples"]), locations), atol=1e-6)
+    assert torch.allclose(
+        maps,
+        torch.einsum("ke,ehw->khw", model.embed_text(["a dog", "two apples"]), locations),
+        atol=1e-6,
+    )
 
 
 def test_a_list_of_pictures_gives_the_results_of_single_pictures(model):
@@ -138,14 +170,17 @@ def test_a_list_of_pictures_gives_the_results_of_single_pictures(model):
         assert torch.equal(result.map, model.segment(picture, LABELS).map)
     assert [groups.shape for groups in model.group(pictures, 4)] == [(33, 50), (40, 20), (64, 9)]
     assert torch.allclose(model.embed_image(pictures)[1], model.embed_image(pictures[1]), atol=1e-6)
-    assert torch.allclose(model.similarity(pictures, ["a"])[2], model.similarity(pictures[2], ["a"]), atol=1e-6)
+    assert torch.allclose(
+        model.similarity(pictures, ["a"])[2], model.similarity(pictures[2], ["a"]), atol=1e-6
+    )
 
 
 def test_group_gives_the_same_groups_as_the_engine(model):
     (picture,), _ = model._read(["photo.jpg"])
     protocol = build_protocol("kmeans_square", GROUPING_PROTOCOLS, groups=5, input_size=32)
     assert torch.equal(
-        model.group("photo.jpg", 5, protocol="kmeans_square"), bottom_up(model.encoder, [picture], protocol=protocol)[0].groups
+        model.group("photo.jpg", 5, protocol="kmeans_square"),
+        bottom_up(model.encoder, [picture], protocol=protocol)[0].groups,
     )
 
 
@@ -163,8 +198,14 @@ def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model):
     from gestalt.measures.segmentation.fitting import picture_protocol
 
     for name in set(PRESETS) - {"clippy-repo", "sclip-336/proxyclip"}:
-        assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold"), name
-        assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2, name
+        assert picture_protocol(model.config, model.encoder, protocol=name).background in (
+            "prompts",
+            "threshold",
+        ), name
+        assert (
+            picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold
+            == 0.2
+        ), name
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
@@ -180,12 +221,24 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
     ("call", "message"),
     [
         (lambda model: gestalt.load("clippy_dino_mix"), "neither a checkpoint, nor a run's folder"),
-        (lambda model: gestalt.load("exported", "gpu"), "device=gpu: torch has no such device on this machine; choose cpu"),
+        (
+            lambda model: gestalt.load("exported", "gpu"),
+            "device=gpu: torch has no such device on this machine; choose cpu",
+        ),
         (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
-        (lambda model: model.segment("photo.jpg", "dog, cat"), "'dog, cat': expected a list of texts"),
+        (
+            lambda model: model.segment("photo.jpg", "dog, cat"),
+            "'dog, cat': expected a list of texts",
+        ),
         (lambda model: model.segment("photo.jpg", ["dog", "dog"]), "a label is repeated"),
-        (lambda model: model.group("photo.jpg", 0), "groups is 0, choose a whole number from 1 to 254"),
-        (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
+        (
+            lambda model: model.group("photo.jpg", 0),
+            "groups is 0, choose a whole number from 1 to 254",
+        ),
+        (
+            lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]),
+            "the pictures have several sizes",
+        ),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(model, call, message):
@@ -201,23 +254,34 @@ def saved_timm(folder):
     from timm.models import save_for_hf
 
     torch.manual_seed(0)
-    vit = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=24, num_heads=2, img_size=32, num_classes=0)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", depth=3, embed_dim=24, num_heads=2, img_size=32, num_classes=0
+    )
     sizes = {"depth": 3, "embed_dim": 24, "num_heads": 2, "img_size": 32}
     save_for_hf(vit, folder, model_args=sizes)
     return vit.eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"indices": [0, 2], "output_fmt": "NLC", "norm": True, "intermediates_only": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"indices": [0, 2], "output_fmt": "NLC", "norm": True, "intermediates_only": True}],
+)
 def test_intermediates_are_those_of_timm(model, tmp_path, options):
     vit = saved_timm(tmp_path / "vit")
-    pictures = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    pictures = torch.randint(
+        0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
     vit.set_input_size(img_size=(32, 48))
     ours = loaded.forward_intermediates(pictures, **options)
-    theirs = vit.forward_intermediates((pictures / 255 - loaded.encoder.mean) / loaded.encoder.std, **options)
+    theirs = vit.forward_intermediates(
+        (pictures / 255 - loaded.encoder.mean) / loaded.encoder.std, **options
+    )
     assert_close(flat(ours), flat(theirs), atol=1e-5, rtol=0)
     tower = model.encoder.image_tower
-    theirs = tower.trunk.forward_intermediates((pictures / 255 - tower.mean) / tower.std, **{**options, "indices": 1})
+    theirs = tower.trunk.forward_intermediates(
+        (pictures / 255 - tower.mean) / tower.std, **{**options, "indices": 1}
+    )
     ours = model.forward_intermediates(pictures / 255, **{**options, "indices": 1})
     assert_close(flat(ours), flat(theirs), atol=1e-5, rtol=0)
 
@@ -232,7 +296,11 @@ def public():
         thing = getattr(gestalt, name)
         yield thing
         if inspect.isclass(thing):
-            yield from (member for key, member in vars(thing).items() if not key.startswith("_") and inspect.isfunction(member))
+            yield from (
+                member
+                for key, member in vars(thing).items()
+                if not key.startswith("_") and inspect.isfunction(member)
+            )
 
 
 @pytest.mark.parametrize("thing", list(public()), ids=lambda thing: thing.__qualname__)

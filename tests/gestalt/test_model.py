@@ -1,4 +1,6 @@
-"""The dual encoder: what is pooled, in which order, in which space.  B batch, N parts, D tower width, E shared width, h w patch grid."""
+"""The dual encoder: what is pooled, in which order, in which space.  B batch, N parts, D tower
+width, E shared width, h w patch grid.
+"""
 
 import math
 
@@ -21,7 +23,9 @@ BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
 
 
 class Fixed(nn.Module):
-    """A tower that gives the same tokens for every image; its summary is larger in every channel than any part."""
+    """A tower that gives the same tokens for every image; its summary is larger in every channel
+    than any part.
+    """
 
     def __init__(self, grid: tuple[int, int] | None, *, seed: int = 0) -> None:
         super().__init__()
@@ -29,19 +33,33 @@ class Fixed(nn.Module):
         rows = GRID[0] * GRID[1]
         parts = torch.randn(BATCH, rows, WIDTH, generator=generator)
         summary = 10 + torch.randn(BATCH, WIDTH, generator=generator)
-        self.tokens = Tokens(summary=summary, parts=parts, mask=torch.ones(BATCH, rows, dtype=torch.bool), grid=grid)
+        self.tokens = Tokens(
+            summary=summary, parts=parts, mask=torch.ones(BATCH, rows, dtype=torch.bool), grid=grid
+        )
 
     def forward(self, inputs: object, keep: Tensor | None = None) -> Tokens:
         return self.tokens
 
 
-def encoder(aggregation: str, *, order: str = "before", grid: tuple[int, int] = GRID) -> DualEncoder:
+def encoder(
+    aggregation: str, *, order: str = "before", grid: tuple[int, int] = GRID
+) -> DualEncoder:
     torch.manual_seed(1)
     image, text = Projection(WIDTH, SHARED), Projection(WIDTH, SHARED)
     width = WIDTH if order == "after" else SHARED
     return DualEncoder(
-        Side(Fixed(grid), image, aggregation=build_aggregation(aggregation, width), project_first=order == "before"),
-        Side(Fixed(None, seed=1), text, aggregation=build_aggregation("avg", SHARED), project_first=True),
+        Side(
+            Fixed(grid),
+            image,
+            aggregation=build_aggregation(aggregation, width),
+            project_first=order == "before",
+        ),
+        Side(
+            Fixed(None, seed=1),
+            text,
+            aggregation=build_aggregation("avg", SHARED),
+            project_first=True,
+        ),
     )
 
 
@@ -55,24 +73,35 @@ def projected(model: DualEncoder) -> Tokens:
 
 def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_unit_vector():
     model = encoder("max")
-    strongest = torch.stack([torch.stack([max(column) for column in parts.T]) for parts in projected(model).parts])
-    torch.testing.assert_close(model.embed_image(IMAGES), strongest / strongest.norm(dim=1, keepdim=True))
+    strongest = torch.stack(
+        [torch.stack([max(column) for column in parts.T]) for parts in projected(model).parts]
+    )
+    torch.testing.assert_close(
+        model.embed_image(IMAGES), strongest / strongest.norm(dim=1, keepdim=True)
+    )
 
 
 def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
     image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
     tower = build_image_tower(image, size=32).eval()
-    images = torch.randint(256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)  # (B, 1 + N, D)
+    images = torch.randint(
+        256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    # (B, 1 + N, D)
+    everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)
     side = Side(tower, None, aggregation=build_aggregation("max", 16), project_first=True)
-    torch.testing.assert_close(side.pool(tower(images)), functional.normalize(everything[:, 1:].max(dim=1).values, dim=1))
+    torch.testing.assert_close(
+        side.pool(tower(images)), functional.normalize(everything[:, 1:].max(dim=1).values, dim=1)
+    )
 
 
 def test_the_mean_of_dense_patches_before_l2_is_the_pooled_vector_before_l2():
     model = encoder("avg")
     parts = projected(model).parts
-    torch.testing.assert_close(model.embed_image(IMAGES), functional.normalize(parts.mean(dim=1), dim=1))
+    torch.testing.assert_close(
+        model.embed_image(IMAGES), functional.normalize(parts.mean(dim=1), dim=1)
+    )
     torch.testing.assert_close(
         model.embed_patches(IMAGES).flatten(2).transpose(1, 2), functional.normalize(parts, dim=-1)
     )  # both from the same tokens: one space
@@ -82,7 +111,9 @@ def test_the_mean_of_dense_patches_before_l2_is_the_pooled_vector_before_l2():
 def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
     model = encoder("max", grid=grid)
     found = model.patch_tokens(IMAGES, projected=False), model.patch_tokens(IMAGES, projected=True)
-    for tokens, parts in zip(found, (model.image.tower(IMAGES).parts, projected(model).parts), strict=True):
+    for tokens, parts in zip(
+        found, (model.image.tower(IMAGES).parts, projected(model).parts), strict=True
+    ):
         assert tokens.shape == (BATCH, parts.shape[2], *grid)
         for row in range(grid[0]):
             for column in range(grid[1]):
@@ -92,11 +123,15 @@ def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
 
 @pytest.mark.parametrize("name", ["avg", "cls"])
 def test_projecting_after_a_linear_aggregation_is_projecting_before_it(name):
-    torch.testing.assert_close(encoder(name, order="after").embed_image(IMAGES), encoder(name, order="before").embed_image(IMAGES))
+    torch.testing.assert_close(
+        encoder(name, order="after").embed_image(IMAGES),
+        encoder(name, order="before").embed_image(IMAGES),
+    )
 
 
 @pytest.mark.parametrize(
-    ("value", "clamped"), [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))]
+    ("value", "clamped"),
+    [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))],
 )
 def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(value, clamped):
     model = encoder("max")

@@ -1,4 +1,6 @@
-"""The training step under a real trainer, with a model of a few weights.  B batch, N patches, K kept patches, E shared width."""
+"""The training step under a real trainer, with a model of a few weights.  B batch, N patches, K
+kept patches, E shared width.
+"""
 
 import math
 from functools import partial
@@ -24,13 +26,16 @@ from gestalt.training.schedule import build_optimizer, clipped_in_step
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
-    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),  # validation is done by callbacks, and there is none here
+    # validation is done by callbacks, and there is none here
+    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),
 ]
 BATCH, STEPS, TOTAL = 4, 3, 16
 
 
 class FewWeights(nn.Module):
-    """A dual encoder of one vector a side on a 4 x 4 grid; records the tokens it was asked to keep."""
+    """A dual encoder of one vector a side on a 4 x 4 grid; records the tokens it was asked to
+    keep.
+    """
 
     def __init__(self, *, parts: int | None = None) -> None:
         super().__init__()
@@ -42,12 +47,20 @@ class FewWeights(nn.Module):
         self.parts = parts
         self.kept: list[Tensor | None] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
+    def forward(
+        self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False
+    ) -> Embeddings:
         self.kept.append(keep)
         parts = self.parts or (TOTAL if keep is None else keep.shape[1])
-        return Embeddings(functional.normalize(self.image, dim=1), functional.normalize(self.text, dim=1), parts=parts)
+        return Embeddings(
+            functional.normalize(self.image, dim=1),
+            functional.normalize(self.text, dim=1),
+            parts=parts,
+        )
 
-    clamp_logit_scale = torch.no_grad()(lambda self: self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE))
+    clamp_logit_scale = torch.no_grad()(
+        lambda self: self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)
+    )
 
 
 def pulled(
@@ -62,27 +75,44 @@ def pulled(
 ) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
-    return ContrastiveTerms((image - text).square().sum() + direction * logit_scale, accuracy=nothing, duplicates=nothing)
+    return ContrastiveTerms(
+        (image - text).square().sum() + direction * logit_scale,
+        accuracy=nothing,
+        duplicates=nothing,
+    )
 
 
 class Breaks:
-    """A loss that is NaN or infinite from its n-th call on, or in that call only, with a finite gradient."""
+    """A loss that is NaN or infinite from its n-th call on, or in that call only, with a finite
+    gradient.
+    """
 
     def __init__(self, first: int, *, value: float, once: bool = False) -> None:
         self.first, self.value, self.once, self.calls = first, value, once, 0
 
     def __call__(
-        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, measured: bool
+        self,
+        image: Tensor,
+        text: Tensor,
+        *,
+        logit_scale: Tensor,
+        text_id: Tensor,
+        valid: Tensor | None,
+        measured: bool,
     ) -> ContrastiveTerms:
         self.calls += 1
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
         if self.once:
-            return terms._replace(loss=terms.loss + self.value) if self.calls == self.first else terms
+            return (
+                terms._replace(loss=terms.loss + self.value) if self.calls == self.first else terms
+            )
         return terms if self.calls < self.first else terms._replace(loss=terms.loss * self.value)
 
 
 class Watch(Callback):
-    """The logit scale and what is logged after each step, and the gradient's norm as the optimiser meets it."""
+    """The logit scale and what is logged after each step, and the gradient's norm as the optimiser
+    meets it.
+    """
 
     def __init__(self) -> None:
         self.scales: list[float] = []
@@ -113,7 +143,13 @@ class Noted(DummyLogger):
 
 
 def pair(index: int) -> dict:
-    return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5, "valid": True}
+    return {
+        "image": torch.zeros(3, 32, 32, dtype=torch.uint8),
+        "text": "a dog",
+        "sample_id": 7 * index,
+        "epoch": 5,
+        "valid": True,
+    }
 
 
 def collated(pairs: list[dict]) -> dict:
@@ -159,27 +195,42 @@ def trained(
         enable_model_summary=False,
         **fit,
     )
-    pairs = DataLoader([pair(index) for index in range(BATCH)] * 3, batch_size=BATCH, collate_fn=collated)  # three batches an epoch
+    # three batches an epoch
+    pairs = DataLoader(
+        [pair(index) for index in range(BATCH)] * 3, batch_size=BATCH, collate_fn=collated
+    )
     trainer.fit(module, pairs, *([pairs] if fit else []))
     return module, watch
 
 
-@pytest.mark.parametrize(("share", "parts", "asked"), [(0.5, 16, "8/16"), (0.5, 9, "8/16"), (1.0, 17, "16/16"), (0.2, 4, "3/16")])
-def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_config_asks_for(share, parts, asked):
-    with pytest.raises(RuntimeError, match=rf"image\.keep_tokens={share} expects {asked} patch tokens, the tower kept {parts}"):
+@pytest.mark.parametrize(
+    ("share", "parts", "asked"),
+    [(0.5, 16, "8/16"), (0.5, 9, "8/16"), (1.0, 17, "16/16"), (0.2, 4, "3/16")],
+)
+def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_config_asks_for(
+    share, parts, asked
+):
+    with pytest.raises(
+        RuntimeError,
+        match=rf"image\.keep_tokens={share} expects {asked} patch tokens, the tower kept {parts}",
+    ):
         trained(FewWeights(parts=parts), share=share)
 
 
 def test_kept_tokens_are_counted_each_step():
     module, watch = trained(FewWeights(), share=0.5)
     assert module.kept == "8/16"
-    assert [(step["tokens/kept"], step["tokens/share"]) for step in watch.logged] == [(8, 0.5)] * STEPS
+    assert [(step["tokens/kept"], step["tokens/share"]) for step in watch.logged] == [
+        (8, 0.5)
+    ] * STEPS
 
 
 def test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch():
     model = FewWeights()
     trained(model, share=0.5)
-    expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 5), seed=3, total=TOTAL, kept=8)
+    expected = keep_indices(
+        torch.tensor([0, 7, 14, 21]), torch.full((4,), 5), seed=3, total=TOTAL, kept=8
+    )
     for keep in model.kept:
         assert torch.equal(keep, expected)
 
@@ -187,7 +238,9 @@ def test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch():
 def test_kept_tokens_repeat_with_the_crops():
     model = FewWeights()
     trained(model, share=0.5, crops=2)
-    expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 1), seed=3, total=TOTAL, kept=8)
+    expected = keep_indices(
+        torch.tensor([0, 7, 14, 21]), torch.full((4,), 1), seed=3, total=TOTAL, kept=8
+    )
     assert all(torch.equal(keep, expected) for keep in model.kept)
 
 
@@ -195,7 +248,10 @@ def test_kept_tokens_repeat_with_the_crops():
 @pytest.mark.parametrize("first", [1, 3])
 def test_a_loss_that_is_not_finite_stops_before_a_logged_step_and_names_it(first, value):
     model = FewWeights()
-    with pytest.raises(NonFiniteLoss, match=rf"loss is (nan|-?inf) at step {first - 1} \(learning rate 0.1, logit scale"):
+    with pytest.raises(
+        NonFiniteLoss,
+        match=rf"loss is (nan|-?inf) at step {first - 1} \(learning rate 0.1, logit scale",
+    ):
         trained(model, loss=Breaks(first, value=value))
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
@@ -204,14 +260,18 @@ def test_a_loss_that_is_not_finite_stops_before_a_logged_step_and_names_it(first
 @pytest.mark.parametrize(("first", "calls"), [(2, 4), (5, 8)])
 def test_a_bad_step_between_logged_steps_is_reported_at_the_next_logged_step(first, calls, once):
     loss = Breaks(first, value=math.nan, once=once)
-    with pytest.raises(NonFiniteLoss, match=rf"^loss is nan at step {first - 1} \(learning rate 0.1, logit scale"):
+    with pytest.raises(
+        NonFiniteLoss, match=rf"^loss is nan at step {first - 1} \(learning rate 0.1, logit scale"
+    ):
         trained(FewWeights(), loss=loss, steps=20, every=4)
     assert loss.calls == calls
 
 
 @pytest.mark.parametrize("once", [False, True])
 def test_no_checkpoint_follows_a_bad_step_that_is_not_read_yet(tmp_path, once):
-    saving = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    saving = ModelCheckpoint(
+        dirpath=tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}"
+    )
     loss = Breaks(4, value=math.nan, once=once)
     with pytest.raises(NonFiniteLoss, match="loss is nan at step 3 "):
         trained(FewWeights(), loss=loss, steps=20, every=100, more=(saving,))
@@ -222,9 +282,17 @@ def test_no_checkpoint_follows_a_bad_step_that_is_not_read_yet(tmp_path, once):
 
 def test_no_validation_follows_a_bad_step_that_is_not_read_yet(monkeypatch):
     scored: list[int] = []
-    monkeypatch.setattr(ContrastiveModule, "validation_step", lambda self, *_: scored.append(self.global_step))
+    monkeypatch.setattr(
+        ContrastiveModule, "validation_step", lambda self, *_: scored.append(self.global_step)
+    )
     with pytest.raises(NonFiniteLoss, match="loss is nan at step 4 "):
-        trained(FewWeights(), loss=Breaks(5, value=math.nan, once=True), steps=20, every=100, num_sanity_val_steps=0)
+        trained(
+            FewWeights(),
+            loss=Breaks(5, value=math.nan, once=True),
+            steps=20,
+            every=100,
+            num_sanity_val_steps=0,
+        )
     assert set(scored) == {3}
 
 
@@ -241,7 +309,9 @@ def test_logging_less_often_does_not_change_logged_values():
     _, third = trained(FewWeights(), share=0.5, steps=6, every=3)
     names = ("train/loss", "train/gradient_norm", "train/logit_scale", "train/learning_rate")
     for step in (2, 5):
-        assert [third.logged[step][name] for name in names] == [each.logged[step][name] for name in names]
+        assert [third.logged[step][name] for name in names] == [
+            each.logged[step][name] for name in names
+        ]
     assert third.logged[1] == {}
 
 
@@ -260,7 +330,8 @@ def test_a_loss_measures_only_at_the_steps_that_are_logged():
 def test_a_nan_gradient_is_reported():
     def loss(image, text, *, logit_scale, text_id, valid, measured):
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
-        return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is NaN
+        # its slope at 0 is NaN
+        return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())
 
     with pytest.raises(NonFiniteLoss, match=r"^gradient norm is nan at step 0 "):
         trained(FewWeights(), loss=loss, every=2)
@@ -269,10 +340,13 @@ def test_a_nan_gradient_is_reported():
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
     def loss(image, text, *, logit_scale, text_id, valid, measured):
-        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid, direction=direction)
+        return pulled(
+            image, text, logit_scale=logit_scale, text_id=text_id, valid=valid, direction=direction
+        )
 
     _, watch = trained(FewWeights(), loss=loss, rate=2.5)
-    assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)  # the bound rounds in float32
+    # the bound rounds in float32
+    assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)
     assert watch.scales[-1] == pytest.approx(end)
 
 
@@ -280,10 +354,13 @@ def test_the_sigmoid_loss_learns_a_bias_which_is_logged_and_a_scale_without_boun
     model = FewWeights()
     model.logit_bias, model.logit_scale.data = nn.Parameter(torch.tensor(-10.0)), torch.tensor(-1.0)
     model.clamp_logit_scale = lambda: DualEncoder.clamp_logit_scale(model)
-    module, watch = trained(model, loss=partial(sigmoid_loss, directions="sum", equal_texts="negatives"))
+    module, watch = trained(
+        model, loss=partial(sigmoid_loss, directions="sum", equal_texts="negatives")
+    )
     biases = [step["train/logit_bias"] for step in watch.logged]
     assert biases[0] == -10
-    assert biases[0] < biases[1] < biases[2] < model.logit_bias.item()  # four pairs of sixteen: ten is too much
+    # four pairs of sixteen: ten is too much
+    assert biases[0] < biases[1] < biases[2] < model.logit_bias.item()
     assert module.model.logit_scale < 0
 
 
@@ -292,11 +369,17 @@ def test_gradients_are_clipped_as_torch_does(clip):
     model = FewWeights()
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     loss = pulled(
-        *functional.normalize(torch.stack([model.image, model.text]), dim=-1), logit_scale=model.logit_scale, text_id=None, valid=None
+        *functional.normalize(torch.stack([model.image, model.text]), dim=-1),
+        logit_scale=model.logit_scale,
+        text_id=None,
+        valid=None,
     )
     loss.loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    expected = {name: value - 0.1 * parameter.grad for (name, value), parameter in zip(before.items(), model.parameters(), strict=True)}
+    expected = {
+        name: value - 0.1 * parameter.grad
+        for (name, value), parameter in zip(before.items(), model.parameters(), strict=True)
+    }
     stepped = FewWeights()
     trained(stepped, clip=clip, steps=1)
     for name, parameter in stepped.named_parameters():
@@ -309,8 +392,11 @@ def test_a_fused_step_clips_the_gradients_it_reads(clip):
     for in_step in (True, False):
         model = FewWeights()
         groups = [{"params": list(model.parameters())}]
-        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: keeps its scale visible
-        pulled(model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None).loss.backward()
+        # eps: keeps its scale visible
+        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)
+        pulled(
+            model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None
+        ).loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
@@ -343,12 +429,17 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
 def test_nan_weights_are_never_saved():
     module, _ = trained(FewWeights(), share=0.5)
     module.model.text.data[0, 0] = math.nan
-    with pytest.raises(NonFiniteLoss, match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; not saved"):
+    with pytest.raises(
+        NonFiniteLoss,
+        match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; not saved",
+    ):
         module.on_save_checkpoint({"state_dict": module.state_dict()})
 
 
 class Normed(nn.Module):
-    """A dual encoder of a linear layer a side on an image's mean colours, with batch norm, which mixes whatever images it is given."""
+    """A dual encoder of a linear layer a side on an image's mean colours, with batch norm, which
+    mixes whatever images it is given.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -361,11 +452,17 @@ class Normed(nn.Module):
         self.image_tower = SimpleNamespace(grid=lambda height, width: (4, 4))
         self.keeps: list[Tensor] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor, dense: bool = False) -> Embeddings:
+    def forward(
+        self, images: Tensor, texts: list[str], *, keep: Tensor, dense: bool = False
+    ) -> Embeddings:
         self.keeps.append(keep)
         image = self.image(self.norm(images.to(self.image.weight.dtype).mean(dim=(2, 3))))
         text = self.text(torch.tensor([int(text) for text in texts]))
-        return Embeddings(functional.normalize(image, dim=1), functional.normalize(text, dim=1), parts=keep.shape[1])
+        return Embeddings(
+            functional.normalize(image, dim=1),
+            functional.normalize(text, dim=1),
+            parts=keep.shape[1],
+        )
 
 
 def stepped(batch: dict) -> tuple[Tensor, Normed]:
@@ -389,14 +486,29 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
 def test_a_step_equals_that_on_the_valid_pairs_alone():
     rows = torch.tensor([0, 2, 3, 5])
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
-    image = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    batch = {"image": image * valid[:, None, None, None], "text": ["0", "", "2", "3", "", "5"], "valid": valid}
-    batch |= {"sample_id": torch.arange(6), "epoch": torch.ones(6, dtype=torch.int64), "valid_count": 4}
-    alone = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "valid")} | {"text": ["0", "2", "3", "5"], "valid_count": 4}
+    image = torch.randint(
+        256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    batch = {
+        "image": image * valid[:, None, None, None],
+        "text": ["0", "", "2", "3", "", "5"],
+        "valid": valid,
+    }
+    batch |= {
+        "sample_id": torch.arange(6),
+        "epoch": torch.ones(6, dtype=torch.int64),
+        "valid_count": 4,
+    }
+    alone = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "valid")} | {
+        "text": ["0", "2", "3", "5"],
+        "valid_count": 4,
+    }
     (loss, model), (expected, other) = stepped(batch), stepped(alone)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     assert model.keeps[0].equal(other.keeps[0])
-    for (name, found), (_, right) in zip(model.named_parameters(), other.named_parameters(), strict=True):
+    for (name, found), (_, right) in zip(
+        model.named_parameters(), other.named_parameters(), strict=True
+    ):
         torch.testing.assert_close(found.grad, right.grad, rtol=1e-10, atol=1e-14, msg=name)
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
 
@@ -413,6 +525,9 @@ def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
     module.static_shapes = True
     module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))
     module._is_logged = lambda: False
-    batch = collated([pair(0), pair(1), pair(2)]) | {"valid": torch.tensor([True, False, True]), "valid_count": 2}
+    batch = collated([pair(0), pair(1), pair(2)]) | {
+        "valid": torch.tensor([True, False, True]),
+        "valid_count": 2,
+    }
     module.training_step(batch, 0)
     assert sizes == [3]

@@ -7,12 +7,16 @@ from gestalt.tokens import Tokens
 def tokens(summary: bool) -> Tokens:
     generator = torch.Generator().manual_seed(0)
     parts = torch.randn(2, 6, 4, generator=generator)
-    return Tokens(parts.mean(dim=1) if summary else None, parts, torch.ones(2, 6, dtype=torch.bool), (2, 3))
+    return Tokens(
+        parts.mean(dim=1) if summary else None, parts, torch.ones(2, 6, dtype=torch.bool), (2, 3)
+    )
 
 
 def test_every_part_is_projected_by_the_same_matrix() -> None:
     projection = Projection(4, 3)
-    torch.testing.assert_close(projection(tokens(True)).parts, tokens(True).parts @ projection.linear.weight.T)
+    torch.testing.assert_close(
+        projection(tokens(True)).parts, tokens(True).parts @ projection.linear.weight.T
+    )
 
 
 def test_projection_keeps_mask_and_grid() -> None:

@@ -22,7 +22,11 @@ def _there(tmp_path, monkeypatch):
 
 
 def test_the_examples_of_the_page_run():
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / "docs" / "python.md").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     names = {}
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)
@@ -32,14 +36,18 @@ def test_the_examples_of_the_page_run():
 
 
 def test_the_example_of_the_readme_runs():
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
+    )
     exec(compile(block, "README.md", "exec"), {})
     assert Path("photo_segmented.png").is_file()
 
 
 def test_the_notebook_is_stored_without_outputs():
     assert (NOTEBOOK["nbformat"], NOTEBOOK["metadata"]["kernelspec"]["name"]) == (4, "python3")
-    assert not [cell for cell in NOTEBOOK["cells"] if cell.get("outputs") or cell.get("execution_count")]
+    assert not [
+        cell for cell in NOTEBOOK["cells"] if cell.get("outputs") or cell.get("execution_count")
+    ]
 
 
 @pytest.mark.slow

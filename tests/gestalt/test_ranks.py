@@ -14,7 +14,14 @@ from gestalt.support.files import file_hash
 from tests.gestalt.command import environment, gestalt, result, same
 
 pytestmark = pytest.mark.slow
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "trainer.enable_progress_bar=false",
+    "checkpoint_every_steps=3",
+)
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 LOGGED = "logger=[lightning.pytorch.loggers.CSVLogger]"
 KEEP_PROMPTS = str(Path(__file__).with_name("keep_prompts.py"))
@@ -34,10 +41,14 @@ def counts(folder, number):
 
 
 def hashes(folder, number):
-    """Of what each image contributed, of confusion matrices, and of the best and worst images with their predictions."""
+    """Of what each image contributed, of confusion matrices, and of the best and worst images with
+    their predictions.
+    """
     (path,) = folder.glob(f"lightning_logs/*/*/version_0/evaluations/{number}.json")
     arrays = {name: said["sha256"] for name, said in json.loads(path.read_text())["arrays"].items()}
-    return arrays, {file.name: file_hash(file) for file in (path.with_suffix("") / EXTREMES).iterdir()}
+    return arrays, {
+        file.name: file_hash(file) for file in (path.with_suffix("") / EXTREMES).iterdir()
+    }
 
 
 def close(one, other):
@@ -63,14 +74,23 @@ def logged(folder):
     """The rows of the only CSV that a run's logger wrote: step to the values of that step."""
     (path,) = folder.glob("**/metrics*.csv")
     with path.open() as file:
-        return [(row["step"], {key: float(value) for key, value in row.items() if value}) for row in csv.DictReader(file)]
+        return [
+            (row["step"], {key: float(value) for key, value in row.items() if value})
+            for row in csv.DictReader(file)
+        ]
 
 
 def close_rows(rows, expected):
-    assert [(step, set(values)) for step, values in rows] == [(step, set(values)) for step, values in expected]
+    assert [(step, set(values)) for step, values in rows] == [
+        (step, set(values)) for step, values in expected
+    ]
     for (_, values), (_, those) in zip(rows, expected, strict=True):
-        assert [values[key] for key in ("train/loss", "scenes/miou") if key in values] == pytest.approx(
-            [those[key] for key in ("train/loss", "scenes/miou") if key in those], rel=1e-3, abs=2e-3
+        assert [
+            values[key] for key in ("train/loss", "scenes/miou") if key in values
+        ] == pytest.approx(
+            [those[key] for key in ("train/loss", "scenes/miou") if key in those],
+            rel=1e-3,
+            abs=2e-3,
         )
 
 
@@ -91,22 +111,44 @@ def test_a_run_killed_on_one_rank_resumes_on_two(alone, tmp_path):
 
 
 MORE = "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]"
-CNN = ("image.backbone=tf_efficientnet_lite0", "image.family=cnn", "image.keep_tokens=1.0", "image.eval_size=64", "image.train_size=64")
-CNN += ("image.stem=patch", *(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")))
+CNN = (
+    "image.backbone=tf_efficientnet_lite0",
+    "image.family=cnn",
+    "image.keep_tokens=1.0",
+    "image.eval_size=64",
+    "image.train_size=64",
+)
+CNN += (
+    "image.stem=patch",
+    *(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")),
+)
 
 
 @pytest.mark.parametrize(
     ("tower", "threads"),
-    [(("image.stem=patch",), 1), (("image.stem=conv",), None), (CNN, 1)],  # torch's default number of threads is slow beside other tests
+    # torch's default number of threads is slow beside other tests
+    [(("image.stem=patch",), 1), (("image.stem=conv",), None), (CNN, 1)],
     ids=["vit", "vit_conv_stem", "cnn"],
 )
 def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, threads, tmp_path):
     done = gestalt(*TRAIN, "trainer.max_steps=2", *tower, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for ranks in (1, 2, 3):
-        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=13", MORE)
+        words = (
+            f"trainer.devices={ranks}",
+            "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto",
+            "evaluation.limit=13",
+            MORE,
+        )
         run = "lightning_logs/clippy_dino_max/tiny/version_0"
-        done = gestalt("eval", run, "trainer.enable_progress_bar=false", *words, folder=tmp_path, threads=threads)
+        done = gestalt(
+            "eval",
+            run,
+            "trainer.enable_progress_bar=false",
+            *words,
+            folder=tmp_path,
+            threads=threads,
+        )
         assert done.returncode == 0, done.stderr
     first, second, third = (counts(tmp_path, number) for number in range(3))
     assert any(first)
@@ -116,7 +158,9 @@ def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, th
     assert hashes(tmp_path, 2) == hashes(tmp_path, 0)
 
 
-def test_prompts_that_two_ranks_keep_give_the_counts_of_prompts_embedded_anew(alone, tmp_path, monkeypatch):
+def test_prompts_that_two_ranks_keep_give_the_counts_of_prompts_embedded_anew(
+    alone, tmp_path, monkeypatch
+):
     monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))
     words = ("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", "evaluation.limit=13")
     kept = []
@@ -135,18 +179,49 @@ def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "localhost"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--master-addr",
+        "localhost",
+    ]
     nodes = []
     for node in range(2):
-        words = [*launch, "--master-port", str(port), "--node-rank", str(node), "-m", "gestalt", *TRAIN, "trainer.num_nodes=2"]
+        words = [
+            *launch,
+            "--master-port",
+            str(port),
+            "--node-rank",
+            str(node),
+            "-m",
+            "gestalt",
+            *TRAIN,
+            "trainer.num_nodes=2",
+        ]
         words += ["trainer.devices=1", "trainer.strategy=ddp"]
-        nodes.append(subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        nodes.append(
+            subprocess.Popen(
+                words,
+                cwd=tmp_path,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
     outputs = [node.communicate(timeout=900) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     close(result(tmp_path), result(alone))
 
 
-def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_as_if_undisturbed(together, tmp_path):
+def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_as_if_undisturbed(
+    together, tmp_path
+):
     code = """
 import os, signal, sys
 from pathlib import Path
@@ -162,10 +237,25 @@ ContrastiveModule.training_step = dying
 sys.exit(main(sys.argv[1:]))
 """
     (tmp_path / "dying.py").write_text(code)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "dying.py"]
-    own_store = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # or ranks may read addresses of the attempt before
+    launch = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+        "dying.py",
+    ]
+    # or ranks may read addresses of the attempt before
+    own_store = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     done = subprocess.run(
-        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=own_store, capture_output=True, text=True, timeout=900
+        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"],
+        cwd=tmp_path,
+        env=own_store,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()
@@ -190,5 +280,8 @@ if __name__ == "__main__":
     (tmp_path / "dying.py").write_text(code)
     done = gestalt(*TRAIN, *TWO, folder=tmp_path, program=("dying.py",))
     assert done.returncode == 1, done.stderr
-    assert "gestalt: rank 0: another rank has ended, or did not answer within 600 s; see the last line of each rank" in done.stderr
+    assert (
+        "gestalt: rank 0: another rank has ended, or did not answer within 600 s; see the last "
+        "line of each rank" in done.stderr
+    )
     assert "Traceback" not in done.stderr

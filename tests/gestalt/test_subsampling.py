@@ -7,7 +7,9 @@ from gestalt.subsampling import keep_indices, kept_tokens
 WORD = 2**64 - 1
 
 
-def draw(sample_id: list[int] | Tensor, *, epoch: int = 0, seed: int = 0, total: int = 20, kept: int = 7) -> Tensor:
+def draw(
+    sample_id: list[int] | Tensor, *, epoch: int = 0, seed: int = 0, total: int = 20, kept: int = 7
+) -> Tensor:
     ids = torch.as_tensor(sample_id)
     return keep_indices(ids, torch.full_like(ids, epoch), seed=seed, total=total, kept=kept)
 
@@ -32,9 +34,19 @@ def unbounded_keep(sample_id: int, epoch: int, *, seed: int, total: int, kept: i
 
 @pytest.mark.parametrize(
     ("total", "share", "kept"),
-    [(784, 0.2, 156), (100, 0.29, 29), (9, 1 / 3, 3), (784, 1.0, 784), (16, 0.01, 1), (1, 0.5, 1), (256, 0.2, 51)],
+    [
+        (784, 0.2, 156),
+        (100, 0.29, 29),
+        (9, 1 / 3, 3),
+        (784, 1.0, 784),
+        (16, 0.01, 1),
+        (1, 0.5, 1),
+        (256, 0.2, 51),
+    ],
 )
-def test_the_share_is_rounded_down_but_not_by_float_error(total: int, share: float, kept: int) -> None:
+def test_the_share_is_rounded_down_but_not_by_float_error(
+    total: int, share: float, kept: int
+) -> None:
     assert kept_tokens(total, share) == kept
 
 
@@ -66,7 +78,14 @@ def test_a_sample_keeps_the_same_tokens_in_any_batch() -> None:
 
 
 def test_epochs_seeds_and_samples_differ() -> None:
-    draws = [draw([0]), draw([1]), draw([0], epoch=1), draw([1], epoch=1), draw([0], seed=1), draw([1], seed=1)]
+    draws = [
+        draw([0]),
+        draw([1]),
+        draw([0], epoch=1),
+        draw([1], epoch=1),
+        draw([0], seed=1),
+        draw([1], seed=1),
+    ]
     assert len({tuple(indices[0].tolist()) for indices in draws}) == len(draws)
 
 

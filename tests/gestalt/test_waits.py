@@ -1,4 +1,6 @@
-"""Operations of a training step that would make the host wait for a device, counted on the CPU as they are called."""
+"""Operations of a training step that would make the host wait for a device, counted on the CPU as
+they are called.
+"""
 
 from collections import Counter
 from typing import Any
@@ -16,13 +18,17 @@ LOGGED = 11
 
 
 class CountSteps(Callback):
-    """Counts from the end of one step to the end of the next; the first is left out, in which the optimiser makes its state."""
+    """Counts from the end of one step to the end of the next; the first is left out, in which the
+    optimiser makes its state.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Counter[str]] = []
         self._open: Any = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Close the count of this step and open that of the next."""
         if self._open is not None:
             self._open.__exit__(None, None, None)
@@ -35,6 +41,8 @@ def test_only_a_step_that_is_logged_waits_for_the_device() -> None:
     count = CountSteps()
     config = experiment(f"trainer.log_every_n_steps={EVERY}")
     train(config, accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))
-    waits = [sum(places.values()) for places in count.steps]  # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last
-    ours = 2 + 6  # the first bad step and the loss are read; six numbers of the host are copied, by Lightning
+    # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last
+    waits = [sum(places.values()) for places in count.steps]
+    # the first bad step and the loss are read; six numbers of the host are copied, by Lightning
+    ours = 2 + 6
     assert waits == [0, 0, ours, LOGGED, ours], count.steps

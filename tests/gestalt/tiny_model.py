@@ -1,4 +1,6 @@
-"""A tiny dual encoder with random weights, as a run leaves it and as an exported folder, and a picture."""
+"""A tiny dual encoder with random weights, as a run leaves it and as an exported folder, and a
+picture.
+"""
 
 import json
 from dataclasses import replace
@@ -16,7 +18,14 @@ from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 from gestalt.publishing.folder import save_folder
 
-WORDS = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", "text.max_length=16")
+WORDS = (
+    "text.family=open_clip",
+    "text.init=random",
+    "text.layers=1",
+    "text.width=16",
+    "text.heads=2",
+    "text.max_length=16",
+)
 WITHOUT_LIGHTNING = """
 import sys
 class Missing:
@@ -50,8 +59,20 @@ def save_run(folder: Path) -> Path:
     (folder / RUN / "checkpoints").mkdir(parents=True)
     (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    torch.save({"global_step": 8, "gestalt": {"steps_planned": 8}, "state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
-    record = {"format": 2, "steps": 8, "steps_planned": 8, "overrides": [], "metrics": {}, "benchmarks": [], "config": {}, "provenance": {}}
+    torch.save(
+        {"global_step": 8, "gestalt": {"steps_planned": 8}, "state_dict": state},
+        folder / RUN / "checkpoints" / "last.ckpt",
+    )
+    record = {
+        "format": 2,
+        "steps": 8,
+        "steps_planned": 8,
+        "overrides": [],
+        "metrics": {},
+        "benchmarks": [],
+        "config": {},
+        "provenance": {},
+    }
     (folder / RUN / "result.json").write_text(json.dumps(record))
     return folder / RUN
 

@@ -1,6 +1,7 @@
 """The device of these tests, and what makes its arithmetic comparable with the CPU's.
 
-``make gpu`` runs them.  Without a CUDA device they skip; ``GESTALT_GPU_TESTS_ON=cpu`` runs their bodies on the CPU, to develop them.
+``make gpu`` runs them.  Without a CUDA device they skip; ``GESTALT_GPU_TESTS_ON=cpu`` runs their
+bodies on the CPU, to develop them.
 """
 
 import fcntl
@@ -15,7 +16,9 @@ FOLDER = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, before ``-m`` selects; a warning, which a driver may add, is no failure."""
+    """Mark every test of this folder, before ``-m`` selects; a warning, which a driver may add, is
+    no failure.
+    """
     for item in items:
         if item.path.is_relative_to(FOLDER):
             item.add_marker("gpu")
@@ -39,7 +42,9 @@ def accelerator(device: torch.device) -> str:
 
 @pytest.fixture(autouse=True)
 def alone(device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the device to one test at a time: tests may run in several processes, and some of these measure memory or waits."""
+    """Keep the device to one test at a time: tests may run in several processes, and some of these
+    measure memory or waits.
+    """
     with (tmp_path_factory.getbasetemp().parent / f"{device.type}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -47,7 +52,9 @@ def alone(device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(autouse=True)
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Switch TF32 off in convolutions, where it is on by default and rounds their inputs to 10 bits; products have it off already."""
+    """Switch TF32 off in convolutions, where it is on by default and rounds their inputs to 10
+    bits; products have it off already.
+    """
     assert torch.get_float32_matmul_precision() == "highest"
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield

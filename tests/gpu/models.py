@@ -1,4 +1,6 @@
-"""Dual encoders with random weights and images in memory: what the tests on a device share.  B batch, H W pixels."""
+"""Dual encoders with random weights and images in memory: what the tests on a device share.  B
+batch, H W pixels.
+"""
 
 from typing import Any
 
@@ -10,7 +12,14 @@ from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 
-NO_DOWNLOAD = ("image.init=random", "text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
+NO_DOWNLOAD = (
+    "image.init=random",
+    "text.family=open_clip",
+    "text.init=random",
+    "text.layers=1",
+    "text.width=32",
+    "text.heads=2",
+)
 WORDS = ("dog", "cat", "two apples", "a red boat", "grass", "the moon", "snow", "a dog")
 
 
@@ -25,12 +34,16 @@ def dual_encoder(*overrides: str, dtype: torch.dtype = torch.float32) -> DualEnc
 
 
 def images(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
-    """Smooth random images (3, H, W) uint8 on the CPU: neighbouring pixels are alike, as in photographs."""
+    """Smooth random images (3, H, W) uint8 on the CPU: neighbouring pixels are alike, as in
+    photographs.
+    """
     generator = torch.Generator().manual_seed(seed)
     made = []
     for height, width in sizes:
         coarse = torch.rand(1, 3, 9, 9, generator=generator)
-        smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)[0]
+        smooth = torch.nn.functional.interpolate(
+            coarse, size=(height, width), mode="bicubic", align_corners=False
+        )[0]
         made.append((255 * smooth).clamp(0, 255).to(torch.uint8))
     return made
 

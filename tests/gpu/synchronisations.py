@@ -1,6 +1,7 @@
 """Count the operations of a training step that make the host wait for the device.
 
-On CUDA torch reports them.  On the CPU nothing waits; the operations that would wait on CUDA are counted as they are called.
+On CUDA torch reports them.  On the CPU nothing waits; the operations that would wait on CUDA are
+counted as they are called.
 """
 
 import sys
@@ -20,11 +21,24 @@ from torch.utils._pytree import tree_leaves
 
 REPORTED = "called a synchronizing CUDA operation"
 READS = {  # operation: how often its CUDA implementation reads a number back
-    **dict.fromkeys(("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"), 1),
+    **dict.fromkeys(
+        (
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "_unique2",
+            "unique_dim",
+            "unique_consecutive",
+            "equal",
+        ),
+        1,
+    ),
     "bincount": 2,  # the smallest and the largest
 }
-INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}  # by a mask: its True places are counted first
-NOT_ON_A_DEVICE = {"check_parts", "tokenise"}  # functions that check without waiting on a device, or read what is never on one
+# by a mask: its True places are counted first
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
+# functions that check without waiting on a device, or read what is never on one
+NOT_ON_A_DEVICE = {"check_parts", "tokenise"}
 SOURCES = tuple(str(Path(__file__).parents[2] / folder) for folder in ("src", "data_modules"))
 
 
@@ -55,7 +69,11 @@ class Called(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        masks = sum(leaf.dtype == torch.bool for leaf in tree_leaves(args[1])) if name in INDEXING else 0
+        masks = (
+            sum(leaf.dtype == torch.bool for leaf in tree_leaves(args[1]))
+            if name in INDEXING
+            else 0
+        )
         waits = READS.get(name, masks)
         if waits:
             _add(self.places, name, waits)
@@ -71,9 +89,16 @@ class CalledWithData(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        made = func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None and not isinstance(args[0], Tensor)
-        moved = func is Tensor.to and any(isinstance(value, torch.device) for value in (*args, *kwargs.values()))
-        ours = sys._getframe(1).f_code.co_filename.startswith(SOURCES)  # libraries move what is on the device already
+        made = (
+            func in (torch.tensor, torch.as_tensor)
+            and kwargs.get("device") is not None
+            and not isinstance(args[0], Tensor)
+        )
+        moved = func is Tensor.to and any(
+            isinstance(value, torch.device) for value in (*args, *kwargs.values())
+        )
+        # libraries move what is on the device already
+        ours = sys._getframe(1).f_code.co_filename.startswith(SOURCES)
         read = func in (Tensor.tolist, Tensor.cpu, Tensor.numpy)
         if made or (ours and (read or (moved and not kwargs.get("non_blocking", False)))):
             _add(self.places, func.__name__, 1)
@@ -82,6 +107,10 @@ class CalledWithData(TorchFunctionMode):
 
 def _add(places: Counter[str], name: str, waits: int) -> None:
     """Add to the count of the innermost line outside torch."""
-    frames = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename and frame.filename != __file__]
+    frames = [
+        frame
+        for frame in traceback.extract_stack()
+        if "/torch/" not in frame.filename and frame.filename != __file__
+    ]
     if NOT_ON_A_DEVICE.isdisjoint(frame.name for frame in frames):
         places[f"{name} at {frames[-1].filename}:{frames[-1].lineno}"] += waits

@@ -1,6 +1,8 @@
-"""Dense evaluation: the device's label maps equal the CPU's, but for pixels whose best classes tie.  K prompts, E width, H W pixels.
+"""Dense evaluation: the device's label maps equal the CPU's, but for pixels whose best classes
+tie.  K prompts, E width, H W pixels.
 
-Scores are float32 on every device, and their last bits depend on the order of sums.  A tower in float64 adds no rounding of its own.
+Scores are float32 on every device, and their last bits depend on the order of sums.  A tower in
+float64 adds no rounding of its own.
 """
 
 import copy
@@ -18,7 +20,9 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 
-TIED = 5e-4  # largest share of pixels that may differ; scores that move by 1e-5, a hundred roundings of float32, change none of them
+# largest share of pixels that may differ; scores that move by 1e-5, a hundred roundings of float32,
+# change none of them
+TIED = 5e-4
 SCORES = {"rtol": 1e-4, "atol": 1e-5}
 SIZES = ((75, 100), (64, 64), (120, 71))
 SETTINGS = {  # protocol, label set whose exceptions hold, what is changed
@@ -34,21 +38,35 @@ def small(name: str) -> TopDownProtocol:
     """A protocol at the size of the tiny tower: windows of 32 pixels that overlap by half."""
     protocol, label_set, changes = SETTINGS[name]
     return dataclasses.replace(
-        top_down_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
+        top_down_protocol(protocol, label_set=label_set),
+        input_size=48,
+        window=32,
+        stride=16,
+        long_limit=None,
+        **changes,
     )
 
 
 @torch.no_grad()
 def directions(model: DualEncoder, *, count: int) -> ClassEmbeddings:
-    """Prompts in the directions of some locations less the mean: classes that differ from place to place, as a trained model's do."""
-    rows = model.embed_patches(torch.stack(images(*[(32, 32)] * 8, seed=1))).permute(0, 2, 3, 1).flatten(0, 2).float()
+    """Prompts in the directions of some locations less the mean: classes that differ from place to
+    place, as a trained model's do.
+    """
+    rows = (
+        model.embed_patches(torch.stack(images(*[(32, 32)] * 8, seed=1)))
+        .permute(0, 2, 3, 1)
+        .flatten(0, 2)
+        .float()
+    )
     vectors = functional.normalize(rows[:: len(rows) // count][:count] - rows.mean(dim=0), dim=1)
     return ClassEmbeddings(vectors, class_index=torch.arange(count), background=0)
 
 
 def moved(prompts: ClassEmbeddings, device: torch.device) -> ClassEmbeddings:
     """The prompts on the device."""
-    return prompts._replace(vectors=prompts.vectors.to(device), class_index=prompts.class_index.to(device))
+    return prompts._replace(
+        vectors=prompts.vectors.to(device), class_index=prompts.class_index.to(device)
+    )
 
 
 def differing(measured: Tensor, expected: Tensor) -> float:
@@ -63,8 +81,11 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
     prompts = directions(model, count=12)
     expected = top_down(model, images(*SIZES), prompts=prompts, protocol=protocol)
     inputs = [image.to(device) for image in images(*SIZES)]
-    measured = top_down(copy.deepcopy(model).to(device), inputs, prompts=moved(prompts, device), protocol=protocol)
-    assert len(torch.cat([result.unbound.flatten() for result in expected]).unique()) > 4  # no map of one class
+    measured = top_down(
+        copy.deepcopy(model).to(device), inputs, prompts=moved(prompts, device), protocol=protocol
+    )
+    # no map of one class
+    assert len(torch.cat([result.unbound.flatten() for result in expected]).unique()) > 4
     for result, reference in zip(measured, expected, strict=True):
         assert result.prediction.device.type == device.type
         torch.testing.assert_close(result.score.cpu(), reference.score, **SCORES)
@@ -73,7 +94,8 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
 
 
 def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device: torch.device) -> None:
-    maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64  # doubling adds 4 bits: no rounding
+    # doubling adds 4 bits: no rounding
+    maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64
     expected = upsampled_argmax(maps, size=(16, 24), at_once=1000)
     measured = upsampled_argmax(maps.to(device), size=(16, 24), at_once=1000)
     assert torch.equal(measured[0].cpu(), expected[0])

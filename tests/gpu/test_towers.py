@@ -1,4 +1,6 @@
-"""Image and text towers with random weights: forward and backward on the device equal the CPU's.  B batch, N parts, D width."""
+"""Image and text towers with random weights: forward and backward on the device equal the CPU's.  B
+batch, N parts, D width.
+"""
 
 import copy
 
@@ -24,7 +26,9 @@ CLOSE = {"rtol": 1e-8, "atol": 1e-8}
 
 
 def tower_of(backbone: str) -> ImageTower:
-    """The tower in float64 on the CPU, in eval mode: batch norms and stochastic depth then depend on nothing but the weights."""
+    """The tower in float64 on the CPU, in eval mode: batch norms and stochastic depth then depend
+    on nothing but the weights.
+    """
     family, side, changes = TOWERS[backbone]
     torch.manual_seed(0)
     tower = build_image_tower(Image(backbone, family, init="random", **changes), size=side)
@@ -36,20 +40,32 @@ def pixels(side: int, *, device: torch.device) -> Tensor:
     return torch.stack(images((side, side), (side, side))).to(device)
 
 
-def parts_and_gradients(tower: ImageTower, pictures: Tensor, *, keep: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+def parts_and_gradients(
+    tower: ImageTower, pictures: Tensor, *, keep: Tensor | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """The parts, and the gradient of the sum of their squares; on the CPU."""
     parts = tower(pictures, keep).parts
     parts.square().mean().backward()
-    return parts.detach().cpu(), {name: weight.grad.cpu() for name, weight in tower.named_parameters() if weight.grad is not None}
+    return parts.detach().cpu(), {
+        name: weight.grad.cpu()
+        for name, weight in tower.named_parameters()
+        if weight.grad is not None
+    }
 
 
-@pytest.mark.parametrize(("backbone", "dropping"), [(name, False) for name in TOWERS] + [(name, True) for name in VITS])
-def test_parts_and_gradients_equal_the_cpu(device: torch.device, backbone: str, dropping: bool) -> None:
+@pytest.mark.parametrize(
+    ("backbone", "dropping"), [(name, False) for name in TOWERS] + [(name, True) for name in VITS]
+)
+def test_parts_and_gradients_equal_the_cpu(
+    device: torch.device, backbone: str, dropping: bool
+) -> None:
     side, tower = TOWERS[backbone][1], tower_of(backbone)
     kept = torch.tensor([[0, 3, 5], [1, 2, 7]]) if dropping else None
     on_device = copy.deepcopy(tower).to(device)
     expected = parts_and_gradients(tower, pixels(side, device=torch.device("cpu")), keep=kept)
-    measured = parts_and_gradients(on_device, pixels(side, device=device), keep=None if kept is None else kept.to(device))
+    measured = parts_and_gradients(
+        on_device, pixels(side, device=device), keep=None if kept is None else kept.to(device)
+    )
     torch.testing.assert_close(measured, expected, **CLOSE)
     assert all(bool(gradient.isfinite().all()) for gradient in measured[1].values())
 

@@ -1,4 +1,6 @@
-"""A few training steps of the real module under a real trainer, on batches in memory.  B batch, H W pixels."""
+"""A few training steps of the real module under a real trainer, on batches in memory.  B batch, H W
+pixels.
+"""
 
 import warnings
 from typing import Any
@@ -37,9 +39,16 @@ class Losses(Logger):
 
 
 def train(
-    config: Experiment, *, accelerator: str, steps: int, side: int, callbacks: tuple[Callback, ...] = ()
+    config: Experiment,
+    *,
+    accelerator: str,
+    steps: int,
+    side: int,
+    callbacks: tuple[Callback, ...] = (),
 ) -> tuple[ContrastiveModule, list[float]]:
-    """Train from fresh weights, with the callbacks that every run has at its steps.  Returns the module and the loss of each step."""
+    """Train from fresh weights, with the callbacks that every run has at its steps.  Returns the
+    module and the loss of each step.
+    """
     quiet()
     warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*")
     module = build_module(config, build_model(config), total_steps=steps)

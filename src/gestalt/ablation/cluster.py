@@ -1,4 +1,6 @@
-"""Jobs on a cluster, submitted through submitit: SLURM, or its local executor, which does the same on one machine."""
+"""Jobs on a cluster, submitted through submitit: SLURM, or its local executor, which does the same
+on one machine.
+"""
 
 import contextlib
 import importlib.util
@@ -22,7 +24,8 @@ from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 
 CLUSTERS = ("slurm", "local")
-DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}  # submitit's own times are minutes
+# submitit's own times are minutes
+DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 """Overrides of a run -> the parameters of submitit they must equal."""
 
@@ -48,7 +51,9 @@ class ClusterJob:
         if state.kind == "finished":
             return 0
         command = [*self.program, *self.job.command(state), *self.words]
-        self._process = subprocess.Popen(command, env=followed(), preexec_fn=_ignore_submitit_signal)
+        self._process = subprocess.Popen(
+            command, env=followed(), preexec_fn=_ignore_submitit_signal
+        )
         try:
             _await(self._process)
         except KeyboardInterrupt:
@@ -56,7 +61,9 @@ class ClusterJob:
         return self._process.wait()
 
     def checkpoint(self) -> Any:
-        """Let the run save and stop, and queue this job again; submitit calls it shortly before the time limit."""
+        """Let the run save and stop, and queue this job again; submitit calls it shortly before the
+        time limit.
+        """
         import submitit
 
         if self._process is not None:
@@ -66,13 +73,17 @@ class ClusterJob:
 
 
 def _await(process: subprocess.Popen[bytes]) -> None:
-    """Wait without ``Popen.wait``: a signal handler that interrupts it could never take its lock."""
+    """Wait without ``Popen.wait``: a signal handler that interrupts it could never take its
+    lock.
+    """
     with contextlib.suppress(ChildProcessError):  # already reaped
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _ignore_submitit_signal() -> None:
-    """Ignore submitit's signal in the run, because SLURM may send it to every process of the job."""
+    """Ignore submitit's signal in the run, because SLURM may send it to every process of the
+    job.
+    """
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
@@ -88,7 +99,9 @@ class ClusterProcess:
         self.job = job
 
     def poll(self) -> int | None:
-        """Return the exit status of the run, None while it is queued or runs; 1 if the job itself failed."""
+        """Return the exit status of the run, None while it is queued or runs; 1 if the job itself
+        failed.
+        """
         if not self.job.done():
             return None
         return 1 if self.job.exception() is not None else int(self.job.result())
@@ -112,7 +125,8 @@ class ClusterLauncher:
         cluster: slurm or local.
         folder: for submitit's files and the list of submitted jobs.
         limit: jobs submitted at a time.
-        parameters: parameters of submitit, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
+        parameters: parameters of submitit, such as ``slurm_partition``, ``gpus_per_node``,
+            ``nodes``, ``timeout_min``.
         program: command that the arguments of a run follow.
 
     Attributes:
@@ -122,9 +136,20 @@ class ClusterLauncher:
         ConfigError: submitit is not installed, does not know a parameter, or finds no cluster.
     """
 
-    def __init__(self, cluster: str, folder: Path, limit: int, parameters: dict[str, Any], *, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        folder: Path,
+        limit: int,
+        parameters: dict[str, Any],
+        *,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         if importlib.util.find_spec("submitit") is None:
-            raise ConfigError("--cluster: submitit is not installed; pip install submitit, or gestalt-grouping[slurm]")
+            raise ConfigError(
+                "--cluster: submitit is not installed; pip install submitit, or "
+                "gestalt-grouping[slurm]"
+            )
         import submitit
 
         self.limit = limit
@@ -133,7 +158,8 @@ class ClusterLauncher:
         self._parameters = parameters
         self._program = tuple(program)
         tasks = {}
-        if cluster == "slurm" and "gpus_per_node" in parameters:  # Lightning expects a task for each GPU there
+        # Lightning expects a task for each GPU there
+        if cluster == "slurm" and "gpus_per_node" in parameters:
             tasks = {"tasks_per_node": parameters["gpus_per_node"]}
         python = {f"{cluster}_python": f"{shlex.quote(sys.executable)} -P"}
         try:
@@ -156,7 +182,9 @@ class ClusterLauncher:
         return ClusterProcess(submission)
 
     def _words(self, job: Job) -> tuple[str, ...]:
-        """Return the overrides for devices and nodes of the cluster, unless the run sets them itself."""
+        """Return the overrides for devices and nodes of the cluster, unless the run sets them
+        itself.
+        """
         overridden = {word.partition("=")[0] for word in job.words}
         words = []
         for key, name in FOLLOWS.items():
@@ -175,6 +203,9 @@ def read_parameters(words: list[str]) -> dict[str, Any]:
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key:
-            raise ConfigError(f"--submitit {word}: expected KEY=value, such as slurm_partition=gpu, gpus_per_node=8 or timeout_min=600")
+            raise ConfigError(
+                f"--submitit {word}: expected KEY=value, such as slurm_partition=gpu, "
+                "gpus_per_node=8 or timeout_min=600"
+            )
         parameters[key] = yaml.safe_load(value)
     return parameters

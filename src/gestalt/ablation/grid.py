@@ -1,6 +1,8 @@
-"""Grids: a base experiment and the keys that vary, from ``experiments/ablations/<name>.yaml``, all checked before the first run.
+"""Grids: a base experiment and the keys that vary, from ``experiments/ablations/<name>.yaml``, all
+checked before the first run.
 
-To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name -> overrides).  No code changes.
+To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name
+-> overrides).  No code changes.
 """
 
 import itertools
@@ -17,7 +19,13 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
 from gestalt.support.names import nearest
 
-LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
+LENGTH = (
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.limit_train_batches",
+    "data.batch_size",
+    "trainer.accumulate_grad_batches",
+)
 """Keys of a run's length, which cells of equal cost cannot vary."""
 
 TUNE = "evaluation.split=tune"
@@ -52,11 +60,13 @@ class Grid:
         cells: in the file's order.
         varied: the keys of ``vary``; empty for named cells.
         choose: key -> values that each cell is trained with to choose the best on the tuning split.
-        common: overrides of every cell: those of the file for this scale, then those of the command line.
+        common: overrides of every cell: those of the file for this scale, then those of the command
+            line.
         evaluate_at: further test sizes in pixels.
         against: the cell that differences are to.
         metric: the metric by which values are chosen and cells are drawn.
-        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; empty for the steps of its configuration.
+        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; empty
+            for the steps of its configuration.
         paper: the paper's numbers for the same cells.
     """
 
@@ -107,18 +117,31 @@ class Grid:
         )
 
     def choices(self) -> list[tuple[str, ...]]:
-        """Return every combination of the values to choose from, as overrides; empty without any."""
+        """Return every combination of the values to choose from, as overrides; empty without
+        any.
+        """
         if not self.choose:
             return []
         combinations = itertools.product(*self.choose.values())
-        return [tuple(word(*pair) for pair in zip(self.choose, values, strict=True)) for values in combinations]
+        return [
+            tuple(word(*pair) for pair in zip(self.choose, values, strict=True))
+            for values in combinations
+        ]
 
 
-def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = (), folder: Path = EXPERIMENTS) -> Grid:
+def read_grid(
+    name: str,
+    *,
+    scale: str,
+    overrides: tuple[str, ...] = (),
+    choose: tuple[str, ...] = (),
+    folder: Path = EXPERIMENTS,
+) -> Grid:
     """Read a grid and load every cell's configuration.
 
     Args:
-        name: the stem of a YAML in ``folder / "ablations"``, or the path of another, whose ``base`` may be a path relative to it.
+        name: the stem of a YAML in ``folder / "ablations"``, or the path of another, whose ``base``
+            may be a path relative to it.
         scale: the stem of a YAML in ``folder / "scales"``, or the path of another.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
@@ -131,7 +154,8 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
     shipped = folder / "ablations" / f"{file.stem}.yaml"
     if is_path(name) and shipped.is_file() and not shipped.samefile(file):
         raise ConfigError(
-            f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; rename the file, such as my_{file.name}"
+            f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; "
+            f"rename the file, such as my_{file.name}"
         )
     try:
         written = read_file(file, scale=stem(scale))
@@ -171,19 +195,29 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     for override in overrides:
         key = override.partition("=")[0]
         if key in ("seed", "resume"):
-            raise ConfigError(f"{override}: the grid sets it; choose --seeds N, and call again to resume")
+            raise ConfigError(
+                f"{override}: the grid sets it; choose --seeds N, and call again to resume"
+            )
         if key in varied:
             raise ConfigError(f"{override}: {key} is varied by the cells; choose another key")
         if key in grid.choose or (grid.choose and key == "evaluation.split"):
-            raise ConfigError(f"{override}: the grid chooses by it; leave it out, or leave choose out")
+            raise ConfigError(
+                f"{override}: the grid chooses by it; leave it out, or leave choose out"
+            )
     for key in grid.choose:
         if key in varied:
             raise ConfigError(f"choose: {key} is varied by the cells; choose another key")
         if grid.equal and not key.startswith("optimizer."):
-            raise ConfigError(f"choose: {key} may change the FLOP of a step, which equal: flop counts once; choose keys of optimizer")
+            raise ConfigError(
+                f"choose: {key} may change the FLOP of a step, which equal: flop counts once; "
+                "choose keys of optimizer"
+            )
     for key in LENGTH:
         if grid.equal and key in varied:
-            raise ConfigError(f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave equal out")
+            raise ConfigError(
+                f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave "
+                "equal out"
+            )
 
 
 def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
@@ -194,21 +228,38 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     """
     base = _load(grid, (*grid.common, "seed=0"), folder=folder, part="base")
     for size in grid.evaluate_at:
-        _load(grid, (*grid.common, "seed=0", f"image.eval_size={size}"), folder=folder, part="evaluate_at")
+        _load(
+            grid,
+            (*grid.common, "seed=0", f"image.eval_size={size}"),
+            folder=folder,
+            part="evaluate_at",
+        )
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
         if grid.equal and config.trainer.max_time is not None:
-            raise ConfigError(f"cell {cell.name}: trainer.max_time ends runs before their equal cost; leave it out")
+            raise ConfigError(
+                f"cell {cell.name}: trainer.max_time ends runs before their equal cost; leave it "
+                "out"
+            )
         for chosen in grid.choices():
-            _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
+            _load(
+                grid,
+                (*grid.words(cell, chosen=chosen, seed=0), TUNE),
+                folder=folder,
+                part=f"cell {cell.name}",
+            )
         first = hashes.setdefault(config_hash(config), cell.name)
         if first != cell.name:
             raise ConfigError(f"cells {first} and {cell.name} are the same run; keep one")
     names = [cell.name for cell in grid.cells]
     if grid.against and grid.against not in names:
-        raise ConfigError(f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}")
-    return replace(grid, against=grid.against or hashes.get(config_hash(base), names[0]), metric=_metric(base))
+        raise ConfigError(
+            f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}"
+        )
+    return replace(
+        grid, against=grid.against or hashes.get(config_hash(base), names[0]), metric=_metric(base)
+    )
 
 
 def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
@@ -225,4 +276,7 @@ def _metric(config: Experiment) -> str:
     for name in config.evaluation.benchmarks:
         if "segmentation" in BENCHMARKS[name].measures:
             return f"{name}/miou"
-    raise ConfigError(f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by which cells are compared")
+    raise ConfigError(
+        f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by "
+        "which cells are compared"
+    )

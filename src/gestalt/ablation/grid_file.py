@@ -53,7 +53,10 @@ def read_file(file: Path, *, scale: str) -> GridFile:
     for scale, sizes in grid.evaluate_at.items():
         _check_different(f"evaluate_at: {scale}", sizes)
     if bool(grid.vary) == bool(grid.cells):
-        raise ConfigError("vary and cells: choose one of them; vary makes every combination, cells are named one by one")
+        raise ConfigError(
+            "vary and cells: choose one of them; vary makes every combination, cells are named one "
+            "by one"
+        )
     return grid
 
 
@@ -64,7 +67,11 @@ def slug(name: str) -> str:
 
 def word(key: str, value: Any) -> str:
     """Return ``key=value`` such that the command line reads the same value."""
-    bare = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and yaml.safe_load(value) == value
+    bare = (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z_][\w./:-]*", value)
+        and yaml.safe_load(value) == value
+    )
     return f"{key}={value if bare else json.dumps(value)}"
 
 
@@ -86,7 +93,10 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
         if not slug(name):
             raise ConfigError(f"cells: {name!r} has no letter or digit; rename it")
         if slugs.setdefault(slug(name), name) != name:
-            raise ConfigError(f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; rename one")
+            raise ConfigError(
+                f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; "
+                "rename one"
+            )
     return cells
 
 
@@ -114,7 +124,9 @@ def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:
         except ValueError as error:
             raise ConfigError(f"--choose {text}: the values cannot be read: {error}") from error
         if not key or not lists[key]:
-            raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+            raise ConfigError(
+                f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3"
+            )
         _check_different(f"--choose {key}", lists[key])
     return lists
 
@@ -132,4 +144,7 @@ def check_paper(paper: Paper, *, cells: Mapping[str, Any]) -> None:
             raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(cell, list(cells))}")
         for metric in values:
             if metric not in paper.metrics:
-                raise ConfigError(f"paper: {cell}: {metric!r} is not among paper.metrics; {nearest(metric, list(paper.metrics))}")
+                raise ConfigError(
+                    f"paper: {cell}: {metric!r} is not among paper.metrics; "
+                    f"{nearest(metric, list(paper.metrics))}"
+                )

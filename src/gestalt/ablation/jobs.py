@@ -21,7 +21,8 @@ class State(NamedTuple):
     """State of a job.
 
     Attributes:
-        kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another process; new is none of these.
+        kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another
+            process; new is none of these.
         folder: folder of the run, if it has one.
         record: content of the result's JSON, if finished.
         path: path of that JSON.
@@ -43,7 +44,8 @@ class Training:
         base: the experiment.
         scale: name of the scale.
         words: all overrides, with the seed.
-        tried: overrides to choose from, if the run is scored on the tuning split; empty for a reported run.
+        tried: overrides to choose from, if the run is scored on the tuning split; empty for a
+            reported run.
     """
 
     cell: str
@@ -75,7 +77,9 @@ class Training:
         return f"{self.stem} {self.hash}"
 
     def read_state(self) -> State:
-        """Return the state of the newest finished run of the configuration, else of a busy one, else of the newest with a checkpoint."""
+        """Return the state of the newest finished run of the configuration, else of a busy one,
+        else of the newest with a checkpoint.
+        """
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         unfinished = []
         for folder in folders:
@@ -95,7 +99,8 @@ class Training:
     def command(self, state: State) -> list[str]:
         """Return the arguments of ``python -m gestalt`` that start or resume the run.
 
-        A busy run is resumed too, because the later ranks of a cluster job see its first rank as another process.
+        A busy run is resumed too, because the later ranks of a cluster job see its first rank as
+        another process.
         """
         resumable = state.folder is not None and (state.folder / CHECKPOINT).exists()
         resume = [f"resume={state.folder}"] if resumable else []
@@ -123,7 +128,10 @@ class Evaluating:
     @property
     def words(self) -> tuple[str, ...]:
         """Overrides: the size, and the images that the run itself was scored on."""
-        return (f"image.eval_size={self.size}", f"evaluation.limit={'null' if self.limit is None else self.limit}")
+        return (
+            f"image.eval_size={self.size}",
+            f"evaluation.limit={'null' if self.limit is None else self.limit}",
+        )
 
     @property
     def label(self) -> str:
@@ -141,13 +149,19 @@ class Evaluating:
         return f"{self.stem} {self.run}"
 
     def read_state(self) -> State:
-        """Return the state of the newest evaluation of the same weights with the same configuration."""
+        """Return the state of the newest evaluation of the same weights with the same
+        configuration.
+        """
         config_hash = saved_hash(self.run, words=self.words)
         result = _read(self.run / RESULT)
         assert result is not None
         for path in reversed(evaluations_in(self.run)):
             record = _read(path)
-            if record and record.get("config_hash") == config_hash and record["weights_sha256"] == result["weights_sha256"]:
+            if (
+                record
+                and record.get("config_hash") == config_hash
+                and record["weights_sha256"] == result["weights_sha256"]
+            ):
                 return State("finished", self.run, record, path)
         return State("new", self.run)
 
@@ -159,10 +173,16 @@ class Evaluating:
 Job = Training | Evaluating
 
 
-def training(grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False) -> Training:
-    """Return a cell's run with this seed and these chosen values; with ``tune`` it is scored on the tuning split."""
+def training(
+    grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False
+) -> Training:
+    """Return a cell's run with this seed and these chosen values; with ``tune`` it is scored on the
+    tuning split.
+    """
     words = (*grid.words(cell, chosen=chosen, seed=seed), *((TUNE,) if tune else ()))
-    return Training(cell.name, seed, grid.base, grid.scale, words=words, tried=chosen if tune else ())
+    return Training(
+        cell.name, seed, grid.base, grid.scale, words=words, tried=chosen if tune else ()
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -171,7 +191,9 @@ def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a record; None if the file is missing, or still empty because its writer has only reserved the name."""
+    """Read a record; None if the file is missing, or still empty because its writer has only
+    reserved the name.
+    """
     return read_record(path) if path.is_file() and path.stat().st_size else None
 
 

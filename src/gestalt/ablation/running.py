@@ -1,4 +1,6 @@
-"""Run the jobs of a grid: a few at a time, failures recorded, and none left behind.  Here as processes; ``cluster`` submits them."""
+"""Run the jobs of a grid: a few at a time, failures recorded, and none left behind.  Here as
+processes; ``cluster`` submits them.
+"""
 
 import os
 import re
@@ -23,7 +25,9 @@ ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Inter
 """Start of a line that names an error."""
 
 TICK = 0.1
-"""Seconds between looks at the processes; ten times as many once a run of another process was met."""
+"""Seconds between looks at the processes; ten times as many once a run of another process was
+met.
+"""
 
 
 class Outcome(NamedTuple):
@@ -50,13 +54,18 @@ class Stopped(RuntimeError):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        state = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
+        state = (
+            "the submitted jobs go on"
+            if detached
+            else "all runs have stopped and can be resumed from their last checkpoints"
+        )
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {state}")
         self.signal_number = signal_number
 
 
 class LocalProcess(subprocess.Popen[bytes]):
-    """A run as a process of this machine, in a session of its own, so that Ctrl-C reaches it only through this program.
+    """A run as a process of this machine, in a session of its own, so that Ctrl-C reaches it only
+    through this program.
 
     Attributes:
         log: its output, after that of earlier attempts.
@@ -70,7 +79,12 @@ class LocalProcess(subprocess.Popen[bytes]):
             file.flush()
             self._begins = file.tell()
             super().__init__(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
             )
 
     def output(self) -> str:
@@ -103,11 +117,17 @@ class LocalLauncher:
     def start(self, job: Job, *, state: State, slot: int) -> LocalProcess:
         """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
         environment = {**followed(), **shares(self.limit, slot=slot)}
-        return LocalProcess([*self._program, *job.command(state)], log=self._logs / f"{job.stem}.log", environment=environment)
+        return LocalProcess(
+            [*self._program, *job.command(state)],
+            log=self._logs / f"{job.stem}.log",
+            environment=environment,
+        )
 
 
 def shares(jobs: int, *, slot: int) -> dict[str, str]:
-    """Return the environment variables that divide the machine among ``jobs`` processes; empty for a single one."""
+    """Return the environment variables that divide the machine among ``jobs`` processes; empty for
+    a single one.
+    """
     if jobs == 1:
         return {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -120,7 +140,10 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
         named = ",".join(map(str, range(torch.cuda.device_count())))
     devices = [name for name in named.split(",") if name]
     share = devices[slot % len(devices) :: jobs] if devices else []
-    return {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {})}
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {}),
+    }
 
 
 class Pool:
@@ -132,7 +155,9 @@ class Pool:
         ended: called with the outcome of each job.
     """
 
-    def __init__(self, launcher: Any, *, say: Callable[[str], None], ended: Callable[[Job, Outcome], None]) -> None:
+    def __init__(
+        self, launcher: Any, *, say: Callable[[str], None], ended: Callable[[Job, Outcome], None]
+    ) -> None:
         self._launcher = launcher
         self._say = say
         self._ended = ended
@@ -140,7 +165,8 @@ class Pool:
         self._busy: list[Job] = []
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run all jobs to their end, in order; finished ones are skipped, and those that another process runs are waited for.
+        """Run all jobs to their end, in order; finished ones are skipped, and those that another
+        process runs are waited for.
 
         Raises:
             Stopped: after Ctrl-C, SIGTERM or SIGUSR1.
@@ -159,7 +185,9 @@ class Pool:
     def _fill(self, waiting: deque[Job]) -> None:
         """Start jobs while slots are free; look at each waiting job once."""
         for _ in range(len(waiting)):
-            slot = next((slot for slot in range(self._launcher.limit) if slot not in self._running), None)
+            slot = next(
+                (slot for slot in range(self._launcher.limit) if slot not in self._running), None
+            )
             if slot is None:
                 return
             job = waiting.popleft()
@@ -187,9 +215,22 @@ class Pool:
             seconds = time.monotonic() - start
             after = job.read_state()
             if status == 0 and after.kind == "finished":
-                self._end(job, Outcome("finished", seconds, state=after, log=process.log, whole=before.kind == "new"))
+                self._end(
+                    job,
+                    Outcome(
+                        "finished",
+                        seconds,
+                        state=after,
+                        log=process.log,
+                        whole=before.kind == "new",
+                    ),
+                )
             else:
-                why = reason(process.output(), status=status) if status else "it ended without an error and without a result"
+                why = (
+                    reason(process.output(), status=status)
+                    if status
+                    else "it ended without an error and without a result"
+                )
                 self._end(job, Outcome("failed", seconds, reason=why, log=process.log))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
@@ -206,7 +247,9 @@ class Pool:
         """Stop all processes and raise; a second signal kills them."""
         processes = [process for _, _, process, _ in self._running.values()]
         if not self._launcher.detached:
-            self._say(f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them")
+            self._say(
+                f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"
+            )
             for process in processes:
                 process.interrupt()
             while any(process.poll() is None for process in processes):
@@ -218,8 +261,14 @@ class Pool:
 
 
 def reason(text: str, *, status: int) -> str:
-    """Return one line on why a process failed: the last line that names an error, else the last line, and the signal that ended it."""
+    """Return one line on why a process failed: the last line that names an error, else the last
+    line, and the signal that ended it.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
-    line = (errors or lines or ["no output"])[-1].removeprefix("gestalt: ").removesuffix(" (--debug shows where)")
+    line = (
+        (errors or lines or ["no output"])[-1]
+        .removeprefix("gestalt: ")
+        .removesuffix(" (--debug shows where)")
+    )
     return f"killed by {signal.Signals(-status).name}; last output: {line}" if status < 0 else line

@@ -1,4 +1,6 @@
-"""Run a grid: train the cells that are not finished, choose values, evaluate, and write the page."""
+"""Run a grid: train the cells that are not finished, choose values, evaluate, and write the
+page.
+"""
 
 import json
 import statistics
@@ -46,14 +48,28 @@ class Study:
     failures: list[str] = field(default_factory=list)
 
     def tuning(self) -> list[Training]:
-        """Return the runs on the tuning split: each cell with each value to choose from, with seed 0."""
+        """Return the runs on the tuning split: each cell with each value to choose from, with seed
+        0.
+        """
         grid = self.grid
-        return [training(grid, cell, seed=0, chosen=chosen, tune=True) for cell in grid.cells for chosen in grid.choices()]
+        return [
+            training(grid, cell, seed=0, chosen=chosen, tune=True)
+            for cell in grid.cells
+            for chosen in grid.choices()
+        ]
 
     def reported(self) -> list[Training]:
-        """Return the runs of the page, by seed, so that an early end leaves complete seeds; cells without a chosen value are left out."""
-        cells = [cell for cell in self.grid.cells if not self.grid.choose or cell.name in self.chosen]
-        return [training(self.grid, cell, seed=seed, chosen=self.chosen.get(cell.name, ())) for seed in range(self.seeds) for cell in cells]
+        """Return the runs of the page, by seed, so that an early end leaves complete seeds; cells
+        without a chosen value are left out.
+        """
+        cells = [
+            cell for cell in self.grid.cells if not self.grid.choose or cell.name in self.chosen
+        ]
+        return [
+            training(self.grid, cell, seed=seed, chosen=self.chosen.get(cell.name, ()))
+            for seed in range(self.seeds)
+            for cell in cells
+        ]
 
     def scoring(self) -> list[Evaluating]:
         """Return the evaluations of the finished runs at further test sizes."""
@@ -62,11 +78,16 @@ class Study:
             state = run.read_state()
             if state.folder is not None and state.record is not None:
                 limit = state.record["config"]["evaluation"]["limit"]
-                jobs += [Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=limit) for size in self.grid.evaluate_at]
+                jobs += [
+                    Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=limit)
+                    for size in self.grid.evaluate_at
+                ]
         return jobs
 
     def choose(self) -> None:
-        """Choose each cell's best value on the tuning split, the first of equal ones; cells without a finished run are left out."""
+        """Choose each cell's best value on the tuning split, the first of equal ones; cells without
+        a finished run are left out.
+        """
         for cell in self.grid.cells:
             scores = {}
             for run in self.tuning():
@@ -74,19 +95,26 @@ class Study:
                 if record is not None and self.grid.metric in record["metrics"]:
                     scores[run.tried] = float(record["metrics"][self.grid.metric])
             if not scores:
-                self.remarks.append(f"{cell.name}: none of the values to choose from has a finished run, so the cell is left out.")
+                self.remarks.append(
+                    f"{cell.name}: none of the values to choose from has a finished run, so the "
+                    "cell is left out."
+                )
                 continue
             best = max(scores, key=lambda tried: scores[tried])
             self.chosen[cell.name] = best
             listed = ", ".join(f"{' '.join(tried)}: {score:.3f}" for tried, score in scores.items())
-            self.remarks.append(f"{cell.name}: chosen {' '.join(best)} by {self.grid.metric} on the tuning split, seed 0 ({listed}).")
+            self.remarks.append(
+                f"{cell.name}: chosen {' '.join(best)} by {self.grid.metric} on the tuning split, "
+                f"seed 0 ({listed})."
+            )
 
     def run(self) -> str:
         """Run all jobs, write the page, and return it.
 
         Raises:
             Stopped: after a signal.
-            ConfigError: the finished runs are not comparable with each other, or with those to come.
+            ConfigError: the finished runs are not comparable with each other, or with those to
+                come.
         """
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
@@ -96,7 +124,9 @@ class Study:
         pool.run(self.reported())
         pool.run(self.scoring())
         entries = _entries(self.folder)
-        walls = {(run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()}
+        walls = {
+            (run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()
+        }
         return write_page(
             self.grid.design(),
             self._views(),
@@ -116,12 +146,25 @@ class Study:
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
-        states = [run.read_state() for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]]
-        commits = {str(state.record["provenance"]["commit"]) for state in states if state.record is not None}
-        if not self.allow_mixed and any(state.kind != "finished" for state in states) and commits - {commit()}:
+        states = [
+            run.read_state()
+            for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]
+        ]
+        commits = {
+            str(state.record["provenance"]["commit"])
+            for state in states
+            if state.record is not None
+        }
+        if (
+            not self.allow_mixed
+            and any(state.kind != "finished" for state in states)
+            and commits - {commit()}
+        ):
             raise ConfigError(
-                f"grid {self.grid.name}: finished cells are of commit {', '.join(sorted(commits))}, this is {commit()}, and results of two "
-                "commits share no column; check out that commit, move away the folders of the finished runs, or use --allow-mixed"
+                f"grid {self.grid.name}: finished cells are of commit "
+                f"{', '.join(sorted(commits))}, this is {commit()}, and results of two "
+                "commits share no column; check out that commit, move away the folders of the "
+                "finished runs, or use --allow-mixed"
             )
 
     def _record(self, job: Job, outcome: Outcome) -> None:
@@ -139,9 +182,14 @@ class Study:
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
         }
-        write_record(self.folder / ATTEMPTS, {"grid": self.grid.name, "scale": self.grid.scale_name, "runs": list(entries.values())})
+        write_record(
+            self.folder / ATTEMPTS,
+            {"grid": self.grid.name, "scale": self.grid.scale_name, "runs": list(entries.values())},
+        )
         if outcome.status == "failed":
-            self.failures.append(f"{job.cell}, seed {job.seed}: failed: {outcome.reason} (log {outcome.log})")
+            self.failures.append(
+                f"{job.cell}, seed {job.seed}: failed: {outcome.reason} (log {outcome.log})"
+            )
 
 
 def _view(name: str, jobs: Sequence[Job]) -> View:
@@ -150,7 +198,9 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
     for job in jobs:
         path = job.read_state().path
         if path is not None:
-            results[job.cell, job.seed] = replace(read_result(path), label=f"{job.cell} seed {job.seed}")
+            results[job.cell, job.seed] = replace(
+                read_result(path), label=f"{job.cell} seed {job.seed}"
+            )
     return View(name, results)
 
 
@@ -164,4 +214,8 @@ def expected_seconds(jobs: Sequence[Training]) -> float | None:
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
     path = folder / ATTEMPTS
-    return {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]} if path.is_file() else {}
+    return (
+        {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]}
+        if path.is_file()
+        else {}
+    )

@@ -1,1 +1,3 @@
-"""Build the objects of an Experiment: model, data, evaluation, pretraining; open other people's models."""
+"""Build the objects of an Experiment: model, data, evaluation, pretraining; open other people's
+models.
+"""

@@ -1,4 +1,6 @@
-"""Compile a training step by ``trainer.compile``, in place: names of weights, and so checkpoints, are unchanged."""
+"""Compile a training step by ``trainer.compile``, in place: names of weights, and so checkpoints,
+are unchanged.
+"""
 
 from typing import Any
 
@@ -9,11 +11,14 @@ from gestalt.module import ContrastiveModule
 from gestalt.training.micro_batches import batch_statistics
 
 SHAPES = 64
-"""Most compiled versions of one function, one for each padded length of captions; above its limit, 8 by default, torch runs uncompiled."""
+"""Most compiled versions of one function, one for each padded length of captions; above its limit,
+8 by default, torch runs uncompiled.
+"""
 
 
 def check_compiler(trainer: Trainer) -> None:
-    """Check that this machine can compile for the device of training, before a run's folder is made.
+    """Check that this machine can compile for the device of training, before a run's folder is
+    made.
 
     Raises:
         ConfigError: names what is missing and what to choose.
@@ -28,27 +33,38 @@ def check_compiler(trainer: Trainer) -> None:
         try:
             get_cpp_compiler()
         except InvalidCxxCompiler:
-            refuse("trainer.compile", how, "torch has no C++ compiler on this machine; install g++, set CXX, or choose none")
+            refuse(
+                "trainer.compile",
+                how,
+                "torch has no C++ compiler on this machine; install g++, set CXX, or choose none",
+            )
         return
     from torch.utils._triton import has_triton
 
     if not has_triton():
-        refuse("trainer.compile", how, "torch has no Triton for this machine's GPU; install triton, or choose none")
+        refuse(
+            "trainer.compile",
+            how,
+            "torch has no Triton for this machine's GPU; install triton, or choose none",
+        )
 
 
 def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:
-    """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none" compiles nothing.
+    """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none"
+    compiles nothing.
 
     Tokenisation is not compiled.
 
     Args:
-        module: the run's module; its batches have fixed shapes, except for the padded length of captions, which takes few values.
+        module: the run's module; its batches have fixed shapes, except for the padded length of
+            captions, which takes few values.
         how: "none", "towers" or "step".
         backend: backend of ``torch.compile``.
     """
     if how == "none":
         return
-    module.static_shapes = not batch_statistics(module.model)  # with batch statistics, the black images of bad pairs would count
+    # with batch statistics, the black images of bad pairs would count
+    module.static_shapes = not batch_statistics(module.model)
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)

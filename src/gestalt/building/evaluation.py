@@ -23,7 +23,9 @@ NO_TEXT = "the model is vision-only and has no names for classes"
 
 
 def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
-    """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks score.  Returns them by name."""
+    """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
+    score.  Returns them by name.
+    """
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     by_set: dict[str, list[Benchmark]] = {}
     for benchmark in benchmarks:
@@ -39,7 +41,15 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
     label_sets = [benchmark.label_set for benchmark in benchmarks if benchmark.label_set]
     split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
-    return open_image_set(row.image_set, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
+    return open_image_set(
+        row.image_set,
+        root=root,
+        split=split,
+        limit=limit,
+        subset=subset,
+        label_sets=label_sets,
+        **options,
+    )
 
 
 def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
@@ -53,19 +63,27 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
         if folder is not None:
             return FolderPictures(Path(folder))
         if config.data.source != "scenes" and config.data.root is None:
-            raise ConfigError("evaluation.debias: there are no training data; name a folder of pictures by evaluation.unlabelled=DIR")
+            raise ConfigError(
+                "evaluation.debias: there are no training data; name a folder of pictures by "
+                "evaluation.unlabelled=DIR"
+            )
         return SourcePictures(build_source(config), name=config.data.source)
     except ConfigError:
         raise
     except ValueError as error:
-        key = "data.root, whose pictures evaluation.debias reads" if folder is None else "evaluation.unlabelled"
+        key = (
+            "data.root, whose pictures evaluation.debias reads"
+            if folder is None
+            else "evaluation.unlabelled"
+        )
         raise ConfigError(f"{key}: {error}") from error
 
 
 def build_evaluation(
     config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
 ) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures, all by default.
+    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures,
+    all by default.
 
     A model without text leaves out the measures that name classes, and the record says so.
 
@@ -80,13 +98,22 @@ def build_evaluation(
         measures = [measure for measure in benchmark.measures if only is None or measure in only]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
-        callbacks += [MEASURES[measure].build(context) for measure in measures if measure not in named]
+        callbacks += [
+            MEASURES[measure].build(context) for measure in measures if measure not in named
+        ]
     left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
     if not has_text and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
-        raise ConfigError(f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score ({reasons})")
+        raise ConfigError(
+            f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score "
+            f"({reasons})"
+        )
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())
-    data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(loading_processes(config), 2))
+    data = ImageSetDataModule(
+        list(image_sets.values()),
+        batch_size=config.evaluation.batch_size,
+        workers=min(loading_processes(config), 2),
+    )
     return data, callbacks

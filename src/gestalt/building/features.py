@@ -1,4 +1,6 @@
-"""Build what makes a cache of features and what reads it: the key of weights and data, the loader, the readers.  B batch, S image side."""
+"""Build what makes a cache of features and what reads it: the key of weights and data, the loader,
+the readers.  B batch, S image side.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,17 +33,31 @@ CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:
     """Return all that features depend on: configuration, weights, crops and data."""
     weights = tensors_hash(model.image_tower.frozen_weights())
-    return {**key_of(config), "image weights": weights, "crop": CROPS, "data digest": source.digest(), "pairs": len(source)}
+    return {
+        **key_of(config),
+        "image weights": weights,
+        "crop": CROPS,
+        "data digest": source.digest(),
+        "pairs": len(source),
+    }
 
 
-def connect_loader(config: Experiment, model: DualEncoder, data: ImageTextDataModule, *, nouns: NounList | None = None) -> list[str]:
-    """Let the loading processes tokenise captions, read what the loss terms need, and read the cached features of ``data.features``.
+def connect_loader(
+    config: Experiment,
+    model: DualEncoder,
+    data: ImageTextDataModule,
+    *,
+    nouns: NounList | None = None,
+) -> list[str]:
+    """Let the loading processes tokenise captions, read what the loss terms need, and read the
+    cached features of ``data.features``.
 
     Returns:
         Lines that say which features are read.
 
     Raises:
-        ConfigError: the cache is incomplete, or of other weights, data or keys; the message names each difference.
+        ConfigError: the cache is incomplete, or of other weights, data or keys; the message names
+            each difference.
     """
     data.read_captions_by(caption_reader(model, nouns=nouns))
     if config.data.features is None:
@@ -50,7 +66,11 @@ def connect_loader(config: Experiment, model: DualEncoder, data: ImageTextDataMo
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
-    data.read_features_by(CachedImages(cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)))
+    data.read_features_by(
+        CachedImages(
+            cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
+        )
+    )
     return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 
 
@@ -64,7 +84,9 @@ class CachedImages:
         pairs: number of images.
     """
 
-    def __init__(self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int) -> None:
+    def __init__(
+        self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int
+    ) -> None:
         self.side = side
         self._reader = RowReader(folder, computed=cache.computed)
         self._crops = crops
@@ -91,7 +113,9 @@ class CachedImages:
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]
-"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and row -> reason, where and key of each bad one."""
+"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and row -> reason, where
+and key of each bad one.
+"""
 
 
 class CropsToCache(Dataset[Loaded]):

@@ -1,4 +1,6 @@
-"""Build the model of an Experiment: both towers with their weights, projections and aggregations."""
+"""Build the model of an Experiment: both towers with their weights, projections and
+aggregations.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +13,15 @@ from torch.overrides import TorchFunctionMode
 
 from gestalt.aggregation import build_aggregation
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import ConfigError, Experiment, Image, Text, Trainer, is_file_of_weights, refuse
+from gestalt.config.schema import (
+    ConfigError,
+    Experiment,
+    Image,
+    Text,
+    Trainer,
+    is_file_of_weights,
+    refuse,
+)
 from gestalt.config.schema import Projection as ProjectionConfig
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
@@ -28,7 +38,9 @@ SHIPPED = EXPERIMENTS / "inits"
 
 
 def image_weights(config: Experiment) -> Image:
-    """Return ``config.image`` with the init that it resolves to at this scale, and the local file of its weights, if any."""
+    """Return ``config.image`` with the init that it resolves to at this scale, and the local file
+    of its weights, if any.
+    """
     image = replace(config.image, inits={})
     used = config.image.inits.get(image.init, image.init)
     if image.weights is not None:
@@ -61,15 +73,21 @@ def check_machine(trainer: Trainer) -> None:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     available["gpu"] = available["cuda"] or available["mps"]
     if not available.get(accelerator, True):
-        raise ValueError(f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or cpu")
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or "
+            "cpu"
+        )
     if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
-        raise ValueError(f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true")
+        raise ValueError(
+            f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true"
+        )
 
 
 def check_deterministic(config: Experiment) -> None:
     """Refuse deterministic training on CUDA where position embeddings are resized in every step.
 
-    Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of ``torch.use_deterministic_algorithms``).
+    Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of
+    ``torch.use_deterministic_algorithms``).
 
     Raises:
         ConfigError: names the sizes and what to choose.
@@ -82,7 +100,11 @@ def check_deterministic(config: Experiment) -> None:
     if image.subsampling and trained and image.train_size != image.eval_size:
         why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
         sizes = f"image.train_size={image.eval_size} as image.eval_size"
-        refuse("trainer.deterministic", True, f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu")
+        refuse(
+            "trainer.deterministic",
+            True,
+            f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu",
+        )
 
 
 def build_model(config: Experiment) -> DualEncoder:
@@ -100,14 +122,26 @@ def _image_tower(config: Experiment) -> ImageTower:
         if image.weights is None or config.image.weights is not None:
             raise
         command = f"gestalt pretrain --init {image.init} --scale {config.scale} KEYS --to FILE"
-        raise ConfigError(f"{error}; make weights of this architecture with `{command}`, and set image.weights=FILE") from error
-    if image.weights is not None and Path(image.weights).parent == SHIPPED:  # records name no folder of an installation
+        raise ConfigError(
+            f"{error}; make weights of this architecture with `{command}`, and set "
+            "image.weights=FILE"
+        ) from error
+    # records name no folder of an installation
+    if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
     return tower
 
 
-def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower, *, scalars: Mapping[str, float]) -> DualEncoder:
-    """Join towers in a model with initial scalars; projections and aggregations have fresh weights."""
+def _joined(
+    config: Experiment,
+    image_tower: ImageTower,
+    text_tower: TextTower,
+    *,
+    scalars: Mapping[str, float],
+) -> DualEncoder:
+    """Join towers in a model with initial scalars; projections and aggregations have fresh
+    weights.
+    """
     return DualEncoder(
         _build_side(image_tower, config.projection, aggregation=config.image.aggregation),
         _build_side(text_tower, config.projection, aggregation=config.text.aggregation),
@@ -115,28 +149,51 @@ def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower, 
     )
 
 
-def _build_side(tower: ImageTower | TextTower, projection: ProjectionConfig, *, aggregation: str) -> Side:
+def _build_side(
+    tower: ImageTower | TextTower, projection: ProjectionConfig, *, aggregation: str
+) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
     if order == "none" and width != shared:
-        raise ConfigError(f"projection.order=none: a tower is {width} wide and projection.width is {shared}; choose before or after")
+        raise ConfigError(
+            f"projection.order=none: a tower is {width} wide and projection.width is {shared}; "
+            "choose before or after"
+        )
     linear = None if order == "none" else Projection(width, shared)
     pooled = width if order == "after" else shared
-    return Side(tower, linear, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
+    return Side(
+        tower,
+        linear,
+        aggregation=build_aggregation(aggregation, pooled),
+        project_first=order != "after",
+    )
 
 
 class _WithoutDraws(TorchFunctionMode):
-    """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are computed are computed."""
+    """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are
+    computed are computed.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch, unless it initialises in place."""
         keywords = kwargs or {}
-        if func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_) or getattr(func, "__module__", "") == "torch.nn.init":
+        if (
+            func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_)
+            or getattr(func, "__module__", "") == "torch.nn.init"
+        ):
             return args[0] if args else keywords["tensor"]
         return func(*args, **keywords)
 
 
-def load_model(config: Experiment, weights: Mapping[str, Tensor], *, source: str, misfit: str, text: Text | None = None) -> DualEncoder:
-    """Build the model of a configuration with given weights: initialisers do not draw, and no other weights are read.
+def load_model(
+    config: Experiment,
+    weights: Mapping[str, Tensor],
+    *,
+    source: str,
+    misfit: str,
+    text: Text | None = None,
+) -> DualEncoder:
+    """Build the model of a configuration with given weights: initialisers do not draw, and no other
+    weights are read.
 
     Args:
         config: configuration of the model.
@@ -149,10 +206,16 @@ def load_model(config: Experiment, weights: Mapping[str, Tensor], *, source: str
         ValueError: the weights do not fit.
     """
     random = replace(config.image, init="random", inits={}, weights=None)
-    scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}  # the package of its loss may be gone
+    # the package of its loss may be gone
+    scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
     with _WithoutDraws():
         image_tower = build_image_tower(random, size=config.image.eval_size)
-        model = _joined(config, image_tower, build_text_tower(text or config.text, weights=False), scalars=scalars)
+        model = _joined(
+            config,
+            image_tower,
+            build_text_tower(text or config.text, weights=False),
+            scalars=scalars,
+        )
     load_weights(model, weights, misfit=misfit)
     image_tower.origin = replace(image_tower.origin, init=image_weights(config).init, source=source)
     return model.eval()

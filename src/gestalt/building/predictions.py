@@ -8,7 +8,14 @@ from typing import Any
 from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
-from gestalt.data_modules.labels.predicted_maps import ColourMap, Values, WithPredictions, find_maps, group_map, value_map
+from gestalt.data_modules.labels.predicted_maps import (
+    ColourMap,
+    Values,
+    WithPredictions,
+    find_maps,
+    group_map,
+    value_map,
+)
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
@@ -43,28 +50,45 @@ class Maps:
         return "nearest" if self.resize else "native"
 
 
-def build_predictions(config: Experiment, maps: Maps) -> tuple[ImageSetDataModule, Scorer[Any], list[Path]]:
-    """Build the data and the callback of the configuration's only benchmark.  Returns them and the files, in order of image.
+def build_predictions(
+    config: Experiment, maps: Maps
+) -> tuple[ImageSetDataModule, Scorer[Any], list[Path]]:
+    """Build the data and the callback of the configuration's only benchmark.  Returns them and the
+    files, in order of image.
 
     Raises:
-        ValueError: the image set does not list its names or has no truth of the measure, an image has no map, or the values do not fit.
+        ValueError: the image set does not list its names or has no truth of the measure, an image
+            has no map, or the values do not fit.
     """
     (name,) = config.evaluation.benchmarks
     images = build_image_sets(config)[BENCHMARKS[name].image_set]
     names = getattr(images, "names", None)
     if names is None:
-        raise ValueError(f"image set {images.name} has no attribute names, by which label maps are found; add it")
+        raise ValueError(
+            f"image set {images.name} has no attribute names, by which label maps are found; add it"
+        )
     files = find_maps(maps.folder, names, suffix=maps.suffix)
-    values, scorer = (_classes if maps.measure == "segmentation" else _groups)(maps, Context(config, BENCHMARKS[name], images))
+    values, scorer = (_classes if maps.measure == "segmentation" else _groups)(
+        maps, Context(config, BENCHMARKS[name], images)
+    )
     predicted = WithPredictions(images, files, values=values, resize=maps.resize)
-    return ImageSetDataModule([predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)), scorer, files
+    return (
+        ImageSetDataModule(
+            [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)
+        ),
+        scorer,
+        files,
+    )
 
 
 def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     labels, benchmark = context.labels, context.benchmark
     if maps.values == "voc_colours":
-        black = [] if labels.background is not None else [(0, 0, 0)]  # VOC's background, which this set does not score
-        values: Values = ColourMap(class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black])
+        # VOC's background, which this set does not score
+        black = [] if labels.background is not None else [(0, 0, 0)]
+        values: Values = ColourMap(
+            class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black]
+        )
     else:
         truth = getattr(context.image_set, "maps", {}).get(benchmark.label_set)
         values = value_map(maps.values, names=labels.names, truth=truth)

@@ -1,4 +1,6 @@
-"""Build what pretraining needs: the module, the crops of its images, and the probe that scores it."""
+"""Build what pretraining needs: the module, the crops of its images, and the probe that scores
+it.
+"""
 
 import time
 from dataclasses import replace
@@ -24,7 +26,9 @@ from gestalt.pretraining.recipes import recipe_of
 from gestalt.training.clock import Clock
 
 BANK = 1024
-"""Most labelled training images in the k-NN bank; half as many are classified, and an eighth of both provide the patches."""
+"""Most labelled training images in the k-NN bank; half as many are classified, and an eighth of
+both provide the patches.
+"""
 
 
 def build_pretraining(config: Experiment) -> Parts:
@@ -46,7 +50,10 @@ def build_pretraining(config: Experiment) -> Parts:
     elif source.classes:
         module, views = Classification(tower, recipe, classes=len(source.classes)), views[:1]
     else:
-        why = f"needs labels, and data.source={config.data.source} has none; choose data.source=scenes, or --init dino"
+        why = (
+            f"needs labels, and data.source={config.data.source} has none; choose "
+            "data.source=scenes, or --init dino"
+        )
         refuse("image.init", image.init, why)
     data = MultiCropDataModule(
         source,
@@ -58,27 +65,48 @@ def build_pretraining(config: Experiment) -> Parts:
     )
     # scenes of single objects have labels, also if the pretraining uses others
     make_voters = partial(_voters, config) if config.data.source == "scenes" else None
-    probe = Probe(Clock(time.monotonic()), every_steps=config.pretraining.score_every_steps, make_voters=make_voters)
+    probe = Probe(
+        Clock(time.monotonic()),
+        every_steps=config.pretraining.score_every_steps,
+        make_voters=make_voters,
+    )
     bad_samples = build_bad_samples(config, samples=len(source))
     description = {"source": config.data.source, "images": len(source), "digest": source.digest()}
     return Parts(module, data, probe, bad_samples, untrimmed, recipe.crop_size, description)
 
 
-def open_images(config: Experiment, *, size: int, object_centred: bool, limit: int | None = None, split: str = "train") -> Source:
-    """Open the images of ``data``; scenes show one large object each if they are ``object_centred``."""
+def open_images(
+    config: Experiment,
+    *,
+    size: int,
+    object_centred: bool,
+    limit: int | None = None,
+    split: str = "train",
+) -> Source:
+    """Open the images of ``data``; scenes show one large object each if they are
+    ``object_centred``.
+    """
     keys = config.pretraining
-    options: dict[str, Any] = {"object_centred": object_centred, "split": split} if config.data.source == "scenes" else {}
+    options: dict[str, Any] = (
+        {"object_centred": object_centred, "split": split} if config.data.source == "scenes" else {}
+    )
     return open_configured(config, size=size, seed=keys.seed, limit=limit or keys.limit, **options)
 
 
 def _voters(config: Experiment) -> Voters:
-    """Read uncropped scenes of one object each, at the crops' size: training scenes as the bank, and two sets of queries.
+    """Read uncropped scenes of one object each, at the crops' size: training scenes as the bank,
+    and two sets of queries.
 
-    ``new_scenes`` are drawn as the training scenes are, after those of an epoch.  ``new_combinations`` are of the validation split: each
-    object is before the one background that training never combines it with, so a model that recognises backgrounds is always wrong.
-    Patches are those of the recipe's scenes at the evaluation size, each with the class of most of its pixels.
+    ``new_scenes`` are drawn as the training scenes are, after those of an
+    epoch.  ``new_combinations`` are of the validation split: each object is before the one
+    background that training never combines it with, so a model that recognises backgrounds is
+    always wrong. Patches are those of the recipe's scenes at the evaluation size, each with the
+    class of most of its pixels.
     """
-    recipe, split = recipe_of(config.image.init, config.pretraining), config.evaluation.split or "val"
+    recipe, split = (
+        recipe_of(config.image.init, config.pretraining),
+        config.evaluation.split or "val",
+    )
     trained = len(open_images(config, size=recipe.crop_size, object_centred=recipe.object_centred))
     bank = min(trained, BANK)
     queries = -(-bank // 2)
@@ -99,10 +127,14 @@ def _with_maps(source: Source) -> Labelled:
     assert isinstance(source, Scenes)
     numbers = range(len(source))
     return Labelled(
-        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.stack([source.class_map(index) for index in numbers])
+        torch.stack([source.pair(index, 0)[0] for index in numbers]),
+        torch.stack([source.class_map(index) for index in numbers]),
     )
 
 
 def _read(source: Source, *, first: int = 0) -> Labelled:
     numbers = range(first, len(source))
-    return Labelled(torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([source.label(index) for index in numbers]))
+    return Labelled(
+        torch.stack([source.pair(index, 0)[0] for index in numbers]),
+        torch.tensor([source.label(index) for index in numbers]),
+    )

@@ -12,8 +12,17 @@ from gestalt.data_modules.sources import Source, open_source, options_taken
 from gestalt.training.schedule import warmup_cosine
 
 
-def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:
-    """Open ``data.source`` with the keys that it takes, without the bad samples of ``data.manifest``.
+def open_configured(
+    config: Experiment,
+    *,
+    size: int,
+    seed: int,
+    limit: int | None,
+    crops: int | None = None,
+    **options: Any,
+) -> Source:
+    """Open ``data.source`` with the keys that it takes, without the bad samples of
+    ``data.manifest``.
 
     Args:
         config: configuration of the run.
@@ -24,7 +33,8 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         options: more options of the source.
 
     Raises:
-        ValueError: an option that the source does not take, data that cannot be read, or a manifest of other data.
+        ValueError: an option that the source does not take, data that cannot be read, or a manifest
+            of other data.
     """
     check_options(config)
     data = config.data
@@ -37,8 +47,14 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         "parts": [asdict(part) for part in data.mixture],
     }
     taken = options_taken(data.source)
-    options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
-    source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options)
+    options = {
+        **{key: value for key, value in offered.items() if key in taken},
+        **data.options,
+        **options,
+    }
+    source = open_source(
+        data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options
+    )
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
 
 
@@ -50,11 +66,15 @@ def train_size(image: Image) -> int:
 def build_source(config: Experiment) -> Source:
     """Open the training pairs, at the size that the image tower trains on."""
     data = config.data
-    return open_configured(config, size=train_size(config.image), seed=config.seed, limit=data.limit, crops=data.crops)
+    return open_configured(
+        config, size=train_size(config.image), seed=config.seed, limit=data.limit, crops=data.crops
+    )
 
 
 def pairs_a_step(config: Experiment) -> int:
-    """Return the number of pairs in an optimisation step over all ranks, from which loss and gradient are computed."""
+    """Return the number of pairs in an optimisation step over all ranks, from which loss and
+    gradient are computed.
+    """
     return config.data.batch_size * config.trainer.accumulate_grad_batches
 
 
@@ -67,12 +87,21 @@ def steps(config: Experiment, source: Source) -> tuple[int, int]:
     epoch = len(source) // pairs_a_step(config)
     if epoch == 0:
         count = config.trainer.accumulate_grad_batches
-        key = f"data.batch_size={config.data.batch_size}" + (f" trainer.accumulate_grad_batches={count}" if count > 1 else "")
-        raise ConfigError(f"{key}: the source has {len(source)} pairs; choose a batch that it fills")
+        key = f"data.batch_size={config.data.batch_size}" + (
+            f" trainer.accumulate_grad_batches={count}" if count > 1 else ""
+        )
+        raise ConfigError(
+            f"{key}: the source has {len(source)} pairs; choose a batch that it fills"
+        )
     if config.trainer.limit_train_batches is not None:
         epoch = min(epoch, config.trainer.limit_train_batches)
     ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
-    ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
+    ends += (
+        [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
+    )
     total = min(ends)
-    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # checks the warm-up
+    # checks the warm-up
+    warmup_cosine(
+        0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate
+    )
     return epoch, total

@@ -1,4 +1,6 @@
-"""Open the model that a word names: a run, a checkpoint, an exported folder, a model of the hub, or another library's."""
+"""Open the model that a word names: a run, a checkpoint, an exported folder, a model of the hub, or
+another library's.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,31 +21,77 @@ from gestalt.model import DualEncoder
 from gestalt.publishing.folder import load_folder, read_description
 from gestalt.publishing.hub import download
 from gestalt.runs.finding import resolve_checkpoint
-from gestalt.runs.names import CHECKPOINT, DESCRIPTION, RESULT, WEIGHTS, exported_folder, external_name, hub_name, run_folder
+from gestalt.runs.names import (
+    CHECKPOINT,
+    DESCRIPTION,
+    RESULT,
+    WEIGHTS,
+    exported_folder,
+    external_name,
+    hub_name,
+    run_folder,
+)
 from gestalt.runs.progress import Progress, is_finished, progress, record_of
 from gestalt.support.files import file_hash
 from gestalt.support.names import file_name
 from gestalt.zoo.kinds import library_of
 
-SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
-"""Overrides of the schema's defaults for another library's model, before those of the command line."""
+SCORING = (
+    "data.source=scenes",
+    "trainer.precision=32-true",
+    "evaluation.benchmarks=[scenes]",
+    "projection.order=none",
+)
+"""Overrides of the schema's defaults for another library's model, before those of the command
+line.
+"""
 
 READ = (
-    *("evaluation.", "benchmark_root=", "benchmark_subset=", "image.eval_size=", "trainer.accelerator=", "trainer.devices="),
-    *("trainer.strategy=", "trainer.num_nodes=", "trainer.precision=", "trainer.profiler=", "trainer.enable_progress_bar="),
-    *("trainer.deterministic=", "trainer.benchmark=", "data.source=", "data.root=", "data.recipe=", "data.workers="),
+    *(
+        "evaluation.",
+        "benchmark_root=",
+        "benchmark_subset=",
+        "image.eval_size=",
+        "trainer.accelerator=",
+        "trainer.devices=",
+    ),
+    *(
+        "trainer.strategy=",
+        "trainer.num_nodes=",
+        "trainer.precision=",
+        "trainer.profiler=",
+        "trainer.enable_progress_bar=",
+    ),
+    *(
+        "trainer.deterministic=",
+        "trainer.benchmark=",
+        "data.source=",
+        "data.root=",
+        "data.recipe=",
+        "data.workers=",
+    ),
 )
-"""Prefixes of the overrides that scoring another library's model reads; the other keys of its configuration are placeholders."""
+"""Prefixes of the overrides that scoring another library's model reads; the other keys of its
+configuration are placeholders.
+"""
 
 READ_BY_CLIPPY = ("image.", "text.", "projection.")
 """Further prefixes for the public CLIPpy, whose towers are built from the configuration."""
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
-"""Overrides of a saved run: it is used on the machine of the command, not on those of the training."""
+"""Overrides of a saved run: it is used on the machine of the command, not on those of the
+training.
+"""
 
 ONLY_TRAINING = (
     *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
-    *("data.limit", "data.crops", "data.features", "data.batch_size", "trainer.accumulate_grad_batches"),
+    *(
+        "data.limit",
+        "data.crops",
+        "data.features",
+        "data.batch_size",
+        "trainer.accumulate_grad_batches",
+    ),
     *("trainer.max_", "checkpoint_every_steps"),
 )
 """Prefixes of keys that only training reads."""
@@ -61,8 +109,9 @@ class Target(NamedTuple):
         config: configuration of the evaluation.
         model: with its weights, in eval mode.
         folder: folder of its records.
-        identity: fields of the record that identify the weights: ``checkpoint``, which is shown in messages, and of a model that Gestalt
-            trained ``run``, ``steps`` and ``steps_planned``, as far as its files say.
+        identity: fields of the record that identify the weights: ``checkpoint``, which is shown in
+            messages, and of a model that Gestalt trained ``run``, ``steps`` and ``steps_planned``,
+            as far as its files say.
         trained: configuration of the run that trained it; None for another library's model.
     """
 
@@ -84,38 +133,57 @@ class Target(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The model in words, such as ``lightning_logs/clippy_dino_max/demo/version_0, step 900 of 900``."""
+        """The model in words, such as ``lightning_logs/clippy_dino_max/demo/version_0, step 900 of
+        900``.
+        """
         return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
 
 
 def place_of(identity: Mapping[str, Any]) -> str:
-    """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an exported folder, ``kind:name``."""
+    """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an
+    exported folder, ``kind:name``.
+    """
     checkpoint = str(identity["checkpoint"])
-    return str(identity["run"]) if "run" in identity and Path(checkpoint).name == CHECKPOINT.name else checkpoint
+    return (
+        str(identity["run"])
+        if "run" in identity and Path(checkpoint).name == CHECKPOINT.name
+        else checkpoint
+    )
 
 
 def step_of(identity: Mapping[str, Any]) -> str:
-    """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its files do not say."""
-    return str(Progress(identity["steps"], identity.get("steps_planned"))) if "steps" in identity else ""
+    """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
+    files do not say.
+    """
+    return (
+        str(Progress(identity["steps"], identity.get("steps_planned")))
+        if "steps" in identity
+        else ""
+    )
 
 
 def accept(config: Experiment) -> None:
     """Accept any configuration."""
 
 
-def open_target(target: str, *, overrides: list[str] | None = None, check: Check = accept) -> Target:
+def open_target(
+    target: str, *, overrides: list[str] | None = None, check: Check = accept
+) -> Target:
     """Resolve a target to its model and configuration.
 
-    The run's ``evaluation.limit`` is dropped, so that all images of a benchmark are scored, unless ``overrides`` set it.
+    The run's ``evaluation.limit`` is dropped, so that all images of a benchmark are scored, unless
+    ``overrides`` set it.
 
     Args:
-        target: a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an exported folder, its name on the
-            hub as ``org/name``, or another library's model as ``kind:name``.
+        target: a checkpoint, a run's folder, an experiment's name for its newest finished plain
+            run, an exported folder, its name on the hub as ``org/name``, or another library's model
+            as ``kind:name``.
         overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
         check: is called with the configuration as soon as that is known, and may refuse it.
 
     Raises:
-        ValueError: no such target, a configuration that cannot be used, or weights that do not fit it.
+        ValueError: no such target, a configuration that cannot be used, or weights that do not fit
+            it.
     """
     words = list(overrides or ())
     if (external := external_name(target)) is not None:
@@ -130,34 +198,53 @@ def open_target(target: str, *, overrides: list[str] | None = None, check: Check
     return opened
 
 
-def _open_external(target: str, kind: str, name: str, *, overrides: list[str], check: Check) -> Target:
-    """Open a model of another library; a key that scoring it does not read would state a setting that had no effect."""
+def _open_external(
+    target: str, kind: str, name: str, *, overrides: list[str], check: Check
+) -> Target:
+    """Open a model of another library; a key that scoring it does not read would state a setting
+    that had no effect.
+    """
     library, read = library_of(kind, name), READ + (READ_BY_CLIPPY if kind == "clippy" else ())
     for word in overrides:
         if not word.startswith(read):
-            raise ConfigError(f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})")
+            raise ConfigError(
+                f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
+            )
     config = load(None, scale=None, overrides=[*SCORING, *overrides])
     check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
-        fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
+        fresh = replace(
+            config, image=replace(config.image, init="random", weights=None, eval_size=224)
+        )
         model: DenseModel = library.load_into(build_model(fresh), Path(name))
         digest = file_hash(Path(name))
         architecture = {"backbone": fresh.image.backbone, "text": fresh.text.model}
         description = {"library": "kahnchana/clippy", "architecture": architecture}
     else:
         model, description = library.open_model(name), library.describe(name)
-        config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides])
+        config = load(
+            None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides]
+        )
     origin, text = model.image_origin, model.text_origin
-    settings = {key: value for key, value in flatten(to_plain(config)).items() if f"{key}=".startswith(read)}
+    settings = {
+        key: value for key, value in flatten(to_plain(config)).items() if f"{key}=".startswith(read)
+    }
     identity = {
         "experiment": "zoo",
         "checkpoint": target,
         "model": description,
         "config": unflatten(settings),
         "config_hash": None,
-        "text_init": None if text is None else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
+        "text_init": None
+        if text is None
+        else {"asked": target, "used": text.init, "source": text.source},
+        "image_init": {
+            "asked": target,
+            "used": origin.init,
+            "source": origin.source,
+            "sha256": digest,
+        },
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest
@@ -170,7 +257,11 @@ def _open_run(checkpoint: Path, *, overrides: list[str], check: Check) -> Target
     config = _for_scoring(saved, overrides, origin=folder / "config.yaml")
     check(config)
     steps, planned = progress(checkpoint)
-    identity = _identity(str(checkpoint), checkpoint, provenance={"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned})
+    identity = _identity(
+        str(checkpoint),
+        checkpoint,
+        provenance={"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
+    )
     check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     return Target(config, load_checkpoint_model(checkpoint, built), folder, identity, trained=saved)
@@ -182,34 +273,53 @@ def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Chec
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
     identity = _identity(target, folder / WEIGHTS, provenance=description.get("provenance"))
-    return Target(config, load_folder(folder), LOGS / "exported" / folder.resolve().name, identity, trained=saved)
+    return Target(
+        config,
+        load_folder(folder),
+        LOGS / "exported" / folder.resolve().name,
+        identity,
+        trained=saved,
+    )
 
 
 def _identity(checkpoint: str, file: Path, *, provenance: Any) -> dict[str, Any]:
-    """Return the fields that identify weights, with those of ``TRAINED`` that their provenance has."""
+    """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
+    has.
+    """
     facts = provenance if isinstance(provenance, dict) else {}
     known = {key: facts[key] for key, kind in TRAINED.items() if isinstance(facts.get(key), kind)}
     return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file), **known}
 
 
 def _run_path(checkpoint: Path) -> str:
-    """Return the run's folder as in the checkpoint's path, or its absolute path if that does not contain it."""
+    """Return the run's folder as in the checkpoint's path, or its absolute path if that does not
+    contain it.
+    """
     named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-    return str(named if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..") else run_folder(checkpoint))
+    return str(
+        named
+        if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..")
+        else run_folder(checkpoint)
+    )
 
 
 def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:
-    """Return a run's configuration with further overrides, without the cache of features that it read: scoring runs the towers on pixels.
+    """Return a run's configuration with further overrides, without the cache of features that it
+    read: scoring runs the towers on pixels.
 
     Raises:
-        ConfigError: a key that only training reads was changed; the record says what its checkpoint was trained with.
+        ConfigError: a key that only training reads was changed; the record says what its checkpoint
+            was trained with.
     """
     before = to_plain(saved)
     config = load_mapping(before, origin=origin, overrides=[WHOLE, *THIS_MACHINE, *overrides])
     trained = flatten(before)
     for key, value in flatten(to_plain(config)).items():
         if key.startswith(ONLY_TRAINING) and value != trained.get(key):
-            raise ConfigError(f"{key}={value}: the run had {trained.get(key)}, and scoring does not read it; leave it out")
+            raise ConfigError(
+                f"{key}={value}: the run had {trained.get(key)}, and scoring does not read it; "
+                "leave it out"
+            )
     return replace(config, data=replace(config.data, features=None))
 
 
@@ -222,9 +332,12 @@ def load_checkpoint_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     state = read_checkpoint(checkpoint)["state_dict"]
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
-        if isinstance(value, Tensor) and not str(name).startswith("terms."):  # those serve training only
+        # those serve training only
+        if isinstance(value, Tensor) and not str(name).startswith("terms."):
             weights[str(name).removeprefix("model.")] = value
-    misfit = f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
+    misfit = (
+        f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
+    )
     return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
 
 
@@ -236,12 +349,17 @@ def check_recorded(checkpoint: Path, *, sha256: str) -> None:
     """
     folder = run_folder(checkpoint)
     record = record_of(folder)
-    if not record or not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+    if (
+        not record
+        or not is_finished(folder)
+        or checkpoint.resolve().parent != folder / CHECKPOINT.parent
+    ):
         return  # a run that goes on writes other files, and a copy elsewhere may be an earlier one
     known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
     expected = known.get(checkpoint.resolve().name)
     if expected not in (None, sha256):
         raise ValueError(
-            f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} has {str(expected)[:12]}; "
+            f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} "
+            f"has {str(expected)[:12]}; "
             f"{AGAIN}, or train again{beside(checkpoint)}"
         )

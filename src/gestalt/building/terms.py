@@ -16,15 +16,18 @@ from gestalt.model import DualEncoder
 from gestalt.tables import TERMS
 
 RUNS, RUN = 50, 100
-"""Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of nouns.  The runs are spread evenly over the
-data; neighbours lie in one shard or group of rows, which is read once."""
+"""Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of
+nouns.  The runs are spread evenly over the data; neighbours lie in one shard or group of rows,
+which is read once."""
 
 
 def nouns_of(config: Experiment, source: Source) -> NounList | None:
-    """List the nouns of the training captions, the same in every process; None if no term reads them.
+    """List the nouns of the training captions, the same in every process; None if no term reads
+    them.
 
     Raises:
-        ConfigError: the captions name no noun often enough, or the data can only be read in sequence.
+        ConfigError: the captions name no noun often enough, or the data can only be read in
+            sequence.
     """
     terms = [name for name in terms_of(config.loss) if TERMS.fact(name, "reads_nouns", False)]
     if not terms:
@@ -32,10 +35,13 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
     key = f"loss.terms.{terms[0]}={config.loss.terms[terms[0]]}"
     if source.in_sequence:
         raise ConfigError(
-            f"{key}: data.root is read in sequence, and the list of nouns needs pairs from all of it; name local tars instead"
+            f"{key}: data.root is read in sequence, and the list of nouns needs pairs from all of "
+            "it; name local tars instead"
         )
     options = config.loss
-    nouns = frequent_nouns(_captions(source), most=options.nouns_most, least_share=options.nouns_least_share)
+    nouns = frequent_nouns(
+        _captions(source), most=options.nouns_most, least_share=options.nouns_least_share
+    )
     if len(nouns) < 2:
         why = f"captions name {len(nouns)} nouns often enough, and 2 are needed"
         raise ConfigError(f"{key}: {why}; lower loss.nouns_least_share={options.nouns_least_share}")
@@ -59,7 +65,9 @@ def _read_indices(length: int) -> Iterable[int]:
     return [start + offset for start in starts for offset in range(RUN)]
 
 
-def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> dict[str, Term]:
+def build_terms(
+    config: Experiment, model: DualEncoder, *, nouns: NounList | None
+) -> dict[str, Term]:
     """Build the terms with a weight above 0; each draws its parameters from ``seed`` alone."""
     if not terms_of(config.loss):
         return {}
@@ -82,7 +90,8 @@ def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | Non
 
 
 def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
-    """Return the nouns that are not negatives of each other, (V, V) bool, by the text tower's weights before training.
+    """Return the nouns that are not negatives of each other, (V, V) bool, by the text tower's
+    weights before training.
 
     Raises:
         ConfigError: a noun would have no negative.
@@ -98,6 +107,13 @@ def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
     alike = alike_nouns(embeddings, level=level)
     alone = int(alike.all(dim=1).sum())
     if alone:
-        why = f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no negative"
-        refuse("loss.nouns_alike", level, f"{why}; raise it, or choose a loss.nouns_phrase with fewer words besides the noun")
+        why = (
+            f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no "
+            "negative"
+        )
+        refuse(
+            "loss.nouns_alike",
+            level,
+            f"{why}; raise it, or choose a loss.nouns_phrase with fewer words besides the noun",
+        )
     return alike

@@ -1,4 +1,6 @@
-"""Build what training needs besides the model: the module with loss and optimiser, the data, the count of bad samples."""
+"""Build what training needs besides the model: the module with loss and optimiser, the data, the
+count of bad samples.
+"""
 
 from functools import partial
 
@@ -26,8 +28,11 @@ from gestalt.training.micro_batches import check_separable
 from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 
-def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, nouns: NounList | None = None) -> ContrastiveModule:
-    """Put the model into a module with its loss, optimiser and schedule; ``nouns`` as ``nouns_of`` returns them.
+def build_module(
+    config: Experiment, model: DualEncoder, *, total_steps: int, nouns: NounList | None = None
+) -> ContrastiveModule:
+    """Put the model into a module with its loss, optimiser and schedule; ``nouns`` as ``nouns_of``
+    returns them.
 
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
@@ -38,18 +43,37 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
     def make_optimizer(trained: DualEncoder, terms: ModuleDict) -> torch.optim.Optimizer:
         rates = {"learning_rate": optimizer.learning_rate, "weight_decay": optimizer.weight_decay}
         groups = parameter_groups(
-            trained, **rates, image_rate=optimizer.image_rate, text_rate=optimizer.text_rate, layer_decay=optimizer.layer_decay
+            trained,
+            **rates,
+            image_rate=optimizer.image_rate,
+            text_rate=optimizer.text_rate,
+            layer_decay=optimizer.layer_decay,
         )
         if any(parameter.requires_grad for parameter in terms.parameters()):
-            groups += [{**group, "name": f"terms.{group['name']}"} for group in parameter_groups(terms, **rates)]
+            groups += [
+                {**group, "name": f"terms.{group['name']}"}
+                for group in parameter_groups(terms, **rates)
+            ]
         scaled = config.trainer.precision.startswith("16")
-        return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled)
+        return build_optimizer(
+            optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled
+        )
 
     return ContrastiveModule(
         model,
-        loss=partial(LOSSES[loss.name], directions=loss.directions, equal_texts=loss.equal_texts, chunk=loss.chunk),
+        loss=partial(
+            LOSSES[loss.name],
+            directions=loss.directions,
+            equal_texts=loss.equal_texts,
+            chunk=loss.chunk,
+        ),
         make_optimizer=make_optimizer,
-        rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
+        rate_factor=partial(
+            warmup_cosine,
+            warmup=optimizer.warmup_steps,
+            total=total_steps,
+            final=optimizer.final_rate,
+        ),
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
         seed=config.seed,
         micro_batches=config.trainer.accumulate_grad_batches,
@@ -59,8 +83,12 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
     )
 
 
-def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
-    """Put training pairs and validation sets into one Lightning data module; its batch is that of a whole step, accumulated or not."""
+def build_data(
+    config: Experiment, source: Source, *, validation: ImageSetDataModule | None
+) -> ImageTextDataModule:
+    """Put training pairs and validation sets into one Lightning data module; its batch is that of a
+    whole step, accumulated or not.
+    """
     data = config.data
     return ImageTextDataModule(
         source,
@@ -74,12 +102,18 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
 
 
 def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> CaptionReader:
-    """Build the function by which loading processes hash and tokenise captions, and find the nouns that they name: no step waits for it."""
+    """Build the function by which loading processes hash and tokenise captions, and find the nouns
+    that they name: no step waits for it.
+    """
     return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
 
 
-def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None) -> dict[str, Tensor]:
-    """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
+def _read_captions(
+    texts: list[str], *, tower: TextTower, nouns: NounList | None
+) -> dict[str, Tensor]:
+    """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens
+    of a good one, which no step uses.
+    """
     fields = {"text_id": text_ids(texts)}
     if nouns is not None:
         fields["nouns"] = nouns.named(texts)
@@ -90,12 +124,23 @@ def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None
     return {**fields, "token_ids": ids, "token_mask": mask}
 
 
-IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}
+IMAGES_OF_TABLE = {
+    "missing_image": (
+        "if the folder is wrong, set data.options.images, which a table's file names are relative "
+        "to"
+    )
+}
 """Fix to suggest where a table names images that are missing."""
 
 
 def build_bad_samples(config: Experiment, *, samples: int | None = None) -> BadSamples:
-    """Build the callback that counts unreadable samples and stops a run with too many; ``samples`` is the number in the data."""
+    """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
+    is the number in the data.
+    """
     counted = {} if samples is None else {"samples": samples}
-    mends = IMAGES_OF_TABLE if "table" in (config.data.source, *(part.source for part in config.data.mixture)) else {}
+    mends = (
+        IMAGES_OF_TABLE
+        if "table" in (config.data.source, *(part.source for part in config.data.mixture))
+        else {}
+    )
     return BadSamples(REASONS, max_share=config.data.max_bad_share, mends=mends, **counted)

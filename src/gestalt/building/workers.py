@@ -14,10 +14,14 @@ MOST = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
 
 READY, HELD = 2, 4 * 2**30
-"""Number of batches that each process keeps ready, and the largest size of all of them together, bytes."""
+"""Number of batches that each process keeps ready, and the largest size of all of them together,
+bytes.
+"""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""File with the processor time that a container may use in each period, and the period, both in microseconds."""
+"""File with the processor time that a container may use in each period, and the period, both in
+microseconds.
+"""
 
 
 def loading_processes(config: Experiment) -> int:
@@ -26,7 +30,9 @@ def loading_processes(config: Experiment) -> int:
 
 
 def reading_processes(config: Experiment) -> int:
-    """Return the number of processes for work that only reads: ``data.workers``, or one for each core, at most ``MOST``."""
+    """Return the number of processes for work that only reads: ``data.workers``, or one for each
+    core, at most ``MOST``.
+    """
     return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
 
 
@@ -41,8 +47,9 @@ def describe_workers(config: Experiment) -> str:
 def choose_workers(cores: int, *, accelerated: bool, batch_bytes: int) -> int:
     """Choose the number for a rank.
 
-    A step on an accelerator leaves the cores to the loader, all but the one that starts its kernels.  A step on the CPU takes all cores
-    itself and far longer than the loading of its batch, for which one process is enough.
+    A step on an accelerator leaves the cores to the loader, all but the one that starts its
+    kernels.  A step on the CPU takes all cores itself and far longer than the loading of its batch,
+    for which one process is enough.
 
     Args:
         cores: number of cores of this rank.
@@ -53,8 +60,12 @@ def choose_workers(cores: int, *, accelerated: bool, batch_bytes: int) -> int:
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use, by its affinity and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use, by its affinity and the quota of its
+    container.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = QUOTA.read_text().split()
         return max(1, min(cores, int(quota) // int(period)))
@@ -65,11 +76,22 @@ def usable_cores() -> int:
 def _chosen(config: Experiment) -> tuple[int, str]:
     accelerated = _accelerated(config)
     ranks = ranks_here(config)
-    side, share = train_size(config.image), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
+    side, share = (
+        train_size(config.image),
+        -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes)),
+    )
     cores = max(1, usable_cores() // ranks)
-    number = choose_workers(cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config))
-    step = "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
-    return number, f"{cores} {'core' if cores == 1 else 'cores'}, batches of {share} images of {side} px, {step}"
+    number = choose_workers(
+        cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config)
+    )
+    step = (
+        "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
+    )
+    return (
+        number,
+        f"{cores} {'core' if cores == 1 else 'cores'}, batches of {share} images of {side} px, "
+        f"{step}",
+    )
 
 
 def _image_bytes(config: Experiment) -> int:
@@ -81,7 +103,9 @@ def _image_bytes(config: Experiment) -> int:
 
 def _accelerated(config: Experiment) -> bool:
     wanted = config.trainer.accelerator
-    return wanted != "cpu" and (wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available())
+    return wanted != "cpu" and (
+        wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
 
 
 def ranks_here(config: Experiment) -> int:
@@ -92,4 +116,10 @@ def ranks_here(config: Experiment) -> int:
         return max(1, int(launched))
     if devices.isdecimal():
         return int(devices)
-    return len(devices.split(",")) if "," in devices else max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    return (
+        len(devices.split(","))
+        if "," in devices
+        else max(1, torch.cuda.device_count())
+        if _accelerated(config)
+        else 1
+    )

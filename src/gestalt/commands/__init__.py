@@ -1,1 +1,3 @@
-"""The command line: one file a command; ``arguments`` has the table, ``early`` the checks before torch is imported."""
+"""The command line: one file a command; ``arguments`` has the table, ``early`` the checks before
+torch is imported.
+"""

@@ -31,18 +31,28 @@ def ablate(arguments: Namespace) -> int:
     """Run a grid, or list what would be run.  Returns 1 if a run failed, else 0.
 
     Raises:
-        ConfigError: parameters without a cluster, submitit refuses them, another process runs this grid, or the results are not comparable.
+        ConfigError: parameters without a cluster, submitit refuses them, another process runs this
+            grid, or the results are not comparable.
         Stopped: a signal came.
     """
-    grid, cluster, parameters = arguments.grid, arguments.cluster, read_parameters(arguments.submitit)
+    grid, cluster, parameters = (
+        arguments.grid,
+        arguments.cluster,
+        read_parameters(arguments.submitit),
+    )
     if parameters and cluster is None:
-        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}")
+        raise ConfigError(
+            f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}"
+        )
     folder = LOGS / "ablations" / grid.name / grid.scale_name
     launcher: Any = LocalLauncher(arguments.jobs or 1, folder / "logs")
     if cluster is not None:
         limit = arguments.jobs or (sys.maxsize if cluster == "slurm" else 1)
         launcher = ClusterLauncher(cluster, folder / "jobs", limit, parameters)
-    size = f"{len(grid.cells)} cells of {grid.base_name}, {arguments.seeds} seed{'s' if arguments.seeds > 1 else ''} each"
+    size = (
+        f"{len(grid.cells)} cells of {grid.base_name}, {arguments.seeds} "
+        f"seed{'s' if arguments.seeds > 1 else ''} each"
+    )
     tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     busy = f"{folder}: another process runs this grid; wait for it, or stop it"
     with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy=busy):
@@ -50,7 +60,15 @@ def ablate(arguments: Namespace) -> int:
         if grid.equal:
             grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop)
             tell("\n".join(remarks))
-        study = Study(grid, arguments.seeds, launcher, folder, say=tell, allow_mixed=arguments.allow_mixed, remarks=remarks)
+        study = Study(
+            grid,
+            arguments.seeds,
+            launcher,
+            folder,
+            say=tell,
+            allow_mixed=arguments.allow_mixed,
+            remarks=remarks,
+        )
         if arguments.dry_run:
             print("\n".join(plan(study)))
             return 0
@@ -69,7 +87,9 @@ def _step_flop(config: Experiment) -> tuple[int, int]:
 
 
 def plan(study: Study) -> list[str]:
-    """List the runs of a call with their states, one a line, and the expected time in the last line."""
+    """List the runs of a call with their states, one a line, and the expected time in the last
+    line.
+    """
     tuning = study.tuning()
     if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
@@ -80,7 +100,10 @@ def plan(study: Study) -> list[str]:
         lines.append(f"{state.kind:<9} {job.label}{f'  {state.folder}' if state.folder else ''}")
     if study.grid.choose and not study.chosen:
         for seed in range(study.seeds):
-            lines += [f"{'new':<9} {cell.name}, seed {seed}, with the chosen value" for cell in study.grid.cells]
+            lines += [
+                f"{'new':<9} {cell.name}, seed {seed}, with the chosen value"
+                for cell in study.grid.cells
+            ]
     total, remaining = len(lines), sum(not line.startswith("finished") for line in lines)
     if study.grid.evaluate_at:
         lines.append(f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px")
@@ -88,5 +111,9 @@ def plan(study: Study) -> list[str]:
     time = "nothing to do"
     if remaining:
         at_a_time = min(study.launcher.limit, remaining)
-        time = f"about {span(seconds * remaining / at_a_time)}" if seconds else "time unknown until one is finished"
+        time = (
+            f"about {span(seconds * remaining / at_a_time)}"
+            if seconds
+            else "time unknown until one is finished"
+        )
     return [*lines, f"{remaining} of {total} runs to come; {time}"]

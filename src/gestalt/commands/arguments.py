@@ -12,7 +12,8 @@ class Command(NamedTuple):
 
     Attributes:
         help: what it does.
-        words: the file in this folder with its flags, ``<name>_flags``, and its check, ``check_<name>``, if it has one.
+        words: the file in this folder with its flags, ``<name>_flags``, and its check,
+            ``check_<name>``, if it has one.
         module: the file in this folder whose ``run`` is called.
     """
 
@@ -22,20 +23,56 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("train an experiment and score it after each epoch", "training_words", "train"),
-    "features": Command("cache the features of a run's training pairs from its frozen towers", "training_words", "features"),
-    "pretrain": Command("make an image init where none can be downloaded", "training_words", "pretrain"),
-    "ablate": Command("run a grid of experiments and compare its cells", "training_words", "ablate"),
-    "eval": Command("score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", "model_words", "evaluate"),
-    "reproduce": Command("score a published number again and print both numbers", "model_words", "reproduce"),
+    "train": Command(
+        "train an experiment and score it after each epoch", "training_words", "train"
+    ),
+    "features": Command(
+        "cache the features of a run's training pairs from its frozen towers",
+        "training_words",
+        "features",
+    ),
+    "pretrain": Command(
+        "make an image init where none can be downloaded", "training_words", "pretrain"
+    ),
+    "ablate": Command(
+        "run a grid of experiments and compare its cells", "training_words", "ablate"
+    ),
+    "eval": Command(
+        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
+        "model_words",
+        "evaluate",
+    ),
+    "reproduce": Command(
+        "score a published number again and print both numbers", "model_words", "reproduce"
+    ),
     "score": Command("score label maps of any system, without a model", "model_words", "score"),
-    "compare": Command("put results side by side, with intervals over images", "model_words", "compare"),
-    "report": Command("write results as one HTML page that opens from disk", "model_words", "report"),
-    "segment": Command("give every pixel of pictures the label that it resembles most", "picture_words", "segment"),
-    "group": Command("divide pictures into groups of similar locations, without labels", "picture_words", "group"),
-    "export": Command("write a trained model as a folder that loads anywhere, or as a graph", "model_words", "export"),
-    "data": Command("inspect a source of pairs, pack it into tars, or show what the model sees of it", "training_words", "data"),
-    "list": Command("print what can be chosen by name: experiments, benchmarks, protocols and so on", "model_words", "listing"),
+    "compare": Command(
+        "put results side by side, with intervals over images", "model_words", "compare"
+    ),
+    "report": Command(
+        "write results as one HTML page that opens from disk", "model_words", "report"
+    ),
+    "segment": Command(
+        "give every pixel of pictures the label that it resembles most", "picture_words", "segment"
+    ),
+    "group": Command(
+        "divide pictures into groups of similar locations, without labels", "picture_words", "group"
+    ),
+    "export": Command(
+        "write a trained model as a folder that loads anywhere, or as a graph",
+        "model_words",
+        "export",
+    ),
+    "data": Command(
+        "inspect a source of pairs, pack it into tars, or show what the model sees of it",
+        "training_words",
+        "data",
+    ),
+    "list": Command(
+        "print what can be chosen by name: experiments, benchmarks, protocols and so on",
+        "model_words",
+        "listing",
+    ),
 }
 
 PRINTING = ("compare", "report", "list")
@@ -48,10 +85,13 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     Help and usage errors end the process, as argparse does.
 
     Returns:
-        The flags; ``command``, a key of COMMANDS; ``overrides``, the key=value words; ``words``, all of them.
+        The flags; ``command``, a key of COMMANDS; ``overrides``, the key=value words; ``words``,
+        all of them.
     """
     given = sys.argv[1:] if words is None else words
-    parser = argparse.ArgumentParser(prog="gestalt", description="Perceptual grouping in contrastive vision-language models.")
+    parser = argparse.ArgumentParser(
+        prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     takes_keys = False
     for name, row in COMMANDS.items():
@@ -61,15 +101,23 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
-        parser.error(f"{arguments.command} has no {' '.join(flags)}; gestalt {arguments.command} --help lists its flags")
+        parser.error(
+            f"{arguments.command} has no {' '.join(flags)}; gestalt {arguments.command} --help "
+            "lists its flags"
+        )
     if rest and not takes_keys:
-        parser.error(f"{arguments.command} takes no key=value and no further word: leave out {' '.join(rest)}")
+        parser.error(
+            f"{arguments.command} takes no key=value and no further word: leave out "
+            f"{' '.join(rest)}"
+        )
     arguments.overrides, arguments.words = rest, given
     return arguments
 
 
 def _add_flags(command: argparse.ArgumentParser, name: str) -> bool:
-    """Add the flags of a command, or of its tools.  Returns True if it takes key=value words, which its epilog then describes."""
+    """Add the flags of a command, or of its tools.  Returns True if it takes key=value words, which
+    its epilog then describes.
+    """
     words = import_module(f"gestalt.commands.{COMMANDS[name].words}")
     tools = getattr(words, f"{name}_flags")(command) or [command]
     for tool in tools:
@@ -80,10 +128,11 @@ def _add_flags(command: argparse.ArgumentParser, name: str) -> bool:
 
 
 def check_of(command: str) -> Callable[[argparse.Namespace], None]:
-    """Return the check of a command's words, which stores what they stand for, such as ``arguments.config``.
+    """Return the check of a command's words, which stores what they stand for, such as
+    ``arguments.config``.
 
-    It runs before torch is imported, so that a typo stops in a fraction of a second, and raises a ConfigError that names the mistake and
-    the fix.
+    It runs before torch is imported, so that a typo stops in a fraction of a second, and raises a
+    ConfigError that names the mistake and the fix.
     """
     words: Any = import_module(f"gestalt.commands.{COMMANDS[command].words}")
     return getattr(words, f"check_{command}", lambda arguments: None)

@@ -26,21 +26,31 @@ LEAST = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
 
 
-def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list[str], output: str | None = None) -> Path:
-    """Choose the threshold of a benchmark's background rule on images that are not reported, and report what it costs.
+def calibrate(
+    target: str,
+    *,
+    benchmark: str,
+    split: str | None,
+    overrides: list[str],
+    output: str | None = None,
+) -> Path:
+    """Choose the threshold of a benchmark's background rule on images that are not reported, and
+    report what it costs.
 
     Args:
         target: as ``building.targets.open_target``; a model with text.
         benchmark: the name of a benchmark that measures segmentation.
         split: to choose on; None for train, or tune for scenes.
-        overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` names the protocol whose threshold is chosen.
+        overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` names the
+            protocol whose threshold is chosen.
         output: folder for the record; None for the run's.
 
     Returns:
         The record, ``calibrations/<n>.json`` in the run's folder.
 
     Raises:
-        ValueError: there is no threshold to calibrate, or the split shares images with the reported one.
+        ValueError: there is no threshold to calibrate, or the split shares images with the reported
+            one.
     """
     split = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
@@ -48,12 +58,18 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     config, identity = opened.config, opened.identity
     if shares_images(split, config.evaluation.split or "val"):
         raise ConfigError(
-            f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
+            f"--split {split}: it shares images with the reported split, which would flatter the "
+            "score; choose a split that shares none"
         )
     if not opened.model.has_text:
-        raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
+        raise ConfigError(
+            f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; "
+            "choose a model with text"
+        )
     model = opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    scorer, chosen, chosen_on = _swept(replace(config, evaluation=replace(config.evaluation, split=split)), model)
+    scorer, chosen, chosen_on = _swept(
+        replace(config, evaluation=replace(config.evaluation, split=split)), model
+    )
     _, reported, reported_on = _swept(config, model)
     protocol, best, oracle = scorer.protocol, chosen.best(), reported.best()
     scored = reported.at(best.threshold)
@@ -88,7 +104,8 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
     """Count all thresholds in one pass over the config's split.
 
     Returns:
-        The benchmark's callback, with protocol and classes; the counts; and split, image set, number of images and of official images.
+        The benchmark's callback, with protocol and classes; the counts; and split, image set,
+        number of images and of official images.
     """
     data, callbacks = build_evaluation(config, only=frozenset({"segmentation"}))
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
@@ -96,32 +113,59 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
     scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:
-        raise ConfigError(f"--calibrate {scorer.name}: its label set has no background class, so there is no threshold to calibrate")
+        raise ConfigError(
+            f"--calibrate {scorer.name}: its label set has no background class, so there is no "
+            "threshold to calibrate"
+        )
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
-    protocol = scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
+    protocol = (
+        scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
+    )
     prompts = scorer.embed(model, protocol=protocol)
     device = prompts.vectors.device
     for batch in loader:
         labels = [label.to(device) for label in scorer.truth(batch)]
         images = [image.to(device) for image in batch["image"]]
         scorer.check_unseen(images)
-        segmented = top_down(model, images, prompts=prompts, protocol=protocol, sizes=sizes_of(labels))
+        segmented = top_down(
+            model, images, prompts=prompts, protocol=protocol, sizes=sizes_of(labels)
+        )
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)
     split = config.evaluation.split or "the reported split"
-    counted = {"image_set": image_set.name, "images": len(image_set), "images_official": image_set.official_length}
+    counted = {
+        "image_set": image_set.name,
+        "images": len(image_set),
+        "images_official": image_set.official_length,
+    }
     return scorer, sweep, {"split": split, **counted}
 
 
 def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> None:
-    chosen, reported, oracle, preset = (record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own"))
-    print(f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}")
-    print(f"chosen on {chosen['split']} ({images_text(chosen)}): threshold {record['threshold']:.3f}, mIoU {chosen['miou']:.4f}")
+    chosen, reported, oracle, preset = (
+        record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own")
+    )
+    print(
+        f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}"
+    )
+    print(
+        f"chosen on {chosen['split']} ({images_text(chosen)}): threshold "
+        f"{record['threshold']:.3f}, mIoU {chosen['miou']:.4f}"
+    )
     print(f"on {reported['split']} ({images_text(reported)}):")
     print(f"  chosen threshold          {record['threshold']:7.3f}  mIoU {reported['miou']:.4f}")
     if preset is not None:
-        print(f"  the protocol's threshold  {preset['threshold']:7.3f}  mIoU {preset['miou']:.4f}  (the nearest that was tried)")
-    print(f"  best on this split        {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap {record['gap_to_oracle']:.4f}")
+        print(
+            f"  the protocol's threshold  {preset['threshold']:7.3f}  mIoU {preset['miou']:.4f}  "
+            "(the nearest that was tried)"
+        )
+    print(
+        f"  best on this split        {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap "
+        f"{record['gap_to_oracle']:.4f}"
+    )
     folder = Path.cwd()
     words = f"evaluation.calibration={path.relative_to(folder) if folder in path.parents else path}"
-    print(f"score with it, under the same settings: {words}{' evaluation.threshold=null' if replaces_threshold else ''}")
+    print(
+        "score with it, under the same settings: "
+        f"{words}{' evaluation.threshold=null' if replaces_threshold else ''}"
+    )

@@ -1,4 +1,6 @@
-"""data: inspect a source of pairs, pack it into tars, or draw its training images.  Sources are named as for training."""
+"""data: inspect a source of pairs, pack it into tars, or draw its training images.  Sources are
+named as for training.
+"""
 
 import os
 import shlex
@@ -44,7 +46,10 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
     """
     if config.data.manifest is not None:
-        raise ConfigError(f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose null")
+        raise ConfigError(
+            f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose "
+            "null"
+        )
     source = _open(config)
     path = _place(config, source, to=to, suffix=".json")
     bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
@@ -70,7 +75,10 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
     packed += f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    return (
+        f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars "
+        f"{shlex.quote(f'data.root={to}')}"
+    )
 
 
 def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -> str:
@@ -82,13 +90,25 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     size = train_size(config.image)
     source = _open(config, size=size)
     count = min(count, len(source))
-    data = ImageTextDataModule(source, size=size, batch_size=count, workers=0, seed=config.seed, window=config.data.window_shards)
+    data = ImageTextDataModule(
+        source,
+        size=size,
+        batch_size=count,
+        workers=0,
+        seed=config.seed,
+        window=config.data.window_shards,
+    )
     batch = next(iter(data.train_dataloader()))
     title = _title(config, source)
-    drawn = f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains"
+    drawn = (
+        f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale "
+        f"{config.scale} trains"
+    )
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
     with replacing(path) as partial:
-        contact_sheet(batch, title=f"{title}\n{drawn}", columns=columns).savefig(partial, format="png")
+        contact_sheet(batch, title=f"{title}\n{drawn}", columns=columns).savefig(
+            partial, format="png"
+        )
     return f"{title}\nsheet: {path}"
 
 
@@ -98,20 +118,35 @@ def _open(config: Experiment, *, size: int = 64, **options: Any) -> Source:
 
 
 def _inside(config: Experiment) -> dict[str, Any]:
-    """Return options with which sources refuse images outside of their folder: a stranger's table must not pack files of this machine."""
+    """Return options with which sources refuse images outside of their folder: a stranger's table
+    must not pack files of this machine.
+    """
     data = config.data
     if data.source == "mixture":
         parts = [asdict(part) for part in data.mixture]
-        return {"parts": [{**part, "options": _refusing(part["source"], part["options"]) | part["options"]} for part in parts]}
+        return {
+            "parts": [
+                {**part, "options": _refusing(part["source"], part["options"]) | part["options"]}
+                for part in parts
+            ]
+        }
     return _refusing(data.source, data.options)
 
 
 def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
-    return {"outside": False} if "outside" in (options_written(source) or ()) and "outside" not in options else {}
+    return (
+        {"outside": False}
+        if "outside" in (options_written(source) or ()) and "outside" not in options
+        else {}
+    )
 
 
 def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -> Path:
-    path = LOGS / "data" / f"{config.data.source}_{source.digest()}{suffix}" if to is None else Path(to)
+    path = (
+        LOGS / "data" / f"{config.data.source}_{source.digest()}{suffix}"
+        if to is None
+        else Path(to)
+    )
     if to is None:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.parent.is_dir():
@@ -129,30 +164,52 @@ def _title(config: Experiment, source: Source) -> str:
     left_out = source.about().get("left_out_by_limit")
     limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""
     return (
-        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} shard{'s' * (shards != 1)}, digest {source.digest()}"
+        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} "
+        f"shard{'s' * (shards != 1)}, digest {source.digest()}"
     )
 
 
-def _summary(counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str, str]) -> list[str]:
+def _summary(
+    counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str, str]
+) -> list[str]:
     """Return the counts as lines of text."""
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
-    beside = f"; {texts['unusable_beside_usable']:,} more cannot be used" if texts["unusable_beside_usable"] else ""
-    lines = [f"images: {', '.join(sizes)}", f"captions: {texts['usable']:,}, {', '.join(words)}{beside}"]
+    beside = (
+        f"; {texts['unusable_beside_usable']:,} more cannot be used"
+        if texts["unusable_beside_usable"]
+        else ""
+    )
+    lines = [
+        f"images: {', '.join(sizes)}",
+        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
+    ]
     lines += [f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})"]
     for reason, row in counted["bad_by_reason"].items():
         mend = f"; {mends[reason]}" if reason in mends else ""
-        lines.append(f"  {reason} {row['count']:,}, the first is {row['first']['key']} in {row['first']['where']}{mend}")
+        lines.append(
+            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
+            f"{row['first']['where']}{mend}"
+        )
     for kind, row in counted["duplicates"].items():
         most = row.get("commonest")
-        example = f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and {most['samples'][1]}" if most else ""
+        example = (
+            f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and "
+            f"{most['samples'][1]}"
+            if most
+            else ""
+        )
         lines.append(f"repeated {kind}: {row['repeats']:,}{example}")
     return lines
 
 
 def _range(spread: dict[str, int]) -> str:
-    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})" if spread else "unknown"
+    return (
+        f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
+        if spread
+        else "unknown"
+    )
 
 
 def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:

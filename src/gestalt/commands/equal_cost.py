@@ -13,10 +13,14 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.results.record import write_record
 
 COUNTS = "flop.json"
-"""File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so that its runs stay the same."""
+"""File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so
+that its runs stay the same.
+"""
 
 
-def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]]) -> tuple[Grid, list[str]]:
+def at_equal_cost(
+    grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]]
+) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
     A cell whose number of steps does not change keeps its configuration.
@@ -27,7 +31,8 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
         count: maps a configuration to the FLOP of a step and the steps of its run.
 
     Raises:
-        ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the cell.
+        ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
+            cell.
     """
     file = folder / COUNTS
     counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
@@ -39,7 +44,9 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
             try:
                 flop, steps = count(config)
             except ValueError as error:
-                raise ConfigError(f"grid {grid.name}: cell {cell.name}: its FLOP cannot be counted: {error}") from error
+                raise ConfigError(
+                    f"grid {grid.name}: cell {cell.name}: its FLOP cannot be counted: {error}"
+                ) from error
             counts[key] = {"flop": flop, "steps": steps}
             write_record(file, {"counts": counts})
         costs[cell.name] = counts[key]
@@ -49,7 +56,10 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
         cost = costs[cell.name]
         steps = max(1, round(Fraction(budget["steps"] * budget["flop"], cost["flop"])))
         cells.append(_with_steps(cell, steps, of=cost["steps"]))
-        lines.append(f"{cell.name}: {steps:,} steps of {format_flop(cost['flop'])}, {format_flop(steps * cost['flop'])} in total.")
+        lines.append(
+            f"{cell.name}: {steps:,} steps of {format_flop(cost['flop'])}, "
+            f"{format_flop(steps * cost['flop'])} in total."
+        )
     try:
         return checked(replace(grid, cells=tuple(cells))), lines
     except ConfigError as error:
@@ -57,7 +67,9 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
 
 
 def _with_steps(cell: Cell, steps: int, *, of: int) -> Cell:
-    """Return a cell that ends at a step; a longer run than its own, which has ``of`` steps, has no end by epochs."""
+    """Return a cell that ends at a step; a longer run than its own, which has ``of`` steps, has no
+    end by epochs.
+    """
     if steps == of:
         return cell
     epochs = {"trainer.max_epochs": -1} if steps > of else {}

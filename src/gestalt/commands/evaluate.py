@@ -1,4 +1,6 @@
-"""eval: score a checkpoint, at several sizes or under several protocols, or calibrate a background threshold for it."""
+"""eval: score a checkpoint, at several sizes or under several protocols, or calibrate a background
+threshold for it.
+"""
 
 from argparse import Namespace
 from pathlib import Path
@@ -10,7 +12,9 @@ from gestalt.commands.sweep import sweep_protocols, sweep_sizes
 
 
 def run(arguments: Namespace) -> int:
-    """Score, sweep sizes or protocols, or calibrate; print the path of the record of a sweep or a calibration."""
+    """Score, sweep sizes or protocols, or calibrate; print the path of the record of a sweep or a
+    calibration.
+    """
     quiet()
     target, words = arguments.target, {"overrides": arguments.overrides, "output": arguments.output}
     if arguments.calibrate is not None:

@@ -1,4 +1,6 @@
-"""export: a trained model as a folder that loads anywhere, and its dense image encoder as a graph."""
+"""export: a trained model as a folder that loads anywhere, and its dense image encoder as a
+graph.
+"""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,7 +15,8 @@ from gestalt.runs.names import run_folder
 
 
 def run(arguments: Namespace) -> int:
-    """Write what was asked for, and print each path; of a graph, its largest difference to the model at three sizes.
+    """Write what was asked for, and print each path; of a graph, its largest difference to the
+    model at three sizes.
 
     Raises:
         ValueError: the model cannot be opened or exported, or a graph differs from it.

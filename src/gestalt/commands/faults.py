@@ -7,10 +7,20 @@ import re
 MENDS = {
     errno.ENOSPC: "the disk is full; free some space or write elsewhere",
     errno.EDQUOT: "your quota of this disk is used up; free some space or write elsewhere",
-    errno.EFBIG: "larger than the file system or `ulimit -f` allows; raise the limit or write elsewhere",
-    errno.EROFS: "the file system is read-only; write elsewhere, runs by starting in another folder",
-    errno.EACCES: "no permission; change the permissions or name another path, for runs by starting in another folder",
-    errno.EPERM: "not permitted; change the permissions or name another path, for runs by starting in another folder",
+    errno.EFBIG: (
+        "larger than the file system or `ulimit -f` allows; raise the limit or write elsewhere"
+    ),
+    errno.EROFS: (
+        "the file system is read-only; write elsewhere, runs by starting in another folder"
+    ),
+    errno.EACCES: (
+        "no permission; change the permissions or name another path, for runs by starting in "
+        "another folder"
+    ),
+    errno.EPERM: (
+        "not permitted; change the permissions or name another path, for runs by starting in "
+        "another folder"
+    ),
     errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
     errno.ENOENT: "not found; check the path",
     errno.ENOTDIR: "a part of the path is a file, not a folder; name another path",
@@ -21,34 +31,62 @@ MENDS = {
     errno.ENFILE: "too many open files on this machine; close some programs or lower data.workers",
     errno.EIO: "the disk cannot be read or written; check it, or copy the files to another",
     errno.ESTALE: "a network file system dropped the file; run the command again",
-    errno.ENOMEM: "the machine is out of memory; close some programs, or lower data.batch_size or data.workers",
-    errno.EAGAIN: "the system starts no further process or thread; lower data.workers or raise `ulimit -u`",
+    errno.ENOMEM: (
+        "the machine is out of memory; close some programs, or lower data.batch_size or "
+        "data.workers"
+    ),
+    errno.EAGAIN: (
+        "the system starts no further process or thread; lower data.workers or raise `ulimit -u`"
+    ),
 }
 """Error number of the system -> reason and fix."""
 
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid|A process in the process pool was terminated")
-"""Beginning of the messages of torch and of Python for a loading process that has ended: the system kills them where memory runs out."""
+"""Beginning of the messages of torch and of Python for a loading process that has ended: the system
+kills them where memory runs out.
+"""
 
-KILLED = "a loading process was killed, as the system does when memory runs out; lower data.workers and run the same command again"
+KILLED = (
+    "a loading process was killed, as the system does when memory runs out; lower data.workers and "
+    "run the same command again"
+)
 
 
 def describe(error: Exception) -> str | None:
-    """Return the line for an error; None if it is a fault of this program, which keeps its traceback."""
+    """Return the line for an error; None if it is a fault of this program, which keeps its
+    traceback.
+    """
     text = _of_worker(str(error))
     if isinstance(error, ValueError):
         return _one_line(text)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        mend = "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, or lower evaluation.batch_size"
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in text
+    ):
+        mend = (
+            "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, "
+            "or lower evaluation.batch_size"
+        )
         return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
-    number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # as a loader's worker or a library in Rust writes it
-    code = error.errno if isinstance(error, OSError) and error.errno is not None else number and int(number[1] or number[2])
+    # as a loader's worker or a library in Rust writes it
+    number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)
+    code = (
+        error.errno
+        if isinstance(error, OSError) and error.errno is not None
+        else number and int(number[1] or number[2])
+    )
     if not isinstance(error, OSError) and code is None:
         return None
     named = re.search(r"'([^']+)'\s*$", text)
     somewhere = f"a file (runs lie under {os.path.abspath('lightning_logs')})"
-    place = (error.filename if isinstance(error, OSError) else None) or (named and named[1]) or somewhere
+    place = (
+        (error.filename if isinstance(error, OSError) else None)
+        or (named and named[1])
+        or somewhere
+    )
     if isinstance(place, bytes):
         place = os.fsdecode(place)
     reason = MENDS.get(code or 0) or (os.strerror(code) if code else _one_line(text))
@@ -56,8 +94,14 @@ def describe(error: Exception) -> str | None:
 
 
 def _of_worker(text: str) -> str:
-    """Return the message of an error in a loader's worker, without the traceback that torch puts before it."""
-    lines = re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) if "Original Traceback" in text else []
+    """Return the message of an error in a loader's worker, without the traceback that torch puts
+    before it.
+    """
+    lines = (
+        re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE)
+        if "Original Traceback" in text
+        else []
+    )
     return lines[-1] if lines else text
 
 

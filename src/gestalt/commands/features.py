@@ -64,22 +64,36 @@ class Tower(NamedTuple):
         number, keep = torch.tensor(rows), None
         if self.keep_share < 1:
             kept = kept_tokens(height * width, self.keep_share)
-            keep = keep_indices(number % self.pairs, number // self.pairs, seed=self.seed, total=height * width, kept=kept).to(device)
+            keep = keep_indices(
+                number % self.pairs,
+                number // self.pairs,
+                seed=self.seed,
+                total=height * width,
+                kept=kept,
+            ).to(device)
         context: AbstractContextManager[Any] = self.fabric.strategy.precision.forward_context()
         with context:
             return tower.features(images.to(device), keep)
 
 
 def run(arguments: Namespace) -> int:
-    """Make or continue a cache; with ``--check`` only check that it is complete and made for this run."""
-    return until_stopped(lambda: cache(arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check))
+    """Make or continue a cache; with ``--check`` only check that it is complete and made for this
+    run.
+    """
+    return until_stopped(
+        lambda: cache(
+            arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check
+        )
+    )
 
 
 def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = False) -> None:
-    """Write the features of the run's training pairs into a folder, which is complete when ``features.json`` says so.
+    """Write the features of the run's training pairs into a folder, which is complete when
+    ``features.json`` says so.
 
     Raises:
-        ValueError: the configuration cannot run, the folder holds something else, or the disk lacks room.
+        ValueError: the configuration cannot run, the folder holds something else, or the disk lacks
+            room.
     """
     quiet()
     check_alone("gestalt features uses")
@@ -88,38 +102,72 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
     keep_freed_memory()
     source = build_source(config)
     if source.in_sequence:
-        refuse("data.source", config.data.source, "it can only be read in sequence, and a cache is read by number; choose another")
+        refuse(
+            "data.source",
+            config.data.source,
+            "it can only be read in sequence, and a cache is read by number; choose another",
+        )
     model = build_model(config).eval()
     key = whole_key(config, model, source)
     if only_check:
         Description.read(folder).check(folder, key)
         tell(f"{folder}: complete, and made for this run")
         return
-    fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
+    fabric = Fabric(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+    )
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
-    tower = Tower(model, fabric, config.image.keep_tokens if config.image.subsampling else 1.0, config.seed, len(source))
+    tower = Tower(
+        model,
+        fabric,
+        config.image.keep_tokens if config.image.subsampling else 1.0,
+        config.seed,
+        len(source),
+    )
     size = train_size(config.image)
     probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
-    wanted = Description(key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch."))
-    with locks.hold(folder / ".lock", busy=f"{folder}: another process is writing this cache; wait for it, or choose another --to"):
-        description = _write(config, folder, _open_description(folder, wanted), source=source, tower=tower)
-    bad = f"; {len(description.bad):,} of {description.written:,} images are bad" if description.bad else ""
+    wanted = Description(
+        key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch.")
+    )
+    with locks.hold(
+        folder / ".lock",
+        busy=f"{folder}: another process is writing this cache; wait, or choose another --to",
+    ):
+        description = _write(
+            config, folder, _open_description(folder, wanted), source=source, tower=tower
+        )
+    bad = (
+        f"; {len(description.bad):,} of {description.written:,} images are bad"
+        if description.bad
+        else ""
+    )
     tell(f"{folder}: complete{bad}; train with data.features={folder}")
 
 
 def _open_description(folder: Path, wanted: Description) -> Description:
-    """Return the description of a cache to continue, or of a new one; refuse a folder with other files, or with another cache."""
-    others = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"]  # of a killed command
+    """Return the description of a cache to continue, or of a new one; refuse a folder with other
+    files, or with another cache.
+    """
+    # of a killed command
+    others = [
+        path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"
+    ]
     if not others:
         return wanted
     if FILE not in others:
-        raise ConfigError(f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder")
+        raise ConfigError(
+            f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder"
+        )
     cached = Description.read(folder)
     found = cached.differences(wanted.key)
     if cached.stored != wanted.stored:
         found.append(f"--dtype is {wanted.stored}, but the cache has {cached.stored}")
     if found:
-        raise ConfigError(f"--to {folder}: a different cache: {'; '.join(found)}; choose another folder")
+        raise ConfigError(
+            f"--to {folder}: a different cache: {'; '.join(found)}; choose another folder"
+        )
     return cached
 
 
@@ -128,25 +176,35 @@ def _check_room(folder: Path, description: Description, *, count: int) -> None:
     row = prod(description.shape) * np.dtype(description.stored).itemsize
     needed, free = (count - description.written) * row + SPARE, free_bytes(folder)
     described = f"{count:,} images of {' x '.join(map(str, description.shape))}"
-    tell(f"{folder}: {count * row / 2**30:.2f} GiB of {description.stored}: {described}; {free / 2**30:.1f} GiB are free")
+    tell(
+        f"{folder}: {count * row / 2**30:.2f} GiB of {description.stored}: {described}; "
+        f"{free / 2**30:.1f} GiB are free"
+    )
     if needed > free and description.written < count:
         raise ConfigError(
-            f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB are free; choose another disk, "
+            f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB "
+            "are free; choose another disk, "
             "--dtype float16, fewer data.crops or a smaller image"
         )
 
 
-def _write(config: Experiment, folder: Path, description: Description, *, source: Any, tower: Tower) -> Description:
+def _write(
+    config: Experiment, folder: Path, description: Description, *, source: Any, tower: Tower
+) -> Description:
     """Write the images that are not written yet.  Returns the description of the complete cache."""
     assert config.data.crops is not None
     count, first, start = config.data.crops * len(source), description.written, time.monotonic()
     _check_room(folder, description, count=count)
     description.write(folder)  # first, since a folder with rows alone is refused
-    file = open_rows(folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0)
+    file = open_rows(
+        folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0
+    )
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, KEPT // (BATCH * prod(description.shape) * file.itemsize))
     bad = dict(description.bad)
-    loaded = load_crops(spans, source=source, size=train_size(config.image), workers=loading_processes(config))
+    loaded = load_crops(
+        spans, source=source, size=train_size(config.image), workers=loading_processes(config)
+    )
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = tower.features(images, span)
         features[[int(row) - span.start for row in faults]] = 0
@@ -154,7 +212,12 @@ def _write(config: Experiment, folder: Path, description: Description, *, source
         bad |= faults
         if number % each == 0 or number == len(spans):
             file.flush()
-            description = replace(description, written=span.stop, bad=bad, complete=span.stop == count)
+            description = replace(
+                description, written=span.stop, bad=bad, complete=span.stop == count
+            )
             description.write(folder)
-            tell(f"images: {span.stop:,} of {count:,}, {(span.stop - first) / (time.monotonic() - start):.1f} a second")
+            tell(
+                f"images: {span.stop:,} of {count:,}, "
+                f"{(span.stop - first) / (time.monotonic() - start):.1f} a second"
+            )
     return description

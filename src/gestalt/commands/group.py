@@ -17,18 +17,26 @@ def run(arguments: Namespace) -> int:
     """Write the maps and print where they are.
 
     Raises:
-        ValueError: a model that cannot be opened, or a protocol or a number of groups that does not fit it.
+        ValueError: a model that cannot be opened, or a protocol or a number of groups that does not
+            fit it.
     """
     quiet()
     about = {"groups": arguments.groups, "protocol": arguments.protocol}
     models = [load(target) for target in arguments.models]
-    return map_pictures(arguments, [_mapper(model, arguments, about=about) for model in models], kind="groups")
+    return map_pictures(
+        arguments, [_mapper(model, arguments, about=about) for model in models], kind="groups"
+    )
 
 
 def _mapper(model: Model, arguments: Namespace, *, about: dict[str, Any]) -> Mapper:
     """Return the function that groups with a model."""
     chosen = grouping_protocol(model.config, groups=arguments.groups, name=arguments.protocol)
-    return Mapper(model, about, {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)}, [chosen])
+    return Mapper(
+        model,
+        about,
+        {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)},
+        [chosen],
+    )
 
 
 def grouped(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:
@@ -39,7 +47,14 @@ def grouped(model: Model, *, groups: int, protocol: str | None = None) -> Mapped
         order = shares.argsort(descending=True, stable=True)
         names = tuple(f"group {number}" for number in range(1, len(shares) + 1))
         areas = dict(zip(names, shares[order].tolist(), strict=True))
-        return SegmentedImage(names, order.argsort()[values.long()].to(torch.uint8), {}, areas, picture, torch.empty(0, 1, 1))
+        return SegmentedImage(
+            names,
+            order.argsort()[values.long()].to(torch.uint8),
+            {},
+            areas,
+            picture,
+            torch.empty(0, 1, 1),
+        )
 
     def mapped(pictures: list[Tensor]) -> list[SegmentedImage]:
         maps = model.group(pictures, groups, protocol=protocol)

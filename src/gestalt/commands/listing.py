@@ -1,4 +1,6 @@
-"""list: print what can be chosen by name, what each is, and whether it is built in or of an installed package."""
+"""list: print what can be chosen by name, what each is, and whether it is built in or of an
+installed package.
+"""
 
 import ast
 from argparse import Namespace
@@ -33,7 +35,10 @@ def _print(rows: list[Row]) -> None:
 
 def _yaml(folder: Path) -> list[Row]:
     """Return the files of a folder with their first comment."""
-    return [Row(path.stem, _first_sentence(path.read_text().splitlines()[0].lstrip("# "))) for path in sorted(folder.glob("*.yaml"))]
+    return [
+        Row(path.stem, _first_sentence(path.read_text().splitlines()[0].lstrip("# ")))
+        for path in sorted(folder.glob("*.yaml"))
+    ]
 
 
 def _first_sentence(text: str) -> str:
@@ -49,13 +54,20 @@ def _modules(package: str) -> dict[str, str]:
     files = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} | {
         path.parent.name: path for path in folder.glob("*/__init__.py")
     }
-    texts = {name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in files.items()}
-    return {name: _first_sentence(text.partition("\n")[0]) for name, text in texts.items()}
+    texts = {
+        name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in files.items()
+    }
+    return {
+        name: _first_sentence(" ".join(text.partition("\n\n")[0].split("\n")))
+        for name, text in texts.items()
+    }
 
 
 def _folder(group: str) -> list[Row]:
     """Return the rows of a registry whose built-in rows are the files of a folder."""
-    return Registry(group, [Row(name, line) for name, line in _modules(f"gestalt.data_modules.{group}").items()]).rows()
+    return Registry(
+        group, [Row(name, line) for name, line in _modules(f"gestalt.data_modules.{group}").items()]
+    ).rows()
 
 
 def _benchmarks() -> list[Row]:
@@ -64,7 +76,9 @@ def _benchmarks() -> list[Row]:
         if row.package == BUILT_IN:
             benchmark: Benchmark = row.target
             files = f"; {benchmark.layout}" if benchmark.layout else ""
-            row = replace(row, line=f"{', '.join(benchmark.measures)} on {benchmark.image_set}{files}")
+            row = replace(
+                row, line=f"{', '.join(benchmark.measures)} on {benchmark.image_set}{files}"
+            )
         rows.append(row)
     return rows
 
@@ -77,7 +91,8 @@ def _protocols() -> list[Row]:
     for measure, of_measure in MEASURES.items():
         if measure != "segmentation" and of_measure.key is not None:
             rows += [
-                Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}") for name, protocol in of_measure.protocols.items()
+                Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}")
+                for name, protocol in of_measure.protocols.items()
             ]
     return rows
 

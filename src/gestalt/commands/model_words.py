@@ -1,4 +1,6 @@
-"""Flags and checks of the commands that read models, results and names: eval, reproduce, score, export, compare, report and list."""
+"""Flags and checks of the commands that read models, results and names: eval, reproduce, score,
+export, compare, report and list.
+"""
 
 import argparse
 import json
@@ -42,36 +44,75 @@ READ_BY_SCORE = (
 def eval_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``eval``."""
     command.epilog = (
-        "key=value: any key of the configuration that scoring reads, such as evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
+        "key=value: any key of the configuration that scoring reads, such as "
+        "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
         "evaluation.limit=100"
     )
     command.add_argument("target", help=MODEL)
-    command.add_argument("--sizes", metavar="N,N", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
     command.add_argument(
-        "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
+        "--sizes",
+        metavar="N,N",
+        help="score at each of these sizes, pixels a side, and plot: 224,336,448",
     )
-    command.add_argument("--protocols", metavar="NAME,NAME", help="score segmentation under each of these protocols, or all, and plot")
-    command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
-    command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
-    command.add_argument("--predictions", metavar="DIR", help="write the predicted class maps to DIR/<benchmark>, for score or other tools")
+    command.add_argument(
+        "--calibrate",
+        metavar="BENCHMARK",
+        help="choose the background threshold of a benchmark that measures segmentation",
+    )
+    command.add_argument(
+        "--protocols",
+        metavar="NAME,NAME",
+        help="score segmentation under each of these protocols, or all, and plot",
+    )
+    command.add_argument(
+        "--split",
+        help="the images that --calibrate chooses on (default: train, or tune for scenes)",
+    )
+    command.add_argument(
+        "--output", metavar="DIR", help="folder for the records (default: the run's)"
+    )
+    command.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="write the predicted class maps to DIR/<benchmark>, for score or other tools",
+    )
 
 
 def check_eval(arguments: Namespace) -> None:
     """Read ``sizes``, and load the configuration of the run."""
     words = arguments.overrides
-    if sum(flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)) > 1:
-        raise ConfigError("eval: --sizes, --protocols and --calibrate are different evaluations; give one")
-    if arguments.predictions is not None and (arguments.sizes or arguments.calibrate or arguments.protocols):
-        raise ConfigError("eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate")
+    if (
+        sum(
+            flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)
+        )
+        > 1
+    ):
+        raise ConfigError(
+            "eval: --sizes, --protocols and --calibrate are different evaluations; give one"
+        )
+    if arguments.predictions is not None and (
+        arguments.sizes or arguments.calibrate or arguments.protocols
+    ):
+        raise ConfigError(
+            "eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols "
+            "and --calibrate"
+        )
     if arguments.split is not None and arguments.calibrate is None:
-        raise ConfigError(f"--split {arguments.split}: needs --calibrate; to score another split write evaluation.split={arguments.split}")
+        raise ConfigError(
+            f"--split {arguments.split}: needs --calibrate; to score another split write "
+            f"evaluation.split={arguments.split}"
+        )
     if arguments.sizes is not None:
         arguments.sizes = _sizes(arguments.sizes)
     if arguments.protocols is not None:
         arguments.protocols = _protocols(arguments.protocols)
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
-        words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
+        words = [
+            "evaluation.calibration=null",
+            *words,
+            f"evaluation.benchmarks=[{arguments.calibrate}]",
+        ]
     run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml", overrides=words)
@@ -84,7 +125,9 @@ def _protocols(text: str) -> list[str]:
     names = [word.strip() for word in text.split(",")]
     for name in names:
         if name not in PRESETS:
-            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all")
+            raise ConfigError(
+                f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all"
+            )
     return list(dict.fromkeys(names))
 
 
@@ -92,54 +135,118 @@ def _sizes(text: str) -> list[int]:
     """Return the sizes in ascending order, pixels."""
     sizes = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
-        raise ConfigError(f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, such as 224,448')
+        raise ConfigError(
+            f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, '
+            "such as 224,448"
+        )
     return sorted(sizes)
 
 
 def reproduce_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``reproduce``."""
     command.epilog = KEYS
-    command.add_argument("name", nargs="?", help="a published number, such as sclip/voc21 (default: list all)")
-    command.add_argument("--model", metavar="KIND:NAME", help="the model in place of the published one, such as open_clip:FOLDER")
-    command.add_argument("--output", metavar="DIR", help="folder for the record (default: the model's)")
+    command.add_argument(
+        "name", nargs="?", help="a published number, such as sclip/voc21 (default: list all)"
+    )
+    command.add_argument(
+        "--model",
+        metavar="KIND:NAME",
+        help="the model in place of the published one, such as open_clip:FOLDER",
+    )
+    command.add_argument(
+        "--output", metavar="DIR", help="folder for the record (default: the model's)"
+    )
 
 
 def check_reproduce(arguments: Namespace) -> None:
-    """Check the name, that key=value words come with one, and that they leave its settings as they are."""
+    """Check the name, that key=value words come with one, and that they leave its settings as they
+    are.
+    """
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
-        raise ConfigError(f"reproduce: {' '.join(words) or arguments.name}: name one published number, then key=value words")
+        raise ConfigError(
+            f"reproduce: {' '.join(words) or arguments.name}: name one published number, then "
+            "key=value words"
+        )
     if arguments.name is not None:
         published_number(arguments.name).check(arguments.overrides)
 
 
 def score_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``score``."""
-    command.epilog = "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val benchmark_subset=true"
+    command.epilog = (
+        "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
+        "benchmark_subset=true"
+    )
     kinds = ", ".join(f"{kind} ({meaning})" for kind, meaning in VALUES.items())
     maps = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
-    command.add_argument("folder", metavar="DIR", help=f"label maps: {maps}; or with a sub-folder of the benchmark's name")
-    command.add_argument("--bench", required=True, metavar="BENCHMARK", help="one that measures segmentation, such as pascal_voc")
+    command.add_argument(
+        "folder",
+        metavar="DIR",
+        help=f"label maps: {maps}; or with a sub-folder of the benchmark's name",
+    )
+    command.add_argument(
+        "--bench",
+        required=True,
+        metavar="BENCHMARK",
+        help="one that measures segmentation, such as pascal_voc",
+    )
     command.add_argument("--name", help="name of the system in tables (default: the folder's)")
     command.add_argument(
-        "--measure", choices=("segmentation", "grouping"), default="segmentation", help="class maps, or maps whose every value is a group"
+        "--measure",
+        choices=("segmentation", "grouping"),
+        default="segmentation",
+        help="class maps, or maps whose every value is a group",
     )
-    command.add_argument("--values", default="index", metavar="KIND|FILE", help=f"{kinds}; or a JSON of value to class name or null")
-    command.add_argument("--suffix", default="", help="what follows the image's name in the files' names, such as --suffix=_leftImg8bit")
-    command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")
-    command.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="a fact for the record, such as protocol=...")
-    command.add_argument("--output", metavar="DIR", help="folder for the records (default: lightning_logs/predictions/<name>)")
+    command.add_argument(
+        "--values",
+        default="index",
+        metavar="KIND|FILE",
+        help=f"{kinds}; or a JSON of value to class name or null",
+    )
+    command.add_argument(
+        "--suffix",
+        default="",
+        help="what follows the image's name in the files' names, such as --suffix=_leftImg8bit",
+    )
+    command.add_argument(
+        "--resize",
+        choices=("nearest",),
+        help="scale maps of another size than the truth (default: refuse them)",
+    )
+    command.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a fact for the record, such as protocol=...",
+    )
+    command.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder for the records (default: lightning_logs/predictions/<name>)",
+    )
 
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
     check_has_masks(arguments.bench, option="--bench", measure=arguments.measure)
     if arguments.measure == "grouping" and arguments.values != "index":
-        raise ConfigError(f"--values {arguments.values}: each value of a map is a group under --measure grouping; leave it out")
+        raise ConfigError(
+            f"--values {arguments.values}: each value of a map is a group under --measure "
+            "grouping; leave it out"
+        )
     for word in arguments.overrides:
         if not word.startswith(READ_BY_SCORE):
-            raise ConfigError(f"{word}: scoring label maps does not read it; leave it out (read: {', '.join(READ_BY_SCORE)})")
-    words = ["data.source=scenes", *arguments.overrides, f"evaluation.benchmarks=[{arguments.bench}]"]
+            raise ConfigError(
+                f"{word}: scoring label maps does not read it; leave it out (read: "
+                f"{', '.join(READ_BY_SCORE)})"
+            )
+    words = [
+        "data.source=scenes",
+        *arguments.overrides,
+        f"evaluation.benchmarks=[{arguments.bench}]",
+    ]
     arguments.config = load(None, scale=None, overrides=words)
     check_places(arguments.config)
     folder = Path(arguments.folder)
@@ -152,35 +259,63 @@ def check_score(arguments: Namespace) -> None:
         arguments.values = _values(Path(arguments.values))
     pairs = [note.partition("=") for note in arguments.note]
     if not all(key and sign for key, sign, _ in pairs):
-        raise ConfigError(f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448")
+        raise ConfigError(
+            f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448"
+        )
     arguments.notes = {key: value for key, _, value in pairs}
 
 
 def _values(path: Path) -> dict[int, str | None]:
     """Read the class of each value, by name; None for no class."""
     if not path.is_file():
-        raise ConfigError(f"--values {path}: no such file; choose {', '.join(VALUES)}, or a JSON of value to class name")
+        raise ConfigError(
+            f"--values {path}: no such file; choose {', '.join(VALUES)}, or a JSON of value to "
+            "class name"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         values = {int(value): name for value, name in content.items()}
     except (ValueError, AttributeError) as error:
-        raise ConfigError(f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})') from error
+        raise ConfigError(
+            f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})'
+        ) from error
     for value, name in values.items():
         if not 0 <= value < 2**16 or not isinstance(name, str | None):
-            raise ConfigError(f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a name or null")
+            raise ConfigError(
+                f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a "
+                "name or null"
+            )
     return values
 
 
 def export_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``export``."""
     command.add_argument("target", help=MODEL)
-    command.add_argument("--to", metavar="DIR", help="folder to make: weights, configuration, tokenizer and model card of a run")
     command.add_argument(
-        "--license", metavar="ID", help="licence of the weights for the card, such as apache-2.0 (default: none is stated)"
+        "--to",
+        metavar="DIR",
+        help="folder to make: weights, configuration, tokenizer and model card of a run",
     )
-    command.add_argument("--dataset", action="append", default=[], metavar="NAME", help="name on the hub of training data, for the card")
-    command.add_argument("--onnx", metavar="FILE", help="ONNX file of the dense image encoder to write; needs the extra onnx")
-    command.add_argument("--torch-export", metavar="FILE", help="file of the same encoder for torch.export.load")
+    command.add_argument(
+        "--license",
+        metavar="ID",
+        help="licence of the weights for the card, such as apache-2.0 (default: none is stated)",
+    )
+    command.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name on the hub of training data, for the card",
+    )
+    command.add_argument(
+        "--onnx",
+        metavar="FILE",
+        help="ONNX file of the dense image encoder to write; needs the extra onnx",
+    )
+    command.add_argument(
+        "--torch-export", metavar="FILE", help="file of the same encoder for torch.export.load"
+    )
     command.add_argument(
         "--pixels",
         choices=("uint8", "float"),
@@ -193,12 +328,22 @@ def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
     target, to = arguments.target, arguments.to
     if to is None and arguments.onnx is None and arguments.torch_export is None:
-        raise ConfigError("export: name what to write: --to DIR, --onnx FILE or --torch-export FILE")
+        raise ConfigError(
+            "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
+        )
     if to is None and (arguments.license is not None or arguments.dataset):
         raise ConfigError("export: --license and --dataset are for the model card; give --to DIR")
-    if arguments.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", arguments.license):
-        raise ConfigError(f"--license {arguments.license}: write the identifier of a licence, such as apache-2.0, mit or cc-by-nc-4.0")
-    for flag, file, ending in (("--onnx", arguments.onnx, ".onnx"), ("--torch-export", arguments.torch_export, ".pt2")):
+    if arguments.license is not None and not re.fullmatch(
+        r"[a-z0-9][a-z0-9.-]*", arguments.license
+    ):
+        raise ConfigError(
+            f"--license {arguments.license}: write the identifier of a licence, such as "
+            "apache-2.0, mit or cc-by-nc-4.0"
+        )
+    for flag, file, ending in (
+        ("--onnx", arguments.onnx, ".onnx"),
+        ("--torch-export", arguments.torch_export, ".pt2"),
+    ):
         if file is not None and Path(file).suffix != ending:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
     if arguments.onnx is not None:
@@ -206,7 +351,10 @@ def check_export(arguments: Namespace) -> None:
     run = check_target(target)
     if to is not None:
         if run is None:
-            raise ConfigError(f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish other models by their library")
+            raise ConfigError(
+                f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish "
+                "other models by their library"
+            )
         check_free(Path(to))
     if run is not None:
         load_saved(run / "config.yaml")
@@ -214,26 +362,63 @@ def check_export(arguments: Namespace) -> None:
 
 def compare_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``compare``."""
-    command.add_argument("targets", nargs="+", metavar="RESULT", help="a run's folder, a result's JSON, or an experiment's name")
     command.add_argument(
-        "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
+        "targets",
+        nargs="+",
+        metavar="RESULT",
+        help="a run's folder, a result's JSON, or an experiment's name",
     )
-    command.add_argument("--allow-mixed", action="store_true", help="give results that were measured differently columns of their own")
-    command.add_argument("--details", action="store_true", help="list every setting in which results were measured differently")
+    command.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="such as miou or scenes/miou (default: the headlines)",
+    )
+    command.add_argument(
+        "--allow-mixed",
+        action="store_true",
+        help="give results that were measured differently columns of their own",
+    )
+    command.add_argument(
+        "--details",
+        action="store_true",
+        help="list every setting in which results were measured differently",
+    )
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
-        command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
+        command.add_argument(
+            f"--{name}",
+            dest="format",
+            action="store_const",
+            const=name,
+            default="markdown",
+            help=help_text,
+        )
 
 
 def report_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``report``."""
     results = "a run's folder (and its evaluations), a result's JSON, or an experiment"
     command.add_argument("targets", nargs="+", metavar="RESULT", help=results)
-    command.add_argument("--output", default="report.html", help="HTML to write (default: %(default)s)")
+    command.add_argument(
+        "--output", default="report.html", help="HTML to write (default: %(default)s)"
+    )
 
 
 def list_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``list``."""
-    parts = ("experiments", "scales", "grids", "aggregations", "inits", "losses", "terms", "sources")
+    parts = (
+        "experiments",
+        "scales",
+        "grids",
+        "aggregations",
+        "inits",
+        "losses",
+        "terms",
+        "sources",
+    )
     kinds = (*parts, "image_sets", "benchmarks", "protocols")
-    command.add_argument("kind", nargs="?", choices=(*kinds, "measures", "models"), help="one table (default: all)")
+    command.add_argument(
+        "kind", nargs="?", choices=(*kinds, "measures", "models"), help="one table (default: all)"
+    )

@@ -1,4 +1,6 @@
-"""Flags and checks of ``segment`` and ``group``: labels, the pictures that paths name, and where their results go."""
+"""Flags and checks of ``segment`` and ``group``: labels, the pictures that paths name, and where
+their results go.
+"""
 
 import glob
 import os
@@ -15,12 +17,33 @@ from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
 
 ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".avif",
+    )
 )
-"""Endings of the files of a folder that are read as pictures; a file that is named itself is read whatever its ending."""
+"""Endings of the files of a folder that are read as pictures; a file that is named itself is read
+whatever its ending.
+"""
 
 MOST_ON_A_PAGE = 200
-"""Most pictures on one page, which embeds them all: about 100 KB each, and more with several models."""
+"""Most pictures on one page, which embeds them all: about 100 KB each, and more with several
+models.
+"""
 
 
 SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
@@ -28,28 +51,73 @@ SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
 
 
 def _picture_flags(command: ArgumentParser, *, single: str) -> None:
-    command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'")
-    command.add_argument("--model", "--ckpt", dest="models", action="append", required=True, metavar="TARGET", help=f"{MODEL}; repeatable")
-    command.add_argument("--protocol", metavar="NAME", help="how pictures are resized and compared (default: the model's)")
-    command.add_argument("--to", metavar="DIR", help="folder for coloured pictures, maps and numbers, made if missing")
-    command.add_argument("--html", metavar="FILE", help="page with pictures, masks, heat maps and areas, which opens from disk")
+    command.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
+    )
+    command.add_argument(
+        "--model",
+        "--ckpt",
+        dest="models",
+        action="append",
+        required=True,
+        metavar="TARGET",
+        help=f"{MODEL}; repeatable",
+    )
+    command.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="how pictures are resized and compared (default: the model's)",
+    )
+    command.add_argument(
+        "--to",
+        metavar="DIR",
+        help="folder for coloured pictures, maps and numbers, made if missing",
+    )
+    command.add_argument(
+        "--html",
+        metavar="FILE",
+        help="page with pictures, masks, heat maps and areas, which opens from disk",
+    )
     command.add_argument("--npy", action="store_true", help="also write the maps as NumPy arrays")
-    command.add_argument("--output", metavar="FILE", help=f"PNG of a single picture (default: <picture>{single} beside it)")
+    command.add_argument(
+        "--output",
+        metavar="FILE",
+        help=f"PNG of a single picture (default: <picture>{single} beside it)",
+    )
 
 
 def segment_flags(command: ArgumentParser) -> None:
     """Add the flags of ``segment``."""
     _picture_flags(command, single=SEGMENTED)
-    command.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold')
-    command.add_argument("--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip")
-    command.add_argument("--threshold", type=float, metavar="X", help="smallest score of a labelled pixel, a cosine in most protocols")
-    command.add_argument("--groups", type=count, metavar="N", help="also show this many groups on the page")
+    command.add_argument(
+        "--labels",
+        required=True,
+        help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
+    )
+    command.add_argument(
+        "--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip"
+    )
+    command.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="smallest score of a labelled pixel, a cosine in most protocols",
+    )
+    command.add_argument(
+        "--groups", type=count, metavar="N", help="also show this many groups on the page"
+    )
 
 
 def check_segment(arguments: Namespace) -> None:
     """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
     if arguments.groups is not None and arguments.html is None:
-        raise ConfigError(f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name one, or call gestalt group")
+        raise ConfigError(
+            f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
+            "one, or call gestalt group"
+        )
     arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
     _check_known("--protocol", arguments.protocol, PRESETS)
     check_outputs(arguments, kind="labels", single=SEGMENTED)
@@ -58,7 +126,13 @@ def check_segment(arguments: Namespace) -> None:
 def group_flags(command: ArgumentParser) -> None:
     """Add the flags of ``group``."""
     _picture_flags(command, single=GROUPED)
-    command.add_argument("--groups", type=count, default=8, metavar="N", help="largest number of groups (default: %(default)s)")
+    command.add_argument(
+        "--groups",
+        type=count,
+        default=8,
+        metavar="N",
+        help="largest number of groups (default: %(default)s)",
+    )
 
 
 def check_group(arguments: Namespace) -> None:
@@ -85,7 +159,8 @@ def labels_of(text: str, *, threshold: float | None) -> list[str]:
         raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
     if len(labels) == 1 and threshold is None:
         raise ConfigError(
-            f'--labels "{text}": every pixel would have the only label; name another, separated by a comma, or give a --threshold'
+            f'--labels "{text}": every pixel would have the only label; name another, separated by '
+            "a comma, or give a --threshold"
         )
     if len(set(labels)) < len(labels):
         raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
@@ -93,7 +168,8 @@ def labels_of(text: str, *, threshold: float | None) -> list[str]:
 
 
 def pictures_of(words: Sequence[str]) -> list[Path]:
-    """Return the pictures that files, folders and patterns name, each once: in the order of the words, and in natural order within one.
+    """Return the pictures that files, folders and patterns name, each once: in the order of the
+    words, and in natural order within one.
 
     Raises:
         ConfigError: a word that names no picture.
@@ -112,16 +188,21 @@ def _named_by(word: str) -> list[Path]:
         pictures = [file for file in path.iterdir() if _is_picture(file)]
         if not pictures:
             raise ConfigError(
-                f'{word}: no picture in this folder; for folders inside it write a pattern, such as "{path / "**" / "*.jpg"}"'
+                f"{word}: no picture in this folder; for folders inside it write a pattern, such "
+                f'as "{path / "**" / "*.jpg"}"'
             )
     elif path.exists():
         return [path]
     elif glob.has_magic(word):
         pictures = [file for file in map(Path, glob.iglob(word, recursive=True)) if file.is_file()]
         if not pictures:
-            raise ConfigError(f"{word}: no file matches this pattern; name pictures or their folder")
+            raise ConfigError(
+                f"{word}: no file matches this pattern; name pictures or their folder"
+            )
     else:
-        raise ConfigError(f"{word}: no such file; name a picture, a folder of pictures or a pattern")
+        raise ConfigError(
+            f"{word}: no such file; name a picture, a folder of pictures or a pattern"
+        )
     return sorted(pictures, key=natural)
 
 
@@ -132,13 +213,18 @@ def _is_picture(file: Path) -> bool:
 def natural(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
     """Return a key by which frame2 sorts before frame10, folder by folder."""
     return tuple(
-        tuple((0, int(word), "") if word.isdecimal() else (1, 0, word.casefold()) for word in re.split(r"(\d+)", part) if word)
+        tuple(
+            (0, int(word), "") if word.isdecimal() else (1, 0, word.casefold())
+            for word in re.split(r"(\d+)", part)
+            if word
+        )
         for part in path.parts
     )
 
 
 def result_names(pictures: Sequence[Path]) -> list[str]:
-    """Return what the results of each picture are called, without ending: the picture's name; where two are equal, with their folders.
+    """Return what the results of each picture are called, without ending: the picture's name; where
+    two are equal, with their folders.
 
     Raises:
         ConfigError: two pictures whose results would have the same names.
@@ -153,12 +239,17 @@ def result_names(pictures: Sequence[Path]) -> list[str]:
     ):
         if len(set(names)) == len(names):
             return names
-    repeated = next(str(path) for path, name in zip(pictures, names, strict=True) if names.count(name) > 1)
-    raise ConfigError(f"{repeated}: another picture would have the same name in the results; give them separately")
+    repeated = next(
+        str(path) for path, name in zip(pictures, names, strict=True) if names.count(name) > 1
+    )
+    raise ConfigError(
+        f"{repeated}: another picture would have the same name in the results; give them separately"
+    )
 
 
 def model_folders(models: Sequence[str], *, to: Path) -> list[Path]:
-    """Return the folder of each model's results: ``to``, or with several models one inside it for each.
+    """Return the folder of each model's results: ``to``, or with several models one inside it for
+    each.
 
     Raises:
         ConfigError: a model twice.
@@ -167,12 +258,16 @@ def model_folders(models: Sequence[str], *, to: Path) -> list[Path]:
         return [to]
     names = [re.sub(r"[^\w.-]+", "_", model).strip("_.") or "model" for model in models]
     if len(set(names)) < len(names):
-        raise ConfigError(f"--model {' --model '.join(models)}: a model is repeated; name each once")
+        raise ConfigError(
+            f"--model {' --model '.join(models)}: a model is repeated; name each once"
+        )
     return [to / name for name in names]
 
 
 def result_files(name: str, *, kind: str, npy: bool) -> Iterator[str]:
-    """Yield the files of a picture's results: coloured, as a map, as an array if asked for, and as numbers."""
+    """Yield the files of a picture's results: coloured, as a map, as an array if asked for, and as
+    numbers.
+    """
     yield f"{name}_{kind}_overlay.png"
     yield f"{name}_{kind}.png"
     if npy:
@@ -181,7 +276,8 @@ def result_files(name: str, *, kind: str, npy: bool) -> Iterator[str]:
 
 
 def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
-    """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and ``output``, the file of one picture.
+    """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and
+    ``output``, the file of one picture.
 
     Args:
         arguments: arguments of the command.
@@ -189,35 +285,57 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         single: ending of the name of a single picture's result, beside the picture.
 
     Raises:
-        ConfigError: no place for the results, a place that cannot be written to, a file that is there already and was not named, or a model
-            that is not there.
+        ConfigError: no place for the results, a place that cannot be written to, a file that is
+            there already and was not named, or a model that is not there.
     """
     arguments.pictures = pictures_of(arguments.paths)
     arguments.names = result_names(arguments.pictures)
-    arguments.folders = [] if arguments.to is None else model_folders(arguments.models, to=Path(arguments.to))
+    arguments.folders = (
+        [] if arguments.to is None else model_folders(arguments.models, to=Path(arguments.to))
+    )
     alone = len(arguments.pictures) == len(arguments.models) == 1
     several = f"{len(arguments.pictures)} pictures, {len(arguments.models)} models"
     if arguments.output and not alone:
-        raise ConfigError(f"--output {arguments.output}: for one picture and one model, not {several}; name a folder with --to")
+        raise ConfigError(
+            f"--output {arguments.output}: for one picture and one model, not {several}; name a "
+            "folder with --to"
+        )
     if not alone and arguments.to is None and arguments.html is None:
-        raise ConfigError(f"{several}: name a folder for the results with --to DIR, or a page with --html FILE")
+        raise ConfigError(
+            f"{several}: name a folder for the results with --to DIR, or a page with --html FILE"
+        )
     if arguments.npy and arguments.to is None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
     if arguments.to is not None and Path(arguments.to).exists() and not Path(arguments.to).is_dir():
         raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
     _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
-    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.pictures[0]):
-        raise ConfigError(f"--output {arguments.output}: this is the picture itself; name another file")
+    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(
+        arguments.pictures[0]
+    ):
+        raise ConfigError(
+            f"--output {arguments.output}: this is the picture itself; name another file"
+        )
     _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
     if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
-        raise ConfigError(f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer")
+        raise ConfigError(
+            f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds "
+            f"{MOST_ON_A_PAGE}; name fewer"
+        )
     beside = arguments.pictures[0].with_name(f"{arguments.pictures[0].stem}{single}")
     if arguments.output is None and arguments.to is None and arguments.html is None:
         _refuse_existing([beside], flag="--output", mend="or this one to overwrite it")
         arguments.output = beside
     for folder in arguments.folders:
-        files = [file for name in arguments.names for file in result_files(name, kind=kind, npy=arguments.npy)]
-        _refuse_existing([folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")], flag="--to", mend="or remove it")
+        files = [
+            file
+            for name in arguments.names
+            for file in result_files(name, kind=kind, npy=arguments.npy)
+        ]
+        _refuse_existing(
+            [folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")],
+            flag="--to",
+            mend="or remove it",
+        )
     for model in arguments.models:
         check_target(model)
 
@@ -226,7 +344,9 @@ def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, .
     if name is None:
         return
     if Path(name).suffix.lower() not in endings:
-        raise ConfigError(f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}")
+        raise ConfigError(
+            f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}"
+        )
     if not Path(name).parent.is_dir():
         raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
 

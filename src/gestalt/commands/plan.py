@@ -45,7 +45,9 @@ AHEAD = 1.2
 """Recommended speed of the loading processes over that of the device; above 1, since both vary."""
 
 CHECKPOINTS = 3
-"""Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being written."""
+"""Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being
+written.
+"""
 
 
 def plan(config: Experiment) -> int:
@@ -62,8 +64,14 @@ def plan(config: Experiment) -> int:
     devices = ranks_here(config)
     ranks = devices * config.trainer.num_nodes
     if config.data.batch_size % ranks:
-        refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
-    data = replace(config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config))
+        refuse(
+            "data.batch_size",
+            config.data.batch_size,
+            f"cannot be shared by {ranks} devices; choose a multiple of {ranks}",
+        )
+    data = replace(
+        config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config)
+    )
     trial = build_trial(replace(config, data=data))
     batch = pairs_a_step(trial.config)
     cuda = _uses_cuda(config)
@@ -72,8 +80,11 @@ def plan(config: Experiment) -> int:
     peak = peak_bytes(cuda=cuda)
     device = device_name(torch.device("cuda" if cuda else "cpu"))
     lines = [
-        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, one process; nothing is written",
-        memory_line(config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room),
+        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, "
+        "one process; nothing is written",
+        memory_line(
+            config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
+        ),
     ]
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
@@ -81,8 +92,13 @@ def plan(config: Experiment) -> int:
     lines.append(disk_line(checkpoint, free=free))
     if trial_batch:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
-            lines += [data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)), waiting_line(trial.config, probe)]
-        lines += _time_lines(config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks)
+            lines += [
+                data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
+                waiting_line(trial.config, probe),
+            ]
+        lines += _time_lines(
+            config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks
+        )
     print("\n".join(lines))
     return int(trial_batch < batch or CHECKPOINTS * checkpoint > free)
 
@@ -113,27 +129,37 @@ class StepProbe(Callback):
         """Begin to wait for the first batch."""
         self._last = time.monotonic()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Note the time."""
         self._begin = _now(pl_module.device)
         self.waited.append(self._begin - self._last)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Note the time; forget the first steps, which warm up; end the trial in time."""
         self._last = _now(pl_module.device)
         self.computed.append(self._last - self._begin)
         self.bad += int((~batch["valid"]).sum())
-        self.state = _bytes(value for state in trainer.optimizers[0].state.values() for value in state.values())
+        self.state = _bytes(
+            value for state in trainer.optimizers[0].state.values() for value in state.values()
+        )
         if trainer.global_step == WARMUP:
             self.waited, self.computed, self.bad = [], [], 0
-        trainer.should_stop = trainer.should_stop or (bool(self.computed) and self._last > self._end)
+        trainer.should_stop = trainer.should_stop or (
+            bool(self.computed) and self._last > self._end
+        )
 
 
 def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
-    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even one fits, and the times.
+    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
+    if not even one fits, and the times.
 
-    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and optimiser state, in proportion, tells whether
-    all pairs fit.  The system would kill a process on a CPU that only tries.
+    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and
+    optimiser state, in proportion, tells whether all pairs fit.  The system would kill a process on
+    a CPU that only tries.
     """
     pairs, small, probe = read_pairs(trial), max(2, batch // 8), StepProbe()
     cuda, weights = _uses_cuda(trial.config), _bytes(trial.module.parameters())
@@ -149,38 +175,65 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
     while trial_batch:
         probe = StepProbe()
         try:
-            trial.fit(probe, steps=count, batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count)
+            trial.fit(
+                probe,
+                steps=count,
+                batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count,
+            )
             return trial_batch, probe
         except torch.OutOfMemoryError:
             trial_batch //= 2
     return 0, probe
 
 
-def _time_lines(config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int) -> list[str]:
+def _time_lines(
+    config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int
+) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
     flop, _ = step_flop(config)
-    several = f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time" if ranks > 1 else ""
-    compiled = "" if config.trainer.compile == "none" else f", not compiled as trainer.compile={config.trainer.compile} will"
+    several = (
+        f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time"
+        if ranks > 1
+        else ""
+    )
+    compiled = (
+        ""
+        if config.trainer.compile == "none"
+        else f", not compiled as trainer.compile={config.trainer.compile} will"
+    )
     text = f"{total:,} steps of {step:.3g} s"
     seconds = total * step
     if config.evaluation.benchmarks:
-        count, validation = math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)), _validation_seconds(trial, ranks=ranks)
+        count, validation = (
+            math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)),
+            _validation_seconds(trial, ranks=ranks),
+        )
         text += f" and {count:,} validations of {span(validation)}"
         seconds += count * validation
     return [
-        _line(f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a step{several}{compiled}"),
-        _line(f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix products, convolutions and attention)"),
+        _line(
+            f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a "
+            f"step{several}{compiled}"
+        ),
+        _line(
+            f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix "
+            "products, convolutions and attention)"
+        ),
         _line(f"time: {span(seconds)} to the end, {text}"),
     ]
 
 
 def _validation_seconds(trial: Trial, *, ranks: int) -> float:
-    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some ranks."""
+    """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
+    ranks.
+    """
 
     def seconds(limit: int) -> float:
         begin = time.monotonic()
-        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(trial.module, datamodule=trial.data, verbose=False)
+        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(
+            trial.module, datamodule=trial.data, verbose=False
+        )
         return time.monotonic() - begin
 
     seconds(1)  # warms up
@@ -195,23 +248,41 @@ def _line(text: str, mend: str = "") -> str:
     return f"fix   {text}; {mend}" if mend else f"ok    {text}"
 
 
-def memory_line(config: Experiment, *, trial_batch: int, batch: int, ranks: int, peak: float, room: float) -> str:
-    """Return the line on memory: what steps of ``trial_batch`` of the ``batch`` pairs of a device took of its room."""
+def memory_line(
+    config: Experiment, *, trial_batch: int, batch: int, ranks: int, peak: float, room: float
+) -> str:
+    """Return the line on memory: what steps of ``trial_batch`` of the ``batch`` pairs of a device
+    took of its room.
+    """
     text = f"memory: {_size(peak)} of {_size(room)} for {trial_batch:,} pairs a device"
     if trial_batch == batch:
         return _line(text)
-    others = f"{'' if config.image.gradient_checkpointing else 'image.gradient_checkpointing=true, '}a smaller image or more devices"
+    others = "a smaller image or more devices"
+    if not config.image.gradient_checkpointing:
+        others = f"image.gradient_checkpointing=true, {others}"
     if not trial_batch:
-        return _line(f"memory: not even one pair fits into {_size(room)}", f"choose a smaller model, {others}")
+        return _line(
+            f"memory: not even one pair fits into {_size(room)}",
+            f"choose a smaller model, {others}",
+        )
     each = max(1, trial_batch // config.trainer.accumulate_grad_batches)
-    return _line(f"{text}, the {batch:,} of this run do not fit", f"choose data.batch_size={each * ranks}, {others}")
+    return _line(
+        f"{text}, the {batch:,} of this run do not fit",
+        f"choose data.batch_size={each * ranks}, {others}",
+    )
 
 
 def disk_line(checkpoint: int, *, free: int) -> str:
     """Return the line on disk space."""
     whole = CHECKPOINTS * checkpoint
-    text = f"checkpoints: {_size(checkpoint)} each, {_size(whole)} a run at most (last, best, one while it is written)"
-    return _line(f"{text}; {_size(free)} are free", "free some space, or start the run in another folder" if whole > free else "")
+    text = (
+        f"checkpoints: {_size(checkpoint)} each, {_size(whole)} a run at most (last, best, one "
+        "while it is written)"
+    )
+    return _line(
+        f"{text}; {_size(free)} are free",
+        "free some space, or start the run in another folder" if whole > free else "",
+    )
 
 
 def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
@@ -232,7 +303,11 @@ def waiting_line(config: Experiment, probe: StepProbe) -> str:
     wanted = math.ceil(AHEAD * loading / computed)
     if workers < min(wanted, cores):
         return _line(text, f"choose data.workers={min(wanted, cores)} of {cores} cores a device")
-    return _line(text, f"{wanted} loading processes are wanted and a device has {cores} cores; store smaller images")
+    return _line(
+        text,
+        f"{wanted} loading processes are wanted and a device has {cores} cores; store smaller "
+        "images",
+    )
 
 
 def peak_bytes(*, cuda: bool) -> int:
@@ -248,7 +323,9 @@ def _uses_cuda(config: Experiment) -> bool:
 
 
 def _memory_room(*, cuda: bool) -> int:
-    """Return the bytes that this process may use in all: of the accelerator, or of the machine within its container's limit."""
+    """Return the bytes that this process may use in all: of the accelerator, or of the machine
+    within its container's limit.
+    """
     if cuda:
         return torch.cuda.mem_get_info()[0]
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -256,7 +333,9 @@ def _memory_room(*, cuda: bool) -> int:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(fields["MemAvailable"].split()[0])
     with suppress(OSError, ValueError):  # no container, or no limit
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
+        )
         free = min(free, limit - used)
     return _resident_bytes() + free
 
@@ -269,7 +348,9 @@ def _resident_bytes() -> int:
 
 
 def _bytes(tensors: Iterable[Any]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor))
+    return sum(
+        tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor)
+    )
 
 
 def _now(device: torch.device) -> float:

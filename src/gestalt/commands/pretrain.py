@@ -23,8 +23,18 @@ from gestalt.support.memory import keep_freed_memory
 
 def run(arguments: Namespace) -> int:
     """Make the weights and print the file."""
-    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale, *arguments.overrides]
-    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command=shlex.join(words)))
+    words = [
+        "gestalt",
+        "pretrain",
+        "--init",
+        arguments.init,
+        "--scale",
+        arguments.scale,
+        *arguments.overrides,
+    ]
+    return until_stopped(
+        lambda: pretrain(arguments.config, arguments.file, command=shlex.join(words))
+    )
 
 
 def pretrain(config: Experiment, file: Path, *, command: str) -> None:
@@ -33,13 +43,21 @@ def pretrain(config: Experiment, file: Path, *, command: str) -> None:
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
         NonFiniteLoss: the gradient is NaN or infinite.
-        ValueError: the configuration cannot run, or the file's folder is of an unfinished run with other keys.
+        ValueError: the configuration cannot run, or the file's folder is of an unfinished run with
+            other keys.
     """
     quiet()
     check_names(config)
     keep_freed_memory()
     folder = folder_of(file)
-    lock = hold(folder / ".lock", busy=f"another process makes {file}: wait for it, or choose another --to") if first_rank() else None
+    lock = (
+        hold(
+            folder / ".lock",
+            busy=f"another process makes {file}: wait for it, or choose another --to",
+        )
+        if first_rank()
+        else None
+    )
     with lock or nullcontext():
         if lock:
             _keep_keys(folder, config)
@@ -48,12 +66,19 @@ def pretrain(config: Experiment, file: Path, *, command: str) -> None:
 
 
 def _keep_keys(folder: Path, config: Experiment) -> None:
-    """Write ``config.yaml``, unless a checkpoint of other keys is there, which this run would resume."""
+    """Write ``config.yaml``, unless a checkpoint of other keys is there, which this run would
+    resume.
+    """
     saved = folder / "config.yaml"
     if (folder / CHECKPOINT).is_file() and saved.is_file():
         before = flatten(yaml.safe_load(saved.read_text()))
-        changed = [key for key, value in flatten(to_plain(config)).items() if before.get(key) != value]
+        changed = [
+            key for key, value in flatten(to_plain(config)).items() if before.get(key) != value
+        ]
         if changed:
-            raise ConfigError(f"{folder}: an unfinished pretraining with another {', '.join(changed)}; choose another --to, or remove it")
+            raise ConfigError(
+                f"{folder}: an unfinished pretraining with another {', '.join(changed)}; choose "
+                "another --to, or remove it"
+            )
     with replacing(saved) as partial:
         partial.write_text(to_yaml(config))

@@ -9,10 +9,19 @@ QUIET = (  # warnings of Lightning that do not concern a user of this program, a
     (".*does not have many workers.*", "a scale says how many"),
     (".*in eval mode at the start of training.*", "frozen towers and batch-norms are, on purpose"),
     (".*Checkpoint directory .* exists and is not empty.*", "a resumed run goes on in its folder"),
-    (".*The number of training batches .* is smaller than the logging interval.*", "short runs are fine"),
-    (".*could not find the monitored key in the returned metrics.*", "an epoch that is not validated has none"),
+    (
+        ".*The number of training batches .* is smaller than the logging interval.*",
+        "short runs are fine",
+    ),
+    (
+        ".*could not find the monitored key in the returned metrics.*",
+        "an epoch that is not validated has none",
+    ),
     (".*Total length of .* across ranks is zero.*", "a run without benchmarks is not validated"),
-    (".*You defined a `validation_step` but have no `val_dataloader`.*", "the steps of a plan are not validated"),
+    (
+        ".*You defined a `validation_step` but have no `val_dataloader`.*",
+        "the steps of a plan are not validated",
+    ),
     (".*treespec, LeafSpec.*", "inside torch"),
     (
         "Grad strides do not match bucket view strides.*",
@@ -28,7 +37,8 @@ def quiet() -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
-    logging.getLogger().addFilter(lambda record: False)  # not of loggers below it: open_clip logs here what it raises as well
+    # not of loggers below it: open_clip logs here what it raises as well
+    logging.getLogger().addFilter(lambda record: False)
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
     threading.excepthook = _quiet_board
@@ -40,6 +50,8 @@ def announce(origin: str) -> None:
 
 
 def _quiet_board(failure: threading.ExceptHookArgs) -> None:
-    """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next write raises in the main thread."""
+    """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next
+    write raises in the main thread.
+    """
     if type(failure.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failure)

@@ -9,7 +9,8 @@ from gestalt.results.result import read_results
 def run(arguments: Namespace) -> int:
     """Write the page and print its path; a page that was there is named as replaced."""
     output = Path(arguments.output)
-    results = read_results(arguments.targets, evaluations=True)  # refused before the second in which torch is imported
+    # refused before the second in which torch is imported
+    results = read_results(arguments.targets, evaluations=True)
     from gestalt.results.report import write_report
 
     replaced = " (replaced)" if output.exists() else ""

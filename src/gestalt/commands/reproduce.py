@@ -14,22 +14,34 @@ CHANGING = ("evaluation.", "image.", "text.")
 
 
 def run(arguments: Namespace) -> int:
-    """List the published numbers, or score one of them and print both numbers and their difference."""
+    """List the published numbers, or score one of them and print both numbers and their
+    difference.
+    """
     if arguments.name is None:
         print(table())
         return 0
     quiet()
-    reproduce(published_number(arguments.name), model=arguments.model, overrides=arguments.overrides, output=arguments.output)
+    reproduce(
+        published_number(arguments.name),
+        model=arguments.model,
+        overrides=arguments.overrides,
+        output=arguments.output,
+    )
     return 0
 
 
 def table() -> str:
     """Return a line for each published number."""
-    lines = [f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}" for row in published().values()]
+    lines = [
+        f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}"
+        for row in published().values()
+    ]
     return "\n".join(["name, mIoU in percent, protocol, model", *lines])
 
 
-def reproduce(row: Published, *, model: str | None, overrides: list[str], output: str | None) -> float:
+def reproduce(
+    row: Published, *, model: str | None, overrides: list[str], output: str | None
+) -> float:
     """Score a published number again, and print ours beside it.
 
     Args:
@@ -47,12 +59,16 @@ def reproduce(row: Published, *, model: str | None, overrides: list[str], output
     words = [*row.overrides(), *overrides]
     layout = BENCHMARKS[row.benchmark].layout
     if not any(word.startswith("benchmark_root=") for word in words):
-        raise ValueError(f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, {layout}")
+        raise ValueError(
+            f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
+            f"{layout}"
+        )
     try:
         target = open_target(model or row.model, overrides=words, output=output)
     except ValueError as error:
         raise ValueError(
-            f"reproduce {row.name}: {row.model} cannot be opened here ({error}); --model KIND:FOLDER names it on disk"
+            f"reproduce {row.name}: {row.model} cannot be opened here ({error}); --model "
+            "KIND:FOLDER names it on disk"
         ) from error
     scored = score(target, overrides=words)
     ours = 100 * scored.metrics[f"{row.benchmark}/miou"]
@@ -60,15 +76,24 @@ def reproduce(row: Published, *, model: str | None, overrides: list[str], output
         _print(row, ours=ours, images=scored.images.get(row.benchmark, ""), another=model)
         changed = [word for word in overrides if word.startswith(CHANGING)]
         if changed:
-            print(f"scored with {' '.join(changed)} besides the published settings", file=sys.stderr)
+            print(
+                f"scored with {' '.join(changed)} besides the published settings", file=sys.stderr
+            )
     return ours
 
 
 def _print(row: Published, *, ours: float, images: str, another: str | None) -> None:
     """Print both numbers, their difference, the source, and the model if it is another."""
     difference = ours - row.miou
-    verdict = f"within {row.tolerance:g} points" if abs(difference) <= row.tolerance else f"more than {row.tolerance:g} points apart"
-    print(f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} ({verdict}); {images}")
+    verdict = (
+        f"within {row.tolerance:g} points"
+        if abs(difference) <= row.tolerance
+        else f"more than {row.tolerance:g} points apart"
+    )
+    print(
+        f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
+        f"({verdict}); {images}"
+    )
     print(f"published by {row.source}", file=sys.stderr)
     if another is not None:
         print(f"the model was {another} in place of {row.model}", file=sys.stderr)

@@ -36,7 +36,9 @@ class NoModel(LightningModule):
 
 
 def run(arguments: Namespace) -> int:
-    """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the folder of its records."""
+    """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the folder of its
+    records.
+    """
     quiet()
     start = time.monotonic()
     config: Experiment = arguments.config
@@ -46,32 +48,65 @@ def run(arguments: Namespace) -> int:
     output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
     check_writable(output)  # before the time that scoring takes
     data, scorer, files = build_predictions(config, maps)
-    stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
-    for line in [f"scoring {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
+    stated = _statement(
+        maps.folder, names=None if scorer.labels is None else list(scorer.labels.names)
+    )
+    for line in [
+        f"scoring {len(files)} label maps in {maps.folder}",
+        *data.parts_scored(limit=config.evaluation.limit),
+    ]:
         print(line, file=sys.stderr)
-    keywords: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
-    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    keywords: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_progress_bar": config.trainer.enable_progress_bar,
+    }
+    keywords |= {
+        "rank_timeout": config.rank_timeout,
+        "logger": False,
+        "enable_checkpointing": False,
+    }
     trainer = make_trainer(output, **keywords, callbacks=[scorer])
     trainer.validate(NoModel(), datamodule=data, verbose=False)
     record = {
-        **{"experiment": "predictions", "name": name, "command": shlex.join(["gestalt", *arguments.words])},
+        **{
+            "experiment": "predictions",
+            "name": name,
+            "command": shlex.join(["gestalt", *arguments.words]),
+        },
         **{"overrides": arguments.overrides, "config": _settings(config), "config_hash": None},
         "predictions": {
-            **{"folder": str(maps.folder), "files": len(files), "sha256": files_hash(files, folder=maps.folder)},
+            **{
+                "folder": str(maps.folder),
+                "files": len(files),
+                "sha256": files_hash(files, folder=maps.folder),
+            },
             **{**kind, "notes": arguments.notes, "stated": stated},
         },
-        **{"benchmarks": entries_of([scorer]), "ranks": trainer.world_size, "provenance": provenance(torch.device("cpu"))},
+        **{
+            "benchmarks": entries_of([scorer]),
+            "ranks": trainer.world_size,
+            "provenance": provenance(torch.device("cpu")),
+        },
         **{"metrics": metrics_of([scorer]), "seconds": round(time.monotonic() - start, 1)},
     }
     with claimed(new_evaluation(output)) as path:
-        write_outcome(path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+        write_outcome(
+            path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix("")
+        )
     return 0
 
 
 def _settings(config: Experiment) -> dict[str, Any]:
     """Return the part of the configuration that is read; the other keys are placeholders."""
     flat = flatten(to_plain(config))
-    return unflatten({key: value for key, value in flat.items() if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))})
+    return unflatten(
+        {
+            key: value
+            for key, value in flat.items()
+            if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))
+        }
+    )
 
 
 def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:
@@ -91,7 +126,13 @@ def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | Non
         stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         theirs = [str(name) for name in stated["names"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the file away") from error
+        raise ConfigError(
+            f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the "
+            "file away"
+        ) from error
     if names is not None and theirs != names:
-        raise ConfigError(f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not those of the benchmark")
+        raise ConfigError(
+            f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not "
+            "those of the benchmark"
+        )
     return stated

@@ -26,7 +26,9 @@ from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
 
 
 class ScoredModule(LightningModule):
-    """A module that holds a model, ours or another library's, for the callbacks that score it in Lightning's validation."""
+    """A module that holds a model, ours or another library's, for the callbacks that score it in
+    Lightning's validation.
+    """
 
     def __init__(self, model: DenseModel) -> None:
         super().__init__()
@@ -51,14 +53,16 @@ class Scored(NamedTuple):
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
-    """Resolve a target to its model and configuration, for scoring on this machine; as ``building.targets.open_target``.
+    """Resolve a target to its model and configuration, for scoring on this machine; as
+    ``building.targets.open_target``.
 
     Args:
         target, overrides: as in that function.
         output: folder for the records; None for the run's.
 
     Raises:
-        ValueError: as there; a machine that lacks what the configuration asks for, or a folder that cannot be written to.
+        ValueError: as there; a machine that lacks what the configuration asks for, or a folder that
+            cannot be written to.
     """
     opened = targets.open_target(target, overrides=overrides, check=_check_here)
     opened = opened if output is None else opened._replace(folder=Path(output))
@@ -74,8 +78,15 @@ def _check_here(config: Experiment) -> None:
     check_machine(config.trainer)
 
 
-def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None, predictions: Path | None = None) -> Scored:
-    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
+def score(
+    target: Target,
+    *,
+    overrides: list[str],
+    only: frozenset[str] | None = None,
+    predictions: Path | None = None,
+) -> Scored:
+    """Score a model on the benchmarks of its configuration, print the metrics and write
+    ``evaluations/<n>.json`` in its folder.
 
     Args:
         target: the model with its configuration.
@@ -95,11 +106,20 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
     written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():
-        for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
+        for line in [
+            *validation.parts_scored(limit=config.evaluation.limit),
+            *_other_weights(callbacks, model),
+        ]:
             print(line, file=sys.stderr)
-    profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
+    profiler = build_profiler(
+        config.trainer.profiler, target.folder / "profile" if first_rank() else None
+    )
     keywords = {**keywords_of(config.trainer), "profiler": profiler}
-    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    keywords |= {
+        "rank_timeout": config.rank_timeout,
+        "logger": False,
+        "enable_checkpointing": False,
+    }
     trainer = make_trainer(target.folder, **keywords, callbacks=callbacks)
     trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
@@ -113,17 +133,26 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
     path = None
     if trainer.is_global_zero:
         with claimed(new_evaluation(target.folder)) as path:
-            write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+            write_outcome(
+                path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix("")
+            )
             state_origin(written, record)
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
 def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
-    """Return a warning for each benchmark whose threshold was calibrated with other weights than the model's."""
-    calibrated = [scorer for scorer in callbacks if isinstance(scorer, Segmentation) and scorer.calibration is not None]
+    """Return a warning for each benchmark whose threshold was calibrated with other weights than
+    the model's.
+    """
+    calibrated = [
+        scorer
+        for scorer in callbacks
+        if isinstance(scorer, Segmentation) and scorer.calibration is not None
+    ]
     weights = weights_hash(model) if calibrated else ""
     return [
-        f"{scorer.name}: its threshold was calibrated with other weights ({scorer.calibration['file']})"
+        f"{scorer.name}: its threshold was calibrated with other weights "
+        f"({scorer.calibration['file']})"
         for scorer in calibrated
         if scorer.calibration is not None and scorer.calibration["weights_sha256"] != weights
     ]

@@ -18,16 +18,23 @@ def run(arguments: Namespace) -> int:
     """Write the maps and print where they are.
 
     Raises:
-        ValueError: a model that cannot be opened, or a protocol, a reading or a threshold that does not fit it.
+        ValueError: a model that cannot be opened, or a protocol, a reading or a threshold that does
+            not fit it.
     """
     quiet()
-    return map_pictures(arguments, [_mapper(load(target), arguments) for target in arguments.models], kind="labels")
+    return map_pictures(
+        arguments, [_mapper(load(target), arguments) for target in arguments.models], kind="labels"
+    )
 
 
 def _mapper(model: Model, arguments: Namespace) -> Mapper:
     """Return the functions that segment with a model and, if asked for, group."""
     chosen = picture_protocol(
-        model.config, model.encoder, protocol=arguments.protocol, reading=arguments.reading, threshold=arguments.threshold
+        model.config,
+        model.encoder,
+        protocol=arguments.protocol,
+        reading=arguments.reading,
+        threshold=arguments.threshold,
     )
 
     def segmented(pictures: list[Tensor]) -> list[SegmentedImage]:
@@ -38,5 +45,10 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
     if arguments.groups is not None:
         maps["groups"] = grouped(model, groups=arguments.groups)
         protocols.append(grouping_protocol(model.config, groups=arguments.groups))
-    protocol = {"name": chosen.name, "reading": chosen.reading, "threshold": chosen.threshold, "digest": chosen.digest()}
+    protocol = {
+        "name": chosen.name,
+        "reading": chosen.reading,
+        "threshold": chosen.threshold,
+        "digest": chosen.digest(),
+    }
     return Mapper(model, {"protocol": protocol}, maps, protocols)

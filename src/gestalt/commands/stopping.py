@@ -1,4 +1,6 @@
-"""The end of a long run: message and exit status after a signal, a non-finite loss or too many bad samples."""
+"""The end of a long run: message and exit status after a signal, a non-finite loss or too many bad
+samples.
+"""
 
 import os
 import shlex
@@ -19,7 +21,9 @@ from gestalt.training.finite import NonFiniteLoss
 
 
 def until_stopped(work: Callable[[], object]) -> int:
-    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did."""
+    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status:
+    0, or 1 if it did.
+    """
     try:
         work()
     except (NonFiniteLoss, TooManyBad) as error:
@@ -30,7 +34,9 @@ def until_stopped(work: Callable[[], object]) -> int:
 
 @contextmanager
 def noting_divergence(folder: Path | None) -> Iterator[None]:
-    """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not try again for ever."""
+    """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not
+    try again for ever.
+    """
     note = folder / DIVERGED if folder and first_rank() else None
     if note is not None:
         note.unlink(missing_ok=True)  # a note of the attempt that this one continues
@@ -43,7 +49,8 @@ def noting_divergence(folder: Path | None) -> Iterator[None]:
 
 
 def interrupted(stop: Interrupted, arguments: Namespace) -> int:
-    """Print why a command stopped and how to go on; after SIGUSR1 queue the SLURM job of a training with ``resume=auto`` again.
+    """Print why a command stopped and how to go on; after SIGUSR1 queue the SLURM job of a training
+    with ``resume=auto`` again.
 
     Returns:
         The exit status, 128 + the number of the signal.
@@ -57,12 +64,20 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if stop.checkpoint is None:
-        return "; nothing is lost: run the same command again" if arguments.command in ("train", "pretrain", "eval", "features") else ""
+        return (
+            "; nothing is lost: run the same command again"
+            if arguments.command in ("train", "pretrain", "eval", "features")
+            else ""
+        )
     if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
         return "; the same command continues from there"
-    launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
+    launcher = (
+        ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
+    )
     words = [word for word in arguments.overrides if not word.startswith("resume=")]
-    command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
+    command = shlex.join(
+        ["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"]
+    )
     return f"\ncontinue{launcher} with: {program()} {command}"
 
 
@@ -76,10 +91,15 @@ def program() -> str:
     if called.name != "__main__.py":
         return str(called)
     python = Path(sys.executable)
-    return f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m gestalt"
+    return (
+        f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m "
+        "gestalt"
+    )
 
 
 def tell(message: str) -> None:
-    """Print to the standard error, on the first rank: the standard output holds results, which can be piped."""
+    """Print to the standard error, on the first rank: the standard output holds results, which can
+    be piped.
+    """
     if first_rank():
         print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,6 @@
-"""sweep: score one checkpoint at several image sizes, or under several protocols; write one JSON and one plot."""
+"""sweep: score one checkpoint at several image sizes, or under several protocols; write one JSON
+and one plot.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,8 +28,11 @@ Rows = Mapping[str, tuple[float, Interval | None]]
 """Protocol to mIoU and its 95 % interval over images."""
 
 
-def sweep_sizes(target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None) -> Path | None:
-    """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json`` and ``.png`` hold them together.
+def sweep_sizes(
+    target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None
+) -> Path | None:
+    """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json``
+    and ``.png`` hold them together.
 
     Args:
         target: as ``open_target``.
@@ -39,28 +44,42 @@ def sweep_sizes(target: str, *, sizes: Sequence[int], overrides: list[str], outp
         The JSON, on the first rank.
 
     Raises:
-        ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own size, or a calibrated threshold.
+        ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
+            size, or a calibrated threshold.
     """
     model = open_target(target, overrides=overrides, output=output)
     _check_sizes(model, sizes=sizes)
-    scored = [score(_at_size(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
+    scored = [
+        score(_at_size(model, size), overrides=[*overrides, f"image.eval_size={size}"])
+        for size in sizes
+    ]
     if scored[0].path is None:
         return None
-    keys = dict.fromkeys(key for result in scored for key in result.metrics)  # a metric is missing at a size where it is nan
+    # a metric is missing at a size where it is nan
+    keys = dict.fromkeys(key for result in scored for key in result.metrics)
     values = {key: [result.metrics.get(key) for result in scored] for key in keys}
     fields = {
         "sizes": list(sizes),
         "trained_at": model.trained_at,
         "metrics": values,
         "images": scored[0].images,
-        "evaluations": [str(result.path.relative_to(model.folder)) for result in scored if result.path is not None],
+        "evaluations": [
+            str(result.path.relative_to(model.folder))
+            for result in scored
+            if result.path is not None
+        ],
     }
-    figure = plot_sizes(values, sizes=sizes, trained_at=model.trained_at, title=_title(target, model))
+    figure = plot_sizes(
+        values, sizes=sizes, trained_at=model.trained_at, title=_title(target, model)
+    )
     return _write(model, fields, figure, kind="sweeps", overrides=overrides)
 
 
-def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[str], output: str | None = None) -> Path | None:
-    """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`; print a table for each benchmark.
+def sweep_protocols(
+    target: str, *, protocols: Sequence[str], overrides: list[str], output: str | None = None
+) -> Path | None:
+    """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`; print a table
+    for each benchmark.
 
     Args:
         target, overrides, output: as there.
@@ -70,31 +89,49 @@ def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[st
         The JSON, ``protocols/<n>.json`` beside its plot, on the first rank.
 
     Raises:
-        ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one protocol only, or settings that a
-            protocol does not take.
+        ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one
+            protocol only, or settings that a protocol does not take.
     """
     model = open_target(target, overrides=overrides, output=output)
-    names = [name for name in model.config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    names = [
+        name
+        for name in model.config.evaluation.benchmarks
+        if "segmentation" in BENCHMARKS[name].measures
+    ]
     if not names or not model.model.has_text:
-        raise ConfigError(f"--protocols: {target} has no segmentation to score on {', '.join(model.config.evaluation.benchmarks)}")
+        raise ConfigError(
+            f"--protocols: {target} has no segmentation to score on "
+            f"{', '.join(model.config.evaluation.benchmarks)}"
+        )
     if model.config.evaluation.calibration is not None:
-        raise ConfigError("--protocols: evaluation.calibration fits one protocol only; leave it out")
+        raise ConfigError(
+            "--protocols: evaluation.calibration fits one protocol only; leave it out"
+        )
     for name in protocols:  # all of them before the first is scored
         check_evaluation(_under_protocol(model, name).config)
     scored: dict[str, Scored] = {}
     for name in protocols:
         words = [*overrides, f"evaluation.protocol={name}"]
-        scored[name] = score(_under_protocol(model, name), overrides=words, only=frozenset({"segmentation"}))
+        scored[name] = score(
+            _under_protocol(model, name), overrides=words, only=frozenset({"segmentation"})
+        )
     if scored[protocols[0]].path is None:
         return None
     rows = {name: _rows(scored, f"{name}/miou") for name in names}
     fields = {
         "miou": {
-            benchmark: {name: {"miou": value, "interval": interval} for name, (value, interval) in by_protocol.items()}
+            benchmark: {
+                name: {"miou": value, "interval": interval}
+                for name, (value, interval) in by_protocol.items()
+            }
             for benchmark, by_protocol in rows.items()
         },
         "intervals": OVER_IMAGES,
-        "evaluations": {name: str(row.path.relative_to(model.folder)) for name, row in scored.items() if row.path is not None},
+        "evaluations": {
+            name: str(row.path.relative_to(model.folder))
+            for name, row in scored.items()
+            if row.path is not None
+        },
     }
     figure = plot_protocols(rows, title=_title(target, model))
     path = _write(model, fields, figure, kind="protocols", overrides=overrides)
@@ -102,10 +139,14 @@ def sweep_protocols(target: str, *, protocols: Sequence[str], overrides: list[st
     return path
 
 
-def _write(model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, overrides: list[str]) -> Path:
+def _write(
+    model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, overrides: list[str]
+) -> Path:
     """Write the record and the plot of a sweep; return the record's path."""
     with claimed(new_evaluation(model.folder, kind=kind)) as path:
-        write_record(path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()})
+        write_record(
+            path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
+        )
     with replacing(path.with_suffix(".png")) as partial:
         partial.write_bytes(drawn(figure))
     return path
@@ -116,11 +157,15 @@ def _title(target: str, model: Target) -> str:
 
 
 def _at_size(model: Target, size: int) -> Target:
-    return model._replace(config=replace(model.config, image=replace(model.config.image, eval_size=size)))
+    return model._replace(
+        config=replace(model.config, image=replace(model.config.image, eval_size=size))
+    )
 
 
 def _under_protocol(model: Target, name: str) -> Target:
-    return model._replace(config=replace(model.config, evaluation=replace(model.config.evaluation, protocol=name)))
+    return model._replace(
+        config=replace(model.config, evaluation=replace(model.config.evaluation, protocol=name))
+    )
 
 
 def _check_sizes(model: Target, *, sizes: Sequence[int]) -> None:
@@ -128,17 +173,24 @@ def _check_sizes(model: Target, *, sizes: Sequence[int]) -> None:
     file = model.config.evaluation.calibration
     if file is not None:
         raise ConfigError(
-            f"evaluation.calibration={file}: a threshold is calibrated at one size; score each size with its own by `gestalt eval`"
+            f"evaluation.calibration={file}: a threshold is calibrated at one size; score each "
+            "size with its own by `gestalt eval`"
         )
     for size in sizes:
         try:
             model.model.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    for scorer in build_evaluation(_at_size(model, sizes[0]).config, has_text=model.model.has_text)[1]:
+    for scorer in build_evaluation(_at_size(model, sizes[0]).config, has_text=model.model.has_text)[
+        1
+    ]:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
-            fixed = f"protocol {scorer.protocol.name} fixes the size at {scorer.protocol.input_size} px"
-            raise ConfigError(f"--sizes: {fixed}; choose one without a size of its own, such as whole_square")
+            fixed = (
+                f"protocol {scorer.protocol.name} fixes the size at {scorer.protocol.input_size} px"
+            )
+            raise ConfigError(
+                f"--sizes: {fixed}; choose one without a size of its own, such as whole_square"
+            )
 
 
 def _rows(scored: Mapping[str, Scored], metric: str) -> Rows:
@@ -151,20 +203,40 @@ def _rows(scored: Mapping[str, Scored], metric: str) -> Rows:
 
 
 def print_rows(rows: Mapping[str, Rows]) -> None:
-    """Print a table for each benchmark: protocol, mIoU, interval; then how the intervals are computed."""
+    """Print a table for each benchmark: protocol, mIoU, interval; then how the intervals are
+    computed.
+    """
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
         for name, (value, interval) in by_protocol.items():
-            print(f"  {name:28} {value:.4f}" + (f"  [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""))
+            print(
+                f"  {name:28} {value:.4f}"
+                + (f"  [{interval.low:.4f}, {interval.high:.4f}]" if interval else "")
+            )
     print(OVER_IMAGES)
 
 
-def plot_sizes(values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str) -> Figure:
+def plot_sizes(
+    values: Mapping[str, Sequence[float | None]],
+    *,
+    sizes: Sequence[int],
+    trained_at: int | None,
+    title: str,
+) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {}
     for key in headlines_of(values):
-        series[key] = [Point(size, value) for size, value in zip(sizes, values[key], strict=True) if value is not None]
-    figure = lines(series, title=title, x_label="test size, pixels a side   (dotted: training)", y_label="score")
+        series[key] = [
+            Point(size, value)
+            for size, value in zip(sizes, values[key], strict=True)
+            if value is not None
+        ]
+    figure = lines(
+        series,
+        title=title,
+        x_label="test size, pixels a side   (dotted: training)",
+        y_label="score",
+    )
     if trained_at is not None:
         figure.axes[0].axvline(trained_at, color=QUIET, linestyle=":", linewidth=1)
     return figure
@@ -172,13 +244,22 @@ def plot_sizes(values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[
 
 def plot_protocols(rows: Mapping[str, Rows], *, title: str) -> Figure:
     """Draw a point and an interval for each protocol of each benchmark."""
-    names = [f"{benchmark}, {name}" for benchmark, by_protocol in rows.items() for name in by_protocol]
+    names = [
+        f"{benchmark}, {name}" for benchmark, by_protocol in rows.items() for name in by_protocol
+    ]
     figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(names))
     scores = [score for by_protocol in rows.values() for score in by_protocol.values()]
     for place, (value, interval) in enumerate(scores):
         axes.plot(interval or (), [place] * len(interval or ()), color="tab:blue", linewidth=2)
         axes.plot([value], [place], marker="o", color="tab:blue", markersize=5)
-        axes.annotate(f"{value:.3f}", (value, place), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
+        axes.annotate(
+            f"{value:.3f}",
+            (value, place),
+            textcoords="offset points",
+            xytext=(0, 6),
+            ha="center",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(left=0)

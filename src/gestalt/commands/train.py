@@ -39,7 +39,12 @@ from gestalt.runs.resume import resolve_resume
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
-from gestalt.training.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.checkpoints import (
+    BestCheckpoint,
+    EpochCheckpoint,
+    SaveOnSignal,
+    StepCheckpoint,
+)
 from gestalt.training.clock import Clock
 from gestalt.training.exactness import EagerValidation
 from gestalt.training.loggers import build_loggers, check_loggers
@@ -57,7 +62,8 @@ def run(arguments: Namespace) -> int:
 
 
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
-    """Train, score after each epoch, and write ``result.json`` in the run's folder.  Returns the final metrics.
+    """Train, score after each epoch, and write ``result.json`` in the run's folder.  Returns the
+    final metrics.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -67,7 +73,8 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """
     prepare(config)
     resumed = resolve_resume(config)
-    with _held(run_folder(resumed) if resumed else None):  # first of all: another process may be finishing the run
+    # first of all: another process may be finishing the run
+    with _held(run_folder(resumed) if resumed else None):
         if resumed is None or not is_finished(run_folder(resumed)):
             return _train(config, resumed, overrides=overrides)
     return _score_again(resumed, overrides=overrides)
@@ -104,19 +111,41 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
-        lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-        _announce(config, [*lines, data.summary(), *reading, describe_workers(config), f"run: {folder}"], folder=folder)
-        finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
+        lines = _first_lines(
+            config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps
+        )
+        _announce(
+            config,
+            [*lines, data.summary(), *reading, describe_workers(config), f"run: {folder}"],
+            folder=folder,
+        )
+        finished = (
+            None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
+        )
         bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
         remaining = None if finished is not None else total_steps
-        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, resumed=resumed, lines=lines, total_steps=remaining)
+        trainer = _trainer(
+            config,
+            [*scorers, bad_samples, clock],
+            folder=folder,
+            resumed=resumed,
+            lines=lines,
+            total_steps=remaining,
+        )
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
             **describe(config, trainer, model, kept=module.kept, overrides=overrides),
-            **{"steps": trainer.global_step, "steps_planned": total_steps, "loss": module.last_loss},
+            **{
+                "steps": trainer.global_step,
+                "steps_planned": total_steps,
+                "loss": module.last_loss,
+            },
             **{"weights_sha256": weights_hash(model), "best": _best(trainer)},
             "data": {**data.about(), "bad_samples": bad_samples.record()},
-            **{"seconds": clock.seconds, "seconds_since_start_or_resume": round(time.monotonic() - start, 1)},
+            **{
+                "seconds": clock.seconds,
+                "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
+            },
         }
         return _finish(trainer, folder, record=record, config=config)
 
@@ -124,13 +153,18 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
 def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
     """Score a finished run as an evaluation of its own; its record stays as training wrote it."""
     if first_rank():
-        print(f"{run_folder(checkpoint)} is finished; scoring it again as an evaluation", file=sys.stderr)
+        print(
+            f"{run_folder(checkpoint)} is finished; scoring it again as an evaluation",
+            file=sys.stderr,
+        )
     words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
     return score(open_target(str(checkpoint), overrides=words), overrides=words).metrics
 
 
 def open_data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
-    """Open the pairs and validation sets.  Returns them, the callbacks that score, and the steps of an epoch and of the run."""
+    """Open the pairs and validation sets.  Returns them, the callbacks that score, and the steps of
+    an epoch and of the run.
+    """
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, callbacks = build_evaluation(config)
@@ -138,8 +172,12 @@ def open_data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
     return data, callbacks, steps_per_epoch, total_steps
 
 
-def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
-    """Load the final weights of a run that was stopped after its last step.  Returns the checkpoint; None if steps remain."""
+def _restore_finished(
+    module: ContrastiveModule, checkpoint: Path, *, total_steps: int
+) -> dict[str, Any] | None:
+    """Load the final weights of a run that was stopped after its last step.  Returns the
+    checkpoint; None if steps remain.
+    """
     saved = read_resumable(checkpoint)
     if saved["global_step"] < total_steps:
         return None
@@ -148,16 +186,32 @@ def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_step
     return saved
 
 
-def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Path | None, finished: dict[str, Any] | None) -> None:
-    """Train the remaining steps, if any, and score the final weights unless the last epoch's validation did."""
+def _fit(
+    trainer: Trainer,
+    module: ContrastiveModule,
+    data: Any,
+    *,
+    resumed: Path | None,
+    finished: dict[str, Any] | None,
+) -> None:
+    """Train the remaining steps, if any, and score the final weights unless the last epoch's
+    validation did.
+    """
     if finished is not None:
-        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
+        # so that it logs at its own step
+        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callback.state_key in finished["callbacks"]:
                 callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
-        trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
-    if module.validated_step != trainer.global_step:  # max_steps or max_time ended within an epoch, or no steps remained
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=str(resumed) if resumed else None,
+            weights_only=True if resumed else None,
+        )
+    # max_steps or max_time ended within an epoch, or no steps remained
+    if module.validated_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, BestCheckpoint):
@@ -179,7 +233,9 @@ def _trainer(
     if config.optimizer.ema is not None and total_steps is not None:
         callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema))
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
-    board = Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed)
+    board = Board(
+        {row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed
+    )
     callbacks += [*scorers, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))
@@ -187,28 +243,41 @@ def _trainer(
         callbacks.append(EagerValidation())
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     if segmented:
-        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))  # before EpochCheckpoint, which stores its state
+        # before EpochCheckpoint, which stores its state
+        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))
     callbacks.append(EpochCheckpoint())
     if config.checkpoint_every_steps:
         callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
-    log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
-    tensorboard = BoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
-    further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)
+    # only the first rank writes
+    log_folder = folder or LOGS / config.name / config.scale / "version_0"
+    tensorboard = BoardLogger(
+        log_folder.parent, name="", version=log_folder.name, default_hp_metric=False
+    )
+    further = build_loggers(
+        config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None
+    )
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
-    keywords |= {"rank_timeout": config.rank_timeout, "ddp": STATIC_GRAPH, "logger": [tensorboard, *further.loggers.values()]}
+    keywords |= {
+        "rank_timeout": config.rank_timeout,
+        "ddp": STATIC_GRAPH,
+        "logger": [tensorboard, *further.loggers.values()],
+    }
     return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 
 
-def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
+def _first_lines(
+    config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int
+) -> list[str]:
     origin = model.image_tower.origin
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
         f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
         f"text.init: {config.text.init} ({model.text_tower.origin.source})",
-        f"{total_steps} steps of {pairs_a_step(config)} pairs{_in_parts(config)}, {steps_per_epoch} an epoch",
+        f"{total_steps} steps of {pairs_a_step(config)} pairs{_in_parts(config)}, "
+        f"{steps_per_epoch} an epoch",
     ]
 
 
@@ -236,15 +305,24 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     return None
 
 
-def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], config: Experiment) -> dict[str, float]:
-    """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the metrics."""
+def _finish(
+    trainer: Trainer, folder: Path | None, *, record: dict[str, Any], config: Experiment
+) -> dict[str, float]:
+    """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
+    metrics.
+    """
     metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
-    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]} if checkpoint.exists() else {}
+    saved = (
+        {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
+        if checkpoint.exists()
+        else {}
+    )
     record = {"metrics": metrics, **record, **saved, "checkpoints": hashes}
-    write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

@@ -1,4 +1,6 @@
-"""The parts of a run on one device, and a few steps of them: what ``train --plan`` and ``equal: flop`` measure.  Nothing is written."""
+"""The parts of a run on one device, and a few steps of them: what ``train --plan`` and ``equal:
+flop`` measure.  Nothing is written.
+"""
 
 import os
 import tempfile
@@ -72,9 +74,13 @@ class Trial:
         """Return a trainer that steps as the run does and writes nothing."""
         folder = Path(tempfile.gettempdir())
         keywords = {**keywords_of(self.config.trainer), **NOTHING_WRITTEN, **keywords}
-        return make_trainer(folder, rank_timeout=self.config.rank_timeout, callbacks=callbacks, **keywords)
+        return make_trainer(
+            folder, rank_timeout=self.config.rank_timeout, callbacks=callbacks, **keywords
+        )
 
-    def fit(self, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None) -> None:
+    def fit(
+        self, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
+    ) -> None:
         """Take training steps on the run's batches, or on some in memory."""
         decay = self.config.optimizer.ema
         averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
@@ -87,7 +93,8 @@ class Trial:
 
 
 def check_alone(what: str) -> None:
-    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins the message.
+    """Refuse the several processes of a launcher, each of which would do the same; ``what`` begins
+    the message.
 
     Raises:
         ConfigError: names the launcher.
@@ -95,12 +102,16 @@ def check_alone(what: str) -> None:
     for name, launcher in {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}.items():
         count = os.environ.get(name, "1")
         if count != "1":
-            raise ConfigError(f"{what} one device in one process, and {launcher} started {count}; call it without {launcher}")
+            raise ConfigError(
+                f"{what} one device in one process, and {launcher} started {count}; call it "
+                f"without {launcher}"
+            )
 
 
 def build_trial(config: Experiment) -> Trial:
     """Build the parts."""
-    config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))  # the cache is a folder of the user's
+    # the cache is a folder of the user's
+    config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
     data, scorers, _, total = open_data(config)
     nouns = nouns_of(config, data.source)
     module = build_module(config, build_model(config), total_steps=total, nouns=nouns)
@@ -120,7 +131,10 @@ def read_pairs(trial: Trial) -> dict[str, Any]:
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
         source = trial.config.data.source
-        raise ConfigError(f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect {source} names them")
+        raise ConfigError(
+            f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect "
+            f"{source} names them"
+        )
     return _select(batch, valid)
 
 
@@ -142,20 +156,25 @@ def _select(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 
 @contextmanager
 def counting() -> Iterator[FlopCounterMode]:
-    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an addition as two FLOP.
+    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an
+    addition as two FLOP.
 
-    Attention is computed as plain matrix products meanwhile, because torch does not count its fused CPU kernel.
+    Attention is computed as plain matrix products meanwhile, because torch does not count its fused
+    CPU kernel.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         yield counter
 
 
 def step_flop(config: Experiment) -> tuple[int, int]:
-    """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
+    """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the
+    number of steps of the run.
 
-    Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
-    loss, which change no result, are left out, as are elementwise operations.  Steps are taken on the CPU in float32, which any machine can
-    do.  The first is not counted: it includes work that is done once in a run, such as embedding nouns by a frozen text tower.
+    Configurations with the same hash have the same count: micro-batches, gradient checkpointing,
+    cached features and the blocks of the loss, which change no result, are left out, as are
+    elementwise operations.  Steps are taken on the CPU in float32, which any machine can do.  The
+    first is not counted: it includes work that is done once in a run, such as embedding nouns by a
+    frozen text tower.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -167,16 +186,22 @@ def step_flop(config: Experiment) -> tuple[int, int]:
         image=replace(config.image, gradient_checkpointing=False),
         loss=replace(config.loss, chunk=None),
         data=replace(config.data, features=None, batch_size=pairs),
-        trainer=replace(config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"),
+        trainer=replace(
+            config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"
+        ),
     )
     trial = build_trial(config)
     batch = read_pairs(trial)
     trial.fit(steps=1, batches=[repeated(batch, SIZES[0])])
-    return extended({size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs), trial.total
+    return extended(
+        {size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs
+    ), trial.total
 
 
 def counted_step(trial: Trial, batch: dict[str, Any]) -> int:
-    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has only elementwise operations."""
+    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
+    only elementwise operations.
+    """
     with counting() as counter:
         trial.fit(steps=1, batches=[batch])
     return counter.get_total_flops()
@@ -185,8 +210,9 @@ def counted_step(trial: Trial, batch: dict[str, Any]) -> int:
 def extended(counts: Mapping[int, int], *, pairs: int) -> int:
     """Return the FLOP of a step with more pairs, by the polynomial through three counts.
 
-    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of nouns one for each step, so that three
-    counts give every batch size.  The similarities that a large loss computes again in blocks are not included.
+    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of
+    nouns one for each step, so that three counts give every batch size.  The similarities that a
+    large loss computes again in blocks are not included.
     """
     total = Fraction(0)
     for size, count in counts.items():

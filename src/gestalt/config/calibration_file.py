@@ -10,7 +10,14 @@ from typing import Any
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import ImageProtocol
 
-NEEDED = {"benchmark": str, "threshold": float, "chosen_on": dict, "protocol": dict, "label_set": str, "weights_sha256": str}
+NEEDED = {
+    "benchmark": str,
+    "threshold": float,
+    "chosen_on": dict,
+    "protocol": dict,
+    "label_set": str,
+    "weights_sha256": str,
+}
 KEY = "evaluation.calibration"
 
 
@@ -34,23 +41,34 @@ class Calibration:
     label_set: str
     source: dict[str, Any]
 
-    def check_scored(self, *, threshold: float | None, benchmarks: Sequence[str], split: str) -> None:
-        """Check that the calibration fits what is scored: one threshold, its benchmark, a split that shares no images with its own.
+    def check_scored(
+        self, *, threshold: float | None, benchmarks: Sequence[str], split: str
+    ) -> None:
+        """Check that the calibration fits what is scored: one threshold, its benchmark, a split
+        that shares no images with its own.
 
         Raises:
             ConfigError: it does not.
         """
         if threshold is not None:
-            raise self._error(f"evaluation.threshold={threshold} is another threshold; give only one of the two")
+            raise self._error(
+                f"evaluation.threshold={threshold} is another threshold; give only one of the two"
+            )
         if self.benchmark not in benchmarks:
             listed = ", ".join(benchmarks)
-            raise self._error(f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add it, or leave the file out")
+            raise self._error(
+                f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
+                "it, or leave the file out"
+            )
         if shares_images(self.source["split"], split):
             chosen = f"split {self.source['split']} of {self.source['image_set']}"
-            raise self._error(f"it was chosen on {chosen}, which shares images with split {split}; score another")
+            raise self._error(
+                f"it was chosen on {chosen}, which shares images with split {split}; score another"
+            )
 
     def check_protocol_name(self, name: str, *, protocol: ImageProtocol) -> None:
-        """Check that the protocol that this name stands for is the one that the threshold was chosen under.
+        """Check that the protocol that this name stands for is the one that the threshold was
+        chosen under.
 
         Raises:
             ConfigError: it is another.
@@ -58,7 +76,9 @@ class Calibration:
         chosen = self.fields.get("name")
         if protocol.name != chosen:
             scored = f"{self.benchmark} would be scored under {name}"
-            raise self._error(f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}")
+            raise self._error(
+                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
+            )
 
     def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
         """Check that protocol and classes match those that the threshold was chosen for.
@@ -73,10 +93,14 @@ class Calibration:
         scored = protocol_fields(protocol) | {"label_set": label_set}
         chosen = self.fields | {"label_set": self.label_set}
         differences = [
-            f"{key} was {chosen.get(key)!r}, is now {scored.get(key)!r}" for key in scored | chosen if chosen.get(key) != scored.get(key)
+            f"{key} was {chosen.get(key)!r}, is now {scored.get(key)!r}"
+            for key in scored | chosen
+            if chosen.get(key) != scored.get(key)
         ]
         if differences:
-            raise self._error(f"{'; '.join(differences)}; score with the calibrated settings, or calibrate again")
+            raise self._error(
+                f"{'; '.join(differences)}; score with the calibrated settings, or calibrate again"
+            )
 
     def _error(self, reason: str) -> ConfigError:
         return ConfigError(f"{KEY}={self.file}: {reason}")
@@ -90,24 +114,42 @@ def read_calibration(file: str) -> Calibration:
     """
     path = Path(file)
     if not path.is_file():
-        raise ConfigError(f"{KEY}={file}: no such file; `gestalt eval --calibrate` writes one into the run's folder calibrations/")
+        raise ConfigError(
+            f"{KEY}={file}: no such file; `gestalt eval --calibrate` writes one into the run's "
+            "folder calibrations/"
+        )
     content = path.read_bytes()
     try:
         record = json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error})") from error
+        raise ConfigError(
+            f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error})"
+        ) from error
     missing = _missing(record)
     if missing:
-        mend = "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
+        mend = (
+            "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
+        )
         raise ConfigError(f"{KEY}={file}: it has no {missing}; {mend}")
     keys = ("benchmark", "threshold", "label_set")
-    source = {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "benchmark": record["benchmark"], **record["chosen_on"]}
+    source = {
+        "file": file,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "benchmark": record["benchmark"],
+        **record["chosen_on"],
+    }
     source |= {key: record[key] for key in ("threshold", "weights_sha256")}
-    return Calibration(file, **{key: record[key] for key in keys}, fields=record["protocol"]["fields"], source=source)
+    return Calibration(
+        file,
+        **{key: record[key] for key in keys},
+        fields=record["protocol"]["fields"],
+        source=source,
+    )
 
 
 def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
-    """Read the calibration of a benchmark; None where there is no file, or it is for another benchmark.
+    """Read the calibration of a benchmark; None where there is no file, or it is for another
+    benchmark.
 
     Raises:
         ConfigError: as ``read_calibration``.
@@ -118,10 +160,17 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
 
 def _missing(record: Any) -> str:
     """Return the keys of a calibration that this record lacks or has with a wrong type."""
-    missing = [key for key, kind in NEEDED.items() if not isinstance(record, dict) or type(record.get(key)) is not kind]
+    missing = [
+        key
+        for key, kind in NEEDED.items()
+        if not isinstance(record, dict) or type(record.get(key)) is not kind
+    ]
     if missing:
         return ", ".join(missing)
-    inner = {"fields of its protocol": record["protocol"].get("fields"), "image_set": record["chosen_on"].get("image_set")}
+    inner = {
+        "fields of its protocol": record["protocol"].get("fields"),
+        "image_set": record["chosen_on"].get("image_set"),
+    }
     inner |= {"split": record["chosen_on"].get("split")}
     return ", ".join(key for key, value in inner.items() if not value)
 

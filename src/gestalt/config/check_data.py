@@ -1,4 +1,6 @@
-"""Checks of ``data``: sources, their options and the keys they take, without importing a source, which takes seconds."""
+"""Checks of ``data``: sources, their options and the keys they take, without importing a source,
+which takes seconds.
+"""
 
 import ast
 from collections.abc import Mapping
@@ -24,7 +26,9 @@ MADE_OF = {
 """Options that only some sources take -> the keys of ``data`` that they are made of."""
 
 REFUSED = ("parts", "captions", "cache")
-"""Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
+"""Options whose keys must be at their defaults for a source without the option; scales set the keys
+of the others for every source.
+"""
 
 TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}
 """Types of options as a source's file writes them; one with another type is not checked here."""
@@ -40,28 +44,49 @@ def check_data(config: Experiment) -> None:
         ConfigError: names the key, the valid choices and the reason.
     """
     data = config.data
-    sources = {"data.source": data.source} | {f"data.mixture[{number}].source": part.source for number, part in enumerate(data.mixture)}
+    sources = {"data.source": data.source} | {
+        f"data.mixture[{number}].source": part.source for number, part in enumerate(data.mixture)
+    }
     for key, source in sources.items():
         known = [*_sources(), *added_to("sources", tuple(_sources()))]
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
-        refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
+        refuse(
+            "data.root",
+            None,
+            "source flickr needs the folder that holds Images/ and captions.txt, such as "
+            "data.root=flickr8k",
+        )
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
-    """Check that features of images can be kept: something is frozen, and there is a fixed number of crops of numbered images.
+    """Check that features of images can be kept: something is frozen, and there is a fixed number
+    of crops of numbered images.
 
     Raises:
         ConfigError: names the key and what to choose.
     """
     image, data = config.image, config.data
     if not (image.frozen or image.frozen_blocks):
-        refuse("image.frozen_blocks", 0, f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true")
+        refuse(
+            "image.frozen_blocks",
+            0,
+            f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true",
+        )
     if data.crops is None:
-        refuse("data.crops", None, f"{name} holds a number of crops of each image; choose it, such as 1")
+        refuse(
+            "data.crops",
+            None,
+            f"{name} holds a number of crops of each image; choose it, such as 1",
+        )
     if data.source == "mixture":
-        refuse("data.source", data.source, f"its parts have epochs of their own, and {name} has those of one source; choose one of them")
+        refuse(
+            "data.source",
+            data.source,
+            f"its parts have epochs of their own, and {name} has those of one source; choose one "
+            "of them",
+        )
 
 
 def check_options(config: Experiment) -> None:
@@ -75,26 +100,45 @@ def check_options(config: Experiment) -> None:
     data = config.data
     _check_taken(data.source, data.options, place="data", keys=MADE_OF)
     for number, part in enumerate(data.mixture):
-        _check_taken(part.source, part.options, place=f"data.mixture[{number}]", keys={"captions": ("caption",)})
+        _check_taken(
+            part.source,
+            part.options,
+            place=f"data.mixture[{number}]",
+            keys={"captions": ("caption",)},
+        )
     taken = options_written(data.source)
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
         if taken is not None and option not in taken and changed:
-            refuse(f"data.{changed[0]}", getattr(data, changed[0]), f"source {data.source} does not take it; leave it at its default")
+            refuse(
+                f"data.{changed[0]}",
+                getattr(data, changed[0]),
+                f"source {data.source} does not take it; leave it at its default",
+            )
 
 
-def _check_taken(source: str, options: dict[str, Any], *, place: str, keys: Mapping[str, tuple[str, ...]]) -> None:
-    """Check names and types of the options that are given at a place; ``keys`` are those made of keys of their own."""
+def _check_taken(
+    source: str, options: dict[str, Any], *, place: str, keys: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Check names and types of the options that are given at a place; ``keys`` are those made of
+    keys of their own.
+    """
     written = options_written(source)
     for option, value in options.items():
         name = f"{place}.options.{option}"
         if option in keys:
-            refuse(name, value, f"has a key of its own; set {' or '.join(f'{place}.{key}' for key in keys[option])}")
+            own = " or ".join(f"{place}.{key}" for key in keys[option])
+            refuse(name, value, f"has a key of its own; set {own}")
         if written is None:
             continue
         if option not in written:
             choices = [known for known in written if known not in keys]
-            refuse(name, value, f"source {source} takes no such option; {nearest(option, choices) if choices else 'it takes none'}")
+            refuse(
+                name,
+                value,
+                f"source {source} takes no such option; "
+                f"{nearest(option, choices) if choices else 'it takes none'}",
+            )
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""
@@ -110,14 +154,24 @@ def _sources() -> dict[str, Path]:
 
 @cache
 def options_written(name: str) -> dict[str, str] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as its file writes them.
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as
+    its file writes them.
 
-    None if it takes ``**keywords``, or if an installed package adds it: its file is not read before it is used.
+    None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
+    it is used.
     """
     if name not in _sources():
         return None
     for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name == "open_here"
+            and node.args.kwarg is None
+        ):
             arguments = [*node.args.args, *node.args.kwonlyargs]
-            return {each.arg: ast.unparse(each.annotation) for each in arguments if each.annotation and each.arg not in COMMON}
+            return {
+                each.arg: ast.unparse(each.annotation)
+                for each in arguments
+                if each.annotation and each.arg not in COMMON
+            }
     return None

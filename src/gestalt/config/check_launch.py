@@ -14,14 +14,18 @@ NOT_A_PATH = ("://", "{", "*", "?", "[")
 
 
 def check_nodes(config: Experiment, environment: Mapping[str, str]) -> None:
-    """Refuse several nodes where no launcher has started their processes: the run would wait for them.
+    """Refuse several nodes where no launcher has started their processes: the run would wait for
+    them.
 
     Raises:
         ConfigError: names the launchers.
     """
     nodes = config.trainer.num_nodes
     if nodes > 1 and not any(name in environment for name in LAUNCHERS):
-        why = f"no launcher started the other nodes; call it under torchrun --nnodes {nodes} or SLURM, or choose 1"
+        why = (
+            f"no launcher started the other nodes; call it under torchrun --nnodes {nodes} or "
+            "SLURM, or choose 1"
+        )
         refuse("trainer.num_nodes", nodes, why)
 
 
@@ -37,21 +41,42 @@ def check_training(config: Experiment) -> None:
     _check_batch(config)
     steps, warmup = config.trainer.max_steps, config.optimizer.warmup_steps
     if 0 < steps < warmup:
-        refuse("optimizer.warmup_steps", warmup, f"the run ends after trainer.max_steps={steps}; choose no more")
+        refuse(
+            "optimizer.warmup_steps",
+            warmup,
+            f"the run ends after trainer.max_steps={steps}; choose no more",
+        )
     if config.evaluation.calibration is not None:
-        why = "a threshold is calibrated for trained weights; leave it out, and pass it to `gestalt eval`"
+        why = (
+            "a threshold is calibrated for trained weights; leave it out, and pass it to `gestalt "
+            "eval`"
+        )
         refuse("evaluation.calibration", config.evaluation.calibration, why)
 
 
 def _check_batch(config: Experiment) -> None:
     batch, devices = config.data.batch_size, str(config.trainer.devices)
     if batch * config.trainer.accumulate_grad_batches == 1:
-        refuse("data.batch_size", 1, "the other pairs of a batch are a pair's negatives, and there would be none; choose 2 or more")
-    count = len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
+        refuse(
+            "data.batch_size",
+            1,
+            "the other pairs of a batch are a pair's negatives, and there would be none; choose 2 "
+            "or more",
+        )
+    count = (
+        len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
+    )
     ranks = count * config.trainer.num_nodes
     if batch % ranks:
-        shared = f"cannot be shared by {ranks} ranks (trainer.devices={devices}, trainer.num_nodes={config.trainer.num_nodes})"
-        refuse("data.batch_size", batch, f"{shared}; choose a multiple, such as {batch // ranks * ranks or ranks}")
+        shared = (
+            f"cannot be shared by {ranks} ranks (trainer.devices={devices}, "
+            f"trainer.num_nodes={config.trainer.num_nodes})"
+        )
+        refuse(
+            "data.batch_size",
+            batch,
+            f"{shared}; choose a multiple, such as {batch // ranks * ranks or ranks}",
+        )
 
 
 def check_places(config: Experiment) -> None:
@@ -60,11 +85,16 @@ def check_places(config: Experiment) -> None:
     Raises:
         ConfigError: names the key and the path.
     """
-    places = {"data.manifest": config.data.manifest, "image.weights": config.image.weights, "benchmark_root": config.benchmark_root}
+    places = {
+        "data.manifest": config.data.manifest,
+        "image.weights": config.image.weights,
+        "benchmark_root": config.benchmark_root,
+    }
     places["data.features"] = config.data.features
     if config.data.source != "hub":
         places["data.root"] = config.data.root
-    if config.resume is not None and "/" in config.resume:  # else it is last or auto, or ``resolve_resume`` refuses it
+    # else it is last or auto, or ``resolve_resume`` refuses it
+    if config.resume is not None and "/" in config.resume:
         places["resume"] = config.resume
     for key, place in places.items():
         if place is None or any(sign in place for sign in NOT_A_PATH):

@@ -14,8 +14,12 @@ from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import NOUN_LIST, terms_of
 from gestalt.tables import TERMS
 
-NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
-"""Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
+NOT_HASHED = tuple(
+    name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed
+)
+"""Keys that do not change a result's expected value: paths, and how the work is distributed and
+displayed.
+"""
 
 
 def to_yaml(config: Experiment) -> str:
@@ -30,12 +34,20 @@ def to_plain(config: Experiment) -> dict[str, Any]:
     return plain
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
-    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as a value with ``keep_empty``."""
+def flatten(
+    tree: Mapping[str, Any], prefix: str = "", *, keep_empty: bool = False
+) -> dict[str, Any]:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as
+    a value with ``keep_empty``.
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         inner = isinstance(value, dict) and (value or not keep_empty)
-        flat |= flatten(value, f"{prefix}{key}.", keep_empty=keep_empty) if inner else {prefix + key: value}
+        flat |= (
+            flatten(value, f"{prefix}{key}.", keep_empty=keep_empty)
+            if inner
+            else {prefix + key: value}
+        )
     return flat
 
 
@@ -54,11 +66,16 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
-    Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the run has that term.
+    Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last
+    part of the path counts, so that data may move.  Accumulated batches count as one batch of their
+    size.  The options of a term of the loss count if the run has that term.
     """
     terms = terms_of(config.loss)
-    read: tuple[str, ...] = NOUN_LIST if any(term in TERMS and TERMS.fact(term, "reads_nouns", False) for term in terms) else ()
+    read: tuple[str, ...] = (
+        NOUN_LIST
+        if any(term in TERMS and TERMS.fact(term, "reads_nouns", False) for term in terms)
+        else ()
+    )
     if read and config.loss.nouns_alike is not None:
         read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
     unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
@@ -81,6 +98,12 @@ DEFAULTS = flatten(to_plain(Experiment()))
 
 
 def config_hash(config: Experiment) -> str:
-    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their defaults: a new key changes no hash."""
-    keys = {key: value for key, value in hashed_keys(config).items() if key not in DEFAULTS or value != DEFAULTS[key]}
+    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their
+    defaults: a new key changes no hash.
+    """
+    keys = {
+        key: value
+        for key, value in hashed_keys(config).items()
+        if key not in DEFAULTS or value != DEFAULTS[key]
+    }
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,6 @@
-"""Keys of the configuration: default, meaning and allowed values of each, side by side in the schema."""
+"""Keys of the configuration: default, meaning and allowed values of each, side by side in the
+schema.
+"""
 
 import copy
 import dataclasses
@@ -12,7 +14,12 @@ from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
 
-WITHIN = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
+WITHIN = {
+    "above": operator.gt,
+    "at_least": operator.ge,
+    "below": operator.lt,
+    "at_most": operator.le,
+}
 """Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
 
 
@@ -28,10 +35,12 @@ class Key:
         below: upper bound, excluded.
         at_most: upper bound, included.
         also: a number accepted besides those within bounds.
-        choices: the accepted words, where the type is not a ``Literal``: a tuple, or a registry that installed packages add to.
+        choices: the accepted words, where the type is not a ``Literal``: a tuple, or a registry
+            that installed packages add to.
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
-        hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
+        hashed: False if two runs may differ in it and still be the same run, see
+            ``config/identity.py``.
     """
 
     meaning: str
@@ -54,11 +63,15 @@ class Key:
     @property
     def bounds(self) -> str:
         """The bounds in words, such as ``above 0 and at most 1``; empty without any."""
-        words = " and ".join(f"{name.replace('_', ' ')} {limit}" for name, limit in self.limits.items())
+        words = " and ".join(
+            f"{name.replace('_', ' ')} {limit}" for name, limit in self.limits.items()
+        )
         return words if self.also is None else f"{words}, or {self.also}"
 
     def holds(self, number: float) -> bool:
-        """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63 bits."""
+        """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63
+        bits.
+        """
         largest = 2**63 - 1 if isinstance(number, int) else sys.float_info.max
         within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
         return (within and abs(number) <= largest) or number == self.also
@@ -71,12 +84,17 @@ class Key:
             return f"choose {self.form}"
         numbers = value if isinstance(value, list | tuple) else [value]
         if self.bounds and not all(map(self.holds, numbers)):
-            return f"choose {'a number that is' if numbers == [value] else 'numbers that are each'} {self.bounds}"
+            return (
+                f"choose {'a number that is' if numbers == [value] else 'numbers that are each'} "
+                f"{self.bounds}"
+            )
         return ""
 
 
 def key(default: Any, meaning: str, **details: Any) -> Any:
-    """Return a dataclass field with a default and a :class:`Key`, whose other attributes are ``details``; a list or dict is copied."""
+    """Return a dataclass field with a default and a :class:`Key`, whose other attributes are
+    ``details``; a list or dict is copied.
+    """
     metadata = {"key": Key(meaning, **details)}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=partial(copy.copy, default), metadata=metadata)
@@ -115,4 +133,7 @@ WORDS = {
 
 def in_words(kind: Any) -> str:
     """Return the types of a key in words, for messages."""
-    return " or ".join(WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options_of(kind))
+    return " or ".join(
+        WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}")
+        for option in options_of(kind)
+    )

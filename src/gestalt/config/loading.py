@@ -1,4 +1,6 @@
-"""Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
+"""Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a
+run.
+"""
 
 import json
 import re
@@ -20,7 +22,9 @@ from gestalt.config.schema_loss import Loss
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
-"""Override put before the command line of an evaluation: it scores all images, even if training scored a part after each epoch."""
+"""Override put before the command line of an evaluation: it scores all images, even if training
+scored a part after each epoch.
+"""
 
 FOLDERS = {
     "name": "name the experiment after `gestalt train`",
@@ -46,7 +50,9 @@ LEFT = (
     *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
     *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
 )
-"""Keys that left the schema, or beginnings of their names: a saved configuration may have them, and nothing reads them."""
+"""Keys that left the schema, or beginnings of their names: a saved configuration may have them, and
+nothing reads them.
+"""
 
 Layer = tuple[str, dict[str, Any]]
 """Keys that are set in one place: its name, for messages, and the keys, nested."""
@@ -56,7 +62,9 @@ class _Values(yaml.SafeLoader):
     """YAML without numbers of base 60 and without dates, and with numbers such as 1e-3."""
 
     def construct_yaml_int(self, node: Any) -> Any:
-        """Return a number, or the text of one with colons, such as ``12:00:00:00`` of ``trainer.max_time``."""
+        """Return a number, or the text of one with colons, such as ``12:00:00:00`` of
+        ``trainer.max_time``.
+        """
         if ":" in node.value:
             return node.value
         number = super().construct_yaml_int(node)
@@ -65,7 +73,9 @@ class _Values(yaml.SafeLoader):
         return number
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each given once."""
+        """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each
+        given once.
+        """
         names = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if names.count(key.value) > 1:
@@ -77,7 +87,9 @@ class _Values(yaml.SafeLoader):
 
 _Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
 _Values.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
-_Values.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789"))
+_Values.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_values(text: str) -> Any:
@@ -90,7 +102,13 @@ def read_values(text: str) -> Any:
         content = _Values(text).get_single_data()
         _check_size(content)
         return json.loads(json.dumps(content))
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML's own, too
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # PyYAML's own, too
         raise ValueError(" ".join(str(error).split())) from error
 
 
@@ -112,17 +130,26 @@ def _check_size(content: Any) -> None:
             nodes += node
 
 
-def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
+def load(
+    name: str | None,
+    *,
+    scale: str | None,
+    overrides: list[str] | None = None,
+    folder: Path = EXPERIMENTS,
+) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
-        name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.
-        scale: the stem of a YAML in ``folder / "scales"`` or the path of another; None for the schema alone.
+        name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale
+            alone.
+        scale: the stem of a YAML in ``folder / "scales"`` or the path of another; None for the
+            schema alone.
         overrides: ``key.sub=value`` words.
         folder: folder of the experiments, with ``scales`` in it.
 
     Raises:
-        ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
+        ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot
+            run.
     """
     files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
     files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
@@ -132,7 +159,10 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     layers = [(path.name, _read(path)) for path in files]
     for origin, layer in layers:
         if not layer:
-            raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
+            raise ConfigError(
+                f"{origin}: sets no key; write those that differ from the defaults, such as image: "
+                f"{{aggregation: max}}"
+            )
     layers += _command_line(overrides)
     if scale is not None:
         (_, first), *later = layers
@@ -143,18 +173,24 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
-    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a package that is not installed any more.
+    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a
+    package that is not installed any more.
 
     Raises:
         ConfigError: the file is missing or does not fit the schema.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
+        raise ConfigError(
+            f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/"
+        )
     return _saved((str(path), _read(path)), overrides)
 
 
-def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
-    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, as ``load_saved``; ``origin`` is the file it is from.
+def load_mapping(
+    content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None
+) -> Experiment:
+    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, as ``load_saved``;
+    ``origin`` is the file it is from.
 
     Raises:
         ConfigError: it does not fit the schema.
@@ -163,12 +199,16 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
 
 
 def is_path(name: str) -> bool:
-    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the name of a shipped one."""
+    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the
+    name of a shipped one.
+    """
     return "/" in name or name.endswith((".yaml", ".yml"))
 
 
 def stem(name: str) -> str:
-    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the file, for a path."""
+    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the
+    file, for a path.
+    """
     return Path(name).stem if is_path(name) else name
 
 
@@ -186,12 +226,19 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):
         if name not in known:
-            own = f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
-            raise ConfigError(f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
+            own = (
+                f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
+            )
+            raise ConfigError(
+                f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}"
+            )
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ConfigError(f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
+        raise ConfigError(
+            f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose "
+            f"one of {', '.join(known)}"
+        )
     return path
 
 
@@ -205,7 +252,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
         held = "a list" if isinstance(content, list) else "one value"
-        raise ConfigError(f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: random}}")
+        raise ConfigError(
+            f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: "
+            f"random}}"
+        )
     return content
 
 
@@ -213,10 +263,19 @@ def _override(word: str) -> dict[str, Any]:
     """Read a word of the command line."""
     key, sign, value = word.partition("=")
     if not sign or not key:
-        scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
-        raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
+        scale = (
+            f"; for the scale write --scale {word}"
+            if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")]
+            else ""
+        )
+        raise ConfigError(
+            f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}"
+        )
     if key.isupper():
-        raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")
+        raise ConfigError(
+            f"{word!r}: {key} is not a key but may be a variable of make, which stands outside "
+            "ARGS; see gestalt --help"
+        )
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
@@ -230,33 +289,48 @@ def _command_line(words: Sequence[str] | None) -> list[Layer]:
 
 
 def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an init could once stand for."""
+    """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an
+    init could once stand for.
+    """
     known = {name for name, _ in fields_below(Experiment)}
     keys = flatten(dict(layer), keep_empty=True)
     inits = [value for key, value in keys.items() if key.startswith("image.inits.")]
     left = LEFT if "made" not in inits else (*LEFT, "image.inits.")
-    return unflatten({key: value for key, value in keys.items() if key in known or not key.startswith(left)})
+    return unflatten(
+        {key: value for key, value in keys.items() if key in known or not key.startswith(left)}
+    )
 
 
 def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the layer that sets the scale's limits to null if later layers name other data, and an empty one otherwise.
+    """Return the layer that sets the scale's limits to null if later layers name other data, and an
+    empty one otherwise.
 
-    Data differ if ``data.source`` does, or ``data.root`` where the scale has one: a scale without a root leaves the place of the data
-    to the user, and for ``scenes``, which are drawn without end, a limit is the length of an epoch.
+    Data differ if ``data.source`` does, or ``data.root`` where the scale has one: a scale without a
+    root leaves the place of the data to the user, and for ``scenes``, which are drawn without end,
+    a limit is the length of an epoch.
     """
     limited = flatten(scale)
     chosen = {key: value for layer in later for key, value in flatten(layer).items()}
     source, root = limited.get("data.source", Data().source), limited.get("data.root")
     same_source = chosen.get("data.source", source) == source
     same_root = root is None or chosen.get("data.root", root) == root
-    return {} if same_source and same_root else unflatten({key: None for key in LIMITS if key in limited})
+    return (
+        {}
+        if same_source and same_root
+        else unflatten({key: None for key in LIMITS if key in limited})
+    )
 
 
 def _saved(layer: Layer, overrides: list[str] | None) -> Experiment:
-    """Build and check a saved configuration, whose loss may be of a package that is gone: no loss is built of it."""
+    """Build and check a saved configuration, whose loss may be of a package that is gone: no loss
+    is built of it.
+    """
     origin, content = layer
     if any("." in str(name) for name in content):
-        raise ConfigError(f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: {{init: random}}")
+        raise ConfigError(
+            f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: "
+            f"{{init: random}}"
+        )
     config = merge([(origin, _without_left_keys(content)), *_command_line(overrides)])
     check(replace(config, loss=Loss()))
     return config

@@ -1,4 +1,6 @@
-"""Merge the layers of a configuration into the schema: each key must exist, and each value have the key's type."""
+"""Merge the layers of a configuration into the schema: each key must exist, and each value have the
+key's type.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,13 +28,16 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
         layers: the name of each layer's place, for messages, and its nested keys.
 
     Raises:
-        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read the environment.
+        ConfigError: an unknown key, a value of a wrong type, or an interpolation, which could read
+            the environment.
     """
     merged: Any = OmegaConf.create()
     for origin, layer in layers:
         typed(layer, origin=origin)  # each layer alone, so that a message names its place
         if "${" in json.dumps(layer):
-            raise ConfigError(f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value")
+            raise ConfigError(
+                f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
+            )
         for key, value in flatten(dict(layer), keep_empty=True).items():
             if value == {} and key in MAPPINGS:
                 OmegaConf.update(merged, key, {}, merge=False)
@@ -42,7 +47,9 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
     return config
 
 
-def typed(layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = "") -> dict[str, Any]:
+def typed(
+    layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = ""
+) -> dict[str, Any]:
     """Return nested keys with each value of its key's type.
 
     Args:
@@ -61,21 +68,31 @@ def typed(layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, abo
         kind = kinds.get(name)
         if kind is None:
             place = above.removesuffix(".") or "the experiment"
-            raise ConfigError(f"{key}: {place} has no key {name!r} (in {origin}); {nearest(name, sorted(kinds))}")
+            raise ConfigError(
+                f"{key}: {place} has no key {name!r} (in {origin}); {nearest(name, sorted(kinds))}"
+            )
         if not is_dataclass(kind):
             values[name] = _converted(value, kind, key=key, origin=origin)
         elif isinstance(value, dict):
             values[name] = typed(value, origin=origin, group=kind, above=f"{key}.")
         else:
             first = f"{key}.{fields(kind)[0].name}"
-            raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")
+            raise ConfigError(
+                f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its "
+                f"keys, such as {first}"
+            )
     return values
 
 
 def build(group: Any, values: Mapping[str, Any]) -> Any:
     """Build a group of keys from nested values; keys without a value have their defaults."""
     kinds = {item.name: item.type for item in fields(group)}
-    return group(**{name: build(kinds[name], value) if is_dataclass(kinds[name]) else value for name, value in values.items()})
+    return group(
+        **{
+            name: build(kinds[name], value) if is_dataclass(kinds[name]) else value
+            for name, value in values.items()
+        }
+    )
 
 
 def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
@@ -90,9 +107,15 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
     if first is Any or type(value) in options or value in inner:
         return value
     if family is list and isinstance(value, list):
-        return [_converted(item, inner[0], key=f"{key}[{number}]", origin=origin) for number, item in enumerate(value)]
+        return [
+            _converted(item, inner[0], key=f"{key}[{number}]", origin=origin)
+            for number, item in enumerate(value)
+        ]
     if family is dict and isinstance(value, dict):
-        return {name: _converted(item, inner[1], key=f"{key}.{name}", origin=origin) for name, item in value.items()}
+        return {
+            name: _converted(item, inner[1], key=f"{key}.{name}", origin=origin)
+            for name, item in value.items()
+        }
     if is_dataclass(first) and isinstance(value, dict):
         return build(first, typed(value, origin=origin, group=first, above=f"{key}."))
     if family is tuple and isinstance(value, list):
@@ -113,7 +136,9 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
 
 
 def _scalar(value: str | float, kind: Any) -> Any:
-    """Convert a word or a number to a type; a TypeError or a ValueError says that it does not fit."""
+    """Convert a word or a number to a type; a TypeError or a ValueError says that it does not
+    fit.
+    """
     if kind is str:
         return str(value)
     if kind is float and not isinstance(value, bool):

@@ -1,4 +1,6 @@
-"""``docs/configuration.md``, generated from the schema: ``python -m gestalt.config.reference > docs/configuration.md``."""
+"""``docs/configuration.md``, generated from the schema: ``python -m gestalt.config.reference >
+docs/configuration.md``.
+"""
 
 import dataclasses
 import inspect
@@ -13,27 +15,35 @@ from gestalt.support.plugins import Registry
 TITLE = """\
 # Configuration
 
-Every key of an experiment: its default, what it may be, and what it means. The defaults are the paper's run.
+Every key of an experiment: its default, what it may be, and what it means. The defaults are the
+paper's run.
 This page is generated from `src/gestalt/config/schema*.py`; change those, then run
 `python -m gestalt.config.reference > docs/configuration.md`.
 
-Four layers are merged, and the first that sets a key wins: the command line, the experiment (`experiments/NAME.yaml`), the scale
-(`experiments/scales/NAME.yaml`), these defaults. On the command line a key is `group.key=value`:
+Four layers are merged, and the first that sets a key wins: the command line, the experiment
+(`experiments/NAME.yaml`), the scale (`experiments/scales/NAME.yaml`), these defaults. On the
+command line a key is `group.key=value`:
 
 ```
-gestalt train clippy_dino_max --scale demo image.aggregation=avg "evaluation.benchmarks=[scenes]" evaluation.limit=null
+gestalt train clippy_dino_max --scale demo image.aggregation=avg "evaluation.benchmarks=[scenes]"
 ```
 
-An unknown key, a wrong type, a value that is not allowed, or keys that contradict each other stop the run before anything is loaded.
+An unknown key, a wrong type, a value that is not allowed, or keys that contradict each other stop
+the run before anything is loaded.
 
-A key marked * does not change a result, so it may differ when a run is resumed. All others tell one run from another: the hash of a
-configuration is taken over those that differ from their defaults. Of paths to data, manifests and weights only the last part counts.
+A key marked * does not change a result, so it may differ when a run is resumed. All others tell
+one run from another: the hash of a configuration is taken over those that differ from their
+defaults. Of paths to data, manifests and weights only the last part counts.
 """
 
 
 def reference() -> str:
     """Return the schema as a Markdown page: a section for each group, a table row for each key."""
-    groups = {item.name: item.type for item in dataclasses.fields(Experiment) if dataclasses.is_dataclass(item.type)}
+    groups = {
+        item.name: item.type
+        for item in dataclasses.fields(Experiment)
+        if dataclasses.is_dataclass(item.type)
+    }
     sections = [TITLE, "## Top level\n\n" + _table(Experiment)]
     for name, group in (groups | {"data.mixture[]": MixturePart}).items():
         sections.append(f"## `{name}`\n\n{inspect.getdoc(group)}\n\n{_table(group, f'{name}.')}")
@@ -61,13 +71,19 @@ def _values(kind: Any, key: Key) -> str:
     """Return what a key may be, in words: its type, bounds, unit, and null if it is allowed."""
     options = options_of(kind)
     added = isinstance(key.choices, Registry)
-    choices = list(key.choices.built_in if isinstance(key.choices, Registry) else key.choices) or literals(kind)
+    choices = list(
+        key.choices.built_in if isinstance(key.choices, Registry) else key.choices
+    ) or literals(kind)
     if choices:
-        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if added else "")
+        words = ", ".join(f"`{choice}`" for choice in choices) + (
+            ", or a name that an installed package adds" if added else ""
+        )
     elif key.form or (key.kind and str in options):
         words = key.form or key.kind
     else:
-        words = " ".join(filter(None, (in_words(options[0]), key.bounds, f"({key.kind})" if key.kind else "")))
+        words = " ".join(
+            filter(None, (in_words(options[0]), key.bounds, f"({key.kind})" if key.kind else ""))
+        )
     return words + (", or `null`" if type(None) in options else "")
 
 

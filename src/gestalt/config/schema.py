@@ -1,7 +1,8 @@
 """The schema, whose defaults are the paper's run.
 
-Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section 3.  What its main text does not state
-(optimiser, rates, batch, warm-up) follows kahnchana/clippy at 04bf78b where the key says so, and is our choice otherwise.
+Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section
+3.  What its main text does not state (optimiser, rates, batch, warm-up) follows kahnchana/clippy at
+04bf78b where the key says so, and is our choice otherwise.
 """
 
 import re
@@ -19,10 +20,13 @@ LIGHTNING = "lightning.pytorch.loggers"
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
+    """A configuration that cannot run.  One line: the key, its value, the reason and what to
+    choose.
+    """
 
     def __init__(self, message: str) -> None:
-        of_a_worker = "Original Traceback" in message  # torch raises it anew with the worker's traceback, see ``commands.faults``
+        # torch raises it anew with the worker's traceback, see ``commands.faults``
+        of_a_worker = "Original Traceback" in message
         super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
@@ -35,57 +39,109 @@ def refuse(name: str, value: Any, why: str) -> NoReturn:
 class Image:
     """The image tower and how its tokens become one vector."""
 
-    backbone: str = key("vit_base_patch16_224", "Architecture of the image tower.", kind="a timm architecture")
+    backbone: str = key(
+        "vit_base_patch16_224", "Architecture of the image tower.", kind="a timm architecture"
+    )
     family: Literal["vit", "cnn"] = key(
-        "vit", "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be dropped."
+        "vit",
+        "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be "
+        "dropped.",
     )
-    patch_size: int | None = key(None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels", above=0)
-    width: int | None = key(None, "Width of a ViT. `null`: the architecture's.", kind="channels", above=0)
-    depth: int | None = key(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", above=0)
-    heads: int | None = key(None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.", above=0)
+    patch_size: int | None = key(
+        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels", above=0
+    )
+    width: int | None = key(
+        None, "Width of a ViT. `null`: the architecture's.", kind="channels", above=0
+    )
+    depth: int | None = key(
+        None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", above=0
+    )
+    heads: int | None = key(
+        None,
+        "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.",
+        above=0,
+    )
     stem: Literal["patch", "conv"] = key(
-        "patch", "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster from random weights."
+        "patch",
+        "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster "
+        "from random weights.",
     )
-    init: str = key("dino", "Initial weights of the image tower.", kind=f"{', '.join(INITS)}, or a timm tag of the backbone")
+    init: str = key(
+        "dino",
+        "Initial weights of the image tower.",
+        kind=f"{', '.join(INITS)}, or a timm tag of the backbone",
+    )
     inits: dict[str, str] = key(
         {},
-        "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt pretrain` makes it, of this package or by "
+        "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt "
+        "pretrain` makes it, of this package or by "
         "its path. Empty: each for itself.",
     )
-    weights: str | None = key(None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path")
+    weights: str | None = key(
+        None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
+    )
     aggregation: str = key("max", "How the patch tokens become one vector.", choices=AGGREGATIONS)
-    subsampling: bool = key(True, "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` with all of them.")
-    train_size: int = key(448, "Side of the training images under `subsampling`; a multiple of `patch_size`.", kind="pixels", above=0)
-    keep_tokens: float = key(0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1)
-    eval_size: int = key(224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels", above=0)
+    subsampling: bool = key(
+        True,
+        "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` "
+        "with all of them.",
+    )
+    train_size: int = key(
+        448,
+        "Side of the training images under `subsampling`; a multiple of `patch_size`.",
+        kind="pixels",
+        above=0,
+    )
+    keep_tokens: float = key(
+        0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1
+    )
+    eval_size: int = key(
+        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels", above=0
+    )
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(
         0,
-        "Number of first blocks of the image tower (of a CNN: stages) that are not trained, together with its stem and embeddings. 0: "
+        "Number of first blocks of the image tower (of a CNN: stages) that are not trained, "
+        "together with its stem and embeddings. 0: "
         "train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
     )
-    gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.", hashed=False)
+    gradient_checkpointing: bool = key(
+        False, "Recompute activations in the backward pass: less memory, more time.", hashed=False
+    )
 
 
 @dataclass
 class Text:
     """The text tower and how its tokens become one vector."""
 
-    family: Literal["sentence", "open_clip"] = key("sentence", "A sentence-transformers model, or CLIP's text transformer.")
+    family: Literal["sentence", "open_clip"] = key(
+        "sentence", "A sentence-transformers model, or CLIP's text transformer."
+    )
     model: str = key(
         "sentence-transformers/sentence-t5-base",
         "Model of family `sentence`; `package:NAME` is one that a pip package ships.",
         kind="a hub name, a path or `package:NAME`",
     )
     init: Literal["sentence", "random"] = key(
-        "sentence", "Pretrained weights of the model, or random weights; family `open_clip` requires `random`."
+        "sentence",
+        "Pretrained weights of the model, or random weights; family `open_clip` requires `random`.",
     )
-    layers: int | None = key(None, "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.", at_least=0)
-    width: int | None = key(None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0)
-    heads: int | None = key(None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0)
-    max_length: int = key(77, "Longest caption; longer captions are truncated.", kind="tokens", above=0)
+    layers: int | None = key(
+        None,
+        "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.",
+        at_least=0,
+    )
+    width: int | None = key(
+        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0
+    )
+    heads: int | None = key(
+        None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0
+    )
+    max_length: int = key(
+        77, "Longest caption; longer captions are truncated.", kind="tokens", above=0
+    )
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
 
@@ -95,40 +151,77 @@ class Projection:
     """From the towers' widths to the shared one."""
 
     order: Literal["before", "after", "none"] = key(
-        "before", "Project tokens before or after aggregation; `none`, as in the paper: no projection."
+        "before",
+        "Project tokens before or after aggregation; `none`, as in the paper: no projection.",
     )
-    width: int = key(768, "Width of the shared space; with order `none`, both towers must have this width.", kind="channels", above=0)
+    width: int = key(
+        768,
+        "Width of the shared space; with order `none`, both towers must have this width.",
+        kind="channels",
+        above=0,
+    )
 
 
 @dataclass
 class Optimizer:
     """Optimiser and schedule.
 
-    The paper's main text states neither: rate and decay are those of its public code, betas and eps those of CLIP for ViTs.
+    The paper's main text states neither: rate and decay are those of its public code, betas and eps
+    those of CLIP for ViTs.
     """
 
     name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
     learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
-    betas: tuple[float, float] = key((0.9, 0.98), "Decay of the running means of gradient and squared gradient.", at_least=0, below=1)
+    betas: tuple[float, float] = key(
+        (0.9, 0.98),
+        "Decay of the running means of gradient and squared gradient.",
+        at_least=0,
+        below=1,
+    )
     eps: float = key(1e-6, "Constant added to the denominator of an update.", above=0)
     weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
     warmup_steps: int = key(
-        2000, "Steps of linear warm-up. Our choice: the public code sets 10,000 and stops at 5,000.", kind="steps", at_least=0
+        2000,
+        "Steps of linear warm-up. Our choice: the public code sets 10,000 and stops at 5,000.",
+        kind="steps",
+        at_least=0,
     )
-    final_rate: float = key(0.0, "Share of the peak learning rate at the end of the cosine schedule.", at_least=0, at_most=1)
+    final_rate: float = key(
+        0.0,
+        "Share of the peak learning rate at the end of the cosine schedule.",
+        at_least=0,
+        at_most=1,
+    )
     image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
     text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
-    layer_decay: float = key(1.0, "Factor on the learning rate per block, from the last block to the first.", above=0, at_most=1)
-    ema: float | None = key(None, "Decay of the averaged weights that validation uses. `null`: no averaging.", above=0, below=1)
+    layer_decay: float = key(
+        1.0,
+        "Factor on the learning rate per block, from the last block to the first.",
+        above=0,
+        at_most=1,
+    )
+    ema: float | None = key(
+        None,
+        "Decay of the averaged weights that validation uses. `null`: no averaging.",
+        above=0,
+        below=1,
+    )
 
 
 @dataclass
 class Trainer:
-    """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads `accumulate_grad_batches` and `compile`."""
+    """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads
+    `accumulate_grad_batches` and `compile`.
+    """
 
-    accelerator: str = key("auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False)
+    accelerator: str = key(
+        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False
+    )
     strategy: str = key(
-        "auto", "How work is distributed over devices.", choices=("auto", "ddp", "ddp_find_unused_parameters_true"), hashed=False
+        "auto",
+        "How work is distributed over devices.",
+        choices=("auto", "ddp", "ddp_find_unused_parameters_true"),
+        hashed=False,
     )
     devices: int | str = key(
         "auto",
@@ -137,13 +230,17 @@ class Trainer:
         form="auto, a number of devices above 0, or the devices' numbers such as '0,2'",
         hashed=False,
     )
-    num_nodes: int = key(1, "Number of nodes; more than one requires a launcher.", above=0, hashed=False)
+    num_nodes: int = key(
+        1, "Number of nodes; more than one requires a launcher.", above=0, hashed=False
+    )
     precision: str = key(
         "bf16-mixed",
         "Number format of weights and activations.",
         choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
     )
-    max_epochs: int | None = key(32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1)
+    max_epochs: int | None = key(
+        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1
+    )
     max_steps: int = key(-1, "Number of steps. -1: no limit.", kind="steps", above=0, also=-1)
     max_time: str | None = key(
         None,
@@ -152,29 +249,44 @@ class Trainer:
         form="days:hours:minutes:seconds, such as 00:12:00:00",
         hashed=False,
     )
-    limit_train_batches: int | None = key(None, "Steps per epoch. `null`: all.", kind="steps", above=0)
+    limit_train_batches: int | None = key(
+        None, "Steps per epoch. `null`: all.", kind="steps", above=0
+    )
     check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
-    log_every_n_steps: int = key(10, "Steps between logged points.", kind="steps", above=0, hashed=False)
+    log_every_n_steps: int = key(
+        10, "Steps between logged points.", kind="steps", above=0, hashed=False
+    )
     accumulate_grad_batches: int = key(
         1,
-        "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch that is this many times as large, while "
+        "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch "
+        "that is this many times as large, while "
         "the towers' activations need the memory of one batch.",
         kind="batches",
         above=0,
     )
-    gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
+    gradient_clip_val: float | None = key(
+        1.0, "Largest norm of the gradient. `null`: no clipping.", above=0
+    )
     deterministic: bool = key(
-        False, "Use deterministic algorithms only. Not possible on CUDA if position embeddings are resized in training."
+        False,
+        "Use deterministic algorithms only. Not possible on CUDA if position embeddings are "
+        "resized in training.",
     )
     benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
     compile: Literal["none", "towers", "step"] = key(
         "none",
-        "Compile the towers, or the whole forward pass of a step with the loss, before the first step; validation is not compiled.",
+        "Compile the towers, or the whole forward pass of a step with the loss, before the first "
+        "step; validation is not compiled.",
         hashed=False,
     )
-    detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN and name the operation; slow.", hashed=False)
+    detect_anomaly: bool = key(
+        False, "Stop where a gradient becomes NaN and name the operation; slow.", hashed=False
+    )
     profiler: str | None = key(
-        None, "Lightning's profiler, written to `profile/`. `null`: none.", choices=("simple", "advanced", "pytorch"), hashed=False
+        None,
+        "Lightning's profiler, written to `profile/`. `null`: none.",
+        choices=("simple", "advanced", "pytorch"),
+        hashed=False,
     )
     enable_progress_bar: bool = key(True, "Show a progress bar.", hashed=False)
     enable_model_summary: bool = key(False, "Print a table of the model's layers.", hashed=False)
@@ -203,26 +315,45 @@ class Experiment:
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
     checkpoint_every_steps: int | None = key(
-        None, "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.", kind="steps", above=0, hashed=False
+        None,
+        "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.",
+        kind="steps",
+        above=0,
+        hashed=False,
     )
-    rank_timeout: int = key(600, "Longest time that ranks wait for each other before the run stops.", kind="seconds", above=0, hashed=False)
+    rank_timeout: int = key(
+        600,
+        "Longest time that ranks wait for each other before the run stops.",
+        kind="seconds",
+        above=0,
+        hashed=False,
+    )
     resume: str | None = key(
         None,
-        "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
+        "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
+        "with the same keys, or else a new run. "
         "`null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
         hashed=False,
     )
     logger: list[LoggerPart | str] = key(
         [],
-        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an installed package. `init_args` are arguments "
-        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues the same run of each.",
+        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
+        "installed package. `init_args` are arguments "
+        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues "
+        "the same run of each.",
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
         hashed=False,
     )
-    benchmark_root: str | None = key(None, "Folder with the files of the benchmarks. `null`: none.", kind="path", hashed=False)
-    benchmark_subset: bool = key(False, "Accept benchmarks whose number of images differs from the published one.")
-    name: str = key("", "The experiment; set by `train NAME`, not by an override.", kind="an experiment")
+    benchmark_root: str | None = key(
+        None, "Folder with the files of the benchmarks. `null`: none.", kind="path", hashed=False
+    )
+    benchmark_subset: bool = key(
+        False, "Accept benchmarks whose number of images differs from the published one."
+    )
+    name: str = key(
+        "", "The experiment; set by `train NAME`, not by an override.", kind="an experiment"
+    )
     scale: str = key("", "The scale; set by `--scale NAME`, not by an override.", kind="a scale")
 
 
@@ -240,5 +371,9 @@ def logger_parts(entries: list[LoggerPart | str]) -> list[LoggerPart]:
     parts = [LoggerPart(entry) if isinstance(entry, str) else entry for entry in entries]
     for part in parts:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", part.class_path):
-            refuse("logger", part.class_path, f"not the path of a class; choose one such as {LIGHTNING}.CSVLogger")
+            refuse(
+                "logger",
+                part.class_path,
+                f"not the path of a class; choose one such as {LIGHTNING}.CSVLogger",
+            )
     return parts

@@ -15,16 +15,23 @@ RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")
 class MixturePart:
     """One source of a mixture."""
 
-    source: str = key("", "Source of this part, as in `data.source`, which each part must name.", kind="a source")
+    source: str = key(
+        "", "Source of this part, as in `data.source`, which each part must name.", kind="a source"
+    )
     root: str | None = key(None, "Its folder or tars, as in `data.root`.", kind="path")
     weight: float | None = key(
         None,
-        "Its share of the pairs, relative to the sum of all weights. `null`: its number of pairs; then no part may have a weight.",
+        "Its share of the pairs, relative to the sum of all weights. `null`: its number of pairs; "
+        "then no part may have a weight.",
         above=0,
     )
-    limit: int | None = key(None, "Use its first pairs only, as in `data.limit`.", kind="pairs", above=0)
+    limit: int | None = key(
+        None, "Use its first pairs only, as in `data.limit`.", kind="pairs", above=0
+    )
     manifest: str | None = key(None, "Its manifest, as in `data.manifest`.", kind="path")
-    caption: str | None = key(None, "Its captions, as in `data.caption`, which this key overrides for the part.")
+    caption: str | None = key(
+        None, "Its captions, as in `data.caption`, which this key overrides for the part."
+    )
     options: dict[str, Any] = key({}, "Arguments of its source, as in `data.options`.")
 
 
@@ -32,31 +39,42 @@ class MixturePart:
 class Data:
     """Image-text pairs to train on."""
 
-    source: str = key("tars", "Source of the pairs: a file under `data_modules/sources`.", kind="a source")
+    source: str = key(
+        "tars", "Source of the pairs: a file under `data_modules/sources`.", kind="a source"
+    )
     root: str | None = key(
         None,
-        "The source's folder, or tars such as `'cc12m-{0000..1242}.tar'`. For `scenes`: folder of cut-out pictures, or `null` for those "
+        "The source's folder, or tars such as `'cc12m-{0000..1242}.tar'`. For `scenes`: folder of "
+        "cut-out pictures, or `null` for those "
         "of the package.",
         kind="path, URL or pattern",
     )
-    options: dict[str, Any] = key({}, "Arguments of that source alone, such as `split` or `image_column`.")
+    options: dict[str, Any] = key(
+        {}, "Arguments of that source alone, such as `split` or `image_column`."
+    )
     mixture: list[MixturePart] = key([], "Parts of source `mixture`.")
     recipe: str = key(
         "scenes_v1",
-        "Recipe of scenes. With `_spurious`, similar classes (twins) correlate with a background in training images.",
+        "Recipe of scenes. With `_spurious`, similar classes (twins) correlate with a background "
+        "in training images.",
         choices=RECIPES,
     )
     limit: int | None = key(
         None,
-        "Use the first pairs only. For scenes, which are endless, this is the length of an epoch. The limit of a scale applies "
+        "Use the first pairs only. For scenes, which are endless, this is the length of an epoch. "
+        "The limit of a scale applies "
         "only to the data that the scale names. `null`: all.",
         kind="pairs",
         above=0,
     )
     caption: str | None = key(
-        None, "Where captions are stored: a column, or in tars `txt` or a key of the `.json`. `null`: the default of the source."
+        None,
+        "Where captions are stored: a column, or in tars `txt` or a key of the `.json`. `null`: "
+        "the default of the source.",
     )
-    caption_choice: Literal["first", "random"] = key("random", "Which of several captions is used; `random` draws a new one in each epoch.")
+    caption_choice: Literal["first", "random"] = key(
+        "random", "Which of several captions is used; `random` draws a new one in each epoch."
+    )
     caption_template: str | None = key(
         None,
         "Template for captions. `null`: the caption alone.",
@@ -64,24 +82,30 @@ class Data:
         form="a text with {} for the caption, such as 'a photo of {}'",
     )
     manifest: str | None = key(
-        None, "File written by `gestalt data inspect`; samples that it marks as bad are skipped. `null`: none.", kind="path"
+        None,
+        "File written by `gestalt data inspect`; samples that it marks as bad are skipped. `null`: "
+        "none.",
+        kind="path",
     )
     crops: int | None = key(
         None,
-        "Number of different crops of an image, each with its own kept tokens. Epoch e repeats the crop of epoch e mod `crops`; captions "
+        "Number of different crops of an image, each with its own kept tokens. Epoch e repeats the "
+        "crop of epoch e mod `crops`; captions "
         "are still drawn anew in each epoch. `null`: a new crop in each epoch.",
         kind="crops",
         above=0,
     )
     features: str | None = key(
         None,
-        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part of the image tower. `null`: read images.",
+        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "
+        "of the image tower. `null`: read images.",
         kind="path",
         hashed=False,
     )
     cache: str | None = key(
         None,
-        "Folder for indices of tars whose own folder is read-only, and for hashes of captions in remote parquet. "
+        "Folder for indices of tars whose own folder is read-only, and for hashes of captions in "
+        "remote parquet. "
         "`null`: `~/.cache/gestalt`.",
         kind="path",
         hashed=False,
@@ -89,14 +113,25 @@ class Data:
     batch_size: int = key(8192, "Pairs per step, over all ranks.", kind="pairs", above=0)
     workers: int | None = key(
         None,
-        "Loader processes per rank; 0 loads in the training process. `null`: chosen from the cores, the image size and the accelerator.",
+        "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
+        "cores, the image size and the accelerator.",
         at_least=0,
         hashed=False,
     )
     window_shards: int = key(
-        16, "Number of shards whose pairs are shuffled together; a source without shards is shuffled as a whole.", kind="shards", above=0
+        16,
+        "Number of shards whose pairs are shuffled together; a source without shards is shuffled "
+        "as a whole.",
+        kind="shards",
+        above=0,
     )
-    max_bad_share: float = key(0.1, "Largest share of unreadable samples; the run stops above it.", at_least=0, at_most=1, hashed=False)
+    max_bad_share: float = key(
+        0.1,
+        "Largest share of unreadable samples; the run stops above it.",
+        at_least=0,
+        at_most=1,
+        hashed=False,
+    )
 
 
 def only_scenes(data: Data) -> bool:

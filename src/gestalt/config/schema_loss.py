@@ -12,16 +12,23 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 
 @dataclass
 class Loss:
-    """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
+    """The loss of a batch of images and texts, symmetric and contrastive unless an installed
+    package adds another.
+    """
 
     name: str = key("contrastive", "The loss function.", choices=LOSSES)
     directions: Literal["sum", "mean"] = key(
-        "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
+        "sum",
+        "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public "
+        "code averages.",
     )
-    equal_texts: Literal["negatives", "positives"] = key("negatives", "How other images with the same caption are treated.")
+    equal_texts: Literal["negatives", "positives"] = key(
+        "negatives", "How other images with the same caption are treated."
+    )
     chunk: int | None = key(
         None,
-        "Images of a rank that the loss compares with all texts at a time: fewer need less memory and give the same loss. `null`: 2^24 "
+        "Images of a rank that the loss compares with all texts at a time: fewer need less memory "
+        "and give the same loss. `null`: 2^24 "
         "pairs at a time.",
         kind="images",
         above=0,
@@ -29,7 +36,8 @@ class Loss:
     )
     terms: dict[str, float] = key(
         {},
-        f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of installed packages. "
+        f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of "
+        "installed packages. "
         "Weight 0 leaves a term out; empty: the loss of pairs alone.",
     )
     nouns_most: int = key(
@@ -39,11 +47,15 @@ class Loss:
         above=1,
     )
     nouns_least_share: float = key(
-        0.002, "Smallest share of the pairs whose captions must contain a noun for the noun to be read.", above=0, at_most=1
+        0.002,
+        "Smallest share of the pairs whose captions must contain a noun for the noun to be read.",
+        above=0,
+        at_most=1,
     )
     nouns_alike: float | None = key(
         None,
-        "Cosine, of the text tower's embeddings before training, from which on two nouns such as dog and puppy are not negatives of each "
+        "Cosine, of the text tower's embeddings before training, from which on two nouns such as "
+        "dog and puppy are not negatives of each "
         "other. `null`: every other noun is a negative.",
         above=-1,
         at_most=1,
@@ -56,10 +68,13 @@ class Loss:
     )
     nouns_pooling: Literal["max", "softmax"] = key(
         "max",
-        "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of their cosines with the noun.",
+        "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of "
+        "their cosines with the noun.",
     )
     nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0)
-    self_distillation_prototypes: int = key(8192, "Number of prototypes of `self_distillation`.", above=1)
+    self_distillation_prototypes: int = key(
+        8192, "Number of prototypes of `self_distillation`.", above=1
+    )
 
 
 def terms_of(loss: Loss) -> dict[str, float]:

@@ -1,1 +1,3 @@
-"""Self-distillation: prototypes, targets without collapse, masks; pretraining uses them, and so may a loss term of image-text training."""
+"""Self-distillation: prototypes, targets without collapse, masks; pretraining uses them, and so may
+a loss term of image-text training.
+"""

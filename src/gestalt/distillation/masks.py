@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from gestalt.subsampling import GOLDEN, keep_indices
 
 
-def masked_patches(sample_id: Tensor, epoch: Tensor, *, seed: int, view: int, total: int, share: float) -> Tensor:
-    """Draw the patches that are masked in a view of each image: uniformly, without replacement, ``share`` of all, rounded.
+def masked_patches(
+    sample_id: Tensor, epoch: Tensor, *, seed: int, view: int, total: int, share: float
+) -> Tensor:
+    """Draw the patches that are masked in a view of each image: uniformly, without replacement,
+    ``share`` of all, rounded.
 
-    A pure function of (seed, epoch, sample id, view), with the same bits on any device, in any batch, on any rank.
+    A pure function of (seed, epoch, sample id, view), with the same bits on any device, in any
+    batch, on any rank.
 
     Args:
         sample_id: (B,) int64.
@@ -30,12 +34,19 @@ def masked_patches(sample_id: Tensor, epoch: Tensor, *, seed: int, view: int, to
     count = round(total * Fraction(share).limit_denominator(10**7))
     mask = torch.zeros(len(sample_id), total, dtype=torch.bool, device=sample_id.device)
     if count:
-        mask.scatter_(1, keep_indices(sample_id, epoch, seed=seed + (view + 1) * GOLDEN, total=total, kept=count), True)
+        mask.scatter_(
+            1,
+            keep_indices(
+                sample_id, epoch, seed=seed + (view + 1) * GOLDEN, total=total, kept=count
+            ),
+            True,
+        )
     return mask
 
 
 class MaskToken(nn.Module):
-    """The learned vector of a masked patch, in place of its embedding and before position embeddings.
+    """The learned vector of a masked patch, in place of its embedding and before position
+    embeddings.
 
     Args:
         width: D.
@@ -49,10 +60,13 @@ class MaskToken(nn.Module):
 
     @contextmanager
     def replacing(self, trunk: Any, mask: Tensor) -> Iterator[None]:
-        """Mask a timm ViT's patches within the block: its ``patch_embed`` gives the token where ``mask`` (B, N) is True."""
+        """Mask a timm ViT's patches within the block: its ``patch_embed`` gives the token where
+        ``mask`` (B, N) is True.
+        """
 
         def replace(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
-            chosen = mask.reshape(*embedded.shape[:-1], 1)  # embeddings are (B, N, D) or (B, h, w, D)
+            # embeddings are (B, N, D) or (B, h, w, D)
+            chosen = mask.reshape(*embedded.shape[:-1], 1)
             return torch.where(chosen, self.token.to(embedded.dtype), embedded)
 
         handle = trunk.patch_embed.register_forward_hook(replace)

@@ -1,4 +1,6 @@
-"""The loss of patches: every patch of a student predicts the teacher's patch there.  V views, B batch, N patches, K prototypes."""
+"""The loss of patches: every patch of a student predicts the teacher's patch there.  V views, B
+batch, N patches, K prototypes.
+"""
 
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ class PatchTerms(NamedTuple):
 
     Attributes:
         same: mean cross-entropy to the teacher's patch at the same position of the same view.
-        across: mean cross-entropy to the teacher's patches of the other view at the same place of the image.
+        across: mean cross-entropy to the teacher's patches of the other view at the same place of
+            the image.
         entropy: entropy of the teacher's distribution of a patch, mean over patches.
         entropy_of_mean: entropy of the teacher's mean distribution.
     """
@@ -43,7 +46,8 @@ def patch_loss(student: Tensor, teacher: Tensor, *, places: Tensor) -> PatchTerm
 
 
 def balanced_by_position(teacher: Tensor) -> Tensor:
-    """Return the teacher's distributions, (V, B, N, K); prototypes get equal shares of the patches at each position of the grid.
+    """Return the teacher's distributions, (V, B, N, K); prototypes get equal shares of the patches
+    at each position of the grid.
 
     So no prototype can stand for a position.  Source: CAPI (arXiv:2502.08769), section 3.
     """
@@ -53,7 +57,8 @@ def balanced_by_position(teacher: Tensor) -> Tensor:
 
 
 def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
-    """Return the mean cross-entropy of patches to the other views' targets at the same place, over patches that another view shows.
+    """Return the mean cross-entropy of patches to the other views' targets at the same place, over
+    patches that another view shows.
 
     Args:
         logs: (V, B, N, K) log-probabilities of the student; N is a square grid, row-major.
@@ -69,7 +74,9 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
                 continue
             grid, seen = corresponding(places[one], places[other], side=side)  # (B, N, 2), (B, N)
             maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
-            there = functional.grid_sample(maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False)
+            there = functional.grid_sample(
+                maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
+            )
             loss = -(there[:, :, 0].transpose(1, 2) * logs[one]).sum(dim=-1)  # (B, N)
             total, weight = total + (loss * seen).sum(), weight + seen.sum()
     return total * rank_share(weight)
@@ -79,12 +86,13 @@ def corresponding(here: Tensor, there: Tensor, *, side: int) -> tuple[Tensor, Te
     """Find the centres of one view's patches in another view of the same images.
 
     Args:
-        here, there: (B, 4): left, top, right and bottom of a view in the image's coordinates; left > right in a mirrored view.
+        here, there: (B, 4): left, top, right and bottom of a view in the image's coordinates; left
+            > right in a mirrored view.
         side: patches on a side of both views.
 
     Returns:
-        (B, side * side, 2): x and y in the other view, in [-1, 1] inside it, as ``grid_sample`` takes them.
-        (B, side * side) bool: True where the other view shows the place.
+        (B, side * side, 2): x and y in the other view, in [-1, 1] inside it, as ``grid_sample``
+        takes them. (B, side * side) bool: True where the other view shows the place.
     """
     centres = (torch.arange(side, device=here.device, dtype=here.dtype) + 0.5) / side
     y, x = torch.meshgrid(centres, centres, indexing="ij")

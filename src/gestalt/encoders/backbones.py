@@ -1,4 +1,6 @@
-"""timm's models as trunks: checked, changed, trimmed.  B batch, N patches, K kept patches, D width, h w patch grid."""
+"""timm's models as trunks: checked, changed, trimmed.  B batch, N patches, K kept patches, D width,
+h w patch grid.
+"""
 
 from typing import Any
 
@@ -8,16 +10,23 @@ from torch import Tensor, nn
 from gestalt.config.schema import Image
 from gestalt.encoders.stem import with_conv_stem
 
-TIMM_NAMES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+TIMM_NAMES = {
+    "patch_size": "patch_size",
+    "width": "embed_dim",
+    "depth": "depth",
+    "heads": "num_heads",
+}
 """Keys of ``image`` that change a timm ViT, and timm's names for them."""
 
 
 class TokenDropping(nn.Module):
-    """Keeps chosen patches, in the place where timm drops them: after position embeddings, before the first block.
+    """Keeps chosen patches, in the place where timm drops them: after position embeddings, before
+    the first block.
 
     Args:
         prefix: number of class and register tokens, which are always kept.
-        returns_indices: return ``keep`` too, by which Eva selects the rotary embeddings of the kept patches.
+        returns_indices: return ``keep`` too, by which Eva selects the rotary embeddings of the kept
+            patches.
 
     Attributes:
         keep: (B, K) patch indices, set for one call; None keeps all.
@@ -43,7 +52,8 @@ def changes_of(image: Image) -> dict[str, int]:
 
 
 def build_trunk(image: Image, *, size: int) -> nn.Module:
-    """Build a timm model with fresh weights and without a classifier, before ``trim``: its parameters have the names of timm's files.
+    """Build a timm model with fresh weights and without a classifier, before ``trim``: its
+    parameters have the names of timm's files.
 
     A ViT's position embeddings are made for square images of ``size`` pixels.
 
@@ -57,10 +67,14 @@ def build_trunk(image: Image, *, size: int) -> nn.Module:
         changes = {TIMM_NAMES[key]: value for key, value in changes_of(image).items()}
         options = {"img_size": size, "dynamic_img_size": True, **changes}
     try:
-        model: nn.Module = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
+        model: nn.Module = timm.create_model(
+            image.backbone, pretrained=False, num_classes=0, **options
+        )
     except (AssertionError, TypeError, ValueError, RuntimeError) as cause:
         why = cause or type(cause).__name__
-        backbone = f"image.backbone {image.backbone!r} cannot be built as image.family={image.family}"
+        backbone = (
+            f"image.backbone {image.backbone!r} cannot be built as image.family={image.family}"
+        )
         raise ValueError(f"{backbone} with {options}: {why}") from cause
     return model if image.stem == "patch" else with_conv_stem(model)
 
@@ -78,17 +92,25 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[tuple[int, int], set[str]
         trunk = trim(build_trunk(image, size=size))
     kind = f"image.backbone {image.backbone!r} ({type(trunk).__name__})"
     if not is_vit(trunk) and image.family == "vit":
-        raise ValueError(f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or image.family=cnn for a CNN")
+        raise ValueError(
+            f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or "
+            "image.family=cnn for a CNN"
+        )
     if is_vit(trunk) and image.family != "vit":
         raise ValueError(f"{kind} is of image.family vit, not {image.family}")
     stride = token_stride(trunk, backbone=image.backbone)
     if size % stride[0] or size % stride[1]:
-        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {image.backbone!r}")
+        raise ValueError(
+            f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, "
+            f"of {image.backbone!r}"
+        )
     return stride, unused_parameters(trunk, stride)
 
 
 def is_vit(model: nn.Module) -> bool:
-    """True for timm's two general ViT classes, which drop tokens and interpolate position embeddings alike."""
+    """True for timm's two general ViT classes, which drop tokens and interpolate position
+    embeddings alike.
+    """
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
@@ -96,7 +118,9 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def trim(model: nn.Module) -> nn.Module:
-    """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in place; a CNN stays as it is."""
+    """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in
+    place; a CNN stays as it is.
+    """
     if not is_vit(model):
         return model
     from timm.models.eva import Eva
@@ -106,15 +130,19 @@ def trim(model: nn.Module) -> nn.Module:
         vit.norm = vit.fc_norm  # models that normalise after averaging have their final norm here
     vit.fc_norm = nn.Identity()
     vit.attn_pool = None
-    vit.patch_drop = TokenDropping(prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva))
+    vit.patch_drop = TokenDropping(
+        prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva)
+    )
     return model
 
 
 def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
-    """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of a CNN (on the meta device).
+    """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of
+    a CNN (on the meta device).
 
     Raises:
-        ValueError: a CNN for images of one size, or whose features are not a map that divides the image.
+        ValueError: a CNN for images of one size, or whose features are not a map that divides the
+            image.
     """
     if is_vit(model):
         down, across = model.patch_embed.feat_ratio(as_scalar=False)
@@ -122,13 +150,18 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
     height, width = 256, 128
     try:
         with torch.no_grad():
-            features = model.eval().forward_features(torch.empty(1, 3, height, width, device="meta"))
+            features = model.eval().forward_features(
+                torch.empty(1, 3, height, width, device="meta")
+            )
     except (AssertionError, RuntimeError, ValueError) as cause:
-        raise ValueError(f"image.backbone {backbone!r} takes images of one size only ({cause}): choose another") from cause
+        raise ValueError(
+            f"image.backbone {backbone!r} takes images of one size only ({cause}): choose another"
+        ) from cause
     shape = tuple(features.shape) if isinstance(features, torch.Tensor) else ()
     if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
         raise ValueError(
-            f"image.backbone {backbone!r} ({type(model).__name__}) gives {shape or type(features).__name__} for {height} x {width} pixels, "
+            f"image.backbone {backbone!r} ({type(model).__name__}) gives "
+            f"{shape or type(features).__name__} for {height} x {width} pixels, "
             f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )
     return height // shape[2], width // shape[3]
@@ -142,12 +175,16 @@ def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, i
     """
     down, across = stride
     if height <= 0 or width <= 0 or height % down or width % across:
-        raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {down} x {across}")
+        raise ValueError(
+            f"an image of {height} x {width} pixels does not divide into patches of {down} x "
+            f"{across}"
+        )
     return height // down, width // across
 
 
 def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
-    """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would wait for their gradients.
+    """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would
+    wait for their gradients.
 
     The trunk must be on the meta device, where a pass costs nothing.
     """
@@ -167,4 +204,6 @@ def checkpoint_gradients(trunk: Any, *, backbone: str) -> None:
     try:
         trunk.set_grad_checkpointing(True)
     except (AssertionError, AttributeError) as cause:
-        raise ValueError(f"image.gradient_checkpointing: timm has none for {backbone!r} ({cause})") from cause
+        raise ValueError(
+            f"image.gradient_checkpointing: timm has none for {backbone!r} ({cause})"
+        ) from cause

@@ -1,7 +1,9 @@
-"""The boundary between the first blocks of an image trunk, which may be frozen, and the rest.  B batch, N patches, D width, h w patch grid.
+"""The boundary between the first blocks of an image trunk, which may be frozen, and the rest.  B
+batch, N patches, D width, h w patch grid.
 
-Blocks are those that layer decay counts (``gestalt.encoders.depths``): a ViT's blocks; a CNN's stages, named ``blocks.0``, ``stages.0`` or
-``layer1`` by timm.  Stem, class and register tokens and position embeddings lie before the first block, final norms after the last.
+Blocks are those that layer decay counts (``gestalt.encoders.depths``): a ViT's blocks; a CNN's
+stages, named ``blocks.0``, ``stages.0`` or ``layer1`` by timm.  Stem, class and register tokens and
+position embeddings lie before the first block, final norms after the last.
 """
 
 from typing import Any
@@ -27,22 +29,34 @@ def block_count(trunk: nn.Module) -> int:
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: tuple[int, int]) -> None:
-    """Check that the first ``blocks`` blocks can be frozen and that the rest can be run from their output.
+    """Check that the first ``blocks`` blocks can be frozen and that the rest can be run from their
+    output.
 
     Raises:
         ValueError: too many blocks, or a CNN that is not a sequence of numbered stages.
     """
     count = block_count(trunk)
     if count == 0:
-        raise ValueError(f"image.frozen_blocks={blocks}: timm numbers no blocks in {backbone!r}; choose 0, or image.frozen=true")
+        raise ValueError(
+            f"image.frozen_blocks={blocks}: timm numbers no blocks in {backbone!r}; choose 0, or "
+            "image.frozen=true"
+        )
     if blocks > count:
-        raise ValueError(f"image.frozen_blocks={blocks}: {backbone!r} has {count} blocks; choose 0 to {count}, or image.frozen=true")
+        raise ValueError(
+            f"image.frozen_blocks={blocks}: {backbone!r} has {count} blocks; choose 0 to {count}, "
+            "or image.frozen=true"
+        )
     if not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
-        raise ValueError(f"image.frozen_blocks={blocks}: {backbone!r} is not one sequence of stages; choose 0, or image.frozen=true")
+        raise ValueError(
+            f"image.frozen_blocks={blocks}: {backbone!r} is not one sequence of stages; choose 0, "
+            "or image.frozen=true"
+        )
 
 
 def freeze_below(trunk: Any, blocks: int) -> None:
-    """Stop the training of the stem, of all embeddings and of the first ``blocks`` blocks, in place."""
+    """Stop the training of the stem, of all embeddings and of the first ``blocks`` blocks, in
+    place.
+    """
     for name, (depth, _) in block_depths([name for name, _ in trunk.named_parameters()]).items():
         if depth <= blocks:
             trunk.get_parameter(name).requires_grad_(False)
@@ -53,11 +67,14 @@ def set_eval_below(trunk: Any, blocks: int) -> None:
     modules = {f"{name}.": module for name, module in trunk.named_modules() if name}
     for name, (depth, _) in block_depths(list(modules)).items():
         if depth <= blocks:
-            modules[name].training = False  # not those in it: a container of blocks stands before the first
+            # not those in it: a container of blocks stands before the first
+            modules[name].training = False
 
 
 def frozen_state(trunk: Any, blocks: int) -> dict[str, Tensor]:
-    """Return the parameters and buffers that decide the output of the first ``blocks`` blocks, by name."""
+    """Return the parameters and buffers that decide the output of the first ``blocks`` blocks, by
+    name.
+    """
     state = trunk.state_dict()
     depths = block_depths(list(state))
     return {name: tensor for name, tensor in state.items() if depths[name][0] <= blocks}
@@ -67,7 +84,8 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
     """Return the output of the first ``blocks`` blocks for normalised pixels (B, 3, H, W).
 
     Returns:
-        Of a ViT (B, prefix + N, D), its kept tokens where ``patch_drop.keep`` is set; of a CNN (B, C, h', w').
+        Of a ViT (B, prefix + N, D), its kept tokens where ``patch_drop.keep`` is set; of a CNN (B,
+        C, h', w').
     """
     if not is_vit(trunk):
         return _through(_below(trunk, blocks), pixels)
@@ -93,7 +111,8 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int]) -> T
         above = _named_pieces(trunk)[len(_below(trunk, blocks)) :]
         return _through([piece for _, piece in above], x, recompute=_recomputes(trunk))
     rotary = _rotary(trunk, x, grid=grid)
-    mixed = rotary is not None and getattr(trunk, "rope_mixed", False)  # other embeddings for each block
+    # other embeddings for each block
+    mixed = rotary is not None and getattr(trunk, "rope_mixed", False)
     for number in range(blocks, len(trunk.blocks)):
         options = {} if rotary is None else {"rope": rotary[number] if mixed else rotary}
         x = _run(trunk.blocks[number], x, recompute=_recomputes(trunk), **options)
@@ -102,7 +121,9 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int]) -> T
 
 
 def _rotary(trunk: Any, x: Tensor, *, grid: tuple[int, int]) -> Tensor | None:
-    """Return Eva's rotary embeddings of the kept patches, by its own method; None for a trunk without them."""
+    """Return Eva's rotary embeddings of the kept patches, by its own method; None for a trunk
+    without them.
+    """
     if getattr(trunk, "rope", None) is None:
         return None
     rotary: Tensor = trunk._pos_embed(x.new_zeros(len(x), *grid, x.shape[-1]))[1]
@@ -110,13 +131,19 @@ def _rotary(trunk: Any, x: Tensor, *, grid: tuple[int, int]) -> Tensor | None:
 
 
 def _run(part: nn.Module, x: Tensor, *, recompute: bool, **options: Any) -> Tensor:
-    output: Tensor = checkpoint(part, x, use_reentrant=False, **options) if recompute else part(x, **options)
+    output: Tensor = (
+        checkpoint(part, x, use_reentrant=False, **options) if recompute else part(x, **options)
+    )
     return output
 
 
 def _recomputes(trunk: Any) -> bool:
-    """True under gradient checkpointing, of which timm has a switch on the trunk, or on each stage."""
-    return torch.is_grad_enabled() and any(getattr(part, "grad_checkpointing", False) for part in (trunk, *trunk.children()))
+    """True under gradient checkpointing, of which timm has a switch on the trunk, or on each
+    stage.
+    """
+    return torch.is_grad_enabled() and any(
+        getattr(part, "grad_checkpointing", False) for part in (trunk, *trunk.children())
+    )
 
 
 def _through(parts: list[nn.Module], x: Tensor, *, recompute: bool = False) -> Tensor:
@@ -132,7 +159,11 @@ def _named_pieces(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
         if name in HEADS:
             break
         numbered = {f"{name}.{inner}": part for inner, part in child.named_children()}
-        inside = isinstance(child, nn.Sequential) and not BLOCK.search(f"{name}.") and any(BLOCK.search(f"{inner}.") for inner in numbered)
+        inside = (
+            isinstance(child, nn.Sequential)
+            and not BLOCK.search(f"{name}.")
+            and any(BLOCK.search(f"{inner}.") for inner in numbered)
+        )
         pieces += numbered.items() if inside else [(name, child)]
     return pieces
 
@@ -146,13 +177,19 @@ def _below(trunk: nn.Module, blocks: int) -> list[nn.Module]:
 
 @torch.no_grad()
 def _is_sequence(trunk: Any, *, stride: tuple[int, int]) -> bool:
-    """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval mode."""
+    """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval
+    mode.
+    """
     pieces = _named_pieces(trunk)
     if sum(BLOCK.search(f"{name}.") is not None for name, _ in pieces) != block_count(trunk):
         return False
-    probe = torch.rand(1, 3, PROBE * stride[0], PROBE * stride[1], generator=torch.Generator().manual_seed(0))
+    probe = torch.rand(
+        1, 3, PROBE * stride[0], PROBE * stride[1], generator=torch.Generator().manual_seed(0)
+    )
     trunk.eval()
     try:
-        return torch.equal(_through([piece for _, piece in pieces], probe), trunk.forward_features(probe))
+        return torch.equal(
+            _through([piece for _, piece in pieces], probe), trunk.forward_features(probe)
+        )
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False

@@ -31,11 +31,13 @@ ANEW = "copy the file again, resume from another checkpoint, or train again"
 def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     """Load a file into a timm model without a classifier, in place.
 
-    timm's own filter renames the layouts that it knows (original DINO, DINOv2, CLIP) and interpolates position embeddings of another
-    grid (bicubic). A classifier in the file is skipped; any other difference is an error.
+    timm's own filter renames the layouts that it knows (original DINO, DINOv2, CLIP) and
+    interpolates position embeddings of another grid (bicubic). A classifier in the file is skipped;
+    any other difference is an error.
 
     Raises:
-        ValueError: the file cannot be read or is ambiguous, or keys are missing, unexpected or of another shape; the message names them.
+        ValueError: the file cannot be read or is ambiguous, or keys are missing, unexpected or of
+            another shape; the message names them.
     """
     state = unwrap(read_state_dict(file.path), source=file.source)
     if file.in_order:
@@ -60,7 +62,11 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, mi
     for key in expected.keys() & state.keys():
         if state[key].shape != expected[key].shape:
             reshaped.append(f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}")
-    problems = {"missing": expected.keys() - state.keys(), "unexpected": state.keys() - expected.keys(), "of another shape": reshaped}
+    problems = {
+        "missing": expected.keys() - state.keys(),
+        "unexpected": state.keys() - expected.keys(),
+        "of another shape": reshaped,
+    }
     listed = []
     for kind, keys in problems.items():
         if keys:
@@ -70,7 +76,9 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, mi
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, misfit: str, without: tuple[str, ...] = ()) -> None:
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], *, misfit: str, without: tuple[str, ...] = ()
+) -> None:
     """Load all weights of a model, in place; of tensors that it ties, one suffices.
 
     Args:
@@ -93,37 +101,54 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, misfit: str
 
 
 def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """Return the model's state dict of a training checkpoint, without wrappers and without prefixes that all but a head's keys share.
+    """Return the model's state dict of a training checkpoint, without wrappers and without prefixes
+    that all but a head's keys share.
 
     Raises:
         ValueError: more than one model, or no tensors.
     """
     while inner := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]:
         if len(inner) > 1:
-            raise ValueError(f"{source} holds {' and '.join(inner)}: save one of them to a file of its own")
+            raise ValueError(
+                f"{source} holds {' and '.join(inner)}: save one of them to a file of its own"
+            )
         state = state[inner[0]]
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"{source} holds no tensors, only {', '.join(map(str, list(state)[:5])) or 'no keys'}: expected a state dict")
+        raise ValueError(
+            f"{source} holds no tensors, only {', '.join(map(str, list(state)[:5])) or 'no keys'}: "
+            "expected a state dict"
+        )
     for prefix in PREFIXES:
-        body = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        body = {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
         if body and all(key.startswith((prefix, "head.")) for key in tensors):
             tensors = body
     return tensors
 
 
 def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict[str, Tensor]:
-    """Rename tensors by position: those of the model in its order, then a classifier's weight and bias.
+    """Rename tensors by position: those of the model in its order, then a classifier's weight and
+    bias.
 
     Raises:
         ValueError: another number of tensors, or a weight where a bias belongs.
     """
     names = list(model.state_dict())
     if len(state) != len(names) + 2:
-        raise ValueError(f"{source} has {len(state)} tensors; the backbone and a classifier have {len(names) + 2}")
+        raise ValueError(
+            f"{source} has {len(state)} tensors; the backbone and a classifier have "
+            f"{len(names) + 2}"
+        )
     for theirs, ours in zip(state, names, strict=False):
-        if theirs.rpartition(".")[2] != ours.rpartition(".")[2]:  # a weight and a bias may have the same shape
-            raise ValueError(f"{source} is not in the backbone's order: {theirs} stands where {ours} belongs")
+        # a weight and a bias may have the same shape
+        if theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+            raise ValueError(
+                f"{source} is not in the backbone's order: {theirs} stands where {ours} belongs"
+            )
     return dict(zip(names, state.values(), strict=False))
 
 
@@ -154,13 +179,19 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
 
 
 def beside(checkpoint: Path) -> str:
-    """Return the end of a message that names the other checkpoints of the folder; empty if there is none."""
-    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    """Return the end of a message that names the other checkpoints of the folder; empty if there is
+    none.
+    """
+    siblings = [
+        str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint
+    ]
     return f"; in the same folder: {', '.join(siblings)}" if siblings else ""
 
 
 def unreadable(error: BaseException) -> str:
-    """Return why a file of weights cannot be read, and the fix; torch's own message advises running the code in the file."""
+    """Return why a file of weights cannot be read, and the fix; torch's own message advises running
+    the code in the file.
+    """
     wanted = re.search(r"GLOBAL (\S+)|(TorchScript)", str(error))
     if wanted:
         return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
@@ -168,7 +199,8 @@ def unreadable(error: BaseException) -> str:
         return f"truncated, or it holds more than tensors; {MEND}"
     if isinstance(error, FileNotFoundError):  # that of safetensors has no reason of the system
         return "No such file or directory"
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: torch seeks beyond the end of a cut file
+    # EINVAL: torch seeks beyond the end of a cut file
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return str(error.strerror)
     return f"{CUT} ({type(error).__name__}); {AGAIN}"
 
@@ -181,13 +213,25 @@ def cause(error: Exception, *, hub: str = "") -> str:
         hub: why the hub cannot be reached, if it cannot.
     """
     words = " ".join(str(error).split())
-    if isinstance(error, pickle.UnpicklingError) or any(sign in words for sign in ("weights_only", "deserializing", "PytorchStreamReader")):
+    if isinstance(error, pickle.UnpicklingError) or any(
+        sign in words for sign in ("weights_only", "deserializing", "PytorchStreamReader")
+    ):
         return f"its weights: {unreadable(error)}"
     if "trust_remote_code" in words:
-        return "it asks to run code of its own, which is never done; choose a model of the library's own classes"
+        return (
+            "it asks to run code of its own, which is never done; choose a model of the library's "
+            "own classes"
+        )
     if hub and re.search("connect|download|offline", words):
-        return f"it needs files of the hub, and {hub}; load it once where the hub can be reached, or name a folder that has them"
-    kind = "" if isinstance(error, RuntimeError | OSError | UserWarning | ValueError) else f" ({type(error).__name__})"
+        return (
+            f"it needs files of the hub, and {hub}; load it once where the hub can be reached, or "
+            "name a folder that has them"
+        )
+    kind = (
+        ""
+        if isinstance(error, RuntimeError | OSError | UserWarning | ValueError)
+        else f" ({type(error).__name__})"
+    )
     return f"{words[:MOST_LETTERS]}{kind}".strip()
 
 
@@ -199,7 +243,8 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
         keys: those that it must have.
 
     Raises:
-        ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints beside it.
+        ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints
+            beside it.
     """
     hint = beside(checkpoint)
     try:
@@ -208,12 +253,16 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
         raise ValueError(f"{error}{hint}") from error
     missing = [key for key in keys if key not in saved]
     if missing or not isinstance(saved["state_dict"], Mapping):
-        raise ValueError(f"{checkpoint}: not a checkpoint of a run, it has no {', '.join(missing) or 'weights in state_dict'}{hint}")
+        raise ValueError(
+            f"{checkpoint}: not a checkpoint of a run, it has no "
+            f"{', '.join(missing) or 'weights in state_dict'}{hint}"
+        )
     return saved
 
 
 def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[str, Any]:
-    """Return the content of a checkpoint that training resumes from, with the state of its optimiser and its schedule.
+    """Return the content of a checkpoint that training resumes from, with the state of its
+    optimiser and its schedule.
 
     Lightning restores the states that it finds, and goes on with fresh ones for the rest.
 
@@ -227,35 +276,60 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     saved = read_checkpoint(checkpoint, keys=RESUMED)
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
-        trained, parameters = len(state["state"]), sum(len(group["params"]) for group in state["param_groups"])
+        trained, parameters = (
+            len(state["state"]),
+            sum(len(group["params"]) for group in state["param_groups"]),
+        )
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; {ANEW}") from error
+        raise ValueError(
+            f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; "
+            f"{ANEW}"
+        ) from error
     scaled = SCALER in saved  # fp16: its first steps may all have been skipped
     if saved["global_step"] and not scaled and trained < (1 if partly_trained else parameters):
-        raise ValueError(f"{checkpoint}: its optimiser has the moments of {trained} parameters, expected {parameters}; {ANEW}")
+        raise ValueError(
+            f"{checkpoint}: its optimiser has the moments of {trained} parameters, expected "
+            f"{parameters}; {ANEW}"
+        )
     return saved
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection head."""
+    """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection
+    head.
+    """
     config: Any = getattr(model, "pretrained_cfg", {})
     classifier = config.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     parameters = [name for name, _ in model.named_parameters()]
-    return tuple(f"{name}." for name in {*names, "head"} if not any(key.startswith(f"{name}.") for key in parameters))
+    return tuple(
+        f"{name}."
+        for name in {*names, "head"}
+        if not any(key.startswith(f"{name}.") for key in parameters)
+    )
 
 
 def _check_patches(state: dict[str, Tensor], model: Any, *, file: WeightsFile) -> None:
-    """Refuse files that timm's filter would resize silently: patches of another size, and a grid other than the declared one."""
+    """Refuse files that timm's filter would resize silently: patches of another size, and a grid
+    other than the declared one.
+    """
     patches, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
-    if patches is None or patches.ndim != 4 or not isinstance(getattr(getattr(model, "patch_embed", None), "proj", None), nn.Conv2d):
+    if (
+        patches is None
+        or patches.ndim != 4
+        or not isinstance(getattr(getattr(model, "patch_embed", None), "proj", None), nn.Conv2d)
+    ):
         return
     side, expected = tuple(patches.shape[-2:]), tuple(model.patch_embed.proj.weight.shape[-2:])
     if side != expected:
-        raise ValueError(f"{file.source} has patches of {side} pixels, the backbone of {expected}: set image.patch_size")
+        raise ValueError(
+            f"{file.source} has patches of {side} pixels, the backbone of {expected}: set "
+            "image.patch_size"
+        )
     if positions is not None and file.size is not None:
         count = (file.size // side[0]) * (file.size // side[1])
         if positions.shape[1] not in (count, count + model.num_prefix_tokens):
             raise ValueError(
-                f"{file.source} has {positions.shape[1]} position embeddings; images of {file.size} pixels have {count} patches"
+                f"{file.source} has {positions.shape[1]} position embeddings; images of "
+                f"{file.size} pixels have {count} patches"
             )

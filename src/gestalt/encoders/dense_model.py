@@ -16,12 +16,16 @@ from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
 
-NO_BLOCK = "its image tower has no last block that a dense reading could recombine; choose reading=plain"
+NO_BLOCK = (
+    "its image tower has no last block that a dense reading could recombine; choose reading=plain"
+)
 
 
 def tokens_of(parts: Tensor, grid: tuple[int, int], *, summary: Tensor | None = None) -> Tokens:
     """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
-    return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
+    return Tokens(
+        summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
+    )
 
 
 def maps_of(tokens: Tokens) -> Tensor:
@@ -33,10 +37,12 @@ def maps_of(tokens: Tokens) -> Tensor:
 class DenseModel(nn.Module):
     """A model with one vector for each location of an image, and as a rule one for each text.
 
-    A subclass gives tokens, head, text and, where it can, the last block; everything else is derived here.
+    A subclass gives tokens, head, text and, where it can, the last block; everything else is
+    derived here.
 
     Attributes:
-        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model without text.
+        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model
+            without text.
         logit_scale: () learned log of the scale of cosines; None for a model without one.
         proxy_name: name of the second model, if one is attached by name.
     """
@@ -47,16 +53,21 @@ class DenseModel(nn.Module):
     proxy_name: str = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
     _shares_passes: bool = False
-    _proxy: "tuple[DenseModel, ...]" = ()  # in a tuple, so that it is no submodule: the hash of the weights is this model's
+    # in a tuple, so that it is no submodule: the hash of the weights is this model's
+    _proxy: "tuple[DenseModel, ...]" = ()
 
     @property
     @abstractmethod
     def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an image."""
+        """Pixels from one location to the next, (down, across); they must divide the sides of an
+        image.
+        """
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
-        """Encode images (B, 3, H, W) uint8; ``parts`` are the locations in row-major order, with their grid."""
+        """Encode images (B, 3, H, W) uint8; ``parts`` are the locations in row-major order, with
+        their grid.
+        """
 
     @abstractmethod
     def head(self, tokens: Tokens) -> Tensor:
@@ -76,7 +87,10 @@ class DenseModel(nn.Module):
         Raises:
             ValueError: the tower has no absolute position embeddings.
         """
-        raise ValueError(f"positions={positions}: {type(self).__name__} has no absolute position embeddings to resize; choose timm")
+        raise ValueError(
+            f"positions={positions}: {type(self).__name__} has no absolute position embeddings to "
+            "resize; choose timm"
+        )
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the timm model of the image tower and images (B, 3, H, W) uint8 as it takes them.
@@ -84,7 +98,10 @@ class DenseModel(nn.Module):
         Raises:
             ValueError: the tower is not a timm model.
         """
-        raise ValueError(f"{self.image_origin.source}: its image tower is not a timm model and has no forward_intermediates")
+        raise ValueError(
+            f"{self.image_origin.source}: its image tower is not a timm model and has no "
+            "forward_intermediates"
+        )
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the head to each location alone: (B, N, E), not normalised."""
@@ -92,7 +109,9 @@ class DenseModel(nn.Module):
         alone = tokens.parts.flatten(0, 1)
         mask = torch.ones(alone.shape[0], 1, dtype=torch.bool, device=alone.device)
         summary = None if tokens.summary is None else alone
-        return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(batch, count, -1)
+        return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(
+            batch, count, -1
+        )
 
     @property
     def has_text(self) -> bool:
@@ -101,7 +120,9 @@ class DenseModel(nn.Module):
 
     @property
     def proxy(self) -> "DenseModel | None":
-        """The second model, whose features give the attention of ``reading="proxyclip"``; set by ``attach_proxy``."""
+        """The second model, whose features give the attention of ``reading="proxyclip"``; set by
+        ``attach_proxy``.
+        """
         return self._proxy[0] if self._proxy else None
 
     def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
@@ -112,7 +133,9 @@ class DenseModel(nn.Module):
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
         return functional.normalize(self.head(self.encoded(images)), dim=-1)
 
-    def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
+    def embed_patches(
+        self, images: Tensor, *, reading: str = "plain", positions: str = "timm"
+    ) -> Tensor:
         """Embed locations by applying the head to each.
 
         Args:
@@ -121,25 +144,40 @@ class DenseModel(nn.Module):
             positions: "timm" or "scale_factor", how position embeddings are resized.
 
         Returns:
-            (B, E, h, w), L2-normalised at each location; on the second model's grid for a reading by it.
+            (B, E, h, w), L2-normalised at each location; on the second model's grid for a reading
+            by it.
 
         Raises:
             ValueError: the tower lacks the block or the positions, or no second model is attached.
         """
-        return functional.normalize(self.patch_tokens(images, projected=True, reading=reading, positions=positions), dim=1)
+        return functional.normalize(
+            self.patch_tokens(images, projected=True, reading=reading, positions=positions), dim=1
+        )
 
-    def patch_tokens(self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm") -> Tensor:
-        """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w) through the head if projected."""
+    def patch_tokens(
+        self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm"
+    ) -> Tensor:
+        """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w)
+        through the head if projected.
+        """
         usual = (reading, positions) == ("plain", "timm")
-        tokens = self.encoded(images) if usual else self._read_tokens(images, reading, positions=positions)
+        tokens = (
+            self.encoded(images)
+            if usual
+            else self._read_tokens(images, reading, positions=positions)
+        )
         return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
 
     def share_passes(self, shared: bool) -> None:
-        """Keep the tokens of the last pass for measures that see equal pixels, or stop keeping them. Weights must not change meanwhile."""
+        """Keep the tokens of the last pass for measures that see equal pixels, or stop keeping
+        them. Weights must not change meanwhile.
+        """
         self._shares_passes, self._last_pass = shared, None
 
     def encoded(self, images: Tensor) -> Tokens:
-        """Return ``tokens`` of images; while passes are shared, those of the last pass if its images were equal."""
+        """Return ``tokens`` of images; while passes are shared, those of the last pass if its
+        images were equal.
+        """
         if not self._shares_passes:
             return self.tokens(images)
         if self._last_pass is None or not torch.equal(self._last_pass[0], images):
@@ -164,22 +202,34 @@ class DenseModel(nn.Module):
         """Check that the image tower has class attention; a ValueError gives the reason if not."""
         block = self.last_block()
         if block is None or block.prefix < 1 or not self.has_class_token():
-            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
+            raise ValueError(
+                "attention grouping needs a class token, and the image tower has none; choose "
+                "another grouping method"
+            )
 
     def has_class_token(self) -> bool:
         """Return True if the first token before the patches is a class token."""
         return True
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
+        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8
+        to (B, heads, h, w).
+        """
         self.check_class_attention()
         block = self.last_block()
         assert block is not None
         matrices: list[Tensor] = []
 
-        def keep(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Tensor], output: object) -> None:
+        def keep(
+            module: nn.Module,
+            inputs: tuple[Tensor, ...],
+            options: dict[str, Tensor],
+            output: object,
+        ) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
-            matrices.append((heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1))
+            matrices.append(
+                (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
+            )
 
         handle = block.module.register_forward_hook(keep, with_kwargs=True)
         try:
@@ -190,7 +240,9 @@ class DenseModel(nn.Module):
         return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
 
     def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
-        """Encode images with the last block computed by a reading, from position embeddings resized by a rule."""
+        """Encode images with the last block computed by a reading, from position embeddings resized
+        by a rule.
+        """
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
         features = self._proxy_features(images) if READINGS[reading].attention is None else None
@@ -198,20 +250,31 @@ class DenseModel(nn.Module):
             if positions != "timm":
                 stack.enter_context(self.positioned(positions, grid=grid))
             if reading != "plain" and block is not None:
-                stack.enter_context(read_last_block(block, READINGS[reading], grid=grid, features=features))
+                stack.enter_context(
+                    read_last_block(block, READINGS[reading], grid=grid, features=features)
+                )
             tokens = self.tokens(images)
-        return tokens if features is None else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
+        return (
+            tokens
+            if features is None
+            else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
+        )
 
     def _proxy_features(self, images: Tensor) -> Tensor:
         """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""
         proxy = self.proxy
         if proxy is None:
-            raise ValueError("reading=proxyclip needs a second model, vision-only, such as timm:vit_base_patch8_224.dino; name it as proxy")
+            raise ValueError(
+                "reading=proxyclip needs a second model, vision-only, such as "
+                "timm:vit_base_patch8_224.dino; name it as proxy"
+            )
         proxy.eval().to(images.device)
         return proxy.patch_tokens(images, projected=False)
 
 
 def share_passes(model: object, shared: bool) -> None:
-    """Let the measures of an evaluation share the tower's passes, or stop; models of other kinds have none to share."""
+    """Let the measures of an evaluation share the tower's passes, or stop; models of other kinds
+    have none to share.
+    """
     if isinstance(model, DenseModel):
         model.share_passes(shared)

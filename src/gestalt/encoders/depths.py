@@ -1,14 +1,18 @@
-"""Depth of a tower's parameters by their names: the blocks that layer decay and frozen blocks count."""
+"""Depth of a tower's parameters by their names: the blocks that layer decay and frozen blocks
+count.
+"""
 
 import re
 
 BLOCK = re.compile(r"(?:^|\.)(?:blocks|block|resblocks|layers|layer|stages)\.?(\d+)\.")
-"""Matches a block's number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and ``layer2.``, BERT's ``layer.3.``,
-T5's ``block.3.``, open_clip's ``resblocks.3.``"""
+"""Matches a block's number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and
+``layer2.``, BERT's ``layer.3.``, T5's ``block.3.``, open_clip's ``resblocks.3.``"""
 
 
 def block_depths(names: list[str]) -> dict[str, tuple[int, int]]:
-    """Return (depth, top) of each parameter of a tower, given in order of definition: those before the first block are embeddings."""
+    """Return (depth, top) of each parameter of a tower, given in order of definition: those before
+    the first block are embeddings.
+    """
     blocks = {name: int(match[1]) for name in names if (match := BLOCK.search(name))}
     numbers = sorted(set(blocks.values()))  # ResNet's stages count from 1
     top = len(numbers) + 1

@@ -1,4 +1,6 @@
-"""Image tower: uint8 pixels to ``Tokens``.  B batch, N patches, K kept patches, D width, h w patch grid, H W pixels."""
+"""Image tower: uint8 pixels to ``Tokens``.  B batch, N patches, K kept patches, D width, h w patch
+grid, H W pixels.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +11,23 @@ from torch import Tensor, nn
 
 from gestalt.config.schema import Image
 from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import TokenDropping, build_trunk, changes_of, checkpoint_gradients, grid_of, inspect_trunk, trim
-from gestalt.encoders.boundary import check_boundary, freeze_below, frozen_state, run_above, run_below, set_eval_below
+from gestalt.encoders.backbones import (
+    TokenDropping,
+    build_trunk,
+    changes_of,
+    checkpoint_gradients,
+    grid_of,
+    inspect_trunk,
+    trim,
+)
+from gestalt.encoders.boundary import (
+    check_boundary,
+    freeze_below,
+    frozen_state,
+    run_above,
+    run_below,
+    set_eval_below,
+)
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.last_block import LastBlock, timm_block
@@ -24,7 +41,8 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 class ImageTower(nn.Module):
     """A timm trunk that normalises pixels and returns tokens.
 
-    Mean and standard deviation are buffers: a checkpoint carries the normalisation that it was trained with.
+    Mean and standard deviation are buffers: a checkpoint carries the normalisation that it was
+    trained with.
 
     Args:
         trunk: a trimmed timm model (``trim``).
@@ -32,7 +50,8 @@ class ImageTower(nn.Module):
         mean, std: normalisation, for pixels in [0, 1].
         origin: origin of the weights.
         frozen: no parameter is trained, and the trunk stays in eval mode.
-        frozen_blocks: freeze everything before the first block, and this many blocks; 0 freezes nothing.
+        frozen_blocks: freeze everything before the first block, and this many blocks; 0 freezes
+            nothing.
 
     Attributes:
         width: D.
@@ -70,7 +89,9 @@ class ImageTower(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "ImageTower":
-        """Set the mode; what is frozen stays in eval mode, and a pretrained trunk's batch norms keep their statistics."""
+        """Set the mode; what is frozen stays in eval mode, and a pretrained trunk's batch norms
+        keep their statistics.
+        """
         super().train(mode)
         if self.frozen:
             self.trunk.eval()
@@ -95,15 +116,16 @@ class ImageTower(nn.Module):
 
         Args:
             images: (B, 3, H, W) uint8, or the output of ``features`` for them.
-            keep: (B, K) int64 in [0, N), row-major indices of the patches to keep; class and register tokens are always kept.
+            keep: (B, K) int64 in [0, N), row-major indices of the patches to keep; class and
+                register tokens are always kept.
 
         Returns:
-            Parts (B, N, D) after the trunk's final norm, row-major; with ``keep``, (B, K, D) in its order, and grid None.
-            The summary is the class token, None for a trunk without one.
+            Parts (B, N, D) after the trunk's final norm, row-major; with ``keep``, (B, K, D) in its
+            order, and grid None. The summary is the class token, None for a trunk without one.
 
         Raises:
-            ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN; features of a tower that
-                has nothing frozen.
+            ValueError: images that are not uint8; a size that does not divide into patches;
+                ``keep`` for a CNN; features of a tower that has nothing frozen.
         """
         if isinstance(images, Features):
             grid = self.grid(images.side, images.side)
@@ -117,45 +139,70 @@ class ImageTower(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Return the output of what is frozen for images (B, 3, S, S) uint8, as ``Features.values``; arguments as for ``forward``.
+        """Return the output of what is frozen for images (B, 3, S, S) uint8, as
+        ``Features.values``; arguments as for ``forward``.
 
         Raises:
             ValueError: as ``forward``; nothing is frozen.
         """
         self._check_frozen()
         self.grid(images.shape[-2], images.shape[-1])
-        run = self.trunk.forward_features if self.frozen else partial(run_below, self.trunk, blocks=self.frozen_blocks)
+        run = (
+            self.trunk.forward_features
+            if self.frozen
+            else partial(run_below, self.trunk, blocks=self.frozen_blocks)
+        )
         return self._run(self.normalised(images), keep, run=run)
 
     def frozen_weights(self) -> dict[str, Tensor]:
-        """Return what decides ``features``, by name: the frozen parameters and buffers, mean and standard deviation."""
+        """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
+        standard deviation.
+        """
         self._check_frozen()
-        state = self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
+        state = (
+            self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
+        )
         return {**state, "mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other types."""
+        """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other
+        types.
+        """
         if images.dtype != torch.uint8:
-            raise ValueError(f"the image tower normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
+            raise ValueError(
+                "the image tower normalises pixels itself: expected uint8 in [0, 255], got "
+                f"{images.dtype}"
+            )
         # batches may be ordered by pixel or by channel: the trunk's sums should not depend on it
-        return images.to(self.mean.dtype, memory_format=self._memory_format(images)).div_(255).sub_(self.mean).div_(self.std)
+        return (
+            images.to(self.mean.dtype, memory_format=self._memory_format(images))
+            .div_(255)
+            .sub_(self.mean)
+            .div_(self.std)
+        )
 
     def check_class_attention(self) -> None:
         """Check that the tower has a class token whose attention can be read.
 
         Raises:
-            ValueError: a CNN, a ViT without a class token, or one whose attention matrix is not accessible.
+            ValueError: a CNN, a ViT without a class token, or one whose attention matrix is not
+                accessible.
         """
         if not self.is_vit or self.trunk.cls_token is None:
             kind = "a ViT without a class token" if self.is_vit else "a CNN"
-            raise ValueError(f"attention grouping needs a class token, and the image tower is {kind}; choose another grouping method")
+            raise ValueError(
+                f"attention grouping needs a class token, and the image tower is {kind}; choose "
+                "another grouping method"
+            )
         attention_of(self.trunk.blocks[-1])
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last block; call in eval mode.
+        """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last
+        block; call in eval mode.
 
         Returns:
-            (B, heads, h, w), non-negative; a head sums to 1 together with the class token's attention to itself and to registers.
+            (B, heads, h, w), non-negative; a head sums to 1 together with the class token's
+            attention to itself and to registers.
 
         Raises:
             ValueError: see ``check_class_attention`` and ``forward``.
@@ -166,42 +213,66 @@ class ImageTower(nn.Module):
         return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
 
     def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or a block of another kind."""
-        return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if self.is_vit else None
+        """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or
+        a block of another kind.
+        """
+        return (
+            timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens)
+            if self.is_vit
+            else None
+        )
 
     def _check_frozen(self) -> None:
         if not (self.frozen or self.frozen_blocks):
-            raise ValueError("nothing of the image tower is frozen, so that it has no features to keep: set image.frozen_blocks")
+            raise ValueError(
+                "nothing of the image tower is frozen, so that it has no features to keep: set "
+                "image.frozen_blocks"
+            )
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
         if keep is None:
             return run(x)
         if not self.is_vit:
-            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
+            raise ValueError(
+                "a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn"
+            )
         self.trunk.patch_drop.keep = keep
         try:
             return run(x)
         finally:
-            self.trunk.patch_drop.keep = None  # gradient checkpointing recomputes only the blocks, which do not read it
+            # gradient checkpointing recomputes only the blocks, which do not read it
+            self.trunk.patch_drop.keep = None
 
     def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
         self._check_frozen()
         if self.frozen:
             return features
-        ordered = features if self.is_vit else features.contiguous(memory_format=self._memory_format(features))
+        ordered = (
+            features
+            if self.is_vit
+            else features.contiguous(memory_format=self._memory_format(features))
+        )
         return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid)
 
     def _memory_format(self, images: Tensor) -> torch.memory_format:
-        """Return the order in memory of what a trunk is given: by pixel for a CNN on a CPU, whose convolutions are faster then."""
-        return torch.channels_last if not self.is_vit and images.device.type == "cpu" else torch.contiguous_format
+        """Return the order in memory of what a trunk is given: by pixel for a CNN on a CPU, whose
+        convolutions are faster then.
+        """
+        return (
+            torch.channels_last
+            if not self.is_vit and images.device.type == "cpu"
+            else torch.contiguous_format
+        )
 
     def _split(self, output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the class token (B, D) or None, and the parts (B, N, D), of a trunk's features."""
         if not self.is_vit:
             return None, output.flatten(2).transpose(1, 2)
-        return (output[:, 0] if self.trunk.cls_token is not None else None), output[:, self.trunk.num_prefix_tokens :]
+        return (output[:, 0] if self.trunk.cls_token is not None else None), output[
+            :, self.trunk.num_prefix_tokens :
+        ]
 
 
 def build_image_tower(image: Image, *, size: int) -> ImageTower:
@@ -210,8 +281,10 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     A random CNN's batch norms see each batch twice under ``image.gradient_checkpointing``.
 
     Args:
-        image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of the init's own.
-        size: side in pixels of the square images that position embeddings are made for; other sizes interpolate them.
+        image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of
+            the init's own.
+        size: side in pixels of the square images that position embeddings are made for; other sizes
+            interpolate them.
 
     Raises:
         ValueError: the tower cannot be built; the message names the key.
@@ -221,12 +294,18 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         check_init(image.init, backbone=image.backbone, weights=image.weights)
         check_changes(image)
     stride, unused = inspect_trunk(image, size=size)
-    file = locate(image.init, backbone=image.backbone, weights=image.weights) if pretrained else None
+    file = (
+        locate(image.init, backbone=image.backbone, weights=image.weights) if pretrained else None
+    )
     trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
     if file is not None:
         load_checkpoint(trunk, file)
-        mean, std, origin = file.mean, file.std, WeightsOrigin(image.init, file.source, file_hash(file.path), file.published)
+        mean, std, origin = (
+            file.mean,
+            file.std,
+            WeightsOrigin(image.init, file.source, file_hash(file.path), file.published),
+        )
     trunk = trim(trunk)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)
@@ -234,11 +313,21 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
     if image.gradient_checkpointing:
         checkpoint_gradients(trunk, backbone=image.backbone)
-    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=image.frozen, frozen_blocks=image.frozen_blocks)
+    return ImageTower(
+        trunk,
+        stride=stride,
+        mean=mean,
+        std=std,
+        origin=origin,
+        frozen=image.frozen,
+        frozen_blocks=image.frozen_blocks,
+    )
 
 
 def check_changes(image: Image) -> None:
-    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit any."""
+    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit
+    any.
+    """
     if image.init == "random" or image.weights is not None:
         return
     changes = {**changes_of(image), **({} if image.stem == "patch" else {"stem": image.stem})}

@@ -1,4 +1,5 @@
-"""Inits: ``image.init``, a word of ``INITS`` or a timm tag of the backbone (``augreg_in21k``, ``laion2b``), resolved to its weights.
+"""Inits: ``image.init``, a word of ``INITS`` or a timm tag of the backbone (``augreg_in21k``,
+``laion2b``), resolved to its weights.
 
 Repository, normalisation and size are timm's own records.
 """
@@ -50,9 +51,11 @@ class Weights:
         tag: timm's name for them.
         hub: Hugging Face repository in timm's layout.
         mean, std: normalisation that they were trained with, for pixels in [0, 1].
-        size: side in pixels of the square images that they were trained on; None if those were not square.
+        size: side in pixels of the square images that they were trained on; None if those were not
+            square.
         package: a pip package that also ships them; None without one.
-        needs_quickgelu: True if the backbone computes GELU and the weights were trained with QuickGELU.
+        needs_quickgelu: True if the backbone computes GELU and the weights were trained with
+            QuickGELU.
     """
 
     tag: str
@@ -68,12 +71,19 @@ def timm_records(backbone: str) -> dict[str, Any]:
     """Return timm's ``PretrainedCfg`` of all weights that the hub has for a backbone, by tag."""
     import timm
 
-    records = {name.partition(".")[2]: timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{backbone}.*")}
-    return {tag: record for tag, record in records.items() if record is not None and record.hf_hub_id}
+    records = {
+        name.partition(".")[2]: timm.get_pretrained_cfg(name)
+        for name in timm.list_pretrained(f"{backbone}.*")
+    }
+    return {
+        tag: record for tag, record in records.items() if record is not None and record.hf_hub_id
+    }
 
 
 def _tags(init: str) -> tuple[str, ...]:
-    """Return timm's tags that an init stands for, in order of preference; random stands for none."""
+    """Return timm's tags that an init stands for, in order of preference; random stands for
+    none.
+    """
     return INITS[init].facts.get("tags", ()) if init in INITS else (init,)
 
 
@@ -93,7 +103,8 @@ def resolve(init: str, *, backbone: str) -> Weights | None:
         std=normalisation.std,
         size=height if height == width else None,
         package=package,
-        needs_quickgelu="quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()),
+        needs_quickgelu="quickgelu" not in backbone
+        and any("QuickGELU" in note for note in record.notes or ()),
     )
 
 
@@ -101,12 +112,16 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     """Check that a backbone has this init, before any file is searched.
 
     Raises:
-        ValueError: an unknown word or tag; no weights for this backbone and no ``weights`` file; ``weights`` beside ``random``; weights
-            trained with QuickGELU on a backbone that computes GELU.
+        ValueError: an unknown word or tag; no weights for this backbone and no ``weights`` file;
+            ``weights`` beside ``random``; weights trained with QuickGELU on a backbone that
+            computes GELU.
     """
     if init == "random":
         if weights is not None:
-            raise ValueError(f"image.weights is {weights}, but image.init random loads nothing: name the init that made the file")
+            raise ValueError(
+                f"image.weights is {weights}, but image.init random loads nothing: name the init "
+                "that made the file"
+            )
         return
     row = resolve(init, backbone=backbone)
     if weights is not None and (row is not None or init in INITS):
@@ -115,20 +130,41 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
         raise ValueError(_no_weights(init, backbone=backbone))
     if row.needs_quickgelu:
         twin = backbone.replace("_clip_", "_clip_quickgelu_")
-        raise ValueError(f"image.init {init!r} was trained with QuickGELU, {backbone!r} has GELU; choose image.backbone={twin}")
+        raise ValueError(
+            f"image.init {init!r} was trained with QuickGELU, {backbone!r} has GELU; choose "
+            f"image.backbone={twin}"
+        )
 
 
 def _no_weights(init: str, *, backbone: str) -> str:
-    """Return the message that refuses an init: the nearest name or the backbones that have it, and the inits of this one."""
+    """Return the message that refuses an init: the nearest name or the backbones that have it, and
+    the inits of this one.
+    """
     import timm
 
-    words = [word for word in INITS if word == "random" or resolve(word, backbone=backbone) is not None]
+    words = [
+        word for word in INITS if word == "random" or resolve(word, backbone=backbone) is not None
+    ]
     tags = [tag for tag in timm_records(backbone) if tag not in words]
     if init in INITS:
-        others = sorted({name.partition(".")[0] for tag in _tags(init) for name in timm.list_pretrained(f"vit_*.{tag}")})
+        others = sorted(
+            {
+                name.partition(".")[0]
+                for tag in _tags(init)
+                for name in timm.list_pretrained(f"vit_*.{tag}")
+            }
+        )
         those = f" (ViTs with it: {', '.join(others)})" if 0 < len(others) <= MOST_NAMED else ""
-        problem = f"image.init {init!r} has no weights for backbone {backbone!r}{those}; this backbone"
+        problem = (
+            f"image.init {init!r} has no weights for backbone {backbone!r}{those}; this backbone"
+        )
     else:
-        problem = f"image.init {init!r} is unknown: {suggestion(init, [*INITS, *tags])} backbone {backbone!r}".replace(":  ", ": ")
+        problem = (
+            f"image.init {init!r} is unknown: {suggestion(init, [*INITS, *tags])} backbone "
+            f"{backbone!r}"
+        ).replace(":  ", ": ")
     choices = [*words, *([f"a timm tag ({', '.join(tags)})"] if tags else [])]
-    return f"{problem} can start from {', '.join(choices)}, or from a local file: image.weights=FILE, its mean and std in FILE.json"
+    return (
+        f"{problem} can start from {', '.join(choices)}, or from a local file: image.weights=FILE, "
+        "its mean and std in FILE.json"
+    )

@@ -1,4 +1,6 @@
-"""A ViT's last block, taken apart so that a dense reading can recombine it.  B batch, T tokens, D width, G heads, d head width."""
+"""A ViT's last block, taken apart so that a dense reading can recombine it.  B batch, T tokens, D
+width, G heads, d head width.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,10 +30,12 @@ class LastBlock:
     """The parts of a pre-norm ViT block: tokens + merge(attention), then + feed of the sum.
 
     Attributes:
-        module: the block; its first argument is the tokens (B, T, D), its output the tokens or a tuple that starts with them.
+        module: the block; its first argument is the tokens (B, T, D), its output the tokens or a
+            tuple that starts with them.
         prefix: tokens before the patches: class and registers.
         heads: tokens (B, T, D) and the block's other arguments to ``Heads``.
-        merge: attended values (B, G, T, d) and the block's input (B, T, D) to the branch (B, T, D): output projection and layer scale.
+        merge: attended values (B, G, T, d) and the block's input (B, T, D) to the branch (B, T, D):
+            output projection and layer scale.
         feed: tokens (B, T, D) to the branch of the MLP, (B, T, D): norm, MLP and layer scale.
     """
 
@@ -43,7 +47,9 @@ class LastBlock:
 
 
 def timm_block(block: Any, *, prefix: int) -> LastBlock | None:
-    """Take apart a block of timm's ``VisionTransformer`` or ``Eva``; None for one that is not pre-norm with plain attention."""
+    """Take apart a block of timm's ``VisionTransformer`` or ``Eva``; None for one that is not
+    pre-norm with plain attention.
+    """
     from timm.layers.attention import Attention, AttentionRope
     from timm.models.eva import EvaAttention, EvaBlock
     from timm.models.vision_transformer import Block
@@ -64,22 +70,39 @@ def timm_block(block: Any, *, prefix: int) -> LastBlock | None:
         joined = attention.norm(_joined(values))
         if attention.gate is not None:
             if joined.shape[1] != tokens.shape[1]:
-                raise ValueError("a gated attention cannot be read on the grid of another model; choose another reading")
+                raise ValueError(
+                    "a gated attention cannot be read on the grid of another model; choose another "
+                    "reading"
+                )
             joined = joined * attention.gate(block.norm1(tokens)).sigmoid()
         branch: Tensor = attention_scale(attention.proj(joined))
         return branch
 
-    return LastBlock(block, prefix=prefix, heads=heads, merge=merge, feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))))
+    return LastBlock(
+        block,
+        prefix=prefix,
+        heads=heads,
+        merge=merge,
+        feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))),
+    )
 
 
 def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
-    """Take apart a block of open_clip's transformer, whose attention is ``nn.MultiheadAttention``; None for another kind."""
+    """Take apart a block of open_clip's transformer, whose attention is ``nn.MultiheadAttention``;
+    None for another kind.
+    """
     attention = getattr(block, "attn", None)
-    if not isinstance(attention, nn.MultiheadAttention) or not hasattr(block, "ln_1") or attention.in_proj_weight is None:
+    if (
+        not isinstance(attention, nn.MultiheadAttention)
+        or not hasattr(block, "ln_1")
+        or attention.in_proj_weight is None
+    ):
         return None
 
     def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
-        joined = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+        joined = functional.linear(
+            block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
+        )
         query, key, value = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
         return Heads(query, key, value, float(attention.head_dim) ** -0.5)
 
@@ -93,9 +116,15 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
 
 
 def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
-    """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another kind."""
+    """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another
+    kind.
+    """
     attention = getattr(layer, "self_attn", None)
-    if attention is None or not hasattr(layer, "layer_norm1") or not (hasattr(attention, "q_proj") or hasattr(attention, "qkv")):
+    if (
+        attention is None
+        or not hasattr(layer, "layer_norm1")
+        or not (hasattr(attention, "q_proj") or hasattr(attention, "qkv"))
+    ):
         return None
     output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
 
@@ -133,7 +162,9 @@ def _scaled_by(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
 
 
 def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads:
-    """Compute queries, keys and values as timm's ``Attention``, ``AttentionRope`` and ``EvaAttention`` do."""
+    """Compute queries, keys and values as timm's ``Attention``, ``AttentionRope`` and
+    ``EvaAttention`` do.
+    """
     from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 
     if attention.qkv is not None:
@@ -151,7 +182,10 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
         prefix, half = attention.num_prefix_tokens, getattr(attention, "rotate_half", False)
 
         def rotated(side: Tensor) -> Tensor:
-            return torch.cat([side[:, :, :prefix], apply_rot_embed_cat(side[:, :, prefix:], rope, half=half)], dim=2).type_as(value)
+            return torch.cat(
+                [side[:, :, :prefix], apply_rot_embed_cat(side[:, :, prefix:], rope, half=half)],
+                dim=2,
+            ).type_as(value)
 
         query, key = rotated(query), rotated(key)
     if groups > 1:

@@ -1,4 +1,6 @@
-"""Absolute position embeddings of a ViT on grids of other sizes.  N patches, D width, h w patch grid."""
+"""Absolute position embeddings of a ViT on grids of other sizes.  N patches, D width, h w patch
+grid.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,9 @@ from torch.nn import functional
 Grid = tuple[int, int]
 
 SCALE_FACTOR_EXCESS = 0.1
-"""Added to the sides of the grid before they are divided: it avoids a rounding error in DINO and its successors, and shifts the samples."""
+"""Added to the sides of the grid before they are divided: it avoids a rounding error in DINO and
+its successors, and shifts the samples.
+"""
 
 
 def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> Tensor:
@@ -20,7 +24,8 @@ def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> T
     Args:
         positions: row-major, without those of class and register tokens.
         old, new: grids (h, w).
-        how: "timm", bicubic with antialiasing; or "scale_factor", bicubic without, sampled by scale factors.
+        how: "timm", bicubic with antialiasing; or "scale_factor", bicubic without, sampled by scale
+            factors.
 
     Returns:
         (h' w', D).
@@ -31,28 +36,41 @@ def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> T
         return positions
     plane = positions.float().T.reshape(1, -1, *old)
     if how == "timm":
-        wide = functional.interpolate(plane, size=new, mode="bicubic", antialias=True, align_corners=False)
+        wide = functional.interpolate(
+            plane, size=new, mode="bicubic", antialias=True, align_corners=False
+        )
     else:
-        factors = tuple((side + SCALE_FACTOR_EXCESS) / before for side, before in zip(new, old, strict=True))
-        wide = functional.interpolate(plane, scale_factor=factors, mode="bicubic", align_corners=False)
+        factors = tuple(
+            (side + SCALE_FACTOR_EXCESS) / before for side, before in zip(new, old, strict=True)
+        )
+        wide = functional.interpolate(
+            plane, scale_factor=factors, mode="bicubic", align_corners=False
+        )
     return wide[0].flatten(1).T.to(positions.dtype)
 
 
 @contextmanager
 def timm_positions(trunk: Any, *, grid: Grid, how: str) -> Iterator[None]:
-    """Within the context, a timm ViT has its position embeddings resized to a grid by another rule than timm's.
+    """Within the context, a timm ViT has its position embeddings resized to a grid by another rule
+    than timm's.
 
     Raises:
         ValueError: the trunk has no absolute position embeddings.
     """
     embedded = getattr(trunk, "pos_embed", None)
     if embedded is None:
-        raise ValueError(f"positions={how}: {type(trunk).__name__} has no absolute position embeddings; choose timm")
+        raise ValueError(
+            f"positions={how}: {type(trunk).__name__} has no absolute position embeddings; choose "
+            "timm"
+        )
     old = trunk.patch_embed.grid_size
     prefix = embedded.shape[1] - old[0] * old[1]
     resized = resized_positions(embedded[0, prefix:], old=old, new=grid, how=how)
     del trunk.pos_embed
-    trunk.pos_embed, trunk.patch_embed.grid_size = torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach(), grid
+    trunk.pos_embed, trunk.patch_embed.grid_size = (
+        torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach(),
+        grid,
+    )
     try:
         yield
     finally:

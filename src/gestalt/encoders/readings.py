@@ -1,6 +1,8 @@
-"""Training-free dense readings: other ways to compute a ViT's last block.  B batch, T tokens, G heads, h w patch grid, D width.
+"""Training-free dense readings: other ways to compute a ViT's last block.  B batch, T tokens, G
+heads, h w patch grid, D width.
 
-To add one: a function of ``Heads`` and the grid that returns the attention, and its row in ``READINGS``.
+To add one: a function of ``Heads`` and the grid that returns the attention, and its row in
+``READINGS``.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +19,8 @@ from gestalt.encoders.last_block import Heads, LastBlock
 Grid = tuple[int, int]
 
 NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
-PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0  # beta and gamma of mc-lan/ProxyCLIP at e7b767f, proxyclip_segmentor.py
+# beta and gamma of mc-lan/ProxyCLIP at e7b767f, proxyclip_segmentor.py
+PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Reading:
     """A row of ``READINGS``.
 
     Attributes:
-        attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a reading by a second model.
+        attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a
+            reading by a second model.
         residual: True if the block's input is added to the attention's output.
         mlp: True if the block's MLP follows.
         source: where its definition is from.
@@ -51,7 +55,9 @@ def _identity(heads: Heads, grid: Grid, prefix: int) -> Tensor:
 
 
 def _sclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
-    queries, keys = (_similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.key))
+    queries, keys = (
+        _similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.key)
+    )
     return queries + keys
 
 
@@ -61,11 +67,16 @@ def _clearclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
 
 def _naclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
     near = neighbourhood(grid, std=NACLIP_STD).to(heads.key)
-    return (_similarity(heads.key, heads.key, heads.scale) + functional.pad(near, (prefix, 0, prefix, 0))).softmax(dim=-1)
+    return (
+        _similarity(heads.key, heads.key, heads.scale)
+        + functional.pad(near, (prefix, 0, prefix, 0))
+    ).softmax(dim=-1)
 
 
 def neighbourhood(grid: Grid, *, std: float) -> Tensor:
-    """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid (h, w): (h w, h w) float64."""
+    """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid
+    (h, w): (h w, h w) float64.
+    """
     rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
     places = torch.cartesian_prod(rows, columns)
     return torch.exp(-torch.cdist(places, places).square() / (2 * std**2))
@@ -73,12 +84,39 @@ def neighbourhood(grid: Grid, *, std: float) -> Tensor:
 
 READINGS: dict[str, Reading] = {
     "plain": Reading(_plain, residual=True, mlp=True, source="the block itself"),
-    "maskclip": Reading(_identity, residual=True, mlp=True, source="chongzhou96/MaskCLIP at 245d31f, backbones/vit.py"),
-    "values": Reading(_identity, residual=False, mlp=False, source="MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py"),
-    "sclip": Reading(_sclip, residual=True, mlp=True, source="wangf3014/SCLIP at b56bd30, clip/model.py"),
-    "clearclip": Reading(_clearclip, residual=False, mlp=False, source="mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py"),
-    "naclip": Reading(_naclip, residual=False, mlp=False, source="sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture"),
-    "proxyclip": Reading(None, residual=False, mlp=False, source="mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py"),
+    "maskclip": Reading(
+        _identity,
+        residual=True,
+        mlp=True,
+        source="chongzhou96/MaskCLIP at 245d31f, backbones/vit.py",
+    ),
+    "values": Reading(
+        _identity,
+        residual=False,
+        mlp=False,
+        source="MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py",
+    ),
+    "sclip": Reading(
+        _sclip, residual=True, mlp=True, source="wangf3014/SCLIP at b56bd30, clip/model.py"
+    ),
+    "clearclip": Reading(
+        _clearclip,
+        residual=False,
+        mlp=False,
+        source="mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py",
+    ),
+    "naclip": Reading(
+        _naclip,
+        residual=False,
+        mlp=False,
+        source="sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture",
+    ),
+    "proxyclip": Reading(
+        None,
+        residual=False,
+        mlp=False,
+        source="mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py",
+    ),
 }
 """Dense readings by name."""
 
@@ -86,29 +124,46 @@ READINGS: dict[str, Reading] = {
 def proxy_attention(features: Tensor) -> Tensor:
     """Compute ProxyCLIP's attention from a second model's features (B, C, h, w): (B, 1, h w, h w).
 
-    Similarities below beta times their mean over the image get no weight.  A location's similarity with itself always counts: the original
-    gives NaN where not even that passes the limit, as in an image without any contrast.
+    Similarities below beta times their mean over the image get no weight.  A location's similarity
+    with itself always counts: the original gives NaN where not even that passes the limit, as in an
+    image without any contrast.
     """
     unit = functional.normalize(features.flatten(2), dim=1)
     similarity = unit.transpose(1, 2) @ unit
-    sharpened = (similarity - PROXY_SHIFT * similarity.mean(dim=(1, 2), keepdim=True)) * PROXY_SHARPNESS
+    sharpened = (
+        similarity - PROXY_SHIFT * similarity.mean(dim=(1, 2), keepdim=True)
+    ) * PROXY_SHARPNESS
     itself = torch.eye(sharpened.shape[-1], dtype=torch.bool, device=sharpened.device)
-    return sharpened.masked_fill((sharpened < 0) & ~itself, float("-inf")).softmax(dim=-1).unsqueeze(1)
+    return (
+        sharpened.masked_fill((sharpened < 0) & ~itself, float("-inf")).softmax(dim=-1).unsqueeze(1)
+    )
 
 
 @contextmanager
-def read_last_block(block: LastBlock, reading: Reading, *, grid: Grid, features: Tensor | None = None) -> Iterator[None]:
+def read_last_block(
+    block: LastBlock, reading: Reading, *, grid: Grid, features: Tensor | None = None
+) -> Iterator[None]:
     """Within the context, the block computes the reading in place of itself.
 
     Args:
         block: last block of the tower that is called within the context.
         reading: a row of ``READINGS``.
         grid: (h, w) of the images.
-        features: (B, C, h', w') of a second model, for a reading by it; the patches then come out on its grid.
+        features: (B, C, h', w') of a second model, for a reading by it; the patches then come out
+            on its grid.
     """
 
-    def replace_output(module: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], output: Any) -> Any:
-        read = recombine(block, reading, inputs[0] if inputs else options["hidden_states"], options, grid=grid, features=features)
+    def replace_output(
+        module: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], output: Any
+    ) -> Any:
+        read = recombine(
+            block,
+            reading,
+            inputs[0] if inputs else options["hidden_states"],
+            options,
+            grid=grid,
+            features=features,
+        )
         return (read, *output[1:]) if isinstance(output, tuple) else read
 
     handle = block.module.register_forward_hook(replace_output, with_kwargs=True)
@@ -119,9 +174,17 @@ def read_last_block(block: LastBlock, reading: Reading, *, grid: Grid, features:
 
 
 def recombine(
-    block: LastBlock, reading: Reading, tokens: Tensor, options: Mapping[str, Any], *, grid: Grid, features: Tensor | None
+    block: LastBlock,
+    reading: Reading,
+    tokens: Tensor,
+    options: Mapping[str, Any],
+    *,
+    grid: Grid,
+    features: Tensor | None,
 ) -> Tensor:
-    """Compute a block's output from its input tokens (B, T, D) by a reading; see ``read_last_block``."""
+    """Compute a block's output from its input tokens (B, T, D) by a reading; see
+    ``read_last_block``.
+    """
     heads = block.heads(tokens, options)
     if reading.attention is None:
         assert features is not None, "a reading by a second model needs its features"
@@ -132,11 +195,17 @@ def recombine(
     return merged + block.feed(merged) if reading.mlp else merged
 
 
-def _by_proxy(block: LastBlock, heads: Heads, tokens: Tensor, *, grid: Grid, features: Tensor) -> Tensor:
-    """Attend over values resized to the second model's grid; class and register tokens keep their values."""
+def _by_proxy(
+    block: LastBlock, heads: Heads, tokens: Tensor, *, grid: Grid, features: Tensor
+) -> Tensor:
+    """Attend over values resized to the second model's grid; class and register tokens keep their
+    values.
+    """
     count, size = heads.value.shape[1], tuple(features.shape[-2:])
     patches = heads.value[:, :, block.prefix :].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
-    resized = functional.interpolate(patches.reshape(*patches.shape[:2], *grid), size=size, mode="bilinear", align_corners=False)
+    resized = functional.interpolate(
+        patches.reshape(*patches.shape[:2], *grid), size=size, mode="bilinear", align_corners=False
+    )
     values = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
     values = values.reshape(-1, count, *values.shape[1:])
     attended = proxy_attention(features.to(values.dtype)) @ values

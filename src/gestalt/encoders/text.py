@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Text
-from gestalt.encoders.text_sentence import check_vocabulary, in_fp16, read_sentence_model, save_architecture
+from gestalt.encoders.text_sentence import (
+    check_vocabulary,
+    in_fp16,
+    read_sentence_model,
+    save_architecture,
+)
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -23,20 +28,30 @@ BUCKET = 8
 class TextTower(nn.Module):
     """Base class: tokenise captions, pad them and encode them.
 
-    Towers have no dropout: it draws from the global random stream, so that a step would depend on every earlier draw, and neither an exact
-    resume nor the same step on another number of ranks would be possible.
+    Towers have no dropout: it draws from the global random stream, so that a step would depend on
+    every earlier draw, and neither an exact resume nor the same step on another number of ranks
+    would be possible.
 
     Args:
         width: D.
         origin: origin of the weights.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
-        fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs bfloat16 or float32.
+        fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
+            bfloat16 or float32.
     """
 
     tokenizer: Any
 
-    def __init__(self, *, width: int, origin: WeightsOrigin, max_length: int, padding_id: int, fp16_safe: bool) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        origin: WeightsOrigin,
+        max_length: int,
+        padding_id: int,
+        fp16_safe: bool,
+    ) -> None:
         super().__init__()
         self.width = width
         self.origin = origin
@@ -56,18 +71,25 @@ class TextTower(nn.Module):
         return super().train(mode and not self.frozen)
 
     def without_weights(self) -> Self:
-        """Return a tower that tokenises and pads, but cannot encode: loading processes hold no copy of the weights."""
+        """Return a tower that tokenises and pads, but cannot encode: loading processes hold no copy
+        of the weights.
+        """
         bare = type(self).__new__(type(self))
         nn.Module.__init__(bare)
-        bare.tokenizer, bare.max_length, bare.padding_id = self.tokenizer, self.max_length, self.padding_id
+        bare.tokenizer, bare.max_length, bare.padding_id = (
+            self.tokenizer,
+            self.max_length,
+            self.padding_id,
+        )
         return bare
 
     def forward(self, texts: list[str] | Padded) -> Tokens:
-        """Tokenise B captions on the CPU, pad and encode them; ``Padded`` captions are only encoded.
+        """Tokenise B captions on the CPU, pad and encode them; ``Padded`` captions are only
+        encoded.
 
         Returns:
-            Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``; mask False on padding; summary (B, D)
-            or None; grid None. Not L2-normalised.
+            Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``;
+            mask False on padding; summary (B, D) or None; grid None. Not L2-normalised.
 
         Raises:
             ValueError: no caption, a caption without tokens, or float16 in a tower that overflows.
@@ -76,20 +98,29 @@ class TextTower(nn.Module):
             raise ValueError("text tower: an empty list of captions; expected at least one")
         weight = next(self.parameters())
         if not self.fp16_safe and in_fp16(weight.device, weight.dtype):
-            raise ValueError("text tower: T5 gives NaN in float16; set trainer.precision to bf16-mixed or 32-true")
+            raise ValueError(
+                "text tower: T5 gives NaN in float16; set trainer.precision to bf16-mixed or "
+                "32-true"
+            )
         ids, mask = texts if isinstance(texts, Padded) else self.pad(texts)
         return self.encode(send(ids, weight.device), send(mask, weight.device))
 
     def pad(self, texts: list[str]) -> Padded:
-        """Return token ids and mask on the CPU, padded on the right to the longest caption's bucket."""
+        """Return token ids and mask on the CPU, padded on the right to the longest caption's
+        bucket.
+        """
         rows = self.tokenise(texts)
         longest = max(map(len, rows))
         length = min(math.ceil(longest / BUCKET) * BUCKET, self.max_length)
         if not all(rows):
             raise ValueError(
-                f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; expected a special token at least"
+                f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; "
+                "expected a special token at least"
             )
-        ids = torch.tensor([[*tokens, *[self.padding_id] * (length - len(tokens))] for tokens in rows])  # one tensor for all rows
+        # one tensor for all rows
+        ids = torch.tensor(
+            [[*tokens, *[self.padding_id] * (length - len(tokens))] for tokens in rows]
+        )
         return Padded(ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows]))
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
@@ -112,23 +143,38 @@ class TextTower(nn.Module):
 class SentenceTower(TextTower):
     """A sentence-transformers model without its pooling, whose Dense layers act on every token.
 
-    The masked mean of the parts (the summary, for a model that pools by "cls"), L2-normalised, equals sentence-transformers' embedding.
-    The summary is BERT's [CLS] token; T5 has none.
+    The masked mean of the parts (the summary, for a model that pools by "cls"), L2-normalised,
+    equals sentence-transformers' embedding. The summary is BERT's [CLS] token; T5 has none.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: Sentence-T5; Ni et al. 2021 (arXiv:2108.08877).
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: Sentence-T5; Ni et al. 2021
+    (arXiv:2108.08877).
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        loaded, source = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
+        loaded, source = read_sentence_model(
+            text.model, weights=weights and text.init != "random", layers=text.layers
+        )
         encoder, tokenizer = loaded[0].model, loaded[0].tokenizer
-        check_vocabulary(tokenizer, rows=getattr(encoder.config, "vocab_size", 0), name=f"text.model {text.model!r}")
-        longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
+        check_vocabulary(
+            tokenizer,
+            rows=getattr(encoder.config, "vocab_size", 0),
+            name=f"text.model {text.model!r}",
+        )
+        longest = min(
+            tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf)
+        )
         if text.max_length > longest:
-            raise ValueError(f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to {longest} tokens")
+            raise ValueError(
+                f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to "
+                f"{longest} tokens"
+            )
         dense = [part.linear for part in loaded if hasattr(part, "linear")]
         super().__init__(
             width=dense[-1].out_features if dense else encoder.config.hidden_size,
-            origin=WeightsOrigin(text.init, source if text.init != "random" else f"architecture of {source}, fresh weights"),
+            origin=WeightsOrigin(
+                text.init,
+                source if text.init != "random" else f"architecture of {source}, fresh weights",
+            ),
             max_length=text.max_length,
             padding_id=tokenizer.pad_token_id,
             fp16_safe="t5" not in encoder.config.model_type,
@@ -137,15 +183,20 @@ class SentenceTower(TextTower):
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
         self.has_summary = loaded[1].pooling_mode == "cls" or tokenizer.cls_token_id is not None
-        self._built_from = [loaded]  # in a list: as a module its weights would stand in the state dict again
+        # in a list: as a module its weights would stand in the state dict again
+        self._built_from = [loaded]
 
     def save(self, folder: Path) -> None:
-        """Write what the tower is built from, without weights: ``text.model`` may then be that folder."""
+        """Write what the tower is built from, without weights: ``text.model`` may then be that
+        folder.
+        """
         save_architecture(self._built_from[0], folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""
-        rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+        rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)[
+            "input_ids"
+        ]
         return rows
 
     def lengths(self, texts: list[str]) -> list[int]:
@@ -160,30 +211,46 @@ class SentenceTower(TextTower):
         """Run the encoder, then the Dense layers on every token."""
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         parts: Tensor = self.dense(hidden)
-        return Tokens(summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None)
+        return Tokens(
+            summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None
+        )
 
 
 class OpenClipTower(TextTower):
-    """open_clip's causal text transformer with CLIP's tokenizer, from random weights, up to its final LayerNorm.
+    """open_clip's causal text transformer with CLIP's tokenizer, from random weights, up to its
+    final LayerNorm.
 
-    The summary is the end-of-text token, the last part before padding. CLIP's projection is left out: the dual encoder has its own.
+    The summary is the end-of-text token, the last part before padding. CLIP's projection is left
+    out: the dual encoder has its own.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; open_clip 3.3, ``transformer.TextTransformer``.
+    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; open_clip 3.3,
+    ``transformer.TextTransformer``.
     """
 
     def __init__(self, text: Text) -> None:
         layers, width, heads, max_length = text.layers, text.width, text.heads, text.max_length
         if not layers or not width or not heads or width % heads or max_length < 3:
             raise ValueError(
-                f"text.layers={layers}, text.width={width}, text.heads={heads}, text.max_length={max_length}: family open_clip needs "
-                "layers, a width that its heads divide, and 3 tokens; CLIP's ViT-B/16 has 12, 512, 8 and 77"
+                f"text.layers={layers}, text.width={width}, text.heads={heads}, "
+                f"text.max_length={max_length}: family open_clip needs "
+                "layers, a width that its heads divide, and 3 tokens; CLIP's ViT-B/16 has 12, 512, "
+                "8 and 77"
             )
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transformer import TextTransformer
 
-        source = f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, {heads} heads, fresh weights"
-        super().__init__(width=width, origin=WeightsOrigin("random", source), max_length=max_length, padding_id=0, fp16_safe=True)
+        source = (
+            f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, "
+            f"{heads} heads, fresh weights"
+        )
+        super().__init__(
+            width=width,
+            origin=WeightsOrigin("random", source),
+            max_length=max_length,
+            padding_id=0,
+            fp16_safe=True,
+        )
         self.tokenizer = SimpleTokenizer(context_length=max_length)
         self.model: Any = TextTransformer(
             context_length=max_length,
@@ -197,7 +264,9 @@ class OpenClipTower(TextTower):
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of each caption, from the start to the end token."""
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-        return [[first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts]
+        return [
+            [first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts
+        ]
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Return the number of tokens of each caption before it is cut, special ones included."""
@@ -211,13 +280,21 @@ class OpenClipTower(TextTower):
         """Run the transformer; its causal mask hides padding, which comes last."""
         length = ids.shape[1]
         embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
-        parts: Tensor = self.model.ln_final(self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length]))
+        parts: Tensor = self.model.ln_final(
+            self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length])
+        )
         last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token
-        return Tokens(summary=parts[torch.arange(len(parts), device=parts.device), last], parts=parts, mask=mask, grid=None)
+        return Tokens(
+            summary=parts[torch.arange(len(parts), device=parts.device), last],
+            parts=parts,
+            mask=mask,
+            grid=None,
+        )
 
 
 def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
-    """Build a text tower; fresh weights are drawn from torch's global generator, which the caller seeds.
+    """Build a text tower; fresh weights are drawn from torch's global generator, which the caller
+    seeds.
 
     Args:
         text: its configuration.
@@ -226,5 +303,7 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
     Raises:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
-    tower = OpenClipTower(text) if text.family == "open_clip" else SentenceTower(text, weights=weights)
+    tower = (
+        OpenClipTower(text) if text.family == "open_clip" else SentenceTower(text, weights=weights)
+    )
     return tower.freeze() if text.frozen else tower

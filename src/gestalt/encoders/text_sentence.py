@@ -1,4 +1,6 @@
-"""Finding and reading sentence-transformers models, as the text tower runs them: without pooler and dropout, cut to their first layers."""
+"""Finding and reading sentence-transformers models, as the text tower runs them: without pooler and
+dropout, cut to their first layers.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -22,31 +24,40 @@ LISTING = "modules.json"
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
 
 PADDING = 128
-"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large ones, a tenth may be unused."""
+"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large
+ones, a tenth may be unused.
+"""
 
 
 def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> tuple[Any, str]:
     """Find and load a sentence-transformers model.
 
     Args:
-        model: hub name, local folder, or "package:NAME" of an installed Python package that ships a model folder.
-        weights: False for the architecture with fresh weights from its own initialiser (global generator).
+        model: hub name, local folder, or "package:NAME" of an installed Python package that ships a
+            model folder.
+        weights: False for the architecture with fresh weights from its own initialiser (global
+            generator).
         layers: keep the first n transformer layers; None keeps all.
 
     Returns:
-        A ``SentenceTransformer`` of the modules Transformer, Pooling ("mean" or "cls"), any number of linear Dense, optionally Normalize,
-        in float32 on the CPU; and where it came from, for messages.
+        A ``SentenceTransformer`` of the modules Transformer, Pooling ("mean" or "cls"), any number
+        of linear Dense, optionally Normalize, in float32 on the CPU; and where it came from, for
+        messages.
 
     Raises:
-        ValueError: the model is not found (the message names the places searched and how to get it), has a part that cannot act on
-            single tokens, or has fewer layers.
+        ValueError: the model is not found (the message names the places searched and how to get
+            it), has a part that cannot act on single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
     try:
         loaded = _read(folder, weights=weights)
         _check_parts(loaded)
-    except Exception as error:  # the library passes on those of torch, safetensors, transformers, json and its own constructors
-        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
+    except Exception as error:
+        # the library passes on those of torch, safetensors, transformers, json and its own
+        # constructors
+        raise ValueError(
+            f"text.model {model!r}: {source} cannot be loaded: {cause(error)}"
+        ) from error
     if not weights:
         loaded[0].model = type(loaded[0].model)(loaded[0].model.config)
         for part in loaded:
@@ -61,8 +72,15 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> tup
 def _read(folder: Path, *, weights: bool) -> Any:
     """Load a model by its library; no setting of the folder may make transformers run code."""
     for path in folder.rglob("sentence_*_config.json"):
-        if any(value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key.endswith(("_args", "_kwargs"))):
-            raise ValueError(f"{path.name} has arguments for transformers, which could make it run code: choose a model without them")
+        if any(
+            value
+            for key, value in json.loads(path.read_text(encoding="utf-8")).items()
+            if key.endswith(("_args", "_kwargs"))
+        ):
+            raise ValueError(
+                f"{path.name} has arguments for transformers, which could make it run code: choose "
+                "a model without them"
+            )
     if any(folder.rglob("adapter_config.json")):
         raise ValueError("its weights are an adapter's: merge them into the model first")
     from sentence_transformers import SentenceTransformer
@@ -76,7 +94,9 @@ def _read(folder: Path, *, weights: bool) -> Any:
 
 @contextmanager
 def _no_weights_files() -> Iterator[None]:
-    """Let sentence-transformers read and write architectures alone, without their files of weights."""
+    """Let sentence-transformers read and write architectures alone, without their files of
+    weights.
+    """
     from unittest.mock import patch
 
     from sentence_transformers.base.modules import Module
@@ -100,7 +120,8 @@ def _no_weights_files() -> Iterator[None]:
 
 
 def _check_parts(loaded: Any) -> None:
-    """Check that every part acts on each token as on the mean over tokens, and that no prompt is put before a text.
+    """Check that every part acts on each token as on the mean over tokens, and that no prompt is
+    put before a text.
 
     Raises:
         ValueError: a part that does not, or a prompt.
@@ -108,15 +129,29 @@ def _check_parts(loaded: Any) -> None:
     kinds = [type(part).__name__ for part in loaded]
     middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
-        raise ValueError(f"it is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, optionally Normalize")
+        raise ValueError(
+            f"it is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, "
+            "optionally Normalize"
+        )
     if loaded.default_prompt_name is not None:
-        raise ValueError(f"it puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one")
+        raise ValueError(
+            f"it puts its prompt {loaded.default_prompt_name!r} before each text: choose a model "
+            "without one"
+        )
     if loaded[1].pooling_mode not in POOLINGS:
-        raise ValueError(f"it pools by {loaded[1].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on tokens")
+        raise ValueError(
+            f"it pools by {loaded[1].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on "
+            "tokens"
+        )
     for part in list(loaded)[2 : 2 + len(middle)]:
-        extra = type(part.activation_function).__name__ + (" and a residual" if part.use_residual else "")
+        extra = type(part.activation_function).__name__ + (
+            " and a residual" if part.use_residual else ""
+        )
         if extra != "Identity":
-            raise ValueError(f"it has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
+            raise ValueError(
+                f"it has a Dense layer with {extra}: only Identity can act on tokens as on their "
+                "mean"
+            )
 
 
 def save_architecture(loaded: Any, folder: Path) -> None:
@@ -139,7 +174,8 @@ def _prepare(encoder: Any) -> None:
 
 
 def find_model(model: str) -> tuple[Path, str]:
-    """Return a model's folder on this machine, and where it came from, for messages; only a hub name may be downloaded.
+    """Return a model's folder on this machine, and where it came from, for messages; only a hub
+    name may be downloaded.
 
     Raises:
         ValueError: not found.
@@ -149,10 +185,16 @@ def find_model(model: str) -> tuple[Path, str]:
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / LISTING).is_file():
-            raise ValueError(f"text.model: the folder {folder} holds no {LISTING}: it is not a sentence-transformers model")
+            raise ValueError(
+                f"text.model: the folder {folder} holds no {LISTING}: it is not a "
+                "sentence-transformers model"
+            )
         return folder, f"folder {folder}"
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ValueError(f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name (OWNER/NAME) or {PACKAGE}NAME")
+        raise ValueError(
+            f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name "
+            f"(OWNER/NAME) or {PACKAGE}NAME"
+        )
     return _find_on_hub(model)
 
 
@@ -160,8 +202,13 @@ def _find_in_package(package: str) -> tuple[Path, str]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     if not places:
-        fix = f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
-        raise ValueError(f"text.model: Python has no package {package!r} (looked in the environment of this interpreter). {fix}")
+        fix = (
+            f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
+        )
+        raise ValueError(
+            f"text.model: Python has no package {package!r} (looked in the environment of this "
+            f"interpreter). {fix}"
+        )
     listings = [listing for place in places for listing in Path(place).rglob(LISTING)]
     if len(listings) != 1:
         found = f"holds {len(listings)} folders with {LISTING} in {', '.join(places)}"
@@ -174,21 +221,36 @@ def _find_in_package(package: str) -> tuple[Path, str]:
 
 
 def _find_on_hub(name: str) -> tuple[Path, str]:
-    """Download the files that the cache lacks; use the cached copy if the hub cannot be reached or HF_HUB_OFFLINE is set."""
+    """Download the files that the cache lacks; use the cached copy if the hub cannot be reached or
+    HF_HUB_OFFLINE is set.
+    """
     from huggingface_hub import constants, snapshot_download
 
     try:
         with reaching_hub() as unreachable:
             folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
-            if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
-                folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
+            if not all(
+                any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))
+            ):
+                # older repositories hold *.bin only
+                folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))
     except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
-        searched = f"no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}"
+        searched = (
+            f"no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}"
+        )
         reason = f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}"
-        fix = f"With network: hf download {name}. Without: copy its folder here and set text.model=FOLDER, or install a package:NAME"
-        raise ValueError(f"text.model {name!r} was not found: {searched}, and {reason}. {fix}") from error
+        fix = (
+            f"With network: hf download {name}. Without: copy its folder here and set "
+            "text.model=FOLDER, or install a package:NAME"
+        )
+        raise ValueError(
+            f"text.model {name!r} was not found: {searched}, and {reason}. {fix}"
+        ) from error
     if not (folder / LISTING).is_file():
-        raise ValueError(f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers model, or incomplete")
+        raise ValueError(
+            f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers "
+            "model, or incomplete"
+        )
     return folder, f"hub {name} at {folder.name}"
 
 
@@ -199,13 +261,20 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
         ValueError: it has fewer layers, or they cannot be identified.
     """
     total = int(encoder.config.num_hidden_layers)
-    stacks = [(name, part) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList) and len(part) == total]
+    stacks = [
+        (name, part)
+        for name, part in encoder.named_modules()
+        if isinstance(part, nn.ModuleList) and len(part) == total
+    ]
     if not stacks:
         raise ValueError(
-            f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; set it to null"
+            f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, "
+            "were not found; set it to null"
         )
     if layers > total:
-        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
+        raise ValueError(
+            f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}"
+        )
     name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
     assert isinstance(stack, nn.ModuleList)
     parent, _, attribute = name.rpartition(".")
@@ -236,8 +305,13 @@ def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
     folder = Path(tokenizer.name_or_path)
     files = sorted(tokenizer.vocab_files_names.values())
     found = [file for file in files if (folder / file).is_file()]
-    state = f"{' and '.join(found)} in {folder} is incomplete" if found else f"{folder} has no {' or '.join(files)}"
+    state = (
+        f"{' and '.join(found)} in {folder} is incomplete"
+        if found
+        else f"{folder} has no {' or '.join(files)}"
+    )
     raise ValueError(
-        f"{name}: its tokenizer knows {len(tokenizer)} tokens and its embedding table has {rows}: {state}; "
+        f"{name}: its tokenizer knows {len(tokenizer)} tokens and its embedding table has {rows}: "
+        f"{state}; "
         "copy the tokenizer's files there again"
     )

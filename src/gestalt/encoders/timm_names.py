@@ -1,4 +1,6 @@
-"""Names of timm's models, read from its files: importing timm takes seconds, because it imports torch."""
+"""Names of timm's models, read from its files: importing timm takes seconds, because it imports
+torch.
+"""
 
 import re
 from functools import cache
@@ -11,11 +13,15 @@ from gestalt.support.names import suggestion
 @cache
 def timm_models() -> tuple[str, ...]:
     """Return the names of timm's models, sorted, without those that it has renamed."""
-    return tuple(sorted(set(re.findall(r"^@register_model\s*\ndef (\w+)", _sources(), flags=re.MULTILINE))))
+    return tuple(
+        sorted(set(re.findall(r"^@register_model\s*\ndef (\w+)", _sources(), flags=re.MULTILINE)))
+    )
 
 
 def is_listed(name: str) -> bool:
-    """Return True if timm's files contain this name, of a present or a renamed model; False only if timm has no such model."""
+    """Return True if timm's files contain this name, of a present or a renamed model; False only if
+    timm has no such model.
+    """
     return re.search(rf"\b{re.escape(name)}\b", _sources()) is not None
 
 
@@ -27,9 +33,16 @@ def check_backbone_name(backbone: str) -> None:
     """
     name, _, tag = backbone.partition(".")
     if not is_listed(name):
-        raise ValueError(f"image.backbone {backbone!r} is not a timm model; {nearest_models(backbone)}".rstrip("; "))
+        raise ValueError(
+            f"image.backbone {backbone!r} is not a timm model; {nearest_models(backbone)}".rstrip(
+                "; "
+            )
+        )
     if tag:
-        raise ValueError(f"image.backbone {backbone!r} names weights: write image.backbone={name} and let image.init choose them")
+        raise ValueError(
+            f"image.backbone {backbone!r} names weights: write image.backbone={name} and let "
+            "image.init choose them"
+        )
 
 
 def nearest_models(name: str) -> str:
@@ -43,4 +56,7 @@ def _sources() -> str:
     package = find_spec("timm")
     assert package is not None
     assert package.origin is not None
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((Path(package.origin).parent / "models").glob("*.py")))
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted((Path(package.origin).parent / "models").glob("*.py"))
+    )

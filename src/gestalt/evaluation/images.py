@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 
 
 class SharedImages(tuple[Tensor, ...]):
-    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes of them, the others need not.
+    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes
+    of them, the others need not.
 
     A tuple, so that no measure can replace an image afterwards.
     """
@@ -22,7 +23,9 @@ class SharedImages(tuple[Tensor, ...]):
         self.computed: dict[tuple[object, ...], list[Any]] = {}
 
 
-def computed_once(images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]) -> list[Result]:
+def computed_once(
+    images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]
+) -> list[Result]:
     """Return a result per image; ``SharedImages`` keep it under a key for the next call."""
     if not isinstance(images, SharedImages):
         return compute()
@@ -32,15 +35,20 @@ def computed_once(images: Sequence[Tensor], key: tuple[object, ...], compute: Ca
 
 
 def all_resized(images: Sequence[Tensor], *, protocol: ImageProtocol) -> list[Tensor]:
-    """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize the same way."""
-    return computed_once(images, protocol.geometry(), lambda: [resized(image, protocol=protocol) for image in images])
+    """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize
+    the same way.
+    """
+    return computed_once(
+        images, protocol.geometry(), lambda: [resized(image, protocol=protocol) for image in images]
+    )
 
 
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
-    The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the tower normalises; torch's own uint8
-    kernels exist on the CPU only and round otherwise.  An image of that size is returned unchanged.
+    The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the
+    tower normalises; torch's own uint8 kernels exist on the CPU only and round otherwise.  An image
+    of that size is returned unchanged.
     """
     height, width = image.shape[-2:]
     size = protocol.target_size(height, width)
@@ -48,7 +56,9 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
         side, short = protocol.input_size, min(height, width)
         rows, columns = (int(side * length / short) for length in (height, width))
         top, left = (round((length - side) / 2) for length in (rows, columns))
-        return scaled(image, (rows, columns), protocol=protocol)[:, top : top + side, left : left + side]
+        return scaled(image, (rows, columns), protocol=protocol)[
+            :, top : top + side, left : left + side
+        ]
     return scaled(image, size, protocol=protocol)
 
 
@@ -57,18 +67,27 @@ def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> 
     if image.shape[-2:] == size:
         return image
     mode, antialias = protocol.interpolation, protocol.antialias
-    pixels = functional.interpolate(image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias)
+    pixels = functional.interpolate(
+        image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias
+    )
     return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:
-    """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by centres."""
-    rows, columns = (((torch.arange(side, device=label.device) + 0.5) * size / side).long() for size in label.shape)
+    """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
+    centres.
+    """
+    rows, columns = (
+        ((torch.arange(side, device=label.device) + 0.5) * size / side).long()
+        for size in label.shape
+    )
     return label[rows][:, columns]
 
 
 def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Stack images of equal size; yield (positions, (b, 3, H, W)), sizes in order of first appearance."""
+    """Stack images of equal size; yield (positions, (b, 3, H, W)), sizes in order of first
+    appearance.
+    """
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(tuple(image.shape), []).append(position)
@@ -76,8 +95,12 @@ def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
         yield positions, torch.stack([images[position] for position in positions])
 
 
-def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
-    """Resize images, run those of equal size together as (b, 3, H, W), and return one result per image, in the images' order."""
+def by_size(
+    images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]
+) -> list[Result]:
+    """Resize images, run those of equal size together as (b, 3, H, W), and return one result per
+    image, in the images' order.
+    """
     results: dict[int, Result] = {}
     for positions, stack in equal_sizes(all_resized(images, protocol=protocol)):
         results.update(zip(positions, run(stack), strict=True))

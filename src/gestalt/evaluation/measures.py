@@ -1,6 +1,7 @@
 """The table of measures that a benchmark can be scored by.
 
-To add one: a file with ``build(context)``, and a row here.  A measure with settings of its own has a table of protocols too.
+To add one: a file with ``build(context)``, and a row here.  A measure with settings of its own has
+a table of protocols too.
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,17 @@ class Measure:
 
     Attributes:
         description: one line, for ``gestalt list``.
-        builder: ``module:function``, imported when used, which builds the measure's callback from a ``Context``.
-        table: ``module:object``, the protocols that it can be scored under, by name; the module must not import torch.
+        builder: ``module:function``, imported when used, which builds the measure's callback from a
+            ``Context``.
+        table: ``module:object``, the protocols that it can be scored under, by name; the module
+            must not import torch.
         default: the protocol of a benchmark that names no other.
-        key: the key of ``evaluation`` in a config that chooses another protocol; None if there is no choice.
-        headline: the metrics drawn over image sizes; a name that ends in a slash selects all that begin with it.
-        charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and above it, drawn as a band.
+        key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
+            no choice.
+        headline: the metrics drawn over image sizes; a name that ends in a slash selects all that
+            begin with it.
+        charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and
+            above it, drawn as a band.
         locates: True if it scores locations, False if it scores whole images.
         names: True if it needs text, False for a measure of image features alone.
     """
@@ -56,7 +62,14 @@ MEASURES: dict[str, Measure] = {
         default="whole_square",
         key="protocol",
         headline=("miou",),
-        charts={"mIoU": ("miou",), "mIoU, from shuffled text to patch oracle": ("miou", "miou_shuffled_text", "miou_patch_oracle")},
+        charts={
+            "mIoU": ("miou",),
+            "mIoU, from shuffled text to patch oracle": (
+                "miou",
+                "miou_shuffled_text",
+                "miou_patch_oracle",
+            ),
+        },
     ),
     "grouping": Measure(
         description="Bottom-up grouping: Jaccard similarity of groups and objects",
@@ -66,7 +79,14 @@ MEASURES: dict[str, Measure] = {
         key="grouping_protocol",
         headline=("jaccard",),
         names=False,
-        charts={"Jaccard": ("jaccard",), "Jaccard, from blocks to patch oracle": ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")},
+        charts={
+            "Jaccard": ("jaccard",),
+            "Jaccard, from blocks to patch oracle": (
+                "jaccard",
+                "jaccard_blocks",
+                "jaccard_patch_oracle",
+            ),
+        },
     ),
     "classification": Measure(
         description="Zero-shot classification: one class per image",
@@ -84,12 +104,25 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.robustness.protocol:PROTOCOLS",
         default="map_majority",
         key="robustness_protocol",
-        headline=("accuracy", "adjusted_accuracy", "worst_group", "mean_group", "accuracy/", "delta/"),
-        charts={"accuracy": ("accuracy",), "adjusted accuracy": ("adjusted_accuracy",), "worst group": ("worst_group",)},
+        headline=(
+            "accuracy",
+            "adjusted_accuracy",
+            "worst_group",
+            "mean_group",
+            "accuracy/",
+            "delta/",
+        ),
+        charts={
+            "accuracy": ("accuracy",),
+            "adjusted accuracy": ("adjusted_accuracy",),
+            "worst group": ("worst_group",),
+        },
         locates=False,
     ),
     "matching": Measure(
-        description="Unsupervised segmentation: clusters matched to classes by the Hungarian method",
+        description=(
+            "Unsupervised segmentation: clusters matched to classes by the Hungarian method"
+        ),
         builder="gestalt.measures.matching.callback:build",
         table="gestalt.measures.matching.protocol:PROTOCOLS",
         default="clusters_square",

@@ -31,7 +31,8 @@ VOID = (224, 224, 192)
 
 
 def voc_colours(count: int) -> NDArray[np.uint8]:
-    """Return the first colours of the VOC map, (count, 3): the bits of the index, dealt to red, green, blue in turn, high bits first.
+    """Return the first colours of the VOC map, (count, 3): the bits of the index, dealt to red,
+    green, blue in turn, high bits first.
 
     Source: the development kit of PASCAL VOC 2012.
     """
@@ -39,16 +40,23 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
     colours = np.zeros((count, 3), dtype=np.uint8)
     for turn in range(8):
         for channel in range(3):
-            colours[:, channel] |= (((index >> (3 * turn + channel)) & 1) << (7 - turn)).astype(np.uint8)
+            colours[:, channel] |= (((index >> (3 * turn + channel)) & 1) << (7 - turn)).astype(
+                np.uint8
+            )
     return colours
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
-    """Return one colour per class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on.
+    """Return one colour per class, (count, 3): the background is black; the others take the VOC map
+    in order, from its second colour on.
 
     ``VOID``, which the map has at 255, is left out.
     """
-    colours = np.delete(voc_colours(count + 2), NARROW, axis=0)[: count + 1] if count >= NARROW else voc_colours(count + 1)
+    colours = (
+        np.delete(voc_colours(count + 2), NARROW, axis=0)[: count + 1]
+        if count >= NARROW
+        else voc_colours(count + 1)
+    )
     if background is None:
         return colours[1:]
     others = [index for index in range(count) if index != background]
@@ -58,7 +66,8 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
 
 
 def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> Image.Image:
-    """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for no class; of more than 255 16-bit grey.
+    """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for
+    no class; of more than 255 16-bit grey.
 
     A palette has 256 places, so the 16-bit map has no colours; its value for no class is 65535.
     """
@@ -71,7 +80,14 @@ def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> 
     return picture
 
 
-def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: float = 0.6, void: bool = False) -> Image.Image:
+def overlay(
+    image: Tensor,
+    mask: Tensor,
+    *,
+    colours: NDArray[np.uint8],
+    alpha: float = 0.6,
+    void: bool = False,
+) -> Image.Image:
     """Lay a mask's colours over its image.
 
     Args:
@@ -93,11 +109,21 @@ def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: f
 
 
 def render_segmentation(
-    image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None, caption: str = "", alpha: float = 0.6
+    image: Tensor,
+    mask: Tensor,
+    names: Sequence[str],
+    *,
+    background: int | None = None,
+    caption: str = "",
+    alpha: float = 0.6,
 ) -> Image.Image:
-    """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
+    """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest
+    first, with their share of the pixels.
+    """
     colours = class_colours(len(names), background=background)
-    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=len(names))[: len(names)].numpy() / max(1, mask.numel())
+    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=len(names))[
+        : len(names)
+    ].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
     panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
@@ -105,17 +131,30 @@ def render_segmentation(
 
 
 def map_picture(
-    image: Tensor, classes: Tensor, *, names: Sequence[str], background: int | None, protocol: ImageProtocol, title: str
+    image: Tensor,
+    classes: Tensor,
+    *,
+    names: Sequence[str],
+    background: int | None,
+    protocol: ImageProtocol,
+    title: str,
 ) -> Image.Image:
-    """Draw a map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the colour of its class; the title below."""
+    """Draw a map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the
+    colour of its class; the title below.
+    """
     seen = resized(image, protocol=protocol)
-    mask = functional.interpolate(classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact")[0, 0]
+    mask = functional.interpolate(
+        classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact"
+    )[0, 0]
     mask = typed(mask, classes=len(names))
     return render_segmentation(seen, mask, names, background=background, caption=title)
 
 
-def segmentation_panels(scored: ScoredImage, *, names: Sequence[str], background: int | None) -> Image.Image:
-    """Draw image, prediction, truth and a legend with the IoU of each class in this image; the caption has the image's mean.
+def segmentation_panels(
+    scored: ScoredImage, *, names: Sequence[str], background: int | None
+) -> Image.Image:
+    """Draw image, prediction, truth and a legend with the IoU of each class in this image; the
+    caption has the image's mean.
 
     Args:
         scored: class maps; another size than the image's is allowed.
@@ -125,7 +164,11 @@ def segmentation_panels(scored: ScoredImage, *, names: Sequence[str], background
     colours = class_colours(len(names), background=background)
     counts = pixel_counts(scored.prediction, scored.label, classes=len(names)).numpy()
     iou = iou_of(counts)
-    present = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(iou[index])]
+    present = [
+        index
+        for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist()
+        if not np.isnan(iou[index])
+    ]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
     panels = {
         "image": scaled(picture_of(scored.image), smooth=True),
@@ -142,26 +185,40 @@ def picture_of(image: Tensor) -> Image.Image:
     return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
 
 
-def painted(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], void: bool = False) -> Image.Image:
+def painted(
+    image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], void: bool = False
+) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
     if image.shape[-2:] != mask.shape:
-        picture = picture_of(image).resize((mask.shape[-1], mask.shape[-2]), Image.Resampling.BICUBIC)
+        picture = picture_of(image).resize(
+            (mask.shape[-1], mask.shape[-2]), Image.Resampling.BICUBIC
+        )
         image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
-    """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
+    """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay
+    visible.
+    """
     smooth = smooth or picture.height > PANEL or picture.width > WIDEST
-    return ImageOps.contain(picture, (WIDEST, PANEL), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+    return ImageOps.contain(
+        picture, (WIDEST, PANEL), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    )
 
 
-def in_row(panels: Mapping[str, Image.Image], *, entries: Sequence[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
+def in_row(
+    panels: Mapping[str, Image.Image],
+    *,
+    entries: Sequence[tuple[str, str, NDArray[np.uint8]]],
+    caption: str,
+) -> Image.Image:
     """Draw panels side by side under their titles, a legend on the right, the caption below.
 
     Args:
         panels: by title.
-        entries: name, number and colour of each line of the legend, which has as many columns as the height needs.
+        entries: name, number and colour of each line of the legend, which has as many columns as
+            the height needs.
         caption: one line; empty for none.
     """
     font = ImageFont.load_default(size=FONT_SIZE)

@@ -1,4 +1,6 @@
-"""Images with their predictions, drawn at once or kept as arrays: those that a run draws, and its best and worst ones.  H W pixels."""
+"""Images with their predictions, drawn at once or kept as arrays: those that a run draws, and its
+best and worst ones.  H W pixels.
+"""
 
 import zipfile
 import zlib
@@ -38,10 +40,18 @@ class ScoredImage(NamedTuple):
     label: Tensor
 
     @classmethod
-    def of(cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor) -> "ScoredImage":
+    def of(
+        cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor
+    ) -> "ScoredImage":
         """Take an image of a batch, with its prediction and label."""
         image, prediction, label = batch["image"][position].cpu(), prediction.cpu(), label.cpu()
-        return cls(int(batch["sample_id"][position]), batch["name"][position], image=image, prediction=prediction, label=label)
+        return cls(
+            int(batch["sample_id"][position]),
+            batch["name"][position],
+            image=image,
+            prediction=prediction,
+            label=label,
+        )
 
 
 class Predictions(NamedTuple):
@@ -83,12 +93,16 @@ def read_predictions(path: Path) -> Predictions | None:
         return None
     try:
         images = []
-        for index, (sample_id, title) in enumerate(zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)):
+        for index, (sample_id, title) in enumerate(
+            zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
+        ):
             parts = [torch.from_numpy(arrays[f"{index}_{part}"]) for part in PARTS]
             images.append(ScoredImage(sample_id, title, *parts))
         names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file") from error
+        raise ValueError(
+            f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file"
+        ) from error
     return Predictions(names, None if background < 0 else background, images=tuple(images))
 
 
@@ -107,8 +121,21 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         return {}
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:  # numpy leaves its own open after an error
+        # numpy leaves its own open after an error
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, MemoryError, NotImplementedError) as error:
-        why = f"truncated, or more than numbers and words ({type(error).__name__})"  # numpy's own message advises to run code from it
-        raise ValueError(f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file") from error
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
+        # numpy's own message advises to run code from it
+        why = f"truncated, or more than numbers and words ({type(error).__name__})"
+        raise ValueError(
+            f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file"
+        ) from error

@@ -1,4 +1,5 @@
-"""Embeddings of large sets of prompts, kept on disk: ImageNet's 80,000 prompts take minutes, and scoring once more needs the same vectors.
+"""Embeddings of large sets of prompts, kept on disk: ImageNet's 80,000 prompts take minutes, and
+scoring once more needs the same vectors.
 
 A file is named by all that decides its content, and written whole.
 """
@@ -24,7 +25,11 @@ LARGE = 4096
 def cache_folder() -> Path:
     """Return ``$GESTALT_CACHE``, else ``gestalt`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     chosen = os.environ.get("GESTALT_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
+    return (
+        Path(chosen)
+        if chosen
+        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
+    )
 
 
 class PromptCache:
@@ -38,7 +43,8 @@ class PromptCache:
         self.folder = folder
 
     def key(self, model: Any, texts: list[str], *, settings: list[Any]) -> str:
-        """Return a hash of the text side's weights and structure, the token ids of the texts, the device and number format, and settings.
+        """Return a hash of the text side's weights and structure, the token ids of the texts, the
+        device and number format, and settings.
 
         Args:
             model: a ``DualEncoder``.
@@ -46,8 +52,16 @@ class PromptCache:
             settings: how their vectors are made: the size of a pass, templates, ensembling.
         """
         tower, device = model.text_tower, model.logit_scale.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-        autocast = str(torch.get_autocast_dtype(device.type)) if torch.is_autocast_enabled(device.type) else "none"
+        name = (
+            torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else torch.backends.cpu.get_cpu_capability()
+        )
+        autocast = (
+            str(torch.get_autocast_dtype(device.type))
+            if torch.is_autocast_enabled(device.type)
+            else "none"
+        )
         machine = [torch.__version__, device.type, name, autocast, torch.get_num_threads()]
         text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
         digest = hashlib.sha256(json.dumps([*text_side, machine, settings]).encode())
@@ -63,10 +77,15 @@ class PromptCache:
             return None
 
     def write(self, key: str, vectors: Tensor) -> None:
-        """Keep vectors (K, E) float32; a folder that cannot be written to is only reported on the standard error."""
+        """Keep vectors (K, E) float32; a folder that cannot be written to is only reported on the
+        standard error.
+        """
         try:
             with replacing(self.folder / f"{key}.npy") as partial, partial.open("wb") as file:
                 np.save(file, vectors.cpu().numpy())
         except OSError as error:
             mend = "name another by GESTALT_CACHE, or set evaluation.prompt_cache=false"
-            print(f"prompt cache {self.folder}: cannot be written ({error.strerror}); {mend}", file=sys.stderr)
+            print(
+                f"prompt cache {self.folder}: cannot be written ({error.strerror}); {mend}",
+                file=sys.stderr,
+            )

@@ -30,11 +30,14 @@ VOWEL_SOUND = re.compile(
     r"|(fbi|hd|hdmi|lcd|lp|mp3|mri|nba|rv|sd|ssd|suv|xl)\b|x-|xray\b"  # spelt letter by letter
     r"|8|(11|18)(?!\d)"  # eight, eleven, eighteen
 )
-"""Phrases that take "an" though they do not begin with a vowel letter, or that are exceptions to the list below."""
+"""Phrases that take "an" though they do not begin with a vowel letter, or that are exceptions to
+the list below.
+"""
 
 CONSONANT_SOUND = re.compile(
     r"eu|ewe|once\b|one\b|ouija|u\b"  # a euro, a ewe, a one-way street, a U-turn
-    r"|ub(iq|er)|ufo|ugand|ukr|ukulele|unanim|uni|uran|urin|urol"  # a unicorn, a uniform, a university
+    # a unicorn, a uniform, a university
+    r"|ub(iq|er)|ufo|ugand|ukr|ukulele|unanim|uni|uran|urin|urol"
     r"|us(a[bg]|b\b|e|u)|ut(e|il|op)|uvu"  # a user, a USB stick, a utensil, a utopia
 )
 """Phrases that take "a" though they begin with a vowel letter."""
@@ -47,7 +50,8 @@ class ClassEmbeddings(NamedTuple):
         vectors: (K, E) float32, L2-normalised.
         class_index: (K,) int64, the class of each prompt.
         background: the class of locations below the threshold; None where prompts decide alone.
-        twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal phrases have the very same scores.
+        twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal
+            phrases have the very same scores.
         offset: (K,) float32, added to the cosines of each prompt; None for none.
     """
 
@@ -60,15 +64,21 @@ class ClassEmbeddings(NamedTuple):
     @property
     def classes(self) -> int:
         """The number of classes: each has a prompt or is the background."""
-        return max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
+        return (
+            max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
+        )
 
     def tied(self, scores: Tensor, *, dim: int) -> Tensor:
-        """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very same."""
+        """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very
+        same.
+        """
         return scores if self.twin is None else scores.index_select(dim, self.twin)
 
 
 def article(phrase: str, *, rule: str = "sound") -> str:
-    """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""
+    """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first
+    letter alone.
+    """
     start = phrase.lower().lstrip(" \"'([")
     if rule == "sound" and VOWEL_SOUND.match(start):
         return "an"
@@ -78,50 +88,71 @@ def article(phrase: str, *, rule: str = "sound") -> str:
 
 
 def expand(phrase: str, *, protocol: PromptProtocol) -> list[str]:
-    """Return one prompt per template of the protocol.  The phrase is not stripped: some published lists have a blank at its end."""
+    """Return one prompt per template of the protocol.  The phrase is not stripped: some published
+    lists have a blank at its end.
+    """
     prompts = [
-        template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
+        template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase)
+        for template in protocol.templates
     ]
     return [prompt.lower() for prompt in prompts] if protocol.lower_case else prompts
 
 
 def templates_digest(protocol: PromptProtocol) -> str:
-    """Return 16 hexadecimal digits over the settings of class vectors: templates, their ensembling, article and case."""
+    """Return 16 hexadecimal digits over the settings of class vectors: templates, their ensembling,
+    article and case.
+    """
     rule = [list(protocol.templates), protocol.ensembling, protocol.article, protocol.lower_case]
     return short_digest(json.dumps(rule))
 
 
 def used_prompts(labels: LabelSet, *, protocol: PromptProtocol) -> list[tuple[str, int]]:
-    """Return (phrase, class) of every prompt that competes: all, or those of the foreground where a threshold decides the background.
+    """Return (phrase, class) of every prompt that competes: all, or those of the foreground where a
+    threshold decides the background.
 
     Raises:
-        ValueError: a class has no prompt and could never be predicted, or a threshold is set without a background class.
+        ValueError: a class has no prompt and could never be predicted, or a threshold is set
+            without a background class.
     """
     rule = protocol.background_rule()
     silent = rule in SILENT_BACKGROUND
     if rule != "prompts" and labels.background is None:
-        raise ValueError(f"protocol {protocol.name}: background={rule} needs a label set with a background class, this one has none")
+        raise ValueError(
+            f"protocol {protocol.name}: background={rule} needs a label set with a background "
+            "class, this one has none"
+        )
     pairs = []
     for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):
         if silent and index == labels.background:
             continue
         if not phrases:
-            raise ValueError(f"protocol {protocol.name}: class {index} ({name}) has no prompt, so it could never be predicted")
+            raise ValueError(
+                f"protocol {protocol.name}: class {index} ({name}) has no prompt, so it could "
+                "never be predicted"
+            )
         pairs += [(phrase, index) for phrase in phrases]
     return pairs
 
 
 @torch.no_grad()
 def class_embeddings(
-    model: Any, labels: LabelSet, *, protocol: PromptProtocol, cache: PromptCache | None = None, progress: bool = False
+    model: Any,
+    labels: LabelSet,
+    *,
+    protocol: PromptProtocol,
+    cache: PromptCache | None = None,
+    progress: bool = False,
 ) -> ClassEmbeddings:
-    """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
+    """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's
+    templates.
 
     Args:
-        model: embeds K texts by ``embed_text`` as (K, E), L2-normalised or, with ``normalise=False``, of the tower's own length.
+        model: embeds K texts by ``embed_text`` as (K, E), L2-normalised or, with
+            ``normalise=False``, of the tower's own length.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
-        cache: keeps the vectors of large sets of prompts of a ``DualEncoder``, whose text side is known apart; None embeds them all.
+        cache: keeps the vectors of large sets of prompts of a ``DualEncoder``, whose text side is
+            known apart; None embeds them all.
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
@@ -136,20 +167,39 @@ def class_embeddings(
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
     twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
-    return ClassEmbeddings(functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin)
+    return ClassEmbeddings(
+        functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin
+    )
 
 
-def _phrase_vectors(model: Any, texts: list[str], *, protocol: PromptProtocol, cache: PromptCache | None, progress: bool) -> Tensor:
-    """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of the first phrase, then the next's."""
+def _phrase_vectors(
+    model: Any,
+    texts: list[str],
+    *,
+    protocol: PromptProtocol,
+    cache: PromptCache | None,
+    progress: bool,
+) -> Tensor:
+    """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of
+    the first phrase, then the next's.
+    """
     count = len(protocol.templates)
     raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-    key = "" if cache is None else cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling])
+    key = (
+        ""
+        if cache is None
+        else cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling])
+    )
     stored = None if cache is None else cache.read(key)
     if stored is not None:
         return stored.to(model.logit_scale.device)
     starts = range(0, len(texts), TEXTS_AT_ONCE)
-    bar = tqdm(starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False)
-    vectors = torch.cat([model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar])
+    bar = tqdm(
+        starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
+    )
+    vectors = torch.cat(
+        [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
+    )
     if protocol.ensembling == "normalised_mean":
         vectors = functional.normalize(vectors, dim=-1)
     vectors = vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
@@ -159,10 +209,14 @@ def _phrase_vectors(model: Any, texts: list[str], *, protocol: PromptProtocol, c
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
+    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty
+    or not strings.
+    """
     if isinstance(texts, str) or not len(texts):  # an array has no truth value
         raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
     empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
     if empty:
-        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
+        raise ValueError(
+            f"{empty[0]!r} is not a text; every text is a string with at least a letter"
+        )
     return list(texts)

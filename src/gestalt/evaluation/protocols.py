@@ -1,6 +1,8 @@
-"""Protocols: the settings that a measure scores by, as frozen dataclasses with a version and a digest.
+"""Protocols: the settings that a measure scores by, as frozen dataclasses with a version and a
+digest.
 
-A measure's own protocol class and table of rows lie with the measure.  The image is resized, never the label.
+A measure's own protocol class and table of rows lie with the measure.  The image is resized, never
+the label.
 """
 
 import dataclasses
@@ -23,7 +25,9 @@ Unnamed = Literal["wrong", "group"]
 
 _TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
 
-TEMPLATES: dict[str, tuple[str, ...]] = {name: tuple(row["templates"]) for name, row in _TEMPLATES.items()}
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    name: tuple(row["templates"]) for name, row in _TEMPLATES.items()
+}
 """The field's sets of templates by name; ``templates.json`` has their sources."""
 
 
@@ -31,9 +35,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {name: tuple(row["templates"]) for name,
 class ImageProtocol:
     """The fields that all protocols share: they decide which pixels the tower sees.
 
-    square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio: short side to ``input_size``, or less
-    where the long side would pass ``long_limit``; the other side in proportion, and windows are cut from it.  centre_crop: short side to
-    ``input_size``, then the square in the middle; the rest is not used.
+    square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio:
+    short side to ``input_size``, or less where the long side would pass ``long_limit``; the other
+    side in proportion, and windows are cut from it.  centre_crop: short side to ``input_size``,
+    then the square in the middle; the rest is not used.
 
     Raises:
         ValueError: an impossible size or an unknown choice.
@@ -43,20 +48,30 @@ class ImageProtocol:
     version: int = 1  # raised whenever the same fields come to mean another computation
     input_size: int = 224  # pixels: the side of the square, or the short side
     resize: Resize = "square"
-    multiple: int = 32  # pixels: with short_side both sides are rounded to a multiple of it; the tower's patch or stride must divide it
+    # pixels: with short_side both sides are rounded to a multiple of it; the tower's patch or
+    # stride must divide it
+    multiple: int = 32
     long_limit: int | None = None  # pixels, keep_ratio only: largest long side
-    rounding: Rounding = "half_up"  # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
+    # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
+    rounding: Rounding = "half_up"
     interpolation: Interpolation = "bicubic"  # of the image
     antialias: bool = True  # False as in OpenCV and mmcv
 
     def __post_init__(self) -> None:
-        """Refuse impossible sizes, and unknown choices in every field that is a ``Literal``, subclasses' too."""
+        """Refuse impossible sizes, and unknown choices in every field that is a ``Literal``,
+        subclasses' too.
+        """
         for field, least in (("input_size", self.input_size), ("multiple", self.multiple)):
             if least < 1:
-                raise ValueError(f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed")
+                raise ValueError(
+                    f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed"
+                )
         for field, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):
-                raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: {', '.join(get_args(kind))}")
+                raise ValueError(
+                    f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: "
+                    f"{', '.join(get_args(kind))}"
+                )
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in pixels that an image of this size is resized to."""
@@ -65,11 +80,15 @@ class ImageProtocol:
         if self.resize == "keep_ratio":
             return self._with_ratio(height, width)
         step = min(height, width) * self.multiple  # halves round up
-        rows, columns = ((2 * side * self.input_size + step) // (2 * step) for side in (height, width))
+        rows, columns = (
+            (2 * side * self.input_size + step) // (2 * step) for side in (height, width)
+        )
         return max(1, rows) * self.multiple, max(1, columns) * self.multiple
 
     def _with_ratio(self, height: int, width: int) -> tuple[int, int]:
-        """Compute in float arithmetic, as the originals do, so that halves round to the same side."""
+        """Compute in float arithmetic, as the originals do, so that halves round to the same
+        side.
+        """
         short, long = min(height, width), max(height, width)
         if self.rounding == "truncate":
             other = int(self.input_size * long / short)
@@ -101,7 +120,9 @@ class ImageProtocol:
         fields = [field.name for field in dataclasses.fields(self)]
         for key in changes:
             if key not in fields:
-                raise ValueError(f"protocol {self.name} has no field {key!r}; {nearest(key, fields)}")
+                raise ValueError(
+                    f"protocol {self.name} has no field {key!r}; {nearest(key, fields)}"
+                )
         return dataclasses.replace(self, **changes)
 
     def fields(self) -> dict[str, Any]:
@@ -109,7 +130,9 @@ class ImageProtocol:
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits over ``fields`` without ``source``: results of different digests are not comparable."""
+        """Return 16 hexadecimal digits over ``fields`` without ``source``: results of different
+        digests are not comparable.
+        """
         fields = {"kind": type(self).__name__, **self.fields()}
         fields.pop("source", None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
@@ -123,22 +146,33 @@ class PromptProtocol(ImageProtocol):
         ValueError: as ``ImageProtocol``; or a template without a place for the name.
     """
 
-    templates: tuple[str, ...] = ("a photo of {article} {}",)  # {} is the name, {article} is a or an
-    ensembling: Ensembling = "normalised_mean"  # of template vectors: normalise, mean, normalise; or mean, normalise
-    article: Article = "sound"  # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
+    # {} is the name, {article} is a or an
+    templates: tuple[str, ...] = ("a photo of {article} {}",)
+    # of template vectors: normalise, mean, normalise; or mean, normalise
+    ensembling: Ensembling = "normalised_mean"
+    # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
+    article: Article = "sound"
     lower_case: bool = True  # of the whole prompt
 
     def __post_init__(self) -> None:
         """Refuse prompts without a name."""
         super().__post_init__()
         if not self.templates:
-            raise ValueError(f"protocol {self.name}: no templates, at least one is needed, such as 'a photo of {{article}} {{}}'")
+            raise ValueError(
+                f"protocol {self.name}: no templates, at least one is needed, such as 'a photo of "
+                f"{{article}} {{}}'"
+            )
         for template in self.templates:
             if "{}" not in template:
-                raise ValueError(f"protocol {self.name}: the template {template!r} has no {{}} where the class name goes")
+                raise ValueError(
+                    f"protocol {self.name}: the template {template!r} has no {{}} where the class "
+                    "name goes"
+                )
 
     def background_rule(self) -> str:
-        """Return how a background class is predicted: by prompts, as any class, unless a subclass has another rule."""
+        """Return how a background class is predicted: by prompts, as any class, unless a subclass
+        has another rule.
+        """
         return "prompts"
 
 
@@ -146,17 +180,23 @@ class PromptProtocol(ImageProtocol):
 class PredictionsProtocol(ImageProtocol):
     """Label maps that another system predicted, as they lie in files.
 
-    The steps from an image to its map are the other system's, and are not known here; its maker may state them.  No field of
-    ``ImageProtocol`` but name and version takes effect.
+    The steps from an image to its map are the other system's, and are not known here; its maker may
+    state them.  No field of ``ImageProtocol`` but name and version takes effect.
     """
 
     name: str = "predictions"
-    map_size: MapSize = "native"  # a map of another size than its truth is refused, or each pixel takes the nearest, by centres
-    unnamed: Unnamed = "wrong"  # a pixel without a class counts in the union of its true class; of groups, every value is one
+    # a map of another size than its truth is refused, or each pixel takes the nearest, by centres
+    map_size: MapSize = "native"
+    # a pixel without a class counts in the union of its true class; of groups, every value is one
+    unnamed: Unnamed = "wrong"
 
     def fields(self) -> dict[str, Any]:
         """Return name, version and the fields of this class."""
-        return {key: value for key, value in super().fields().items() if key in ("name", "version", "map_size", "unnamed")}
+        return {
+            key: value
+            for key, value in super().fields().items()
+            if key in ("name", "version", "map_size", "unnamed")
+        }
 
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
@@ -166,7 +206,8 @@ def build_protocol(name: str, table: Mapping[str, Kind], **changes: Any) -> Kind
     """Return the protocol of a name with changed fields; None keeps a field.
 
     Raises:
-        ValueError: an unknown name (the message has the nearest and all), or as ``ImageProtocol.changed``.
+        ValueError: an unknown name (the message has the nearest and all), or as
+            ``ImageProtocol.changed``.
     """
     if name not in table:
         raise ValueError(f"unknown protocol {name!r}; {nearest(name, table)}")

@@ -1,4 +1,6 @@
-"""Published numbers: which model, benchmark and protocol give them, and who printed them.  ``published.json`` has the facts."""
+"""Published numbers: which model, benchmark and protocol give them, and who printed
+them.  ``published.json`` has the facts.
+"""
 
 import json
 from collections.abc import Sequence
@@ -38,7 +40,11 @@ class Published:
 
     def overrides(self) -> list[str]:
         """Return the ``key=value`` words that score it."""
-        return [f"evaluation.benchmarks=[{self.benchmark}]", f"evaluation.protocol={self.protocol}", *self.settings]
+        return [
+            f"evaluation.benchmarks=[{self.benchmark}]",
+            f"evaluation.protocol={self.protocol}",
+            *self.settings,
+        ]
 
     def check(self, words: Sequence[str]) -> None:
         """Check that ``key=value`` words set no key that the number was measured by.
@@ -51,13 +57,18 @@ class Published:
             measured = stated.get(word.partition("=")[0])
             if measured is not None:
                 mend = "leave it out, or score the model with gestalt eval"
-                raise ValueError(f"reproduce {self.name}: {word}: the published number was measured by {measured}; {mend}")
+                raise ValueError(
+                    f"reproduce {self.name}: {word}: the published number was measured by "
+                    f"{measured}; {mend}"
+                )
 
 
 @cache
 def published() -> dict[str, Published]:
     """Read all published numbers, by name."""
-    table: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    table: dict[str, Any] = json.loads(
+        Path(__file__).with_name("published.json").read_text(encoding="utf-8")
+    )
     return {
         f"{method}/{set_name}": Published(
             name=f"{method}/{set_name}",
@@ -83,5 +94,8 @@ def published_number(name: str) -> Published:
     """
     if name not in published():
         near = suggestion(name, list(published()), count=3)
-        raise ValueError(f"{name}: no such published number; {near}{'; ' if near else ''}`gestalt reproduce` lists them")
+        raise ValueError(
+            f"{name}: no such published number; {near}{'; ' if near else ''}`gestalt reproduce` "
+            "lists them"
+        )
     return published()[name]

@@ -11,10 +11,14 @@ from torch import Tensor
 FILE = "images.npy"
 
 
-def open_rows(folder: Path, *, stored: str, shape: tuple[int, ...], resumed: bool) -> "np.memmap[Any, Any]":
+def open_rows(
+    folder: Path, *, stored: str, shape: tuple[int, ...], resumed: bool
+) -> "np.memmap[Any, Any]":
     """Map the file into memory, to write it or to go on writing it."""
     mode = "r+" if resumed else "w+"
-    return np.lib.format.open_memmap(folder / FILE, mode=mode, dtype=np.dtype(stored), shape=None if resumed else shape)
+    return np.lib.format.open_memmap(
+        folder / FILE, mode=mode, dtype=np.dtype(stored), shape=None if resumed else shape
+    )
 
 
 def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
@@ -25,7 +29,10 @@ def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
     """
     array: NDArray[Any] = values.detach().float().cpu().numpy().astype(stored)
     if not np.isfinite(array).all():
-        raise ValueError(f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, and check the weights")
+        raise ValueError(
+            f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, "
+            "and check the weights"
+        )
     return array
 
 

@@ -1,4 +1,6 @@
-"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a mismatch is refused at once."""
+"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a
+mismatch is refused at once.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +14,17 @@ from gestalt.support.files import replacing
 FORMAT = 2
 FILE = "features.json"
 
-IMAGE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "frozen", "frozen_blocks")
+IMAGE = (
+    "backbone",
+    "family",
+    "patch_size",
+    "width",
+    "depth",
+    "heads",
+    "stem",
+    "frozen",
+    "frozen_blocks",
+)
 """Keys of ``image`` that decide features, besides the weights and the data themselves."""
 
 
@@ -23,7 +35,11 @@ def key_of(config: Experiment) -> dict[str, Any]:
         **{f"image.{name}": getattr(image, name) for name in IMAGE},
         "image size": image.train_size if image.subsampling else image.eval_size,
         "share of kept tokens": image.keep_tokens if image.subsampling else 1.0,
-        **{"data.crops": config.data.crops, "seed": config.seed, "trainer.precision": config.trainer.precision},
+        **{
+            "data.crops": config.data.crops,
+            "seed": config.seed,
+            "trainer.precision": config.trainer.precision,
+        },
     }
 
 
@@ -52,7 +68,9 @@ class Description:
     def write(self, folder: Path) -> None:
         """Write the file."""
         with replacing(folder / FILE) as partial:
-            partial.write_text(json.dumps({"format": FORMAT, **vars(self)}, indent=1) + "\n", encoding="utf-8")
+            partial.write_text(
+                json.dumps({"format": FORMAT, **vars(self)}, indent=1) + "\n", encoding="utf-8"
+            )
 
     @classmethod
     def read(cls, folder: Path) -> "Description":
@@ -67,16 +85,28 @@ class Description:
                 raise ValueError("another format")
             return cls(**record)
         except FileNotFoundError:
-            refuse("data.features", folder, f"no {FILE} in it; `gestalt features` makes such a folder")
+            refuse(
+                "data.features", folder, f"no {FILE} in it; `gestalt features` makes such a folder"
+            )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            refuse("data.features", folder, f"{FILE} is not the description of a cache ({error}); make it again by `gestalt features`")
+            refuse(
+                "data.features",
+                folder,
+                f"{FILE} is not the description of a cache ({error}); make it again by `gestalt "
+                "features`",
+            )
 
     def differences(self, key: Mapping[str, Any]) -> list[str]:
         """Return in what the cache differs from what a run wants: each name with both values."""
-        return [f"{name} is {value}, but the cache has {self.key.get(name)}" for name, value in key.items() if self.key.get(name) != value]
+        return [
+            f"{name} is {value}, but the cache has {self.key.get(name)}"
+            for name, value in key.items()
+            if self.key.get(name) != value
+        ]
 
     def check(self, folder: Path, key: Mapping[str, Any]) -> None:
-        """Refuse a cache that is incomplete, or was made for another configuration, other weights or other data.
+        """Refuse a cache that is incomplete, or was made for another configuration, other weights
+        or other data.
 
         Raises:
             ConfigError: names each difference.
@@ -86,7 +116,11 @@ class Description:
             mend = "choose the cache's values, or make another by `gestalt features`"
             refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
         if not self.complete:
-            refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
+            refuse(
+                "data.features",
+                folder,
+                "not complete; run its `gestalt features` command again to complete it",
+            )
 
 
 def check_cache(config: Experiment) -> None:

@@ -1,4 +1,5 @@
-"""Losses over the matrix of similarities, a block of rows at a time: the gradient is computed with the value, and no block is kept.
+"""Losses over the matrix of similarities, a block of rows at a time: the gradient is computed with
+the value, and no block is kept.
 
 B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.
 """
@@ -31,11 +32,15 @@ class WithGradient(torch.autograd.Function):
         return None, None, *[grad_value * gradient for gradient in ctx.saved_tensors]
 
 
-def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Tensor | None]:
-    """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over all images.
+def cross_entropy(
+    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix
+) -> tuple[Tensor, Tensor | None]:
+    """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over
+    all images.
 
-    The softmax over a column needs the rows of other ranks: they exchange the logarithms of their columns' sums, G numbers.  The gradient
-    is that of the sum over all ranks with respect to this rank's images, and this rank's part of that with respect to all texts.
+    The softmax over a column needs the rows of other ranks: they exchange the logarithms of their
+    columns' sums, G numbers.  The gradient is that of the sum over all ranks with respect to this
+    rank's images, and this rank's part of that with respect to all texts.
 
     Args:
         image: (B, E), of this rank.
@@ -44,7 +49,8 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Pa
         matrix: what is compared.
 
     Returns:
-        The sum, and (B,) bool, True for rows whose nearest text has their caption; None if not measured.
+        The sum, and (B,) bool, True for rows whose nearest text has their caption; None if not
+        measured.
     """
     with torch.no_grad():
         scale = log_scale.exp()
@@ -55,7 +61,8 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Pa
         def logits_of(rows: slice) -> Tensor:
             return matrix.block(rows).masked(queries[rows] @ texts.T) if whole is None else whole
 
-        normaliser = texts.new_full((len(texts),), -torch.inf)  # logarithm of each column's sum of exponentials, of a rank without rows
+        # logarithm of each column's sum of exponentials, of a rank without rows
+        normaliser = texts.new_full((len(texts),), -torch.inf)
         for rows in blocks:
             normaliser = torch.logaddexp(normaliser, logits_of(rows).logsumexp(dim=0))
         if world_size() > 1:
@@ -65,11 +72,17 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Pa
             return _cross_entropy_of_block(logits_of(rows), normaliser, matrix=matrix.block(rows))
 
         total = _sum_of_blocks(loss_of, queries, texts, blocks=blocks, scale=scale)
-    return WithGradient.apply(total.value, total.gradients[:3], image, texts, log_scale), total.correct  # type: ignore[no-untyped-call]
+    return WithGradient.apply(
+        total.value, total.gradients[:3], image, texts, log_scale
+    ), total.correct  # type: ignore[no-untyped-call]
 
 
-def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,).  The logits are overwritten."""
+def _cross_entropy_of_block(
+    logits: Tensor, normaliser: Tensor, *, matrix: PairMatrix
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows
+    (R,).  The logits are overwritten.
+    """
     correct = matrix.correct(logits)
     log_p_text = logits.log_softmax(dim=1)
     log_p_image = logits.sub_(normaliser)
@@ -82,11 +95,18 @@ def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: PairM
         grad_logits = log_p_text.exp_().add_(log_p_image.exp_())
         matrix.positives(grad_logits).sub_(2)
     compared = matrix.compared()
-    return value, grad_logits if compared is None else grad_logits.masked_fill_(~compared, 0), correct
+    return (
+        value,
+        grad_logits if compared is None else grad_logits.masked_fill_(~compared, 0),
+        correct,
+    )
 
 
-def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Tensor | None]:
-    """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of their being a pair.
+def sigmoid(
+    image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: PairMatrix
+) -> tuple[Tensor, Tensor | None]:
+    """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of
+    their being a pair.
 
     Args:
         image: (B, E), of this rank.
@@ -103,14 +123,22 @@ def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, ma
         queries = image * scale
 
         def loss_of(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
-            return _sigmoid_of_block(torch.addmm(bias, queries[rows], texts.T), matrix=matrix.block(rows))
+            return _sigmoid_of_block(
+                torch.addmm(bias, queries[rows], texts.T), matrix=matrix.block(rows)
+            )
 
         total = _sum_of_blocks(loss_of, queries, texts, blocks=matrix.blocks(), scale=scale)
-    return WithGradient.apply(total.value, total.gradients, image, texts, log_scale, bias), total.correct  # type: ignore[no-untyped-call]
+    return WithGradient.apply(
+        total.value, total.gradients, image, texts, log_scale, bias
+    ), total.correct  # type: ignore[no-untyped-call]
 
 
-def _sigmoid_of_block(logits: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,).  The logits are overwritten."""
+def _sigmoid_of_block(
+    logits: Tensor, *, matrix: PairMatrix
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows
+    (R,).  The logits are overwritten.
+    """
     correct = matrix.correct(matrix.masked(logits))
     is_pair = matrix.same_caption() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
     matrix.positives(is_pair).fill_(True)
@@ -120,7 +148,10 @@ def _sigmoid_of_block(logits: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Te
     grad_logits = torch.where(is_pair, -grad_logits, grad_logits)
     compared = matrix.compared()
     if compared is not None:
-        losses, grad_logits = losses.masked_fill_(~compared, 0), grad_logits.masked_fill_(~compared, 0)
+        losses, grad_logits = (
+            losses.masked_fill_(~compared, 0),
+            grad_logits.masked_fill_(~compared, 0),
+        )
     return losses.sum(), grad_logits, correct
 
 
@@ -129,7 +160,8 @@ class _Total(NamedTuple):
 
     Attributes:
         value: scalar.
-        gradients: of the value, with respect to images (B, E), texts (G, E), the logarithm of the scale, and a number added to all logits.
+        gradients: of the value, with respect to images (B, E), texts (G, E), the logarithm of the
+            scale, and a number added to all logits.
         correct: (B,) bool; None if not measured.
     """
 
@@ -139,12 +171,18 @@ class _Total(NamedTuple):
 
 
 def _sum_of_blocks(
-    loss_of: Callable[[slice], tuple[Tensor, Tensor, Tensor | None]], queries: Tensor, texts: Tensor, *, blocks: list[slice], scale: Tensor
+    loss_of: Callable[[slice], tuple[Tensor, Tensor, Tensor | None]],
+    queries: Tensor,
+    texts: Tensor,
+    *,
+    blocks: list[slice],
+    scale: Tensor,
 ) -> _Total:
     """Sum the blocks' losses and gradients.
 
     Args:
-        loss_of: computes a block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,).
+        loss_of: computes a block's loss, its gradient with respect to the logits (R, G), and its
+            correct rows (R,).
         queries: (B, E), images times the scale.
         texts: (G, E).
         blocks: the blocks of rows.
@@ -160,4 +198,8 @@ def _sum_of_blocks(
         grad_texts.addmm_(grad_logits.T, queries[rows])
         value, grad_bias = value + value_of_block, grad_bias + grad_logits.sum()
         grad_log_scale = grad_log_scale + (grad_queries[rows] * queries[rows]).sum()
-    return _Total(value, (grad_queries.mul_(scale), grad_texts, grad_log_scale, grad_bias), torch.cat(correct) if correct else None)
+    return _Total(
+        value,
+        (grad_queries.mul_(scale), grad_texts, grad_log_scale, grad_bias),
+        torch.cat(correct) if correct else None,
+    )

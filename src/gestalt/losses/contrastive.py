@@ -15,11 +15,16 @@ from gestalt.losses.matrix import ContrastiveTerms, PairMatrix, compare, widen
 from gestalt.support.devices import without_autocast
 
 SMALL = 2**18
-"""Most similarities for which the formula is computed as it stands, on one rank; from there on ``blockwise`` is faster."""
+"""Most similarities for which the formula is computed as it stands, on one rank; from there on
+``blockwise`` is faster.
+"""
 
 
-def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix) -> tuple[Tensor, Tensor | None]:
-    """Sum the cross-entropies of all images over all texts, and of all texts over all images, on one rank.
+def cross_entropy(
+    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix
+) -> tuple[Tensor, Tensor | None]:
+    """Sum the cross-entropies of all images over all texts, and of all texts over all images, on
+    one rank.
 
     Args:
         image: (B, E).
@@ -28,11 +33,16 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Pa
         matrix: which of them are compared, and which are positives.
 
     Returns:
-        The sum, and (B,) bool, True for images whose nearest text has their caption; None if not measured.
+        The sum, and (B,) bool, True for images whose nearest text has their caption; None if not
+        measured.
     """
     logits = matrix.masked((image * log_scale.exp()) @ texts.T)
     log_p = logits.log_softmax(dim=1) + logits.log_softmax(dim=0)
-    positives = (log_p * matrix.targets(logits.dtype)).sum() if matrix.spread else matrix.sum_of_positives(log_p)
+    positives = (
+        (log_p * matrix.targets(logits.dtype)).sum()
+        if matrix.spread
+        else matrix.sum_of_positives(log_p)
+    )
     return -positives, matrix.correct(logits.detach())
 
 
@@ -48,36 +58,50 @@ def contrastive_loss(
     chunk: int | None = None,
     measured: bool = True,
 ) -> ContrastiveTerms:
-    """Compute the cross-entropy of images against the captions of all ranks, and of captions against the images.
+    """Compute the cross-entropy of images against the captions of all ranks, and of captions
+    against the images.
 
-    The mean over ranks of ``loss`` is the loss of the global batch; so is every gradient under DDP, which averages over ranks.
-    Similarities are computed in float32 or wider, also under autocast.
+    The mean over ranks of ``loss`` is the loss of the global batch; so is every gradient under DDP,
+    which averages over ranks. Similarities are computed in float32 or wider, also under autocast.
 
     Args:
         image: (B, E), L2-normalised. B is the same on every rank.
         text: (B, E), L2-normalised; row b belongs to image b.
         logit_scale: scalar, natural logarithm of the inverse temperature; the caller clamps it.
         text_id: (B,) int64, equal for equal captions (``text_ids``).
-        directions: "sum" of image-to-text and text-to-image (the paper), or their "mean" (its public code).
-        equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target is spread evenly over all pairs with an
-            equal caption, in both directions.
-        valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the batch did not hold them. Ranks may have
-            different numbers of valid rows, even none. None: all are valid. No value of it is read on the host, which would wait for the
+        directions: "sum" of image-to-text and text-to-image (the paper), or their "mean" (its
+            public code).
+        equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target
+            is spread evenly over all pairs with an equal caption, in both directions.
+        valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the
+            batch did not hold them. Ranks may have different numbers of valid rows, even none.
+            None: all are valid. No value of it is read on the host, which would wait for the
             device: without a valid row on any rank the terms are NaN.
-        chunk: images of this rank that are compared with all texts at a time, which changes memory and no value. None: as many as make
-            ``matrix.BLOCK`` similarities.
+        chunk: images of this rank that are compared with all texts at a time, which changes memory
+            and no value. None: as many as make ``matrix.BLOCK`` similarities.
         measured: False leaves out accuracy and duplicates, which only steps that are logged read.
 
     Raises:
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018
+    (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
     with without_autocast(image.device.type):
         image, text, log_scale = widen(image, text, logit_scale)
-        texts, matrix = compare(image, text, text_id=text_id, valid=valid, equal_texts=equal_texts, chunk=chunk, measured=measured)
+        texts, matrix = compare(
+            image,
+            text,
+            text_id=text_id,
+            valid=valid,
+            equal_texts=equal_texts,
+            chunk=chunk,
+            measured=measured,
+        )
         small = world_size() == 1 and chunk is None and len(image) * len(texts) <= SMALL
-        value, correct = (cross_entropy if small else blockwise.cross_entropy)(image, texts, log_scale, matrix=matrix)
+        value, correct = (cross_entropy if small else blockwise.cross_entropy)(
+            image, texts, log_scale, matrix=matrix
+        )
     return matrix.terms({"sum": 1.0, "mean": 0.5}[directions] * matrix.weight * value, correct)
 
 
@@ -87,4 +111,6 @@ def text_ids(texts: list[str]) -> Tensor:
     Any two different captions of a batch collide with probability about B ** 2 / 2 ** 65.
     """
     digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+    return torch.tensor(
+        [int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64
+    )

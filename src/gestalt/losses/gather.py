@@ -1,4 +1,6 @@
-"""Gather rows of all ranks, with and without a gradient.  B rows on this rank, G rows on all ranks."""
+"""Gather rows of all ranks, with and without a gradient.  B rows on this rank, G rows on all
+ranks.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +10,12 @@ from torch import Tensor, distributed
 
 
 class GatherRows(torch.autograd.Function):
-    """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over ranks.
+    """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over
+    ranks.
 
-    ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient from the other ranks' losses. torch's own
-    differentiable gathers are deprecated or renamed between the supported versions.
+    ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient
+    from the other ranks' losses. torch's own differentiable gathers are deprecated or renamed
+    between the supported versions.
     """
 
     @staticmethod
@@ -24,7 +28,8 @@ class GatherRows(torch.autograd.Function):
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
         world, rank = distributed.get_world_size(), distributed.get_rank()
-        if distributed.get_backend() == "nccl":  # gloo has no reduce-scatter in some of the supported versions
+        # gloo has no reduce-scatter in some of the supported versions
+        if distributed.get_backend() == "nccl":
             return reduce_scatter(total, world=world)
         total = total.clone()  # autograd may share the tensor
         distributed.all_reduce(total)
@@ -32,15 +37,23 @@ class GatherRows(torch.autograd.Function):
 
 
 def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
-    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of ranks."""
+    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of
+    ranks.
+    """
     summed = total.new_empty(len(total) // world, *total.shape[1:])
-    name = "reduce_scatter_single" if hasattr(distributed, "reduce_scatter_single") else "reduce_scatter_tensor"  # before torch 2.13
+    # before torch 2.13
+    name = (
+        "reduce_scatter_single"
+        if hasattr(distributed, "reduce_scatter_single")
+        else "reduce_scatter_tensor"
+    )
     getattr(distributed, name)(summed, total)
     return summed
 
 
 def check_rows(rows: int, *, device: torch.device) -> None:
-    """Check that every rank holds the same number of rows; an accelerator checks by itself, since reading the numbers would wait for it.
+    """Check that every rank holds the same number of rows; an accelerator checks by itself, since
+    reading the numbers would wait for it.
 
     Raises:
         ValueError: the numbers differ (CPU).
@@ -50,21 +63,32 @@ def check_rows(rows: int, *, device: torch.device) -> None:
         torch._assert_async((sizes == rows).all(), "loss: the ranks hold different numbers of rows")
     elif len(set(sizes.tolist())) > 1:
         raise ValueError(
-            f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the same number. "
-            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
+            f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the "
+            "same number. "
+            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of "
+            "removing them"
         )
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Gather rows of all ranks, in rank order, without a gradient.  Every rank must hold the same number."""
-    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
+    """Gather rows of all ranks, in rank order, without a gradient.  Every rank must hold the same
+    number.
+    """
+    parts = [
+        torch.empty_like(rows, memory_format=torch.contiguous_format)
+        for _ in range(distributed.get_world_size())
+    ]
     distributed.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
 
 
 def world_size() -> int:
     """Return the number of ranks; 1 where nothing is distributed."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )
 
 
 def objects_of_ranks(value: Any) -> list[Any]:
@@ -85,7 +109,9 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def logsumexp_over_ranks(values: Tensor) -> Tensor:
-    """Return the logarithm of the sum of exponentials of values, (N,), over ranks, with the gradient."""
+    """Return the logarithm of the sum of exponentials of values, (N,), over ranks, with the
+    gradient.
+    """
     if world_size() == 1:
         return values
     gather: Callable[[Tensor], Tensor] = GatherRows.apply
@@ -93,7 +119,8 @@ def logsumexp_over_ranks(values: Tensor) -> Tensor:
 
 
 def rank_share(weight: Tensor) -> Tensor:
-    """Return the factor that turns a rank's weighted sum into its share of the mean over all ranks, whose gradients DDP averages.
+    """Return the factor that turns a rank's weighted sum into its share of the mean over all ranks,
+    whose gradients DDP averages.
 
     Args:
         weight: the sum of this rank's weights, a scalar.

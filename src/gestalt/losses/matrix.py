@@ -1,4 +1,5 @@
-"""The matrix of similarities: a row for each image of this rank, a column for each text of all ranks.
+"""The matrix of similarities: a row for each image of this rank, a column for each text of all
+ranks.
 
 B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.
 """
@@ -18,12 +19,15 @@ BLOCK = 2**24
 class ContrastiveTerms(NamedTuple):
     """This rank's share of the loss, and of two measurements.
 
-    The mean over ranks is the value of the global batch, for any number of valid pairs on each rank.
+    The mean over ranks is the value of the global batch, for any number of valid pairs on each
+    rank.
 
     Attributes:
         loss: scalar.
-        accuracy: scalar, share of images whose most similar caption in the global batch is theirs or equal to it; None if not measured.
-        duplicates: scalar, share of captions that occur more than once in the global batch (false negatives); None if not measured.
+        accuracy: scalar, share of images whose most similar caption in the global batch is theirs
+            or equal to it; None if not measured.
+        duplicates: scalar, share of captions that occur more than once in the global batch (false
+            negatives); None if not measured.
     """
 
     loss: Tensor
@@ -38,13 +42,15 @@ class PairMatrix(NamedTuple):
         first: column of the first row's own text; that of row b is ``first + b``.
         ids: (B,) int64, id of each row's caption.
         all_ids: (G,) int64, id of each column's caption.
-        counts: (B,) int64, columns that have the row's caption; None where neither ``spread`` nor ``measured`` needs them.
+        counts: (B,) int64, columns that have the row's caption; None where neither ``spread`` nor
+            ``measured`` needs them.
         spread: True if all of these are the row's positives, False if its own column alone is.
         rows: R; None for as many as make ``BLOCK`` similarities.
-        valid: (G,) bool, False for pairs whose column and row count for nothing; None if all count. They are masked, not left out, since
-            only the device knows how many remain.
+        valid: (G,) bool, False for pairs whose column and row count for nothing; None if all count.
+            They are masked, not left out, since only the device knows how many remain.
         measured: True if the rows whose nearest text has their caption are needed.
-        weight: makes the mean over ranks of a sum over valid rows the mean over those of the global batch.
+        weight: makes the mean over ranks of a sum over valid rows the mean over those of the global
+            batch.
     """
 
     first: int
@@ -77,16 +83,24 @@ class PairMatrix(NamedTuple):
         return None if self.valid is None or rows is None else rows.unsqueeze(1) & self.valid
 
     def masked(self, logits: Tensor) -> Tensor:
-        """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees them; finite, also if two are added."""
+        """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees
+        them; finite, also if two are added.
+        """
         compared = self.compared()
-        return logits if compared is None else logits.masked_fill(~compared, torch.finfo(logits.dtype).min / 4)
+        return (
+            logits
+            if compared is None
+            else logits.masked_fill(~compared, torch.finfo(logits.dtype).min / 4)
+        )
 
     def positives(self, values: Tensor) -> Tensor:
         """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
         return values.diagonal(self.first)
 
     def sum_of_positives(self, values: Tensor) -> Tensor:
-        """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that count."""
+        """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that
+        count.
+        """
         diagonal, rows = self.positives(values), self.valid_rows()
         return (diagonal if rows is None else diagonal.masked_fill(~rows, 0)).sum()
 
@@ -101,7 +115,9 @@ class PairMatrix(NamedTuple):
         return self.same_caption().to(dtype).div_(self.counts.clamp(min=1).unsqueeze(1))
 
     def correct(self, logits: Tensor) -> Tensor | None:
-        """Return (B,) bool, True where the row counts and its largest logit, of (B, G), has its caption; None if not measured."""
+        """Return (B,) bool, True where the row counts and its largest logit, of (B, G), has its
+        caption; None if not measured.
+        """
         if not self.measured:
             return None
         correct, rows = self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows()
@@ -113,14 +129,24 @@ class PairMatrix(NamedTuple):
             return ContrastiveTerms(loss, accuracy=None, duplicates=None)
         repeated, rows = self.counts > 1, self.valid_rows()
         repeated = repeated if rows is None else repeated & rows
-        accuracy, duplicates = (rows.sum().to(loss.dtype) * self.weight for rows in (correct, repeated))
+        accuracy, duplicates = (
+            rows.sum().to(loss.dtype) * self.weight for rows in (correct, repeated)
+        )
         return ContrastiveTerms(loss, accuracy, duplicates)
 
 
 def compare(
-    image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, equal_texts: str, chunk: int | None, measured: bool
+    image: Tensor,
+    text: Tensor,
+    *,
+    text_id: Tensor,
+    valid: Tensor | None,
+    equal_texts: str,
+    chunk: int | None,
+    measured: bool,
 ) -> tuple[Tensor, PairMatrix]:
-    """Return the texts of all ranks (G, E), in rank order and with the gradient, and the matrix in which images meet them.
+    """Return the texts of all ranks (G, E), in rank order and with the gradient, and the matrix in
+    which images meet them.
 
     The arguments are those of ``contrastive_loss``.
 
@@ -135,12 +161,24 @@ def compare(
         gather: Callable[[Tensor], Tensor] = GatherRows.apply
         texts = gather(text)
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
-        ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
+        ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
+            dim=1
+        )
         ids, valid = ids.contiguous(), valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
     counts = _count(text_id, ids, valid=valid) if spread or measured else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
-    return texts, PairMatrix(first, text_id, ids, counts, spread, rows=chunk, valid=valid, measured=measured, weight=weight)
+    return texts, PairMatrix(
+        first,
+        text_id,
+        ids,
+        counts,
+        spread,
+        rows=chunk,
+        valid=valid,
+        measured=measured,
+        weight=weight,
+    )
 
 
 def widen(image: Tensor, *others: Tensor) -> list[Tensor]:
@@ -153,8 +191,14 @@ def _check_shapes(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor
     rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
     if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
         mask = "None" if valid is None else tuple(valid.shape)
-        shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {mask}"
-        raise ValueError(f"loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}")
+        shapes = (
+            f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
+            f"{tuple(text_id.shape)}, valid {mask}"
+        )
+        raise ValueError(
+            "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
+            f"least 1, got {shapes}"
+        )
 
 
 def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:

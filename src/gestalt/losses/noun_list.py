@@ -1,4 +1,6 @@
-"""The frequent nouns of training captions, and the nouns that a caption names: one rule for every use.  B captions, V nouns."""
+"""The frequent nouns of training captions, and the nouns that a caption names: one rule for every
+use.  B captions, V nouns.
+"""
 
 import hashlib
 from collections import Counter
@@ -18,8 +20,8 @@ class NounList:
 
     Attributes:
         nouns: V nouns.
-        alike: (V, V) bool, True for nouns that may name the same thing (``alike_nouns``) and are not negatives of each other; None if every
-            noun is alike itself only.
+        alike: (V, V) bool, True for nouns that may name the same thing (``alike_nouns``) and are
+            not negatives of each other; None if every noun is alike itself only.
     """
 
     def __init__(self, nouns: Sequence[str], *, alike: Tensor | None = None) -> None:
@@ -34,7 +36,9 @@ class NounList:
         return {noun: index for index, noun in enumerate(self.nouns)}
 
     def named(self, texts: Sequence[str]) -> Tensor:
-        """Return (B, V) bool, True for the nouns that a caption names, in singular or plural; an empty caption names none."""
+        """Return (B, V) bool, True for the nouns that a caption names, in singular or plural; an
+        empty caption names none.
+        """
         named = torch.zeros(len(texts), len(self), dtype=torch.bool)
         for row, text in zip(named, texts, strict=True):
             row[[self._indices[noun] for noun in self.named_by(text)]] = True
@@ -42,11 +46,14 @@ class NounList:
 
     def named_by(self, text: str) -> list[str]:
         """Return the nouns of the list that a caption names, each once, in order."""
-        return [noun for noun in nouns_of(words_of(text), known=self._indices) if noun in self._indices]
+        return [
+            noun for noun in nouns_of(words_of(text), known=self._indices) if noun in self._indices
+        ]
 
 
 def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share: float) -> NounList:
-    """List the nouns that the captions of at least ``least_share`` of the pairs name, the ``most`` frequent ones, in singular or plural.
+    """List the nouns that the captions of at least ``least_share`` of the pairs name, the ``most``
+    frequent ones, in singular or plural.
 
     Args:
         captions: for each pair, the captions that it may have.
@@ -61,7 +68,8 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
 
 
 def alike_nouns(embeddings: Tensor, *, level: float) -> Tensor:
-    """Return which nouns may name the same thing: those whose embeddings (V, W) have a cosine of ``level`` or more.  Returns (V, V) bool.
+    """Return which nouns may name the same thing: those whose embeddings (V, W) have a cosine of
+    ``level`` or more.  Returns (V, V) bool.
 
     A noun is alike itself.
     """
@@ -78,7 +86,10 @@ class SameOnRanks:
     """
 
     def __init__(self, nouns: NounList, *, term: str) -> None:
-        self._digests = [_number(nouns.nouns), _number(None if nouns.alike is None else nouns.alike.tolist())]
+        self._digests = [
+            _number(nouns.nouns),
+            _number(None if nouns.alike is None else nouns.alike.tolist()),
+        ]
         self._term = term
         self._checked = False
 
@@ -86,15 +97,24 @@ class SameOnRanks:
         """Compare the nouns of all ranks.
 
         Raises:
-            ValueError: a rank could not read the captions that others read, or rounds a cosine to the other side of the level.
+            ValueError: a rank could not read the captions that others read, or rounds a cosine to
+                the other side of the level.
         """
         if self._checked or world_size() == 1:
             return
-        nouns, alike = zip(*gather_rows(torch.tensor([self._digests], device=device)).tolist(), strict=True)
+        nouns, alike = zip(
+            *gather_rows(torch.tensor([self._digests], device=device)).tolist(), strict=True
+        )
         if len(set(nouns)) > 1:
-            raise ValueError(f"loss.terms.{self._term}: the ranks read different captions; make all of the data readable on every node")
+            raise ValueError(
+                f"loss.terms.{self._term}: the ranks read different captions; make all of the data "
+                "readable on every node"
+            )
         if len(set(alike)) > 1:
-            raise ValueError(f"loss.terms.{self._term}: the ranks find different nouns alike; change loss.nouns_alike by a little")
+            raise ValueError(
+                f"loss.terms.{self._term}: the ranks find different nouns alike; change "
+                "loss.nouns_alike by a little"
+            )
         self._checked = True
 
 

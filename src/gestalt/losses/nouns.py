@@ -14,13 +14,16 @@ from gestalt.tokens import Padded, Tokens
 class Nouns(Term):
     """Contrast of each noun that a caption names with other nouns and with other images.
 
-    An image is as near to a noun as the patches that the noun selects: its nearest patch, or the mean of all patches weighted by the
-    softmax of their cosines with it.  Each noun that a caption names is told from the nouns that the caption does not name, and its image
-    from the images whose captions do not name it.  Only nouns that the global batch names take part.  A noun that is alike a named one,
-    such as "animal" beside "dog", may be true of the image: it is neither a positive nor a negative.
+    An image is as near to a noun as the patches that the noun selects: its nearest patch, or the
+    mean of all patches weighted by the softmax of their cosines with it.  Each noun that a caption
+    names is told from the nouns that the caption does not name, and its image from the images whose
+    captions do not name it.  Only nouns that the global batch names take part.  A noun that is
+    alike a named one, such as "animal" beside "dog", may be true of the image: it is neither a
+    positive nor a negative.
 
-    Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is near to patches everywhere adds to
-    the loss; the loss of pairs, whose maxima mix the channels of many patches, does not see that.
+    Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is
+    near to patches everywhere adds to the loss; the loss of pairs, whose maxima mix the channels of
+    many patches, does not see that.
 
     Args:
         nouns: V nouns.
@@ -28,15 +31,18 @@ class Nouns(Term):
         pooling: "max" or "softmax".
         temperature: temperature of the softmax.
 
-    Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3; patches pooled by a noun: Stegmueller
-    et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the nearest patch, and positives that never compete with each other: ours.
+    Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3;
+    patches pooled by a noun: Stegmueller et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the
+    nearest patch, and positives that never compete with each other: ours.
     """
 
     ids: Tensor
     mask: Tensor
     alike: Tensor | None
 
-    def __init__(self, nouns: NounList, phrases: Padded, *, pooling: str, temperature: float) -> None:
+    def __init__(
+        self, nouns: NounList, phrases: Padded, *, pooling: str, temperature: float
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.temperature = temperature
@@ -47,7 +53,9 @@ class Nouns(Term):
         self.register_buffer("alike", nouns.alike, persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
+        """Return this rank's share of the sum of both contrasts' means over the named nouns of all
+        captions.
+        """
         nouns = pairs.embed_text(self._phrases(pairs))
         self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
@@ -57,10 +65,14 @@ class Nouns(Term):
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
             present = sum_over_ranks(named.sum(dim=0)) > 0
-            others = logits.masked_fill(self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
+            others = logits.masked_fill(
+                self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4
+            )
             other_nouns = others.logsumexp(dim=1, keepdim=True)
             other_images = logsumexp_over_ranks(others.logsumexp(dim=0))
-            losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
+            losses = functional.softplus(other_nouns - logits) + functional.softplus(
+                other_images - logits
+            )
             return mean_over_ranks(losses, named)
 
     def _not_negative(self, named: Tensor) -> Tensor:
@@ -68,7 +80,9 @@ class Nouns(Term):
         return named if self.alike is None else named.float() @ self.alike.float() > 0
 
     def _phrases(self, pairs: Pairs) -> Padded | Tokens:
-        """Return the nouns as the text tower reads them, or what a frozen tower made of them once."""
+        """Return the nouns as the text tower reads them, or what a frozen tower made of them
+        once.
+        """
         if pairs.encode_text is None:
             return Padded(self.ids, self.mask)
         if self._encoded is None:
@@ -77,7 +91,9 @@ class Nouns(Term):
         return self._encoded
 
     def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
-        """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to cosines (B, V)."""
+        """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to
+        cosines (B, V).
+        """
         cosines = patches @ nouns.T  # (B, N, V)
         if self.pooling == "max":
             return cosines.max(dim=1).values
@@ -89,4 +105,9 @@ def build(parts: Parts) -> Term:
     """Build the term with its options."""
     assert parts.nouns is not None
     phrases = parts.pad([parts.loss.nouns_phrase.replace("{}", noun) for noun in parts.nouns.nouns])
-    return Nouns(parts.nouns, phrases, pooling=parts.loss.nouns_pooling, temperature=parts.loss.nouns_temperature)
+    return Nouns(
+        parts.nouns,
+        phrases,
+        pooling=parts.loss.nouns_pooling,
+        temperature=parts.loss.nouns_temperature,
+    )

@@ -1,4 +1,6 @@
-"""Self-distillation of patches beside the loss of pairs.  B pairs, N patches, D tower width, E shared width, K prototypes."""
+"""Self-distillation of patches beside the loss of pairs.  B pairs, N patches, D tower width, E
+shared width, K prototypes.
+"""
 
 import copy
 
@@ -15,18 +17,19 @@ MOMENTUM = 0.994
 
 
 class SelfDistillation(Term):
-    """Cross-entropy of every patch of a masked image, hidden or visible, to the prototypes of that patch in the whole image.
+    """Cross-entropy of every patch of a masked image, hidden or visible, to the prototypes of that
+    patch in the whole image.
 
-    Only the head has a moving average; both images pass through the model itself, and the whole one without a gradient.  Prototypes are
-    balanced over all patches of the global batch.
+    Only the head has a moving average; both images pass through the model itself, and the whole one
+    without a gradient.  Prototypes are balanced over all patches of the global batch.
 
     Args:
         tower_width: D.
         width: E.
         prototypes: K.
 
-    Source: iBOT++ of TIPSv2, whose training code is not public: the loss on visible patches too and the average of the head alone; Zhou
-    et al. 2022, iBOT (arXiv:2111.07832), for masks and head.
+    Source: iBOT++ of TIPSv2, whose training code is not public: the loss on visible patches too and
+    the average of the head alone; Zhou et al. 2022, iBOT (arXiv:2111.07832), for masks and head.
     """
 
     def __init__(self, *, tower_width: int, width: int, prototypes: int) -> None:
@@ -51,7 +54,9 @@ class SelfDistillation(Term):
     @torch.no_grad()
     def after_step(self) -> None:
         """Move the average of the head."""
-        for average, weight in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+        for average, weight in zip(
+            self.teacher.parameters(), self.student.parameters(), strict=True
+        ):
             average.lerp_(weight, 1 - MOMENTUM)
 
 

@@ -1,4 +1,6 @@
-"""SigLIP's loss of image-text pairs over all ranks, with the exact gradient.  B pairs on this rank, E shared width."""
+"""SigLIP's loss of image-text pairs over all ranks, with the exact gradient.  B pairs on this rank,
+E shared width.
+"""
 
 from typing import Literal
 
@@ -22,11 +24,13 @@ def sigmoid_loss(
     chunk: int | None = None,
     measured: bool = True,
 ) -> ContrastiveTerms:
-    """Compute the logistic loss over all images and captions of all ranks (pair or not), divided by the number of pairs.
+    """Compute the logistic loss over all images and captions of all ranks (pair or not), divided by
+    the number of pairs.
 
     Args:
         logit_bias: scalar, added to the scaled similarities.
-        equal_texts: "negatives": an image's only positive is its own caption. "positives": every equal caption is one.
+        equal_texts: "negatives": an image's only positive is its own caption. "positives": every
+            equal caption is one.
         directions: "sum": a pair is compared once, and there is nothing to average.
         image, text, logit_scale, text_id, valid, chunk, measured: as ``contrastive_loss``.
 
@@ -37,6 +41,14 @@ def sigmoid_loss(
     """
     with without_autocast(image.device.type):
         image, text, log_scale, bias = widen(image, text, logit_scale, logit_bias)
-        texts, matrix = compare(image, text, text_id=text_id, valid=valid, equal_texts=equal_texts, chunk=chunk, measured=measured)
+        texts, matrix = compare(
+            image,
+            text,
+            text_id=text_id,
+            valid=valid,
+            equal_texts=equal_texts,
+            chunk=chunk,
+            measured=measured,
+        )
         value, correct = blockwise.sigmoid(image, texts, log_scale, bias, matrix=matrix)
     return matrix.terms(matrix.weight * value, correct)

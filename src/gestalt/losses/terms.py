@@ -1,6 +1,8 @@
-"""Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared width.
+"""Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared
+width.
 
-To add one: a file here with a ``Term`` and a function ``build``, and its row in ``tables.py``; nothing else changes.
+To add one: a file here with a ``Term`` and a function ``build``, and its row in ``tables.py``;
+nothing else changes.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,12 +26,15 @@ class Pairs(NamedTuple):
         patches: (B, N, E), patch tokens in the shared space, not normalised; after sub-sampling.
         logit_scale: scalar, natural logarithm of the inverse temperature.
         text_id: (B,) int64, equal for equal captions.
-        valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
+        valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all
+            are.
         batch: the whole batch, with ``nouns``, which captions name which, if a term reads nouns.
         embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
-        encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the tower is trained.
-        encode_masked: encodes the images once more, a share of the patches of each replaced by a mask token: (token, share) to (B, N, E) as
-            ``patches``.  The patches are drawn as a pure function of (seed, epoch, sample id).
+        encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the
+            tower is trained.
+        encode_masked: encodes the images once more, a share of the patches of each replaced by a
+            mask token: (token, share) to (B, N, E) as ``patches``.  The patches are drawn as a pure
+            function of (seed, epoch, sample id).
     """
 
     image: Tensor
@@ -72,7 +77,8 @@ class Term(nn.Module):
     """A term of the loss; its parameters, if any, learn at the full rate."""
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Return this rank's share: its mean over ranks, and that of its gradients, is the global batch's.
+        """Return this rank's share: its mean over ranks, and that of its gradients, is the global
+        batch's.
 
         Similarities are computed outside autocast (``without_autocast``), in float32 or wider.
         """
@@ -83,7 +89,8 @@ class Term(nn.Module):
 
 
 def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
-    """Return this rank's share of the mean of the values that count, over all ranks; 0 if none counts.
+    """Return this rank's share of the mean of the values that count, over all ranks; 0 if none
+    counts.
 
     Args:
         values: any shape, float32 or wider; those that do not count may be anything finite.

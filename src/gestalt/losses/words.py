@@ -1,6 +1,7 @@
 """Find the nouns of English captions, by lists of the words that are none; form singulars.
 
-A tagger would be a large dependency, and captions are short phrases about visible things: a list of other words leaves the nouns.
+A tagger would be a large dependency, and captions are short phrases about visible things: a list of
+other words leaves the nouns.
 """
 
 import re
@@ -10,62 +11,79 @@ LETTERS = "[a-z]+(?:-[a-z]+)*"
 WORD = re.compile(LETTERS, re.ASCII | re.IGNORECASE)
 
 _OTHERS = """
-a about above across after against ago all alone along also amid among an and another any anything apart around as aside at away
-back before behind below beneath beside besides between beyond both but by
-down during each either else empty-handed enough even every everyone everything except far few first for forth forward from front
-half he her here hers herself him himself his how if in inside into is it its itself just last left less like many me more most much my
-near nearby neither next no nobody none nor not nothing now of off on once one ones only onto or other others our out outdoor outdoors
-outside over own past per right same second several she similar since so some somebody someone something still such than that the their
-them themselves then there these they third this those three through throughout to together too toward towards two under underneath
-until up upon upside various very via we what when where which while whilst who whom whose why with within without yet you your
-zero four five six seven eight nine ten eleven twelve dozen hundred thousand few couple pair pairs group bunch lot lots row piece pieces
-number set sort kind type part parts side sides top bottom middle center centre corner edge end distance background foreground way air
-day time camera photo photos photograph picture pictures image images drawing drawings view scene shot closeup close-up painting portrait
-black white red green blue yellow orange brown pink purple grey gray tan gold golden silver beige dark light bright colored coloured
-colorful colourful multicolored multi-colored striped plaid
-big small little large huge tiny tall short long wide narrow high low deep shallow fast slow old young new older younger elderly adult male
-female asian african american german indian full empty open closed wet dry hot cold warm clear sunny cloudy rainy snowy icy muddy dirty
-clean sandy rocky grassy wooden wooded metal concrete plastic furry fluffy beautiful pretty nice happy sad busy crowded lone single
-different many public urban rural steep rough soft smooth round square blond blonde bald shirtless barefoot naked ready able fancy modern
-professional traditional snow-covered colourless inflatable lush dense green-eyed teenage middle-aged airborne midair overhead
-am are be been being was were has have had having do does did doing done can could may might must shall should will would
-seen shown worn sat stood ran fallen held caught taken made given thrown hung lit laid lain swum sung drunk eaten hidden covered
-surrounded dressed filled gathered seated attached decorated crowded dressed bundled leashed fenced paved painted parked
-ahead almost alongside athletic atop backward backwards sideways sooner though well eastern western bare bearded blurry dead downhill uphill
-fair fake formal frozen fun funny furred giant heavy hind indoor individual larger smaller medium natural opposite outstretched protective
-rapid redheaded shaggy sharp skinny slim sized spotted strange stuffed tight topless wild bound hooded haired skinned
-action agility amusement area begin competition course direction event fetch formation gesture item knit martial motion object
-place plain say shoot sniff spot start stunt trick tricks tug work
+a about above across after against ago all alone along also amid among an and another any anything
+apart around as aside at away back before behind below beneath beside besides between beyond both
+but by down during each either else empty-handed enough even every everyone everything except far
+few first for forth forward from front half he her here hers herself him himself his how if in
+inside into is it its itself just last left less like many me more most much my near nearby neither
+next no nobody none nor not nothing now of off on once one ones only onto or other others our out
+outdoor outdoors outside over own past per right same second several she similar since so some
+somebody someone something still such than that the their them themselves then there these they
+third this those three through throughout to together too toward towards two under underneath until
+up upon upside various very via we what when where which while whilst who whom whose why with within
+without yet you your zero four five six seven eight nine ten eleven twelve dozen hundred thousand
+few couple pair pairs group bunch lot lots row piece pieces number set sort kind type part parts
+side sides top bottom middle center centre corner edge end distance background foreground way air
+day time camera photo photos photograph picture pictures image images drawing drawings view scene
+shot closeup close-up painting portrait black white red green blue yellow orange brown pink purple
+grey gray tan gold golden silver beige dark light bright colored coloured colorful colourful
+multicolored multi-colored striped plaid big small little large huge tiny tall short long wide
+narrow high low deep shallow fast slow old young new older younger elderly adult male female asian
+african american german indian full empty open closed wet dry hot cold warm clear sunny cloudy rainy
+snowy icy muddy dirty clean sandy rocky grassy wooden wooded metal concrete plastic furry fluffy
+beautiful pretty nice happy sad busy crowded lone single different many public urban rural steep
+rough soft smooth round square blond blonde bald shirtless barefoot naked ready able fancy modern
+professional traditional snow-covered colourless inflatable lush dense green-eyed teenage
+middle-aged airborne midair overhead am are be been being was were has have had having do does did
+doing done can could may might must shall should will would seen shown worn sat stood ran fallen
+held caught taken made given thrown hung lit laid lain swum sung drunk eaten hidden covered
+surrounded dressed filled gathered seated attached decorated crowded dressed bundled leashed fenced
+paved painted parked ahead almost alongside athletic atop backward backwards sideways sooner though
+well eastern western bare bearded blurry dead downhill uphill fair fake formal frozen fun funny
+furred giant heavy hind indoor individual larger smaller medium natural opposite outstretched
+protective rapid redheaded shaggy sharp skinny slim sized spotted strange stuffed tight topless wild
+bound hooded haired skinned action agility amusement area begin competition course direction event
+fetch formation gesture item knit martial motion object place plain say shoot sniff spot start stunt
+trick tricks tug work
 """
 
 _VERBS = """
-act aim appear approach arrive ask attempt balance bask bathe be bend bite blow bounce bring build bump burn buy call carry catch celebrate
-chase cheer chew clap clean clear climb cling close collide come compete cook cover crawl cross cry cut dance dangle decorate depict dig dip
-display dive do drag draw dribble drink drive drop eat emerge enjoy enter examine extend face fall fight fill find finish fix flip
-float fly follow gather gaze get give glide go grab graze grill grin grip grow guard hang happen have head help hike hit hold hop hover hug
-hunt hurdle interact jog join juggle jump keep kick kiss kneel laugh launch lay lead lean leap leave let lick lie lift look lounge make
-march meet move nap navigate nuzzle observe overlook paddle participate pass pat pause pedal peer perform perch pet pick play point poke
-pose practice prepare pretend pull punch push put raise reach read relax repair rest retrieve return ride roll run scale score scream search
-see sell serve shake shop shout show sing sit skate skateboard skip sled sleep smile smoke snowboard speak splash spin sprint squat stand
-stare stay steer step stop stretch stroll surf surround sway sweep swim take talk taste teach tend throw toss touch travel trot try tumble
-turn use wade wait wake walk wander warm wash watch wear wrestle write yawn yell
+act aim appear approach arrive ask attempt balance bask bathe be bend bite blow bounce bring build
+bump burn buy call carry catch celebrate chase cheer chew clap clean clear climb cling close collide
+come compete cook cover crawl cross cry cut dance dangle decorate depict dig dip display dive do
+drag draw dribble drink drive drop eat emerge enjoy enter examine extend face fall fight fill find
+finish fix flip float fly follow gather gaze get give glide go grab graze grill grin grip grow guard
+hang happen have head help hike hit hold hop hover hug hunt hurdle interact jog join juggle jump
+keep kick kiss kneel laugh launch lay lead lean leap leave let lick lie lift look lounge make march
+meet move nap navigate nuzzle observe overlook paddle participate pass pat pause pedal peer perform
+perch pet pick play point poke pose practice prepare pretend pull punch push put raise reach read
+relax repair rest retrieve return ride roll run scale score scream search see sell serve shake shop
+shout show sing sit skate skateboard skip sled sleep smile smoke snowboard speak splash spin sprint
+squat stand stare stay steer step stop stretch stroll surf surround sway sweep swim take talk taste
+teach tend throw toss touch travel trot try tumble turn use wade wait wake walk wander warm wash
+watch wear wrestle write yawn yell
 """
 
 _IN_ING = """
-awning building ceiling clothing clearing crossing dumpling earring evening gosling icing king lightning living marking morning ring railing
-siding sibling spring string swing thing topping wedding wing
+awning building ceiling clothing clearing crossing dumpling earring evening gosling icing king
+lightning living marking morning ring railing siding sibling spring string swing thing topping
+wedding wing
 """
 
 _NOUNS_IN_ING = frozenset(_IN_ING.split())
 
-_NOUNS_IN_LY = frozenset(["assembly", "belly", "butterfly", "family", "fly", "jelly", "lily", "dragonfly"])
+_NOUNS_IN_LY = frozenset(
+    ["assembly", "belly", "butterfly", "family", "fly", "jelly", "lily", "dragonfly"]
+)
 
-_NOUNS_IN_ED = frozenset(["bed", "feed", "reed", "seed", "shed", "sled", "steed", "thoroughbred", "weed"])
+_NOUNS_IN_ED = frozenset(
+    ["bed", "feed", "reed", "seed", "shed", "sled", "steed", "thoroughbred", "weed"]
+)
 
 IRREGULAR = {
-    "calves": "calf", "children": "child", "feet": "foot", "geese": "goose", "knives": "knife", "leaves": "leaf", "loaves": "loaf",
-    "men": "man", "mice": "mouse", "oxen": "ox", "people": "person", "shelves": "shelf", "teeth": "tooth", "wolves": "wolf",
-    "women": "woman",
+    "calves": "calf", "children": "child", "feet": "foot", "geese": "goose", "knives": "knife",
+    "leaves": "leaf", "loaves": "loaf", "men": "man", "mice": "mouse", "oxen": "ox",
+    "people": "person", "shelves": "shelf", "teeth": "tooth", "wolves": "wolf", "women": "woman",
 }  # fmt: skip
 
 
@@ -82,8 +100,12 @@ def _forms(verb: str) -> set[str]:
     return {verb, third, past, f"{stem}ing", f"{verb}ing", f"{doubled}ing", f"{doubled}ed"}
 
 
-NOT_NOUNS = frozenset(_OTHERS.split()).union(*map(_forms, _VERBS.split())) - _NOUNS_IN_ING - _NOUNS_IN_ED
-"""Function words, numbers, adjectives, verbs, and nouns that name no thing in the picture, such as "photo" or "side"."""
+NOT_NOUNS = (
+    frozenset(_OTHERS.split()).union(*map(_forms, _VERBS.split())) - _NOUNS_IN_ING - _NOUNS_IN_ED
+)
+"""Function words, numbers, adjectives, verbs, and nouns that name no thing in the picture, such as
+"photo" or "side".
+"""
 
 
 _ENDINGS = {"ly": _NOUNS_IN_LY, "ing": _NOUNS_IN_ING, "ed": _NOUNS_IN_ED}
@@ -91,7 +113,9 @@ _ENDINGS = {"ly": _NOUNS_IN_LY, "ing": _NOUNS_IN_ING, "ed": _NOUNS_IN_ED}
 
 
 def may_be_noun(word: str) -> bool:
-    """Return True for a word, in lower case, that is in no list of other words and has no ending of an adverb or a participle."""
+    """Return True for a word, in lower case, that is in no list of other words and has no ending of
+    an adverb or a participle.
+    """
     ending = next((nouns for letters, nouns in _ENDINGS.items() if word.endswith(letters)), None)
     return len(word) > 1 and word not in NOT_NOUNS and (ending is None or word in ending)
 
@@ -100,15 +124,27 @@ def singular(word: str, *, known: Container[str]) -> str:
     """Return the singular of a plural noun if it is among the ``known`` nouns, else the word."""
     if word in IRREGULAR:
         return IRREGULAR[word]
-    for ending, replacement, before in (("ies", "y", ""), ("men", "man", ""), ("s", "", ""), ("es", "", ("s", "x", "z", "ch", "sh", "o"))):
+    for ending, replacement, before in (
+        ("ies", "y", ""),
+        ("men", "man", ""),
+        ("s", "", ""),
+        ("es", "", ("s", "x", "z", "ch", "sh", "o")),
+    ):
         start = word.removesuffix(ending)
-        if start != word and start.endswith(before) and not word.endswith("ss") and start + replacement in known:
+        if (
+            start != word
+            and start.endswith(before)
+            and not word.endswith("ss")
+            and start + replacement in known
+        ):
             return start + replacement
     return word
 
 
 def nouns_of(words: Iterable[str], *, known: Container[str]) -> list[str]:
-    """Return the words that may be nouns, in the singular, each once, in order; ``known`` as in ``singular``."""
+    """Return the words that may be nouns, in the singular, each once, in order; ``known`` as in
+    ``singular``.
+    """
     return list(dict.fromkeys(singular(word, known=known) for word in words if may_be_noun(word)))
 
 

@@ -18,7 +18,12 @@ from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
-from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, templates_digest, used_prompts
+from gestalt.evaluation.prompts import (
+    ClassEmbeddings,
+    class_embeddings,
+    templates_digest,
+    used_prompts,
+)
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import gathered_on_first, spread
@@ -32,21 +37,26 @@ Predicted = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
 
 
 class Scorer(Measured, Generic[Score]):
-    """Base class: select the batches of one image set, score them exactly on any number of ranks, log on all of them, and draw.
+    """Base class: select the batches of one image set, score them exactly on any number of ranks,
+    log on all of them, and draw.
 
-    A subclass updates the metrics by a batch and turns the computed scores into values, an entry of the record and arrays.
+    A subclass updates the metrics by a batch and turns the computed scores into values, an entry of
+    the record and arrays.
 
     Args:
         name: name of the benchmark, the prefix of every metric.
         protocol: an ``ImageProtocol``, how images are resized and scored.
         metrics: that of the model as ``model``, and those of the baselines by name.
         labels: the classes; None for a measure without classes.
-        prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no classes.
+        prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no
+            classes.
         image_set: name of the set whose batches are scored; the benchmark's name by default.
         label_set: name of the labels in batches; the benchmark's name by default.
-        length: number of images in the whole set, for the record; the images to draw are spread over it.
+        length: number of images in the whole set, for the record; the images to draw are spread
+            over it.
         official: number of images in the published set, for the record; None where it is unknown.
-        image_names: digest of the images' names in order, for the record; None where they have none.
+        image_names: digest of the images' names in order, for the record; None where they have
+            none.
         pictures: number of images that are drawn.
         prompt_cache: True to keep the embeddings of large sets of prompts on disk.
 
@@ -54,13 +64,15 @@ class Scorer(Measured, Generic[Score]):
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
-        fixed: keys of the baselines that do not depend on weights; counted only in the first evaluation of a run.
+        fixed: keys of the baselines that do not depend on weights; counted only in the first
+            evaluation of a run.
         scores: scores of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
         label_maps: writes the predicted maps; None to write none.
 
     Raises:
-        ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation has no batch of the set.
+        ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation
+            has no batch of the set.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -112,14 +124,20 @@ class Scorer(Measured, Generic[Score]):
 
     @abstractmethod
     def values(self, score: Any) -> dict[str, float]:
-        """Return metric keys, without the benchmark's name, and values of the model's score and the baselines; nan is left out."""
+        """Return metric keys, without the benchmark's name, and values of the model's score and the
+        baselines; nan is left out.
+        """
 
     def entry(self, score: Any) -> dict[str, Any]:
-        """Return the measure's own fields of the record, which ``result`` adds to those of every measure."""
+        """Return the measure's own fields of the record, which ``result`` adds to those of every
+        measure.
+        """
         return {}
 
     def arrays(self, score: Any) -> dict[str, NDArray[Any]]:
-        """Return each image's contribution to the model's score, by name without the benchmark's."""
+        """Return each image's contribution to the model's score, by name without the
+        benchmark's.
+        """
         return {}
 
     def picture(self, shown: ScoredImage) -> Image.Image:
@@ -137,7 +155,9 @@ class Scorer(Measured, Generic[Score]):
         return class_embeddings(model, self._prompted, protocol=protocol, **embedding)
 
     def gather(self) -> None:
-        """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
+        """Gather state outside the metrics over ranks; every rank calls it at the end of an
+        evaluation.
+        """
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
         """Return the truth that a batch is scored against, one entry per image.
@@ -147,32 +167,54 @@ class Scorer(Measured, Generic[Score]):
         """
         for key in self.needs:
             if key not in batch:
-                raise ValueError(f"image set {self.image_set}: its batches have no {key!r}, {self.measure} cannot be scored")
+                raise ValueError(
+                    f"image set {self.image_set}: its batches have no {key!r}, {self.measure} "
+                    "cannot be scored"
+                )
         truth = batch[self.needs[0]]
         if not isinstance(truth, Mapping):
             return truth
         if self.label_set not in truth:
-            raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(truth)}")
+            raise ValueError(
+                f"image set {self.image_set}: its batches have no label set {self.label_set!r}; "
+                f"they have {list(truth)}"
+            )
         return truth[self.label_set]
 
-    def count(self, predictions: Mapping[str, Predicted], truth: Sequence[Tensor], *, batch: Mapping[str, Any]) -> None:
-        """Update each metric by the predictions of a batch under its key, but not a baseline whose score is known."""
+    def count(
+        self,
+        predictions: Mapping[str, Predicted],
+        truth: Sequence[Tensor],
+        *,
+        batch: Mapping[str, Any],
+    ) -> None:
+        """Update each metric by the predictions of a batch under its key, but not a baseline whose
+        score is known.
+        """
         for key, prediction in predictions.items():
             if key not in self._known:
-                self.metrics[key].update(prediction() if callable(prediction) else prediction, truth, batch["sample_id"])
+                self.metrics[key].update(
+                    prediction() if callable(prediction) else prediction, truth, batch["sample_id"]
+                )
 
     def logged(self) -> dict[str, float]:
-        """Return ``<benchmark>/<metric>`` and value of the last evaluation, without nan; empty before the first."""
+        """Return ``<benchmark>/<metric>`` and value of the last evaluation, without nan; empty
+        before the first.
+        """
         values = self.values(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
     def per_image(self) -> dict[str, NDArray[Any]]:
-        """Return ``<benchmark>/<name>`` to an array in order of image id; empty before the first evaluation."""
+        """Return ``<benchmark>/<name>`` to an array in order of image id; empty before the first
+        evaluation.
+        """
         arrays = self.arrays(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": array for key, array in arrays.items()}
 
     def result(self) -> dict[str, Any]:
-        """Return the last evaluation for a JSON record: metrics, protocol, counts, provenance; empty before the first."""
+        """Return the last evaluation for a JSON record: metrics, protocol, counts, provenance;
+        empty before the first.
+        """
         if not self.scores:
             return {}
         score: Any = self.scores["model"]
@@ -198,15 +240,26 @@ class Scorer(Measured, Generic[Score]):
         return result | self.entry(score)
 
     def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
-        """Write pictures to every TensorBoard logger, and as PNG beside the first log; on the first rank."""
+        """Write pictures to every TensorBoard logger, and as PNG beside the first log; on the first
+        rank.
+        """
         for position, image in enumerate(shown):
             stem = f"epoch_{trainer.current_epoch:03d}_{image.title}{self.suffix}"
-            write_picture(trainer, picture=self.picture(image), tag=f"{self.name}/{self.tag}/{position}", stem=stem)
+            write_picture(
+                trainer,
+                picture=self.picture(image),
+                tag=f"{self.name}/{self.tag}/{position}",
+                stem=stem,
+            )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Silence Lightning's advice to set ``sync_dist``: metrics are reduced already, and averaging can change the last bit."""
+        """Silence Lightning's advice to set ``sync_dist``: metrics are reduced already, and
+        averaging can change the last bit.
+        """
         self._known = {}
-        warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
+        warnings.filterwarnings(
+            "ignore", message=rf"It is recommended to use `self\.log\('{self.name}/"
+        )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset, and prepare this evaluation."""
@@ -217,10 +270,17 @@ class Scorer(Measured, Generic[Score]):
             metric.reset()
         model: Any = pl_module.model
         cache = self._prompt_cache
-        if cache is not None and trainer.state.fn == TrainerFn.FITTING and any(weight.requires_grad for weight in model.text.parameters()):
+        if (
+            cache is not None
+            and trainer.state.fn == TrainerFn.FITTING
+            and any(weight.requires_grad for weight in model.text.parameters())
+        ):
             cache = None  # the weights change with each epoch
         share_passes(model, True)
-        self._embedding = {"cache": cache, "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None}
+        self._embedding = {
+            "cache": cache,
+            "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None,
+        }
         self.begin(model)
 
     def on_validation_batch_end(
@@ -237,20 +297,31 @@ class Scorer(Measured, Generic[Score]):
             return
         truth = self.truth(batch)
         if not isinstance(batch["image"], SharedImages):
-            batch["image"] = SharedImages(batch["image"])  # for the scorers after this one too: they are given the same dictionary
+            # for the scorers after this one too: they are given the same dictionary
+            batch["image"] = SharedImages(batch["image"])
         predictions = self.score(pl_module.model, batch, truth)
         if self.label_maps is not None:
             self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                self._shown.append(ScoredImage.of(batch, position, prediction=predictions[position], label=truth[position]))
+                self._shown.append(
+                    ScoredImage.of(
+                        batch, position, prediction=predictions[position], label=truth[position]
+                    )
+                )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
-            raise ValueError(f"image set {self.image_set}: none of its images was scored in this evaluation; add it to the validation sets")
+            raise ValueError(
+                f"image set {self.image_set}: none of its images was scored in this evaluation; "
+                "add it to the validation sets"
+            )
         share_passes(pl_module.model, False)
-        self.scores = {key: self._known[key] if key in self._known else metric.compute() for key, metric in self.metrics.items()}
+        self.scores = {
+            key: self._known[key] if key in self._known else metric.compute()
+            for key, metric in self.metrics.items()
+        }
         if not trainer.sanity_checking:  # a sanity check counts only a part of the set
             self._known = {key: score for key, score in self.scores.items() if key in self.fixed}
         for metric in self.metrics.values():
@@ -261,6 +332,14 @@ class Scorer(Measured, Generic[Score]):
         if trainer.sanity_checking:
             return
         for key, value in self.logged().items():
-            pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=False, prog_bar=key == f"{self.name}/miou", batch_size=1)
+            pl_module.log(
+                key,
+                value,
+                on_step=False,
+                on_epoch=True,
+                sync_dist=False,
+                prog_bar=key == f"{self.name}/miou",
+                batch_size=1,
+            )
         if trainer.is_global_zero:
             self.draw(trainer, shown=sorted(shown, key=lambda image: image.sample_id))

@@ -21,7 +21,8 @@ class Context:
         config: configuration of the run or the evaluation.
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
-        open_unlabelled: opens images without labels, for a protocol that asks for some; None where there are none.
+        open_unlabelled: opens images without labels, for a protocol that asks for some; None where
+            there are none.
     """
 
     config: Experiment
@@ -32,7 +33,9 @@ class Context:
     @property
     def labels(self) -> LabelSet:
         """The benchmark's classes."""
-        assert self.benchmark.label_set is not None, f"benchmark {self.benchmark.name} names no label set"
+        assert self.benchmark.label_set is not None, (
+            f"benchmark {self.benchmark.name} names no label set"
+        )
         return self.image_set.label_sets[self.benchmark.label_set]
 
     @property
@@ -44,7 +47,9 @@ class Context:
             "label_set": self.benchmark.label_set,
             "length": len(self.image_set),
             "official": self.image_set.official_length,
-            "image_names": None if names is None else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
+            "image_names": None
+            if names is None
+            else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
             "pictures": self.config.evaluation.pictures,
             "prompt_cache": self.config.evaluation.prompt_cache,
         }
@@ -58,4 +63,6 @@ class Context:
     def protocol(self, measure: str) -> Any:
         """Return the benchmark's protocol of a measure, at the configured size."""
         name = self.benchmark.protocol_name(measure, chosen=self.chosen(measure))
-        return build_protocol(name, MEASURES[measure].protocols, input_size=self.config.image.eval_size)
+        return build_protocol(
+            name, MEASURES[measure].protocols, input_size=self.config.image.eval_size
+        )

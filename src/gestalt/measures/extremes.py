@@ -1,4 +1,6 @@
-"""The images that a model segments best and worst, kept with its predictions for a report.  N images."""
+"""The images that a model segments best and worst, kept with its predictions for a report.  N
+images.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,21 +15,27 @@ from gestalt.measures.measured import Measured
 from gestalt.measures.shown import gathered_on_first
 
 KEPT = 4
-"""Images at each end; their predictions are kept while the set is scored, so that a report needs neither the model nor the data."""
+"""Images at each end; their predictions are kept while the set is scored, so that a report needs
+neither the model nor the data.
+"""
 
 LONGEST = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT) -> tuple[list[int], list[int]]:
-    """Return the positions of the best images, highest first, and of the worst, lowest first; no image is in both, nan in neither.
+def ends(
+    iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT
+) -> tuple[list[int], list[int]]:
+    """Return the positions of the best images, highest first, and of the worst, lowest first; no
+    image is in both, nan in neither.
 
     Among equal values the lower id comes first.
 
     Args:
         iou: (N,) of each image.
         ids: (N,) of the images, all different.
-        count: largest number at each end; of fewer than ``2 * count`` images the best get the larger half.
+        count: largest number at each end; of fewer than ``2 * count`` images the best get the
+            larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
     falling = valued[np.lexsort((ids[valued], -iou[valued]))].tolist()
@@ -37,7 +45,9 @@ def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT)
 
 
 class Extremes:
-    """The best and the worst images so far, on one rank; after ``gather``, on the first rank those of all."""
+    """The best and the worst images so far, on one rank; after ``gather``, on the first rank those
+    of all.
+    """
 
     def __init__(self) -> None:
         self.images: dict[int, tuple[float, ScoredImage]] = {}
@@ -57,10 +67,15 @@ class Extremes:
 
 
 def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
-    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at most."""
+    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at
+    most.
+    """
     for scorer in scorers:
         for name, predictions in scorer.predictions().items():
-            write_predictions(folder / f"{name}.npz", predictions._replace(images=tuple(map(_reduced, predictions.images))))
+            write_predictions(
+                folder / f"{name}.npz",
+                predictions._replace(images=tuple(map(_reduced, predictions.images))),
+            )
 
 
 def _reduced(scored: ScoredImage) -> ScoredImage:
@@ -68,7 +83,9 @@ def _reduced(scored: ScoredImage) -> ScoredImage:
     height, width = scored.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    photograph = Image.fromarray(scored.image.permute(1, 2, 0).numpy()).resize(size, Image.Resampling.BICUBIC)
+    photograph = Image.fromarray(scored.image.permute(1, 2, 0).numpy()).resize(
+        size, Image.Resampling.BICUBIC
+    )
     masks = []
     for mask in (scored.prediction, scored.label):
         reduced = Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST)

@@ -1,4 +1,6 @@
-"""Predicted class maps of a set, written as PNGs that ``gestalt score`` and other evaluators read.  C classes, H W pixels."""
+"""Predicted class maps of a set, written as PNGs that ``gestalt score`` and other evaluators
+read.  C classes, H W pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,8 @@ STATEMENT = "predictions.json"
 class LabelMaps:
     """A folder of class maps, ``<image name>.png``, with a sub-folder where the name has one.
 
-    The values are class indices; for no class 255, or 65535 in the 16-bit maps of more than 255 classes.
+    The values are class indices; for no class 255, or 65535 in the 16-bit maps of more than 255
+    classes.
 
     Args:
         folder: made if missing.
@@ -31,9 +34,15 @@ class LabelMaps:
 
     def write(self, batch: Mapping[str, Any], predictions: Sequence[Tensor]) -> None:
         """Write the maps (H, W) of a batch, without padding."""
-        for name, index, prediction in zip(batch["name"], batch["sample_id"].tolist(), predictions, strict=True):
+        for name, index, prediction in zip(
+            batch["name"], batch["sample_id"].tolist(), predictions, strict=True
+        ):
             if index == PADDING:
                 continue
-            picture = map_image(prediction.cpu().numpy(), classes=len(self._labels.names), background=self._labels.background)
+            picture = map_image(
+                prediction.cpu().numpy(),
+                classes=len(self._labels.names),
+                background=self._labels.background,
+            )
             with replacing(self.folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")

@@ -26,7 +26,9 @@ class MaskScore:
 
     @property
     def image_counts(self) -> NDArray[np.int64]:
-        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for paired intervals over images."""
+        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for paired
+        intervals over images.
+        """
         raise NotImplementedError
 
     @property
@@ -42,7 +44,9 @@ class MaskScore:
 
     @cached_property
     def iou(self) -> NDArray[np.float64]:
-        """(C,) float64; nan for a class in neither truth nor prediction, 0 for one that is only predicted."""
+        """(C,) float64; nan for a class in neither truth nor prediction, 0 for one that is only
+        predicted.
+        """
         return iou_of(self.counts)
 
     @property
@@ -70,7 +74,9 @@ def class_values(names: Sequence[str], score: MaskScore) -> dict[str, float]:
 
 
 def mask_entry(scores: Mapping[str, MaskScore]) -> dict[str, Any]:
-    """Return the model's IoU of each class, None for nan, and the counts of the model and the baselines, for a JSON record."""
+    """Return the model's IoU of each class, None for nan, and the counts of the model and the
+    baselines, for a JSON record.
+    """
     return {
         "iou": [None if np.isnan(value) else value for value in scores["model"].iou.tolist()],
         "counts": {key: score.counts.tolist() for key, score in scores.items()},

@@ -1,4 +1,6 @@
-"""Callbacks with an entry in the record: those that score, and those that report why a measure is left out."""
+"""Callbacks with an entry in the record: those that score, and those that report why a measure is
+left out.
+"""
 
 import sys
 from abc import ABC, abstractmethod
@@ -31,7 +33,9 @@ class Measured(Callback, ABC):
         """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
 
     def per_image(self) -> dict[str, NDArray[Any]]:
-        """Return ``<set>/<name>`` to an array of each image's contribution, in order of image id."""
+        """Return ``<set>/<name>`` to an array of each image's contribution, in order of image
+        id.
+        """
         return {}
 
     def predictions(self) -> dict[str, Predictions]:

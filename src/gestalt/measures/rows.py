@@ -1,4 +1,6 @@
-"""Base of the metrics over a whole set: integer rows that begin with a sample's id, gathered over ranks, counted once."""
+"""Base of the metrics over a whole set: integer rows that begin with a sample's id, gathered over
+ranks, counted once.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,13 +27,17 @@ class SetMetric(Metric):
     is_differentiable = False
 
     def add_rows(self, *states: str, **padding: Tensor) -> None:
-        """Add states that are lists of rows; a keyword also gives the row of padding for a rank without any."""
+        """Add states that are lists of rows; a keyword also gives the row of padding for a rank
+        without any.
+        """
         self._padding = padding
         for state in (*states, *padding):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send tensors of one type and width."""
+        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send
+        tensors of one type and width.
+        """
         for state, row in self._padding.items():
             rows: list[Tensor] = getattr(self, state)
             if not rows:

@@ -8,12 +8,16 @@ from gestalt.evaluation.predictions import ScoredImage
 
 
 def spread(length: int, *, count: int) -> tuple[int, ...]:
-    """Return indices spread evenly over a set: the middle of each of ``count`` equal stretches, or fewer of a smaller set."""
+    """Return indices spread evenly over a set: the middle of each of ``count`` equal stretches, or
+    fewer of a smaller set.
+    """
     return tuple(sorted({(2 * k + 1) * length // (2 * count) for k in range(count)}))
 
 
 def gathered_on_first(items: list[ScoredImage]) -> list[ScoredImage]:
-    """Return the items of all ranks on the first rank, and an empty list on the others.  Every rank must call it."""
+    """Return the items of all ranks on the first rank, and an empty list on the others.  Every rank
+    must call it.
+    """
     if not (distributed.is_available() and distributed.is_initialized()):
         return items
     rank = distributed.get_rank()

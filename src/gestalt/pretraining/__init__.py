@@ -1,1 +1,3 @@
-"""Pretraining: makes image tower weights where none can be downloaded, by self-distillation or supervised classification."""
+"""Pretraining: makes image tower weights where none can be downloaded, by self-distillation or
+supervised classification.
+"""

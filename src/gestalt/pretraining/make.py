@@ -22,7 +22,16 @@ from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
 
 TRAINER = (
-    *("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark"),
+    *(
+        "accelerator",
+        "strategy",
+        "devices",
+        "num_nodes",
+        "precision",
+        "log_every_n_steps",
+        "deterministic",
+        "benchmark",
+    ),
     *("detect_anomaly", "enable_progress_bar", "enable_model_summary"),
 )
 """Keys of ``trainer`` that pretraining reads."""
@@ -56,7 +65,8 @@ def folder_of(file: Path) -> Path:
 
 
 def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
-    """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on the first rank.
+    """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on
+    the first rank.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -67,8 +77,14 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
     checkpoint = folder_of(file) / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
-        read_resumable(checkpoint, partly_trained=True)  # refused in one line if damaged; prototypes are not trained at first
-    trainer.fit(parts.module, datamodule=parts.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
+        # refused in one line if damaged; prototypes are not trained at first
+        read_resumable(checkpoint, partly_trained=True)
+    trainer.fit(
+        parts.module,
+        datamodule=parts.data,
+        ckpt_path=str(checkpoint) if resume else None,
+        weights_only=True if resume else None,
+    )
     if not trainer.is_global_zero:
         return
     record = {
@@ -82,14 +98,23 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
         "config": to_plain(config),
         "provenance": provenance(),
     }
-    write_init(file, parts.module.trained_tower, untrimmed=parts.untrimmed, size=parts.size, record=record)
+    write_init(
+        file, parts.module.trained_tower, untrimmed=parts.untrimmed, size=parts.size, record=record
+    )
     checkpoint.unlink(missing_ok=True)
 
 
 def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
     """Return the trainer of a run in the folder of the file."""
     folder, speed, probe = folder_of(file), Speed(), parts.probe
-    callbacks: list[Callback] = [probe, parts.bad_samples, probe.clock, speed, SaveOnSignal(), EpochCheckpoint()]
+    callbacks: list[Callback] = [
+        probe,
+        parts.bad_samples,
+        probe.clock,
+        speed,
+        SaveOnSignal(),
+        EpochCheckpoint(),
+    ]
     callbacks += [StepCheckpoint(every_steps=probe.every_steps)]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     return make_trainer(
@@ -99,26 +124,42 @@ def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
         max_epochs=-1,
         max_steps=parts.module.recipe.steps,
         limit_val_batches=0,
-        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False),
+        logger=TensorBoardLogger(
+            folder.parent, name="", version=folder.name, default_hp_metric=False
+        ),
         callbacks=callbacks,
     )
 
 
-def write_init(file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: dict[str, Any]) -> None:
-    """Write JSON (mean, std and size, which the tower reads, and the record) and weights atomically, the weights last."""
+def write_init(
+    file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: dict[str, Any]
+) -> None:
+    """Write JSON (mean, std and size, which the tower reads, and the record) and weights
+    atomically, the weights last.
+    """
     from safetensors.torch import save
 
-    normalisation = {name: buffer.flatten().tolist() for name, buffer in (("mean", tower.mean), ("std", tower.std))}
+    normalisation = {
+        name: buffer.flatten().tolist()
+        for name, buffer in (("mean", tower.mean), ("std", tower.std))
+    }
     with replacing(file) as partial:
-        partial.write_bytes(save(untrimmed_state(tower, untrimmed)))  # its own writer raises no OSError
-        write_record(file.with_name(f"{file.name}.json"), {**normalisation, "size": size, "sha256": file_hash(partial), **record})
+        # its own writer raises no OSError
+        partial.write_bytes(save(untrimmed_state(tower, untrimmed)))
+        write_record(
+            file.with_name(f"{file.name}.json"),
+            {**normalisation, "size": size, "sha256": file_hash(partial), **record},
+        )
 
 
 def untrimmed_state(tower: ImageTower, untrimmed: nn.Module) -> dict[str, Tensor]:
-    """Return the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s."""
+    """Return the trunk's tensors under timm's names; those that the tower lacks are
+    ``untrimmed``'s.
+    """
     state = dict(untrimmed.state_dict())
     for name, value in tower.trunk.state_dict().items():
-        target = name if name in state else name.replace("norm.", "fc_norm.", 1)  # of models that normalise after averaging
+        # of models that normalise after averaging
+        target = name if name in state else name.replace("norm.", "fc_norm.", 1)
         assert state[target].shape == value.shape
         state[target] = value.detach().cpu()
     return {name: value.contiguous() for name, value in state.items()}

@@ -1,4 +1,6 @@
-"""Pretraining of an image tower: self-distillation of patches, and classification.  V views, B batch, N patches, K prototypes."""
+"""Pretraining of an image tower: self-distillation of patches, and classification.  V views, B
+batch, N patches, K prototypes.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -42,7 +44,8 @@ MOMENTUM = 0.95
 
 
 class Pretrainer(LightningModule):
-    """Base of both ways: AdamW with schedules by step; subclasses choose the tower that is saved and the loss.
+    """Base of both ways: AdamW with schedules by step; subclasses choose the tower that is saved
+    and the loss.
 
     Args:
         recipe: steps and learning rate.
@@ -60,15 +63,22 @@ class Pretrainer(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW, and a learning rate that warms up and follows a cosine by step."""
         recipe = self.recipe
-        groups = parameter_groups(self, learning_rate=recipe.learning_rate, weight_decay=WEIGHT_DECAY)
+        groups = parameter_groups(
+            self, learning_rate=recipe.learning_rate, weight_decay=WEIGHT_DECAY
+        )
         optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS)
         final = FINAL_LEARNING_RATE / recipe.learning_rate
         factor = partial(warmup_cosine, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set this step's weight decay."""
-        decay = half_cosine(self.global_step, start=WEIGHT_DECAY, end=FINAL_WEIGHT_DECAY, total=self.recipe.steps)
+        decay = half_cosine(
+            self.global_step, start=WEIGHT_DECAY, end=FINAL_WEIGHT_DECAY, total=self.recipe.steps
+        )
         for group in self.trainer.optimizers[0].param_groups:
             if group["name"].endswith(".decay"):
                 group["weight_decay"] = decay
@@ -80,10 +90,15 @@ class Pretrainer(LightningModule):
             NonFiniteLoss: on every rank at once, before a parameter has changed.
         """
         trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None]))
+        norm = float(
+            torch.nn.utils.get_total_norm(
+                [parameter.grad for parameter in trained if parameter.grad is not None]
+            )
+        )
         if not norm < float("inf"):
             raise NonFiniteLoss(
-                f"gradient norm is {norm} at step {self.global_step} of pretraining; no checkpoint contains it. "
+                f"gradient norm is {norm} at step {self.global_step} of pretraining; no checkpoint "
+                "contains it. "
                 "Try a lower pretraining.learning_rate"
             )
         for parameter in trained:
@@ -92,7 +107,9 @@ class Pretrainer(LightningModule):
     def log_step(self, loss: Tensor, **measured: Tensor) -> None:
         """Log a step's loss and what was measured, as means over ranks."""
         self.log("pretrain/loss", loss.detach(), prog_bar=True, sync_dist=True)
-        self.log_dict({f"pretrain/{name}": value.detach() for name, value in measured.items()}, sync_dist=True)
+        self.log_dict(
+            {f"pretrain/{name}": value.detach() for name, value in measured.items()}, sync_dist=True
+        )
 
 
 class Network(nn.Module):
@@ -109,8 +126,14 @@ class Network(nn.Module):
         self.mask_token = MaskToken(tower.width)
 
     def forward(self, crops: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Score the prototypes of each patch: (V, B, 3, H, W) uint8 to (V, B, N, K); ``mask`` (V, B, N) hides patches."""
-        hiding = nullcontext() if mask is None else self.mask_token.replacing(self.tower.trunk, mask.flatten(0, 1))
+        """Score the prototypes of each patch: (V, B, 3, H, W) uint8 to (V, B, N, K); ``mask``
+        (V, B, N) hides patches.
+        """
+        hiding = (
+            nullcontext()
+            if mask is None
+            else self.mask_token.replacing(self.tower.trunk, mask.flatten(0, 1))
+        )
         with hiding:
             tokens = self.tower(crops.flatten(0, 1))
         scores: Tensor = self.head(tokens.parts)
@@ -118,7 +141,8 @@ class Network(nn.Module):
 
 
 class SelfDistillation(Pretrainer):
-    """Each patch of a student, masked or visible, predicts the prototypes of a teacher's patch at its place in both crops.
+    """Each patch of a student, masked or visible, predicts the prototypes of a teacher's patch at
+    its place in both crops.
 
     The teacher is a moving average of the student, and sees every patch; its tower is saved.
 
@@ -126,7 +150,8 @@ class SelfDistillation(Pretrainer):
         tower: the student's; the teacher starts as a copy.
         recipe: see ``Pretrainer``.
 
-    Source: Caron et al. 2021, DINO (arXiv:2104.14294), for teacher, head and schedules; ``patch_loss`` for the loss.
+    Source: Caron et al. 2021, DINO (arXiv:2104.14294), for teacher, head and schedules;
+    ``patch_loss`` for the loss.
     """
 
     def __init__(self, tower: ImageTower, recipe: Recipe) -> None:
@@ -160,7 +185,14 @@ class SelfDistillation(Pretrainer):
         """Draw the patches that the student does not see, (V, B, N) bool."""
         crops = batch["crops"]
         rows, columns = self.student.tower.grid(*crops.shape[-2:])
-        draw = partial(masked_patches, batch["sample_id"], batch["epoch"], seed=self.recipe.seed, total=rows * columns, share=MASK_SHARE)
+        draw = partial(
+            masked_patches,
+            batch["sample_id"],
+            batch["epoch"],
+            seed=self.recipe.seed,
+            total=rows * columns,
+            share=MASK_SHARE,
+        )
         return torch.stack([draw(view=view) for view in range(len(crops))])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -174,12 +206,15 @@ class SelfDistillation(Pretrainer):
         momentum = half_cosine(self.global_step, start=MOMENTUM, end=1.0, total=self.recipe.steps)
         super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
-            for teacher, student in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            for teacher, student in zip(
+                self.teacher.parameters(), self.student.parameters(), strict=True
+            ):
                 teacher.lerp_(student, 1 - momentum)
 
 
 class Classification(Pretrainer):
-    """A linear classifier on the summary, trained by cross-entropy on the one label of each image and not saved.
+    """A linear classifier on the summary, trained by cross-entropy on the one label of each image
+    and not saved.
 
     Args:
         tower: the tower to train.

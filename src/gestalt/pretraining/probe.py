@@ -23,7 +23,8 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 QUERIES = 1024  # at a time
 IMAGES = 256  # at a time
 
-VECTORS: dict[str, Callable[[Tokens], Tensor]] = {  # image vectors that are scored: DINO's, and CLIPpy's
+# image vectors that are scored: DINO's, and CLIPpy's
+VECTORS: dict[str, Callable[[Tokens], Tensor]] = {
     "summary": summary_of,
     "max": max_of_parts,
 }
@@ -53,7 +54,8 @@ class Voters(NamedTuple):
 
 
 class Probe(Callback):
-    """Scores the tower before the first step, every ``every_steps`` and after the last; on the first rank only.
+    """Scores the tower before the first step, every ``every_steps`` and after the last; on the
+    first rank only.
 
     Args:
         clock: counts the time spent as validation.
@@ -61,10 +63,13 @@ class Probe(Callback):
         make_voters: makes the images for k-NN at first use; None for a source without labels.
 
     Attributes:
-        curves: (step, k-NN score) by name: accuracy as ``<queries>/<vector>``, mean IoU of patch classes as ``patches/miou``.
+        curves: (step, k-NN score) by name: accuracy as ``<queries>/<vector>``, mean IoU of patch
+            classes as ``patches/miou``.
     """
 
-    def __init__(self, clock: Clock, *, every_steps: int, make_voters: Callable[[], Voters] | None) -> None:
+    def __init__(
+        self, clock: Clock, *, every_steps: int, make_voters: Callable[[], Voters] | None
+    ) -> None:
         self.clock = clock
         self.every_steps = every_steps
         self.curves: dict[str, list[tuple[int, float]]] = {}
@@ -76,7 +81,9 @@ class Probe(Callback):
         if trainer.global_step == 0:
             self._score(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Score every ``every_steps`` and after the last step."""
         if trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps:
             self._score(trainer, pl_module)
@@ -97,13 +104,21 @@ class Probe(Callback):
         tower.eval()
         with torch.no_grad(), self.clock.validating():
             voters = self._voters = self._voters or self._make_voters()
-            scores = {**image_scores(tower, voters, module.device), "patches/miou": patch_score(tower, voters, module.device)}
+            scores = {
+                **image_scores(tower, voters, module.device),
+                "patches/miou": patch_score(tower, voters, module.device),
+            }
         tower.train(training)
         for name, score in scores.items():
             self.curves.setdefault(name, []).append((trainer.global_step, score))
         if trainer.logger is not None:
-            trainer.logger.log_metrics({f"knn/{name}": score for name, score in scores.items()}, trainer.global_step)
-        module.print(f"step {trainer.global_step}: k-NN " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+            trainer.logger.log_metrics(
+                {f"knn/{name}": score for name, score in scores.items()}, trainer.global_step
+            )
+        module.print(
+            f"step {trainer.global_step}: k-NN "
+            + ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+        )
 
 
 def image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dict[str, float]:
@@ -120,9 +135,17 @@ def image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dic
 def patch_score(tower: ImageTower, voters: Voters, device: torch.device) -> float:
     """Return the k-NN mean IoU of patch classes."""
     grid = tower.grid(*voters.patch_bank.images.shape[-2:])
-    bank, queries = patches(tower, voters.patch_bank.images, device=device), patches(tower, voters.patch_queries.images, device=device)
-    labels, truth = patch_labels(voters.patch_bank.labels, grid=grid), patch_labels(voters.patch_queries.labels, grid=grid)
-    return mean_iou(knn_predict(bank, labels.flatten().to(device), queries), truth.flatten().to(device))
+    bank, queries = (
+        patches(tower, voters.patch_bank.images, device=device),
+        patches(tower, voters.patch_queries.images, device=device),
+    )
+    labels, truth = (
+        patch_labels(voters.patch_bank.labels, grid=grid),
+        patch_labels(voters.patch_queries.labels, grid=grid),
+    )
+    return mean_iou(
+        knn_predict(bank, labels.flatten().to(device), queries), truth.flatten().to(device)
+    )
 
 
 def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[str, Tensor]:
@@ -136,12 +159,20 @@ def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[
 
 
 def patches(tower: ImageTower, images: Tensor, *, device: torch.device) -> Tensor:
-    """Encode images in chunks.  (N, 3, H, W) uint8 to the patch tokens of all, (N * h * w, D) float32."""
-    return torch.cat([tower(chunk.to(device)).parts.float().flatten(0, 1) for chunk in torch.split(images, IMAGES)])
+    """Encode images in chunks.  (N, 3, H, W) uint8 to the patch tokens of all, (N * h * w, D)
+    float32.
+    """
+    return torch.cat(
+        [
+            tower(chunk.to(device)).parts.float().flatten(0, 1)
+            for chunk in torch.split(images, IMAGES)
+        ]
+    )
 
 
 def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """Classify queries (M, D) by a vote of their nearest neighbours by cosine, weighted by exp(cosine / temperature), as (M,) int64.
+    """Classify queries (M, D) by a vote of their nearest neighbours by cosine, weighted by
+    exp(cosine / temperature), as (M,) int64.
 
     The bank is (N, D) with labels (N,) int64; all of it votes if N is below ``NEIGHBOURS``.
     """
@@ -151,21 +182,33 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
     for start in range(0, len(queries), QUERIES):
         chunk = queries[start : start + QUERIES]
         cosine, nearest = (chunk @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=-1)  # (m, k)
-        votes = torch.zeros(len(chunk), classes, device=chunk.device).scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
+        votes = torch.zeros(len(chunk), classes, device=chunk.device).scatter_add_(
+            1, labels[nearest], (cosine / TEMPERATURE).exp()
+        )
         winners.append(votes.argmax(dim=-1))
     return torch.cat(winners)
 
 
 def mean_iou(prediction: Tensor, truth: Tensor) -> float:
     """Return the intersection over union, mean over the classes of ``truth``; both (M,) int64."""
-    ious = [((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum() for c in sorted(set(truth.tolist()))]
+    ious = [
+        ((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum()
+        for c in sorted(set(truth.tolist()))
+    ]
     return float(torch.stack(ious).mean())
 
 
 def patch_labels(maps: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Return the most frequent class of each patch, at ties the lowest.  (M, H, W) int64 to (M, h * w) int64."""
+    """Return the most frequent class of each patch, at ties the lowest.  (M, H, W) int64 to (M, h *
+    w) int64.
+    """
     count, height, width = maps.shape
     rows, columns = grid
-    cells = maps.reshape(count, rows, height // rows, columns, width // columns).transpose(2, 3).flatten(3).flatten(1, 2)
+    cells = (
+        maps.reshape(count, rows, height // rows, columns, width // columns)
+        .transpose(2, 3)
+        .flatten(3)
+        .flatten(1, 2)
+    )
     counts = functional.one_hot(cells, int(maps.max()) + 1).sum(dim=2)  # (M, h * w, classes)
     return counts.argmax(dim=-1)

@@ -26,7 +26,14 @@ TASKS = {
 SEGMENTATION = "image-segmentation"
 """Task of the other measures, and of the model."""
 
-TAGS = ("gestalt", "clip", "zero-shot", "open-vocabulary", "semantic-segmentation", "perceptual-grouping")
+TAGS = (
+    "gestalt",
+    "clip",
+    "zero-shot",
+    "open-vocabulary",
+    "semantic-segmentation",
+    "perceptual-grouping",
+)
 
 
 class Described(NamedTuple):
@@ -61,11 +68,18 @@ def write_card(described: Described, evidence: Evidence) -> str:
         model_name=described.name if measured else None,
         eval_results=[_eval_result(row) for row in measured] or None,
     )
-    template = Template(CARD.read_text(encoding="utf-8"), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    template = Template(
+        CARD.read_text(encoding="utf-8"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     body = template.render(
         **described._asdict(),
         quoted_name=json.dumps(described.name, ensure_ascii=False),
-        text_model=config.text.model.rpartition(":")[2].rpartition("/")[2] if config.text.family == "sentence" else config.text.family,
+        text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]
+        if config.text.family == "sentence"
+        else config.text.family,
         table=markdown_lines(HEADS, [_row(row) for row in measured]) if measured else [],
         over_images=OVER_IMAGES,
         steps=evidence.steps,
@@ -93,7 +107,8 @@ def _eval_result(row: Measurement) -> EvalResult:
         task_type=TASKS.get(row.entry["measure"], SEGMENTATION),
         dataset_type=row.entry.get("image_set") or row.entry["set"],
         dataset_name=row.entry["set"],
-        dataset_config=row.entry["set"],  # the hub puts results of equal type, config and split under one name
+        # the hub puts results of equal type, config and split under one name
+        dataset_config=row.entry["set"],
         dataset_split=_split(row),
         metric_type=name,
         metric_name=name,
@@ -103,14 +118,18 @@ def _eval_result(row: Measurement) -> EvalResult:
 
 
 def _split(row: Measurement) -> str | None:
-    """Return the split that was asked for; None for the set's default, on which results are published."""
+    """Return the split that was asked for; None for the set's default, on which results are
+    published.
+    """
     split: str | None = row.result.record["config"].get("evaluation", {}).get("split")
     return split
 
 
 def _row(row: Measurement) -> list[str]:
     """Return a measurement as a row of the table under ``HEADS``."""
-    interval = NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}"
+    interval = (
+        NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}"
+    )
     protocol = row.entry.get("protocol", {})
     scored, metric = row.metric.split("/", 1)
     split = _split(row)
@@ -125,18 +144,35 @@ def _row(row: Measurement) -> list[str]:
 
 
 def _notes(described: Described, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
-    """Return the caveat of the training data, and what the records say was left out, or chosen here; each once."""
-    notes = [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] if only_scenes(described.config.data) else []
+    """Return the caveat of the training data, and what the records say was left out, or chosen
+    here; each once.
+    """
+    notes = (
+        [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."]
+        if only_scenes(described.config.data)
+        else []
+    )
     for row in measured:
         protocol = row.entry.get("protocol", {})
         for text in protocol.get("left_out", ()):
-            notes.append(f"Protocol {protocol.get('name')} leaves out a step of the original: {text}.")
+            notes.append(
+                f"Protocol {protocol.get('name')} leaves out a step of the original: {text}."
+            )
         for text in protocol.get("ours", ()):
-            notes.append(f"Protocol {protocol.get('name')} makes a choice that the original does not state: {text}.")
+            notes.append(
+                f"Protocol {protocol.get('name')} makes a choice that the original does not state: "
+                f"{text}."
+            )
         if row.entry.get("images_official") not in (None, row.entry.get("images")):
-            notes.append(f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not compare with published ones.")
+            notes.append(
+                f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not "
+                "compare with published ones."
+            )
     for result in evidence.results:
         for entry in result.record["benchmarks"]:
             if "left_out" in entry:
-                notes.append(f"{entry['set']}: {entry['left_out']} was not measured, {portable(entry.get('why', ''))}.")
+                notes.append(
+                    f"{entry['set']}: {entry['left_out']} was not measured, "
+                    f"{portable(entry.get('why', ''))}."
+                )
     return list(dict.fromkeys(notes))

@@ -1,4 +1,6 @@
-"""Checks before a model is loaded: the packages that ONNX files need, and the folder to write.  Nothing heavy is imported."""
+"""Checks before a model is loaded: the packages that ONNX files need, and the folder to
+write.  Nothing heavy is imported.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +12,15 @@ ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_onnx() -> None:
-    """Check that the packages of ``ONNX`` are installed; a ConfigError names those that are not, and the extra."""
+    """Check that the packages of ``ONNX`` are installed; a ConfigError names those that are not,
+    and the extra.
+    """
     missing = [name for name in ONNX if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"--onnx: needs {', '.join(missing)}; install the extra: pip install 'gestalt-grouping[onnx]'")
+        raise ConfigError(
+            f"--onnx: needs {', '.join(missing)}; install the extra: pip install "
+            "'gestalt-grouping[onnx]'"
+        )
 
 
 def check_free(folder: Path) -> None:
@@ -23,4 +30,6 @@ def check_free(folder: Path) -> None:
         ConfigError: it holds something, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--to {folder}: exists and is not an empty folder; name another, or remove it")
+        raise ConfigError(
+            f"--to {folder}: exists and is not an empty folder; name another, or remove it"
+        )

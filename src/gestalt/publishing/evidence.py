@@ -1,4 +1,6 @@
-"""The records that belong to the weights of a checkpoint: a model card states these and nothing else."""
+"""The records that belong to the weights of a checkpoint: a model card states these and nothing
+else.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +54,8 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     """Return the records of a checkpoint's run that were made with its weights.
 
     Raises:
-        ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot be read.
+        ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot
+            be read.
     """
     folder = run_folder(checkpoint)
     steps, planned = progress(checkpoint)
@@ -64,19 +67,28 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
 
 
 def measurements(evidence: Evidence) -> list[Measurement]:
-    """Return the headline metrics of the records; of several measurements of one kind, such as two evaluations alike, the last."""
+    """Return the headline metrics of the records; of several measurements of one kind, such as two
+    evaluations alike, the last.
+    """
     kept: dict[tuple[Any, ...], Measurement] = {}
     for result in evidence.results:
         for metric in headlines([result]):
             value, entry = result.value(metric), result.entry(metric)
             if value is not None and entry:
-                kind = (metric, entry.get("protocol", {}).get("digest"), entry.get("images"), entry.get("label_set"))
+                kind = (
+                    metric,
+                    entry.get("protocol", {}).get("digest"),
+                    entry.get("images"),
+                    entry.get("label_set"),
+                )
                 kept[kind] = Measurement(metric, value, result.interval(metric), entry, result)
     return list(kept.values())
 
 
 def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
-    """Return the provenance written to an exported folder: what made its weights, from what, and what exported them."""
+    """Return the provenance written to an exported folder: what made its weights, from what, and
+    what exported them.
+    """
     folder = run_folder(checkpoint)
     config = load_saved(folder / "config.yaml")
     run = evidence.run or {}
@@ -87,12 +99,18 @@ def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
         "seed": config.seed,
         "config_hash": run.get("config_hash"),
         "commit": provenance.get("commit"),
-        "packages": {name: version for name, version in provenance.get("packages", {}).items() if version != "not installed"},
+        "packages": {
+            name: version
+            for name, version in provenance.get("packages", {}).items()
+            if version != "not installed"
+        },
         "steps": evidence.steps,
         "steps_planned": evidence.planned,
         "seconds": run.get("seconds"),
         "tokens_kept": run.get("tokens_kept"),
-        "data": {key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})},
+        "data": {
+            key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
+        },
         "run": f"{config.name}/{config.scale}/{folder.name}",
         "checkpoint": checkpoint.name,
         "weights_sha256": evidence.weights,

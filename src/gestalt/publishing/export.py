@@ -1,4 +1,6 @@
-"""Export: a checkpoint as a folder that loads anywhere, written whole and read back before it appears."""
+"""Export: a checkpoint as a folder that loads anywhere, written whole and read back before it
+appears.
+"""
 
 import os
 import shutil
@@ -20,7 +22,8 @@ PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a killed process leaves its name.
+    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a
+    killed process leaves its name.
 
     A symbolic link stays: the folder that it names is written.
     """
@@ -39,7 +42,13 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 def export_checkpoint(
-    model: DualEncoder, config: Experiment, *, checkpoint: Path, folder: Path, license: str | None, datasets: Sequence[str]
+    model: DualEncoder,
+    config: Experiment,
+    *,
+    checkpoint: Path,
+    folder: Path,
+    license: str | None,
+    datasets: Sequence[str],
 ) -> Path:
     """Write a run's checkpoint as a folder with weights, configuration, tokenizer and model card.
 
@@ -52,12 +61,17 @@ def export_checkpoint(
         datasets: names on the hub of the training data, for the card.
 
     Raises:
-        ValueError: the folder holds something, a record cannot be read, or what was written does not load as the same model.
+        ValueError: the folder holds something, a record cannot be read, or what was written does
+            not load as the same model.
     """
     folder = folder.absolute()
     evidence = gather(checkpoint, weights=weights_hash(model))
     provenance = provenance_of(evidence, checkpoint=checkpoint)
-    if not datasets and config.data.source == "hub" and isinstance(config.data.options.get("name"), str):
+    if (
+        not datasets
+        and config.data.source == "hub"
+        and isinstance(config.data.options.get("name"), str)
+    ):
         datasets = [config.data.options["name"]]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with _new_folder(folder) as partial:
@@ -72,6 +86,12 @@ def export_checkpoint(
 def _check_same(written: DualEncoder, model: DualEncoder) -> None:
     """Check that a folder gives the weights and the token ids of the model."""
     if weights_hash(written) != weights_hash(model):
-        raise ValueError("export: the folder does not load with the weights of the checkpoint; nothing was written")
+        raise ValueError(
+            "export: the folder does not load with the weights of the checkpoint; nothing was "
+            "written"
+        )
     if written.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
-        raise ValueError("export: the exported tokenizer tokenises texts differently from the model's; nothing was written")
+        raise ValueError(
+            "export: the exported tokenizer tokenises texts differently from the model's; nothing "
+            "was written"
+        )

@@ -1,6 +1,8 @@
-"""An exported model: a folder with ``model.safetensors`` and ``config.json``, and with ``text/`` where the text model has a name.
+"""An exported model: a folder with ``model.safetensors`` and ``config.json``, and with ``text/``
+where the text model has a name.
 
-``text/`` holds the text encoder's architecture and its tokenizer, so that the folder loads on a machine without the package or the hub.
+``text/`` holds the text encoder's architecture and its tokenizer, so that the folder loads on a
+machine without the package or the hub.
 """
 
 import json
@@ -24,7 +26,8 @@ from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
 
 LIBRARY = "gestalt"
-PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)  # an absolute path or a URL at the end of a text; it may have spaces
+# an absolute path or a URL at the end of a text; it may have spaces
+PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)
 MOST_BYTES = 2**20  # of a description, which may be a stranger's
 FORMAT = 1  # of the folder, raised by a change that older readers would misread
 CARD = "README.md"
@@ -34,8 +37,11 @@ TEXT = "text"
 """Folder of the text encoder's architecture and its tokenizer."""
 
 
-def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenance: dict[str, Any]) -> Path:
-    """Write a model with the configuration that it is built from; files of the same names are replaced.
+def save_folder(
+    model: DualEncoder, config: Experiment, *, path: Path, provenance: dict[str, Any]
+) -> Path:
+    """Write a model with the configuration that it is built from; files of the same names are
+    replaced.
 
     Args:
         model: trained.
@@ -46,7 +52,10 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
     Returns:
         The folder.
     """
-    origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
+    origins = {
+        "image": model.image_origin.record(),
+        "text": None if model.text_origin is None else model.text_origin.record(),
+    }
     made = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
     described = portable({"config": to_plain(config), "provenance": made})
     described = {"library": LIBRARY, "format": FORMAT, **described}
@@ -61,21 +70,28 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
 
 
 def portable(tree: Any) -> Any:
-    """Return the tree with every absolute path and URL cut to its last part: they name what one machine has, and may hold a secret."""
+    """Return the tree with every absolute path and URL cut to its last part: they name what one
+    machine has, and may hold a secret.
+    """
     if isinstance(tree, dict):
         return {key: portable(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [portable(value) for value in tree]
     if not isinstance(tree, str):
         return tree
-    return PurePath(tree).name if tree.startswith("/") else PLACE.sub(lambda place: PurePath(place[0]).name, tree)
+    return (
+        PurePath(tree).name
+        if tree.startswith("/")
+        else PLACE.sub(lambda place: PurePath(place[0]).name, tree)
+    )
 
 
 def read_description(path: Path) -> dict[str, Any]:
     """Return ``config.json`` of an exported folder.
 
     Raises:
-        ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of a later format.
+        ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of
+            a later format.
     """
     file = path / DESCRIPTION
     try:
@@ -83,13 +99,27 @@ def read_description(path: Path) -> dict[str, Any]:
             raise ValueError(f"larger than {MOST_BYTES} bytes")
         described: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}") from error
+        raise ValueError(
+            f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(described, dict) or described.get("library") != LIBRARY or not isinstance(described.get("config"), dict):
-        raise ValueError(f'{file}: not of a model exported by Gestalt; it needs "library": "{LIBRARY}" and "config"')
+        raise ValueError(
+            f"{file}: cannot be read as JSON: {' '.join(str(error).split())}"
+        ) from error
+    if (
+        not isinstance(described, dict)
+        or described.get("library") != LIBRARY
+        or not isinstance(described.get("config"), dict)
+    ):
+        raise ValueError(
+            f'{file}: not of a model exported by Gestalt; it needs "library": "{LIBRARY}" and '
+            '"config"'
+        )
     if described.get("format") != FORMAT:
-        raise ValueError(f"{file}: format {described.get('format')}, this version reads format {FORMAT}; install a newer one")
+        raise ValueError(
+            f"{file}: format {described.get('format')}, this version reads format {FORMAT}; "
+            "install a newer one"
+        )
     return described
 
 
@@ -99,26 +129,40 @@ def read_config(path: Path, *, overrides: list[str] | None = None) -> Experiment
     Raises:
         ValueError: as ``read_description``; or it does not fit the schema.
     """
-    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION, overrides=overrides)
+    return load_mapping(
+        read_description(path)["config"], origin=path / DESCRIPTION, overrides=overrides
+    )
 
 
 def load_folder(path: Path) -> DualEncoder:
     """Load an exported model, in eval mode on the CPU.
 
     Raises:
-        ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
+        ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model
+            that is not found.
     """
     description = read_description(path)
     config = load_mapping(description["config"], origin=path / DESCRIPTION)
-    text = replace(config.text, init="random", model=str(path / TEXT), layers=None) if (path / TEXT).is_dir() else config.text
+    text = (
+        replace(config.text, init="random", model=str(path / TEXT), layers=None)
+        if (path / TEXT).is_dir()
+        else config.text
+    )
     file, source = path / WEIGHTS, f"exported folder {path}"
     weights = read_state_dict(file)
-    model = load_model(config, weights, text=text, source=source, misfit=f"{file}: does not fit the model of {DESCRIPTION}")
+    model = load_model(
+        config,
+        weights,
+        text=text,
+        source=source,
+        misfit=f"{file}: does not fit the model of {DESCRIPTION}",
+    )
     model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
     provenance = description.get("provenance")
     expected = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
     if expected not in (None, found := weights_hash(model)):
         raise ValueError(
-            f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
+            f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} "
+            f"{str(expected)[:12]}; {AGAIN}"
         )
     return model

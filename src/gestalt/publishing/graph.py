@@ -1,4 +1,5 @@
-"""The dense image encoder as a graph that runs without Gestalt: ``torch.export`` and ONNX, checked against the model.
+"""The dense image encoder as a graph that runs without Gestalt: ``torch.export`` and ONNX, checked
+against the model.
 
 B batch, E shared width, h w grid of locations, H W pixels.
 """
@@ -36,7 +37,8 @@ class DenseGraph(nn.Module):
 
     Args:
         model: in eval mode; the text side of a dual encoder is left out.
-        pixels: type of the input, "uint8" in [0, 255], or "float" in [0, 1], which is rounded to the 256 levels that the model reads.
+        pixels: type of the input, "uint8" in [0, 255], or "float" in [0, 1], which is rounded to
+            the 256 levels that the model reads.
     """
 
     def __init__(self, model: DenseModel, *, pixels: Literal["uint8", "float"] = "uint8") -> None:
@@ -46,38 +48,63 @@ class DenseGraph(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images (B, 3, H, W).  Returns (B, E, h, w) and (B, E)."""
-        images = pixels if self.pixels == "uint8" else pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
+        images = (
+            pixels
+            if self.pixels == "uint8"
+            else pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
+        )
         tokens = self.model.tokens(images)
         locations = functional.normalize(self.model.locations(tokens), dim=-1)
-        return maps_of(tokens._replace(parts=locations)), functional.normalize(self.model.head(tokens), dim=-1)
+        return maps_of(tokens._replace(parts=locations)), functional.normalize(
+            self.model.head(tokens), dim=-1
+        )
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
         """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
         down, across = self.model.patch_stride
         generator = torch.Generator().manual_seed(batch)
-        images = torch.randint(0, 256, (batch, 3, rows * down, columns * across), dtype=torch.uint8, generator=generator)
+        images = torch.randint(
+            0,
+            256,
+            (batch, 3, rows * down, columns * across),
+            dtype=torch.uint8,
+            generator=generator,
+        )
         return images if self.pixels == "uint8" else images / 255
 
 
 def _without_text(model: DualEncoder) -> DualEncoder:
-    """Return a copy that shares the image side and has no text side, whose weights would lie in the file unused."""
+    """Return a copy that shares the image side and has no text side, whose weights would lie in the
+    file unused.
+    """
     image_side = copy.copy(model)
-    image_side.__dict__["_modules"] = {name: module for name, module in model._modules.items() if name != "text"}
+    image_side.__dict__["_modules"] = {
+        name: module for name, module in model._modules.items() if name != "text"
+    }
     return image_side
 
 
 def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
-    """Trace a graph whose batch, height and width are free; sides are multiples of the stride, two locations or more.
+    """Trace a graph whose batch, height and width are free; sides are multiples of the stride, two
+    locations or more.
 
     Raises:
         ValueError: the model does something that depends on values, or that needs one size.
     """
     down, across = graph.model.patch_stride
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
-    rows, columns = (torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns"))
+    rows, columns = (
+        torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns")
+    )
     shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
-    with _refused("torch.export cannot trace this model"), torch.no_grad(), _same_padding_of_multiples():
-        program = torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
+    with (
+        _refused("torch.export cannot trace this model"),
+        torch.no_grad(),
+        _same_padding_of_multiples(),
+    ):
+        program = torch.export.export(
+            graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes
+        )
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # has the paths of the source files on this machine
@@ -86,15 +113,20 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _refused(complaint: str) -> Iterator[None]:
-    """Turn any error of torch or of a runtime into one line; within, torch neither warns nor prints the graph that it cannot trace."""
+    """Turn any error of torch or of a runtime into one line; within, torch neither warns nor prints
+    the graph that it cannot trace.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # tracer, serialiser and runtimes raise many kinds; each means that this model has no such graph
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)  # the other lines are internals
+    except Exception as error:
+        # tracer, serialiser and runtimes raise many kinds; each means that this model has no such
+        # graph
+        # the other lines are internals
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(f"{complaint}: {first[:300]}") from error
     finally:
         logging.disable(before)
@@ -102,11 +134,12 @@ def _refused(complaint: str) -> Iterator[None]:
 
 @contextmanager
 def _same_padding_of_multiples() -> Iterator[None]:
-    """Within the context, timm pads as TensorFlow's "same" does by a formula for sides that are multiples of the convolution's stride.
+    """Within the context, timm pads as TensorFlow's "same" does by a formula for sides that are
+    multiples of the convolution's stride.
 
-    The sides of a traced image are multiples of the model's stride, so those of each map are multiples of the convolution's. With timm's
-    general formula each layer's size is an expression that contains those of all layers below it; EfficientNet-Lite0 was not traced in
-    ten minutes.
+    The sides of a traced image are multiples of the model's stride, so those of each map are
+    multiples of the convolution's. With timm's general formula each layer's size is an expression
+    that contains those of all layers below it; EfficientNet-Lite0 was not traced in ten minutes.
     """
     from timm.layers import padding
 
@@ -124,8 +157,12 @@ def _same_padding_of_multiples() -> Iterator[None]:
         padding.get_same_padding = general
 
 
-def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
-    """Write a file for ``torch.export.load``, after it was compared with the model; returns the lines of ``compare``."""
+def write_program(
+    program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int
+) -> list[str]:
+    """Write a file for ``torch.export.load``, after it was compared with the model; returns the
+    lines of ``compare``.
+    """
     with replacing(path) as partial:
         with _refused("torch.export cannot write this model"), partial.open("wb") as file:
             torch.export.save(program, file)
@@ -133,32 +170,50 @@ def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: D
             return compare(torch.export.load(file).module(), graph, side=side, name=path.name)
 
 
-def write_onnx(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
-    """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of ``compare``.
+def write_onnx(
+    program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int
+) -> list[str]:
+    """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of
+    ``compare``.
 
     Raises:
-        ValueError: a package is missing, the weights are too large, an operation has no ONNX form, or as ``compare``.
+        ValueError: a package is missing, the weights are too large, an operation has no ONNX form,
+            or as ``compare``.
     """
     check_onnx()
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size >= MOST_BYTES:
-        raise ValueError(f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; write --torch-export FILE")
+        raise ValueError(
+            f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; "
+            "write --torch-export FILE"
+        )
     import onnxruntime
 
     with replacing(path) as partial:
         with _refused("--onnx: this model has no ONNX form"):
-            written: Any = torch.onnx.export(program, dynamo=True, input_names=["pixels"], output_names=list(NAMES), verbose=False)
+            written: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=["pixels"],
+                output_names=list(NAMES),
+                verbose=False,
+            )
             written.save(str(partial))
             session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
 
         def run(pixels: Tensor) -> list[Tensor]:
-            return [torch.from_numpy(output) for output in session.run(list(NAMES), {"pixels": pixels.numpy()})]
+            return [
+                torch.from_numpy(output)
+                for output in session.run(list(NAMES), {"pixels": pixels.numpy()})
+            ]
 
         return compare(run, graph, side=side, name=path.name)
 
 
 @torch.no_grad()
-def compare(run: Callable[[Tensor], Sequence[Tensor]], graph: DenseGraph, *, side: int, name: str) -> list[str]:
+def compare(
+    run: Callable[[Tensor], Sequence[Tensor]], graph: DenseGraph, *, side: int, name: str
+) -> list[str]:
     """Compare a written graph with the model at three sizes.
 
     Args:
@@ -176,15 +231,26 @@ def compare(run: Callable[[Tensor], Sequence[Tensor]], graph: DenseGraph, *, sid
     down, across = graph.model.patch_stride
     rows, columns = max(2, side // down), max(2, side // across)  # fewer are not in the graph
     lines = []
-    for batch, height, width in ((1, rows, columns), (2, rows, 2 * columns), (3, rows + 1, columns + 3)):
+    for batch, height, width in (
+        (1, rows, columns),
+        (2, rows, 2 * columns),
+        (3, rows + 1, columns + 3),
+    ):
         pixels = graph.example(batch, rows=height, columns=width)
         text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
         with _refused(f"{text}: the graph cannot run at this size"):
             found, expected = run(pixels), graph(pixels)
         if [output.shape for output in found] != [output.shape for output in expected]:
-            raise ValueError(f"{text}: the graph gives {[tuple(output.shape) for output in found]}, another shape than the model")
-        differences = [float((theirs - ours).abs().max()) for theirs, ours in zip(found, expected, strict=True)]
-        listed = ", ".join(f"{value:.1e} {output}" for output, value in zip(NAMES, differences, strict=True))
+            raise ValueError(
+                f"{text}: the graph gives {[tuple(output.shape) for output in found]}, another "
+                "shape than the model"
+            )
+        differences = [
+            float((theirs - ours).abs().max()) for theirs, ours in zip(found, expected, strict=True)
+        ]
+        listed = ", ".join(
+            f"{value:.1e} {output}" for output, value in zip(NAMES, differences, strict=True)
+        )
         text += f", largest difference to the model {listed}"
         if not max(differences) <= LARGEST_DIFFERENCE:  # also where it is nan
             raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")

@@ -1,4 +1,6 @@
-"""An exported model on the Hugging Face hub: downloaded by name, and pushed by the methods that the hub's users know."""
+"""An exported model on the Hugging Face hub: downloaded by name, and pushed by the methods that the
+hub's users know.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,14 @@ from torch import Tensor, nn
 from gestalt.config.schema import Experiment
 from gestalt.encoders.weights import reaching_hub
 from gestalt.model import DualEncoder, Embeddings
-from gestalt.publishing.folder import CARD, TEXT, load_folder, read_config, read_description, save_folder
+from gestalt.publishing.folder import (
+    CARD,
+    TEXT,
+    load_folder,
+    read_config,
+    read_description,
+    save_folder,
+)
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 
 FILES = [WEIGHTS, DESCRIPTION, CARD, f"{TEXT}/*"]
@@ -29,13 +38,18 @@ def download(name: str, **choices: Any) -> Path:
     try:
         with reaching_hub() as unreachable:
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, **choices))
-    except Exception as error:  # the hub's client also raises its HTTP library's errors; the fix is the same
+    except (
+        Exception
+    ) as error:  # the hub's client also raises its HTTP library's errors; the fix is the same
         reason = unreachable or " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
+        raise ValueError(
+            f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}"
+        ) from error
 
 
 class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
-    """An exported model as a plain module, with ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` of ``huggingface_hub``.
+    """An exported model as a plain module, with ``from_pretrained``, ``save_pretrained`` and
+    ``push_to_hub`` of ``huggingface_hub``.
 
     Args:
         encoder: the model.
@@ -44,7 +58,9 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         card: the model card, Markdown.
     """
 
-    def __init__(self, encoder: DualEncoder, experiment: Experiment, *, origin: dict[str, Any], card: str) -> None:
+    def __init__(
+        self, encoder: DualEncoder, experiment: Experiment, *, origin: dict[str, Any], card: str
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.experiment = experiment
@@ -61,7 +77,9 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         (save_directory / CARD).write_text(self.card, encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **choices: Any) -> "HubModel":
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **choices: Any
+    ) -> "HubModel":
         """Load a folder, or a model of the hub by its name, in eval mode on the CPU.
 
         Args:
@@ -74,4 +92,9 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         place = str(pretrained_model_name_or_path)
         folder = Path(place) if Path(place).is_dir() else download(place, **choices)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-        return cls(load_folder(folder), read_config(folder), origin=read_description(folder)["provenance"], card=card).eval()
+        return cls(
+            load_folder(folder),
+            read_config(folder),
+            origin=read_description(folder)["provenance"],
+            card=card,
+        ).eval()

@@ -1,6 +1,8 @@
-"""Results of pictures as files: a coloured picture, a map with its palette, numbers, and a summary of all.  H W pixels.
+"""Results of pictures as files: a coloured picture, a map with its palette, numbers, and a summary
+of all.  H W pixels.
 
-A file's name need not be UTF-8: what is not is written as Python's escape, from which JSON gives the name back.
+A file's name need not be UTF-8: what is not is written as Python's escape, from which JSON gives
+the name back.
 """
 
 import csv
@@ -26,18 +28,31 @@ def indexed(result: SegmentedImage) -> Image.Image:
 
 
 def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, Any]:
-    """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour, area and scores."""
+    """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
+    area and scores.
+    """
     colours = class_colours(len(result.labels), background=None)
     rows = [
         {
-            **{"name": name, "value": value, "colour": "#" + bytes(colours[value]).hex(), "area": round(result.areas[name], 6)},
+            **{
+                "name": name,
+                "value": value,
+                "colour": "#" + bytes(colours[value]).hex(),
+                "area": round(result.areas[name], 6),
+            },
             **(result.scores[name]._asdict() if name in result.scores else {}),
         }
         for value, name in enumerate(result.labels)
     ]
     height, width = result.map.shape
     without = max(0.0, 1 - sum(result.areas.values()))
-    return {"picture": str(picture), "width": width, "height": height, kind: rows, "without": round(without, 6)}
+    return {
+        "picture": str(picture),
+        "width": width,
+        "height": height,
+        kind: rows,
+        "without": round(without, 6),
+    }
 
 
 def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequence[Path]) -> None:
@@ -46,28 +61,41 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
     Args:
         result: result of the picture.
         entry: its numbers.
-        files: by their endings the coloured picture (``_overlay.png``), the map (``.png`` and ``.npy``) and the numbers (``.json``).
+        files: by their endings the coloured picture (``_overlay.png``), the map (``.png`` and
+            ``.npy``) and the numbers (``.json``).
     """
     for path in files:
         with replacing(path) as partial:
             if path.suffix == ".json":
-                partial.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+                partial.write_text(
+                    json.dumps(entry, indent=1, ensure_ascii=False) + "\n",
+                    "utf-8",
+                    "backslashreplace",
+                )
             elif path.suffix == ".npy":
                 with partial.open("wb") as file:
                     np.save(file, result.map.numpy())
             else:
-                picture = result.overlay() if path.name.endswith("_overlay.png") else indexed(result)
+                picture = (
+                    result.overlay() if path.name.endswith("_overlay.png") else indexed(result)
+                )
                 picture.save(partial, format="PNG")
 
 
-def write_summary(entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str) -> None:
-    """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row for each name in each."""
+def write_summary(
+    entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str
+) -> None:
+    """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
+    for each name in each.
+    """
     with replacing(folder / f"{kind}.json") as partial:
         summary = json.dumps({**about, "pictures": entries}, indent=1, ensure_ascii=False)
         partial.write_text(summary + "\n", "utf-8", "backslashreplace")
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"picture": entry["picture"], **row} for entry in entries for row in entry[kind])
+    writer.writerows(
+        {"picture": entry["picture"], **row} for entry in entries for row in entry[kind]
+    )
     with replacing(folder / f"{kind}.csv") as partial:
         partial.write_text(table.getvalue(), "utf-8", "backslashreplace")

@@ -1,7 +1,9 @@
-"""One page of images with their maps, which opens from disk and asks for nothing outside.  K names, h w patch grid, H W pixels.
+"""One page of images with their maps, which opens from disk and asks for nothing outside.  K names,
+h w patch grid, H W pixels.
 
-Everything is inside: images as WebP at ``LARGEST`` pixels at most, masks and heat maps as PNG with a palette.  ``pictures.html`` beside
-this file is the template, with the page's style and its script.
+Everything is inside: images as WebP at ``LARGEST`` pixels at most, masks and heat maps as PNG with
+a palette.  ``pictures.html`` beside this file is the template, with the page's style and its
+script.
 """
 
 import io
@@ -28,7 +30,9 @@ THUMBNAIL = 96
 """Longer side of an image in the strip, pixels."""
 
 MOST_LISTED = 100
-"""Most names of an image's maps that the page lists with and without pixels; of more it lists only those with pixels."""
+"""Most names of an image's maps that the page lists with and without pixels; of more it lists only
+those with pixels.
+"""
 
 Maps = Mapping[str, SegmentedImage]
 """Maps of one image by one model, by their kind: ``labels``, ``groups`` or both."""
@@ -44,7 +48,9 @@ class PicturePage:
 
     def __init__(self, models: Sequence[str], *, notes: Sequence[str] = ()) -> None:
         self.models = titles(models)
-        self.notes = [f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))]
+        self.notes = [
+            f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))
+        ]
         self.images: list[dict[str, Any]] = []
 
     @property
@@ -67,22 +73,34 @@ class PicturePage:
                 "size": small.size,
                 "base": _embedded(small, "webp", quality=82),
                 "thumbnail": _embedded(thumbnail, "webp", quality=82),
-                "views": [[_layers(kind, result, size=small.size) for kind, result in maps.items()] for maps in by_model],
-                "legends": [_legend(kind, [maps[kind] for maps in by_model]) for kind in by_model[0]],
+                "views": [
+                    [_layers(kind, result, size=small.size) for kind, result in maps.items()]
+                    for maps in by_model
+                ],
+                "legends": [
+                    _legend(kind, [maps[kind] for maps in by_model]) for kind in by_model[0]
+                ],
             }
         )
 
     def write(self, path: Path, *, caveats: Sequence[Sequence[str]] = ()) -> None:
         """Write the page, with the caveats of each model; a file that is there is replaced."""
-        warnings = [f"{model}: {caveat}" for model, texts in zip(self.models, caveats, strict=False) for caveat in texts]
+        warnings = [
+            f"{model}: {caveat}"
+            for model, texts in zip(self.models, caveats, strict=False)
+            for caveat in texts
+        ]
         template = Path(__file__).with_name("pictures.html")
-        html = render(template, models=self.models, notes=self.notes, images=self.images, warnings=warnings)
+        html = render(
+            template, models=self.models, notes=self.notes, images=self.images, warnings=warnings
+        )
         with replacing(path) as partial:
             partial.write_text(html, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
 
 
 def titles(models: Sequence[str]) -> list[str]:
-    """Return short titles for models: a path from its experiment on, or its last part; a page that is passed on names no folders.
+    """Return short titles for models: a path from its experiment on, or its last part; a page that
+    is passed on names no folders.
 
     Models whose titles would be equal keep the whole path.
     """
@@ -91,17 +109,25 @@ def titles(models: Sequence[str]) -> list[str]:
         parts = PurePath(model).parts
         at = len(parts) - parts[::-1].index(LOGS.name) if LOGS.name in parts else len(parts)
         short.append("/".join(parts[at:]) or str(portable(model)))
-    return [title if short.count(title) == 1 else model for title, model in zip(short, models, strict=True)]
+    return [
+        title if short.count(title) == 1 else model
+        for title, model in zip(short, models, strict=True)
+    ]
 
 
 def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict[str, Any]:
-    """Return a map's masks and heat maps by the positions of their names, the ends of the heat maps' scale, and areas in words.
+    """Return a map's masks and heat maps by the positions of their names, the ends of the heat
+    maps' scale, and areas in words.
 
     The heat maps of all labels share one scale, so that they can be compared.
     """
     values = np.asarray(Image.fromarray(result.map.numpy()).resize(size, Image.Resampling.NEAREST))
     colours = class_colours(len(result.labels), background=None)
-    least, most = (result.similarity.min().item(), result.similarity.max().item()) if len(result.similarity) else (0.0, 0.0)
+    least, most = (
+        (result.similarity.min().item(), result.similarity.max().item())
+        if len(result.similarity)
+        else (0.0, 0.0)
+    )
     masks, heat = {}, {}
     inferno = matplotlib.colormaps["inferno"]
     for index in _listed([result]):
@@ -109,37 +135,69 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
         masks[index] = _png((values == index).astype(np.uint8), palette=palette, clear=True)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
-            heat[index] = _png(np.rint(shades).astype(np.uint8), palette=(inferno(range(256))[:, :3] * 255).astype(np.uint8))
+            heat[index] = _png(
+                np.rint(shades).astype(np.uint8),
+                palette=(inferno(range(256))[:, :3] * 255).astype(np.uint8),
+            )
     largest_first = sorted(result.areas.items(), key=lambda pair: -pair[1])
-    areas = ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0) or "nothing above the threshold"
-    return {"kind": kind, "masks": masks, "heat": heat, "least": least, "most": most, "areas": areas}
+    areas = (
+        ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0)
+        or "nothing above the threshold"
+    )
+    return {
+        "kind": kind,
+        "masks": masks,
+        "heat": heat,
+        "least": least,
+        "most": most,
+        "areas": areas,
+    }
 
 
 def _legend(kind: str, results: Sequence[SegmentedImage]) -> dict[str, Any]:
-    """Return the table of a kind of map: of each name its position, colour, and area under every model."""
+    """Return the table of a kind of map: of each name its position, colour, and area under every
+    model.
+    """
     names = max((result.labels for result in results), key=len)
     colours = class_colours(len(names), background=None)
     rows = []
     for index in _listed(results):
         areas = [100 * result.areas.get(names[index], 0.0) for result in results]
-        rows.append({"index": index, "name": names[index], "colour": bytes(colours[index]).hex(), "areas": areas})
+        rows.append(
+            {
+                "index": index,
+                "name": names[index],
+                "colour": bytes(colours[index]).hex(),
+                "areas": areas,
+            }
+        )
     heat = any(len(result.similarity) for result in results)
     return {"kind": kind, "heat": heat, "rows": rows, "unlisted": len(names) - len(rows)}
 
 
 def _listed(results: Sequence[SegmentedImage]) -> list[int]:
-    """Return the positions of the labels that the page lists: all, or of many those with pixels in any of the maps."""
+    """Return the positions of the labels that the page lists: all, or of many those with pixels in
+    any of the maps.
+    """
     names = max((result.labels for result in results), key=len)
     if len(names) <= MOST_LISTED:
         return list(range(len(names)))
-    return [index for index, name in enumerate(names) if any(result.areas.get(name) for result in results)]
+    return [
+        index
+        for index, name in enumerate(names)
+        if any(result.areas.get(name) for result in results)
+    ]
 
 
 def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool = False) -> str:
-    """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0 transparent."""
+    """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0
+    transparent.
+    """
     image = Image.fromarray(values)
     image.putpalette(palette.tobytes())
-    return _embedded(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
+    return _embedded(
+        image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True
+    )
 
 
 def _embedded(image: Image.Image, kind: str, **options: int) -> str:

@@ -1,4 +1,5 @@
-"""Tables of a grid: for each metric a row per cell, with its mean over seeds, its paired difference to the base, and the paper's number.
+"""Tables of a grid: for each metric a row per cell, with its mean over seeds, its paired difference
+to the base, and the paper's number.
 
 Our numbers are in [0, 1]; the paper's have a column of their own, as it prints them.
 """
@@ -12,10 +13,20 @@ from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Result, companions
 from gestalt.results.scores import Score, score_rows
-from gestalt.results.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, part_text, score_text
+from gestalt.results.text import (
+    NONE,
+    OVER_IMAGES,
+    csv_table,
+    ends,
+    interval_text,
+    latex_table,
+    part_text,
+    score_text,
+)
 
 METHOD = (
-    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for differences; those over seeds are Student's t. "
+    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "
+    "differences; those over seeds are Student's t. "
     f"{OVER_IMAGES}"
 )
 
@@ -36,7 +47,11 @@ class View:
 
     def of(self, cell: str, metric: str) -> dict[int, Result]:
         """Return a cell's results that have the metric, by seed."""
-        return {seed: result for (name, seed), result in self.results.items() if name == cell and result.value(metric) is not None}
+        return {
+            seed: result
+            for (name, seed), result in self.results.items()
+            if name == cell and result.value(metric) is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,8 @@ class Row:
         cell: its name.
         settings: a value for each head of the table.
         score: score of its runs.
-        paper: the paper's number; None if it has none, or if a run used another init than the cell names.
+        paper: the paper's number; None if it has none, or if a run used another init than the cell
+            names.
     """
 
     cell: str
@@ -56,12 +72,24 @@ class Row:
     paper: float | None = None
 
     def texts(self, *, against: str) -> list[str]:
-        """Return the settings, the number of seeds, the score and its difference to the base cell."""
+        """Return the settings, the number of seeds, the score and its difference to the base
+        cell.
+        """
         score, difference = self.score, self.score.difference
-        texts = [*self.settings, str(len(score.values)), score_text(score.mean, score.deviation), interval_text(score.over_images, sign="")]
+        texts = [
+            *self.settings,
+            str(len(score.values)),
+            score_text(score.mean, score.deviation),
+            interval_text(score.over_images, sign=""),
+        ]
         if difference is None:
             return [*texts, "base" if self.cell == against else NONE, NONE, NONE]
-        return [*texts, f"{difference.mean:+.3f}", interval_text(difference.over_images), interval_text(difference.over_seeds)]
+        return [
+            *texts,
+            f"{difference.mean:+.3f}",
+            interval_text(difference.over_images),
+            interval_text(difference.over_seeds),
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,14 +121,27 @@ class Table:
     def paper(self) -> str:
         """Description of the paper's column; empty without one."""
         paper = self.design.paper_beside(self.metric)
-        return "" if paper is None else f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; {paper.scale})"
+        return (
+            ""
+            if paper is None
+            else (
+                f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
+                f"{paper.scale})"
+            )
+        )
 
     def heads_and_rows(self) -> tuple[list[str], list[list[str]]]:
         """Return the texts of the table."""
         design, paper = self.design, self.design.paper_beside(self.metric)
-        heads = [head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads]
+        heads = [
+            head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads
+        ]
         heads += ["seeds", self.metric, "over images"]
-        heads += [f"difference to {design.against}", "difference, over images", "difference, over seeds"]
+        heads += [
+            f"difference to {design.against}",
+            "difference, over images",
+            "difference, over seeds",
+        ]
         rows = [row.texts(against=design.against) for row in self.rows]
         if paper is not None:
             heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
@@ -113,15 +154,20 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
     """Compare the cells of a grid by one metric.
 
     Raises:
-        ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or as ``score_rows``.
+        ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or as
+            ``score_rows``.
     """
     image_set, _, name = metric.partition("/")
     measured = [result for result in view.results.values() if result.value(metric) is not None]
-    differences = list(dict.fromkeys([*measurement_differences(measured, metric), *setup_differences(measured)]))
+    differences = list(
+        dict.fromkeys([*measurement_differences(measured, metric), *setup_differences(measured)])
+    )
     if differences and not allow_mixed:
         raise ConfigError(
-            f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move away the folders of the runs to repeat "
-            "and call again, or use --allow-mixed; gestalt compare --details lists every difference of two runs"
+            f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move "
+            "away the folders of the runs to repeat "
+            "and call again, or use --allow-mixed; gestalt compare --details lists every "
+            "difference of two runs"
         )
     notes = [f"Not comparable: {sentence}." for sentence in differences]
     runs = {cell: view.of(cell, metric) for cell in design.cells}
@@ -130,22 +176,36 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
     rows = []
     for cell, settings in design.cells.items():
         number = None if paper is None else paper.number(cell, name)
-        substituted = ", ".join(dict.fromkeys(result.substituted_init for result in runs[cell].values() if result.substituted_init))
+        substituted = ", ".join(
+            dict.fromkeys(
+                result.substituted_init for result in runs[cell].values() if result.substituted_init
+            )
+        )
         if substituted:
             notes.append(f"{cell}: {substituted}{'' if number is None else OMITTED}.")
         rows.append(Row(cell, settings, scores[cell], paper=None if substituted else number))
-    entries = [entry for result in view.results.values() for entry in result.record["benchmarks"] if entry["set"] == image_set]
+    entries = [
+        entry
+        for result in view.results.values()
+        for entry in result.record["benchmarks"]
+        if entry["set"] == image_set
+    ]
     notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
     notes += run_notes(list(view.results.values()))
-    base = [*runs[design.against].values(), *view.results.values()]  # the first run of the base cell, else of any
+    # the first run of the base cell, else of any
+    base = [*runs[design.against].values(), *view.results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
-    return Table(metric, view.name, design, rows=tuple(rows), baselines=baselines, notes=tuple(notes))
+    return Table(
+        metric, view.name, design, rows=tuple(rows), baselines=baselines, notes=tuple(notes)
+    )
 
 
 def latex(table: Table) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
     tabular = latex_table(*table.heads_and_rows(), left=len(table.design.heads))
-    return f"% {table.title}. {METHOD}\n{tabular}" + "".join(f"% {note}\n" for note in (table.paper, *table.notes) if note)
+    return f"% {table.title}. {METHOD}\n{tabular}" + "".join(
+        f"% {note}\n" for note in (table.paper, *table.notes) if note
+    )
 
 
 def csv_text(tables: Sequence[Table]) -> str:
@@ -159,7 +219,10 @@ def csv_text(tables: Sequence[Table]) -> str:
                     "metric": table.metric,
                     "view": table.view,
                     "cell": row.cell,
-                    "settings": " ".join(f"{head}={value}" for head, value in zip(table.design.heads, row.settings, strict=True)),
+                    "settings": " ".join(
+                        f"{head}={value}"
+                        for head, value in zip(table.design.heads, row.settings, strict=True)
+                    ),
                     "seeds": " ".join(map(str, score.values)),
                     "scores": " ".join(map(str, score.values.values())),
                     "mean": score.mean,

@@ -22,7 +22,15 @@ Walls = Mapping[tuple[str, int], float]
 """Seconds of a run with its start-up, by cell and seed."""
 
 
-def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mixed: bool, remarks: Sequence[str], walls: Walls) -> str:
+def write_page(
+    design: Design,
+    views: Sequence[View],
+    *,
+    folder: Path,
+    allow_mixed: bool,
+    remarks: Sequence[str],
+    walls: Walls,
+) -> str:
     """Write tables, pictures and page, each file atomically, and return the page.
 
     Args:
@@ -49,7 +57,11 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
         commits=sorted({result.commit for result in views[0].results.values()}),
         method=METHOD,
         remarks=list(remarks),
-        shared_notes=[note for note in (tables[0].notes if tables else ()) if all(note in table.notes for table in tables)],
+        shared_notes=[
+            note
+            for note in (tables[0].notes if tables else ())
+            if all(note in table.notes for table in tables)
+        ],
         pictures=list(pictures),
         tables=tables,
         none_text=NONE,
@@ -57,9 +69,13 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
         total=total,
         markdown_lines=markdown_lines,
     )
-    files = {"table.csv": csv_text(tables).encode(), "table.tex": "\n".join(latex(table) for table in tables).encode()}
+    files = {
+        "table.csv": csv_text(tables).encode(),
+        "table.tex": "\n".join(latex(table) for table in tables).encode(),
+    }
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
-    for name, content in {**files, "table.md": page.encode()}.items():  # the page last, after the files that it shows
+    # the page last, after the files that it shows
+    for name, content in {**files, "table.md": page.encode()}.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
     for outdated in set(PICTURES) - set(pictures):
@@ -73,7 +89,9 @@ def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[st
     drawn = [table for table in tables if table.metric == design.metric]
     if not drawn:
         return {}
-    first_runs = {cell: runs[min(runs)] for cell in design.cells if (runs := view.of(cell, design.metric))}
+    first_runs = {
+        cell: runs[min(runs)] for cell in design.cells if (runs := view.of(cell, design.metric))
+    }
     several_sizes = len(drawn[1:]) == len(design.sizes) > 1
     pictures = {
         "bars": bars(drawn[0]),
@@ -85,11 +103,17 @@ def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[st
 
 
 def _times(design: Design, view: View, *, walls: Walls) -> tuple[list[list[str]], str]:
-    """Return the time of each cell over all seeds, and of all; time outside training and validation is start-up and writing."""
+    """Return the time of each cell over all seeds, and of all; time outside training and validation
+    is start-up and writing.
+    """
     rows, total = [], 0.0
     for cell in design.cells:
-        runs = {key: result.record["seconds"] for key, result in view.results.items() if key[0] == cell}
-        training, validation = (sum(seconds[part] for seconds in runs.values()) for part in ("training", "validation"))
+        runs = {
+            key: result.record["seconds"] for key, result in view.results.items() if key[0] == cell
+        }
+        training, validation = (
+            sum(seconds[part] for seconds in runs.values()) for part in ("training", "validation")
+        )
         whole = sum(walls.get(key, sum(seconds.values())) for key, seconds in runs.items())
         total += whole
         times = (max(0.0, whole - training - validation), training, validation, whole)
@@ -106,5 +130,7 @@ def _write_events(folder: Path, *, page: str, pictures: Mapping[str, bytes]) -> 
     writer = SummaryWriter(str(folder))
     writer.add_text("table", page)
     for name, picture in pictures.items():
-        writer.add_image(name, np.array(Image.open(io.BytesIO(picture)).convert("RGB")), dataformats="HWC")
+        writer.add_image(
+            name, np.array(Image.open(io.BytesIO(picture)).convert("RGB")), dataformats="HWC"
+        )
     writer.close()

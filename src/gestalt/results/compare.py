@@ -1,6 +1,8 @@
-"""``compare``: results as rows, metrics as columns, with intervals and paired differences to the first row.
+"""``compare``: results as rows, metrics as columns, with intervals and paired differences to the
+first row.
 
-Results of different protocols, label sets or images share no column, and the paper's numbers are in none.
+Results of different protocols, label sets or images share no column, and the paper's numbers are in
+none.
 """
 
 from collections.abc import Sequence
@@ -17,13 +19,25 @@ from gestalt.results.comparability import (
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Result, headlines
 from gestalt.results.scores import Score, score_rows
-from gestalt.results.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, markdown_lines, part_text
+from gestalt.results.text import (
+    NONE,
+    OVER_IMAGES,
+    csv_table,
+    ends,
+    interval_text,
+    latex_table,
+    markdown_lines,
+    part_text,
+)
 from gestalt.support.names import nearest
 
 METHOD = (
-    f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the worst group and differences between places "
-    "are computed anew from the summed counts of each resample; captions are drawn with their image, and the images or captions they are "
-    "searched among stay the same; there is no interval if more than one resample in twenty lacks a group."
+    f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the "
+    "worst group and differences between places "
+    "are computed anew from the summed counts of each resample; captions are drawn with their "
+    "image, and the images or captions they are "
+    "searched among stay the same; there is no interval if more than one resample in twenty lacks "
+    "a group."
 )
 
 
@@ -33,7 +47,8 @@ class Column:
 
     Attributes:
         metric: its key.
-        distinction: the settings that tell it from the metric's other columns; empty for a single column.
+        distinction: the settings that tell it from the metric's other columns; empty for a single
+            column.
         part: number of images, if not the whole published set was scored; else empty.
         against: label of the result that differences are to.
         scores: by label.
@@ -61,7 +76,8 @@ class Column:
             return [value]
         if score.difference is None:
             return [value, "base"]
-        return [value, f"{score.difference.mean:+.3f} {interval_text(score.difference.over_images, none='')}".rstrip()]
+        interval = interval_text(score.difference.over_images, none="")
+        return [value, f"{score.difference.mean:+.3f} {interval}".rstrip()]
 
 
 @dataclass(frozen=True)
@@ -79,16 +95,21 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mixed: bool = False) -> Comparison:
+def compare(
+    results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mixed: bool = False
+) -> Comparison:
     """Compare results to the first of them.
 
     Args:
         results: with different labels.
-        metrics: keys such as ``scenes/miou``, or names such as ``miou`` for all sets; empty for the headlines.
-        allow_mixed: True to give results that were measured differently columns of their own, instead of refusing them.
+        metrics: keys such as ``scenes/miou``, or names such as ``miou`` for all sets; empty for the
+            headlines.
+        allow_mixed: True to give results that were measured differently columns of their own,
+            instead of refusing them.
 
     Raises:
-        ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is False; arrays do not belong to a record.
+        ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
+            False; arrays do not belong to a record.
     """
     columns: list[Column] = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
@@ -97,20 +118,32 @@ def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mix
         groups = group_by_measurement(measured, metric)
         for sentence in measurement_differences(measured, metric):
             concerned.setdefault(sentence, []).append(metric)
-        columns += [_column(group, metric, name) for group, name in zip(groups, distinctions(groups, metric), strict=True)]
+        columns += [
+            _column(group, metric, name)
+            for group, name in zip(groups, distinctions(groups, metric), strict=True)
+        ]
     differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
-        mend = "compare other results, list every difference with --details, or give each its own column with --allow-mixed"
+        mend = (
+            "compare other results, list every difference with --details, or give each its own "
+            "column with --allow-mixed"
+        )
         raise ConfigError(f"not comparable: {'; '.join(differences)}; {mend}")
     separate = [f"Separate columns: {sentence}." for sentence in differences]
     return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
 
 
-def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """Return heads and rows of every setting of the measurement that differs, by the metrics concerned; empty if none does."""
+def differing(
+    results: Sequence[Result], *, metrics: Sequence[str] = ()
+) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Return heads and rows of every setting of the measurement that differs, by the metrics
+    concerned; empty if none does.
+    """
     tables: dict[str, tuple[list[str], list[list[str]]]] = {}
     for metric in _select_metrics(results, metrics):
-        table = differing_settings([result for result in results if result.value(metric) is not None], metric)
+        table = differing_settings(
+            [result for result in results if result.value(metric) is not None], metric
+        )
         same = next((title for title in tables if tables[title] == table), None)
         if same is not None:
             tables[f"{same}, {metric}"] = tables.pop(same)
@@ -120,25 +153,42 @@ def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict
 
 
 def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return the texts of a table: for each column the value, and the difference to its first result if there are several."""
+    """Return the texts of a table: for each column the value, and the difference to its first
+    result if there are several.
+    """
     heads = ["run"]
     for column in table.columns:
         heads.append(column.title)
         if len(column.scores) > 1:
             heads.append(f"difference to {column.against}")
-    rows = [[result.label, *(text for column in table.columns for text in column.texts(result.label))] for result in table.results]
+    rows = [
+        [result.label, *(text for column in table.columns for text in column.texts(result.label))]
+        for result in table.results
+    ]
     return heads, rows
 
 
 def markdown(table: Comparison) -> str:
     """Return one table, how its intervals are computed, and its notes."""
-    return "\n".join([*markdown_lines(*heads_and_rows(table)), "", METHOD, *(f"\n{note}" for note in table.notes)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *markdown_lines(*heads_and_rows(table)),
+                "",
+                METHOD,
+                *(f"\n{note}" for note in table.notes),
+            ]
+        )
+        + "\n"
+    )
 
 
 def latex(table: Comparison) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
     heads, rows = heads_and_rows(table)
-    return f"% {METHOD}\n{latex_table(heads, rows, left=1)}" + "".join(f"% {note}\n" for note in table.notes)
+    return f"% {METHOD}\n{latex_table(heads, rows, left=1)}" + "".join(
+        f"% {note}\n" for note in table.notes
+    )
 
 
 def csv_text(table: Comparison) -> str:
@@ -176,9 +226,19 @@ def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[s
     if not metrics:
         selected = headlines(results)
         if not selected:
-            raise ConfigError(f"{', '.join(result.label for result in results)}: no result has a metric to compare")
+            raise ConfigError(
+                f"{', '.join(result.label for result in results)}: no result has a metric to "
+                "compare"
+            )
         return selected
-    known = list(dict.fromkeys(key for result in results for key in result.record["metrics"] if result.value(key) is not None))
+    known = list(
+        dict.fromkeys(
+            key
+            for result in results
+            for key in result.record["metrics"]
+            if result.value(key) is not None
+        )
+    )
     selected = []
     for metric in metrics:
         matching = [key for key in known if metric in (key, key.partition("/")[2])]
@@ -193,22 +253,37 @@ def _column(group: Sequence[Result], metric: str, distinction: str) -> Column:
     against = group[0].label
     parts = [part_text(entry) for result in group for entry in result.entries(metric)]
     scores = score_rows({result.label: {0: result} for result in group}, metric, against=against)
-    return Column(metric, distinction, part=next(filter(None, parts), ""), against=against, scores=scores)
+    return Column(
+        metric, distinction, part=next(filter(None, parts), ""), against=against, scores=scores
+    )
 
 
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
     notes += run_notes(results)
-    substituted = dict.fromkeys(result.substituted_init for result in results if result.substituted_init)
-    notes += [f"{init}: {', '.join(result.label for result in results if result.substituted_init == init)}." for init in substituted]
+    substituted = dict.fromkeys(
+        result.substituted_init for result in results if result.substituted_init
+    )
+    notes += [
+        f"{init}: "
+        f"{', '.join(result.label for result in results if result.substituted_init == init)}."
+        for init in substituted
+    ]
     for result in results:
-        missing = [column for column in columns if not column.distinction and result.label not in column.scores]
+        missing = [
+            column
+            for column in columns
+            if not column.distinction and result.label not in column.scores
+        ]
         notes += [f"{result.label}: no result of {column.title}." for column in missing]
     for column in columns:
         labels: dict[str, list[str]] = {}
         for result in results:
             if result.label in column.scores and column.scores[result.label].over_images is None:
                 labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
-        notes += [f"{', '.join(named)}: no interval of {column.title}, {reason}." for reason, named in labels.items()]
+        notes += [
+            f"{', '.join(named)}: no interval of {column.title}, {reason}."
+            for reason, named in labels.items()
+        ]
     return notes

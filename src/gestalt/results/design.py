@@ -1,4 +1,6 @@
-"""A grid as its tables show it, with the paper's numbers.  Nothing heavy is imported, because a grid is checked before torch is."""
+"""A grid as its tables show it, with the paper's numbers.  Nothing heavy is imported, because a
+grid is checked before torch is.
+"""
 
 from dataclasses import dataclass, field
 
@@ -58,8 +60,12 @@ class Design:
         return f"{self.name} at scale {self.scale}"
 
     def paper_beside(self, metric: str) -> Paper | None:
-        """Return the paper if it has numbers for this metric and the metric is of the benchmark that is drawn."""
+        """Return the paper if it has numbers for this metric and the metric is of the benchmark
+        that is drawn.
+        """
         image_set, _, name = metric.partition("/")
         same_set = image_set == self.metric.partition("/")[0]
-        has_numbers = self.paper is not None and any(self.paper.number(cell, name) is not None for cell in self.cells)
+        has_numbers = self.paper is not None and any(
+            self.paper.number(cell, name) is not None for cell in self.cells
+        )
         return self.paper if same_set and has_numbers else None

@@ -1,11 +1,16 @@
-"""Intervals of 95 % of a metric: over images by the jackknife for mIoU, else by the bootstrap; over seeds by Student's t.
+"""Intervals of 95 % of a metric: over images by the jackknife for mIoU, else by the bootstrap; over
+seeds by Student's t.
 
-An interval over seeds shows how far another training could differ; one over images, how far another sample of test images could.
+An interval over seeds shows how far another training could differ; one over images, how far another
+sample of test images could.
 
-- Jackknife: with m the mIoU of N images and m_i that without image i, the pseudo-value of image i is N m - (N - 1) m_i.  The interval is
-  Student's t of the mean of the pseudo-values.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
-- Bootstrap: R times N images are drawn with replacement, and the metric is computed from sums over them; the interval is the middle 95 %.
-- Paired: the interval of a difference is that of the differences of pseudo-values of the same image, or of the metric of the same draw.
+- Jackknife: with m the mIoU of N images and m_i that without image i, the pseudo-value of image i
+  is N m - (N - 1) m_i.  The interval is Student's t of the mean of the pseudo-values.  Source:
+  Tukey, Bias and confidence in not-quite large samples, 1958.
+- Bootstrap: R times N images are drawn with replacement, and the metric is computed from sums over
+  them; the interval is the middle 95 %.
+- Paired: the interval of a difference is that of the differences of pseudo-values of the same
+  image, or of the metric of the same draw.
 
 R resamples, N images, C classes, P = C places.
 """
@@ -30,13 +35,17 @@ SEED = 0
 
 LEVEL = 0.95
 WITHOUT = 0.05
-"""Largest share of resamples that lack a group, or of classes in fewer than two images; above it there is no interval."""
+"""Largest share of resamples that lack a group, or of classes in fewer than two images; above it
+there is no interval.
+"""
 
 LEAST_IMAGES = 30
 """Least N of an interval of mIoU."""
 
 EXACT = 2**53
-"""Integers below it are exact in float64, so sums of pixel counts can use the fast matrix product."""
+"""Integers below it are exact in float64, so sums of pixel counts can use the fast matrix
+product.
+"""
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 """Directions of retrieval; a recall without direction is the mean of both."""
@@ -50,7 +59,9 @@ class Interval(NamedTuple):
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (divisor S - 1), None for a single value."""
+    """Return the mean and the sample standard deviation (divisor S - 1), None for a single
+    value.
+    """
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -58,7 +69,9 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single value."""
+    """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
+    value.
+    """
     mean, deviation = mean_and_deviation(values)
     if deviation is None:
         return None
@@ -69,18 +82,23 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the jackknife's pseudo-values of the mIoU, (N,), from counts (N, 3, C).
 
-    A class that only one image has keeps its IoU without that image, so that a few stray pixels do not change the number of classes.
+    A class that only one image has keeps its IoU without that image, so that a few stray pixels do
+    not change the number of classes.
     """
     total = counts.sum(axis=0)
     whole, without = iou_of(total), iou_of(total - counts)
     without = np.where(np.isnan(without), whole, without)
-    pseudo: NDArray[np.float64] = len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(without, axis=-1)
+    pseudo: NDArray[np.float64] = len(counts) * mean_without_nan(whole, axis=-1) - (
+        len(counts) - 1
+    ) * mean_without_nan(without, axis=-1)
     return pseudo
 
 
 def draws(images: int, *, resamples: int = RESAMPLES) -> NDArray[np.int64]:
     """Return how often each image is in each resample, (R, N); a pure function of its arguments."""
-    drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(images, [1 / images] * images, size=resamples)
+    drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(
+        images, [1 / images] * images, size=resamples
+    )
     return drawn
 
 
@@ -99,7 +117,8 @@ def resampled(array: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.float
     """Return a metric of each resample, (R,); nan if it is undefined.
 
     Args:
-        array: for mIoU the counts of pixels (N, 3, C), for a share hits and queries (N, 2), for a mean the values (N,), nan for none.
+        array: for mIoU the counts of pixels (N, 3, C), for a share hits and queries (N, 2), for a
+            mean the values (N,), nan for none.
         drawn: how often each image is in each resample, (R, N).
     """
     if array.ndim == 3:
@@ -119,10 +138,14 @@ def resampled_sums(counts: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np
     return totals.astype(np.int64).reshape(len(drawn), *counts.shape[1:])
 
 
-def resampled_groups(counts: NDArray[np.int64], entry: Mapping[str, Any], drawn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is chosen anew in each.
+def resampled_groups(
+    counts: NDArray[np.int64], entry: Mapping[str, Any], drawn: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is
+    chosen anew in each.
 
-    A group without images in a resample has accuracy nan; then the worst group and the mean are undefined too.
+    A group without images in a resample has accuracy nan; then the worst group and the mean are
+    undefined too.
 
     Args:
         counts: images named right, and all, of each class at each place: (N, 2, C * P).
@@ -138,7 +161,9 @@ def resampled_groups(counts: NDArray[np.int64], entry: Mapping[str, Any], drawn:
         "mean_group": np.where(lacking, np.nan, mean_group(accuracy)),
     }
     if "train_groups" in entry:
-        scores["adjusted_accuracy"] = adjusted_accuracy(accuracy, train_groups=entry["train_groups"])
+        scores["adjusted_accuracy"] = adjusted_accuracy(
+            accuracy, train_groups=entry["train_groups"]
+        )
     delta = drops(accuracy, usual=range(classes))
     for index, name in enumerate(entry["names"]):
         usual = accuracy[:, index, index]
@@ -153,7 +178,8 @@ class Contribution(NamedTuple):
 
     Attributes:
         marks: (N, ...), determined by the truth alone, so equal in results of the same images.
-        resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan if undefined.
+        resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan
+            if undefined.
         counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
     """
 
@@ -162,20 +188,30 @@ class Contribution(NamedTuple):
     counts: NDArray[np.int64] | None = None
 
     def samples(self) -> NDArray[np.float64]:
-        """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which are the same for the same N."""
-        return self.resampled(_shared_draws(len(self.marks))) if self.counts is None else pseudo_values(self.counts)
+        """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
+        are the same for the same N.
+        """
+        return (
+            self.resampled(_shared_draws(len(self.marks)))
+            if self.counts is None
+            else pseudo_values(self.counts)
+        )
 
     def interval(self, samples: NDArray[np.float64]) -> Interval | None:
-        """Return the 95 % interval of samples, of paired differences of samples, or of their mean over seeds; None for a ``reason``."""
+        """Return the 95 % interval of samples, of paired differences of samples, or of their mean
+        over seeds; None for a ``reason``.
+        """
         if self.counts is None:
             return percentile_interval(samples)
         return None if self.reason else t_interval(samples.tolist())
 
     @property
     def reason(self) -> str:
-        """The reason, of a metric for which ``interval`` is None; empty for a mIoU with an interval.
+        """The reason, of a metric for which ``interval`` is None; empty for a mIoU with an
+        interval.
 
-        A class that is absent, or in a single image, shows nothing of how its IoU would differ in other images.
+        A class that is absent, or in a single image, shows nothing of how its IoU would differ in
+        other images.
         """
         if self.counts is None:
             return f"more than {WITHOUT:.0%} of the resamples lack a group"
@@ -187,9 +223,15 @@ class Contribution(NamedTuple):
 
 
 def contribution(
-    arrays: Mapping[str, NDArray[Any]], metric: str, *, entry: Mapping[str, Any], value: float, path: Path
+    arrays: Mapping[str, NDArray[Any]],
+    metric: str,
+    *,
+    entry: Mapping[str, Any],
+    value: float,
+    path: Path,
 ) -> Contribution | None:
-    """Return the contributions of a set's images to a metric, checked against the record; None if their arrays were not kept.
+    """Return the contributions of a set's images to a metric, checked against the record; None if
+    their arrays were not kept.
 
     Args:
         arrays: arrays of the set, by name.
@@ -204,22 +246,35 @@ def contribution(
     contributed = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
     if contributed is None:
         return None
-    recomputed = float(contributed.resampled(np.ones((1, len(contributed.marks)), dtype=np.int64))[0])
+    recomputed = float(
+        contributed.resampled(np.ones((1, len(contributed.marks)), dtype=np.int64))[0]
+    )
     if abs(recomputed - value) > 1e-6:
-        raise ConfigError(f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; evaluate again")
+        raise ConfigError(
+            f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; "
+            "evaluate again"
+        )
     return contributed
 
 
-def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]) -> Contribution | None:
+def _from_arrays(
+    arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]
+) -> Contribution | None:
     """Select the arrays by the metric's name."""
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
         counts = array.astype(np.int64) if array.ndim == 3 else None
-        return Contribution(_marks(array, group=arrays.get("group")), partial(resampled, array), counts)
-    hits = [arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays]
+        return Contribution(
+            _marks(array, group=arrays.get("group")), partial(resampled, array), counts
+        )
+    hits = [
+        arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays
+    ]
     if len(hits) == len(DIRECTIONS):
         queries = np.stack([part[:, 1] for part in hits], axis=1)
-        return Contribution(queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0))
+        return Contribution(
+            queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0)
+        )
     if "group" in arrays and "names" in entry:
         group = arrays["group"].astype(np.int64)
         counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)
@@ -231,7 +286,9 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mappin
 
 
 def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the truth of counts, the queries of hits, and for values the group, else which images have one."""
+    """Return the truth of counts, the queries of hits, and for values the group, else which images
+    have one.
+    """
     if array.ndim > 1:
         return array[:, -1]
     return np.isnan(array.astype(np.float64)) if group is None else group

@@ -1,4 +1,6 @@
-"""Predicted masks side by side: a row for each image, a panel for each cell, from the predictions that runs keep."""
+"""Predicted masks side by side: a row for each image, a panel for each cell, from the predictions
+that runs keep.
+"""
 
 import io
 from collections.abc import Mapping
@@ -13,7 +15,8 @@ from gestalt.results.result import Result
 
 
 def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
-    """Draw a few images of a set with each run's prediction between image and truth, as PNG; None if no run kept its predictions.
+    """Draw a few images of a set with each run's prediction between image and truth, as PNG; None
+    if no run kept its predictions.
 
     Args:
         runs: one for each cell, in order; a run that kept other images than the first is left out.
@@ -22,12 +25,16 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     by_cell: dict[str, Predictions] = {}
     for cell, result in runs.items():
         predictions = read_predictions(result.run / "predictions" / f"{image_set}.npz")
-        if predictions is not None and (not by_cell or _subjects(predictions) == _subjects(next(iter(by_cell.values())))):
+        if predictions is not None and (
+            not by_cell or _subjects(predictions) == _subjects(next(iter(by_cell.values())))
+        ):
             by_cell[cell] = predictions
     if not by_cell:
         return None
     rows = [_row(by_cell, index) for index in range(len(next(iter(by_cell.values())).images))]
-    page = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), PAPER)
+    page = Image.new(
+        "RGB", (max(row.width for row in rows), sum(row.height for row in rows)), PAPER
+    )
     top = 0
     for row in rows:
         page.paste(row, (0, top))
@@ -43,7 +50,9 @@ def _subjects(predictions: Predictions) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
-    """Draw one image, each cell's prediction with its IoU, the truth, and a legend of the classes in any of them."""
+    """Draw one image, each cell's prediction with its IoU, the truth, and a legend of the classes
+    in any of them.
+    """
     first = next(iter(by_cell.values()))
     image = first.images[index]
     colours = class_colours(len(first.names), background=first.background)
@@ -56,5 +65,7 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
         panels[f"{cell}: IoU {iou:.2f}"] = painted(image.image, prediction, colours=colours)
         shown |= set(np.unique(prediction.numpy()).tolist())
     panels["truth"] = painted(image.image, image.label, colours=colours, void=True)
-    entries = [(name, "", colours[number]) for number, name in enumerate(first.names) if number in shown]
+    entries = [
+        (name, "", colours[number]) for number, name in enumerate(first.names) if number in shown
+    ]
     return in_row(panels, entries=entries, caption=image.title)

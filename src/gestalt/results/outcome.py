@@ -1,4 +1,6 @@
-"""The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the closing printout."""
+"""The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the
+closing printout.
+"""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,16 +34,27 @@ def scorers_of(callbacks: list[Callback]) -> list[Measured]:
 
 def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
     """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value."""
-    return {key: value for callback in scorers_of(callbacks) for key, value in callback.result()["metrics"].items()}
+    return {
+        key: value
+        for callback in scorers_of(callbacks)
+        for key, value in callback.result()["metrics"].items()
+    }
 
 
 def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
     """Return the record's entries of all scorers, without their metrics."""
-    return [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers_of(callbacks)]
+    return [
+        {key: value for key, value in callback.result().items() if key != "metrics"}
+        for callback in scorers_of(callbacks)
+    ]
 
 
-def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]) -> dict[str, Any]:
-    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of image tokens in a step."""
+def describe(
+    config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]
+) -> dict[str, Any]:
+    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of
+    image tokens in a step.
+    """
     origin, text = model.image_origin, model.text_origin
     return {
         "experiment": config.name,
@@ -51,7 +64,9 @@ def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: s
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {"asked": config.image.init, **origin.record()},
-        "text_init": None if text is None else {"asked": config.text.init, "used": text.init, "source": text.source},
+        "text_init": None
+        if text is None
+        else {"asked": config.text.init, "used": text.init, "source": text.source},
         "tokens_kept": kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,
@@ -64,8 +79,11 @@ def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
 
 
-def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback], *, arrays: Path, extremes: Path) -> None:
-    """Write a record and the files beside it; print its path, how many images of each benchmark were scored, and the metrics.
+def write_outcome(
+    path: Path, record: dict[str, Any], callbacks: list[Callback], *, arrays: Path, extremes: Path
+) -> None:
+    """Write a record and the files beside it; print its path, how many images of each benchmark
+    were scored, and the metrics.
 
     Args:
         path: path of the record.
@@ -82,14 +100,17 @@ def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback],
 
 
 def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
-    """Write the arrays of every scorer atomically, a file for each set: what each image contributed, and the confusion matrix.
+    """Write the arrays of every scorer atomically, a file for each set: what each image
+    contributed, and the confusion matrix.
 
     Args:
-        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of image id.
+        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of
+            image id.
         scorers: several may share a set.
 
     Returns:
-        Fields for the record, by set: the file, relative to the parent of the folder, and its SHA-256.
+        Fields for the record, by set: the file, relative to the parent of the folder, and its
+            SHA-256.
     """
     sets: dict[str, dict[str, NDArray[Any]]] = {}
     for scorer in scorers:
@@ -100,11 +121,16 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
             arrays[array_name] = array
     for name, arrays in sets.items():
         write_arrays(folder / f"{name}.npz", arrays)
-    return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
+    return {
+        name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")}
+        for name in sets
+    }
 
 
 def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
-    """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
+    """Print how many images of each benchmark were scored, then a line for each metric; of many
+    classes, the best and the worst.
+    """
     for name, text in images.items():
         print(f"{name}: {text}")
     groups: dict[str, list[str]] = {}

@@ -1,4 +1,6 @@
-"""Pages from templates: of HTML the values are escaped.  A page holds all that it shows, and fetches nothing."""
+"""Pages from templates: of HTML the values are escaped.  A page holds all that it shows, and
+fetches nothing.
+"""
 
 import base64
 from pathlib import Path
@@ -7,7 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 HERE = Path(__file__).parent
-"""The folder of this package's templates, and of ``style.css``, which a template of another package may include."""
+"""The folder of this package's templates, and of ``style.css``, which a template of another package
+may include.
+"""
 
 
 def render(template: Path, **values: Any) -> str:

@@ -30,32 +30,59 @@ class Point(NamedTuple):
 
 
 def bars(table: Table) -> bytes:
-    """Draw a bar for each cell with its interval over images, a dot for each seed, and the baselines as lines; the base is darker."""
+    """Draw a bar for each cell with its interval over images, a dot for each seed, and the
+    baselines as lines; the base is darker.
+    """
     figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(table.rows))
     for place, row in enumerate(table.rows):
         score = row.score
         values, interval = list(score.values.values()), score.over_images or ()
-        axes.barh(place, score.mean or 0.0, height=0.62, color=BASE if row.cell == table.design.against else BAR)
+        axes.barh(
+            place,
+            score.mean or 0.0,
+            height=0.62,
+            color=BASE if row.cell == table.design.against else BAR,
+        )
         axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
         if len(values) > 1:
-            axes.plot(values, place + np.linspace(-0.18, 0.18, len(values)), "o", color=DOT, markersize=3.5)
+            axes.plot(
+                values,
+                place + np.linspace(-0.18, 0.18, len(values)),
+                "o",
+                color=DOT,
+                markersize=3.5,
+            )
         label = score_text(score.mean, score.deviation)
-        axes.annotate(label, (max([0.0, *interval, *values]), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(
+            label,
+            (max([0.0, *interval, *values]), place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     for name, value in table.baselines.items():
         if name in ("constant_background", "whole_image"):
             axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
-            axes.text(value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center")
+            axes.text(
+                value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center"
+            )
     axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows], parse_math=False)
     axes.set_ylim(len(table.rows) - 0.4, -1.0)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)", parse_math=False)
+    axes.set_xlabel(
+        f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)",
+        parse_math=False,
+    )
     axes.set_title(table.design.title, fontsize=11, loc="left", parse_math=False)
     return drawn(figure)
 
 
 def heat_map(table: Table) -> bytes | None:
-    """Draw the means over two varied keys, a column for each value of the second; None for another number of keys."""
+    """Draw the means over two varied keys, a column for each value of the second; None for another
+    number of keys.
+    """
     if len(table.design.heads) != 2:
         return None
     down = list(dict.fromkeys(row.settings[0] for row in table.rows))
@@ -69,33 +96,61 @@ def heat_map(table: Table) -> bytes | None:
         text = score_text(row.score.mean, row.score.deviation, separator="\n")
         weight = "bold" if row.cell == table.design.against else "normal"
         axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
-    axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)  # light enough for black text
+    # light enough for black text
+    axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)
     axes.set_xticks(range(len(across)), across, parse_math=False)
     axes.set_yticks(range(len(down)), down, parse_math=False)
     axes.set(xlabel=table.design.heads[1], ylabel=table.design.heads[0])
-    axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left", parse_math=False)
+    axes.set_title(
+        f"{table.design.title}\n{table.title} (bold: the base)",
+        fontsize=11,
+        loc="left",
+        parse_math=False,
+    )
     return drawn(figure)
 
 
 def curves(tables: Sequence[Table]) -> bytes:
-    """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of the design."""
+    """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
+    the design.
+    """
     sizes = tables[0].design.sizes
     series: dict[str, list[Point]] = {}
     for size, table in zip(sizes, tables, strict=True):
         for row in table.rows:
             if row.score.mean is not None:
-                series.setdefault(row.cell, []).append(Point(size, row.score.mean, row.score.over_images))
+                series.setdefault(row.cell, []).append(
+                    Point(size, row.score.mean, row.score.over_images)
+                )
     label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
-    return drawn(lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric))
+    return drawn(
+        lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric)
+    )
 
 
-def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_label: str, from_zero: bool = True) -> Figure:
-    """Draw a line for each name, with dots if there are few points, and bars for known intervals."""
+def lines(
+    series: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    from_zero: bool = True,
+) -> Figure:
+    """Draw a line for each name, with dots if there are few points, and bars for known
+    intervals.
+    """
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         marker = "o" if len(points) <= DOTS else ""
-        axes.plot([point.x for point in points], [point.y for point in points], marker=marker, markersize=4, color=colour, label=name)
+        axes.plot(
+            [point.x for point in points],
+            [point.y for point in points],
+            marker=marker,
+            markersize=4,
+            color=colour,
+            label=name,
+        )
         for point in points:
             interval = point.interval or ()
             axes.plot([point.x] * len(interval), interval, color=colour, linewidth=1)
@@ -113,7 +168,8 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_
 
 def figure_of(*, width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of this size in inches, without the spines at the top and on the right."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # not pyplot, which keeps every figure in a global list
+    # not pyplot, which keeps every figure in a global list
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

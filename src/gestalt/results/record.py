@@ -1,4 +1,6 @@
-"""A record: the JSON of a run or an evaluation, with its numbers and their provenance.  torch is imported only to name a device."""
+"""A record: the JSON of a run or an evaluation, with its numbers and their provenance.  torch is
+imported only to name a device.
+"""
 
 import json
 import math
@@ -25,7 +27,16 @@ NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dic
 
 CHANGED = "+changes"
 PACKAGES = (
-    *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
+    *(
+        "torch",
+        "torchvision",
+        "lightning",
+        "timm",
+        "open_clip_torch",
+        "sentence-transformers",
+        "transformers",
+        "torchmetrics",
+    ),
     *("omegaconf", "pillow", "numpy", "pydensecrf2"),
 )
 
@@ -34,7 +45,8 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
     """Return the files of the results that a target names.
 
     Args:
-        target: a JSON file, a run's folder, or an experiment's name for its newest finished plain run.
+        target: a JSON file, a run's folder, or an experiment's name for its newest finished plain
+            run.
         evaluations: True to add the evaluations of the run.
 
     Raises:
@@ -43,16 +55,27 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
     if Path(target).is_file():
         return [Path(target)]
     scored = evaluations_in(Path(target))
-    if scored and not (Path(target) / RESULT).is_file():  # those of label maps, of another library's model or of an unfinished run
-        raise ConfigError(f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, such as {scored[-1]}")
-    expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
+    # those of label maps, of another library's model or of an unfinished run
+    if scored and not (Path(target) / RESULT).is_file():
+        raise ConfigError(
+            f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, "
+            f"such as {scored[-1]}"
+        )
+    expected = (
+        "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
+        "finished runs"
+    )
     run = find_run(target, holding=Path(RESULT), expected=expected)
     return [run / RESULT, *(evaluations_in(run) if evaluations else ())]
 
 
 def evaluations_in(folder: Path) -> list[Path]:
-    """Return the records of evaluations in a folder, in order; those under way, which are empty, are left out."""
-    files = sorted((folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
+    """Return the records of evaluations in a folder, in order; those under way, which are empty,
+    are left out.
+    """
+    files = sorted(
+        (folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)
+    )
     return [file for file in files if file.stat().st_size]
 
 
@@ -68,22 +91,40 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not the JSON of a run or an evaluation ({error})") from error
     missing = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
     if missing:
-        raise ConfigError(f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}")
+        raise ConfigError(
+            f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}"
+        )
     if record.get("format") != FORMAT:
-        raise ConfigError(f"{path}: format {record.get('format')}, this version reads {FORMAT}; read it with the version that wrote it")
+        raise ConfigError(
+            f"{path}: format {record.get('format')}, this version reads {FORMAT}; read it with the "
+            "version that wrote it"
+        )
     wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
     if not wrong:
-        wrong += [f"benchmarks[{number}]" for number, entry in enumerate(record["benchmarks"]) if not isinstance(entry, dict)]
-        wrong += [f"metrics.{key}" for key, value in record["metrics"].items() if not isinstance(value, int | float | None)]
+        wrong += [
+            f"benchmarks[{number}]"
+            for number, entry in enumerate(record["benchmarks"])
+            if not isinstance(entry, dict)
+        ]
+        wrong += [
+            f"metrics.{key}"
+            for key, value in record["metrics"].items()
+            if not isinstance(value, int | float | None)
+        ]
     if wrong:
-        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was edited, so evaluate again")
+        raise ConfigError(
+            f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was "
+            "edited, so evaluate again"
+        )
     return dict(record)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record atomically as JSON; nan and infinity become null."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n")
+        partial.write_text(
+            json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n"
+        )
 
 
 def _without_nan(tree: Any) -> Any:
@@ -95,17 +136,27 @@ def _without_nan(tree: Any) -> Any:
 
 
 def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
-    """Return the commit of the code, the versions of the packages, and the machine with its first GPU, and the device if given."""
+    """Return the commit of the code, the versions of the packages, and the machine with its first
+    GPU, and the device if given.
+    """
     import torch
 
     code = commit()
     accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    machine = {"platform": platform.platform(), "processor": _processor(), "cpus": os.cpu_count(), "accelerator": accelerator}
+    machine = {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "accelerator": accelerator,
+    }
     return {
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
         "python": platform.python_version(),
-        "packages": {"gestalt": package_version("gestalt-grouping"), **{name: package_version(name) for name in PACKAGES}},
+        "packages": {
+            "gestalt": package_version("gestalt-grouping"),
+            **{name: package_version(name) for name in PACKAGES},
+        },
         "machine": machine if device is None else {**machine, "device": device_name(device)},
     }
 
@@ -114,7 +165,11 @@ def device_name(device: "torch.device") -> str:
     """Return the name of the device."""
     import torch
 
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}"
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {_processor()}"
+    )
 
 
 def _processor() -> str:
@@ -135,18 +190,25 @@ def package_version(name: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of this code, followed by ``CHANGED`` if files differ from it; ``unknown`` outside a git checkout."""
+    """Return the commit of this code, followed by ``CHANGED`` if files differ from it; ``unknown``
+    outside a git checkout.
+    """
     file = Path(__file__).resolve()
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         top = Path(git("rev-parse", "--show-toplevel"))
         if top not in file.parents or not git("ls-files", str(file)):
             return "unknown"
-        folders = [str(top / name) for name in ("src", "data_modules", "experiments")]  # in these, new files count as changes
-        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *folders)
+        # in these, new files count as changes
+        folders = [str(top / name) for name in ("src", "data_modules", "experiments")]
+        changes = git("status", "--porcelain", "--untracked-files=no") or git(
+            "status", "--porcelain", "--", *folders
+        )
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

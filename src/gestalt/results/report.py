@@ -1,6 +1,7 @@
 """``report``: one self-contained HTML page of results, from the template ``report.html``.
 
-The best and worst images were kept when the set was scored, so neither the model nor the data is needed.
+The best and worst images were kept when the set was scored, so neither the model nor the data is
+needed.
 """
 
 import io
@@ -42,7 +43,10 @@ def check_output(output: Path) -> None:
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: folder {output.parent} not found")
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
-        raise ConfigError(f"--output {output}: the report is an HTML page; name a file that ends in .html, such as report.html")
+        raise ConfigError(
+            f"--output {output}: the report is an HTML page; name a file that ends in .html, such "
+            "as report.html"
+        )
     if output.exists() and SUBTITLE not in output.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"--output {output}: exists and is not a report; name another file")
 
@@ -64,7 +68,9 @@ def report(results: Sequence[Result]) -> str:
     """Return the page."""
     return render(
         HERE / "report.html",
-        title=results[0].label if len(results) == 1 else f"{results[0].label} and {len(results) - 1} more",
+        title=results[0].label
+        if len(results) == 1
+        else f"{results[0].label} and {len(results) - 1} more",
         subtitle=SUBTITLE,
         results=results,
         headlines=headlines,
@@ -86,7 +92,9 @@ def report(results: Sequence[Result]) -> str:
 
 
 def _resolutions(results: Sequence[Result]) -> dict[str, str]:
-    """Draw a chart for each metric and weights that were scored at several input sizes, all else equal.  Returns addresses by title."""
+    """Draw a chart for each metric and weights that were scored at several input sizes, all else
+    equal.  Returns addresses by title.
+    """
     families: dict[tuple[str, str, str], dict[float, Point]] = {}
     for result in results:
         for metric in headlines([result]):
@@ -94,14 +102,23 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
             size = settings.pop("protocol.input_size", None)
             settings.pop("protocol.digest", None)
             if size is not None:
-                family = (metric, str(result.record.get("weights_sha256")), json.dumps(settings, sort_keys=True))
+                family = (
+                    metric,
+                    str(result.record.get("weights_sha256")),
+                    json.dumps(settings, sort_keys=True),
+                )
                 point = Point(float(size), result.value(metric) or 0.0, result.interval(metric))
                 families.setdefault(family, {})[size] = point
     charts = {}
     for (metric, weights, _), points in families.items():
         if len(points) > 1:
             title = f"{metric} over input size, weights {weights[:8]}"
-            charts[title] = _chart(metric, [points[size] for size in sorted(points)], title=title, x_label="input size, pixels")
+            charts[title] = _chart(
+                metric,
+                [points[size] for size in sorted(points)],
+                title=title,
+                x_label="input size, pixels",
+            )
     return charts
 
 
@@ -111,7 +128,9 @@ def _chart(name: str, points: Sequence[Point], **options: Any) -> str:
 
 
 def _curves(result: Result) -> dict[str, str]:
-    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has none.  Returns addresses by title."""
+    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has
+    none.  Returns addresses by title.
+    """
     if result.is_evaluation or not list(result.run.glob("events.out.tfevents*")):
         return {}
     scalars = _scalars(result.run)
@@ -119,7 +138,9 @@ def _curves(result: Result) -> dict[str, str]:
     for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
             title = f"{tag} over steps"
-            charts[title] = _chart(tag, scalars[tag], title=title, x_label="step", from_zero=tag != "train/loss")
+            charts[title] = _chart(
+                tag, scalars[tag], title=title, x_label="step", from_zero=tag != "train/loss"
+            )
     return charts
 
 
@@ -131,7 +152,10 @@ def _scalars(run: Path) -> dict[str, list[Point]]:
     events.Reload()
     scalars = {}
     for tag in events.Tags()["scalars"]:
-        steps = {event.step: Point(float(event.step), float(event.value)) for event in events.Scalars(tag)}
+        steps = {
+            event.step: Point(float(event.step), float(event.value))
+            for event in events.Scalars(tag)
+        }
         points = [steps[step] for step in sorted(steps)]
         scalars[logged_key(tag)] = points[:: max(1, len(points) // CURVE_POINTS)]
     return scalars
@@ -140,12 +164,15 @@ def _scalars(run: Path) -> dict[str, list[Point]]:
 def _metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
     """Return the keys of an entry's metrics, without the baselines of others."""
     keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
-    baselines = {f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)}
+    baselines = {
+        f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)
+    }
     return [key for key in keys if key not in baselines]
 
 
 def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    """Return the pairs of classes with the most confused pixels, and the matrix of shares of each true class.
+    """Return the pairs of classes with the most confused pixels, and the matrix of shares of each
+    true class.
 
     Classes without pixels are left out of the matrix.
 
@@ -161,13 +188,26 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
     for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
         row, column = divmod(int(place), len(names))
         if wrong[row, column] > 0:
-            pairs.append([names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"])
+            pairs.append(
+                [
+                    names[row],
+                    names[column],
+                    f"{wrong[row, column]:,}",
+                    f"{100 * share[row, column]:.1f} %",
+                ]
+            )
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    return {"pairs": pairs, "names": [names[index] for index in shown], "shares": share[np.ix_(shown, shown)].tolist()}
+    return {
+        "pairs": pairs,
+        "names": [names[index] for index in shown],
+        "shares": share[np.ix_(shown, shown)].tolist(),
+    }
 
 
 def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Draw the best and the worst images, each with its prediction and its truth; empty if they were not kept."""
+    """Draw the best and the worst images, each with its prediction and its truth; empty if they
+    were not kept.
+    """
     predictions = result.extremes(entry["set"])
     best, worst = entry.get("best_images", []), entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
@@ -175,6 +215,14 @@ def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[s
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
         out = io.BytesIO()
-        segmentation_panels(image, names=predictions.names, background=predictions.background).save(out, format="jpeg", quality=85)
-        cards.append({"title": image.title, "iou": listed["iou"], "source": address(out.getvalue(), "image/jpeg")})
+        segmentation_panels(image, names=predictions.names, background=predictions.background).save(
+            out, format="jpeg", quality=85
+        )
+        cards.append(
+            {
+                "title": image.title,
+                "iou": listed["iou"],
+                "source": address(out.getvalue(), "image/jpeg"),
+            }
+        )
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

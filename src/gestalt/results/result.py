@@ -1,4 +1,6 @@
-"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record.  Reading imports no torch."""
+"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the
+record.  Reading imports no torch.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +18,16 @@ if TYPE_CHECKING:
     from gestalt.evaluation.predictions import Predictions
     from gestalt.results.intervals import Contribution, Interval
 
-HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
+HEADLINES = (
+    "miou",
+    "matched_miou",
+    "jaccard",
+    "accuracy",
+    "adjusted_accuracy",
+    "worst_group",
+    "top_5",
+    "recall_at_10",
+)
 """Metrics that get a table, where a result has them; the others stay in its record."""
 
 
@@ -53,7 +64,11 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        return f"image.init asked {init['asked']}, used {init['used']}" if init.get("asked") != init.get("used") else ""
+        return (
+            f"image.init asked {init['asked']}, used {init['used']}"
+            if init.get("asked") != init.get("used")
+            else ""
+        )
 
     def value(self, metric: str) -> float | None:
         """Return a metric by its key; None if it was not measured."""
@@ -61,10 +76,18 @@ class Result:
         return None if value is None else float(value)
 
     def entries(self, metric: str) -> list[dict[str, Any]]:
-        """Return the record's entries on how a metric was measured; all entries of its set if none lists it, as for single classes."""
+        """Return the record's entries on how a metric was measured; all entries of its set if none
+        lists it, as for single classes.
+        """
         image_set = metric.partition("/")[0]
-        entries = [entry for entry in self.record["benchmarks"] if entry["set"] == image_set and "left_out" not in entry]
-        return [entry for entry in entries if metric in entry.get("metric_keys", [metric])] or entries
+        entries = [
+            entry
+            for entry in self.record["benchmarks"]
+            if entry["set"] == image_set and "left_out" not in entry
+        ]
+        return [
+            entry for entry in entries if metric in entry.get("metric_keys", [metric])
+        ] or entries
 
     def entry(self, metric: str) -> dict[str, Any]:
         """Return the first of these entries; empty if there is none."""
@@ -82,22 +105,36 @@ class Result:
             return {}
         path = self._arrays_path(name)
         if not path.is_file():
-            raise ConfigError(f"{path}: not found, but {self.path} was written with it; evaluate again, or restore the file")
+            raise ConfigError(
+                f"{path}: not found, but {self.path} was written with it; evaluate again, or "
+                "restore the file"
+            )
         if file_hash(path) != self.record["arrays"][name]["sha256"]:
-            raise ConfigError(f"{path}: not the file that {self.path} was written with; evaluate again, or restore the file")
+            raise ConfigError(
+                f"{path}: not the file that {self.path} was written with; evaluate again, or "
+                "restore the file"
+            )
         return read_arrays(path)
 
     def _arrays_path(self, name: str) -> Path:
         return self.path.parent / str(self.record["arrays"][name]["file"])
 
     def extremes(self, name: str) -> "Predictions | None":
-        """Return the best, then the worst images of a set, with their predictions; None if none were kept."""
+        """Return the best, then the worst images of a set, with their predictions; None if none
+        were kept.
+        """
         from gestalt.evaluation.predictions import EXTREMES, read_predictions
 
-        return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
+        return read_predictions(
+            (self.path.with_suffix("") if self.is_evaluation else self.run)
+            / EXTREMES
+            / f"{name}.npz"
+        )
 
     def interval(self, metric: str) -> "Interval | None":
-        """Return the 95 % interval of a metric over images; None if there is none, for the reason ``why_no_interval``."""
+        """Return the 95 % interval of a metric over images; None if there is none, for the reason
+        ``why_no_interval``.
+        """
         contribution = self.contribution(metric)
         return None if contribution is None else contribution.interval(contribution.samples())
 
@@ -118,19 +155,31 @@ class Result:
         arrays = self.arrays(name)
         if value is None or not arrays:
             return None
-        return contribution(arrays, metric, entry=self.entry(metric), value=value, path=self._arrays_path(name))
+        return contribution(
+            arrays, metric, entry=self.entry(metric), value=value, path=self._arrays_path(name)
+        )
 
 
 def headlines(results: Sequence[Result]) -> list[str]:
     """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
-    return headlines_of(key for result in results for key, value in result.record["metrics"].items() if value is not None)
+    return headlines_of(
+        key
+        for result in results
+        for key, value in result.record["metrics"].items()
+        if value is not None
+    )
 
 
 def headlines_of(measured: Iterable[str]) -> list[str]:
     """Return those of ``HEADLINES`` among the keys of metrics, in the order of the benchmarks."""
     keys = dict.fromkeys(measured)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
-    return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in keys]
+    return [
+        f"{name}/{metric}"
+        for name in image_sets
+        for metric in HEADLINES
+        if f"{name}/{metric}" in keys
+    ]
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
@@ -138,17 +187,33 @@ def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
 
     A key that has baselines itself is another metric; it is left out with its baselines.
     """
-    longer = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
+    longer = {
+        key.removeprefix(f"{metric}_"): value
+        for key, value in metrics.items()
+        if key.startswith(f"{metric}_") and value is not None
+    }
     other_metrics = [name for name in longer if any(key.startswith(f"{name}_") for key in longer)]
-    return {name: float(value) for name, value in longer.items() if not any(f"{name}_".startswith(f"{key}_") for key in other_metrics)}
+    return {
+        name: float(value)
+        for name, value in longer.items()
+        if not any(f"{name}_".startswith(f"{key}_") for key in other_metrics)
+    }
 
 
 def read_result(path: Path) -> Result:
-    """Read a result's JSON; raises as ``read_record``.  Its label is experiment, scale and version, and the number of an evaluation."""
+    """Read a result's JSON; raises as ``read_record``.  Its label is experiment, scale and version,
+    and the number of an evaluation.
+    """
     record = read_record(path)
     result = Result("", path, record)
-    name = record.get("name", replace(result, path=path.resolve()).run.name)  # of the system whose label maps were scored
-    words = [record.get("experiment"), record.get("scale"), name, f"evaluation {path.stem}" if result.is_evaluation else None]
+    # of the system whose label maps were scored
+    name = record.get("name", replace(result, path=path.resolve()).run.name)
+    words = [
+        record.get("experiment"),
+        record.get("scale"),
+        name,
+        f"evaluation {path.stem}" if result.is_evaluation else None,
+    ]
     return replace(result, label=" ".join(str(word) for word in words if word))
 
 
@@ -156,7 +221,8 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """Read the results that the targets name, in order, each once, with different labels.
 
     Args:
-        targets: a JSON file, a run's folder, or an experiment's name for its newest finished plain run.
+        targets: a JSON file, a run's folder, or an experiment's name for its newest finished plain
+            run.
         evaluations: True to add the evaluations of each run.
 
     Raises:
@@ -164,9 +230,17 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """
     paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels, runs = [result.label for result in results], [(result.label, result.run) for result in results]
-    places = [result.run if runs.count((result.label, result.run)) == 1 else result.path for result in results]
+    labels, runs = (
+        [result.label for result in results],
+        [(result.label, result.run) for result in results],
+    )
+    places = [
+        result.run if runs.count((result.label, result.run)) == 1 else result.path
+        for result in results
+    ]
     return [
-        result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({place})")
+        result
+        if labels.count(result.label) == 1
+        else replace(result, label=f"{result.label} ({place})")
         for result, place in zip(results, places, strict=True)
     ]

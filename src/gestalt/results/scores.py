@@ -39,7 +39,8 @@ class Score:
 
     Attributes:
         values: by seed; empty if no run is finished.
-        over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has too few images of a class or a group.
+        over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has
+            too few images of a class or a group.
         difference: to the base row; None for that row, or if either has no result.
     """
 
@@ -58,14 +59,17 @@ class Score:
         return mean_and_deviation(list(self.values.values()))[1] if self.values else None
 
 
-def score_rows(rows: Rows, metric: str, *, against: str, allow_other_images: bool = False) -> dict[str, Score]:
+def score_rows(
+    rows: Rows, metric: str, *, against: str, allow_other_images: bool = False
+) -> dict[str, Score]:
     """Score every row and compare it to the row ``against``.
 
     Args:
         rows: results that have the metric.
         metric: its key.
         against: the base row.
-        allow_other_images: True to leave out the intervals over images if the results are of different images.
+        allow_other_images: True to leave out the intervals over images if the results are of
+            different images.
 
     Raises:
         ConfigError: the results are of different images; or as ``Result.contribution``.
@@ -77,10 +81,17 @@ def score_rows(rows: Rows, metric: str, *, against: str, allow_other_images: boo
         seeds = [seed for seed in values if seed in rows.get(against, {})]
         difference = None
         if row != against and seeds:
-            differences = [values[seed] - float(rows[against][seed].record["metrics"][metric]) for seed in seeds]
+            differences = [
+                values[seed] - float(rows[against][seed].record["metrics"][metric])
+                for seed in seeds
+            ]
             over_images = samples.interval([row, against], seeds)
-            difference = Difference(mean_and_deviation(differences)[0], over_images, t_interval(differences))
-        scores[row] = Score(values, over_images=samples.interval([row], values), difference=difference)
+            difference = Difference(
+                mean_and_deviation(differences)[0], over_images, t_interval(differences)
+            )
+        scores[row] = Score(
+            values, over_images=samples.interval([row], values), difference=difference
+        )
     return scores
 
 
@@ -96,7 +107,9 @@ class Samples(NamedTuple):
     rule: Callable[[NDArray[np.float64]], Interval | None] = percentile_interval
 
     def interval(self, rows: list[str], seeds: Collection[int]) -> Interval | None:
-        """Return the interval of a row's mean over seeds, or of the difference of two rows; None without seeds or samples."""
+        """Return the interval of a row's mean over seeds, or of the difference of two rows; None
+        without seeds or samples.
+        """
         if not seeds or any((row, seed) not in self.of for row in rows for seed in seeds):
             return None
         means = [np.mean([self.of[row, seed] for seed in seeds], axis=0) for row in rows]
@@ -104,10 +117,14 @@ class Samples(NamedTuple):
 
 
 def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
-    """Return the samples of the results that kept arrays, all of the same images, which pairs them."""
+    """Return the samples of the results that kept arrays, all of the same images, which pairs
+    them.
+    """
     samples = Samples({})
     first: tuple[str, NDArray[Any], str | None] | None = None
-    for row, seed, result in ((row, seed, result) for row, results in rows.items() for seed, result in results.items()):
+    for row, seed, result in (
+        (row, seed, result) for row, results in rows.items() for seed, result in results.items()
+    ):
         contribution = result.contribution(metric)
         if contribution is None:
             continue
@@ -117,8 +134,11 @@ def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
             if allow_other_images:
                 return Samples({})
             raise ConfigError(
-                f"{metric}: the images of {result.label} are not those of {label}, so the difference cannot be paired; "
+                f"{metric}: the images of {result.label} are not those of {label}, so the "
+                "difference cannot be paired; "
                 "evaluate both again on the same images"
             )
-        samples = Samples({**samples.of, (row, seed): contribution.samples()}, contribution.interval)
+        samples = Samples(
+            {**samples.of, (row, seed): contribution.samples()}, contribution.interval
+        )
     return samples

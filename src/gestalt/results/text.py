@@ -10,15 +10,24 @@ NONE = "–"
 """Text for a missing number."""
 
 OVER_IMAGES = (
-    f"Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below {LEAST_IMAGES} images, or if more than "
-    f"one class in twenty is in fewer than two images), of other metrics by the bootstrap ({RESAMPLES} resamples, seed {SEED})."
+    "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
+    f"{LEAST_IMAGES} images, or if more than "
+    "one class in twenty is in fewer than two images), of other metrics by the bootstrap "
+    f"({RESAMPLES} resamples, seed {SEED})."
 )
 """Method of the intervals over images."""
 
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "_%&#${}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", NONE: "--"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # other characters in LaTeX's default encoding
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        NONE: "--",
+    }
+    # other characters in LaTeX's default encoding
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
 
 
@@ -45,7 +54,8 @@ def span(seconds: float) -> str:
 
 
 def images_text(entry: Mapping[str, Any]) -> str:
-    """Return the number of images that an entry of a record was scored on: ``125 of 1449 images``, or ``all 1449 images``.
+    """Return the number of images that an entry of a record was scored on: ``125 of 1449 images``,
+    or ``all 1449 images``.
 
     Without ``images_official``, the size of the published set, it is never ``all``.
     """
@@ -55,11 +65,17 @@ def images_text(entry: Mapping[str, Any]) -> str:
         return f"{images} images" if whole in (None, images) else f"{images} of {whole} images"
     if images == official:
         return f"all {images} images"
-    return f"{images} of {official} images" if images < official else f"{images} images, the published set has {official}"
+    return (
+        f"{images} of {official} images"
+        if images < official
+        else f"{images} images, the published set has {official}"
+    )
 
 
 def part_text(entry: Mapping[str, Any]) -> str:
-    """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its size is not recorded."""
+    """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its
+    size is not recorded.
+    """
     official = entry.get("images_official")
     whole = entry.get("images_in_set") if official is None else official
     return "" if whole in (None, entry.get("images")) else images_text(entry)
@@ -85,12 +101,19 @@ def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 
 def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
+    """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to
+    the left, the others to the right.
+    """
     import pandas as pd
 
-    table = pd.DataFrame([list(map(_escaped, row)) for row in rows], columns=list(map(_escaped, heads)))
-    text = table.to_latex(index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left))
-    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)  # else an argument of the command before it
+    table = pd.DataFrame(
+        [list(map(_escaped, row)) for row in rows], columns=list(map(_escaped, heads))
+    )
+    text = table.to_latex(
+        index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left)
+    )
+    # else an argument of the command before it
+    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 
 
 def _escaped(text: str) -> str:

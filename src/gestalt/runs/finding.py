@@ -1,6 +1,8 @@
-"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is imported.
+"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is
+imported.
 
-A name means the newest run of an experiment that is finished and plain; a folder means the run in it, whatever its state.
+A name means the newest run of an experiment that is finished and plain; a folder means the run in
+it, whatever its state.
 """
 
 import json
@@ -15,17 +17,22 @@ from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished, progress, record_of
 
 PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
-"""Prefixes of the hashed keys in which a run may differ from its experiment and still be plain: another draw, other places and scores."""
+"""Prefixes of the hashed keys in which a run may differ from its experiment and still be plain:
+another draw, other places and scores.
+"""
 
 TUNED = "evaluation.split"
-"""The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on images that are not reported."""
+"""The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on
+images that are not reported.
+"""
 
 
 def resolve_checkpoint(target: str) -> Path:
     """Return the checkpoint that a target means.
 
     Args:
-        target: a checkpoint, the folder of a run or above a single one, or an experiment's name, for its newest finished plain run.
+        target: a checkpoint, the folder of a run or above a single one, or an experiment's name,
+            for its newest finished plain run.
 
     Raises:
         ConfigError: a checkpoint without its run; or as ``find_run``.
@@ -42,29 +49,37 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
     """Return the run that a folder or an experiment's name means.
 
     Args:
-        target: the folder of a run, a folder above a single one, or an experiment's name, for its newest finished plain run at any scale.
+        target: the folder of a run, a folder above a single one, or an experiment's name, for its
+            newest finished plain run at any scale.
         holding: a file that the run must hold, in its folder.
-        expected: beginning of the message if nothing has that name; the runs that hold the file follow it.
+        expected: beginning of the message if nothing has that name; the runs that hold the file
+            follow it.
 
     Raises:
-        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or variants.  The message has the fix.
+        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or
+            variants.  The message has the fix.
     """
     if Path(target).is_dir():
         return _only_run(target, holding=holding, expected=expected)
     runs = _runs_below(LOGS / target)
     run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
     if run is None:
-        raise ConfigError(f"{target}: {_why_none(target, runs, holding=holding, expected=expected)}")
+        raise ConfigError(
+            f"{target}: {_why_none(target, runs, holding=holding, expected=expected)}"
+        )
     if not (run / holding).is_file():
-        raise ConfigError(f"{target}: its newest finished run, {run}, has lost its {holding}; name another folder")
+        raise ConfigError(
+            f"{target}: its newest finished run, {run}, has lost its {holding}; name another folder"
+        )
     return run
 
 
 def variations(folder: Path) -> list[str]:
-    """Return what makes a run a variant of its experiment, as ``key=value``: changes of what is trained, by ``PLAIN_KEYS``.
+    """Return what makes a run a variant of its experiment, as ``key=value``: changes of what is
+    trained, by ``PLAIN_KEYS``.
 
-    Where the experiment or its scale is a file of the user's, or the saved configuration does not fit the schema, these are the overrides
-    that a finished run has recorded.
+    Where the experiment or its scale is a file of the user's, or the saved configuration does not
+    fit the schema, these are the overrides that a finished run has recorded.
     """
     try:
         saved = load_saved(folder / "config.yaml")
@@ -105,12 +120,16 @@ def _holders(root: Path, file: Path) -> list[Path]:
 
 
 def _runs_below(root: Path) -> list[Path]:
-    """Return the runs that have a checkpoint or a record, from the oldest to the newest by the time of the record, or of the checkpoint."""
+    """Return the runs that have a checkpoint or a record, from the oldest to the newest by the time
+    of the record, or of the checkpoint.
+    """
 
     def time(run: Path) -> int:
         return (run / RESULT if (run / RESULT).is_file() else run / CHECKPOINT).stat().st_mtime_ns
 
-    return sorted({run for file in (CHECKPOINT, Path(RESULT)) for run in _holders(root, file)}, key=time)
+    return sorted(
+        {run for file in (CHECKPOINT, Path(RESULT)) for run in _holders(root, file)}, key=time
+    )
 
 
 def _listed(folders: Sequence[Path]) -> str:
@@ -122,7 +141,10 @@ def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) 
     if not runs:
         experiment, *scale = Path(name).parts
         if (EXPERIMENTS / f"{experiment}.yaml").is_file():
-            return f"this experiment has no run here; train it with `{_training(experiment, *scale[:1])}`"
+            return (
+                "this experiment has no run here; train it with "
+                f"`{_training(experiment, *scale[:1])}`"
+            )
         return f"{expected}: {_listed(_holders(LOGS, holding))}"
     plain = [run for run in runs if not variations(run)]
     newest = (plain or runs)[-1]
@@ -130,8 +152,15 @@ def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) 
     reached = "is finished" if is_finished(newest) else f"is at {progress(newest / CHECKPOINT)}"
     if not plain:
         differing = f"the newest, {newest}, has {' '.join(variations(newest))} and {reached}"
-        return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
-    other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
+        return (
+            f"all its runs are variants; {differing}; name that folder, or train the experiment "
+            f"without overrides by `{command}`"
+        )
+    other = (
+        "name that folder"
+        if holding == CHECKPOINT
+        else f"score it with `gestalt eval {newest}` and name that record"
+    )
     resume = f"continue it with its overrides by `{command} resume={newest}`"
     return f"no plain run of it is finished; the newest, {newest}, {reached}; {resume}, or {other}"
 

@@ -16,12 +16,16 @@ from gestalt.runs import locks
 
 
 def first_rank() -> bool:
-    """Return True if this process is rank 0, by the launcher's variables before a process group exists."""
+    """Return True if this process is rank 0, by the launcher's variables before a process group
+    exists.
+    """
     return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def new_version(config: Experiment) -> Path | None:
-    """Make the next free version folder on rank 0; None on other ranks.  Runs that start at once get a folder each."""
+    """Make the next free version folder on rank 0; None on other ranks.  Runs that start at once
+    get a folder each.
+    """
     if not first_rank():
         return None
     parent = LOGS / config.name / config.scale
@@ -38,7 +42,9 @@ def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[Path]:
-    """Yield a claimed file; if the block ends before anything is written there, as on a full disk, remove it and its folder of arrays."""
+    """Yield a claimed file; if the block ends before anything is written there, as on a full disk,
+    remove it and its folder of arrays.
+    """
     try:
         yield path
     finally:
@@ -58,11 +64,15 @@ def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with {option}") from error
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}); choose another folder with {option}"
+        ) from error
 
 
 def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:
-    """Make the path with the first free number in ``name``; the file system decides between two processes."""
+    """Make the path with the first free number in ``name``; the file system decides between two
+    processes.
+    """
     number = 1 + max((_number(path) for path in parent.glob(name.format("*"))), default=-1)
     while True:
         path = parent / name.format(number)
@@ -79,7 +89,12 @@ def hold(folder: Path) -> IO[str]:
     Raises:
         ConfigError: another process holds it.
     """
-    return locks.hold(folder / ".lock", busy=f"resume: another process is training in {folder}; wait for it, or start without resume")
+    return locks.hold(
+        folder / ".lock",
+        busy=(
+            f"resume: another process is training in {folder}; wait for it, or start without resume"
+        ),
+    )
 
 
 def _number(path: Path) -> int:

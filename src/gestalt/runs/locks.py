@@ -16,7 +16,8 @@ def hold(file: Path, *, busy: str) -> IO[str]:
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.open("w")
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would inherit it
+        # not flock: forked loader workers would inherit it
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
         raise ConfigError(busy) from error

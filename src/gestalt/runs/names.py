@@ -16,7 +16,9 @@ CHECKPOINT = Path("checkpoints") / f"{LAST}.ckpt"
 """A run's newest checkpoint, in its folder."""
 
 RESULT = "result.json"
-"""The record of a finished run, in its folder; ``evaluations/<n>.json`` are those of evaluations."""
+"""The record of a finished run, in its folder; ``evaluations/<n>.json`` are those of
+evaluations.
+"""
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 """Files of an exported model, in its folder."""
@@ -24,15 +26,21 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 EXTERNAL = {
     "clippy": "The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
     "hf": "transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
-    "open_clip": "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or `open_clip:ARCHITECTURE:TAG`.",
+    "open_clip": (
+        "open_clip's models: `open_clip:FOLDER`, `open_clip:hf-hub:ORG/NAME` or "
+        "`open_clip:ARCHITECTURE:TAG`."
+    ),
     "python": "A model of your own code, named `python:package.module:factory`.",
     "timm": "timm's models, vision-only, named `timm:ARCHITECTURE.TAG`.",
 }
-"""Kinds of external models, named as ``kind:name``; ``zoo/<kind>.py`` opens them, and ``zoo/names.py`` checks their names."""
+"""Kinds of external models, named as ``kind:name``; ``zoo/<kind>.py`` opens them, and
+``zoo/names.py`` checks their names.
+"""
 
 
 def external_name(target: str) -> tuple[str, str] | None:
-    """Return kind and name of an external model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for any other.
+    """Return kind and name of an external model, ``kind:name`` or, as it was first written,
+    ``zoo:kind:name``; None for any other.
 
     Raises:
         ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
@@ -53,14 +61,24 @@ def exported_folder(target: str) -> Path | None:
 
 
 def hub_name(target: str) -> str | None:
-    """Return the target if it can only be the name of a model on the Hugging Face hub, ``org/name``; None for anything else."""
+    """Return the target if it can only be the name of a model on the Hugging Face hub,
+    ``org/name``; None for anything else.
+    """
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", target, flags=re.ASCII)
-    return target if plain and not Path(target).parent.exists() and not (LOGS / target).exists() else None
+    return (
+        target
+        if plain and not Path(target).parent.exists() and not (LOGS / target).exists()
+        else None
+    )
 
 
 def runs_of(name: str, scale: str) -> list[Path]:
     """Return the folders of an experiment's runs at a scale, from the oldest to the newest."""
-    numbered = [path for path in (LOGS / name / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
+    numbered = [
+        path
+        for path in (LOGS / name / scale).glob("version_*")
+        if path.name.removeprefix("version_").isdigit()
+    ]
     return sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")))
 
 
@@ -72,12 +90,17 @@ def run_folder(checkpoint: Path) -> Path:
     """
     folder = checkpoint.resolve().parents[1]
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a run or its checkpoint")
+        raise ConfigError(
+            f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a "
+            "run or its checkpoint"
+        )
     return folder
 
 
 def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
-    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
+    """Return the hash of a run's saved configuration with further overrides; None if it is missing
+    or of another schema.
+    """
     path = folder / "config.yaml"
     return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
 

@@ -19,11 +19,17 @@ class Progress(NamedTuple):
 
     def __str__(self) -> str:
         """Return both in words, such as ``step 9 of 900``."""
-        return " of ".join(("step unknown" if self.steps is None else f"step {self.steps}", str(self.planned or "an unknown number")))
+        return " of ".join(
+            (
+                "step unknown" if self.steps is None else f"step {self.steps}",
+                str(self.planned or "an unknown number"),
+            )
+        )
 
 
 def is_finished(folder: Path) -> bool:
-    """Return True if a run has taken its last step and is recorded; one that ``trainer.max_time`` ended has steps left.
+    """Return True if a run has taken its last step and is recorded; one that ``trainer.max_time``
+    ended has steps left.
 
     Raises:
         ConfigError: its record is not JSON.

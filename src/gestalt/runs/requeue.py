@@ -1,4 +1,6 @@
-"""Unattended runs: the unfinished run that ``resume=auto`` continues, and queueing a SLURM job again."""
+"""Unattended runs: the unfinished run that ``resume=auto`` continues, and queueing a SLURM job
+again.
+"""
 
 import subprocess
 from collections.abc import Mapping
@@ -15,35 +17,70 @@ DIVERGED = "diverged.txt"
 
 
 def unfinished_run(config: Experiment) -> Path | None:
-    """Return the last checkpoint of the only unfinished run of this configuration; None if there is none.  Runs that diverged do not count.
+    """Return the last checkpoint of the only unfinished run of this configuration; None if there is
+    none.  Runs that diverged do not count.
 
-    A run is unfinished while it has a checkpoint and no ``result.json``, or one that ``trainer.max_time`` ended before its last step.
+    A run is unfinished while it has a checkpoint and no ``result.json``, or one that
+    ``trainer.max_time`` ended before its last step.
 
     Raises:
-        ConfigError: several runs are unfinished, and the configuration does not tell which is meant; or the newest run diverged.
+        ConfigError: several runs are unfinished, and the configuration does not tell which is
+            meant; or the newest run diverged.
     """
-    runs = [folder for folder in runs_of(config.name, config.scale) if saved_hash(folder) == config_hash(config)]
+    runs = [
+        folder
+        for folder in runs_of(config.name, config.scale)
+        if saved_hash(folder) == config_hash(config)
+    ]
     diverged = [folder for folder in runs if (folder / DIVERGED).exists()]
-    unfinished = [folder for folder in runs if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)]
+    unfinished = [
+        folder
+        for folder in runs
+        if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)
+    ]
     if runs and runs[-1] in diverged:
         reason = (runs[-1] / DIVERGED).read_text().strip()
-        raise ConfigError(f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or continue with resume={runs[-1]}")
+        raise ConfigError(
+            f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or continue "
+            f"with resume={runs[-1]}"
+        )
     if len(unfinished) > 1:
         names = ", ".join(map(str, unfinished))
-        raise ConfigError(f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; name one with resume=FOLDER")
+        raise ConfigError(
+            f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; "
+            "name one with resume=FOLDER"
+        )
     return unfinished[0] / CHECKPOINT if unfinished else None
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:
-    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty outside a job."""
+    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty
+    outside a job.
+    """
     if "SLURM_JOB_ID" not in environment:
         return ""
     array = environment.get("SLURM_ARRAY_JOB_ID")
-    job = environment["SLURM_JOB_ID"] if array is None else f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
+    job = (
+        environment["SLURM_JOB_ID"]
+        if array is None
+        else f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
+    )
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=SCONTROL_SECONDS, check=False)
+        done = subprocess.run(
+            ["scontrol", "requeue", job],
+            capture_output=True,
+            text=True,
+            timeout=SCONTROL_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same command again"
+        return (
+            f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same "
+            "command again"
+        )
     if done.returncode:
-        return f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; submit the same command again"
+        return (
+            f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; "
+            "submit the same command again"
+        )
     return f"SLURM job {job} is queued again"

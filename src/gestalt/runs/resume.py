@@ -1,4 +1,6 @@
-"""Find the checkpoint that a run resumes from.  Nothing heavy is imported, so that a wrong one is refused at once."""
+"""Find the checkpoint that a run resumes from.  Nothing heavy is imported, so that a wrong one is
+refused at once.
+"""
 
 from pathlib import Path
 
@@ -14,7 +16,8 @@ def resolve_resume(config: Experiment) -> Path | None:
     """Return the checkpoint that ``resume`` means; None for a new run.
 
     Raises:
-        ConfigError: no checkpoint, or one of another configuration; the message names the keys that differ.
+        ConfigError: no checkpoint, or one of another configuration; the message names the keys that
+            differ.
     """
     if config.resume is None:
         return None
@@ -23,16 +26,24 @@ def resolve_resume(config: Experiment) -> Path | None:
     if config.resume == "auto":
         return unfinished_run(config)
     if not Path(config.resume).exists():
-        raise ConfigError(f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last for the newest run")
+        raise ConfigError(
+            f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last "
+            "for the newest run"
+        )
     checkpoint = resolve_checkpoint(config.resume)
     _refuse_other(checkpoint, config)
     return checkpoint
 
 
 def _newest_match(config: Experiment) -> Path:
-    runs = [folder for folder in runs_of(config.name, config.scale) if (folder / CHECKPOINT).exists()]
+    runs = [
+        folder for folder in runs_of(config.name, config.scale) if (folder / CHECKPOINT).exists()
+    ]
     if not runs:
-        raise ConfigError(f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without resume")
+        raise ConfigError(
+            f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without "
+            "resume"
+        )
     for folder in reversed(runs):
         if saved_hash(folder) == config_hash(config):
             return folder / CHECKPOINT
@@ -41,9 +52,17 @@ def _newest_match(config: Experiment) -> Path:
 
 
 def _refuse_other(checkpoint: Path, config: Experiment) -> None:
-    saved, given = hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")), hashed_keys(config)
+    saved, given = (
+        hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")),
+        hashed_keys(config),
+    )
     keys = sorted(key for key in saved | given if saved.get(key) != given.get(key))
     if keys:
-        differences = "; ".join(f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys)
+        differences = "; ".join(
+            f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys
+        )
         mend = "give the saved values, or start without resume"
-        raise ConfigError(f"resume={config.resume}: {checkpoint} is of another configuration: {differences}; {mend}")
+        raise ConfigError(
+            f"resume={config.resume}: {checkpoint} is of another configuration: {differences}; "
+            f"{mend}"
+        )

@@ -1,1 +1,3 @@
-"""Small functions for all other packages: atomic files, suggestions for misspelt names, rows of installed packages."""
+"""Small functions for all other packages: atomic files, suggestions for misspelt names, rows of
+installed packages.
+"""

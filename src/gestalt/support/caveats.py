@@ -14,14 +14,18 @@ class Caveat(UserWarning):
 
 @contextmanager
 def printed_caveats(name: str, caveats: list[str]) -> Iterator[None]:
-    """Print each caveat of the block once, after a name, on standard error, and add it to ``caveats``; other warnings are shown as ever."""
+    """Print each caveat of the block once, after a name, on standard error, and add it to
+    ``caveats``; other warnings are shown as ever.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Caveat)
         yield
     for warning in caught:
         text = str(warning.message)
         if not issubclass(warning.category, Caveat):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
         elif text not in caveats:
             caveats.append(text)
             tqdm.write(f"gestalt: {name}: {text}", file=sys.stderr)

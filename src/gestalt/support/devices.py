@@ -20,7 +20,9 @@ def device_named(device: str | torch.device | None) -> torch.device:
         place = torch.device(device)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device={device}: torch has no such device on this machine; choose cpu") from error
+        raise ValueError(
+            f"device={device}: torch has no such device on this machine; choose cpu"
+        ) from error
     return place
 
 
@@ -37,8 +39,12 @@ def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device without waiting: from the CPU through pinned memory, from which CUDA copies by itself."""
-    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    """Copy a tensor to a device without waiting: from the CPU through pinned memory, from which
+    CUDA copies by itself.
+    """
+    pinned = (
+        tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    )
     return pinned.to(device, non_blocking=True)
 
 
@@ -51,5 +57,11 @@ def random_state_kept() -> Iterator[None]:
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; entering torch's takes 8 microseconds, which matters at small batches."""
-    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
+    """Return a context without autocast; entering torch's takes 8 microseconds, which matters at
+    small batches.
+    """
+    return (
+        torch.autocast(device_type, enabled=False)
+        if torch.is_autocast_enabled(device_type)
+        else nullcontext()
+    )

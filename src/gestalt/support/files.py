@@ -12,10 +12,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block ends without an error.
+    """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the
+    block ends without an error.
 
-    The folder is made if missing.  A reader sees the old file or the new one, never a part; two writers do not disturb each other.  After
-    an error the temporary file is removed and ``path`` is unchanged; what a killed process leaves, the next writer in the folder removes.
+    The folder is made if missing.  A reader sees the old file or the new one, never a part; two
+    writers do not disturb each other.  After an error the temporary file is removed and ``path`` is
+    unchanged; what a killed process leaves, the next writer in the folder removes.
 
     Raises:
         OSError: the system's error, with ``path`` as its file.
@@ -28,10 +30,12 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        refusal = error if isinstance(error, OSError) else error.__context__  # torch.save's own error hides the system's
+        # torch.save's own error hides the system's
+        refusal = error if isinstance(error, OSError) else error.__context__
         if not isinstance(refusal, OSError):
             raise
-        named = partial.name in f"{refusal.filename} {refusal.filename2}"  # none where a disk is full, two of a copy
+        # none where a disk is full, two of a copy
+        named = partial.name in f"{refusal.filename} {refusal.filename2}"
         if refusal.errno is None or not (named or refusal.filename is None):
             raise
         raise OSError(refusal.errno, refusal.strerror, str(path)) from error
@@ -41,12 +45,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_beside(path: Path) -> Path:
-    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of this host's dead processes."""
+    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove
+    those of this host's dead processes.
+    """
     host = platform.node() or "localhost"
     for left in path.parent.glob(f"*.{glob.escape(host)}.*.partial"):
         process = left.suffixes[-2].removeprefix(".")
         if process.isdecimal() and not _lives(int(process)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(
+                missing_ok=True
+            )
     return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
 
 
@@ -67,7 +75,9 @@ def file_hash(path: Path) -> str:
 
 
 def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
-    """Return the SHA-256 over the names, relative to the folder, and the contents of files, in order of name."""
+    """Return the SHA-256 over the names, relative to the folder, and the contents of files, in
+    order of name.
+    """
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n".encode())
@@ -76,5 +86,7 @@ def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
 
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the disk that a folder, which may not exist yet, lies on."""
-    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    place = next(
+        parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists()
+    )
     return shutil.disk_usage(place).free

@@ -1,7 +1,8 @@
 """The type of label maps and the value that is not scored, by the number of classes.
 
-Up to 255 classes fit one byte, in which 255 is not scored.  More classes take int32, which torch computes with on every device, and 65535,
-the value that 16-bit masks of large vocabularies ignore, so a map and its file hold the same numbers.
+Up to 255 classes fit one byte, in which 255 is not scored.  More classes take int32, which torch
+computes with on every device, and 65535, the value that 16-bit masks of large vocabularies ignore,
+so a map and its file hold the same numbers.
 """
 
 from typing import Literal
@@ -10,11 +11,15 @@ NARROW = 255
 """The largest number of classes of a map of bytes, and the value that is not scored in it."""
 
 WIDE = 65_535
-"""The largest number of classes of any map, and the value that is not scored in a map of more than ``NARROW`` classes."""
+"""The largest number of classes of any map, and the value that is not scored in a map of more than
+``NARROW`` classes.
+"""
 
 
 def ignored_value(classes: int) -> int:
-    """Return the value of pixels without a class in maps of that many classes: not scored in a label, unnamed in a prediction."""
+    """Return the value of pixels without a class in maps of that many classes: not scored in a
+    label, unnamed in a prediction.
+    """
     return NARROW if classes <= NARROW else WIDE
 
 

@@ -5,17 +5,23 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
-    """Return ``did you mean 'x'?`` with the ``count`` nearest known names, or an empty string where none is near."""
+    """Return ``did you mean 'x'?`` with the ``count`` nearest known names, or an empty string where
+    none is near.
+    """
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name is near."""
+    """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name is
+    near.
+    """
     known = list(known)
     return f"{suggestion(name, known)} choose one of {', '.join(known)}".lstrip()
 
 
 def file_name(name: str) -> str:
-    """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an underscore."""
+    """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an
+    underscore.
+    """
     return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)

@@ -1,6 +1,8 @@
-"""Registries: one table for each choice by name, to which installed packages add rows by entry points.
+"""Registries: one table for each choice by name, to which installed packages add rows by entry
+points.
 
-A package adds a row by an entry point in the group of the registry, whose value is what a built-in row names as its target::
+A package adds a row by an entry point in the group of the registry, whose value is what a built-in
+row names as its target::
 
     [options.entry_points]
     gestalt.aggregations =
@@ -35,8 +37,10 @@ class Row:
     Attributes:
         name: what a configuration says.
         line: what it is, in one line.
-        target: ``module:object``, imported when it is used, or the object itself; empty for a word that stands for none.
-        facts: what a check must know without the object, such as ``needs_class_token``; a package's object has them as attributes.
+        target: ``module:object``, imported when it is used, or the object itself; empty for a word
+            that stands for none.
+        facts: what a check must know without the object, such as ``needs_class_token``; a package's
+            object has them as attributes.
         package: the package that adds it, with its version.
     """
 
@@ -48,7 +52,8 @@ class Row:
 
 
 class Registry(Mapping[str, Target], Generic[Target]):
-    """Objects by name: those of the built-in rows, then those that installed packages add to the group.
+    """Objects by name: those of the built-in rows, then those that installed packages add to the
+    group.
 
     Args:
         group: one of GROUPS.
@@ -58,7 +63,8 @@ class Registry(Mapping[str, Target], Generic[Target]):
         built_in: the built-in rows by name.
 
     Raises:
-        PluginError: when a row is looked up or names are listed: two rows share a name, or a package cannot be imported.
+        PluginError: when a row is looked up or names are listed: two rows share a name, or a
+            package cannot be imported.
     """
 
     def __init__(self, group: str, rows: Iterable[Row] | Mapping[str, Target]) -> None:
@@ -74,7 +80,10 @@ class Registry(Mapping[str, Target], Generic[Target]):
             found: Target = load(self.group, entry)
             named = getattr(found, "name", name)
             if named != name:
-                raise PluginError(f"gestalt.{self.group}: {package_of(entry)} adds {name!r}, but the row's name is {named!r}")
+                raise PluginError(
+                    f"gestalt.{self.group}: {package_of(entry)} adds {name!r}, but the row's name "
+                    f"is {named!r}"
+                )
             return found
         target: Any = self.built_in[name].target
         if isinstance(target, str):
@@ -97,7 +106,11 @@ class Registry(Mapping[str, Target], Generic[Target]):
 
     def fact(self, name: str, fact: str, default: Any) -> Any:
         """Return what a check must know of a row; a package that adds it is imported."""
-        return self.built_in[name].facts.get(fact, default) if name in self.built_in else getattr(self[name], fact, default)
+        return (
+            self.built_in[name].facts.get(fact, default)
+            if name in self.built_in
+            else getattr(self[name], fact, default)
+        )
 
     @property
     def added(self) -> dict[str, EntryPoint]:
@@ -105,11 +118,15 @@ class Registry(Mapping[str, Target], Generic[Target]):
         return added_to(self.group, tuple(self.built_in))
 
     def rows(self) -> list[Row]:
-        """Return all rows; one that a package adds is described by the package's summary, and not imported."""
+        """Return all rows; one that a package adds is described by the package's summary, and not
+        imported.
+        """
         rows = list(self.built_in.values())
         for name, entry in self.added.items():
             metadata = {} if entry.dist is None else entry.dist.metadata.json
-            rows.append(Row(name, str(metadata.get("summary", "")), entry.value, package=package_of(entry)))
+            rows.append(
+                Row(name, str(metadata.get("summary", "")), entry.value, package=package_of(entry))
+            )
         return rows
 
 
@@ -121,11 +138,20 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, EntryPoint]:
         PluginError: a name is built in, or two packages add it.
     """
     added: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=f"gestalt.{group}"), key=lambda entry: (entry.name, package_of(entry))):
-        other = package_of(added[entry.name]) if entry.name in added else "gestalt-grouping" if entry.name in built_in else None
+    for entry in sorted(
+        entry_points(group=f"gestalt.{group}"), key=lambda entry: (entry.name, package_of(entry))
+    ):
+        other = (
+            package_of(added[entry.name])
+            if entry.name in added
+            else "gestalt-grouping"
+            if entry.name in built_in
+            else None
+        )
         if other is not None:
             raise PluginError(
-                f"gestalt.{group}: {package_of(entry)} adds {entry.name!r}, a name of {other}; uninstall one, or rename it there"
+                f"gestalt.{group}: {package_of(entry)} adds {entry.name!r}, a name of {other}; "
+                "uninstall one, or rename it there"
             )
         added[entry.name] = entry
     return added
@@ -146,4 +172,7 @@ def load(group: str, entry: EntryPoint) -> Any:
         return entry.load()
     except Exception as error:  # a package of others may raise anything
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(f"gestalt.{group}: {entry.name!r} of {package_of(entry)} ({entry.value}) cannot be imported: {why}") from error
+        raise PluginError(
+            f"gestalt.{group}: {entry.name!r} of {package_of(entry)} ({entry.value}) cannot be "
+            f"imported: {why}"
+        ) from error

@@ -1,4 +1,6 @@
-"""The signals that ask this program to stop: Ctrl-C, SIGTERM, and SIGUSR1, which a scheduler sends before its time limit."""
+"""The signals that ask this program to stop: Ctrl-C, SIGTERM, and SIGUSR1, which a scheduler sends
+before its time limit.
+"""
 
 import signal
 import threading
@@ -11,7 +13,8 @@ from typing import Any
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Interrupted(BaseException):  # not an Exception: libraries catch those, as a download that failed
+# not an Exception: libraries catch those, as a download that failed
+class Interrupted(BaseException):
     """A signal stopped the work.
 
     Attributes:
@@ -20,14 +23,17 @@ class Interrupted(BaseException):  # not an Exception: libraries catch those, as
     """
 
     def __init__(self, signal_number: int, checkpoint: Path | None = None) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}{'' if checkpoint is None else f'; saved {checkpoint}'}")
+        saved = "" if checkpoint is None else f"; saved {checkpoint}"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}{saved}")
         self.signal_number = signal_number
         self.checkpoint = checkpoint
 
 
 @contextmanager
 def handled(*numbers: int, by: Any) -> Iterator[None]:
-    """Handle signals in the block; restore the previous handlers after it.  Only the main thread can; in others nothing changes."""
+    """Handle signals in the block; restore the previous handlers after it.  Only the main thread
+    can; in others nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -41,7 +47,9 @@ def handled(*numbers: int, by: Any) -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer the stopping signals to the end of the block, where Interrupted is raised: an import that is cut short cannot be repeated."""
+    """Defer the stopping signals to the end of the block, where Interrupted is raised: an import
+    that is cut short cannot be repeated.
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,6 @@
-"""BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop it.  B batch."""
+"""BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop
+it.  B batch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,24 +11,29 @@ from gestalt.losses.gather import objects_of_ranks, world_size
 from gestalt.training.finite import is_logging_step
 
 FIRST_SAMPLES = 1000
-"""A run stops if the bad samples exceed the allowed share of the samples seen.  Until this many are seen, the share is taken of this
-number, since few samples say little about the rest; if the data have fewer, it is taken of all of them.
+"""A run stops if the bad samples exceed the allowed share of the samples seen.  Until this many are
+seen, the share is taken of this number, since few samples say little about the rest; if the data
+have fewer, it is taken of all of them.
 """
 
 
 class TooManyBad(RuntimeError):
-    """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with its first sample."""
+    """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with
+    its first sample.
+    """
 
 
 class BadSamples(Callback):
     """Logs ``train/bad_samples``, the number so far, and ``bad_samples/<reason>``.
 
-    A single rank checks each step.  Several gather their counts at the steps that are logged, and before a validation or a checkpoint, and
-    then check step by step.  A batch without bad samples is counted on the host, from the places in it.  Checkpoints hold the counts: a
-    resumed run has those of an uninterrupted one.  Every run ends with a line that sums them up.
+    A single rank checks each step.  Several gather their counts at the steps that are logged, and
+    before a validation or a checkpoint, and then check step by step.  A batch without bad samples
+    is counted on the host, from the places in it.  Checkpoints hold the counts: a resumed run has
+    those of an uninterrupted one.  Every run ends with a line that sums them up.
 
     Args:
-        reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a good sample.
+        reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a
+            good sample.
         max_share: share of bad samples, [0, 1], above which the run stops.
         samples: number of samples in the data.
         mends: further text for messages about a reason, such as the key that is probably wrong.
@@ -37,12 +44,17 @@ class BadSamples(Callback):
         first: shard and key of the first bad sample of each reason, in the stream's order.
 
     Raises:
-        TooManyBad: on every rank at once; the message names the first step at which the share is exceeded or a whole batch is bad.  A
-            single rank stops before that step.
+        TooManyBad: on every rank at once; the message names the first step at which the share is
+            exceeded or a whole batch is bad.  A single rank stops before that step.
     """
 
     def __init__(
-        self, reasons: tuple[str, ...], *, max_share: float, samples: int = FIRST_SAMPLES, mends: Mapping[str, str] | None = None
+        self,
+        reasons: tuple[str, ...],
+        *,
+        max_share: float,
+        samples: int = FIRST_SAMPLES,
+        mends: Mapping[str, str] | None = None,
     ) -> None:
         self.reasons = reasons
         self.max_share = max_share
@@ -51,7 +63,8 @@ class BadSamples(Callback):
         self.seen = 0
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
-        self._waiting: list[tuple[int, int, list[tuple[int, str]]]] = []  # step, good samples, reason and place of the bad ones
+        # step, good samples, reason and place of the bad ones
+        self._waiting: list[tuple[int, int, list[tuple[int, str]]]] = []
         self._module: LightningModule | None = None
 
     @property
@@ -59,19 +72,26 @@ class BadSamples(Callback):
         """Number of bad samples."""
         return sum(self.counts.values())
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the step's samples; at a step that is logged, gather them from all ranks, log, and stop if too many are bad."""
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step's samples; at a step that is logged, gather them from all ranks, log, and
+        stop if too many are bad.
+        """
         self._module = pl_module
         places = batch["place"]
         good = places.count("")
-        codes = [-1] * len(places) if good == len(places) else batch["reason"].tolist()  # read from the device only if one is bad
+        # read from the device only if one is bad
+        codes = [-1] * len(places) if good == len(places) else batch["reason"].tolist()
         bad = [(code, place) for code, place in zip(codes, places, strict=True) if place]
         self._waiting.append((trainer.global_step, good, bad))
         if world_size() == 1 or is_logging_step(trainer):
             self._judge()
         if is_logging_step(trainer):
             pl_module.log("train/bad_samples", float(self.bad))
-            pl_module.log_dict({f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()})
+            pl_module.log_dict(
+                {f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()}
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the samples of all ranks, before the weights are scored."""
@@ -82,18 +102,25 @@ class BadSamples(Callback):
         self._judge()
         pl_module.print(self.summary())
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Print the summary of an interrupted run, unless the exception has it."""
         if not isinstance(exception, TooManyBad):
             pl_module.print(self.summary())
 
     def summary(self) -> str:
-        """Return number, share and reasons of the bad samples, and where they are listed, in one line."""
+        """Return number, share and reasons of the bad samples, and where they are listed, in one
+        line.
+        """
         if not self.bad:
             return f"bad samples: none of {self.seen:,} read"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.counts.items()))
         listed = "the record has the first of each reason, gestalt data inspect lists all"
-        return f"bad samples: {self.bad:,} of {self.seen:,} read ({self.bad / self.seen:.2%}): {reasons}; {listed}"
+        return (
+            f"bad samples: {self.bad:,} of {self.seen:,} read ({self.bad / self.seen:.2%}): "
+            f"{reasons}; {listed}"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts of all ranks, which call this together."""
@@ -102,10 +129,16 @@ class BadSamples(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
-        self.seen, self.counts, self.first = state_dict["seen"], dict(state_dict["counts"]), dict(state_dict["first"])
+        self.seen, self.counts, self.first = (
+            state_dict["seen"],
+            dict(state_dict["counts"]),
+            dict(state_dict["first"]),
+        )
 
     def record(self) -> dict[str, Any]:
-        """Return the fields of a result: samples seen, and bad ones by reason with the first of each."""
+        """Return the fields of a result: samples seen, and bad ones by reason with the first of
+        each.
+        """
         return {
             "seen": self.seen,
             "bad": self.bad,
@@ -114,7 +147,9 @@ class BadSamples(Callback):
         }
 
     def _judge(self) -> None:
-        """Gather the waiting steps of all ranks and count them in order; stop if too many are bad."""
+        """Gather the waiting steps of all ranks and count them in order; stop if too many are
+        bad.
+        """
         waiting, self._waiting = self._waiting, []
         if not waiting or self._module is None:
             return
@@ -128,14 +163,24 @@ class BadSamples(Callback):
                     if reason not in self.first:
                         self.first[reason] = place
                         mend = self.mends.get(reason, "")
-                        self._module.print(f"bad sample, {reason}: {place}; it is left out of the loss and counted{mend}")
+                        self._module.print(
+                            f"bad sample, {reason}: {place}; it is left out of the loss and "
+                            f"counted{mend}"
+                        )
                     self.counts[reason] = self.counts.get(reason, 0) + 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
                 raise TooManyBad(self._message(whole_batch=whole_batch_bad, step=step))
 
     def _message(self, *, whole_batch: bool, step: int) -> str:
         counts = sorted(self.counts.items())
-        reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}" for reason, count in counts)
+        reasons = "; ".join(
+            f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
+            for reason, count in counts
+        )
         of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples"
-        rule = "a whole batch is bad" if whole_batch else f"more than data.max_bad_share={self.max_share}{of}"
+        rule = (
+            "a whole batch is bad"
+            if whole_batch
+            else f"more than data.max_bad_share={self.max_share}{of}"
+        )
         return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"

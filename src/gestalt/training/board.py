@@ -1,7 +1,9 @@
-"""TensorBoard: the groups of its charts, its custom scalars page, a run's description and its hyperparameters.
+"""TensorBoard: the groups of its charts, its custom scalars page, a run's description and its
+hyperparameters.
 
-TensorBoard sorts charts by their tags, groups them by the part before the first slash, and opens the first two groups.  A tag is therefore
-a numbered group and the key under which a metric is logged: ``1 overview/train/loss``.
+TensorBoard sorts charts by their tags, groups them by the part before the first slash, and opens
+the first two groups.  A tag is therefore a numbered group and the key under which a metric is
+logged: ``1 overview/train/loss``.
 """
 
 import json
@@ -19,7 +21,13 @@ from gestalt.config.schema import Experiment
 from gestalt.evaluation.measures import MEASURES
 from gestalt.training.progress import WINDOW, Speed
 
-OVERVIEW, SCORES, TRAINING, PICTURES, CLASSES = ("1 overview", "2 scores", "3 training", "4 pictures", "5 classes")
+OVERVIEW, SCORES, TRAINING, PICTURES, CLASSES = (
+    "1 overview",
+    "2 scores",
+    "3 training",
+    "4 pictures",
+    "5 classes",
+)
 """The groups of tags, in the order of the board."""
 
 FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
@@ -57,13 +65,15 @@ class BoardLogger(TensorBoardLogger):
 class Board(Callback):
     """Writes TensorBoard's custom scalars page (where, what, speed) and a description of the run.
 
-    A chart shows one metric, so that each of its lines is a run and the colour tells which: TensorBoard gives all lines of a run the same
-    colour.  A metric between its baselines is a line in a band.  The page is written after the first validation, when it is known which
-    metrics the run has: an empty chart would look like a fault.
+    A chart shows one metric, so that each of its lines is a run and the colour tells which:
+    TensorBoard gives all lines of a run the same colour.  A metric between its baselines is a line
+    in a band.  The page is written after the first validation, when it is known which metrics the
+    run has: an empty chart would look like a fault.
 
     Args:
         benchmarks: measures of each benchmark, by its name.
-        text: description in Markdown, under the tag ``run``; the machine is added, and with the page the time of a step.
+        text: description in Markdown, under the tag ``run``; the machine is added, and with the
+            page the time of a step.
         speed: measures that time.
     """
 
@@ -76,7 +86,10 @@ class Board(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the description."""
         ranks, threads = trainer.world_size, torch.get_num_threads()
-        self.text += f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU threads of a rank: {threads}"
+        self.text += (
+            f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
+            f"threads of a rank: {threads}"
+        )
         self._describe(trainer, self.text)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,7 +109,12 @@ class Board(Callback):
         """Write once: TensorBoard reads the first page of a run."""
         logger = trainer.logger
         logged = trainer.logged_metrics
-        if self._written or not isinstance(logger, BoardLogger) or not trainer.is_global_zero or "train/loss" not in logged:
+        if (
+            self._written
+            or not isinstance(logger, BoardLogger)
+            or not trainer.is_global_zero
+            or "train/loss" not in logged
+        ):
             return
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
@@ -133,9 +151,11 @@ def _chart(*keys: str) -> list[Any]:
 
 
 def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequence[str]) -> None:
-    """Write a run's row on TensorBoard's HParams page, with the metrics whose last logged value stands in it; on the first rank.
+    """Write a run's row on TensorBoard's HParams page, with the metrics whose last logged value
+    stands in it; on the first rank.
 
-    Lightning's own way logs the metrics once more, at a step of their own, and a band needs the same steps as its line.
+    Lightning's own way logs the metrics once more, at a step of their own, and a band needs the
+    same steps as its line.
     """
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
@@ -148,11 +168,20 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
 
 
 def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | float | bool]:
-    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key.
+    """Return the same keys for every run, null and lists as text: TensorBoard's parallel
+    coordinates leave out a run that lacks a key.
 
-    TensorBoard sorts columns by name and shows the first five, so those that tell runs apart have capitals.
+    TensorBoard sorts columns by name and shows the first five, so those that tell runs apart have
+    capitals.
     """
     keys = hashed_keys(config)
-    first = {"Aggregation": keys.pop("image.aggregation"), "Init": keys.pop("image.init"), "Scale": keys.pop("scale")}
+    first = {
+        "Aggregation": keys.pop("image.aggregation"),
+        "Init": keys.pop("image.init"),
+        "Scale": keys.pop("scale"),
+    }
     first |= {"Seed": keys.pop("seed"), "Steps": steps}
-    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in {**first, **keys}.items()}
+    return {
+        key: value if isinstance(value, str | int | float) else json.dumps(value)
+        for key, value in {**first, **keys}.items()
+    }

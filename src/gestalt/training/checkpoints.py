@@ -1,4 +1,6 @@
-"""Checkpoints: written whole or not at all, never between an epoch's last step and its validation, and on Ctrl-C."""
+"""Checkpoints: written whole or not at all, never between an epoch's last step and its validation,
+and on Ctrl-C.
+"""
 
 import shutil
 import signal
@@ -22,41 +24,60 @@ BEST = "best"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames: a file under a checkpoint's name is always whole.
 
-    Lightning's own writer goes through memory and the system's temporary folder, which can be too small, or on another file system.
+    Lightning's own writer goes through memory and the system's temporary folder, which can be too
+    small, or on another file system.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial`` beside it."""
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial``
+        beside it.
+        """
         with replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Saves checkpoints of a run whose folder may have moved, or may be given by another path, when the run resumes."""
+    """Saves checkpoints of a run whose folder may have moved, or may be given by another path, when
+    the run resumes.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and paths, with paths in the run's present folder.
 
-        If the folder has another path, Lightning forgets the best score. It also mistakes the file that it has just written for an older
-        checkpoint under another name, and removes it.
+        If the folder has another path, Lightning forgets the best score. It also mistakes the file
+        that it has just written for an older checkpoint under another name, and removes it.
         """
         folder = self.dirpath = str(self.dirpath or state_dict["dirpath"])
 
         def moved(path: str) -> str:
             return path and str(Path(folder) / Path(path).name)
 
-        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        paths = {
+            key: moved(state_dict[key])
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
         scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
 
 
 class StepCheckpoint(RunCheckpoint):
-    """Saves ``last`` every n steps, except at an epoch's last step, whose checkpoint follows its validation (``EpochCheckpoint``)."""
+    """Saves ``last`` every n steps, except at an epoch's last step, whose checkpoint follows its
+    validation (``EpochCheckpoint``).
+    """
 
     def __init__(self, *, every_steps: int) -> None:
-        super().__init__(filename=LAST, every_n_train_steps=every_steps, save_on_train_epoch_end=False, enable_version_counter=False)
+        super().__init__(
+            filename=LAST,
+            every_n_train_steps=every_steps,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save, except at the epoch's last step."""
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -66,19 +87,36 @@ class EpochCheckpoint(RunCheckpoint):
     """Saves ``last`` at the end of each epoch, after validation."""
 
     def __init__(self) -> None:
-        super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+        super().__init__(
+            filename=LAST,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
 
 
 class BestCheckpoint(RunCheckpoint):
     """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""
 
     def __init__(self, monitor: str) -> None:
-        super().__init__(filename=BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+        super().__init__(
+            filename=BEST,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
 
     def compare_last(self, trainer: Trainer, last: Path) -> None:
-        """Copy ``last`` to ``best`` if the validation after training, which Lightning does not compare, gave it the highest value."""
+        """Copy ``last`` to ``best`` if the validation after training, which Lightning does not
+        compare, gave it the highest value.
+        """
         value = trainer.callback_metrics.get(str(self.monitor))
-        if value is None or not last.exists() or not (self.best_model_score is None or value > self.best_model_score):
+        if (
+            value is None
+            or not last.exists()
+            or not (self.best_model_score is None or value > self.best_model_score)
+        ):
             return
         best = last.with_stem(BEST)
         if trainer.is_global_zero:
@@ -88,10 +126,12 @@ class BestCheckpoint(RunCheckpoint):
 
 
 class SaveOnSignal(Callback):
-    """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
+    """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise
+    ``Interrupted``; a second signal kills.
 
-    Ranks on CUDA devices tell each other at the steps that are logged, when the host waits for the device in any case.
-    A signal during validation takes effect after it, when the epoch's checkpoint is saved.
+    Ranks on CUDA devices tell each other at the steps that are logged, when the host waits for the
+    device in any case. A signal during validation takes effect after it, when the epoch's
+    checkpoint is saved.
     """
 
     def __init__(self) -> None:
@@ -103,9 +143,15 @@ class SaveOnSignal(Callback):
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
-        told = trainer.world_size == 1 or trainer.strategy.root_device.type != "cuda" or is_logging_step(trainer)
+        told = (
+            trainer.world_size == 1
+            or trainer.strategy.root_device.type != "cuda"
+            or is_logging_step(trainer)
+        )
         if not trainer.is_last_batch and told and self._any_rank_received(trainer):
             path = _last_path(trainer)
             trainer.save_checkpoint(path)
@@ -122,15 +168,21 @@ class SaveOnSignal(Callback):
             signal.signal(number, handler)
         self._previous = {}
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the previous handlers after an error, when Lightning does not call ``teardown``."""
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the previous handlers after an error, when Lightning does not call
+        ``teardown``.
+        """
         self.teardown(trainer, pl_module, "fit")
 
     def _any_rank_received(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
 
     def _signal_of_all(self, trainer: Trainer) -> int:
-        """Return the highest signal that a rank got: a rank that it has not reached yet stops for the same reason as the others."""
+        """Return the highest signal that a rank got: a rank that it has not reached yet stops for
+        the same reason as the others.
+        """
         number = torch.tensor(self.received, device=trainer.strategy.root_device)
         highest: Any = trainer.strategy.reduce(number, reduce_op="max")
         return int(highest)
@@ -142,6 +194,10 @@ class SaveOnSignal(Callback):
 
 def _last_path(trainer: Trainer) -> Path:
     """Return the path of ``last.ckpt``, in the folder of ``EpochCheckpoint``."""
-    folder = next(callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, EpochCheckpoint))
+    folder = next(
+        callback.dirpath
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, EpochCheckpoint)
+    )
     assert folder is not None
     return Path(folder) / f"{LAST}.ckpt"

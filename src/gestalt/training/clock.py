@@ -10,7 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 
 class Clock(Callback):
-    """Counts seconds of training, of validation and of other work (start-up, writing), over all processes of a run.
+    """Counts seconds of training, of validation and of other work (start-up, writing), over all
+    processes of a run.
 
     Args:
         start: ``time.monotonic()`` at the start of this process.

@@ -5,11 +5,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class OneThreadValidation(Callback):
-    """Validates on one CPU thread per rank, for image towers with convolutions and for protocols with windows.
+    """Validates on one CPU thread per rank, for image towers with convolutions and for protocols
+    with windows.
 
-    oneDNN splits a convolution by the number of threads, which launchers set by the number of ranks: the last bits change, and a few pixels
-    may change class.  The same holds for matrix products of a ViT over many windows, but not over small batches of whole images.
-    Accelerators are not affected.
+    oneDNN splits a convolution by the number of threads, which launchers set by the number of
+    ranks: the last bits change, and a few pixels may change class.  The same holds for matrix
+    products of a ViT over many windows, but not over small batches of whole images. Accelerators
+    are not affected.
     """
 
     def __init__(self) -> None:
@@ -29,7 +31,9 @@ class OneThreadValidation(Callback):
 
 
 class EagerValidation(Callback):
-    """Validation without the compiled towers: scores are those of ``eval``, and no image size needs a compilation of its own."""
+    """Validation without the compiled towers: scores are those of ``eval``, and no image size needs
+    a compilation of its own.
+    """
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch to eager execution."""
@@ -39,6 +43,8 @@ class EagerValidation(Callback):
         """Switch back."""
         torch.compiler.set_stance("default")
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Switch back after an error, for later work in this process."""
         torch.compiler.set_stance("default")

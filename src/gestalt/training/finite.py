@@ -1,7 +1,9 @@
-"""Reading of losses and norms from the device: at the steps that are logged, and before a validation, a checkpoint and the end of training.
+"""Reading of losses and norms from the device: at the steps that are logged, and before a
+validation, a checkpoint and the end of training.
 
-Reading a number of the device makes the host wait until the device has computed it, and the device then waits for the host.  The steps in
-between read nothing; what may stop a run is kept on the device until the next reading.
+Reading a number of the device makes the host wait until the device has computed it, and the device
+then waits for the host.  The steps in between read nothing; what may stop a run is kept on the
+device until the next reading.
 """
 
 import math
@@ -21,7 +23,9 @@ class NonFiniteLoss(RuntimeError):
 
 
 class BadStep(NamedTuple):
-    """The first step whose loss or gradient norm is NaN or infinite, with their values, and the logit scale before it."""
+    """The first step whose loss or gradient norm is NaN or infinite, with their values, and the
+    logit scale before it.
+    """
 
     step: int
     loss: float
@@ -30,14 +34,20 @@ class BadStep(NamedTuple):
 
     def happened(self) -> str:
         """Return the number that is not finite, its value and the step."""
-        name, value = ("gradient norm", self.gradient_norm) if math.isfinite(self.loss) else ("loss", self.loss)
+        name, value = (
+            ("gradient norm", self.gradient_norm)
+            if math.isfinite(self.loss)
+            else ("loss", self.loss)
+        )
         return f"{name} is {value} at step {self.step}"
 
     def message(self, learning_rate: float) -> str:
         """Return the message of a run that stops for it, with the hyperparameters to change."""
         return (
-            f"{self.happened()} (learning rate {learning_rate:.3g}, logit scale {math.exp(self.logit_scale):.3g}); "
-            "no checkpoint contains it. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
+            f"{self.happened()} (learning rate {learning_rate:.3g}, logit scale "
+            f"{math.exp(self.logit_scale):.3g}); "
+            "no checkpoint contains it. Try a lower optimizer.learning_rate, a longer warm-up or "
+            "trainer.gradient_clip_val"
         )
 
 
@@ -53,12 +63,18 @@ class FirstBadStep:
         self._step = torch.full((), NO_STEP)
         self._values = torch.zeros(3)
 
-    def note(self, trainer: Trainer, *, loss: Tensor, gradient_norm: Tensor, logit_scale: Tensor) -> None:
+    def note(
+        self, trainer: Trainer, *, loss: Tensor, gradient_norm: Tensor, logit_scale: Tensor
+    ) -> None:
         """Take this step's scalars, of this rank; nothing is read on the host.
 
         Under fp16 the norm is ignored, since the scaler skips a step whose gradient is not finite.
         """
-        norm = torch.zeros_like(gradient_norm) if str(trainer.precision).startswith("16") else gradient_norm
+        norm = (
+            torch.zeros_like(gradient_norm)
+            if str(trainer.precision).startswith("16")
+            else gradient_norm
+        )
         values = torch.stack([value.detach().float() for value in (loss, norm, logit_scale)])
         if self._step.device != values.device:
             self._step, self._values = self._step.to(values.device), self._values.to(values.device)
@@ -68,14 +84,19 @@ class FirstBadStep:
         self.unread = True
 
     def read(self, trainer: Trainer) -> BadStep | None:
-        """Return the first bad step of all ranks, which call this together; None if all were good."""
+        """Return the first bad step of all ranks, which call this together; None if all were
+        good.
+        """
         self.unread = False
         step = _reduced(trainer, self._step, "min")
         number = int(step)
         if number == NO_STEP:
             return None
-        here = self._step == step  # on the rank whose loss is NaN; on all if the gradient is, which they share
-        values = _reduced(trainer, torch.where(here, self._values, 0), "sum") / _reduced(trainer, here.float(), "sum")
+        # on the rank whose loss is NaN; on all if the gradient is, which they share
+        here = self._step == step
+        values = _reduced(trainer, torch.where(here, self._values, 0), "sum") / _reduced(
+            trainer, here.float(), "sum"
+        )
         return BadStep(number, *values.tolist())
 
 
@@ -85,16 +106,24 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
     Raises:
         NonFiniteLoss: a weight is NaN or infinite after ``step`` steps.
     """
-    broken = [name for name, weight in weights.items() if weight.is_floating_point() and not torch.isfinite(weight).all()]
+    broken = [
+        name
+        for name, weight in weights.items()
+        if weight.is_floating_point() and not torch.isfinite(weight).all()
+    ]
     if broken:
         raise NonFiniteLoss(
-            f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity after step {step}; not saved: the last "
-            "checkpoint is the one before. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
+            f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity "
+            f"after step {step}; not saved: the last "
+            "checkpoint is the one before. Try a lower optimizer.learning_rate, a longer warm-up "
+            "or trainer.gradient_clip_val"
         )
 
 
 def is_logging_step(trainer: Trainer) -> bool:
-    """Return True within a step that is logged, whose numbers the host may read: each ``log_every_n_steps``-th, and the last."""
+    """Return True within a step that is logged, whose numbers the host may read: each
+    ``log_every_n_steps``-th, and the last.
+    """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
     return step % every == 0 or step == trainer.max_steps

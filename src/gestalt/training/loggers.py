@@ -1,4 +1,6 @@
-"""Loggers beside TensorBoard: their classes, their arguments, and the logger's run that a resumed run continues."""
+"""Loggers beside TensorBoard: their classes, their arguments, and the logger's run that a resumed
+run continues.
+"""
 
 import csv
 import inspect
@@ -13,16 +15,26 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from gestalt.config.identity import to_plain
-from gestalt.config.schema import LIGHTNING, ConfigError, Experiment, LoggerPart, logger_parts, refuse
+from gestalt.config.schema import (
+    LIGHTNING,
+    ConfigError,
+    Experiment,
+    LoggerPart,
+    logger_parts,
+    refuse,
+)
 from gestalt.runs.folders import first_rank
 from gestalt.support.files import replacing
 
 RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")
-"""Names of the argument that says which run a logger continues: wandb's, MLflow's, Comet's, and Lightning's own."""
+"""Names of the argument that says which run a logger continues: wandb's, MLflow's, Comet's, and
+Lightning's own.
+"""
 
 
 class Loggers(Callback):
-    """The loggers beside TensorBoard: each gets the configuration, and the checkpoint keeps which run each writes.
+    """The loggers beside TensorBoard: each gets the configuration, and the checkpoint keeps which
+    run each writes.
 
     Args:
         config: configuration of the run.
@@ -41,7 +53,11 @@ class Loggers(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run that each logger writes, by the logger's place and class path."""
-        return {place: logger.version for place, logger in self.loggers.items() if logger.version is not None}
+        return {
+            place: logger.version
+            for place, logger in self.loggers.items()
+            if logger.version is not None
+        }
 
 
 def check_loggers(config: Experiment) -> None:
@@ -55,7 +71,8 @@ def check_loggers(config: Experiment) -> None:
 
 
 def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] | None) -> Loggers:
-    """Build the loggers beside TensorBoard of a run in ``folder``; ``saved`` is the checkpoint that it resumes from, if any.
+    """Build the loggers beside TensorBoard of a run in ``folder``; ``saved`` is the checkpoint that
+    it resumes from, if any.
 
     Raises:
         ConfigError: a logger cannot be made; the message quotes the logger's error.
@@ -70,9 +87,13 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
             if saved is not None and isinstance(logger, CSVLogger) and first_rank():
                 _continue_csv(logger, steps=saved["global_step"])
             if first_rank():
-                getattr(logger, "experiment", None)  # a service that cannot be reached says so here, not after the first epoch
+                # a service that cannot be reached says so here, not after the first epoch
+                getattr(logger, "experiment", None)
         except Exception as error:  # a logger may raise anything
-            raise ConfigError(f"logger={part.class_path}: {type(error).__name__}: {error}; change logger, or leave it out") from error
+            raise ConfigError(
+                f"logger={part.class_path}: {type(error).__name__}: {error}; change logger, or "
+                "leave it out"
+            ) from error
     return Loggers(config, loggers)
 
 
@@ -81,25 +102,49 @@ def _class_of(path: str) -> type[Logger]:
     module, _, name = path.rpartition(".")
     package = module.partition(".")[0]
     if package not in packages_distributions():
-        refuse("logger", path, f"{package} is not an installed package; choose one such as {LIGHTNING}.CSVLogger, or install it")
+        refuse(
+            "logger",
+            path,
+            f"{package} is not an installed package; choose one such as {LIGHTNING}.CSVLogger, or "
+            "install it",
+        )
     try:
         kind: Any = getattr(import_module(module), name, None)
     except Exception as error:  # a package of others may raise anything
-        raise ConfigError(f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(kind, type) or not issubclass(kind, Logger):
-        refuse("logger", path, f"not a class of loggers, a subclass of {LIGHTNING}.Logger; choose one such as {LIGHTNING}.CSVLogger")
+        refuse(
+            "logger",
+            path,
+            f"not a class of loggers, a subclass of {LIGHTNING}.Logger; choose one such as "
+            f"{LIGHTNING}.CSVLogger",
+        )
     if issubclass(kind, TensorBoardLogger):
         refuse("logger", path, "TensorBoard is written in any case; leave it out")
     return kind
 
 
-def _arguments(part: LoggerPart, config: Experiment, *, folder: Path, run: str | int | None) -> dict[str, Any]:
-    """Return the arguments of a logger: the configuration's, else the run to continue, else the run's folder and name."""
+def _arguments(
+    part: LoggerPart, config: Experiment, *, folder: Path, run: str | int | None
+) -> dict[str, Any]:
+    """Return the arguments of a logger: the configuration's, else the run to continue, else the
+    run's folder and name.
+    """
     kind = _class_of(part.class_path)
     taken = inspect.signature(kind).parameters
-    defaults: dict[str, Any] = {"save_dir": str(folder), "name": f"{config.name}-{config.scale}-{folder.name}"}
-    if issubclass(kind, CSVLogger):  # csv/ in the run's folder; in another folder, Lightning's next free version
-        defaults = {} if "save_dir" in part.init_args else {"save_dir": str(folder), "name": "", "version": "csv"}
+    defaults: dict[str, Any] = {
+        "save_dir": str(folder),
+        "name": f"{config.name}-{config.scale}-{folder.name}",
+    }
+    # csv/ in the run's folder; in another folder, Lightning's next free version
+    if issubclass(kind, CSVLogger):
+        defaults = (
+            {}
+            if "save_dir" in part.init_args
+            else {"save_dir": str(folder), "name": "", "version": "csv"}
+        )
     if run is not None:
         defaults |= dict.fromkeys([name for name in RUN_ARGUMENTS if name in taken][:1], run)
     return {name: value for name, value in defaults.items() if name in taken} | part.init_args
@@ -119,7 +164,10 @@ def _continue_csv(logger: CSVLogger, *, steps: int) -> None:
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        rows, heads = [row for row in reader if int(row["step"]) < steps], list(reader.fieldnames or ())
+        rows, heads = (
+            [row for row in reader if int(row["step"]) < steps],
+            list(reader.fieldnames or ()),
+        )
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=heads)
         writer.writeheader()

@@ -1,9 +1,12 @@
-"""Embed the valid pairs of a batch in micro-batches, which the backward pass embeds again: memory for one, loss and gradient of all.
+"""Embed the valid pairs of a batch in micro-batches, which the backward pass embeds again: memory
+for one, loss and gradient of all.
 
-A contrastive loss needs every embedding of the batch, but no activations of the towers: those are recomputed, one micro-batch at a time,
-from the gradient with respect to its embeddings.  B pairs of the batch.
+A contrastive loss needs every embedding of the batch, but no activations of the towers: those are
+recomputed, one micro-batch at a time, from the gradient with respect to its embeddings.  B pairs of
+the batch.
 
-Source: Gao et al. 2021 (arXiv:2101.06983), section 3, gradient caching; here by torch's checkpointing of each micro-batch.
+Source: Gao et al. 2021 (arXiv:2101.06983), section 3, gradient caching; here by torch's
+checkpointing of each micro-batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,9 +29,11 @@ BY_ROW = ("image", "features", "token_ids", "token_mask", "sample_id", "epoch", 
 
 
 class MicroBatches:
-    """The pairs of a batch as the towers read them; embeddings are at the rows of the batch, zeros where a pair is not valid.
+    """The pairs of a batch as the towers read them; embeddings are at the rows of the batch, zeros
+    where a pair is not valid.
 
-    All ranks gather equally many rows, and so the rows of bad pairs stay.  Embeddings do not depend on ``parts``.
+    All ranks gather equally many rows, and so the rows of bad pairs stay.  Embeddings do not depend
+    on ``parts``.
 
     Args:
         model: the dual encoder.
@@ -40,7 +45,14 @@ class MicroBatches:
     """
 
     def __init__(
-        self, model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int, seed: int, whole: bool = False
+        self,
+        model: DualEncoder,
+        batch: Mapping[str, Any],
+        *,
+        keep: Tensor | None,
+        parts: int,
+        seed: int,
+        whole: bool = False,
     ) -> None:
         self.model, self.batch, self.parts, self.seed = model, batch, parts, seed
         self.rows = None if whole else valid_rows(batch["valid"], count=batch["valid_count"])
@@ -48,19 +60,30 @@ class MicroBatches:
         self.inputs = inputs if self.rows is None else take(inputs, self.rows)
 
     def embed(self, *, dense: bool) -> Embeddings:
-        """Embed the pairs; with ``dense`` the patches too, which stay in memory for the whole batch."""
+        """Embed the pairs; with ``dense`` the patches too, which stay in memory for the whole
+        batch.
+        """
 
         def embed(part: Mapping[str, Any]) -> Embeddings:
-            embeddings: Embeddings = self.model(images_of(part), texts_of(part), keep=part.get("keep"), dense=dense)
+            embeddings: Embeddings = self.model(
+                images_of(part), texts_of(part), keep=part.get("keep"), dense=dense
+            )
             return embeddings
 
         parts = self._in_parts(embed)
-        image, text = self._scatter([part.image for part in parts]), self._scatter([part.text for part in parts])
+        image, text = (
+            self._scatter([part.image for part in parts]),
+            self._scatter([part.text for part in parts]),
+        )
         patches = [part.patches for part in parts if part.patches is not None]
-        return Embeddings(image, text, parts=parts[0].parts, patches=self._scatter(patches) if patches else None)
+        return Embeddings(
+            image, text, parts=parts[0].parts, patches=self._scatter(patches) if patches else None
+        )
 
     def pairs(self, embeddings: Embeddings, *, text_id: Tensor, valid: Tensor | None) -> Pairs:
-        """Return what terms of the loss read: the dense embeddings, their captions' ids, and the towers themselves."""
+        """Return what terms of the loss read: the dense embeddings, their captions' ids, and the
+        towers themselves.
+        """
         model = self.model
         assert embeddings.patches is not None
         return Pairs(
@@ -82,28 +105,46 @@ class MicroBatches:
             return self.model.embed_text(texts)
         found = []
         for span in spans(len(texts.mask), parts=self.parts):
-            fields: dict[str, Any] = {name: value[span] for name, value in texts._asdict().items() if isinstance(value, Tensor)}
+            fields: dict[str, Any] = {
+                name: value[span]
+                for name, value in texts._asdict().items()
+                if isinstance(value, Tensor)
+            }
             part = texts._replace(**fields)
-            found.append(checkpointed(partial(self.model.embed_text, part), device=self.model.logit_scale.device))
+            found.append(
+                checkpointed(
+                    partial(self.model.embed_text, part), device=self.model.logit_scale.device
+                )
+            )
         return torch.cat(found)
 
     def encode_masked(self, token: MaskToken, share: float) -> Tensor:
-        """Encode the images, a share of the patches of each replaced by the token.  Returns projected patches (B, N, E)."""
+        """Encode the images, a share of the patches of each replaced by the token.  Returns
+        projected patches (B, N, E).
+        """
         height, width = self.model.image_tower.grid(*image_size(self.inputs))
         drawn = partial(masked_patches, seed=self.seed, view=0, total=height * width, share=share)
 
         def encode(part: Mapping[str, Any]) -> Tensor:
-            with token.replacing(self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])):
-                return self.model.image.project(self.model.tokens(part["image"], part.get("keep"))).parts
+            with token.replacing(
+                self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])
+            ):
+                return self.model.image.project(
+                    self.model.tokens(part["image"], part.get("keep"))
+                ).parts
 
         return self._scatter(self._in_parts(encode))
 
     def _in_parts(self, function: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
-        """Call a function of the model with each micro-batch; with fewer than ``parts`` where there are fewer rows."""
+        """Call a function of the model with each micro-batch; with fewer than ``parts`` where there
+        are fewer rows.
+        """
         if self.parts == 1:
             return [function(self.inputs)]
         device = self.model.logit_scale.device
-        parts = [take(self.inputs, span) for span in spans(len(self.inputs["text"]), parts=self.parts)]
+        parts = [
+            take(self.inputs, span) for span in spans(len(self.inputs["text"]), parts=self.parts)
+        ]
         return [checkpointed(partial(function, part), device=device) for part in parts]
 
     def _scatter(self, parts: list[Tensor]) -> Tensor:
@@ -111,11 +152,14 @@ class MicroBatches:
         vectors = parts[0] if len(parts) == 1 else torch.cat(parts)
         if self.rows is None:
             return vectors
-        return vectors.new_zeros(len(self.batch["text"]), *vectors.shape[1:]).index_copy(0, self.rows, vectors)
+        return vectors.new_zeros(len(self.batch["text"]), *vectors.shape[1:]).index_copy(
+            0, self.rows, vectors
+        )
 
 
 def valid_rows(valid: Tensor, *, count: int) -> Tensor | None:
-    """Return the indices of valid pairs, or None to embed the whole batch, also if none is valid: DDP needs every parameter in the graph.
+    """Return the indices of valid pairs, or None to embed the whole batch, also if none is valid:
+    DDP needs every parameter in the graph.
 
     The loader knows their ``count``, so that only a batch with bad rows waits for the device.
     """
@@ -137,7 +181,9 @@ def spans(count: int, *, parts: int) -> list[slice]:
 
 def image_size(batch: Mapping[str, Any]) -> tuple[int, int]:
     """Return height and width of a batch's images in pixels, also where it has their features."""
-    return (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
+    return (
+        (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
+    )
 
 
 def images_of(batch: Mapping[str, Any]) -> Tensor | Features:
@@ -147,13 +193,16 @@ def images_of(batch: Mapping[str, Any]) -> Tensor | Features:
 
 def texts_of(batch: Mapping[str, Any]) -> list[str] | Padded:
     """Return the captions of a batch: padded or as texts, whichever it has."""
-    return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    return (
+        Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    )
 
 
 def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
     """Run with activation checkpointing.
 
-    Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
+    Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
+    summed in the lower precision.
     """
     enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
     with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
@@ -161,12 +210,19 @@ def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
 
 
 def batch_statistics(model: DualEncoder) -> list[str]:
-    """Return the names of the batch norms that take their statistics from the batch in training; the model is set to train."""
-    return [name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training]
+    """Return the names of the batch norms that take their statistics from the batch in training;
+    the model is set to train.
+    """
+    return [
+        name
+        for name, module in model.train().named_modules()
+        if isinstance(module, _BatchNorm) and module.training
+    ]
 
 
 def check_separable(model: DualEncoder, *, parts: int) -> None:
-    """Check that the embedding of a pair does not depend on the other pairs of the batch, if there are several parts.
+    """Check that the embedding of a pair does not depend on the other pairs of the batch, if there
+    are several parts.
 
     Raises:
         ValueError: names a batch norm that takes its statistics from the batch.
@@ -174,6 +230,8 @@ def check_separable(model: DualEncoder, *, parts: int) -> None:
     mixing = batch_statistics(model)
     if parts > 1 and mixing:
         raise ValueError(
-            f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its statistics from the images beside it, so that "
-            "micro-batches would change the loss; choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
+            f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its "
+            "statistics from the images beside it, so that "
+            "micro-batches would change the loss; choose 1, pretrained weights, whose statistics "
+            "stay, or a backbone without batch norms"
         )

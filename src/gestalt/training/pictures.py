@@ -11,17 +11,22 @@ from gestalt.support.files import replacing
 from gestalt.training.board import PICTURES
 
 LEVEL = 1
-"""Compression level of zlib: files are 18 % larger than at its default, 6, and written in 0.4 of the time."""
+"""Compression level of zlib: files are 18 % larger than at its default, 6, and written in 0.4 of
+the time.
+"""
 
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
-    """Write a picture to the loggers that take some under ``tag``, "<set>/<name>", and to ``<log_dir>/pictures/<set>/<stem>.png``.
+    """Write a picture to the loggers that take some under ``tag``, "<set>/<name>", and to
+    ``<log_dir>/pictures/<set>/<stem>.png``.
 
     Only on the first rank.
     """
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(f"{PICTURES}/{tag}", np.array(picture), trainer.global_step, dataformats="HWC")
+            logger.experiment.add_image(
+                f"{PICTURES}/{tag}", np.array(picture), trainer.global_step, dataformats="HWC"
+            )
         elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
             log_image(key=tag, images=[picture], step=trainer.global_step)
     for folder in log_folders(trainer)[:1]:
@@ -32,4 +37,8 @@ def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str
 
 def log_folders(trainer: Trainer) -> list[Path]:
     """Return the folders that the loggers write to."""
-    return [Path(folder) for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]
+    return [
+        Path(folder)
+        for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers)
+        if isinstance(folder, str)
+    ]

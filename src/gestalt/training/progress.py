@@ -20,7 +20,8 @@ class Speed(Callback):
 
     Attributes:
         seconds_per_step: mean over the last ``WINDOW`` steps; 0 before the second.
-        images_per_second: good samples of all ranks, extrapolated from this one; validation is left out.
+        images_per_second: good samples of all ranks, extrapolated from this one; validation is left
+            out.
         seconds_left: estimated time until the run ends.
     """
 
@@ -34,27 +35,36 @@ class Speed(Callback):
         """Restart the average, which would include validation."""
         self._ends.clear()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Log, from the second step of an epoch."""
         self._ends.append(time.monotonic())
         if len(self._ends) < 2:
             return
         step = self.seconds_per_step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-        self.images_per_second = batch["place"].count("") * trainer.world_size / step  # a list on the host: no wait for the device
-        self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
+        # a list on the host: no wait for the device
+        self.images_per_second = batch["place"].count("") * trainer.world_size / step
+        self.seconds_left = step * max(
+            0, int(trainer.estimated_stepping_batches) - trainer.global_step
+        )
         if is_logging_step(trainer):  # a number of the host is copied to the device, which waits
             pl_module.log("speed/images_per_second", self.images_per_second)
             pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
 
 
 class RunProgressBar(TQDMProgressBar):
-    """Progress bar with the loss that was last read, images a second and the time left of the whole run."""
+    """Progress bar with the loss that was last read, images a second and the time left of the whole
+    run.
+    """
 
     def __init__(self, speed: Speed) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
         self.speed = speed
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """Return the values shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)

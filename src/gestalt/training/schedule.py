@@ -1,4 +1,6 @@
-"""Schedule: parameter groups, optimiser, and schedules by step of the learning rate and other numbers."""
+"""Schedule: parameter groups, optimiser, and schedules by step of the learning rate and other
+numbers.
+"""
 
 import math
 from typing import Any
@@ -11,7 +13,9 @@ from gestalt.encoders.depths import block_depths
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
-"""Modules after a tower, under the same first name; never pretrained, so they learn at the full rate."""
+"""Modules after a tower, under the same first name; never pretrained, so they learn at the full
+rate.
+"""
 
 WITHOUT_DECAY = frozenset(
     {
@@ -27,7 +31,9 @@ WITHOUT_DECAY = frozenset(
         "logit_scale",
     }
 )
-"""Parts of a parameter's name that exempt it from weight decay, although it may have two dimensions or more."""
+"""Parts of a parameter's name that exempt it from weight decay, although it may have two dimensions
+or more.
+"""
 
 
 def parameter_groups(
@@ -41,9 +47,11 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group a model's trainable parameters by learning rate and weight decay.
 
-    Weights of two or more dimensions decay, except class tokens, position embeddings and biases (``WITHOUT_DECAY``). A tower is every
-    parameter under ``image.`` or ``text.``, without projection and aggregation. With layer decay d and n blocks, block i (from 0) learns
-    at d ** (n - i) of its tower's rate, the embeddings at d ** (n + 1), and the layers after the blocks at the full rate.
+    Weights of two or more dimensions decay, except class tokens, position embeddings and biases
+    (``WITHOUT_DECAY``). A tower is every parameter under ``image.`` or ``text.``, without
+    projection and aggregation. With layer decay d and n blocks, block i (from 0) learns at d ** (n
+    - i) of its tower's rate, the embeddings at d ** (n + 1), and the layers after the blocks at the
+    full rate.
 
     Args:
         learning_rate: peak.
@@ -51,13 +59,16 @@ def parameter_groups(
         layer_decay: in (0, 1]; 1 gives every depth the same rate.
 
     Returns:
-        Groups for an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``, ``weight_decay`` and ``initial_scale``, the group's
-        share of the learning rate. No group is empty, and every trainable parameter is in exactly one.
+        Groups for an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``,
+            ``weight_decay`` and ``initial_scale``, the group's
+        share of the learning rate. No group is empty, and every trainable parameter is in exactly
+        one.
 
     Raises:
         ValueError: nothing to train, or layer decay in a tower without blocks.
 
-    Source: kahnchana/clippy at 04bf78b decays weights of two and more dimensions only; layer-wise rates: BEiT (arXiv:2106.08254).
+    Source: kahnchana/clippy at 04bf78b decays weights of two and more dimensions only; layer-wise
+    rates: BEiT (arXiv:2106.08254).
     """
     rates = {"image": image_rate, "text": text_rate, "heads": 1.0}
     names = [name for name, _ in model.named_parameters()]  # depths count frozen blocks too
@@ -68,26 +79,50 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        tower, decays = _tower(name), parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split("."))
+        tower, decays = (
+            _tower(name),
+            parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split(".")),
+        )
         depth, top = depths.get(name, (0, 0))
-        layer = "" if layer_decay == 1 or not top else f".{_layer(depth, top, tower=tower, layer_decay=layer_decay)}"
+        layer = (
+            ""
+            if layer_decay == 1 or not top
+            else f".{_layer(depth, top, tower=tower, layer_decay=layer_decay)}"
+        )
         scale = rates[tower] * (layer_decay ** (top - depth) if layer else 1.0)
         decay = weight_decay if decays else 0.0
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
-        options = {"name": group, "lr": learning_rate * scale, "weight_decay": decay, "initial_scale": scale}
+        options = {
+            "name": group,
+            "lr": learning_rate * scale,
+            "weight_decay": decay,
+            "initial_scale": scale,
+        }
         groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
     if not groups:
-        raise ValueError("nothing to train: every parameter of the model is frozen. Unfreeze a tower, or give the model a projection")
+        raise ValueError(
+            "nothing to train: every parameter of the model is frozen. Unfreeze a tower, or give "
+            "the model a projection"
+        )
     return list(groups.values())
 
 
-def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, fused: bool = True) -> Optimizer:
-    """Build an optimiser by name: "adamw", or "lamb" without timm's own gradient clipping, which is the trainer's task.
+def build_optimizer(
+    name: str,
+    groups: list[dict[str, Any]],
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    fused: bool = True,
+) -> Optimizer:
+    """Build an optimiser by name: "adamw", or "lamb" without timm's own gradient clipping, which is
+    the trainer's task.
 
     Args:
         groups: see ``parameter_groups``.
-        fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings. Not with fp16's gradient scaler: the
-            fused step unscales gradients itself, after clipping.
+        fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings.
+            Not with fp16's gradient scaler: the fused step unscales gradients itself, after
+            clipping.
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=fused)
@@ -97,9 +132,11 @@ def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[flo
 
 
 def clipped_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
-    """Let a fused step clip the gradients by their norm, which saves a pass over them.  Returns False if the step cannot.
+    """Let a fused step clip the gradients by their norm, which saves a pass over them.  Returns
+    False if the step cannot.
 
-    The step divides gradients by ``grad_scale``, which PyTorch's gradient scaler sets too.  It is float32: float64 is clipped elsewhere.
+    The step divides gradients by ``grad_scale``, which PyTorch's gradient scaler sets too.  It is
+    float32: float64 is clipped elsewhere.
     """
     if not optimizer.defaults.get("fused") or norm.dtype == torch.float64:
         return False
@@ -108,7 +145,8 @@ def clipped_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bo
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:
-    """Return the factor on the learning rate: linear warm-up to 1, half a cosine down to ``final``, then constant.
+    """Return the factor on the learning rate: linear warm-up to 1, half a cosine down to ``final``,
+    then constant.
 
     Args:
         step: optimiser steps taken so far, from 0.
@@ -120,16 +158,23 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
         ValueError: a warm-up that is negative or longer than the run, or a run without steps.
     """
     if not 0 <= warmup <= total or total < 1:
-        raise ValueError(f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}")
+        raise ValueError(
+            f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}"
+        )
     if step < warmup:
         return (step + 1) / warmup
-    return final if step >= total else half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
+    return (
+        final
+        if step >= total
+        else half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
+    )
 
 
 def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
     """Go from ``start`` at step 0 along half a cosine to ``end`` at step ``total``; constant after.
 
-    Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2, for the teacher's momentum, and its implementation details for weight decay.
+    Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2, for the teacher's momentum, and its
+    implementation details for weight decay.
     """
     progress = min(step, total) / total
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
@@ -142,11 +187,15 @@ def _tower(name: str) -> str:
 
 
 def _layer(depth: int, top: int, *, tower: str, layer_decay: float) -> str:
-    """Return the name of a layer by its depth: 0 for embeddings, 1 .. n for the blocks, ``top`` = n + 1 after them.
+    """Return the name of a layer by its depth: 0 for embeddings, 1 .. n for the blocks, ``top`` = n
+    + 1 after them.
 
     Raises:
         ValueError: a tower without blocks.
     """
     if top == 1:
-        raise ValueError(f"optimizer.layer_decay is {layer_decay}, but the {tower} tower has no numbered blocks: set it to 1")
+        raise ValueError(
+            f"optimizer.layer_decay is {layer_decay}, but the {tower} tower has no numbered "
+            "blocks: set it to 1"
+        )
     return "embeddings" if depth == 0 else "top" if depth == top else f"block_{depth - 1:02d}"

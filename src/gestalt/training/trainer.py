@@ -28,50 +28,76 @@ from gestalt.training.finite import NonFiniteLoss
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 STATIC_GRAPH = {"gradient_as_bucket_view": True, "static_graph": True}
-"""Keywords of DDP for a module that uses each trainable parameter in each step: gradients lie in the buffers that ranks exchange."""
+"""Keywords of DDP for a module that uses each trainable parameter in each step: gradients lie in
+the buffers that ranks exchange.
+"""
 
 EXCHANGE = re.compile(r"gloo|nccl|processgroup|tcpstore", re.IGNORECASE)
 """Words of which the message of an error in an exchange between ranks has at least one."""
 
 GRACE = 5.0
-"""Seconds that the ranks that this process started have for their own last line, once an exchange with one of them has failed."""
+"""Seconds that the ranks that this process started have for their own last line, once an exchange
+with one of them has failed.
+"""
 
 
 class StepsTaken(Callback):
-    """Sets Lightning's count of logged steps to the number of steps taken, before any other callback reads it."""
+    """Sets Lightning's count of logged steps to the number of steps taken, before any other
+    callback reads it.
+    """
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own count is too high."""
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own
+        count is too high.
+        """
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class LastStep(Callback):
-    """Logs the last step of a run; Lightning logs each ``log_every_n_steps``-th, and one that ``max_time`` ends."""
+    """Logs the last step of a run; Lightning logs each ``log_every_n_steps``-th, and one that
+    ``max_time`` ends.
+    """
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Log, if Lightning will not."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if trainer.global_step == trainer.max_steps and trainer.global_step % every and not trainer.should_stop:
+        if (
+            trainer.global_step == trainer.max_steps
+            and trainer.global_step % every
+            and not trainer.should_stop
+        ):
             connector = trainer._logger_connector
-            connector.log_metrics(connector.metrics["log"])  # of this step; ``logged_metrics`` has those of earlier validations too
+            # of this step; ``logged_metrics`` has those of earlier validations too
+            connector.log_metrics(connector.metrics["log"])
 
 
 class EndTogether(Callback):
-    """Leaves no rank behind: if an exchange with other ranks fails, this process and those that it started end, with one line.
+    """Leaves no rank behind: if an exchange with other ranks fails, this process and those that it
+    started end, with one line.
 
-    A lost rank is noticed by the process group, at once if its connection closes and else after ``timeout`` seconds; Lightning ends the
-    ranks of a process that has died, and torchrun or SLURM those of a job.
+    A lost rank is noticed by the process group, at once if its connection closes and else after
+    ``timeout`` seconds; Lightning ends the ranks of a process that has died, and torchrun or SLURM
+    those of a job.
     """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End the ranks that this one started, unless all stop for the same reason; if an exchange failed, end without destructors."""
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End the ranks that this one started, unless all stop for the same reason; if an exchange
+        failed, end without destructors.
+        """
         if trainer.world_size == 1:
             return
         for thread in threading.enumerate():
-            if thread.name == "child-process-observer":  # Lightning's, which would kill this process when another stops first
+            # Lightning's, which would kill this process when another stops first
+            if thread.name == "child-process-observer":
                 thread._child_processes = []  # type: ignore[attr-defined]
         if isinstance(exception, Interrupted | NonFiniteLoss | TooManyBad):
             return
@@ -83,7 +109,8 @@ class EndTogether(Callback):
             launcher.kill(signal.SIGKILL)
         if lost:
             print(
-                f"gestalt: rank {trainer.global_rank}: another rank has ended, or did not answer within {self.timeout:g} s; "
+                f"gestalt: rank {trainer.global_rank}: another rank has ended, or did not answer "
+                f"within {self.timeout:g} s; "
                 "see the last line of each rank, then continue with resume=auto",
                 file=sys.stderr,
                 flush=True,
@@ -92,25 +119,40 @@ class EndTogether(Callback):
 
 
 def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
-    """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where the step is built."""
+    """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where
+    the step is built.
+    """
     keywords = {key: value for key, value in asdict(trainer).items() if key != "compile"}
     return {"num_sanity_val_steps": 0, **keywords}
 
 
 def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
-    """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on other ranks, without a folder."""
-    return None if name is None or folder is None else PROFILERS[name](dirpath=folder, filename="profile")
+    """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on
+    other ranks, without a folder.
+    """
+    return (
+        None
+        if name is None or folder is None
+        else PROFILERS[name](dirpath=folder, filename="profile")
+    )
 
 
 def make_trainer(
-    folder: Path, *, rank_timeout: float, callbacks: Sequence[Callback] = (), ddp: Mapping[str, bool] | None = None, **keywords: Any
+    folder: Path,
+    *,
+    rank_timeout: float,
+    callbacks: Sequence[Callback] = (),
+    ddp: Mapping[str, bool] | None = None,
+    **keywords: Any,
 ) -> Trainer:
-    """Return a trainer that writes below the run's ``folder``, and loads only the checkpoint passed to it.
+    """Return a trainer that writes below the run's ``folder``, and loads only the checkpoint passed
+    to it.
 
-    Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
-    place of the requested checkpoint.  Requeueing is off here (``SaveOnSignal`` saves the run's own checkpoint instead), and the root
-    folder does not exist, so that a stray file is never read.  Its handler of SIGTERM broadcasts to ranks that may be in another exchange,
-    which then hangs; ours stays.
+    Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder,
+    and later loads the newest of them in place of the requested checkpoint.  Requeueing is off here
+    (``SaveOnSignal`` saves the run's own checkpoint instead), and the root folder does not exist,
+    so that a stray file is never read.  Its handler of SIGTERM broadcasts to ranks that may be in
+    another exchange, which then hangs; ours stays.
 
     Args:
         folder: folder of the run.
@@ -121,10 +163,12 @@ def make_trainer(
     """
     if sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"  # Lightning starts the ranks without this process's -P
-    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
+    # torchrun in a SLURM job says the ranks itself
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     trainer = Trainer(
-        **{**keywords, "accumulate_grad_batches": 1},  # a loader's batch is that of a step, which the module takes apart
+        # a loader's batch is that of a step, which the module takes apart
+        **{**keywords, "accumulate_grad_batches": 1},
         callbacks=[StepsTaken(), *callbacks, LastStep(), EndTogether(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
@@ -133,6 +177,9 @@ def make_trainer(
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._timeout = timedelta(seconds=rank_timeout)
-        unused = trainer.strategy._ddp_kwargs.get("find_unused_parameters", False)  # a static graph has torch find them by itself, and warn
-        trainer.strategy._ddp_kwargs |= {key: value for key, value in (ddp or {}).items() if key != "static_graph" or not unused}
+        # a static graph has torch find them by itself, and warn
+        unused = trainer.strategy._ddp_kwargs.get("find_unused_parameters", False)
+        trainer.strategy._ddp_kwargs |= {
+            key: value for key, value in (ddp or {}).items() if key != "static_graph" or not unused
+        }
     return trainer

@@ -15,16 +15,19 @@ from gestalt.tokens import Tokens
 
 
 class Adapter(DenseModel):
-    """A library's model under our interface; weights, pooling, projection and tokenizer stay the library's.
+    """A library's model under our interface; weights, pooling, projection and tokenizer stay the
+    library's.
 
     Args:
         model: the library's model, with weights; it is put into eval mode.
         stride: pixels from one location to the next, (down, across).
         size: side in pixels of the images that it was trained on; scored at by default.
         mean, std: normalisation, for pixels in [0, 1].
-        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a vision-only model.
+        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a vision-only
+            model.
         logit_scale: learned log of the scale of cosines, one element; None for a model without one.
-        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for a model without one.
+        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for
+            a model without one.
     """
 
     mean: Tensor
@@ -51,14 +54,18 @@ class Adapter(DenseModel):
         self.text_origin = text_origin
         self._stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
-            self.register_buffer(key, None if value is None else value.detach().reshape(()).clone(), persistent=False)
+            self.register_buffer(
+                key, None if value is None else value.detach().reshape(()).clone(), persistent=False
+            )
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     @property
     def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an image."""
+        """Pixels from one location to the next, (down, across); they must divide the sides of an
+        image.
+        """
         return self._stride
 
     def tokens(self, images: Tensor) -> Tokens:
@@ -71,14 +78,21 @@ class Adapter(DenseModel):
         return self.encode(self.normalised(images))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other types."""
+        """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other
+        types.
+        """
         if images.dtype != torch.uint8:
-            raise ValueError(f"the model normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
+            raise ValueError(
+                "the model normalises pixels itself: expected uint8 in [0, 255], got "
+                f"{images.dtype}"
+            )
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order, with their grid."""
+        """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order,
+        with their grid.
+        """
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
         """Embed K texts as the library does.  Returns (K, E), L2-normalised by default.
@@ -93,11 +107,15 @@ class Adapter(DenseModel):
         return functional.normalize(features, dim=-1) if normalise else features
 
     def text_features(self, texts: list[str]) -> Tensor:
-        """Embed K texts with the library's tokenizer, (K, E), not normalised; called only if there is a ``text_origin``."""
+        """Embed K texts with the library's tokenizer, (K, E), not normalised; called only if there
+        is a ``text_origin``.
+        """
         raise NotImplementedError
 
 
 def whole_side(side: int, stride: tuple[int, int]) -> int:
-    """Return the side of the training images, in pixels, rounded to a multiple of the stride (down, across): 300 at 32 become 288."""
+    """Return the side of the training images, in pixels, rounded to a multiple of the stride (down,
+    across): 300 at 32 become 288.
+    """
     step = math.lcm(*stride)
     return max(1, round(side / step)) * step

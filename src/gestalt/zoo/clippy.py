@@ -1,7 +1,9 @@
-"""The public CLIPpy checkpoint (kahnchana/clippy, release v1.0, ``clippy_5k.pt``), loaded into our dual encoder.
+"""The public CLIPpy checkpoint (kahnchana/clippy, release v1.0, ``clippy_5k.pt``), loaded into our
+dual encoder.
 
-Image tower: timm's ViT-B/16 with CLIP's normalisation (DINO's is ImageNet's).  Text tower: Sentence-T5 with its Dense layer.  No
-projection.  Training took the maximum with the class token (``image.aggregation=max_with_cls``), inference without it (``max``).
+Image tower: timm's ViT-B/16 with CLIP's normalisation (DINO's is ImageNet's).  Text tower:
+Sentence-T5 with its Dense layer.  No projection.  Training took the maximum with the class token
+(``image.aggregation=max_with_cls``), inference without it (``max``).
 
 Source: kahnchana/clippy at 04bf78b, ``src/`` and ``notebooks/infer_model.py``.
 """
@@ -16,7 +18,8 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-NAMES = (  # prefixes, theirs to ours; sentence-transformers renamed its encoder from auto_model to model
+# prefixes, theirs to ours; sentence-transformers renamed its encoder from auto_model to model
+NAMES = (
     ("visual.trunk.", "image.tower.trunk."),
     ("text.0.auto_model.", "text.tower.model."),
     ("text.0.model.", "text.tower.model."),
@@ -44,14 +47,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(model: DualEncoder, path: Path) -> DualEncoder:
-    """Load the checkpoint's weights and normalisation into a dual encoder of CLIPpy's architecture, in place.
+    """Load the checkpoint's weights and normalisation into a dual encoder of CLIPpy's architecture,
+    in place.
 
     Raises:
         ValueError: see ``read_state``; or the weights do not fit.
     """
     ours = model.state_dict()
-    state = {key: value for key, value in read_state(path).items() if key in ours or key not in TIED}
-    load_weights(model, state, misfit=f"zoo:clippy:{path} does not fit the model", without=OURS_ALONE)
+    state = {
+        key: value for key, value in read_state(path).items() if key in ours or key not in TIED
+    }
+    load_weights(
+        model, state, misfit=f"zoo:clippy:{path} does not fit the model", without=OURS_ALONE
+    )
     tower = model.image_tower
     for buffer, values in ((tower.mean, MEAN), (tower.std, STD)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))

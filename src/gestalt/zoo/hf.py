@@ -1,4 +1,6 @@
-"""transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
+"""transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own
+is never run.
+"""
 
 from typing import Any
 
@@ -9,7 +11,17 @@ from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import whole_side
-from gestalt.zoo.hf_families import HfAlign, HfAltClip, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
+from gestalt.zoo.hf_families import (
+    HfAlign,
+    HfAltClip,
+    HfBlip,
+    HfBlipRetrieval,
+    HfClip,
+    HfGroupViT,
+    HfModel,
+    HfSiglip,
+    HfSiglip2,
+)
 from gestalt.zoo.hub_config import read_config
 
 FAMILIES: dict[str, dict[str, type[HfModel]]] = {
@@ -21,7 +33,9 @@ FAMILIES: dict[str, dict[str, type[HfModel]]] = {
     "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
     "groupvit": {"GroupViTModel": HfGroupViT},
 }
-"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is meant where none is named."""
+"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
+meant where none is named.
+"""
 
 
 def open_model(name: str) -> HfModel:
@@ -31,7 +45,8 @@ def open_model(name: str) -> HfModel:
         name: a folder, as ``save_pretrained`` writes it, or ORG/NAME on the hub.
 
     Raises:
-        ValueError: its configuration alone tells that it cannot be scored; or weights, tokenizer or image processor are missing.
+        ValueError: its configuration alone tells that it cannot be scored; or weights, tokenizer or
+            image processor are missing.
     """
     import transformers
 
@@ -44,16 +59,24 @@ def open_model(name: str) -> HfModel:
             )  # safetensors first; a pickle only as tensors
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             processor = image_processors.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # transformers passes on those of torch, safetensors, tokenizers, the hub's client and its own constructors
+    except Exception as error:
+        # transformers passes on those of torch, safetensors, tokenizers, the hub's client and its
+        # own constructors
         raise ValueError(f"hf:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
     if missing:
-        raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")
+        raise ValueError(
+            f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, "
+            f"such as {missing[0]}"
+        )
     check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
     adapter = FAMILIES[config["model_type"]][kind]
     stride = adapter.stride_of(model.config.vision_config)
     mean, std = normalisation(processor)
-    length = min(model.config.text_config.max_position_embeddings - adapter.offset, tokenizer.model_max_length)
+    length = min(
+        model.config.text_config.max_position_embeddings - adapter.offset,
+        tokenizer.model_max_length,
+    )
     origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
     return adapter(
         model,
@@ -72,17 +95,24 @@ def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
     import transformers
 
-    return {"library": "transformers", "version": transformers.__version__, "architecture": read_config(name, asked_as=f"hf:{name}")}
+    return {
+        "library": "transformers",
+        "version": transformers.__version__,
+        "architecture": read_config(name, asked_as=f"hf:{name}"),
+    }
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation for pixels in [0, 1], from what an image processor makes of black and of white."""
+    """Return mean and standard deviation for pixels in [0, 1], from what an image processor makes
+    of black and of white.
+    """
     from PIL import Image
 
     colours = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
     options = {"do_resize": False, "do_center_crop": False, "return_tensors": "pt"}
     values = processor(images=colours, **options)["pixel_values"]
-    black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]  # patches are flat, colours last
+    # patches are flat, colours last
+    black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]
     std = 1 / (white - black).double()
     return (-black * std).tolist(), std.tolist()
 
@@ -96,17 +126,32 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
     config = read_config(name, asked_as=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:
-        raise ValueError(f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; {nearest(kind, list(FAMILIES))}")
+        raise ValueError(
+            f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; "
+            f"{nearest(kind, list(FAMILIES))}"
+        )
     adapters = FAMILIES[kind]
     named = (config.get("architectures") or [next(iter(adapters))])[0]
     if named not in adapters:
-        raise ValueError(f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported is {' or '.join(adapters)}")
+        raise ValueError(
+            f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported "
+            f"is {' or '.join(adapters)}"
+        )
     if (config.get("vision_config") or {}).get("vision_use_head") is False:
-        raise ValueError(f"hf:{name}: its image tower has no pooling head (vision_use_head is false), so that it has no image embedding")
+        raise ValueError(
+            f"hf:{name}: its image tower has no pooling head (vision_use_head is false), so that "
+            "it has no image embedding"
+        )
     return config, named
 
 
 def _side(vision: Any, *, stride: int) -> int:
-    """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become 288."""
+    """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become
+    288.
+    """
     side = getattr(vision, "image_size", None)
-    return int(vision.num_patches**0.5) * stride if side is None else whole_side(int(side), (stride, stride))
+    return (
+        int(vision.num_patches**0.5) * stride
+        if side is None
+        else whole_side(int(side), (stride, stride))
+    )

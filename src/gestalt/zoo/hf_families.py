@@ -1,4 +1,6 @@
-"""transformers' contrastive models by family.  B batch, N locations, D width, E shared width, G groups, H W pixels."""
+"""transformers' contrastive models by family.  B batch, N locations, D width, E shared width, G
+groups, H W pixels.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from gestalt.zoo.adapter import Adapter
 class HfModel(Adapter):
     """A model of transformers: a subclass reads one family.
 
-    Position embeddings are resized to the grid by the library's own rule, unless ``positioned`` gives another.
+    Position embeddings are resized to the grid by the library's own rule, unless ``positioned``
+    gives another.
 
     Args:
         model: with weights.
@@ -32,7 +35,12 @@ class HfModel(Adapter):
     offset = 0  # positions of a text that are not tokens
 
     def __init__(self, model: Any, *, tokenizer: Any, max_length: int, **arguments: Any) -> None:
-        super().__init__(model, logit_scale=self._log_scale(model), logit_bias=getattr(model, "logit_bias", None), **arguments)
+        super().__init__(
+            model,
+            logit_scale=self._log_scale(model),
+            logit_bias=getattr(model, "logit_bias", None),
+            **arguments,
+        )
         self.tokenizer = tokenizer
         self.max_length = max_length
 
@@ -52,9 +60,23 @@ class HfModel(Adapter):
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts, (K, E), not normalised."""
-        options = {"padding_side": "right"} if self.padding is True else {}  # or a text's positions depend on the longest text
-        words = self.tokenizer(texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt", **options)
-        return self.pooled_text({key: words[key].to(self.mean.device) for key in ("input_ids", "attention_mask") if key in words})
+        # or a text's positions depend on the longest text
+        options = {"padding_side": "right"} if self.padding is True else {}
+        words = self.tokenizer(
+            texts,
+            padding=self.padding,
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+            **options,
+        )
+        return self.pooled_text(
+            {
+                key: words[key].to(self.mean.device)
+                for key in ("input_ids", "attention_mask")
+                if key in words
+            }
+        )
 
     def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
@@ -77,10 +99,15 @@ class HfModel(Adapter):
 
     @contextmanager
     def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
-        """Within the context, position embeddings are resized by another rule than the library's; as ``DenseModel``."""
+        """Within the context, position embeddings are resized by another rule than the library's;
+        as ``DenseModel``.
+        """
         embeddings = self.vision.embeddings
         if not hasattr(embeddings, "interpolate_pos_encoding"):
-            raise ValueError(f"positions={positions}: {type(self.model).__name__} resizes its position embeddings itself; choose timm")
+            raise ValueError(
+                f"positions={positions}: {type(self.model).__name__} resizes its position "
+                "embeddings itself; choose timm"
+            )
         table = getattr(embeddings, "position_embedding", None)
         table = embeddings.position_embeddings if table is None else getattr(table, "weight", table)
         table = table.reshape(-1, table.shape[-1])
@@ -127,7 +154,9 @@ class HfBlip(HfClip):
 
 
 class HfBlipRetrieval(HfBlip):
-    """BLIP's retrieval model by its contrastive heads; the head that matches an image with a text is not used."""
+    """BLIP's retrieval model by its contrastive heads; the head that matches an image with a text
+    is not used.
+    """
 
     def head(self, tokens: Tokens) -> Tensor:
         """Project the class token: (B, E)."""
@@ -139,7 +168,9 @@ class HfBlipRetrieval(HfBlip):
 
 
 class HfSiglip(HfModel):
-    """SigLIP: attention pooling; a location alone is its value path.  Texts are padded to full length, as in its training."""
+    """SigLIP: attention pooling; a location alone is its value path.  Texts are padded to full
+    length, as in its training.
+    """
 
     padding = "max_length"
 
@@ -158,10 +189,17 @@ class HfSiglip2(HfSiglip):
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, N, D)."""
         (height, width), (down, across) = self.grid(*pixels.shape[-2:]), self.patch_stride
-        patches = pixels.reshape(len(pixels), 3, height, down, width, across).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        patches = (
+            pixels.reshape(len(pixels), 3, height, down, width, across)
+            .permute(0, 2, 4, 3, 5, 1)
+            .flatten(3)
+            .flatten(1, 2)
+        )
         mask = torch.ones(patches.shape[:2], dtype=torch.long, device=pixels.device)
         shapes = torch.tensor([[height, width]] * len(pixels), device=pixels.device)
-        return self.vision(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
+        return self.vision(
+            pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes
+        ).last_hidden_state
 
 
 class HfAlign(HfModel):
@@ -195,15 +233,19 @@ class HfAlign(HfModel):
 
 
 class HfGroupViT(HfModel):
-    """GroupViT: the parts are each location's shares of the last groups (B, N, G), the summary the group tokens, flat (B, G D).
+    """GroupViT: the parts are each location's shares of the last groups (B, N, G), the summary the
+    group tokens, flat (B, G D).
 
-    Source: ``GroupViTModel.forward`` with ``output_segmentation``: shares are the product of the stages' soft assignments.
+    Source: ``GroupViTModel.forward`` with ``output_segmentation``: shares are the product of the
+    stages' soft assignments.
     """
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W)."""
         output = self.vision.encoder(
-            hidden_states=self.vision.embeddings(pixels, interpolate_pos_encoding=True), output_attentions=True, return_dict=True
+            hidden_states=self.vision.embeddings(pixels, interpolate_pos_encoding=True),
+            output_attentions=True,
+            return_dict=True,
         )
         shares = output.attentions[0].transpose(1, 2)
         for stage in output.attentions[1:]:

@@ -7,7 +7,9 @@ from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.weights import reaching_hub
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
-"""Keys that select an attention; a value with a slash is a repository, whose code would be downloaded and run."""
+"""Keys that select an attention; a value with a slash is a repository, whose code would be
+downloaded and run.
+"""
 
 
 def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
@@ -18,13 +20,19 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
         asked_as: beginning of a message, such as ``hf:ORG/NAME``.
 
     Raises:
-        ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not a part of transformers.
+        ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not
+            a part of transformers.
     """
     from transformers import PretrainedConfig
 
-    config: dict[str, Any] = _read("config.json", name, by=lambda: PretrainedConfig.get_config_dict(name)[0], asked_as=asked_as)
+    config: dict[str, Any] = _read(
+        "config.json", name, by=lambda: PretrainedConfig.get_config_dict(name)[0], asked_as=asked_as
+    )
     if not isinstance(config.get("model_type"), str):
-        raise ValueError(f"{asked_as}: no config.json with a model_type in {name}; give a folder or a repository of transformers")
+        raise ValueError(
+            f"{asked_as}: no config.json with a model_type in {name}; give a folder or a "
+            "repository of transformers"
+        )
     check_tokenizer(name, asked_as=asked_as)
     return config
 
@@ -40,13 +48,17 @@ def check_tokenizer(name: str, *, asked_as: str) -> None:
     _read("tokenizer_config.json", name, by=lambda: get_tokenizer_config(name), asked_as=asked_as)
 
 
-def _read(file: str, name: str, *, by: Callable[[], dict[str, Any]], asked_as: str) -> dict[str, Any]:
+def _read(
+    file: str, name: str, *, by: Callable[[], dict[str, Any]], asked_as: str
+) -> dict[str, Any]:
     """Read one of the JSON files of a model, which names no code."""
     try:
         with reaching_hub() as hub:
             config = by()
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{asked_as}: {file} of {name} cannot be read: {cause(error, hub=hub)}") from error
+        raise ValueError(
+            f"{asked_as}: {file} of {name} cannot be read: {cause(error, hub=hub)}"
+        ) from error
     _refuse_code(config, where=f"{asked_as}: {file} of {name}")
     return config
 
@@ -67,4 +79,6 @@ def _refuse_code(config: dict[str, Any], *, where: str) -> None:
     """Refuse a configuration that names code of the model's own."""
     for key, value in nested(config):
         if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
-            raise ValueError(f"{where} has {key}, which would run code of that model; it is never run here")
+            raise ValueError(
+                f"{where} has {key}, which would run code of that model; it is never run here"
+            )

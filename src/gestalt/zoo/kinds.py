@@ -1,8 +1,8 @@
 """The libraries of external models, one file each: ``zoo/<kind>.py``.
 
-A kind's file has ``open_model(name)``, which refuses by the configuration alone before weights are downloaded, and ``describe(name)``, the
-part of the record that names library, version and architecture.  Its line stands in ``runs/names.py``, the check of its names in
-``zoo/names.py``.
+A kind's file has ``open_model(name)``, which refuses by the configuration alone before weights are
+downloaded, and ``describe(name)``, the part of the record that names library, version and
+architecture.  Its line stands in ``runs/names.py``, the check of its names in ``zoo/names.py``.
 """
 
 from importlib import import_module
@@ -33,7 +33,11 @@ def open_vision(target: str) -> DenseModel:
         ValueError: an unknown kind, code, or a model that cannot be opened.
     """
     kind, _, name = target.partition(":")
-    if kind in ("python", "clippy"):  # the target may come from a file, and a file must not run code
-        raise ValueError(f"{target}: such a model is named on the command line alone; choose another kind of second model")
+    # the target may come from a file, and a file must not run code
+    if kind in ("python", "clippy"):
+        raise ValueError(
+            f"{target}: such a model is named on the command line alone; choose another kind of "
+            "second model"
+        )
     model: DenseModel = library_of(kind, name).open_model(name)
     return model.eval()

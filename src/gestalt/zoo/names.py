@@ -1,4 +1,6 @@
-"""The names of external models, checked before the library of their kind is imported: missing files, folders and names."""
+"""The names of external models, checked before the library of their kind is imported: missing
+files, folders and names.
+"""
 
 import re
 import sys
@@ -20,14 +22,23 @@ def check_name(kind: str, name: str) -> None:
     folder = Path(name) if Path(name).is_dir() else None
     complaint = ""
     if kind == "clippy" and not Path(name).is_file():
-        complaint = "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
+        complaint = (
+            "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
+        )
     elif kind == "hf" and folder is not None and not (folder / "config.json").is_file():
         complaint = "no config.json in the folder; give a folder or a repository of transformers"
     elif kind == "hf" and folder is None and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
-        complaint = "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
+        complaint = (
+            "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
+        )
     elif kind == "open_clip":
         complaint = _open_clip_complaint(name, folder)
-    elif kind == "timm" and folder is None and not name.startswith("hf-hub:") and not is_listed(name.partition(".")[0]):
+    elif (
+        kind == "timm"
+        and folder is None
+        and not name.startswith("hf-hub:")
+        and not is_listed(name.partition(".")[0])
+    ):
         complaint = f"timm has no such model; {nearest_models(name)}".rstrip("; ")
     elif kind == "python":
         complaint = _python_complaint(name)
@@ -38,7 +49,11 @@ def check_name(kind: str, name: str) -> None:
 def _open_clip_complaint(name: str, folder: Path | None) -> str:
     if folder is not None:
         described = (folder / DESCRIPTION).is_file()
-        return "" if described else f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
+        return (
+            ""
+            if described
+            else f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
+        )
     architecture = name.partition(":")[0]
     package = find_spec("open_clip")
     assert package is not None
@@ -51,7 +66,9 @@ def _open_clip_complaint(name: str, folder: Path | None) -> str:
 
 
 def _python_complaint(name: str) -> str:
-    """Look for the module without importing it; those of the working directory count, after all others, as with ``python -m``."""
+    """Look for the module without importing it; those of the working directory count, after all
+    others, as with ``python -m``.
+    """
     module, _, factory = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), factory)):
         return "expected python:PACKAGE.MODULE:FACTORY, such as python:my_package.models:radio"

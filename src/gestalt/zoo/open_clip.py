@@ -1,4 +1,6 @@
-"""open_clip's models, named ``open_clip:FOLDER``, ``open_clip:hf-hub:ORG/NAME`` or ``open_clip:ARCHITECTURE:TAG``."""
+"""open_clip's models, named ``open_clip:FOLDER``, ``open_clip:hf-hub:ORG/NAME`` or
+``open_clip:ARCHITECTURE:TAG``.
+"""
 
 import warnings
 from pathlib import Path
@@ -18,16 +20,19 @@ def open_model(name: str) -> OpenClipModel:
     """Load a model of open_clip.
 
     Args:
-        name: a folder with ``open_clip_config.json`` and weights; ``hf-hub:ORG/NAME``; or an architecture, a colon and a tag or file of
-            weights, such as ``ViT-B-16-quickgelu:openai``.
+        name: a folder with ``open_clip_config.json`` and weights; ``hf-hub:ORG/NAME``; or an
+            architecture, a colon and a tag or file of weights, such as
+            ``ViT-B-16-quickgelu:openai``.
 
     Raises:
-        ValueError: its configuration alone tells that it cannot be scored exactly, or open_clip cannot load it with weights.
+        ValueError: its configuration alone tells that it cannot be scored exactly, or open_clip
+            cannot load it with weights.
     """
     import open_clip
     from transformers import dynamic_module_utils
 
-    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # a model that asks to run its own code is refused, without a question to the user
+    # a model that asks to run its own code is refused, without a question to the user
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     config = read_description(name)
     tower, stride = _tower(config, name=name)
     source, tag = _source(name)
@@ -35,24 +40,50 @@ def open_model(name: str) -> OpenClipModel:
     try:
         with warnings.catch_warnings(), reaching_hub() as hub:
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
-            model = open_clip.create_model(source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False)
-            tokenizer = open_clip.get_tokenizer(source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}))
-    except Exception as error:  # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
+            model = open_clip.create_model(
+                source,
+                pretrained=tag,
+                require_pretrained=True,
+                precision="fp32",
+                pretrained_text=False,
+            )
+            tokenizer = open_clip.get_tokenizer(
+                source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
+            )
+    except Exception as error:
+        # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
         raise ValueError(f"open_clip:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
     if text.get("hf_tokenizer_name"):  # any other tokenizer is a part of open_clip
-        check_vocabulary(tokenizer.tokenizer, rows=getattr(model, "text", model).vocab_size, name=f"open_clip:{name}")
-    return tower(model, tokenizer=tokenizer, stride=stride, source=f"open_clip {open_clip.__version__}, {name}")
+        check_vocabulary(
+            tokenizer.tokenizer,
+            rows=getattr(model, "text", model).vocab_size,
+            name=f"open_clip:{name}",
+        )
+    return tower(
+        model,
+        tokenizer=tokenizer,
+        stride=stride,
+        source=f"open_clip {open_clip.__version__}, {name}",
+    )
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return library, version and architecture of a model that ``open_model`` loads, for the record."""
+    """Return library, version and architecture of a model that ``open_model`` loads, for the
+    record.
+    """
     import open_clip
 
-    return {"library": "open_clip", "version": open_clip.__version__, "architecture": read_description(name)}
+    return {
+        "library": "open_clip",
+        "version": open_clip.__version__,
+        "architecture": read_description(name),
+    }
 
 
 def _source(name: str) -> tuple[str, str | None]:
-    """Return open_clip's own name of a model, and the tag of its weights; None for a folder or a repository, which has them."""
+    """Return open_clip's own name of a model, and the tag of its weights; None for a folder or a
+    repository, which has them.
+    """
     if Path(name).is_dir():
         return f"local-dir:{name}", None
     if name.startswith("hf-hub:"):
@@ -73,8 +104,12 @@ def read_description(name: str) -> dict[str, Any]:
         with reaching_hub() as hub:
             config: dict[str, Any] | None = get_model_config(_source(name)[0])
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}") from error
-    if config is None or not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")):
+        raise ValueError(
+            f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}"
+        ) from error
+    if config is None or not all(
+        isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
+    ):
         raise ValueError(f"open_clip:{name}: its {DESCRIPTION} has no vision_cfg or no text_cfg")
     return config
 
@@ -92,52 +127,76 @@ def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], t
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     try:
         with torch.device("meta"):
-            visual = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+            visual = _build_vision_tower(
+                config["embed_dim"], vision, config.get("quick_gelu", False)
+            )
         return tower_of(visual.eval())
-    except Exception as error:  # open_clip's and timm's constructors raise what the first wrong value happens to cause
+    except Exception as error:
+        # open_clip's and timm's constructors raise what the first wrong value happens to cause
         raise ValueError(f"open_clip:{name}: {cause(error)}") from error
 
 
 def _refuse_code(config: dict[str, Any], *, name: str) -> None:
-    """Refuse a configuration that asks a loader to run code of its folder or repository, before anything is built from it."""
+    """Refuse a configuration that asks a loader to run code of its folder or repository, before
+    anything is built from it.
+    """
     for key, value in nested(config):
         if key == "trust_remote_code" and value:
             runs = f"its {DESCRIPTION} sets trust_remote_code, which would run code of that model"
             raise ValueError(f"open_clip:{name}: {runs}; remove the key to load it without")
         if key == "timm_model_name" and ":" in str(value):
-            raise ValueError(f"open_clip:{name}: timm_model_name={value}: files of another model; name an architecture")
+            raise ValueError(
+                f"open_clip:{name}: timm_model_name={value}: files of another model; name an "
+                "architecture"
+            )
     text = config["text_cfg"]
-    if text.get("hf_tokenizer_name") and Path(name).is_dir():  # open_clip reads it from the same folder
+    # open_clip reads it from the same folder
+    if text.get("hf_tokenizer_name") and Path(name).is_dir():
         check_tokenizer(name, asked_as=f"open_clip:{name}")
     if text.get("hf_model_name"):
         read_config(text["hf_model_name"], asked_as=f"open_clip:{name}")
 
 
 def _check_tag(config: dict[str, Any], *, name: str) -> None:
-    """Check that a built-in architecture is named with weights that were trained with its activation; other weights have no tag."""
+    """Check that a built-in architecture is named with weights that were trained with its
+    activation; other weights have no tag.
+    """
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     source, tag = _source(name)
     if tag is None:
         return
     quick = bool(config.get("quick_gelu", False))
-    tags = [f"{_trained_as(source, known, quick=quick)}:{known}" for known in list_pretrained_tags_by_model(source)]
+    tags = [
+        f"{_trained_as(source, known, quick=quick)}:{known}"
+        for known in list_pretrained_tags_by_model(source)
+    ]
     choices = f"choose {', '.join(tags[:5])}" if tags else "open_clip has none: give a file"
     if not tag:
-        raise ValueError(f"open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG ({choices})")
+        raise ValueError(
+            f"open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG "
+            f"({choices})"
+        )
     if not get_pretrained_cfg(source, tag):
         if not Path(tag).is_file():
-            raise ValueError(f"open_clip:{name}: {tag} is neither a tag nor a file of weights; {choices}")
+            raise ValueError(
+                f"open_clip:{name}: {tag} is neither a tag nor a file of weights; {choices}"
+            )
         return
     right = _trained_as(source, tag, quick=quick)
     if right != source:
-        raise ValueError(f"open_clip:{name}: these weights were trained with another activation; choose {right}:{tag}")
+        raise ValueError(
+            f"open_clip:{name}: these weights were trained with another activation; choose "
+            f"{right}:{tag}"
+        )
 
 
 def _trained_as(source: str, tag: str, *, quick: bool) -> str:
-    """Return the architecture, or its twin with CLIP's first activation or without, that published weights were trained as.
+    """Return the architecture, or its twin with CLIP's first activation or without, that published
+    weights were trained as.
 
-    An architecture without a twin, such as roberta-ViT-B-32, is the only one that its weights can have been trained as.
+    An architecture without a twin, such as roberta-ViT-B-32, is the only one that its weights can
+    have been trained as.
     """
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg

@@ -1,4 +1,6 @@
-"""open_clip's models by kind of image tower.  B batch, N locations, D width, E shared width, h w grid of locations, H W pixels."""
+"""open_clip's models by kind of image tower.  B batch, N locations, D width, E shared width, h w
+grid of locations, H W pixels.
+"""
 
 import math
 from collections.abc import Iterator
@@ -19,10 +21,12 @@ from gestalt.zoo.timm import TimmTower, features_of
 
 
 class OpenClipModel(Adapter):
-    """An open_clip model: text by its ``encode_text`` and tokenizer; a subclass reads one kind of image tower.
+    """An open_clip model: text by its ``encode_text`` and tokenizer; a subclass reads one kind of
+    image tower.
 
     Args:
-        model: open_clip's, with weights and ``visual.image_mean`` and such, as ``create_model`` makes it.
+        model: open_clip's, with weights and ``visual.image_mean`` and such, as ``create_model``
+            makes it.
         tokenizer: texts to token ids (K, length).
         stride: stride of the image tower.
         source: library, version and name, for messages and records.
@@ -30,11 +34,15 @@ class OpenClipModel(Adapter):
 
     def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
         visual, origin = model.visual, WeightsOrigin("open_clip", source)
-        size, step = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0], math.lcm(*stride)
+        size, step = (
+            visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0],
+            math.lcm(*stride),
+        )
         super().__init__(
             model,
             stride=stride,
-            size=max(1, int(size) // step) * step,  # patches of 14 pixels leave the last 6 of 384 out
+            # patches of 14 pixels leave the last 6 of 384 out
+            size=max(1, int(size) // step) * step,
             mean=visual.image_mean,
             std=visual.image_std,
             image_origin=origin,
@@ -52,7 +60,9 @@ class OpenClipModel(Adapter):
 
     @contextmanager
     def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
-        """Within the context, position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        """Within the context, position embeddings are resized by another rule than timm's; as
+        ``DenseModel``.
+        """
         before, self._positions = self._positions, positions
         try:
             yield
@@ -65,7 +75,9 @@ class OpenClipModel(Adapter):
 
 
 class OpenClipViT(OpenClipModel):
-    """A model with open_clip's own ViT: class token, average or attentional pooling; position embeddings are resized to the grid."""
+    """A model with open_clip's own ViT: class token, average or attentional pooling; position
+    embeddings are resized to the grid.
+    """
 
     @property
     def _normed_first(self) -> bool:
@@ -77,8 +89,12 @@ class OpenClipViT(OpenClipModel):
         visual, grid = self.visual, self.grid(*pixels.shape[-2:])
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         positions = visual.positional_embedding
-        resized = resized_positions(positions[1:], old=tuple(visual.grid_size), new=grid, how=self._positions)
-        tokens = torch.cat([visual.class_embedding.expand(len(patches), 1, -1), patches], dim=1) + torch.cat([positions[:1], resized])
+        resized = resized_positions(
+            positions[1:], old=tuple(visual.grid_size), new=grid, how=self._positions
+        )
+        tokens = torch.cat(
+            [visual.class_embedding.expand(len(patches), 1, -1), patches], dim=1
+        ) + torch.cat([positions[:1], resized])
         encoded = visual.transformer(visual.ln_pre(tokens))
         if self._normed_first:
             encoded = visual.ln_post(encoded)
@@ -92,13 +108,17 @@ class OpenClipViT(OpenClipModel):
         return self._project(pooled)
 
     def locations(self, tokens: Tokens) -> Tensor:
-        """Apply the head to each location alone: (B, N, E).  Attentional pooling of one token is its value for any query."""
+        """Apply the head to each location alone: (B, N, E).  Attentional pooling of one token is
+        its value for any query.
+        """
         pool = self.visual.attn_pool
         if pool is None:
             return super().locations(tokens)
         batch, count = tokens.parts.shape[:2]
         alone = pool.ln_k(tokens.parts.flatten(0, 1)).unsqueeze(1)
-        values = pool.attn(pool.ln_q(pool.query[:1]).expand(len(alone), 1, -1), alone, alone, need_weights=False)[0]
+        values = pool.attn(
+            pool.ln_q(pool.query[:1]).expand(len(alone), 1, -1), alone, alone, need_weights=False
+        )[0]
         return self._project(self.visual.ln_post(values[:, 0])).reshape(batch, count, -1)
 
     def _project(self, pooled: Tensor) -> Tensor:
@@ -110,7 +130,8 @@ class OpenClipViT(OpenClipModel):
 
 
 class OpenClipResNet(OpenClipModel):
-    """A model with OpenAI's modified ResNet: attention pooling with position embeddings.  A location alone is its value path.
+    """A model with OpenAI's modified ResNet: attention pooling with position embeddings.  A
+    location alone is its value path.
 
     Source: chongzhou96/MaskCLIP at 245d31f, MaskClipHead.
     """
@@ -128,7 +149,9 @@ class OpenClipResNet(OpenClipModel):
         assert tokens.grid is not None
         pool = self.visual.attnpool
         side = int((len(pool.positional_embedding) - 1) ** 0.5)
-        resized = resized_positions(pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions)
+        resized = resized_positions(
+            pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions
+        )
         positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
         return torch.func.functional_call(pool, positions, (maps_of(tokens),))
 
@@ -157,7 +180,9 @@ class OpenClipTimm(TimmTower, OpenClipModel):
 
 
 def take_any_size(trunk: Any) -> None:
-    """Let a timm ViT that was built for images of one size take any, as timm's ``dynamic_img_size=True`` does, in place."""
+    """Let a timm ViT that was built for images of one size take any, as timm's
+    ``dynamic_img_size=True`` does, in place.
+    """
     from timm.layers.format import Format
 
     trunk.dynamic_img_size = True
@@ -176,13 +201,21 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], tuple[int, int]]:
 
     if isinstance(visual, VisionTransformer):
         if visual.pool_type == "none":
-            raise ValueError("its image tower does not pool to one vector (pool_type none, or two attentional pools)")
+            raise ValueError(
+                "its image tower does not pool to one vector (pool_type none, or two attentional "
+                "pools)"
+            )
         return OpenClipViT, (int(visual.patch_size[0]), int(visual.patch_size[1]))
     if isinstance(visual, ModifiedResNet):
         return OpenClipResNet, (32, 32)
     if "pool" in dict(visual.head.named_children()):
-        raise ValueError("its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is made for one size")
+        raise ValueError(
+            "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
+            "made for one size"
+        )
     try:
         return OpenClipTimm, token_stride(visual.trunk, backbone=type(visual.trunk).__name__)
     except ValueError as error:
-        raise ValueError(f"its image tower, timm's {str(error).removeprefix('image.backbone ')}") from error
+        raise ValueError(
+            f"its image tower, timm's {str(error).removeprefix('image.backbone ')}"
+        ) from error

@@ -1,7 +1,8 @@
-"""A model of your own code, named ``python:package.module:factory``.  B batch, N locations, D width, E shared width, h w grid of locations.
+"""A model of your own code, named ``python:package.module:factory``.  B batch, N locations, D
+width, E shared width, h w grid of locations.
 
-The module is imported and its factory called without arguments: code runs, by design.  A model is therefore named so on the command line
-alone; a configuration cannot name one.
+The module is imported and its factory called without arguments: code runs, by design.  A model is
+therefore named so on the command line alone; a configuration cannot name one.
 """
 
 import importlib.metadata
@@ -21,29 +22,40 @@ from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
 
 NEEDED = ("encode", "mean", "size", "std", "stride")
-"""Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block`` and ``logit_scale`` are optional."""
+"""Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block``
+and ``logit_scale`` are optional.
+"""
 
 
 class PythonModel(Adapter):
     """A module with the attributes of ``NEEDED``, as docs/evaluation.md describes them."""
 
     def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W) by the module's ``encode``: a map (B, D, h, w), or a pair of summary (B, S) and map."""
+        """Encode normalised pixels (B, 3, H, W) by the module's ``encode``: a map (B, D, h, w), or
+        a pair of summary (B, S) and map.
+        """
         output = self.model.encode(pixels)
         summary, maps = (None, output) if isinstance(output, Tensor) else output
         grid = self.grid(*pixels.shape[-2:])
         if tuple(maps.shape[-2:]) != grid:
-            raise ValueError(f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, expected {grid} by its stride")
+            raise ValueError(
+                f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, "
+                f"expected {grid} by its stride"
+            )
         return tokens_of(maps.flatten(2).transpose(1, 2), grid, summary=summary)
 
     def head(self, tokens: Tokens) -> Tensor:
-        """Pool by the module's ``head`` of summary and map; without one, take the summary, or the mean location."""
+        """Pool by the module's ``head`` of summary and map; without one, take the summary, or the
+        mean location.
+        """
         if not hasattr(self.model, "head"):
             return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
         return self.model.head(tokens.summary, maps_of(tokens))
 
     def locations(self, tokens: Tokens) -> Tensor:
-        """Project locations by the module's ``locations`` of the map (B, D, h, w); without one, take them as they are: (B, N, E)."""
+        """Project locations by the module's ``locations`` of the map (B, D, h, w); without one,
+        take them as they are: (B, N, E).
+        """
         if not hasattr(self.model, "locations"):
             return tokens.parts
         projected: Tensor = self.model.locations(maps_of(tokens))
@@ -62,8 +74,8 @@ def open_model(name: str) -> DenseModel:
     """Import the module and call its factory.
 
     Args:
-        name: ``package.module:factory``; the factory returns a ``DenseModel`` with a ``size``, or an ``nn.Module`` with the parts of
-            ``NEEDED``.
+        name: ``package.module:factory``; the factory returns a ``DenseModel`` with a ``size``, or
+            an ``nn.Module`` with the parts of ``NEEDED``.
 
     Raises:
         ValueError: the module has no such factory, or what it returns cannot be scored.
@@ -71,10 +83,16 @@ def open_model(name: str) -> DenseModel:
     model: Any = _factory(name)()
     whole = isinstance(model, DenseModel)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose weights are hashed and moved")
+        raise ValueError(
+            f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "
+            "weights are hashed and moved"
+        )
     missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
     if missing:
-        raise ValueError(f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
+        raise ValueError(
+            f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; "
+            "docs/evaluation.md says what each is"
+        )
     model.eval()
     return model if isinstance(model, DenseModel) else _wrapped(model, name=name)
 
@@ -103,7 +121,12 @@ def describe(name: str) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
         version = None
     file = getattr(sys.modules[_factory(name).__module__], "__file__", None)
-    return {"library": top, "version": version, "architecture": name, "file_sha256": file_hash(Path(file)) if file else None}
+    return {
+        "library": top,
+        "version": version,
+        "architecture": name,
+        "file_sha256": file_hash(Path(file)) if file else None,
+    }
 
 
 def _factory(name: str) -> Any:
@@ -114,5 +137,7 @@ def _factory(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"python:{name}: {error}") from error
     if not callable(function):
-        raise ValueError(f"python:{name}: {factory} cannot be called; name a function without arguments")
+        raise ValueError(
+            f"python:{name}: {factory} cannot be called; name a function without arguments"
+        )
     return function

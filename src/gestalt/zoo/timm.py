@@ -1,4 +1,6 @@
-"""timm's models, vision-only: grouping, matching and second models of dense readings.  B batch, N locations, D width, h w grid."""
+"""timm's models, vision-only: grouping, matching and second models of dense readings.  B batch, N
+locations, D width, h w grid.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,20 @@ class TimmTower(Adapter):
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of a ViT's last block; None for another kind."""
-        return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if is_vit(self.trunk) else None
+        return (
+            timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens)
+            if is_vit(self.trunk)
+            else None
+        )
 
     def has_class_token(self) -> bool:
         """Return True if the model has a class token."""
         return getattr(self.trunk, "cls_token", None) is not None
 
     def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
-        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        """Return a context in which position embeddings are resized by another rule than timm's; as
+        ``DenseModel``.
+        """
         return timm_positions(self.trunk, grid=grid, how=positions)
 
 
@@ -56,7 +64,8 @@ class TimmModel(TimmTower):
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
     """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model.
 
-    The summary is the class token and the registers, over which some models pool too, flat (B, prefix D); None where there are none.
+    The summary is the class token and the registers, over which some models pool too, flat (B,
+    prefix D); None where there are none.
     """
     if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
         trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
@@ -70,21 +79,26 @@ def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tok
 
 
 def features_of(trunk: Any, tokens: Tokens) -> Tensor:
-    """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a ViT, (B, D, h, w) of a CNN."""
+    """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a
+    ViT, (B, D, h, w) of a CNN.
+    """
     if not is_vit(trunk):
         return maps_of(tokens)
     if tokens.summary is None:
         return tokens.parts
-    first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])  # one token where a location stands for all of them
+    # one token where a location stands for all of them
+    first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])
     return torch.cat([first.expand(-1, trunk.num_prefix_tokens, -1), tokens.parts], dim=1)
 
 
 def open_model(name: str) -> TimmModel:
-    """Load a timm model with its weights; one without a map of locations is refused before they are downloaded.
+    """Load a timm model with its weights; one without a map of locations is refused before they are
+    downloaded.
 
     Args:
-        name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``; ``hf-hub:ORG/NAME``; or a folder with ``config.json``
-            and weights, as timm's ``save_for_hf`` writes it.
+        name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``;
+            ``hf-hub:ORG/NAME``; or a folder with ``config.json`` and weights, as timm's
+            ``save_for_hf`` writes it.
 
     Raises:
         ValueError: an unknown name or tag, no map of locations, or weights that cannot be loaded.
@@ -96,14 +110,27 @@ def open_model(name: str) -> TimmModel:
         with torch.device("meta"):
             stride = token_stride(_create(name, pretrained=False), backbone=name)
         model = _create(name, pretrained=True)
-    except Exception as error:  # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        known = timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
+    except Exception as error:
+        # timm passes on those of torch, safetensors, the hub's client and its own constructors
+        known = (
+            timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
+        )
         choices = f"; choose {', '.join(known)}" if known and name not in known else ""
-        raise ValueError(f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}") from error
+        raise ValueError(
+            f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
+        ) from error
     config = model.pretrained_cfg
     origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
     side = whole_side(int(config["input_size"][-1]), stride)
-    return TimmModel(model, stride=stride, size=side, mean=config["mean"], std=config["std"], image_origin=origin, text_origin=None)
+    return TimmModel(
+        model,
+        stride=stride,
+        size=side,
+        mean=config["mean"],
+        std=config["std"],
+        image_origin=origin,
+        text_origin=None,
+    )
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -125,6 +152,8 @@ def _create(name: str, *, pretrained: bool) -> Any:
 
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     try:
-        return timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+        return timm.create_model(
+            source, pretrained=pretrained, num_classes=0, dynamic_img_size=True
+        )
     except TypeError:  # not a ViT: no such keyword
         return timm.create_model(source, pretrained=pretrained, num_classes=0)

@@ -1,4 +1,6 @@
-"""Python imports this module at its start; with this folder in ``PYTHONPATH`` a fault reaches every process that a command starts."""
+"""Python imports this module at its start; with this folder in ``PYTHONPATH`` a fault reaches every
+process that a command starts.
+"""
 
 import os
 

@@ -8,14 +8,18 @@ from gestalt.data_modules.corpora.captions import LONGEST, CaptionRule, choose_c
 
 
 def chosen(captions, *, epoch=0, **rule):
-    return choose_caption(captions, CaptionRule(**rule), seed=0, epoch=epoch, index=3, where="a.tar", key="07")
+    return choose_caption(
+        captions, CaptionRule(**rule), seed=0, epoch=epoch, index=3, where="a.tar", key="07"
+    )
 
 
 def test_choice_first_takes_the_first_caption_and_random_choice_follows_the_epoch():
     several = ["one", "two", "three"]
     assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
     assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
-    assert [chosen(several, epoch=epoch) for epoch in range(20)] == [chosen(several, epoch=epoch) for epoch in range(20)]
+    assert [chosen(several, epoch=epoch) for epoch in range(20)] == [
+        chosen(several, epoch=epoch) for epoch in range(20)
+    ]
 
 
 def test_an_unusable_caption_among_several_is_not_drawn_and_the_other_draws_stay():
@@ -23,8 +27,13 @@ def test_an_unusable_caption_among_several_is_not_drawn_and_the_other_draws_stay
     draws = [whole[int(np.random.default_rng([0, epoch, 3, 2]).random() * 3)] for epoch in epochs]
     assert [chosen(whole, epoch=epoch) for epoch in epochs] == draws
     mixed = [chosen(broken, epoch=epoch) for epoch in epochs]
-    assert [text for text, draw in zip(mixed, draws, strict=True) if draw != "two"] == [draw for draw in draws if draw != "two"]
-    assert {text for text, draw in zip(mixed, draws, strict=True) if draw == "two"} == {"one", "three"}
+    assert [text for text, draw in zip(mixed, draws, strict=True) if draw != "two"] == [
+        draw for draw in draws if draw != "two"
+    ]
+    assert {text for text, draw in zip(mixed, draws, strict=True) if draw == "two"} == {
+        "one",
+        "three",
+    }
     assert {chosen(["", "two", None], epoch=epoch) for epoch in epochs} == {"two"}
 
 

@@ -1,4 +1,6 @@
-"""Checks of a file's first bytes, before torch is imported, refuse what opening the source refuses, in the same words."""
+"""Checks of a file's first bytes, before torch is imported, refuse what opening the source refuses,
+in the same words.
+"""
 
 import gzip
 import io
@@ -30,7 +32,15 @@ def test_the_early_check_raises_the_same_message_as_the_source(
     root = tmp_path / ENDINGS[source]
     root.write_bytes(content)
     with pytest.raises(ValueError, match=r".") as late:
-        open_source(source, root=str(root), size=8, seed=0, limit=None, captions=CaptionRule(caption), **options)
+        open_source(
+            source,
+            root=str(root),
+            size=8,
+            seed=0,
+            limit=None,
+            captions=CaptionRule(caption),
+            **options,
+        )
     with pytest.raises(ValueError, match=r".") as early:
         check_files(source, root=str(root), caption=caption, options=options)
     assert str(early.value) == str(late.value)
@@ -56,6 +66,8 @@ def tar(*, members: int) -> bytes:
         ("flickr", "a", b"not looked at"),
     ],
 )
-def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(source: str, name: str, content: bytes, tmp_path: Path) -> None:
+def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(
+    source: str, name: str, content: bytes, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     check_files(source, root=str(tmp_path / name), caption=None, options={})

@@ -1,4 +1,6 @@
-"""Tars that nobody would write by accident, and files that are not files: each ends in a count or in one line."""
+"""Tars that nobody would write by accident, and files that are not files: each ends in a count or
+in one line.
+"""
 
 import os
 
@@ -13,7 +15,11 @@ END = bytes(1024)
 
 
 def member(name, content, *, size=None, kind=b"0"):
-    return header_block(name, len(content) if size is None else size, kind=kind) + content + bytes(-len(content) % 512)
+    return (
+        header_block(name, len(content) if size is None else size, kind=kind)
+        + content
+        + bytes(-len(content) % 512)
+    )
 
 
 def samples(path, *parts):
@@ -53,19 +59,31 @@ def test_a_chain_of_thousands_of_extension_headers_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", [b"L", b"x", b"g"])
 def test_an_extension_header_of_gigabytes_truncates_the_tar(tmp_path, kind):
-    assert samples(tmp_path / "a.tar", *FIRST, header_block("long", 2**32, kind=kind)) == [("1", "one")]
+    assert samples(tmp_path / "a.tar", *FIRST, header_block("long", 2**32, kind=kind)) == [
+        ("1", "one")
+    ]
 
 
-@pytest.mark.parametrize("size", [10**6, b"\x80" + b"\0" * 3 + b"\x7f" * 8], ids=["a megabyte", "exabytes"])
+@pytest.mark.parametrize(
+    "size", [10**6, b"\x80" + b"\0" * 3 + b"\x7f" * 8], ids=["a megabyte", "exabytes"]
+)
 def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar(tmp_path, size):
-    assert samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size)) == [("1", "one"), ("truncated_shard", "2")]
+    assert samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size)) == [
+        ("1", "one"),
+        ("truncated_shard", "2"),
+    ]
     source = open_source("tars", root=str(tmp_path / "a.tar"), size=8, seed=0, limit=None)
     assert source.about()["truncated_shards"]["count"] == 1
 
 
 def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch, read_from):
     monkeypatch.setattr("gestalt.data_modules.sources.tars.LONGEST_TEXT", 10)
-    parts = member("1.jpg", jpeg(1)), member("1.json", b'{"caption": "a"}'), member("2.jpg", jpeg(2)), member("2.txt", b"two")
+    parts = (
+        member("1.jpg", jpeg(1)),
+        member("1.json", b'{"caption": "a"}'),
+        member("2.jpg", jpeg(2)),
+        member("2.txt", b"two"),
+    )
     assert samples(tmp_path / "a.tar", *parts) == [("caption_too_long", "1"), ("2", "two")]
     assert min(read_from) >= len(parts[0] + parts[1])
 
@@ -87,5 +105,7 @@ def test_a_pipe_is_refused_and_not_opened(tmp_path, name):
     write_shards(tmp_path / "tars", [1])
     (tmp_path / "flickr" / "Flickr_8k.trainImages.txt").write_text("1.jpg\n")
     os.mkfifo(tmp_path / pipe)
-    with pytest.raises(ValueError, match=r"^[^\n]*" + pipe.rsplit("/", 1)[-1] + r"[^\n]*$|no file (at|in)"):
+    with pytest.raises(
+        ValueError, match=r"^[^\n]*" + pipe.rsplit("/", 1)[-1] + r"[^\n]*$|no file (at|in)"
+    ):
         open_source(source, root=str(tmp_path / root), size=8, seed=0, limit=None)

@@ -1,4 +1,6 @@
-"""A corpus behind a server that stalls, fails, lacks a file or cannot send ranges: each has its own end, within a limit."""
+"""A corpus behind a server that stalls, fails, lacks a file or cannot send ranges: each has its own
+end, within a limit.
+"""
 
 import re
 import threading
@@ -31,7 +33,14 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.statuses, self.stalled, self.ranges, self.requests, self.stamps = {}, {}, set(), True, [], {}
+        self.files, self.statuses, self.stalled, self.ranges, self.requests, self.stamps = (
+            {},
+            {},
+            set(),
+            True,
+            [],
+            {},
+        )
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.stop = threading.Event()
 
@@ -63,7 +72,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         if status == 206:
-            self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(content) - 1}/{len(whole)}")
+            self.send_header(
+                "Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(content) - 1}/{len(whole)}"
+            )
         if name in self.server.stamps:
             self.send_header("ETag", self.server.stamps[name])
         self.end_headers()
@@ -78,10 +89,15 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(remote, "_SYSTEMS", {})
     running = Server()
-    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    threading.Thread(
+        target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     for path in write_shards(tmp_path / "tars", [2, 2]).glob("*.tar"):
         running.files[path.name] = path.read_bytes()
-    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": ["one", "two"]}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"image": [picture(0), picture(1)], "caption": ["one", "two"]}),
+        tmp_path / "a.parquet",
+    )
     running.files["a.parquet"] = (tmp_path / "a.parquet").read_bytes()
     yield running
     running.stop.set()
@@ -91,19 +107,25 @@ def server(tmp_path, monkeypatch):
 
 def opened(server, cache, name, **options):
     source = "parquet" if name.endswith(".parquet") else "tars"
-    return open_source(source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, cache=str(cache), **options)
+    return open_source(
+        source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, cache=str(cache), **options
+    )
 
 
 def test_tars_and_parquet_are_read_by_range(server, tmp_path):
     source = opened(server, tmp_path, "s-000{0,1}.tar")
-    assert [source.stored(index).image for index in range(4)] == [jpeg(number) for number in range(4)]
+    assert [source.stored(index).image for index in range(4)] == [
+        jpeg(number) for number in range(4)
+    ]
     assert opened(server, tmp_path, "a.parquet").stored(1).image == picture(1)
 
 
 @pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
 def test_a_server_without_ranges_is_refused_before_the_run_begins(server, tmp_path, name):
     server.ranges = False
-    with pytest.raises(ValueError, match=rf"{name}: the server does not support range requests; download it"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: the server does not support range requests; download it"
+    ):
         opened(server, tmp_path, name)
 
 
@@ -126,9 +148,12 @@ def test_http_404_is_reported_as_a_missing_file(server, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
-def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(server, tmp_path, monkeypatch, capsys, name):
+def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(
+    server, tmp_path, monkeypatch, capsys, name
+):
     source = opened(server, tmp_path, name)
-    monkeypatch.setattr(remote, "_SYSTEMS", {})  # of the limits at opening, which a busy machine needs
+    # of the limits at opening, which a busy machine needs
+    monkeypatch.setattr(remote, "_SYSTEMS", {})
     monkeypatch.setattr(remote, "TIMEOUT", 1.5)
     monkeypatch.setattr(remote, "STALL", 0.5)
     server.stalled.add(name)
@@ -139,9 +164,15 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(server, tmp_pat
     assert "trying again" in capsys.readouterr().err
 
 
-def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file(server, tmp_path, monkeypatch):
+def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file(
+    server, tmp_path, monkeypatch
+):
     hashed = []
-    monkeypatch.setattr(parquet, "hash_column", lambda *words, **keys: hashed.append(words[0]) or hash_column(*words, **keys))
+    monkeypatch.setattr(
+        parquet,
+        "hash_column",
+        lambda *words, **keys: hashed.append(words[0]) or hash_column(*words, **keys),
+    )
 
     def digest_after(*, expected):
         hashed.clear()
@@ -153,9 +184,15 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
     assert digest_after(expected=1) == first  # without a stamp nothing is kept
     server.stamps["a.parquet"] = '"1"'
     assert [digest_after(expected=1), digest_after(expected=0)] == [first, first]
-    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": ["one", "six"]}), tmp_path / "b.parquet")
+    pq.write_table(
+        pa.table({"image": [picture(0), picture(1)], "caption": ["one", "six"]}),
+        tmp_path / "b.parquet",
+    )
     assert len((tmp_path / "b.parquet").read_bytes()) == len(server.files["a.parquet"])
-    server.files["a.parquet"], server.stamps["a.parquet"] = (tmp_path / "b.parquet").read_bytes(), '"2"'
+    server.files["a.parquet"], server.stamps["a.parquet"] = (
+        (tmp_path / "b.parquet").read_bytes(),
+        '"2"',
+    )
     second = digest_after(expected=1)
     assert second != first
     (kept,) = (tmp_path / "cache" / "captions").iterdir()

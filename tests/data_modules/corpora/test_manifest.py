@@ -37,15 +37,23 @@ class Shards(Source):
 def written(folder, *, bad=BAD, digest="shards"):
     path = folder / "manifest.json"
     sha256 = write_manifest(
-        path, source=Shards(digest), bad=[(index, "zero_bytes", "s", str(index)) for index in bad], counted={"bytes": 7}
+        path,
+        source=Shards(digest),
+        bad=[(index, "zero_bytes", "s", str(index)) for index in bad],
+        counted={"bytes": 7},
     )
     return path, sha256
 
 
-@pytest.mark.parametrize(("bad", "blocks"), [(BAD, [2, 0, 4, 1]), ([], [5, 0, 4, 3]), (list(range(5)), [0, 0, 4, 3]), ([11], [5, 0, 4, 2])])
+@pytest.mark.parametrize(
+    ("bad", "blocks"),
+    [(BAD, [2, 0, 4, 1]), ([], [5, 0, 4, 3]), (list(range(5)), [0, 0, 4, 3]), ([11], [5, 0, 4, 2])],
+)
 def test_samples_outside_the_manifest_keep_their_order_and_shards(tmp_path, bad, blocks):
     source = WithoutKnownBad(Shards(), written(tmp_path, bad=bad)[0])
-    assert [source.original(index) for index in range(len(source))] == [index for index in range(12) if index not in bad]
+    assert [source.original(index) for index in range(len(source))] == [
+        index for index in range(12) if index not in bad
+    ]
     assert source.blocks() == blocks
     assert EndlessOrder(source.blocks(), seed=0, window=2).length == len(source)
 
@@ -55,7 +63,11 @@ def test_the_manifest_hash_is_part_of_the_digest_and_of_about(tmp_path):
     source = WithoutKnownBad(Shards(), path)
     assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5}
     (tmp_path / "other").mkdir()
-    assert WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest() != source.digest() != Shards().digest()
+    assert (
+        WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest()
+        != source.digest()
+        != Shards().digest()
+    )
 
 
 def test_a_manifest_for_a_mixture_is_refused(tmp_path):

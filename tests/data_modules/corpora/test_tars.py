@@ -15,9 +15,18 @@ from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 
 def opened(root, *, limit=None, cache=None, **options):
-    rule = CaptionRule(**{key: options.pop(key) for key in ("column", "choice", "template") if key in options})
+    rule = CaptionRule(
+        **{key: options.pop(key) for key in ("column", "choice", "template") if key in options}
+    )
     return open_source(
-        "tars", root=str(root), size=8, seed=0, limit=limit, captions=rule, cache=None if cache is None else str(cache), **options
+        "tars",
+        root=str(root),
+        size=8,
+        seed=0,
+        limit=limit,
+        captions=rule,
+        cache=None if cache is None else str(cache),
+        **options,
     )
 
 
@@ -28,7 +37,12 @@ def stored(source):
         try:
             source.pair(index, 0)
             held = source.stored(index)
-            samples.append((held.key, held.captions.decode() if isinstance(held.captions, bytes) else held.captions))
+            samples.append(
+                (
+                    held.key,
+                    held.captions.decode() if isinstance(held.captions, bytes) else held.captions,
+                )
+            )
         except BadSample as bad:
             samples.append((bad.reason, bad.key))
     return samples
@@ -43,12 +57,15 @@ def test_samples_are_read_from_the_tars_in_order(shards):
     source = opened(shards)
     assert source.blocks() == [5, 3, 4]
     assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
-    assert [source.stored(number).image for number in range(12)] == [jpeg(number) for number in range(12)]
+    assert [source.stored(number).image for number in range(12)] == [
+        jpeg(number) for number in range(12)
+    ]
     image, text = source.pair(7, 0)
     assert (image.shape, text) == ((3, 8, 8), "picture 7")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its file open
+# it leaves its file open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
     import webdataset
 
@@ -60,17 +77,23 @@ def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
     assert len(theirs) == 5
 
 
-@pytest.mark.parametrize("pattern", ["s-{0000..0002}.tar", "s-000{0,1,2}.tar", "s-*.tar", "", "list.txt"])
+@pytest.mark.parametrize(
+    "pattern", ["s-{0000..0002}.tar", "s-000{0,1,2}.tar", "s-*.tar", "", "list.txt"]
+)
 def test_shards_are_named_by_braces_a_star_a_folder_or_a_list(shards, pattern):
     (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n\n{shards}/s-{{0001..0002}}.tar\n")
-    assert stored(opened(shards / pattern)) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
+    assert stored(opened(shards / pattern)) == [
+        (f"{number:05d}", f"picture {number}") for number in range(12)
+    ]
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_long_names_folders_and_other_formats_are_read(tmp_path, format):
     name = f"{'d' * 60}/{'e' * 60}/00001"
     path = write_tar(
-        tmp_path / "a.tar", [(f"{name}.jpg", jpeg(1)), (f"{name}.txt", b"one"), ("2.PNG", jpeg(2)), ("2.txt", b"two")], format=format
+        tmp_path / "a.tar",
+        [(f"{name}.jpg", jpeg(1)), (f"{name}.txt", b"one"), ("2.PNG", jpeg(2)), ("2.txt", b"two")],
+        format=format,
     )
     assert stored(opened(path)) == [(name, "one"), ("2", "two")]
 
@@ -90,7 +113,12 @@ def test_members_of_a_key_need_not_be_neighbours_and_others_are_passed_over(tmp_
 
 @pytest.mark.parametrize(
     ("column", "expected"),
-    [(None, "picture 3"), ("txt", "picture 3"), ("caption", "picture 3"), ("alt", ["first 3", "second 3"])],
+    [
+        (None, "picture 3"),
+        ("txt", "picture 3"),
+        ("caption", "picture 3"),
+        ("alt", ["first 3", "second 3"]),
+    ],
 )
 def test_the_caption_is_the_text_or_a_key_of_the_record(shards, column, expected):
     assert stored(opened(shards, column=column))[3] == ("00003", expected)
@@ -143,7 +171,11 @@ def test_a_link_is_not_followed(tmp_path):
         info = tarfile.TarInfo("g.jpg")
         info.size = len(jpeg(1))
         tar.addfile(info, io.BytesIO(jpeg(1)))
-    assert stored(opened(tmp_path / "a.tar")) == [("unsafe_member", "s"), ("unsafe_member", "h"), ("missing_caption", "g")]
+    assert stored(opened(tmp_path / "a.tar")) == [
+        ("unsafe_member", "s"),
+        ("unsafe_member", "h"),
+        ("missing_caption", "g"),
+    ]
 
 
 @pytest.mark.parametrize("cut", [200, 700, 1100, 1600, 2500])
@@ -158,7 +190,12 @@ def test_the_complete_samples_of_a_truncated_tar_are_read(tmp_path, cut):
     whole = [(f"{number:05d}", f"picture {number}") for number in range(6)]
     read = stored(source)
     assert read[:5] == whole[:5]
-    assert read[5:] in ([whole[5]], [("truncated_shard", "00005")], [("missing_caption", "00005")], [])
+    assert read[5:] in (
+        [whole[5]],
+        [("truncated_shard", "00005")],
+        [("missing_caption", "00005")],
+        [],
+    )
 
 
 def test_missing_and_empty_shards_are_counted_and_too_many_are_refused(shards):
@@ -169,7 +206,10 @@ def test_missing_and_empty_shards_are_counted_and_too_many_are_refused(shards):
     assert len(source) == 12
     assert source.about()["missing_shards"] == {"count": 1, "first": str(shards / "s-0005.tar")}
     assert source.about()["empty_shards"] == {"count": 2, "first": str(shards / "s-0003.tar")}
-    with pytest.raises(ValueError, match=r"3 of 6 tars are missing or without a sample .*, the first is .*s-0005\.tar"):
+    with pytest.raises(
+        ValueError,
+        match=r"3 of 6 tars are missing or without a sample .*, the first is .*s-0005\.tar",
+    ):
         opened(pattern, max_bad_share=0.4)
     with pytest.raises(ValueError, match=r"2 of 2 tars are missing, the first is .*s-0008\.tar"):
         opened(shards / "s-{0008..0009}.tar", max_bad_share=1.0)
@@ -231,7 +271,11 @@ def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):
     for path in shards.glob("*.tar"):
         memory.pipe(f"/bucket/{path.name}", path.read_bytes())
     expected = stored(opened(shards))
-    for pattern in ("memory://bucket/s-{0000..0002}.tar", "memory://bucket/", "memory://bucket/s-*.tar"):
+    for pattern in (
+        "memory://bucket/s-{0000..0002}.tar",
+        "memory://bucket/",
+        "memory://bucket/s-*.tar",
+    ):
         source = opened(pattern, cache=tmp_path / "cache")
         assert stored(source) == expected
     assert source.digest() == opened(shards).digest()
@@ -259,7 +303,9 @@ def test_a_tar_that_changes_under_a_run_stops_it(shards):
         source.pair(0, 0)
 
 
-def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops_the_run(shards, monkeypatch):
+def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops_the_run(
+    shards, monkeypatch
+):
     source, error = opened(shards), OSError(errno.EIO, "Input/output error")
     real = shards_room.os.pread
 

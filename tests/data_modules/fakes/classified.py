@@ -1,4 +1,6 @@
-"""Tiny sets with one class a photograph, in their official layouts: ImageNet, ImageNet-V2, Waterbirds."""
+"""Tiny sets with one class a photograph, in their official layouts: ImageNet, ImageNet-V2,
+Waterbirds.
+"""
 
 import csv
 import itertools
@@ -9,7 +11,9 @@ import numpy as np
 from tests.data_modules.fakes.drawing import save_photograph
 
 WORDNET = {0: "n01440764", 65: "n01751748", 999: "n15075141"}
-"""Class -> folder.  Source: timm 1.0.31, timm/data/_info/imagenet_synsets.txt, rows 1, 66 and 1,000."""
+"""Class -> folder.  Source: timm 1.0.31, timm/data/_info/imagenet_synsets.txt, rows 1, 66 and
+1,000.
+"""
 
 
 def _plain(path: Path, value: int) -> None:
@@ -21,19 +25,32 @@ def draw_imagenet(root: Path) -> None:
     """Two photographs a class, three classes of the thousand."""
     for position, (rank, folder) in enumerate(WORDNET.items()):
         for number in range(2):
-            _plain(root / "imagenet" / "val" / folder / f"ILSVRC2012_val_{2 * position + number:08d}.JPEG", rank)
+            _plain(
+                root
+                / "imagenet"
+                / "val"
+                / folder
+                / f"ILSVRC2012_val_{2 * position + number:08d}.JPEG",
+                rank,
+            )
 
 
 def draw_imagenet_v2(root: Path) -> None:
     """Folders that sort differently as words and as numbers."""
     for rank in (0, 1, 2, 10, 100, 999):
-        _plain(root / "imagenetv2-matched-frequency-format-val" / str(rank) / f"{rank:040x}.jpeg", rank)
+        _plain(
+            root / "imagenetv2-matched-frequency-format-val" / str(rank) / f"{rank:040x}.jpeg", rank
+        )
 
 
 def draw_waterbirds(root: Path) -> None:
-    """Every group of every split, train and test unbalanced, rows in no order.  A photograph says 10 * y + place."""
+    """Every group of every split, train and test unbalanced, rows in no order.  A photograph says
+    10 * y + place.
+    """
     folder = root / "waterbird_complete95_forest2water2"
-    cells = [(y, split, place) for y, split, place in itertools.product((0, 1), (0, 1, 2), (0, 1))] + [(0, 2, 1), (0, 2, 1)]
+    cells = [
+        (y, split, place) for y, split, place in itertools.product((0, 1), (0, 1, 2), (0, 1))
+    ] + [(0, 2, 1), (0, 2, 1)]
     cells += [(0, 0, 0)] * 3 + [(1, 0, 1)]
     order = np.random.default_rng(0).permutation(len(cells))
     folder.mkdir()

@@ -1,4 +1,6 @@
-"""Drawing fake photographs whose colour says what is where, so that a test knows the truth without reading a mask.  H W pixels."""
+"""Drawing fake photographs whose colour says what is where, so that a test knows the truth without
+reading a mask.  H W pixels.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,9 @@ def blocks(values: Sequence[int], *, shape: tuple[int, int], seed: int) -> Value
 
 
 def save_photograph(path: Path, values: Values) -> None:
-    """Red and green say the value.  Always a PNG, whatever the name ends in: real sets hold such files, and JPEG would blur the values."""
+    """Red and green say the value.  Always a PNG, whatever the name ends in: real sets hold such
+    files, and JPEG would blur the values.
+    """
     save_colours(path, np.stack([values % 256, values // 256, np.full_like(values, 90)], axis=-1))
 
 
@@ -40,11 +44,17 @@ def painted_values(image: Any) -> Values:
 
 
 def save_mask(path: Path, values: NDArray[Any], *, palette: bool = False) -> None:
-    """A PNG or TIFF of one channel: 8 bits, or 16 where the values need them or a TIFF has them; or of a palette."""
+    """A PNG or TIFF of one channel: 8 bits, or 16 where the values need them or a TIFF has them; or
+    of a palette.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    mask = Image.fromarray(values.astype(np.uint8 if values.max() < 256 and path.suffix != ".tif" else np.uint16))
+    mask = Image.fromarray(
+        values.astype(np.uint8 if values.max() < 256 and path.suffix != ".tif" else np.uint16)
+    )
     if palette:
-        mask.putpalette([channel for index in range(256) for channel in (index, 255 - index, 7 * index % 256)])
+        mask.putpalette(
+            [channel for index in range(256) for channel in (index, 255 - index, 7 * index % 256)]
+        )
     mask.save(path)
 
 

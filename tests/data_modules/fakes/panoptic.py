@@ -13,7 +13,9 @@ SEGMENTS = {1: 8_345_037, 13: 77, 90: 256, 92: 70_000, 200: 65_536}
 
 
 def draw_panoptic(root: Path) -> None:
-    """Three photographs.  13 is a crowd in the first; 0 is in no segment.  The JSON is not sorted."""
+    """Three photographs.  13 is a crowd in the first; 0 is in no segment.  The JSON is not
+    sorted.
+    """
     annotations = []
     for number, shape in enumerate(SHAPES):
         name = f"{139 + number:012d}"
@@ -31,5 +33,9 @@ def draw_panoptic(root: Path) -> None:
             }
             for category, segment in SEGMENTS.items()
         ]
-        annotations.append({"image_id": 139 + number, "file_name": f"{name}.png", "segments_info": info})
-    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps({"annotations": annotations[::-1]}))
+        annotations.append(
+            {"image_id": 139 + number, "file_name": f"{name}.png", "segments_info": info}
+        )
+    (root / "annotations" / "panoptic_val2017.json").write_text(
+        json.dumps({"annotations": annotations[::-1]})
+    )

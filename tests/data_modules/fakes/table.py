@@ -1,8 +1,9 @@
 """Every fake set: how it is drawn, what its values are called, and how it is spoilt.
 
-Names of values come from the data sets' own lists, not from the tables that are tested: COCO's from its annotation files and
-nightrome/cocostuff labels.txt, those of its groups from xu-ji/IIC cocostuff_hierarchy.y @ 2f16a24, VOC's and ADE20K's from their
-development kits, the full ADE20K's and Context's from the public code that their image sets name, Cityscapes' from cityscapesScripts
+Names of values come from the data sets' own lists, not from the tables that are tested: COCO's from
+its annotation files and nightrome/cocostuff labels.txt, those of its groups from xu-ji/IIC
+cocostuff_hierarchy.y @ 2f16a24, VOC's and ADE20K's from their development kits, the full ADE20K's
+and Context's from the public code that their image sets name, Cityscapes' from cityscapesScripts
 labels.py.
 """
 
@@ -125,10 +126,18 @@ _CITYSCAPES = {
 }
 
 SEGMENTED: dict[str, Fake] = {
-    "pascal_voc": Fake(**_VOC, names={0: "background", 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}),
-    "pascal_voc20": Fake(**_VOC, names={0: None, 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}),
-    "pascal_context60": Fake(**_CONTEXT, names={0: "background", 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}),
-    "pascal_context59": Fake(**_CONTEXT, names={0: None, 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}),
+    "pascal_voc": Fake(
+        **_VOC, names={0: "background", 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}
+    ),
+    "pascal_voc20": Fake(
+        **_VOC, names={0: None, 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}
+    ),
+    "pascal_context60": Fake(
+        **_CONTEXT, names={0: "background", 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}
+    ),
+    "pascal_context59": Fake(
+        **_CONTEXT, names={0: None, 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}
+    ),
     "ade20k": Fake(
         draw=draw_ade,
         names={0: None, 1: "wall", 90: "television receiver", 150: "flag"},
@@ -141,7 +150,14 @@ SEGMENTED: dict[str, Fake] = {
     ),
     "ade20k_847": Fake(
         draw=draw_ade_full,
-        names={0: "wall", 254: "dome", 255: "pier", 256: "shanties", 846: "adding machine", 65_535: None},
+        names={
+            0: "wall",
+            254: "dome",
+            255: "pier",
+            256: "shanties",
+            846: "adding machine",
+            65_535: None,
+        },
         images=3,
         official=2_000,
         photograph="ADE20K_2021_17_01/images_detectron2/validation/ADE_val_00000001.jpg",
@@ -161,17 +177,35 @@ SEGMENTED: dict[str, Fake] = {
     ),
     "coco_object": Fake(
         **_STUFF,
-        names={0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush"} | dict.fromkeys((91, 181, 255), "background"),
+        names={0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush"}
+        | dict.fromkeys((91, 181, 255), "background"),
     ),
     "coco_stuff": Fake(
         **_STUFF,
-        names={0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush", 91: "banner", 181: "wood", 255: None},
+        names={
+            0: "person",
+            10: "fire hydrant",
+            12: "stop sign",
+            89: "toothbrush",
+            91: "banner",
+            181: "wood",
+            255: None,
+        },
     ),
     "coco27": Fake(**_STUFF, names=_GROUPS),
-    "coco27_curated": Fake(**_STUFF | {"draw": draw_curated, "images": 2, "official": 2_175}, names=_GROUPS),
+    "coco27_curated": Fake(
+        **_STUFF | {"draw": draw_curated, "images": 2, "official": 2_175}, names=_GROUPS
+    ),
     "coco_panoptic": Fake(
         draw=draw_panoptic,
-        names={0: None, 1: "person", 13: "stop sign", 90: "toothbrush", 92: "banner", 200: "rug-merged"},
+        names={
+            0: None,
+            1: "person",
+            13: "stop sign",
+            90: "toothbrush",
+            92: "banner",
+            200: "rug-merged",
+        },
         images=3,
         official=5_000,
         photograph="val2017/000000000139.jpg",
@@ -179,8 +213,12 @@ SEGMENTED: dict[str, Fake] = {
         wrong=_unknown_segment,
         complaint=r"holds segments \[3\] that .*panoptic_val2017\.json does not list",
     ),
-    "cityscapes": Fake(**_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: None, 26: "car", 33: "bicycle"}),
-    "cityscapes27": Fake(**_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: "parking", 26: "car", 33: "bicycle"}),
+    "cityscapes": Fake(
+        **_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: None, 26: "car", 33: "bicycle"}
+    ),
+    "cityscapes27": Fake(
+        **_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: "parking", 26: "car", 33: "bicycle"}
+    ),
 }
 """Benchmarks of label maps."""
 
@@ -197,7 +235,14 @@ CLASSIFIED: dict[str, Fake] = {
     ),
     "imagenet_v2": Fake(
         draw=draw_imagenet_v2,
-        names={0: "tench", 1: "goldfish", 2: "great white shark", 10: "brambling", 100: "black swan", 999: "toilet paper"},
+        names={
+            0: "tench",
+            1: "goldfish",
+            2: "great white shark",
+            10: "brambling",
+            100: "black swan",
+            999: "toilet paper",
+        },
         images=6,
         official=10_000,
         photograph=f"imagenetv2-matched-frequency-format-val/10/{10:040x}.jpeg",

@@ -1,4 +1,6 @@
-"""Label maps of other systems: matching files to images, meanings of values, and refusals in one line."""
+"""Label maps of other systems: matching files to images, meanings of values, and refusals in one
+line.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,15 @@ import torch
 from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import ValueMap
-from gestalt.data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
+from gestalt.data_modules.labels.predicted_maps import (
+    ColourMap,
+    WithPredictions,
+    find_maps,
+    group_map,
+    nearest_pixels,
+    read_map,
+    value_map,
+)
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
 from tests.data_modules.fakes.drawing import save_mask
@@ -35,7 +45,9 @@ def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path: Path) -> 
 
 def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     touched(tmp_path, "c.png")
-    with pytest.raises(ValueError, match=r"no label map for 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"):
+    with pytest.raises(
+        ValueError, match=r"no label map for 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"
+    ):
         find_maps(tmp_path, list("abcde"))
 
 
@@ -45,11 +57,17 @@ def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> Non
         ("index", [0, 1, 2, 255], [0, 1, 2, IGNORE]),
         ("reduce_zero_label", [0, 1, 3, 255], [IGNORE, 0, 2, IGNORE]),
         ("truth", [7, 9, 8, 0], [0, 1, 2, IGNORE]),
-        ({300: "ship", 4: "sky", 5: "sky", 6: None}, [300, 4, 5, 6, 255], [2, 0, 0, IGNORE, IGNORE]),
+        (
+            {300: "ship", 4: "sky", 5: "sky", 6: None},
+            [300, 4, 5, 6, 255],
+            [2, 0, 0, IGNORE, IGNORE],
+        ),
         ({255: "sea"}, [255], [1]),
     ],
 )
-def test_each_way_of_numbering_classes_is_mapped(values, stored: list[int], classes: list[int]) -> None:
+def test_each_way_of_numbering_classes_is_mapped(
+    values, stored: list[int], classes: list[int]
+) -> None:
     known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0]))
     assert known(np.array([stored]), path=HERE).tolist() == [classes]
 
@@ -103,33 +121,46 @@ def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres() -> None:
 
 def voc(tmp_path: Path):
     draw_voc(tmp_path)
-    return open_image_set("pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"])
+    return open_image_set(
+        "pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"]
+    )
 
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
-def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(name: str, tmp_path: Path) -> None:
+def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(
+    name: str, tmp_path: Path
+) -> None:
     if name in SEGMENTED:
         SEGMENTED[name].draw(tmp_path)
     row, root = BENCHMARKS[name], str(tmp_path) if name in SEGMENTED else None
     assert row.label_set is not None
-    images = open_image_set(row.image_set, root=root, split=None, limit=2, subset=True, label_sets=[row.label_set])
+    images = open_image_set(
+        row.image_set, root=root, split=None, limit=2, subset=True, label_sets=[row.label_set]
+    )
     samples = [images.sample(index) for index in range(2)]
     assert [sample["name"] for sample in samples] == images.names
     for sample in samples:
-        save_mask(tmp_path / "maps" / f"{sample['name']}.png", sample["labels"][row.label_set].numpy())
+        save_mask(
+            tmp_path / "maps" / f"{sample['name']}.png", sample["labels"][row.label_set].numpy()
+        )
     known = value_map("index", names=images.label_sets[row.label_set].names)
     predicted = WithPredictions(images, find_maps(tmp_path / "maps", images.names), values=known)
     for index, sample in enumerate(samples):
         assert torch.equal(predicted.sample(index)["prediction"], sample["labels"][row.label_set])
 
 
-def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(tmp_path: Path) -> None:
+def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(
+    tmp_path: Path,
+) -> None:
     images = voc(tmp_path)
     for name in images.names:
         save_mask(tmp_path / "maps" / f"{name}.png", np.zeros((4, 5), dtype=np.uint8))
     files = find_maps(tmp_path / "maps", images.names)
     known = value_map("index", names=images.label_sets["voc20"].names)
-    with pytest.raises(ValueError, match=r"png is 5x4, its truth 45x40; write it at that size, or choose --resize nearest"):
+    with pytest.raises(
+        ValueError,
+        match=r"png is 5x4, its truth 45x40; write it at that size, or choose --resize nearest",
+    ):
         WithPredictions(images, files, values=known).sample(0)
     sample = WithPredictions(images, files, values=known, resize=True).sample(0)
     assert sample["prediction"].shape == sample["labels"]["voc20"].shape

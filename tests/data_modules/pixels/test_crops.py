@@ -36,13 +36,17 @@ def test_the_same_key_gives_the_same_crop_whatever_was_drawn_before(image, blur,
 
 @pytest.mark.parametrize("key", KEY)
 def test_another_seed_epoch_image_or_crop_number_gives_another_crop(image, key):
-    assert not torch.equal(draw_crop(image, PLAIN, **KEY), draw_crop(image, PLAIN, **{**KEY, key: KEY[key] + 1}))
+    assert not torch.equal(
+        draw_crop(image, PLAIN, **KEY), draw_crop(image, PLAIN, **{**KEY, key: KEY[key] + 1})
+    )
 
 
 def test_a_box_keeps_the_share_of_the_area_that_is_asked_for():
     shares = []
     for index in range(200):
-        left, top, right, bottom = crop_box(80, 60, rng=np.random.default_rng(index), area=(0.2, 0.5))
+        left, top, right, bottom = crop_box(
+            80, 60, rng=np.random.default_rng(index), area=(0.2, 0.5)
+        )
         assert 0 <= left < right <= 80
         assert 0 <= top < bottom <= 60
         shares.append((right - left) * (bottom - top) / (80 * 60))
@@ -52,5 +56,8 @@ def test_a_box_keeps_the_share_of_the_area_that_is_asked_for():
 
 def test_solarised_bright_values_are_inverted_and_dark_ones_stay(monkeypatch):
     monkeypatch.setattr(crops, "JITTER", 0.0)
-    made = [draw_crop(Image.new("RGB", (32, 32), (level,) * 3), View(8, 0.0, 1.0), **KEY) for level in (0, 255)]
+    made = [
+        draw_crop(Image.new("RGB", (32, 32), (level,) * 3), View(8, 0.0, 1.0), **KEY)
+        for level in (0, 255)
+    ]
     assert [int(crop.max()) for crop in made] == [0, 0]

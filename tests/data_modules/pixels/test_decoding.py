@@ -1,4 +1,6 @@
-"""From bytes to a crop: the same image as a slow reference for every kind of file; an undecodable file has a reason."""
+"""From bytes to a crop: the same image as a slow reference for every kind of file; an undecodable
+file has a reason.
+"""
 
 import io
 import os
@@ -28,8 +30,13 @@ def encoded(image, form="PNG", **options):
 def smooth(width, height, *, seed=0):
     """Something like a photograph: noise with waves of 60, 15 and 6 pixels."""
     rng = np.random.default_rng(seed)
-    layers = [Image.fromarray(rng.integers(0, 256, (height // k + 2, width // k + 2, 3), dtype=np.uint8)) for k in (60, 15, 6)]
-    return Image.fromarray(np.mean([layer.resize((width, height), 3) for layer in layers], axis=0).astype(np.uint8))
+    layers = [
+        Image.fromarray(rng.integers(0, 256, (height // k + 2, width // k + 2, 3), dtype=np.uint8))
+        for k in (60, 15, 6)
+    ]
+    return Image.fromarray(
+        np.mean([layer.resize((width, height), 3) for layer in layers], axis=0).astype(np.uint8)
+    )
 
 
 def everything(width, height):
@@ -37,7 +44,9 @@ def everything(width, height):
 
 
 def noise(width=40, height=30):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def slowly(content, size, *, seed, epoch, index, fractions=False):
@@ -62,7 +71,13 @@ def test_a_crop_of_a_downscaled_jpeg_is_close_to_that_of_the_full_image(width, h
     content = encoded(smooth(width, height).convert(mode), "JPEG", quality=90)
     for index in range(3):
         draws = {"seed": 0, "epoch": 1, "index": index}
-        assert mean_difference(random_resized_crop(content, 96, **draws), slowly(content, 96, fractions=mode == "CMYK", **draws)) < 2
+        assert (
+            mean_difference(
+                random_resized_crop(content, 96, **draws),
+                slowly(content, 96, fractions=mode == "CMYK", **draws),
+            )
+            < 2
+        )
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
@@ -70,7 +85,9 @@ def test_the_crop_box_keeps_its_position_for_every_divisor(divisor):
     image = Image.new("RGB", (643, 481), "black")
     image.paste("white", (200, 100, 420, 310))
     content = encoded(image, "JPEG", quality=95)
-    crop = decode_crop(content, 210 // divisor, choose=lambda width, height: (200, 100, 420, 310)).float()
+    crop = decode_crop(
+        content, 210 // divisor, choose=lambda width, height: (200, 100, 420, 310)
+    ).float()
     assert crop[:, 2:-2, 2:-2].min() > 250  # white up to the box's edge
     outside = decode_crop(content, 480 // divisor, choose=everything).float().mean() / 255
     assert outside == pytest.approx(220 * 210 / (643 * 481), abs=0.002)
@@ -81,7 +98,9 @@ def test_the_crop_box_keeps_its_position_for_every_divisor(divisor):
 def test_the_exif_orientation_is_applied(form, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(smooth(120, 90), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    content = encoded(
+        smooth(120, 90), form, exif=exif, **({"lossless": True} if form == "WEBP" else {})
+    )
     draws = {"seed": 3, "epoch": 0, "index": orientation}
     slow = slowly(content, 64, fractions=form != "JPEG" or orientation > 1, **draws)
     assert (random_resized_crop(content, 64, **draws).int() - slow.int()).abs().max() <= 1
@@ -102,9 +121,15 @@ FOUND = {
     "black and white": (encoded(Image.new("1", (40, 30), 1)), (255, 255, 255)),
     "CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), COLOUR),
     "16 bits": (sixteen("<u2", "PNG"), (128, 128, 128)),
-    "16 bits, one value transparent": (sixteen("<u2", "PNG", transparency=257 * 128), (255, 255, 255)),
+    "16 bits, one value transparent": (
+        sixteen("<u2", "PNG", transparency=257 * 128),
+        (255, 255, 255),
+    ),
     "16 bits, high byte first": (sixteen(">u2", "TIFF"), (128, 128, 128)),
-    "16 bits, PGM": (b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(), (128, 128, 128)),
+    "16 bits, PGM": (
+        b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(),
+        (128, 128, 128),
+    ),
     "palette, one colour transparent": (palette(transparency=0), (255, 255, 255)),
     "palette, half transparent": (palette(transparency=bytes([128] * 256)), (227, 177, 152)),
     "black and transparent": (encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0))), (255, 255, 255)),
@@ -133,11 +158,18 @@ REFUSED = {
     "a counting pixel": (encoded(Image.new("RGB", (1, 1)), "GIF"), "too_small"),
     "a line": (encoded(Image.new("RGB", (500, 7)), "JPEG"), "too_small"),
     "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "too_large"),
-    "numbers": (encoded(Image.fromarray(np.full((30, 40), 0.5, np.float32)), "TIFF"), "value_range"),
+    "numbers": (
+        encoded(Image.fromarray(np.full((30, 40), 0.5, np.float32)), "TIFF"),
+        "value_range",
+    ),
 }
 
 
-@pytest.mark.parametrize("read", [lambda content: decode_crop(content, 16, choose=everything), shown_size], ids=["crop", "size"])
+@pytest.mark.parametrize(
+    "read",
+    [lambda content: decode_crop(content, 16, choose=everything), shown_size],
+    ids=["crop", "size"],
+)
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_undecodable_file_has_a_reason(name, read):
     content, reason = REFUSED[name]
@@ -158,8 +190,17 @@ def test_only_regular_files_are_read_and_not_without_limit(tmp_path, monkeypatch
     folder.mkdir()
     large.write_bytes(b"12345")
     monkeypatch.setattr(photographs, "BYTE_LIMIT", 4)
-    refused = {pipe: "unreadable", folder: "unreadable", Path("/dev/zero"): "unreadable", large: "too_large"}
-    for path, reason in {**refused, tmp_path / "zero\0byte.jpg": "missing_image", tmp_path / "none.jpg": "missing_image"}.items():
+    refused = {
+        pipe: "unreadable",
+        folder: "unreadable",
+        Path("/dev/zero"): "unreadable",
+        large: "too_large",
+    }
+    for path, reason in {
+        **refused,
+        tmp_path / "zero\0byte.jpg": "missing_image",
+        tmp_path / "none.jpg": "missing_image",
+    }.items():
         with pytest.raises(Undecodable) as error:
             read_bytes(path)
         assert error.value.reason == reason, path

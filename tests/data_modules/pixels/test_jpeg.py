@@ -25,7 +25,13 @@ def pillows(content, divisor):
 
 def with_segment(content, marker, payload):
     """The file with one more segment behind its start."""
-    return content[:2] + bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload + content[2:]
+    return (
+        content[:2]
+        + bytes([0xFF, marker])
+        + (len(payload) + 2).to_bytes(2, "big")
+        + payload
+        + content[2:]
+    )
 
 
 PHOTO = smooth(203, 150)
@@ -48,7 +54,9 @@ KINDS = {
 def test_decoded_pixels_equal_those_of_pillow(kind, divisor):
     frame = read_frame(KINDS[kind])
     assert frame == (203, 150, False)
-    assert np.array_equal(decode_jpeg(KINDS[kind], frame, divisor=divisor), pillows(KINDS[kind], divisor))
+    assert np.array_equal(
+        decode_jpeg(KINDS[kind], frame, divisor=divisor), pillows(KINDS[kind], divisor)
+    )
 
 
 @pytest.mark.parametrize(("size", "divisor"), [(16, 8), (50, 2), (101, 1), (150, 1), (224, 1)])
@@ -57,7 +65,9 @@ def test_a_crop_is_resized_as_pillow_resizes_it(size, divisor):
     box = 8, 16, 200, 144
     crop = decode_crop(KINDS["4:2:0"], size, choose=lambda width, height: box)
     cut = Image.fromarray(pillows(KINDS["4:2:0"], divisor)).crop([edge // divisor for edge in box])
-    difference = (crop.int() - to_tensor(cut.resize((size, size), Image.Resampling.BICUBIC)).int()).abs()
+    difference = (
+        crop.int() - to_tensor(cut.resize((size, size), Image.Resampling.BICUBIC)).int()
+    ).abs()
     assert difference.max() <= 2
     assert difference.float().mean() < 0.05
 
@@ -67,7 +77,9 @@ LEFT_OUT = {
     "cut in its head": KINDS["4:2:0"][:40],
     "12 bits": KINDS["4:4:4"].replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"),
     "lossless": KINDS["4:4:4"].replace(b"\xff\xc0\x00\x11", b"\xff\xc3\x00\x11"),
-    "two frames": KINDS["4:4:4"].replace(b"\xff\xc0", KINDS["4:4:4"][KINDS["4:4:4"].index(b"\xff\xc0") :][:19] + b"\xff\xc0"),
+    "two frames": KINDS["4:4:4"].replace(
+        b"\xff\xc0", KINDS["4:4:4"][KINDS["4:4:4"].index(b"\xff\xc0") :][:19] + b"\xff\xc0"
+    ),
     "thousands of comments": KINDS["4:4:4"][:2] + b"\xff\xfe\0\2" * 5000 + KINDS["4:4:4"][2:],
     "another format": encoded(PHOTO, "PNG"),
 }
@@ -82,7 +94,14 @@ def test_an_unusual_file_is_left_to_pillow(kind, monkeypatch):
 
 @pytest.mark.parametrize(
     ("marker", "payload"),
-    [(0xE1, XMP), (0xE1, b"Exif\0\0MM"), (0xE2, b"MPF\0MM"), (0xED, b"Photoshop 3.0\0"), (0xE0, b"JFIF\0"), (0xEE, b"Adobe")],
+    [
+        (0xE1, XMP),
+        (0xE1, b"Exif\0\0MM"),
+        (0xE2, b"MPF\0MM"),
+        (0xED, b"Photoshop 3.0\0"),
+        (0xE0, b"JFIF\0"),
+        (0xEE, b"Adobe"),
+    ],
 )
 def test_a_segment_that_pillow_reads_is_left_to_its_reader(marker, payload):
     assert read_frame(with_segment(KINDS["4:2:0"], marker, payload)).tagged
@@ -94,12 +113,18 @@ def test_a_damaged_file_is_read_as_pillow_reads_it_with_the_box_that_was_drawn()
     boxes = iter([(10.5, 10.25, 190.0, 140.0)])
     crop = decode_crop(bytes(content), 32, choose=lambda width, height: next(boxes))
     assert decode_jpeg(bytes(content), read_frame(content), divisor=1) is None
-    assert crop.equal(decoding._decode_by_pillow(bytes(content), 32, choose=lambda width, height: (10.5, 10.25, 190.0, 140.0)))
+    assert crop.equal(
+        decoding._decode_by_pillow(
+            bytes(content), 32, choose=lambda width, height: (10.5, 10.25, 190.0, 140.0)
+        )
+    )
 
 
 def test_a_crop_is_not_overwritten_by_the_next_decode():
     for size in (16, 203):
-        crop = decode_crop(KINDS["4:4:4"], size, choose=lambda width, height, size=size: (0, 0, size, 150))
+        crop = decode_crop(
+            KINDS["4:4:4"], size, choose=lambda width, height, size=size: (0, 0, size, 150)
+        )
         kept = crop.clone()
         decode_crop(encoded(Image.new("RGB", (203, 150)), "JPEG"), size, choose=everything)
         assert crop.equal(kept)

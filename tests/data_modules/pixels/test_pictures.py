@@ -1,4 +1,6 @@
-"""Pictures as a user hands them over: every kind gives the same pixels, and anything else is refused in one line."""
+"""Pictures as a user hands them over: every kind gives the same pixels, and anything else is
+refused in one line.
+"""
 
 import io
 
@@ -62,7 +64,11 @@ def test_a_file_and_its_pil_image_are_upright(tmp_path, orientation, form):
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P", "RGBA", "I;16"])
 def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
     side = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    picture = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 200) if mode == "I;16" else side.convert(mode)
+    picture = (
+        Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 200)
+        if mode == "I;16"
+        else side.convert(mode)
+    )
     file = io.BytesIO()
     picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
     (tmp_path / "picture").write_bytes(file.getvalue())
@@ -72,9 +78,24 @@ def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
 
 def test_lists_and_stacks_are_batches_and_other_inputs_are_single_images(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "picture.png")
-    one = (PIXELS, CHANNELS_FIRST, Image.fromarray(PIXELS), tmp_path / "picture.png", str(tmp_path / "picture.png"))
-    two = (*([picture, picture] for picture in one), one[:2], np.stack([PIXELS] * 2), torch.stack([CHANNELS_FIRST] * 2))
-    for inputs, count, alone in ((one, 1, True), (([PIXELS], PIXELS[None], CHANNELS_FIRST[None]), 1, False), (two, 2, False)):
+    one = (
+        PIXELS,
+        CHANNELS_FIRST,
+        Image.fromarray(PIXELS),
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+    )
+    two = (
+        *([picture, picture] for picture in one),
+        one[:2],
+        np.stack([PIXELS] * 2),
+        torch.stack([CHANNELS_FIRST] * 2),
+    )
+    for inputs, count, alone in (
+        (one, 1, True),
+        (([PIXELS], PIXELS[None], CHANNELS_FIRST[None]), 1, False),
+        (two, 2, False),
+    ):
         for given in inputs:
             pictures, single = read_pictures(given)
             assert (len(pictures), single) == (count, alone)

@@ -1,7 +1,9 @@
-"""In place of ``python -m gestalt``: leaves what a run leaves, in half a second, and misbehaves as ``FAKE`` says.
+"""In place of ``python -m gestalt``: leaves what a run leaves, in half a second, and misbehaves as
+``FAKE`` says.
 
-``FAKE`` is a list of WHAT:WORD, and each does WHAT when WORD is among the overrides: ``fail`` ends with an error, ``die`` is killed,
-``hang`` saves a checkpoint and works until it is told to stop, ``silent`` ends well without a result.
+``FAKE`` is a list of WHAT:WORD, and each does WHAT when WORD is among the overrides: ``fail`` ends
+with an error, ``die`` is killed, ``hang`` saves a checkpoint and works until it is told to stop,
+``silent`` ends well without a result.
 """
 
 import json
@@ -24,27 +26,53 @@ CLASSES, IMAGES = 3, 30
 def counts(score: float, seed: int) -> np.ndarray:
     """(N, 3, C) counts with about this IoU."""
     truth = np.random.default_rng(seed).integers(50, 100, (IMAGES, CLASSES))
-    shared = np.minimum(np.round(truth * score * np.linspace(0.8, 1.2, IMAGES)[:, None]), truth).astype(np.int64)
+    shared = np.minimum(
+        np.round(truth * score * np.linspace(0.8, 1.2, IMAGES)[:, None]), truth
+    ).astype(np.int64)
     return np.stack([shared, truth, truth], axis=1)
 
 
-def record(config, score: float, *, commit: str = "c0ffee", used: str | None = None, sha256: str | None = None) -> tuple[dict, np.ndarray]:
+def record(
+    config,
+    score: float,
+    *,
+    commit: str = "c0ffee",
+    used: str | None = None,
+    sha256: str | None = None,
+) -> tuple[dict, np.ndarray]:
     """Make a run's ``result.json`` and the counts of its images."""
     array = counts(score, seed=0)
     total = array.sum(axis=0)
     miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
     protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
     benchmark = {
-        **{"set": "scenes", "images": IMAGES, "names": ["a", "b", "c"], "label_set": "abc", "protocol": protocol},
-        **{"counts": {"model": total.tolist()}, "counts_rows": ["intersection", "prediction", "truth"]},
+        **{
+            "set": "scenes",
+            "images": IMAGES,
+            "names": ["a", "b", "c"],
+            "label_set": "abc",
+            "protocol": protocol,
+        },
+        **{
+            "counts": {"model": total.tolist()},
+            "counts_rows": ["intersection", "prediction", "truth"],
+        },
     }
     made = {
         "format": FORMAT,
-        "metrics": {"scenes/miou": miou, "scenes/miou_constant_background": 0.01, "scenes/recall_at_10": round(score, 3)},
+        "metrics": {
+            "scenes/miou": miou,
+            "scenes/miou_constant_background": 0.01,
+            "scenes/recall_at_10": round(score, 3),
+        },
         "experiment": config.name,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, "used": used or config.image.init, "sha256": sha256},
+        "image_init": {
+            "asked": config.image.init,
+            "used": used or config.image.init,
+            "sha256": sha256,
+        },
         "benchmarks": [benchmark],
         "provenance": {"commit": commit},
         "steps": 8,
@@ -56,7 +84,14 @@ def record(config, score: float, *, commit: str = "c0ffee", used: str | None = N
 
 
 def leave(
-    folder: Path, config, made: dict, array: np.ndarray, *, name: str = "result.json", arrays: str = "per_image", **more: np.ndarray
+    folder: Path,
+    config,
+    made: dict,
+    array: np.ndarray,
+    *,
+    name: str = "result.json",
+    arrays: str = "per_image",
+    **more: np.ndarray,
 ) -> None:
     """Write a run's files, and complete its record."""
     (folder / arrays).mkdir(parents=True, exist_ok=True)
@@ -69,7 +104,9 @@ def leave(
 def leave_arrays(folder: Path, made: dict, name: str, **arrays: np.ndarray) -> None:
     """Write the arrays of a set, and their hash into the record."""
     np.savez(folder / f"{name}.npz", **arrays)
-    made["arrays"] = {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")}}
+    made["arrays"] = {
+        name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")}
+    }
 
 
 def new_folder(config) -> Path:
@@ -81,9 +118,13 @@ def new_folder(config) -> Path:
 
 
 def score_of(words: list[str]) -> float:
-    """Higher for max than for avg than for cls, a little different each seed, best at the middle rate."""
+    """Higher for max than for avg than for cls, a little different each seed, best at the middle
+    rate.
+    """
     text = " ".join(words)
-    base = {"avg": 0.4, "cls": 0.2}.get(next((name for name in ("avg", "cls") if f"aggregation={name}" in text), ""), 0.6)
+    base = {"avg": 0.4, "cls": 0.2}.get(
+        next((name for name in ("avg", "cls") if f"aggregation={name}" in text), ""), 0.6
+    )
     rate = {"learning_rate=0.001": -0.1, "learning_rate=0.004": -0.05}
     seed = next((int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")), 0)
     return base + sum(change for key, change in rate.items() if key in text) + 0.01 * seed
@@ -91,15 +132,28 @@ def score_of(words: list[str]) -> float:
 
 def train(words: list[str]) -> int:
     overrides = words[3:]
-    config = load(words[0], scale=words[2], overrides=[word for word in overrides if not word.startswith("resume=")])
+    config = load(
+        words[0],
+        scale=words[2],
+        overrides=[word for word in overrides if not word.startswith("resume=")],
+    )
     with Path("started.txt").open("a") as file:
         file.write(" ".join(overrides) + "\n")
-    resumed = next((Path(word.removeprefix("resume=")) for word in overrides if word.startswith("resume=")), None)
-    what = {trick for trick, _, word in (one.partition(":") for one in os.environ.get("FAKE", "").split()) if word in overrides}
+    resumed = next(
+        (Path(word.removeprefix("resume=")) for word in overrides if word.startswith("resume=")),
+        None,
+    )
+    what = {
+        trick
+        for trick, _, word in (one.partition(":") for one in os.environ.get("FAKE", "").split())
+        if word in overrides
+    }
     folder = resumed or new_folder(config)
     (folder / "config.yaml").write_text(to_yaml(config))
     if "fail" in what:
-        print("Traceback (most recent call last):\n  File x\nValueError: no such luck\n  and a hint")
+        print(
+            "Traceback (most recent call last):\n  File x\nValueError: no such luck\n  and a hint"
+        )
         return 1
     if "die" in what:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -36,12 +36,18 @@ def launcher(cluster="local", **parameters):
 def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch):
     monkeypatch.setenv("FAKE", "fail:image.aggregation=avg")
     lines = []
-    made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append)
+    made = Study(
+        read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append
+    )
     page = made.run()
     assert made.failures
     assert "| max | 1 |" in page
     assert "| avg | 0 | no result" in page
-    (entry,) = [entry for entry in json.loads(Path("page/cells.json").read_text())["runs"] if entry["cell"] == "avg"]
+    (entry,) = [
+        entry
+        for entry in json.loads(Path("page/cells.json").read_text())["runs"]
+        if entry["cell"] == "avg"
+    ]
     assert entry["reason"] == "ValueError: no such luck"
     assert len(json.loads(Path("page/jobs/submitted.json").read_text())) == 3
 
@@ -79,7 +85,8 @@ def test_cluster_resources_become_trainer_overrides_unless_the_run_sets_them():
 def test_a_job_ignores_the_signal_of_submitit_while_it_runs():
     grid = read_grid("aggregation", scale="tiny")
     job = ClusterJob(
-        training(grid, grid.cells[0], seed=0), (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)")
+        training(grid, grid.cells[0], seed=0),
+        (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"),
     )
     assert job() == 0
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
@@ -93,6 +100,9 @@ def test_an_unusable_submitit_configuration_is_refused():
 
 
 def test_submitit_parameters_are_parsed_from_key_value_words():
-    assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {"slurm_partition": "gpu", "gpus_per_node": 8}
+    assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {
+        "slurm_partition": "gpu",
+        "gpus_per_node": 8,
+    }
     with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
         read_parameters(["partition"])

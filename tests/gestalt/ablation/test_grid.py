@@ -1,4 +1,6 @@
-"""A grid file defines the varied keys; an invalid one is refused in one line before anything runs."""
+"""A grid file defines the varied keys; an invalid one is refused in one line before anything
+runs.
+"""
 
 import shutil
 from pathlib import Path
@@ -14,7 +16,12 @@ from gestalt.config.schema import ConfigError
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
 BASE = {"base": "clippy_dino_max"}
 VARY = {"vary": {"image.aggregation": ["max", "avg"]}}
-PAPER = {"source": "a paper, table 1", "scale": "large", "metrics": {"miou": "mIoU, %"}, "cells": {"max": {"miou": 50}}}
+PAPER = {
+    "source": "a paper, table 1",
+    "scale": "large",
+    "metrics": {"miou": "mIoU, %"},
+    "cells": {"max": {"miou": 50}},
+}
 
 
 @pytest.fixture
@@ -49,9 +56,18 @@ def test_every_shipped_grid_loads_in_every_cell_and_states_its_source_and_comman
 
 def test_vary_makes_every_combination_in_order():
     grid = read_grid("aggregation_by_init", scale="tiny")
-    assert [cell.name for cell in grid.cells][:4] == ["cls, random", "cls, supervised", "cls, dino", "avg, random"]
+    assert [cell.name for cell in grid.cells][:4] == [
+        "cls, random",
+        "cls, supervised",
+        "cls, dino",
+        "avg, random",
+    ]
     assert len(grid.cells) == 9
-    assert grid.words(grid.cells[0], seed=2) == ("image.aggregation=cls", "image.init=random", "seed=2")
+    assert grid.words(grid.cells[0], seed=2) == (
+        "image.aggregation=cls",
+        "image.init=random",
+        "seed=2",
+    )
 
 
 def test_the_base_is_the_cell_that_changes_nothing():
@@ -62,12 +78,18 @@ def test_the_base_is_the_cell_that_changes_nothing():
 def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(folder):
     rates = {"vary": {"optimizer.learning_rate": [0.01, 0.02]}}
     assert read(folder, {**BASE, **rates}).against == "learning_rate=0.01"
-    assert read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against == "learning_rate=0.02"
+    assert (
+        read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against
+        == "learning_rate=0.02"
+    )
 
 
 @pytest.mark.parametrize("terms", ["loss.terms: {}", "loss: {terms: {}}"])
 def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
-    grid = read(folder, f"base: gestalt\ncells: {{nouns: {{}}, pairs: {{{terms}, image.aggregation: avg}}}}\n")
+    grid = read(
+        folder,
+        f"base: gestalt\ncells: {{nouns: {{}}, pairs: {{{terms}, image.aggregation: avg}}}}\n",
+    )
     words = grid.words(grid.cells[1], seed=0)
     assert "loss.terms={}" in words
     assert load("gestalt", scale="tiny", overrides=list(words)).loss.terms == {}
@@ -75,28 +97,64 @@ def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
 
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
-    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "image.eval_size=64", "trainer.max_steps=500")
+    assert grid.common == (
+        "image.train_size=128",
+        "image.keep_tokens=0.2",
+        "image.eval_size=64",
+        "trainer.max_steps=500",
+    )
     assert grid.evaluate_at == (48, 64, 96, 128, 160)
     image = load(grid.base, scale="demo", overrides=list(grid.common)).image
     assert image.train_size == 2 * image.eval_size
 
 
-@pytest.mark.parametrize("value", ["max", "1e-3", "yes", "a b", "null", 0.5, 3, True, None, ["scenes", "flickr"], "package:name", "a/b.c"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "max",
+        "1e-3",
+        "yes",
+        "a b",
+        "null",
+        0.5,
+        3,
+        True,
+        None,
+        ["scenes", "flickr"],
+        "package:name",
+        "a/b.c",
+    ],
+)
 def test_a_value_survives_formatting_and_parsing_as_an_override(value):
     assert read_values(word("key", value).removeprefix("key=")) == value
 
 
 BAD = {
-    "an unknown key": ({**BASE, **VARY, "varry": 1}, "has no key 'varry' (in mine.yaml); did you mean 'vary'"),
+    "an unknown key": (
+        {**BASE, **VARY, "varry": 1},
+        "has no key 'varry' (in mine.yaml); did you mean 'vary'",
+    ),
     "a wrong type": ({**BASE, **VARY, "equal": "time"}, "equal=time: choose one of flop"),
     "a cell that cannot load": (
         {**BASE, "cells": {"a": {}, "b": {"image.agregation": "max"}}},
         "cell b: image.agregation: image has no key",
     ),
-    "a value twice": ({**BASE, "vary": {"image.aggregation": ["max", "max"]}}, "list different values"),
-    "one run twice": ({**BASE, "cells": {"a": {}, "b": {"image.aggregation": "max"}}}, "cells a and b are the same run"),
-    "a base that is no cell": ({**BASE, **VARY, "against": "maxx"}, "against: 'maxx' is not a cell; did you mean 'max'"),
-    "an unknown scale": ({**BASE, **VARY, "scales": {"dem": {}}}, "scale dem: no scales/dem.yaml; did you mean 'demo'"),
+    "a value twice": (
+        {**BASE, "vary": {"image.aggregation": ["max", "max"]}},
+        "list different values",
+    ),
+    "one run twice": (
+        {**BASE, "cells": {"a": {}, "b": {"image.aggregation": "max"}}},
+        "cells a and b are the same run",
+    ),
+    "a base that is no cell": (
+        {**BASE, **VARY, "against": "maxx"},
+        "against: 'maxx' is not a cell; did you mean 'max'",
+    ),
+    "an unknown scale": (
+        {**BASE, **VARY, "scales": {"dem": {}}},
+        "scale dem: no scales/dem.yaml; did you mean 'demo'",
+    ),
     "a test size": ({**BASE, **VARY, "evaluate_at": [48, -1]}, "evaluate_at: image.eval_size=-1"),
     "a choice that cannot load": (
         {**BASE, **VARY, "choose": {"optimizer.learning_rate": [0.1, -1]}},
@@ -106,7 +164,10 @@ BAD = {
         {**BASE, "equal": "flop", "cells": {"a": {}, "b": {"trainer.max_epochs": 2}}},
         "trainer.max_epochs: equal: flop sets the steps of each cell",
     ),
-    "a paper's cell": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"maxx": {}}}}, "paper: 'maxx' is not a cell; did you mean 'max'"),
+    "a paper's cell": (
+        {**BASE, **VARY, "paper": {**PAPER, "cells": {"maxx": {}}}},
+        "paper: 'maxx' is not a cell; did you mean 'max'",
+    ),
 }
 
 
@@ -122,7 +183,11 @@ def test_a_wrong_file_is_refused_in_one_line(folder, name):
 WORDS = {
     "the seed": (("seed=3",), {}, "seed=3: the grid sets it; choose --seeds"),
     "what varies": (("image.aggregation=cls",), {}, "image.aggregation is varied by the cells"),
-    "half a choice": ((), {"choose": ("optimizer.learning_rate",)}, "--choose optimizer.learning_rate: expected KEY=a,b,c"),
+    "half a choice": (
+        (),
+        {"choose": ("optimizer.learning_rate",)},
+        "--choose optimizer.learning_rate: expected KEY=a,b,c",
+    ),
 }
 
 

@@ -14,12 +14,21 @@ from tests.gestalt.command import environment
 def strange(tmp_path: Path) -> Path:
     """A folder with files that are named as modules which a command imports."""
     for name in ("argparse", "yaml", "torch"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('code of the working directory ran')\n")
+        (tmp_path / f"{name}.py").write_text(
+            "raise SystemExit('code of the working directory ran')\n"
+        )
     return tmp_path
 
 
 def test_a_run_of_a_grid_imports_no_module_of_the_working_directory(strange: Path) -> None:
-    done = subprocess.run([*PROGRAM, "list", "aggregations"], cwd=strange, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*PROGRAM, "list", "aggregations"],
+        cwd=strange,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "max" in done.stdout
 

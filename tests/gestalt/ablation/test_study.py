@@ -32,12 +32,21 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FAKE", raising=False)
 
 
-def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False, scale="tiny"):
+def study(
+    name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False, scale="tiny"
+):
     """A grid over fake runs; ``said`` holds its lines."""
     grid = read_grid(name, scale=scale, overrides=overrides, choose=choose)
     folder = Path("page")
     lines = []
-    made = Study(grid, seeds, LocalLauncher(jobs, folder / "logs", program=FAKE), folder, say=lines.append, allow_mixed=allow_mixed)
+    made = Study(
+        grid,
+        seeds,
+        LocalLauncher(jobs, folder / "logs", program=FAKE),
+        folder,
+        say=lines.append,
+        allow_mixed=allow_mixed,
+    )
     made.said = lines
     return made
 
@@ -50,12 +59,19 @@ def started():
 
 def entries():
     """``cells.json`` by cell and seed."""
-    return {(entry["cell"], entry["seed"]): entry for entry in json.loads(Path("page/cells.json").read_text())["runs"]}
+    return {
+        (entry["cell"], entry["seed"]): entry
+        for entry in json.loads(Path("page/cells.json").read_text())["runs"]
+    }
 
 
 def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
     page = study().run()
-    assert [next(word for word in line.split() if "aggregation" in word) for line in started()] == [MAX, AVG, CLS]
+    assert [next(word for word in line.split() if "aggregation" in word) for line in started()] == [
+        MAX,
+        AVG,
+        CLS,
+    ]
     assert "| max | 1 | 0.4" in page
     again = study()
     assert again.run() == page
@@ -109,7 +125,11 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
         study().run()
     assert stop.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
-    stopped = next(folder for folder in Path("lightning_logs/clippy_dino_max/tiny").iterdir() if (folder / "checkpoints").exists())
+    stopped = next(
+        folder
+        for folder in Path("lightning_logs/clippy_dino_max/tiny").iterdir()
+        if (folder / "checkpoints").exists()
+    )
     assert "gestalt: stopped by SIGINT" in Path("page/logs/avg_seed0.log").read_text()
     study().run()
     assert len(started()) == 4
@@ -126,11 +146,16 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
         time.sleep(0.02)
     assert run.read_state().kind == "busy"
     seen = []
-    made.say = lambda line: (seen.append(line), orphan.send_signal(signal.SIGINT) if "waiting" in line else None)
+    made.say = lambda line: (
+        seen.append(line),
+        orphan.send_signal(signal.SIGINT) if "waiting" in line else None,
+    )
     made.run()
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
-    assert [line for line in started() if CLS in line][1].endswith(f"resume={run.read_state().folder}")
+    assert [line for line in started() if CLS in line][1].endswith(
+        f"resume={run.read_state().folder}"
+    )
 
 
 def test_jobs_share_the_cores_and_devices(monkeypatch):
@@ -152,7 +177,10 @@ def test_each_cell_uses_its_best_value_on_the_tuning_split():
     assert all("seed=0" in line for line in tried)
     assert len(reported) == 6
     assert all("optimizer.learning_rate=0.002" in line for line in reported)
-    assert "avg: chosen optimizer.learning_rate=0.002 by scenes/miou on the tuning split, seed 0" in page
+    assert (
+        "avg: chosen optimizer.learning_rate=0.002 by scenes/miou on the tuning split, seed 0"
+        in page
+    )
 
 
 def test_further_test_sizes_are_scored_once_a_run():
@@ -171,7 +199,9 @@ def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monk
     study().run()
     monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "facade")
     assert "| avg | 1 |" in study().run()  # nothing is left to run
-    with pytest.raises(ConfigError, match=r"finished cells are of commit c0ffee, this is facade.*--allow-mixed"):
+    with pytest.raises(
+        ConfigError, match=r"finished cells are of commit c0ffee, this is facade.*--allow-mixed"
+    ):
         study(seeds=2).run()
     assert len(started()) == 3
     study(seeds=2, allow_mixed=True).run()
@@ -191,8 +221,13 @@ def test_a_dry_run_lists_finished_runs_and_estimates_the_remaining_time():
 def test_two_processes_never_run_one_grid():
     folder = Path("lightning_logs/ablations/aggregation/tiny")
     folder.mkdir(parents=True)
-    code = f"import fcntl, sys; file = open('{folder}/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = (
+        f"import fcntl, sys; file = open('{folder}/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print(flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     other.stdout.readline()
     arguments = parse(["ablate"])
     arguments.grid = read_grid("aggregation", scale="tiny")
@@ -203,7 +238,13 @@ def test_two_processes_never_run_one_grid():
 
 
 def test_the_reason_is_the_last_line_that_names_an_error():
-    assert reason("gestalt: image.init=x: bad (--debug shows where)\n", status=2) == "image.init=x: bad"
-    assert reason("step 1\ntorch.OutOfMemoryError: 3 GiB\n\nsee the docs\n", status=1) == "torch.OutOfMemoryError: 3 GiB"
+    assert (
+        reason("gestalt: image.init=x: bad (--debug shows where)\n", status=2)
+        == "image.init=x: bad"
+    )
+    assert (
+        reason("step 1\ntorch.OutOfMemoryError: 3 GiB\n\nsee the docs\n", status=1)
+        == "torch.OutOfMemoryError: 3 GiB"
+    )
     assert reason("", status=1) == "no output"
     assert reason("step 1\n", status=-9) == "killed by SIGKILL; last output: step 1"

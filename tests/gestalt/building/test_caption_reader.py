@@ -1,4 +1,6 @@
-"""Captions are hashed and tokenised by the loader; the step equals that with captions tokenised by the text tower."""
+"""Captions are hashed and tokenised by the loader; the step equals that with captions tokenised by
+the text tower.
+"""
 
 import os
 import pickle
@@ -23,7 +25,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),
 ]
 NOUNS = NounList(["bread", "cat", "dog", "horse", "sofa"])
-CAPTIONS = ["a dog", "two cats that sleep on a blue sofa in the evening sun", "", "a dog", "bread and butter " * 40, "", "snow"]
+CAPTIONS = [
+    "a dog",
+    "two cats that sleep on a blue sofa in the evening sun",
+    "",
+    "a dog",
+    "bread and butter " * 40,
+    "",
+    "snow",
+]
 
 
 class Captioned(Source):
@@ -39,7 +49,9 @@ class Captioned(Source):
         text = CAPTIONS[index % 7]
         if not text:
             raise BadSample("empty_caption", where="here", key=str(index))
-        return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(index)), text
+        return torch.randint(
+            0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(index)
+        ), text
 
 
 def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]:
@@ -55,7 +67,12 @@ def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]
 def losses(name: str, *, tokenised: bool) -> list[float]:
     """Train two steps; every batch has bad pairs."""
     module, data = prepared(name, tokenised=tokenised)
-    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = Trainer(max_steps=2, accelerator="cpu", devices=1, limit_val_batches=0, **quiet)
     seen: list[float] = []
     module.on_train_batch_end = lambda outputs, batch, index: seen.append(float(outputs["loss"]))
@@ -68,15 +85,23 @@ def test_the_losses_are_those_of_captions_tokenised_in_the_step(name: str) -> No
     assert losses(name, tokenised=True) == losses(name, tokenised=False)
 
 
-def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked(monkeypatch) -> None:
+def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked(
+    monkeypatch,
+) -> None:
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    batches = [list(prepared("clippy_dino_max", tokenised=True, workers=workers)[1].train_dataloader()) for workers in (0, 1)]
+    batches = [
+        list(prepared("clippy_dino_max", tokenised=True, workers=workers)[1].train_dataloader())
+        for workers in (0, 1)
+    ]
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     for alone, forked in zip(*batches, strict=True):
         assert alone["text_id"].equal(text_ids(alone["text"]))
         assert alone["token_mask"].shape == alone["token_ids"].shape
-        assert all(alone[key].equal(forked[key]) for key in ("text_id", "token_ids", "token_mask", "nouns"))
-        assert alone["token_mask"].any(dim=1).all()  # bad pairs too, so that no row is without tokens
+        assert all(
+            alone[key].equal(forked[key]) for key in ("text_id", "token_ids", "token_mask", "nouns")
+        )
+        # bad pairs too, so that no row is without tokens
+        assert alone["token_mask"].any(dim=1).all()
 
 
 def test_a_worker_holds_no_copy_of_the_weights() -> None:

@@ -1,4 +1,6 @@
-"""A compiled step: the same losses and names of weights as an eager one, and an eager validation."""
+"""A compiled step: the same losses and names of weights as an eager one, and an eager
+validation.
+"""
 
 from typing import Any
 
@@ -44,14 +46,18 @@ def losses(module: ContrastiveModule) -> list[float]:
 
 def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[nn.Module, bool]] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"])))
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"]))
+    )
     model = built("towers").model
     assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts()]
     assert isinstance(compiled[0][0], ImageTower)
     assert {dynamic for _, dynamic in compiled} == {False}
 
 
-def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -60,7 +66,12 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
     config = load("clippy_dino_max", scale="tiny", overrides=["trainer.compile=towers"])
-    with pytest.raises(ConfigError, match=r"^trainer\.compile=towers: torch has no C\+\+ compiler on this machine; install g\+\+"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"^trainer\.compile=towers: torch has no C\+\+ compiler on this machine; install g\+\+"
+        ),
+    ):
         check_compiler(config.trainer)
     check_compiler(load("clippy_dino_max", scale="tiny").trainer)
 

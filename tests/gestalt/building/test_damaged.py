@@ -20,8 +20,19 @@ def run(tmp_path: Path) -> Path:
     folder = save_run(tmp_path)
     last = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(last, folder / "checkpoints" / "best.ckpt")
-    record = {"format": 2, "metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "steps": 8, "steps_planned": 8}
-    record |= {"checkpoint_sha256": file_hash(last), "checkpoints": {"best.ckpt": file_hash(last), "last.ckpt": file_hash(last)}}
+    record = {
+        "format": 2,
+        "metrics": {},
+        "benchmarks": [],
+        "provenance": {},
+        "config": {},
+        "steps": 8,
+        "steps_planned": 8,
+    }
+    record |= {
+        "checkpoint_sha256": file_hash(last),
+        "checkpoints": {"best.ckpt": file_hash(last), "last.ckpt": file_hash(last)},
+    }
     (folder / "result.json").write_text(json.dumps(record))
     return folder
 
@@ -40,7 +51,13 @@ def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run: Pat
     middle = len(content) // 2
     content[middle : middle + 4096] = bytes(4096)
     path.write_bytes(content)
-    refused(path, words=r"cannot be read as a state dict: damaged, truncated, or .*copy or download it again; in the same folder: .*best")
+    refused(
+        path,
+        words=(
+            r"cannot be read as a state dict: damaged, truncated, or .*copy or download it again; "
+            r"in the same folder: .*best"
+        ),
+    )
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
@@ -48,15 +65,29 @@ def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -
     path = run / "checkpoints" / name
     open_target(str(path))
     model = tiny()[0]
-    torch.save({"state_dict": {f"model.{key}": value + 0 for key, value in model.state_dict().items()}, "more": 1}, path)
-    refused(path, words=r"damaged or replaced: its SHA-256 is \w{12}, .*result\.json has \w{12}; copy or download it again")
+    torch.save(
+        {
+            "state_dict": {f"model.{key}": value + 0 for key, value in model.state_dict().items()},
+            "more": 1,
+        },
+        path,
+    )
+    refused(
+        path,
+        words=(
+            r"damaged or replaced: its SHA-256 is \w{12}, .*result\.json has \w{12}; copy or "
+            r"download it again"
+        ),
+    )
     shutil.copytree(path.parent, run / "kept")
     open_target(str(run / "kept" / name))  # may be an earlier one
 
 
 def test_a_run_that_goes_on_after_its_record_is_opened(run: Path) -> None:
     record = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps({**record, "steps": 4, "checkpoint_sha256": "earlier", "checkpoints": {}}))
+    (run / "result.json").write_text(
+        json.dumps({**record, "steps": 4, "checkpoint_sha256": "earlier", "checkpoints": {}})
+    )
     open_target(str(run))
 
 
@@ -64,7 +95,14 @@ def test_an_exported_folder_with_other_weights_is_refused(run: Path, tmp_path: P
     model, config = tiny()
     (run / "result.json").unlink()
     folder = tmp_path / "out"
-    export_checkpoint(model, config, checkpoint=run / "checkpoints" / "last.ckpt", folder=folder, license=None, datasets=[])
+    export_checkpoint(
+        model,
+        config,
+        checkpoint=run / "checkpoints" / "last.ckpt",
+        folder=folder,
+        license=None,
+        datasets=[],
+    )
     open_target(str(folder))
     weights = load_file(folder / "model.safetensors")
     largest = max(weights, key=lambda name: weights[name].numel())

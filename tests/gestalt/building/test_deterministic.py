@@ -1,4 +1,6 @@
-"""Deterministic training is refused on CUDA where torch has no deterministic gradient, before anything is loaded."""
+"""Deterministic training is refused on CUDA where torch has no deterministic gradient, before
+anything is loaded.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,13 @@ def cuda(monkeypatch):
 
 
 def test_resized_position_embeddings_are_refused_in_one_line(cuda):
-    with pytest.raises(ConfigError, match=r"trainer\.deterministic=True: on CUDA .*; choose image\.train_size=32 as image\.eval_size, "):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"trainer\.deterministic=True: on CUDA .*; choose image\.train_size=32 as "
+            r"image\.eval_size, "
+        ),
+    ):
         check_deterministic(load("clippy_dino_max", scale="tiny", overrides=WORDS))
 
 

@@ -23,12 +23,23 @@ def test_the_demo_starts_from_the_shipped_file(init):
     assert record["command"] == f"gestalt pretrain --init {init} --scale demo"
     assert {"commit", "packages"} <= record["provenance"].keys()
     assert record["sha256"] == file_hash(path) == DIGESTS[init]
-    origin = build_model(load("clippy_dino_max", scale="demo", overrides=[f"image.init={init}"])).image_tower.origin
-    assert (origin.init, origin.source, origin.sha256) == (init, f"shipped, {path.name}", DIGESTS[init])
+    origin = build_model(
+        load("clippy_dino_max", scale="demo", overrides=[f"image.init={init}"])
+    ).image_tower.origin
+    assert (origin.init, origin.source, origin.sha256) == (
+        init,
+        f"shipped, {path.name}",
+        DIGESTS[init],
+    )
 
 
-@pytest.mark.parametrize("word", ["image.width=64", "image.depth=2", "image.patch_size=16", "image.stem=patch"])
+@pytest.mark.parametrize(
+    "word", ["image.width=64", "image.depth=2", "image.patch_size=16", "image.stem=patch"]
+)
 def test_another_architecture_is_refused_with_the_command_that_makes_its_init(word):
-    mend = r"make weights of this architecture with `gestalt pretrain --init dino --scale demo KEYS --to FILE`, and set image\.weights=FILE"
+    mend = (
+        r"make weights of this architecture with `gestalt pretrain --init dino --scale demo KEYS "
+        r"--to FILE`, and set image\.weights=FILE"
+    )
     with pytest.raises(ValueError, match=mend):
         build_model(load("clippy_dino_max", scale="demo", overrides=[word]))

@@ -1,4 +1,6 @@
-"""Terms of the loss in a run: the list of nouns, the loader's fields, micro-batches, bad pairs, checkpoints."""
+"""Terms of the loss in a run: the list of nouns, the loader's fields, micro-batches, bad pairs,
+checkpoints.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +38,9 @@ def configured(*words: str) -> Experiment:
 
 def module_of(config: Experiment) -> ContrastiveModule:
     """Return the module of a run, float64, without its trainer."""
-    module = build_module(config, build_model(config).double(), total_steps=10, nouns=NOUNS).double()
+    module = build_module(
+        config, build_model(config).double(), total_steps=10, nouns=NOUNS
+    ).double()
     module._is_logged = lambda: False  # type: ignore[method-assign]
     module.print = lambda *_, **__: None  # type: ignore[method-assign]
     return module.train()
@@ -45,23 +49,38 @@ def module_of(config: Experiment) -> ContrastiveModule:
 def batch(model: Any) -> dict[str, Any]:
     """Return pairs as the loader gives them, one of them bad."""
     rows = len(CAPTIONS)
-    images = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     drawn = {"sample_id": torch.arange(rows), "epoch": torch.zeros(rows, dtype=torch.int64)}
     valid = torch.tensor([bool(text) for text in CAPTIONS])
     fields = caption_reader(model, nouns=NOUNS)(CAPTIONS)
-    return {"image": images, "text": CAPTIONS, **drawn, "valid": valid, "valid_count": int(valid.sum()), **fields}
+    return {
+        "image": images,
+        "text": CAPTIONS,
+        **drawn,
+        "valid": valid,
+        "valid_count": int(valid.sum()),
+        **fields,
+    }
 
 
 def gradients(config: Experiment) -> dict[str, torch.Tensor]:
     module = module_of(config)
     loss = module.training_step(batch(module.model), 0)
     torch.autograd.backward(loss)
-    return {"loss": loss.detach(), **{name: value.grad for name, value in module.named_parameters() if value.grad is not None}}
+    return {
+        "loss": loss.detach(),
+        **{name: value.grad for name, value in module.named_parameters() if value.grad is not None},
+    }
 
 
 @pytest.mark.parametrize("frozen", ["text.frozen=false", "text.frozen=true"])
 def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
-    whole, parts = gradients(configured(frozen)), gradients(configured(frozen, "trainer.accumulate_grad_batches=3"))
+    whole, parts = (
+        gradients(configured(frozen)),
+        gradients(configured(frozen, "trainer.accumulate_grad_batches=3")),
+    )
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
@@ -73,14 +92,18 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         return module.training_step(batch(module.model), 0).item()
 
     pairs = loss()
-    nouns, patches = (loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "self_distillation"))
+    nouns, patches = (
+        loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "self_distillation")
+    )
     assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     module = module_of(configured("text.frozen=true"))
     encoded: list[int] = []
-    module.model.text_tower.register_forward_hook(lambda tower, inputs, tokens: encoded.append(len(tokens.parts)))
+    module.model.text_tower.register_forward_hook(
+        lambda tower, inputs, tokens: encoded.append(len(tokens.parts))
+    )
     losses = [module.training_step(batch(module.model), 0) for _ in range(2)]
     captions = len(CAPTIONS) - 1
     assert encoded == [captions, len(NOUNS), captions]
@@ -93,21 +116,36 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
 def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> None:
     model = build_model(configured())
     with torch.no_grad():
-        vectors = mean_of_parts(model.text_tower.eval()(model.text_tower.pad([f"a photo of a {noun}" for noun in NOUNS.nouns])))
+        vectors = mean_of_parts(
+            model.text_tower.eval()(
+                model.text_tower.pad([f"a photo of a {noun}" for noun in NOUNS.nouns])
+            )
+        )
     cosines = functional.cosine_similarity(vectors.unsqueeze(1), vectors, dim=-1)
-    least, _, largest = sorted(cosines[row, column].item() for row, column in ((0, 1), (0, 2), (1, 2)))
+    least, _, largest = sorted(
+        cosines[row, column].item() for row, column in ((0, 1), (0, 2), (1, 2))
+    )
     config = configured(f"loss.nouns_alike={largest - 1e-6}")
     term = build_module(config, model.train(), total_steps=10, nouns=NOUNS).terms["nouns"]
     assert model.text_tower.training
     assert torch.equal(term.alike, (cosines > largest - 1e-6) | torch.eye(3, dtype=torch.bool))
     assert int(term.alike.sum()) == 5
-    assert build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].alike is None
-    with pytest.raises(ConfigError, match="3 of 3 nouns are alike every other noun, which leaves them no negative; raise it"):
-        build_module(configured(f"loss.nouns_alike={least - 1e-6}"), model, total_steps=10, nouns=NOUNS)
+    assert (
+        build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].alike is None
+    )
+    with pytest.raises(
+        ConfigError,
+        match="3 of 3 nouns are alike every other noun, which leaves them no negative; raise it",
+    ):
+        build_module(
+            configured(f"loss.nouns_alike={least - 1e-6}"), model, total_steps=10, nouns=NOUNS
+        )
 
 
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
-    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"])
+    config = load(
+        "clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"]
+    )
     assert nouns_of(config, build_source(config)) is None
     assert "nouns" not in caption_reader(build_model(config))(["a dog"])
 
@@ -123,7 +161,9 @@ class Scaled(Term):
         return self.scale * pairs.patches.norm(dim=-1).mean()
 
 
-def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_of_terms_learn_and_stay_out_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
@@ -140,26 +180,41 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, mon
 
 
 def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> None:
-    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])]
+    hashes = [
+        config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
+        for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
     option = "loss.nouns_most=7"
-    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], [option], [ALL], [ALL, option])]
+    hashes = [
+        config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
+        for words in ([], [option], [ALL], [ALL, option])
+    ]
     assert hashes[0] == hashes[1]
     assert hashes[2] != hashes[3]
 
 
-def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def hashed(*words: str) -> str:
-        return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words]))
+        return config_hash(
+            load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words])
+        )
 
     monkeypatch.setitem(TERMS.built_in, "reads", Row("reads", facts={"reads_nouns": True}))
-    assert hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
+    assert (
+        hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
+    )
     assert hashed() != hashed("loss.nouns_alike=0.75")
-    assert hashed() == hashed("loss.nouns_phrase=the {}")  # which the term reads only for nouns that are alike
-    assert hashed("loss.nouns_alike=0.75") != hashed("loss.nouns_alike=0.75", "loss.nouns_phrase=the {}")
+    # which the term reads only for nouns that are alike
+    assert hashed() == hashed("loss.nouns_phrase=the {}")
+    assert hashed("loss.nouns_alike=0.75") != hashed(
+        "loss.nouns_alike=0.75", "loss.nouns_phrase=the {}"
+    )
     assert hashed() == hashed("loss.nouns_pooling=softmax")
 
 
@@ -167,19 +222,34 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monke
     ("word", "message"),
     [
         ("loss.terms={noun: 1.0}", r"loss\.terms\.noun=1\.0: not a term of the loss; .*nouns"),
-        ("loss.terms={nouns: -1.0}", r"loss\.terms\.nouns=-1\.0: choose a number that is at least 0; 0 leaves the term out"),
+        (
+            "loss.terms={nouns: -1.0}",
+            r"loss\.terms\.nouns=-1\.0: choose a number that is at least 0; 0 leaves the term out",
+        ),
         (
             "trainer.compile=step loss.terms={self_distillation: 1.0}",
             r"trainer\.compile=step: loss\.terms\.self_distillation: masks",
         ),
-        ("image.frozen=true loss.terms={self_distillation: 1.0}", r"image\.frozen=True: loss\.terms\.self_distillation: a frozen tower"),
-        ("text.init=random loss.nouns_alike=0.75", r"loss\.nouns_alike=0\.75: a random text tower does not know which nouns are alike"),
+        (
+            "image.frozen=true loss.terms={self_distillation: 1.0}",
+            r"image\.frozen=True: loss\.terms\.self_distillation: a frozen tower",
+        ),
+        (
+            "text.init=random loss.nouns_alike=0.75",
+            r"loss\.nouns_alike=0\.75: a random text tower does not know which nouns are alike",
+        ),
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
 def test_invalid_term_options_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load("clippy_dino_max", scale="tiny", overrides=word.split(" ", 1) if word.startswith(("trainer", "image", "text")) else [word])
+        load(
+            "clippy_dino_max",
+            scale="tiny",
+            overrides=word.split(" ", 1)
+            if word.startswith(("trainer", "image", "text"))
+            else [word],
+        )
 
 
 def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:
@@ -225,7 +295,16 @@ def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
 
 
 def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"captions name 0 nouns often enough, and 2 are needed; lower loss\.nouns_least_share=1\.0"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"captions name 0 nouns often enough, and 2 are needed; lower "
+            r"loss\.nouns_least_share=1\.0"
+        ),
+    ):
         nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
-    with pytest.raises(ConfigError, match=r"loss\.terms\.\w+=1\.\d: data\.root is read in sequence.*name local tars instead"):
+    with pytest.raises(
+        ConfigError,
+        match=r"loss\.terms\.\w+=1\.\d: data\.root is read in sequence.*name local tars instead",
+    ):
         nouns_of(configured(), Texts(30, in_sequence=True))

@@ -11,7 +11,9 @@ from gestalt.measures.measured import LeftOut, Measured
 
 def test_measures_that_need_text_are_replaced_by_left_out_entries():
     config = load("clippy_dino_max", scale="tiny")
-    measured = [row for row in build_evaluation(config, has_text=False)[1] if isinstance(row, Measured)]
+    measured = [
+        row for row in build_evaluation(config, has_text=False)[1] if isinstance(row, Measured)
+    ]
     assert [type(row) for row in measured] == [LeftOut, LeftOut, Grouping]  # and no other scorer
     entries = [row.result() for row in measured[:2]]
     assert {entry["left_out"] for entry in entries} == {"segmentation", "retrieval"}
@@ -20,8 +22,15 @@ def test_measures_that_need_text_are_replaced_by_left_out_entries():
 
 
 def test_a_benchmark_with_nothing_to_score_is_refused():
-    config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[scenes_classification]"])
-    with pytest.raises(ConfigError, match=r"nothing to score .scenes_classification: no classification, the model is vision-only"):
+    config = load(
+        "clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[scenes_classification]"]
+    )
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"nothing to score .scenes_classification: no classification, the model is vision-only"
+        ),
+    ):
         build_evaluation(config, has_text=False)
     config.evaluation.benchmarks.append("scenes_matching")  # which needs no text
     build_evaluation(config, has_text=False)

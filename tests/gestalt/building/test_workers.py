@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from gestalt.building import workers
-from gestalt.building.workers import choose_workers, describe_workers, loading_processes, reading_processes, usable_cores
+from gestalt.building.workers import (
+    choose_workers,
+    describe_workers,
+    loading_processes,
+    reading_processes,
+    usable_cores,
+)
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 
@@ -15,7 +21,13 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
 
 def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes() -> None:
     assert choose_workers(16, accelerated=False, batch_bytes=MIB) == 1
-    for cores, batch_bytes, number in ((1, MIB, 1), (8, MIB, 7), (64, MIB, 16), (64, 512 * MIB, 4), (8, 2**34, 1)):
+    for cores, batch_bytes, number in (
+        (1, MIB, 1),
+        (8, MIB, 7),
+        (64, MIB, 16),
+        (64, 512 * MIB, 4),
+        (8, 2**34, 1),
+    ):
         assert choose_workers(cores, accelerated=True, batch_bytes=batch_bytes) == number
 
 
@@ -27,8 +39,15 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.Monk
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
     assert loading_processes(config) == 7
-    assert describe_workers(config) == ("data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an accelerator")
-    parts = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"])
+    assert describe_workers(config) == (
+        "data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an "
+        "accelerator"
+    )
+    parts = load(
+        "clippy_dino_max",
+        scale="cc12m",
+        overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"],
+    )
     assert describe_workers(parts) == describe_workers(config)  # a loader's batch is that of a step
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert "16 cores" in describe_workers(config)
@@ -39,17 +58,23 @@ def test_a_configured_number_of_workers_is_kept() -> None:
     assert loading_processes(config) == 3
     assert describe_workers(config) == "data.workers: 3 a rank, as set"
     assert reading_processes(config) == min(3, usable_cores())
-    assert config_hash(config) == config_hash(load("clippy_dino_max", scale="cc12m", overrides=PLACES))
+    assert config_hash(config) == config_hash(
+        load("clippy_dino_max", scale="cc12m", overrides=PLACES)
+    )
 
 
 def test_training_on_the_cpu_uses_one_loading_process() -> None:
-    config = load("clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"])
+    config = load(
+        "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
+    )
     assert loading_processes(config) == 1
     assert "take the cores themselves" in describe_workers(config)
 
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cores(content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_quota_bounds_the_cores(
+    content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
     whole = usable_cores()
     (tmp_path / "cpu.max").write_text(content)

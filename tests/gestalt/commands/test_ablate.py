@@ -1,4 +1,6 @@
-"""``gestalt ablate`` on real runs: a killed grid ends with the results of an undisturbed one; TensorBoard shows the sweep."""
+"""``gestalt ablate`` on real runs: a killed grid ends with the results of an undisturbed one;
+TensorBoard shows the sweep.
+"""
 
 import json
 import os
@@ -24,7 +26,9 @@ def results(folder):
 
 
 def hparams(logs):
-    """Keys of the parameters and metrics of every run below a folder, as TensorBoard's plugin reads them."""
+    """Keys of the parameters and metrics of every run below a folder, as TensorBoard's plugin reads
+    them.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
@@ -34,25 +38,41 @@ def hparams(logs):
         events.Reload()
         contents = events.summary_metadata
         if metadata.SESSION_START_INFO_TAG in contents:
-            start = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.SESSION_START_INFO_TAG].plugin_data.content)
+            start = plugin_data_pb2.HParamsPluginData.FromString(
+                contents[metadata.SESSION_START_INFO_TAG].plugin_data.content
+            )
             keys = map(logged_key, events.Tags()["scalars"])
-            metrics = {key for key in keys if "/iou/" not in key and not key.startswith("speed/")}  # a step has none
+            # a step has none
+            metrics = {key for key in keys if "/iou/" not in key and not key.startswith("speed/")}
             found.append((set(start.session_start_info.hparams), metrics))
     return found
 
 
 def children(process):
     """The processes that a process has started."""
-    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [
+        int(number)
+        for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A grid of three cells that was killed with -9 while its second ran, which ends within ten seconds, and then called again."""
+    """A grid of three cells that was killed with -9 while its second ran, which ends within ten
+    seconds, and then called again.
+    """
     folder = tmp_path_factory.mktemp("killed")
-    first = subprocess.Popen([sys.executable, "-m", "gestalt", *WORDS], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "gestalt", *WORDS],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 280
-    while time.monotonic() < deadline and len(list(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*"))) < 2:
+    while (
+        time.monotonic() < deadline
+        and len(list(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*"))) < 2
+    ):
         time.sleep(0.1)
     cells = children(first.pid)
     os.kill(first.pid, signal.SIGKILL)
@@ -104,5 +124,12 @@ def test_a_sweep_has_the_same_hparams_and_metrics_in_every_run(killed):
     assert len(found) >= 3
     assert all(one == found[0] for one in found)
     parameters, metrics = found[0]
-    assert {"Aggregation", "Init", "Scale", "Seed", "optimizer.learning_rate", "optimizer.ema"} <= parameters
+    assert {
+        "Aggregation",
+        "Init",
+        "Scale",
+        "Seed",
+        "optimizer.learning_rate",
+        "optimizer.ema",
+    } <= parameters
     assert "scenes/miou" in metrics

@@ -18,42 +18,73 @@ def test_every_command_has_its_file_its_flags_and_a_check_by_its_name() -> None:
         words = import_module(f"gestalt.commands.{row.words}")
         assert callable(import_module(f"gestalt.commands.{row.module}").run), name
         assert callable(getattr(words, f"{name}_flags")), name
-        own = {key for key in vars(words) if key.startswith("check_") and vars(words)[key].__module__ == words.__name__}
+        own = {
+            key
+            for key in vars(words)
+            if key.startswith("check_") and vars(words)[key].__module__ == words.__name__
+        }
         assert own <= {f"check_{name}" for name in COMMANDS} | {"check_outputs"}, name
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--sizes", "32,64", "--calibrate", "scenes"], "--sizes, --protocols and --calibrate are different evaluations; give one"),
-        (["--split", "tune"], "--split tune: needs --calibrate; to score another split write evaluation.split=tune"),
+        (
+            ["--sizes", "32,64", "--calibrate", "scenes"],
+            "--sizes, --protocols and --calibrate are different evaluations; give one",
+        ),
+        (
+            ["--split", "tune"],
+            "--split tune: needs --calibrate; to score another split write evaluation.split=tune",
+        ),
         (["--calibrate", "flickr"], "--calibrate flickr: choose one that measures segmentation"),
     ],
 )
-def test_invalid_eval_options_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_eval_options_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", "anything", *words]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--sizes=32,64", "--calibrate=scenes"])
-def test_predictions_is_refused_with_several_evaluations(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_is_refused_with_several_evaluations(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", "anything", word, "--predictions", "maps"]) == 2
-    assert "--predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate" in capsys.readouterr().err
+    assert (
+        "--predictions writes the maps of one evaluation; leave out --sizes, --protocols and "
+        "--calibrate" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--bench", "flickr"], "--bench flickr: choose one that measures segmentation: scenes, "),
-        (["--bench", "scenes", "image.eval_size=64"], "image.eval_size=64: scoring label maps does not read it; leave it out"),
+        (
+            ["--bench", "scenes", "image.eval_size=64"],
+            "image.eval_size=64: scoring label maps does not read it; leave it out",
+        ),
         (["--bench", "pascal_voc"], "benchmark_root=None: benchmark pascal_voc needs its files"),
-        (["--bench", "scenes", "--values", "zero"], "--values zero: no such file; choose index, reduce_zero_label, truth, voc_colours, or"),
-        (["--bench", "scenes", "--values", "high.json"], '--values high.json: 70000: "dog"; a value is 0 to 65535'),
-        (["--bench", "ade20k", "--measure", "grouping", "--values", "truth"], "--values truth: each value of a map is a group"),
+        (
+            ["--bench", "scenes", "--values", "zero"],
+            "--values zero: no such file; choose index, reduce_zero_label, truth, voc_colours, or",
+        ),
+        (
+            ["--bench", "scenes", "--values", "high.json"],
+            '--values high.json: 70000: "dog"; a value is 0 to 65535',
+        ),
+        (
+            ["--bench", "ade20k", "--measure", "grouping", "--values", "truth"],
+            "--values truth: each value of a map is a group",
+        ),
         (["--bench", "scenes", "--note", "mmseg"], "--note mmseg: a note is key=value"),
     ],
 )
-def test_invalid_score_options_are_refused_in_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+def test_invalid_score_options_are_refused_in_one_line(
+    words: list[str], message: str, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "high.json").write_text('{"70000": "dog"}')
     assert main(["score", ".", *words]) == 2
@@ -65,7 +96,14 @@ def test_invalid_score_options_are_refused_in_one_line(words: list[str], message
 def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored(tmp_path) -> None:
     (tmp_path / "maps" / "scenes").mkdir(parents=True)
     (tmp_path / "values.json").write_text('{"3": "dog", "7": null}')
-    words = ["--values", str(tmp_path / "values.json"), "--note", "protocol=a=b", "--note", "size=448"]
+    words = [
+        "--values",
+        str(tmp_path / "values.json"),
+        "--note",
+        "protocol=a=b",
+        "--note",
+        "size=448",
+    ]
     arguments = parse(["score", str(tmp_path / "maps"), "--bench", "scenes", *words])
     check_of("score")(arguments)
     assert arguments.maps == tmp_path / "maps" / "scenes"
@@ -81,7 +119,9 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
         (["ablate", "./mine.yaml"], "grid ./mine.yaml: "),
     ],
 )
-def test_a_missing_user_file_is_refused_in_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+def test_a_missing_user_file_is_refused_in_one_line(
+    words: list[str], message: str, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     line = capsys.readouterr().err
@@ -91,13 +131,17 @@ def test_a_missing_user_file_is_refused_in_one_line(words: list[str], message: s
 
 
 @pytest.mark.parametrize("name", ["train", "eval", "ablate"])
-def test_the_usage_of_a_command_that_takes_keys_shows_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_usage_of_a_command_that_takes_keys_shows_them(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main([name, "--help"])
     assert "[key=value ...]" in capsys.readouterr().out
 
 
-def test_a_word_too_many_and_an_unknown_flag_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_word_too_many_and_an_unknown_flag_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for words, message in {
         ("list", "losses", "more"): "list takes no key=value and no further word: leave out more",
         ("train", "gestalt", "--bad"): "train has no --bad; gestalt train --help lists its flags",
@@ -112,7 +156,11 @@ def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
 
     command = ArgumentParser()
     eval_flags(command)
-    named = [word for word in str(command.epilog).split() if "." in word or word.startswith("benchmark_root=")]
+    named = [
+        word
+        for word in str(command.epilog).split()
+        if "." in word or word.startswith("benchmark_root=")
+    ]
     assert len(named) == 3
     assert not any(word.startswith(ONLY_TRAINING) for word in named)
     load("clippy_dino_max", scale="tiny", overrides=named)
@@ -145,9 +193,16 @@ def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
         check_of("train")(parse(["train", "clippy_dino_max", "--scale", "tiny", *words]))
 
 
-@pytest.mark.parametrize("command", [["eval"], ["export", "--to", "out"], ["group", "a.png", "--to", "out", "--model"]])
-@pytest.mark.parametrize(("target", "message"), [("run", "neither a checkpoint, nor a run's folder"), ("clippy:none.pt", "file not found")])
-def test_a_model_that_is_not_there_is_refused_before_torch(command, target, message, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "command", [["eval"], ["export", "--to", "out"], ["group", "a.png", "--to", "out", "--model"]]
+)
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("run", "neither a checkpoint, nor a run's folder"), ("clippy:none.pt", "file not found")],
+)
+def test_a_model_that_is_not_there_is_refused_before_torch(
+    command, target, message, tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.png").touch()
     arguments = parse([*command, target])

@@ -1,4 +1,6 @@
-"""``gestalt data``: sources are given as for training, errors are one line, and files are where the output says."""
+"""``gestalt data``: sources are given as for training, errors are one line, and files are where the
+output says.
+"""
 
 import json
 import re
@@ -17,7 +19,9 @@ from tests.data_modules.files import picture, write_flickr
 def flickr(tmp_path, monkeypatch):
     """A folder of six photographs, the second cut short, as data.root."""
     monkeypatch.chdir(tmp_path)
-    write_flickr(tmp_path / "flickr", content=lambda number: picture(number)[: 400 if number == 1 else None])
+    write_flickr(
+        tmp_path / "flickr", content=lambda number: picture(number)[: 400 if number == 1 else None]
+    )
     return "data.root=flickr"
 
 
@@ -30,14 +34,35 @@ def test_inspection_writes_a_manifest_that_training_can_use(flickr, capsys):
     held = json.loads(Path(manifest).read_text())
     assert held["bad"] == [[1, "truncated", "flickr/Images", "1.jpg"]]
     assert held["captions"]["usable"] == 8
-    assert main(["data", "pack", "flickr", flickr, f"data.manifest={manifest}", "--to", "tars", "--shards", "2"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "pack",
+                "flickr",
+                flickr,
+                f"data.manifest={manifest}",
+                "--to",
+                "tars",
+                "--shards",
+                "2",
+            ]
+        )
+        == 0
+    )
     assert "packed 5 samples into 2 tars" in capsys.readouterr().out
 
 
 def test_a_packed_folder_can_be_inspected_as_a_source(flickr, capsys):
-    assert main(["data", "pack", "flickr", flickr, "--to", "tars", "--shards", "2", "--limit", "5"]) == 0
+    assert (
+        main(["data", "pack", "flickr", flickr, "--to", "tars", "--shards", "2", "--limit", "5"])
+        == 0
+    )
     assert "packed 5 samples into 2 tars in tars" in capsys.readouterr().out
-    assert main(["data", "inspect", "tars", "data.root=tars", "data.workers=0", "--to", "found.json"]) == 0
+    assert (
+        main(["data", "inspect", "tars", "data.root=tars", "data.workers=0", "--to", "found.json"])
+        == 0
+    )
     held = json.loads(Path("found.json").read_text())
     assert [shard["samples"] for shard in held["shards"]] == [2, 3]
     assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
@@ -49,8 +74,20 @@ def test_the_suggested_command_quotes_a_folder_with_a_space(flickr, capsys):
 
 
 def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
-    parts = "[{source: flickr, root: flickr, weight: 2}, {source: scenes, weight: 1, limit: 9, options: {recipe: prototype}}]"
-    words = ["data", "show", "mixture", f"data.mixture={parts}", "--scale", "tiny", "data.limit=6", "data.recipe=scenes_v1"]
+    parts = (
+        "[{source: flickr, root: flickr, weight: 2}, {source: scenes, weight: 1, limit: 9, "
+        "options: {recipe: prototype}}]"
+    )
+    words = [
+        "data",
+        "show",
+        "mixture",
+        f"data.mixture={parts}",
+        "--scale",
+        "tiny",
+        "data.limit=6",
+        "data.recipe=scenes_v1",
+    ]
     assert main([*words, "--columns", "2", "--to", "sheet.png"]) == 0
     assert "sheet: sheet.png" in capsys.readouterr().out
     with Image.open("sheet.png") as sheet:
@@ -62,32 +99,85 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
     [
         (["inspect", "flikr"], "data.source=flikr: did you mean 'flickr'?"),
         (["inspect", "flickr"], "data.root=None"),
-        (["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"], r"data\.options\.spilt=dev: .* did you mean 'split'?"),
-        (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes, options: {x: 1}}]"], r"mixture\[0\]\.options\.x=1"),
+        (
+            ["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"],
+            r"data\.options\.spilt=dev: .* did you mean 'split'?",
+        ),
+        (
+            [
+                "inspect",
+                "flickr",
+                "data.root=flickr",
+                "data.mixture=[{source: scenes, options: {x: 1}}]",
+            ],
+            r"mixture\[0\]\.options\.x=1",
+        ),
         (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: not found"),
-        (["inspect", "flickr", "data.root=flickr", "data.caption=x"], "data.caption=x: Flickr8k captions have no columns"),
+        (
+            ["inspect", "flickr", "data.root=flickr", "data.caption=x"],
+            "data.caption=x: Flickr8k captions have no columns",
+        ),
         (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
-        (["inspect", "scenes", "data.caption_choice=first"], r"data\.caption_choice=first: source scenes does not take it"),
-        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"], r"options\.captions=a: has a key of its own"),
-        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {parts: a}}]"], r"options\.parts=a: source flickr takes no such"),
-        (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], r"data\.options\.recipe=x: has a key of its own"),
+        (
+            ["inspect", "scenes", "data.caption_choice=first"],
+            r"data\.caption_choice=first: source scenes does not take it",
+        ),
+        (
+            ["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"],
+            r"options\.captions=a: has a key of its own",
+        ),
+        (
+            ["inspect", "mixture", "data.mixture=[{source: flickr, options: {parts: a}}]"],
+            r"options\.parts=a: source flickr takes no such",
+        ),
+        (
+            ["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"],
+            r"data\.options\.recipe=x: has a key of its own",
+        ),
         (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),
         (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "folder no not found"),
-        (["inspect", "flickr", "data.root=flickr", "--to", "flickr"], r"--to flickr: is a folder; name a file, such as flickr/data\.json"),
+        (
+            ["inspect", "flickr", "data.root=flickr", "--to", "flickr"],
+            r"--to flickr: is a folder; name a file, such as flickr/data\.json",
+        ),
         (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/data\.png"),
         (
-            ["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"],
+            [
+                "pack",
+                "flickr",
+                "data.root=flickr",
+                "--to",
+                "flickr/captions.txt/x",
+                "--shards",
+                "2",
+            ],
             "cannot be made: Not a directory",
         ),
-        (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"], r"data\.mixture=.*does not take it"),
+        (
+            ["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"],
+            r"data\.mixture=.*does not take it",
+        ),
         (
             ["inspect", "mixture", "data.mixture=[{source: scenes}, {source: flikr}]"],
             r"data\.mixture\[1\]\.source=flikr: did you mean 'flickr'",
         ),
         (["inspect", "mixture", "data.mixture=[{sauce: scenes}]"], "sauce"),
-        (["inspect", "mixture", "data.mixture=[{source: scenes, limit: 4}, {source: scenes, limit: 4}]"], "inspect each of its sources"),
-        (["pack", "flickr", "data.root=flickr", "--to", "flickr", "--shards", "2"], "--to flickr: exists already"),
-        (["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"], "--shards 9: the source has 6 samples"),
+        (
+            [
+                "inspect",
+                "mixture",
+                "data.mixture=[{source: scenes, limit: 4}, {source: scenes, limit: 4}]",
+            ],
+            "inspect each of its sources",
+        ),
+        (
+            ["pack", "flickr", "data.root=flickr", "--to", "flickr", "--shards", "2"],
+            "--to flickr: exists already",
+        ),
+        (
+            ["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"],
+            "--shards 9: the source has 6 samples",
+        ),
         (["show", "flickr", "data.rooot=flickr"], "data.rooot"),
     ],
 )
@@ -99,17 +189,29 @@ def test_a_mistake_is_reported_in_one_line_with_the_remedy(words, message, flick
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../secret.jpg", "a/../../secret.jpg"])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_that_is_allowed(flickr, capsys, name, mixed):
+def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_that_is_allowed(
+    flickr, capsys, name, mixed
+):
     Path("t").mkdir()
     Path("t/a.csv").write_text(f"image,caption\n../flickr/Images/0.jpg,a\n{name},b\n")
     part = ["table", "data.root=t/a.csv"]
     if mixed:
-        part = ["mixture", "data.mixture=[{source: table, root: t/a.csv, options: OPTIONS}, {source: flickr, root: flickr}]"]
+        part = [
+            "mixture",
+            "data.mixture=[{source: table, root: t/a.csv, options: OPTIONS}, {source: flickr, "
+            "root: flickr}]",
+        ]
     words = ["data", "pack", *part, "--to", "tars", "--shards", "1"]
     assert main([word.replace("OPTIONS", "{}") for word in words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert re.search(r"t/a\.csv names '\.\./flickr/Images/0\.jpg', which lies outside of t; .*data\.options\.outside=true", line)
-    allowed = [word.replace("OPTIONS", "{outside: true}") for word in words] + ([] if mixed else ["data.options.outside=true"])
+    assert re.search(
+        r"t/a\.csv names '\.\./flickr/Images/0\.jpg', which lies outside of t; "
+        r".*data\.options\.outside=true",
+        line,
+    )
+    allowed = [word.replace("OPTIONS", "{outside: true}") for word in words] + (
+        [] if mixed else ["data.options.outside=true"]
+    )
     assert main(allowed) == 0
 
 
@@ -132,7 +234,9 @@ def test_a_count_of_zero_is_refused_with_the_name_of_the_flag(capsys):
     assert "argument --count: expected a number above 0, got '0'" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr, monkeypatch, capsys):
+def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(
+    flickr, monkeypatch, capsys
+):
     monkeypatch.setattr("gestalt.commands.data.os.access", lambda folder, mode: False)
     assert main(["data", "inspect", "flickr", flickr, "--to", "found.json"]) == 2
     assert "--to found.json: . cannot be written" in capsys.readouterr().err
@@ -140,7 +244,13 @@ def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr
 
 def test_moving_the_folders_of_a_mixture_does_not_change_the_hash():
     hashes = {
-        config_hash(load("clippy_dino_max", scale="demo", overrides=["data.source=mixture", f"data.mixture=[{part}, {{source: scenes}}]"]))
+        config_hash(
+            load(
+                "clippy_dino_max",
+                scale="demo",
+                overrides=["data.source=mixture", f"data.mixture=[{part}, {{source: scenes}}]"],
+            )
+        )
         for part in (
             "{source: tars, root: a/cc}",
             "{source: tars, root: b/cc}",

@@ -1,4 +1,6 @@
-"""Grids at equal FLOP: each cell trains for as many steps as cost the FLOP of the cell that it is compared with."""
+"""Grids at equal FLOP: each cell trains for as many steps as cost the FLOP of the cell that it is
+compared with.
+"""
 
 import json
 import subprocess
@@ -12,7 +14,15 @@ from torch.nn import functional
 from gestalt.ablation.grid import read_grid
 from gestalt.building.source import pairs_a_step
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
-from gestalt.commands.trial import build_trial, counted_step, counting, extended, read_pairs, repeated, step_flop
+from gestalt.commands.trial import (
+    build_trial,
+    counted_step,
+    counting,
+    extended,
+    read_pairs,
+    repeated,
+    step_flop,
+)
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -34,14 +44,22 @@ FLOP = {"max": 10, "positives": 10, "nouns": 20, "frozen": 5}
 def grid(tmp_path):
     """Four cells at scale tiny, whose run has 16 steps."""
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
-    return read_grid(str(tmp_path / "mine.yaml"), scale="tiny", overrides=("optimizer.warmup_steps=2",))
+    return read_grid(
+        str(tmp_path / "mine.yaml"), scale="tiny", overrides=("optimizer.warmup_steps=2",)
+    )
 
 
 def name_of(config) -> str:
     """The cell of a configuration."""
     if config.loss.terms:
         return "nouns"
-    return "frozen" if config.text.frozen else "positives" if config.loss.equal_texts == "positives" else "max"
+    return (
+        "frozen"
+        if config.text.frozen
+        else "positives"
+        if config.loss.equal_texts == "positives"
+        else "max"
+    )
 
 
 def count(config):
@@ -49,22 +67,34 @@ def count(config):
     return FLOP[name_of(config)], 16
 
 
-def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(grid, tmp_path) -> None:
+def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(
+    grid, tmp_path
+) -> None:
     equal, lines = at_equal_cost(grid, folder=tmp_path, count=count)
     cells = {cell.name: cell.values for cell in equal.cells}
     assert cells["max"] == {}
-    assert cells["positives"] == {"loss.equal_texts": "positives"}  # the run that it would be without equal cost
+    # the run that it would be without equal cost
+    assert cells["positives"] == {"loss.equal_texts": "positives"}
     assert cells["nouns"]["trainer.max_steps"] == 8
-    assert cells["frozen"] == {"text.frozen": True, "trainer.max_steps": 32, "trainer.max_epochs": -1}
+    assert cells["frozen"] == {
+        "text.frozen": True,
+        "trainer.max_steps": 32,
+        "trainer.max_epochs": -1,
+    }
     assert lines[2] == "nouns: 8 steps of 2e-08 GFLOP, 1.6e-07 GFLOP in total."
     for cell in equal.cells:
         config = load(equal.base, scale=equal.scale, overrides=list(equal.words(cell, seed=3)))
-        assert (config.trainer.max_steps, config.seed) == (cell.values.get("trainer.max_steps", -1), 3)
+        assert (config.trainer.max_steps, config.seed) == (
+            cell.values.get("trainer.max_steps", -1),
+            3,
+        )
 
 
 def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path) -> None:
     first, _ = at_equal_cost(grid, folder=tmp_path, count=count)
-    again, _ = at_equal_cost(grid, folder=tmp_path, count=lambda config: pytest.fail("counted again"))
+    again, _ = at_equal_cost(
+        grid, folder=tmp_path, count=lambda config: pytest.fail("counted again")
+    )
     assert again == first
     kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
     base = load(grid.base, scale=grid.scale, overrides=list(grid.words(grid.cells[0], seed=0)))
@@ -77,19 +107,37 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid
             raise ConfigError("none of the first 8 pairs can be read")
         return count(config)
 
-    with pytest.raises(ConfigError, match="grid mine: cell nouns: its FLOP cannot be counted: none of the first 8 pairs can be read"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "grid mine: cell nouns: its FLOP cannot be counted: none of the first 8 pairs can be "
+            "read"
+        ),
+    ):
         at_equal_cost(grid, folder=tmp_path / "a", count=fails)
-    few = r"grid mine: equal: flop: cell nouns: optimizer\.warmup_steps=2: the run ends after trainer\.max_steps=1; choose no more"
+    few = (
+        r"grid mine: equal: flop: cell nouns: optimizer\.warmup_steps=2: the run ends after "
+        r"trainer\.max_steps=1; choose no more"
+    )
     with pytest.raises(ConfigError, match=few):
-        at_equal_cost(grid, folder=tmp_path / "b", count=lambda config: (160 if name_of(config) == "nouns" else 10, 16))
+        at_equal_cost(
+            grid,
+            folder=tmp_path / "b",
+            count=lambda config: (160 if name_of(config) == "nouns" else 10, 16),
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
-    words = ["text.frozen=true", "loss.terms={nouns: 1.0}"]  # the first step embeds the nouns once for the run
-    config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+    # the first step embeds the nouns once for the run
+    words = ["text.frozen=true", "loss.terms={nouns: 1.0}"]
+    config = load(
+        "clippy_random_max",
+        scale="tiny",
+        overrides=["evaluation.benchmarks=[]", "data.workers=0", *words],
+    )
     pairs = pairs_a_step(config)
     trial = build_trial(config)
     batch = repeated(read_pairs(trial), pairs)
@@ -101,10 +149,19 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
 def test_what_changes_no_result_changes_no_count() -> None:
-    memory = ("trainer.accumulate_grad_batches=2", "data.batch_size=8", "image.gradient_checkpointing=true", "loss.chunk=4")
+    memory = (
+        "trainer.accumulate_grad_batches=2",
+        "data.batch_size=8",
+        "image.gradient_checkpointing=true",
+        "loss.chunk=4",
+    )
     counts = set()
     for words in (memory, ("data.batch_size=16",)):
-        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+        config = load(
+            "clippy_random_max",
+            scale="tiny",
+            overrides=["evaluation.benchmarks=[]", "data.workers=0", *words],
+        )
         counts.add((config_hash(config), step_flop(config)))
     assert len(counts) == 1
 
@@ -113,17 +170,34 @@ def test_what_changes_no_result_changes_no_count() -> None:
 def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path) -> None:
     cells = {"max": {}, "nouns": {"loss.terms": {"nouns": 1.0}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
-    words = [sys.executable, "-m", "gestalt", "ablate", "./mine.yaml", "--scale", "tiny", "optimizer.warmup_steps=2"]
+    words = [
+        sys.executable,
+        "-m",
+        "gestalt",
+        "ablate",
+        "./mine.yaml",
+        "--scale",
+        "tiny",
+        "optimizer.warmup_steps=2",
+    ]
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "lightning_logs" / "ablations" / "mine" / "tiny"
-    counts = sorted((entry["flop"], entry["steps"]) for entry in json.loads((folder / COUNTS).read_text())["counts"].values())
+    counts = sorted(
+        (entry["flop"], entry["steps"])
+        for entry in json.loads((folder / COUNTS).read_text())["counts"].values()
+    )
     assert counts[0][0] < counts[1][0]
-    taken = sorted(json.loads(path.read_text())["steps"] for path in tmp_path.glob("lightning_logs/clippy_random_max/tiny/*/result.json"))
+    taken = sorted(
+        json.loads(path.read_text())["steps"]
+        for path in tmp_path.glob("lightning_logs/clippy_random_max/tiny/*/result.json")
+    )
     assert taken == [round(counts[0][0] * counts[0][1] / counts[1][0]), counts[0][1]]
     page = (folder / "table.md").read_text()
     assert f"nouns: {taken[0]:,} steps of " in page
-    again = subprocess.run([*words, "--dry-run"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    again = subprocess.run(
+        [*words, "--dry-run"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
     assert "0 of 2 runs to come; nothing to do" in again.stdout
 
 
@@ -143,4 +217,6 @@ def test_three_counts_give_the_flop_of_any_batch() -> None:
         return 41 * 10**9 + 7 * 10**8 * pairs + 3 * 512 * pairs**2
 
     counts = {pairs: flop(pairs) for pairs in (2, 4, 6)}
-    assert [extended(counts, pairs=pairs) for pairs in (1, 4, 64, 32_768)] == [flop(pairs) for pairs in (1, 4, 64, 32_768)]
+    assert [extended(counts, pairs=pairs) for pairs in (1, 4, 64, 32_768)] == [
+        flop(pairs) for pairs in (1, 4, 64, 32_768)
+    ]

@@ -1,4 +1,6 @@
-"""An error of the operating system is reported in one line with path and remedy, and leaves no partial file."""
+"""An error of the operating system is reported in one line with path and remedy, and leaves no
+partial file.
+"""
 
 import errno
 import os
@@ -22,7 +24,9 @@ def test_every_known_errno_is_described_with_its_remedy() -> None:
         assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
@@ -47,7 +51,9 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_file_that_cannot_be_written_whole_leaves_no_part(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     with largest_file(100):
         assert main([*PAIRS, "--to", "out.png"]) == 1
@@ -56,14 +62,21 @@ def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path: Path, monk
 
 
 def test_an_error_in_a_dataloader_worker_is_described_by_its_last_line() -> None:
-    text = 'Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "a.py", line 3\n'
+    text = (
+        "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+        'last):\n  File "a.py", line 3\n'
+    )
     full = OSError(f"{text}OSError: [Errno 28] No space left on device: 'a.tar'\n")
     assert faults.describe(full) == f"a.tar: {faults.MENDS[errno.ENOSPC]}"
-    assert faults.describe(ValueError(f"{text}ValueError: a.tar: not a tar\n")) == "a.tar: not a tar"
+    assert (
+        faults.describe(ValueError(f"{text}ValueError: a.tar: not a tar\n")) == "a.tar: not a tar"
+    )
 
 
 def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
-    line = faults.describe(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    line = faults.describe(
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+    )
     assert line is not None
     assert line.endswith(faults.MENDS[errno.ENOSPC])
 
@@ -79,7 +92,10 @@ def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
 
 def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -> None:
     for names in ((), ("{}",), ("/tmp/other", None, "{}")):
-        with pytest.raises(OSError, match="full") as error, replacing(tmp_path / "a.json") as partial:
+        with (
+            pytest.raises(OSError, match="full") as error,
+            replacing(tmp_path / "a.json") as partial,
+        ):
             raise OSError(errno.ENOSPC, "full", *(name and name.format(partial) for name in names))
         assert error.value.filename == str(tmp_path / "a.json")
 

@@ -17,15 +17,45 @@ from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import KILL, gestalt, result
 
 QUIET = ("trainer.enable_progress_bar=false", "evaluation.benchmarks=[]")
-FLICKR = ("data.source=flickr", "data.limit=null", "data.batch_size=4", "trainer.max_steps=7", "trainer.max_epochs=null")
+FLICKR = (
+    "data.source=flickr",
+    "data.limit=null",
+    "data.batch_size=4",
+    "trainer.max_steps=7",
+    "trainer.max_epochs=null",
+)
 FROZEN = ("data.crops=2", "text.frozen=true")
 WAYS = {
     "one_block_of_two": ("clippy_random_max", "image.frozen_blocks=1", *FROZEN),
-    "every_token_and_the_text_tower_trained": ("clippy_dino_avg", "image.frozen_blocks=1", "image.subsampling=false", "data.crops=1"),
-    "micro_batches": ("clippy_dino_cls", "image.frozen_blocks=2", *FROZEN, "data.batch_size=2", "trainer.accumulate_grad_batches=2"),
+    "every_token_and_the_text_tower_trained": (
+        "clippy_dino_avg",
+        "image.frozen_blocks=1",
+        "image.subsampling=false",
+        "data.crops=1",
+    ),
+    "micro_batches": (
+        "clippy_dino_cls",
+        "image.frozen_blocks=2",
+        *FROZEN,
+        "data.batch_size=2",
+        "trainer.accumulate_grad_batches=2",
+    ),
     "a_cnn": (
-        *("clippy_supervised_max", "image.backbone=resnet18", "image.family=cnn", "image.inits.supervised=random", "image.keep_tokens=1"),
-        *("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null", "image.frozen_blocks=3", *FROZEN),
+        *(
+            "clippy_supervised_max",
+            "image.backbone=resnet18",
+            "image.family=cnn",
+            "image.inits.supervised=random",
+            "image.keep_tokens=1",
+        ),
+        *(
+            "image.patch_size=null",
+            "image.width=null",
+            "image.depth=null",
+            "image.heads=null",
+            "image.frozen_blocks=3",
+            *FROZEN,
+        ),
     ),
 }
 
@@ -34,40 +64,61 @@ WAYS = {
 def photographs(tmp_path_factory):
     """Six photographs, of which one is broken."""
     root = tmp_path_factory.mktemp("photographs")
-    write_flickr(root, content=lambda number: b"broken" if number == 2 else picture(number, side=(80, 60)))
+    write_flickr(
+        root, content=lambda number: b"broken" if number == 2 else picture(number, side=(80, 60))
+    )
     return root
 
 
 def made(experiment, *words, **places):
-    return load(experiment, scale="tiny", overrides=[*QUIET, *words, *(f"data.{key}={place}" for key, place in places.items())])
+    return load(
+        experiment,
+        scale="tiny",
+        overrides=[*QUIET, *words, *(f"data.{key}={place}" for key, place in places.items())],
+    )
 
 
 def losses(config, monkeypatch):
     """The loss of each step of a run, and its record."""
     seen = []
     with monkeypatch.context() as patch:
-        patch.setattr(ContrastiveModule, "_log_step", lambda self, terms, *_, **__: seen.append(terms.loss.item()))
+        patch.setattr(
+            ContrastiveModule,
+            "_log_step",
+            lambda self, terms, *_, **__: seen.append(terms.loss.item()),
+        )
         train(config, overrides=[])
-    records = sorted(Path().glob("lightning_logs/*/*/version_*/result.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = sorted(
+        Path().glob("lightning_logs/*/*/version_*/result.json"),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     return seen, json.loads(records[-1].read_text())
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", WAYS)
-def test_each_step_has_the_same_loss_on_cached_features_as_on_images(way, photographs, tmp_path, monkeypatch):
+def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
+    way, photographs, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     experiment, *words = WAYS[way]
     words = [*FLICKR, *words, "data.max_bad_share=0.5"]
     cache(made(experiment, *words, root=photographs), Path("cache"), stored="float32")
     plain, record = losses(made(experiment, *words, root=photographs), monkeypatch)
     monkeypatch.setattr("gestalt.encoders.image.ImageTower.normalised", None)  # no pixel is read
-    cached, other = losses(made(experiment, *words, root=photographs, features="cache"), monkeypatch)
+    cached, other = losses(
+        made(experiment, *words, root=photographs, features="cache"), monkeypatch
+    )
     assert len(plain) == 7
     assert cached == pytest.approx(plain, abs=1e-5)
     assert len(set(plain)) > 3
     assert record["config_hash"] == other["config_hash"]
     facts = other["data"].pop("features")
-    assert facts == {"crops": 1 if "data.crops=1" in words else 2, "bad": facts["crops"], "stored": "float32"}
+    assert facts == {
+        "crops": 1 if "data.crops=1" in words else 2,
+        "bad": facts["crops"],
+        "stored": "float32",
+    }
     assert record["data"] == other["data"]
     assert other["data"]["bad_samples"]["bad"] > 0
 
@@ -92,19 +143,25 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
             cache(config, tmp_path / "stopped", stored="float32")
     assert not Description.read(tmp_path / "stopped").complete
     assert Description.read(tmp_path / "stopped").written == 6
-    with pytest.raises(ConfigError, match=r"not complete; run its `gestalt features` command again to complete it"):
+    with pytest.raises(
+        ConfigError, match=r"not complete; run its `gestalt features` command again to complete it"
+    ):
         cache(config, tmp_path / "stopped", stored="float32", only_check=True)
     cache(config, tmp_path / "stopped", stored="float32")
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert names == {path.name for path in (tmp_path / "stopped").iterdir()}
     assert names == {".lock", "features.json", "images.npy"}
     for name in names:
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+        assert (tmp_path / "whole" / name).read_bytes() == (
+            tmp_path / "stopped" / name
+        ).read_bytes(), name
     cache(config, tmp_path / "stopped", stored="float32", only_check=True)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(photographs, tmp_path, monkeypatch):
+def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
+    photographs, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     words = [*FLICKR, "image.frozen_blocks=1", *FROZEN]
     config = made("clippy_random_max", *words, root=photographs)
@@ -114,10 +171,19 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(photographs
         "data.limit=5": "data digest is .*; pairs is 5, but the cache has 6",
     }.items():
         with pytest.raises(ConfigError, match=f"made for another run: {message}"):
-            train(made("clippy_random_max", *words, word, root=photographs, features="cache"), overrides=[])
+            train(
+                made("clippy_random_max", *words, word, root=photographs, features="cache"),
+                overrides=[],
+            )
         with pytest.raises(ConfigError, match=message):
-            cache(made("clippy_random_max", *words, word, root=photographs), Path("cache"), stored="float16")
-    with pytest.raises(ConfigError, match=r"--dtype is float32, but the cache has float16; choose another folder"):
+            cache(
+                made("clippy_random_max", *words, word, root=photographs),
+                Path("cache"),
+                stored="float16",
+            )
+    with pytest.raises(
+        ConfigError, match=r"--dtype is float32, but the cache has float16; choose another folder"
+    ):
         cache(config, Path("cache"), stored="float32")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
@@ -132,22 +198,45 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(photographs
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_disk_without_room_is_refused_before_anything_is_written(photographs, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    photographs, tmp_path, monkeypatch
+):
     monkeypatch.setattr(command, "free_bytes", lambda folder: 2**26)
-    with pytest.raises(ConfigError, match=r"0\.06 GiB more are needed and 0\.06 GiB are free; choose another disk, --dtype float16"):
-        cache(made("clippy_random_max", *FLICKR, "image.frozen=true", *FROZEN, root=photographs), tmp_path / "cache", stored="float32")
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"0\.06 GiB more are needed and 0\.06 GiB are free; choose another disk, --dtype "
+            r"float16"
+        ),
+    ):
+        cache(
+            made("clippy_random_max", *FLICKR, "image.frozen=true", *FROZEN, root=photographs),
+            tmp_path / "cache",
+            stored="float32",
+        )
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 @pytest.mark.slow
 def test_two_ranks_and_a_resumed_run_on_features_match_one_run_on_images(tmp_path):
-    words = ("clippy_random_max", "--scale", "tiny", *QUIET, "image.frozen_blocks=1", *FROZEN, "checkpoint_every_steps=3")
+    words = (
+        "clippy_random_max",
+        "--scale",
+        "tiny",
+        *QUIET,
+        "image.frozen_blocks=1",
+        *FROZEN,
+        "checkpoint_every_steps=3",
+    )
     plain, ranks, killed = (tmp_path / name for name in ("plain", "ranks", "killed"))
     for folder in (plain, ranks, killed):
         folder.mkdir()
     done = gestalt("features", *words, "--to", "../cache", folder=plain)
     assert done.returncode == 0, done.stderr
-    for folder, more in ((plain, ()), (ranks, ("data.features=../cache", "trainer.devices=2", "trainer.strategy=ddp"))):
+    for folder, more in (
+        (plain, ()),
+        (ranks, ("data.features=../cache", "trainer.devices=2", "trainer.strategy=ddp")),
+    ):
         done = gestalt("train", *words, *more, folder=folder)
         assert done.returncode == 0, done.stderr
     assert result(ranks)["loss"] == pytest.approx(result(plain)["loss"], abs=1e-5)

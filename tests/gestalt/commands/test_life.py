@@ -1,4 +1,6 @@
-"""The life of a run: a killed one resumes to the identical result, whatever the number of workers; nothing is overwritten."""
+"""The life of a run: a killed one resumes to the identical result, whatever the number of workers;
+nothing is overwritten.
+"""
 
 import json
 import math
@@ -10,7 +12,14 @@ import pytest
 from gestalt.runs.folders import hold
 from tests.gestalt.command import KILL, gestalt, interrupted, result, same, terminated_as_a_group
 
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "checkpoint_every_steps=3",
+    "trainer.enable_progress_bar=false",
+)
 pytestmark = pytest.mark.slow
 
 
@@ -25,7 +34,9 @@ def whole(tmp_path_factory):
 def test_a_run_ends_with_its_metrics_as_lines_and_as_json(whole):
     folder, done, record = whole
     assert "scenes/miou " in done.stdout
-    assert record["metrics"]["scenes/miou"] == pytest.approx(float(done.stdout.split("scenes/miou ")[1].split()[0]), abs=1e-4)
+    assert record["metrics"]["scenes/miou"] == pytest.approx(
+        float(done.stdout.split("scenes/miou ")[1].split()[0]), abs=1e-4
+    )
     assert record["image_init"]["asked"] == "dino"
     assert record["image_init"]["used"] == "random"
     assert "image.init: asked dino, used random" in done.stderr
@@ -40,8 +51,12 @@ def test_a_run_ends_with_its_metrics_as_lines_and_as_json(whole):
     assert list(version.glob("events*"))
 
 
-@pytest.mark.parametrize(("moment", "number"), [("step", 2), ("step", 5), ("validation", 3), ("write", 1), ("write", 3)])
-def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_path, moment, number):
+@pytest.mark.parametrize(
+    ("moment", "number"), [("step", 2), ("step", 5), ("validation", 3), ("write", 1), ("write", 3)]
+)
+def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(
+    whole, tmp_path, moment, number
+):
     killed = gestalt(moment, str(number), *TRAIN, folder=tmp_path, program=(KILL,))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     saved = list(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt"))
@@ -58,22 +73,32 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
     record = result(tmp_path)
     assert record["steps"] == 3
     evaluated = gestalt(
-        "eval", "lightning_logs/clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path
+        "eval",
+        "lightning_logs/clippy_dino_max",
+        "evaluation.limit=7",
+        "trainer.enable_progress_bar=false",
+        folder=tmp_path,
     )
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
     assert record["best"]["value"] == pytest.approx(record["metrics"]["scenes/miou"])
-    last, best = (next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt")) for name in ("last", "best"))
+    last, best = (
+        next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt"))
+        for name in ("last", "best")
+    )
     assert best.read_bytes() == last.read_bytes()
 
 
-def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(whole, tmp_path):
+def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(
+    whole, tmp_path
+):
     shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
     next(tmp_path.glob("lightning_logs/*/*/version_0/result.json")).unlink()
     done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     same(result(tmp_path), whole[2])
     assert result(tmp_path)["tokens_kept"] == whole[2]["tokens_kept"]
-    assert result(tmp_path)["seconds"]["training"] > whole[2]["seconds"]["training"] / 2  # what the killed process spent
+    # what the killed process spent
+    assert result(tmp_path)["seconds"]["training"] > whole[2]["seconds"]["training"] / 2
 
 
 def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path):
@@ -81,23 +106,33 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
     (tmp_path / "killed").mkdir()
     words = (*TRAIN, "optimizer.ema=0.9", "optimizer.name=lamb", "optimizer.layer_decay=0.8")
     assert gestalt(*words, folder=tmp_path / "whole").returncode == 0
-    assert gestalt("step", "5", *words, folder=tmp_path / "killed", program=(KILL,)).returncode == -signal.SIGKILL
+    assert (
+        gestalt("step", "5", *words, folder=tmp_path / "killed", program=(KILL,)).returncode
+        == -signal.SIGKILL
+    )
     resumed = gestalt(*words, "resume=last", folder=tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path / "killed"), result(tmp_path / "whole"))
 
 
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
-    stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
+    stderr = interrupted(
+        *TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule"
+    )
     assert "resume=last" in stderr
     by_name = gestalt("eval", "clippy_dino_max", folder=tmp_path)
-    assert "no plain run of it is finished; the newest, lightning_logs/clippy_dino_max/tiny/version_0, is at step 2 of 8" in by_name.stderr
+    assert (
+        "no plain run of it is finished; the newest, "
+        "lightning_logs/clippy_dino_max/tiny/version_0, is at step 2 of 8" in by_name.stderr
+    )
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path), whole[2])
 
 
-def test_a_signal_to_the_whole_group_saves_too_though_it_reaches_the_loading_processes(whole, tmp_path):
+def test_a_signal_to_the_whole_group_saves_too_though_it_reaches_the_loading_processes(
+    whole, tmp_path
+):
     done = terminated_as_a_group(*TRAIN, "data.workers=2", folder=tmp_path)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "stopped by SIGTERM; saved" in done.stderr
@@ -116,7 +151,10 @@ def test_resuming_a_run_in_another_folder_does_not_touch_a_run_of_the_same_numbe
     done = gestalt(*TRAIN, "resume=backup/version_0", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert mine.read_bytes() == before
-    assert json.loads((theirs / "result.json").read_text())["weights_sha256"] == whole[2]["weights_sha256"]
+    assert (
+        json.loads((theirs / "result.json").read_text())["weights_sha256"]
+        == whole[2]["weights_sha256"]
+    )
 
 
 def test_two_processes_never_train_in_one_folder(whole, tmp_path):
@@ -137,22 +175,43 @@ def test_resume_with_another_config_stops_and_shows_the_difference(whole):
     assert result(folder) == record
 
 
-def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
-    done = gestalt(*TRAIN, "optimizer.learning_rate=1e30", "trainer.gradient_clip_val=null", folder=tmp_path)
+def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good_checkpoint(
+    tmp_path,
+):
+    done = gestalt(
+        *TRAIN, "optimizer.learning_rate=1e30", "trainer.gradient_clip_val=null", folder=tmp_path
+    )
     assert done.returncode == 1, done.stderr
     assert "loss is nan at step" in done.stderr
     assert "Traceback" not in done.stderr
-    again = gestalt(*TRAIN, "optimizer.learning_rate=1e30", "trainer.gradient_clip_val=null", "resume=auto", folder=tmp_path)
+    again = gestalt(
+        *TRAIN,
+        "optimizer.learning_rate=1e30",
+        "trainer.gradient_clip_val=null",
+        "resume=auto",
+        folder=tmp_path,
+    )
     assert again.returncode == 2, again.stderr
     assert "version_0 stopped: loss is nan at step" in again.stderr
 
 
 def test_eval_scores_all_images_where_training_scored_a_part_and_both_print_counts(whole):
     folder, trained, record = whole
-    done = gestalt("eval", "clippy_dino_max", "evaluation.batch_size=32", "trainer.enable_progress_bar=false", folder=folder)
+    done = gestalt(
+        "eval",
+        "clippy_dino_max",
+        "evaluation.batch_size=32",
+        "trainer.enable_progress_bar=false",
+        folder=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert "scenes: 7 of 307 images\nscenes/miou " in trained.stdout
     assert "scenes: all 307 images\nscenes/miou " in done.stdout
-    newest = max(folder.glob("lightning_logs/*/*/version_0/evaluations/*.json"), key=lambda path: int(path.stem))
+    newest = max(
+        folder.glob("lightning_logs/*/*/version_0/evaluations/*.json"),
+        key=lambda path: int(path.stem),
+    )
     for one, images in ((record, 7), (json.loads(newest.read_text()), 307)):
-        assert {(entry["images"], entry["images_official"]) for entry in one["benchmarks"]} == {(images, 307)}
+        assert {(entry["images"], entry["images_official"]) for entry in one["benchmarks"]} == {
+            (images, 307)
+        }

@@ -1,4 +1,6 @@
-"""Every command takes every kind of model: runs, checkpoints, exported folders and other libraries' models."""
+"""Every command takes every kind of model: runs, checkpoints, exported folders and other libraries'
+models.
+"""
 
 import json
 
@@ -33,8 +35,24 @@ def targets(tmp_path):
 
 def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
-    for number, (flag, target) in enumerate(zip(("--ckpt", "--model", "--model"), targets, strict=True)):
-        assert main(["segment", "photo.png", "--labels", "dog, grass", flag, target, "--output", f"{number}.png"]) == 0
+    for number, (flag, target) in enumerate(
+        zip(("--ckpt", "--model", "--model"), targets, strict=True)
+    ):
+        assert (
+            main(
+                [
+                    "segment",
+                    "photo.png",
+                    "--labels",
+                    "dog, grass",
+                    flag,
+                    target,
+                    "--output",
+                    f"{number}.png",
+                ]
+            )
+            == 0
+        )
     assert capsys.readouterr().out.split() == ["0.png", "1.png", "2.png"]
     pictures = [Image.open(tmp_path / f"{number}.png").tobytes() for number in range(3)]
     assert pictures[0] == pictures[1] == pictures[2]
@@ -48,20 +66,31 @@ def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_
         assert main([*command, *words, kind]) == 0
         assert capsys.readouterr().err.startswith(f"model: {RUN}, step 8 of 8\n")
         summary = json.loads((tmp_path / kind / f"{kind}.json").read_text())
-        facts = [summary[key] for key in ("model", "run", "steps", "steps_planned", "weights_sha256")]
+        facts = [
+            summary[key] for key in ("model", "run", "steps", "steps_planned", "weights_sha256")
+        ]
         assert facts == ["clippy_dino_max", str(RUN), 8, 8, weights]
-        assert f"clippy_dino_max/small/version_0: step 8 of 8, weights SHA-256 {weights}." in (tmp_path / "page.html").read_text()
+        assert (
+            f"clippy_dino_max/small/version_0: step 8 of 8, weights SHA-256 {weights}."
+            in (tmp_path / "page.html").read_text()
+        )
 
 
 def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
     (RUN / "result.json").unlink()
-    torch.save(torch.load(RUN / CHECKPOINT) | {"global_step": 9, "gestalt": {"steps_planned": 900}}, RUN / CHECKPOINT)
+    torch.save(
+        torch.load(RUN / CHECKPOINT) | {"global_step": 9, "gestalt": {"steps_planned": 900}},
+        RUN / CHECKPOINT,
+    )
     words = ["segment", "photo.png", "--labels", "dog, grass", "--output", "out.png", "--model"]
     assert main([*words, str(RUN)]) == 0
     assert capsys.readouterr().err.startswith(f"model: {RUN}, step 9 of 900\n")
     assert main([*words, "clippy_dino_max"]) == 2
-    assert "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train clippy_dino_max" in capsys.readouterr().err
+    assert (
+        "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train "
+        "clippy_dino_max" in capsys.readouterr().err
+    )
     with pytest.raises(ValueError, match="is at step 9 of 900"):
         load("clippy_dino_max")
 
@@ -79,7 +108,15 @@ def test_a_model_of_another_library_is_announced_by_its_name(tmp_path, capsys):
 
 def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets, tmp_path):
     records = [
-        json.loads(calibrate(target, benchmark="scenes", split=None, overrides=TCL, output=str(tmp_path / "records")).read_text())
+        json.loads(
+            calibrate(
+                target,
+                benchmark="scenes",
+                split=None,
+                overrides=TCL,
+                output=str(tmp_path / "records"),
+            ).read_text()
+        )
         for target in (targets[0], targets[2])
     ]
     assert [record.pop("checkpoint") for record in records] == [targets[1], "exported"]
@@ -105,7 +142,8 @@ def test_an_exported_folder_has_the_same_metrics_as_its_run(targets, tmp_path):
         done = gestalt("eval", target, *words, folder=tmp_path)
         assert done.returncode == 0, done.stderr
     run, folder = (
-        json.loads((tmp_path / place / "evaluations" / "0.json").read_text()) for place in (RUN, "lightning_logs/exported/exported")
+        json.loads((tmp_path / place / "evaluations" / "0.json").read_text())
+        for place in (RUN, "lightning_logs/exported/exported")
     )
     assert folder["checkpoint"] == "exported"
     assert [run[key] for key in ("run", "steps", "steps_planned")] == [str(RUN), 8, 8]

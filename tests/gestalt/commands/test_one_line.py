@@ -18,7 +18,9 @@ class Unreadable(Dataset[int]):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_loading_process_is_described_like_one_in_the_main_process(workers: int) -> None:
+def test_an_error_in_a_loading_process_is_described_like_one_in_the_main_process(
+    workers: int,
+) -> None:
     with pytest.raises(ValueError, match=r"a\.png") as raised:
         next(iter(DataLoader(Unreadable(), num_workers=workers)))
     assert describe(raised.value) == "a.png holds values [77]; it must hold 0-20: choose others"

@@ -46,7 +46,11 @@ def test_a_pattern_gives_what_it_matches_in_natural_order():
 
 
 def test_a_picture_named_by_two_arguments_is_used_once():
-    assert names("frames/frame10.png", "frames", "./frames/../frames/frame1.png") == ["frame10.png", "frame1.png", "frame2.jpg"]
+    assert names("frames/frame10.png", "frames", "./frames/../frames/frame1.png") == [
+        "frame10.png",
+        "frame1.png",
+        "frame2.jpg",
+    ]
 
 
 def test_results_are_named_after_the_picture_and_its_folder_where_names_repeat():
@@ -54,7 +58,16 @@ def test_results_are_named_after_the_picture_and_its_folder_where_names_repeat()
     assert result_names([Path("a/x.jpg"), Path("b/x.jpg")]) == ["a/x", "b/x"]
     assert result_names([Path("a/x.jpg"), Path("a/x.png")]) == ["x_jpg", "x_png"]
     with pytest.raises(ConfigError, match="another picture would have the same name"):
-        result_names([Path("a/x.jpg"), Path("a/x.png"), Path("a/x_png.gif"), Path("a/x.gif"), Path("a/x_png.GIF"), Path("a/x_png.gif")])
+        result_names(
+            [
+                Path("a/x.jpg"),
+                Path("a/x.png"),
+                Path("a/x_png.gif"),
+                Path("a/x.gif"),
+                Path("a/x_png.GIF"),
+                Path("a/x_png.gif"),
+            ]
+        )
 
 
 def test_several_models_have_a_folder_each():
@@ -67,28 +80,73 @@ def test_several_models_have_a_folder_each():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["segment", "none.jpg", *LABELS], "none.jpg: no such file; name a picture, a folder of pictures or a pattern"),
+        (
+            ["segment", "none.jpg", *LABELS],
+            "none.jpg: no such file; name a picture, a folder of pictures or a pattern",
+        ),
         (["segment", "*.gif", *LABELS], "*.gif: no file matches this pattern"),
         (["segment", "exported", *LABELS], "exported: no picture in this folder"),
-        (["segment", "frames", *LABELS], "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with --html FILE"),
-        (["segment", "frames", *LABELS, "--output", "x.png"], "--output x.png: for one picture and one model"),
-        (["segment", "frames", *LABELS, "--html", "x.png"], "--html x.png: the output is a page; name a file that ends in .html"),
-        (["segment", "frames", *LABELS, "--html", "none/x.html"], "--html none/x.html: folder none not found"),
-        (["segment", "frames", *LABELS, "--to", "frames/notes.txt"], "--to frames/notes.txt: not a folder"),
-        (["segment", "frames/frame1.png", *LABELS, "--npy"], "--npy: arrays are written into the folder of --to DIR"),
-        (["segment", "frames/frame1.png", *LABELS, "--groups", "3"], "--groups 3: segment shows groups on the page of --html FILE"),
-        (["segment", "frames/frame1.png", *LABELS, "--protocol", "sclip"], "--protocol sclip: unknown; did you mean"),
-        (["segment", "frames/frame1.png", *LABELS, "--reading", "naclp"], "reading is 'naclp', known: plain"),
-        (["segment", "frames/frame1.png", *LABELS, "--threshold", "2"], "threshold is 2.0, a cosine lies in"),
-        (["segment", "frames", "--labels", "dog", "--model", "x"], '--labels "dog": every pixel would have the only label; name another'),
+        (
+            ["segment", "frames", *LABELS],
+            "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with "
+            "--html FILE",
+        ),
+        (
+            ["segment", "frames", *LABELS, "--output", "x.png"],
+            "--output x.png: for one picture and one model",
+        ),
+        (
+            ["segment", "frames", *LABELS, "--html", "x.png"],
+            "--html x.png: the output is a page; name a file that ends in .html",
+        ),
+        (
+            ["segment", "frames", *LABELS, "--html", "none/x.html"],
+            "--html none/x.html: folder none not found",
+        ),
+        (
+            ["segment", "frames", *LABELS, "--to", "frames/notes.txt"],
+            "--to frames/notes.txt: not a folder",
+        ),
+        (
+            ["segment", "frames/frame1.png", *LABELS, "--npy"],
+            "--npy: arrays are written into the folder of --to DIR",
+        ),
+        (
+            ["segment", "frames/frame1.png", *LABELS, "--groups", "3"],
+            "--groups 3: segment shows groups on the page of --html FILE",
+        ),
+        (
+            ["segment", "frames/frame1.png", *LABELS, "--protocol", "sclip"],
+            "--protocol sclip: unknown; did you mean",
+        ),
+        (
+            ["segment", "frames/frame1.png", *LABELS, "--reading", "naclp"],
+            "reading is 'naclp', known: plain",
+        ),
+        (
+            ["segment", "frames/frame1.png", *LABELS, "--threshold", "2"],
+            "threshold is 2.0, a cosine lies in",
+        ),
+        (
+            ["segment", "frames", "--labels", "dog", "--model", "x"],
+            '--labels "dog": every pixel would have the only label; name another',
+        ),
         (["segment", "frames", "--labels", ",", "--model", "x"], '--labels ",": name at least one'),
         (["segment", "frames", "--labels", "dog,dog", "--model", "x"], "a label is repeated"),
         (["group", "frames", "--model", "x", "--groups", "255"], "--groups 255: choose 1 to 254"),
-        (["group", "frames", "--model", "x", "--protocol", "attention_square"], "--protocol attention_square: unknown"),
-        (["group", "frames", "--model", "x", "--protocol", "kmeans"], "--protocol kmeans: unknown; did you mean 'kmeans_square'"),
+        (
+            ["group", "frames", "--model", "x", "--protocol", "attention_square"],
+            "--protocol attention_square: unknown",
+        ),
+        (
+            ["group", "frames", "--model", "x", "--protocol", "kmeans"],
+            "--protocol kmeans: unknown; did you mean 'kmeans_square'",
+        ),
     ],
 )
-def test_an_invalid_command_is_refused_in_one_line_before_any_work(words, message, tmp_path, capsys):
+def test_an_invalid_command_is_refused_in_one_line_before_any_work(
+    words, message, tmp_path, capsys
+):
     before = sorted(tmp_path.rglob("*"))
     assert main(words) == 2
     line = capsys.readouterr().err
@@ -102,9 +160,16 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
     assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
     assert capsys.readouterr().out == "out\n"
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
-    for file, size in (("frame1.png", (20, 40)), ("frame2.jpg", (50, 33)), ("frame10.png", (50, 33))):
+    for file, size in (
+        ("frame1.png", (20, 40)),
+        ("frame2.jpg", (50, 33)),
+        ("frame10.png", (50, 33)),
+    ):
         name = file.partition(".")[0]
-        with Image.open(f"out/{name}_labels_overlay.png") as overlay, Image.open(f"out/{name}_labels.png") as indexed:
+        with (
+            Image.open(f"out/{name}_labels_overlay.png") as overlay,
+            Image.open(f"out/{name}_labels.png") as indexed,
+        ):
             assert (overlay.size, indexed.size, indexed.mode) == (size, size, "P")
             values = np.load(f"out/{name}_labels.npy")
             assert np.array_equal(np.asarray(indexed), values)
@@ -113,33 +178,71 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
         entry = json.loads(Path(f"out/{name}_labels.json").read_text())
         assert (entry["picture"], entry["width"], entry["height"]) == (f"frames/{file}", *size)
         assert [row["name"] for row in entry["labels"]] == ["dog", "cat", "grass"]
-        assert [row["area"] for row in entry["labels"]] == pytest.approx([(values == index).mean() for index in range(3)], abs=1e-6)
+        assert [row["area"] for row in entry["labels"]] == pytest.approx(
+            [(values == index).mean() for index in range(3)], abs=1e-6
+        )
         assert all(row["mean"] <= row["max"] for row in entry["labels"])
 
 
 def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--reading", "naclip", "--threshold", "0.01"]) == 0
+    assert (
+        main(
+            [
+                "segment",
+                "frames",
+                *LABELS,
+                "--to",
+                "out",
+                "--reading",
+                "naclip",
+                "--threshold",
+                "0.01",
+            ]
+        )
+        == 0
+    )
     summary = json.loads(Path("out/labels.json").read_text())
     names = ("frame1", "frame2", "frame10")
-    assert summary["pictures"] == [json.loads(Path(f"out/{name}_labels.json").read_text()) for name in names]
-    assert (summary["model"], summary["protocol"]["reading"], summary["protocol"]["threshold"]) == ("exported", "naclip", 0.01)
+    assert summary["pictures"] == [
+        json.loads(Path(f"out/{name}_labels.json").read_text()) for name in names
+    ]
+    assert (summary["model"], summary["protocol"]["reading"], summary["protocol"]["threshold"]) == (
+        "exported",
+        "naclip",
+        0.01,
+    )
     rows = list(csv.DictReader(Path("out/labels.csv").read_text().splitlines()))
     files = ("frames/frame1.png", "frames/frame2.jpg", "frames/frame10.png")
-    assert [(row["picture"], row["name"]) for row in rows] == [(file, name) for file in files for name in ("dog", "cat", "grass")]
+    assert [(row["picture"], row["name"]) for row in rows] == [
+        (file, name) for file in files for name in ("dog", "cat", "grass")
+    ]
 
 
 @pytest.mark.parametrize("threshold", [0.03, 0.99])
 def test_pixels_below_the_threshold_have_no_label(threshold):
-    arguments = ["--labels", "dog, cat, grass", "--ckpt", "exported", "--threshold", str(threshold), "--to", "out"]
+    arguments = [
+        "--labels",
+        "dog, cat, grass",
+        "--ckpt",
+        "exported",
+        "--threshold",
+        str(threshold),
+        "--to",
+        "out",
+    ]
     assert main(["segment", "frames/frame1.png", *arguments]) == 0
     similarity = load("exported").segment("frames/frame1.png", ["dog", "cat", "grass"]).similarity
-    best, label = functional.interpolate(similarity[None], size=(33, 50), mode="bilinear")[0].max(dim=0)
+    best, label = functional.interpolate(similarity[None], size=(33, 50), mode="bilinear")[0].max(
+        dim=0
+    )
     expected = label.masked_fill(best < threshold, 255).numpy()
     assert (set(expected.flat) == {255}) == (threshold == 0.99)
     with Image.open("out/frame1_labels.png") as indexed:
         np.testing.assert_array_equal(indexed, expected)
     entry = json.loads(Path("out/frame1_labels.json").read_text())
-    assert [row["area"] for row in entry["labels"]] == pytest.approx([(expected == index).mean() for index in range(3)], abs=1e-6)
+    assert [row["area"] for row in entry["labels"]] == pytest.approx(
+        [(expected == index).mean() for index in range(3)], abs=1e-6
+    )
     assert entry["without"] == pytest.approx((expected == 255).mean(), abs=1e-6)
 
 
@@ -147,7 +250,10 @@ def test_an_existing_result_is_refused_before_any_work(capsys):
     Path("out").mkdir()
     Path("out/frame10_labels.json").write_text("mine")
     assert main(["segment", "frames", *LABELS, "--to", "out"]) == 2
-    assert "out/frame10_labels.json: exists already; name another place with --to" in capsys.readouterr().err
+    assert (
+        "out/frame10_labels.json: exists already; name another place with --to"
+        in capsys.readouterr().err
+    )
     assert [path.read_text() for path in Path("out").iterdir()] == ["mine"]
 
 
@@ -160,7 +266,10 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     summary = json.loads(Path("out/labels.json").read_text())
     assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame10"]
     assert list(summary["skipped"]) == ["frames/frame2.jpg"]
-    assert {path.name.partition("_")[0] for path in Path("out").glob("*_*")} == {"frame1", "frame10"}
+    assert {path.name.partition("_")[0] for path in Path("out").glob("*_*")} == {
+        "frame1",
+        "frame10",
+    }
     assert Path("page.html").read_text().count("<section") == 2
 
 
@@ -168,14 +277,24 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     ("command", "elongated", "squares"),
     [
         (["segment", "frames", *LABELS], "whole_short_side", "whole_square"),
-        (["group", "frames", "--groups", "3", "--model", "exported"], "pca_short_side", "pca_square"),
+        (
+            ["group", "frames", "--groups", "3", "--model", "exported"],
+            "pca_short_side",
+            "pca_square",
+        ),
     ],
 )
-def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_done(command, elongated, squares, capsys):
+def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_done(
+    command, elongated, squares, capsys
+):
     Image.new("RGB", (680, 40)).save("frames/frame3.png")
     assert main([*command, "--protocol", elongated, "--to", "out"]) == 1
     errors = capsys.readouterr().err
-    assert re.search(rf"frames/frame3\.png: 680 x 40 pixels are too elongated for protocol {elongated}, .* \d+ x \d+ at once; crop", errors)
+    assert re.search(
+        rf"frames/frame3\.png: 680 x 40 pixels are too elongated for protocol {elongated}, .* \d+ "
+        r"x \d+ at once; crop",
+        errors,
+    )
     assert "1 of 4 pictures were skipped" in errors
     assert main([*command, "--protocol", squares, "--to", "squares"]) == 0
     Image.new("RGB", (600, 40)).save("frames/frame3.png")
@@ -186,7 +305,10 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
     assert main(["segment", "frames/frame1.png", *LABELS]) == 0
     assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
     assert main(["segment", "frames/frame1.png", *LABELS]) == 2
-    assert "frame1_segmented.png: exists already; name another place with --output, or this one" in capsys.readouterr().err
+    assert (
+        "frame1_segmented.png: exists already; name another place with --output, or this one"
+        in capsys.readouterr().err
+    )
     written = Path("frames/frame1_segmented.png").read_bytes()
     Path("frames/frame1_segmented.png").write_bytes(b"an older result")
     for output in ("frames/frame1_segmented.png", "other.png"):
@@ -212,13 +334,17 @@ def test_groups_are_numbered_from_the_largest():
     for name in ("frame1", "frame2", "frame10"):
         entry = json.loads(Path(f"out/{name}_groups.json").read_text())
         areas = [row["area"] for row in entry["groups"]]
-        assert [row["name"] for row in entry["groups"]] == [f"group {number}" for number in range(1, len(areas) + 1)]
+        assert [row["name"] for row in entry["groups"]] == [
+            f"group {number}" for number in range(1, len(areas) + 1)
+        ]
         assert len(areas) > 1
         assert areas == sorted(areas, reverse=True)
         assert sum(areas) == pytest.approx(1, abs=1e-5)
         with Image.open(f"out/{name}_groups.png") as indexed:
             values = np.asarray(indexed)
-        assert [(values == number).mean() for number in range(len(areas))] == pytest.approx(areas, abs=1e-6)
+        assert [(values == number).mean() for number in range(len(areas))] == pytest.approx(
+            areas, abs=1e-6
+        )
 
 
 def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tmp_path, capsys):
@@ -226,8 +352,24 @@ def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tm
 
     saved_timm(tmp_path / "vit")
     assert main(["group", "frames/frame1.png", "--model", "timm:vit", "--to", "out"]) == 0
-    assert sum(row["area"] for row in json.loads(Path("out/frame1_groups.json").read_text())["groups"]) == pytest.approx(1, abs=1e-5)
-    assert main(["segment", "frames/frame1.png", "--labels", "a,b", "--model", "timm:vit", "--to", "new"]) == 2
+    assert sum(
+        row["area"] for row in json.loads(Path("out/frame1_groups.json").read_text())["groups"]
+    ) == pytest.approx(1, abs=1e-5)
+    assert (
+        main(
+            [
+                "segment",
+                "frames/frame1.png",
+                "--labels",
+                "a,b",
+                "--model",
+                "timm:vit",
+                "--to",
+                "new",
+            ]
+        )
+        == 2
+    )
     assert "vision-only" in capsys.readouterr().err
     assert not Path("new").exists()
 
@@ -237,7 +379,11 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
     os.rename("frames/frame1.png", name)
     assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 0
     summary = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
-    assert [entry["picture"] for entry in summary["pictures"]] == [name, "frames/frame2.jpg", "frames/frame10.png"]
+    assert [entry["picture"] for entry in summary["pictures"]] == [
+        name,
+        "frames/frame2.jpg",
+        "frames/frame10.png",
+    ]
     assert "caf\\udce9" in Path("page.html").read_text(encoding="utf-8")
     assert main(["segment", name, *LABELS]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "frames/caf\\udce9_segmented.png"
@@ -246,15 +392,25 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
 @pytest.mark.parametrize(
     ("command", "kind", "said"),
     [
-        (["segment", "--labels", "dog, Dog"], "labels", ["generated scenes alone", 'cannot tell the labels "dog", "Dog" apart']),
+        (
+            ["segment", "--labels", "dog, Dog"],
+            "labels",
+            ["generated scenes alone", 'cannot tell the labels "dog", "Dog" apart'],
+        ),
         (["group", "--groups", "3"], "groups", ["generated scenes alone"]),
     ],
 )
-def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(command, kind, said, monkeypatch, capsys):
+def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(
+    command, kind, said, monkeypatch, capsys
+):
     monkeypatch.setattr("gestalt.commands.picture_run.AT_ONCE", 1)
     target = str(Path("exported").absolute())
     assert main([*command, "frames", "--model", target, "--to", "out", "--html", "page.html"]) == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"gestalt: {target}: the ")]
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith(f"gestalt: {target}: the ")
+    ]
     caveats = json.loads(Path(f"out/{kind}.json").read_text())["caveats"]
     assert [f"gestalt: {target}: {caveat}" for caveat in caveats] == lines
     assert all(part in caveat for part, caveat in zip(said, caveats, strict=True))

@@ -19,19 +19,44 @@ def config(*words):
     ("words", "trial_batch", "ranks", "line"),
     [
         ([], 16, 1, "ok    memory: 9.0 GiB of 24.0 GiB for 16 pairs a device"),
-        ([], 10, 1, "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices"),
+        (
+            [],
+            10,
+            1,
+            "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or "
+            "more devices",
+        ),
         ([], 10, 3, "; choose data.batch_size=30, image.gradient"),
-        (["trainer.accumulate_grad_batches=4"], 10, 3, "; choose data.batch_size=6, image.gradient"),
-        ([], 0, 1, "fix   memory: not even one pair fits into 24.0 GiB; choose a smaller model, image.gradient"),
+        (
+            ["trainer.accumulate_grad_batches=4"],
+            10,
+            3,
+            "; choose data.batch_size=6, image.gradient",
+        ),
+        (
+            [],
+            0,
+            1,
+            "fix   memory: not even one pair fits into 24.0 GiB; choose a smaller model, "
+            "image.gradient",
+        ),
     ],
 )
-def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line) -> None:
-    assert line in memory_line(config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB)
+def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(
+    words, trial_batch, ranks, line
+) -> None:
+    assert line in memory_line(
+        config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB
+    )
 
 
 def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
-    assert disk_line(3 * GIB, free=100 * GIB).startswith("ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most")
-    assert disk_line(3 * GIB, free=GIB).endswith("1.0 GiB are free; free some space, or start the run in another folder")
+    assert disk_line(3 * GIB, free=100 * GIB).startswith(
+        "ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most"
+    )
+    assert disk_line(3 * GIB, free=GIB).endswith(
+        "1.0 GiB are free; free some space, or start the run in another folder"
+    )
     assert data_line(config(), bad=0, pairs=320) == "ok    data: 0 of 320 pairs cannot be read"
     assert data_line(config(), bad=3, pairs=320).endswith(
         "3 of 320 pairs cannot be read; run gestalt data inspect scenes, which names them"
@@ -45,29 +70,50 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
         probe.waited, probe.computed = [waited] * 20, [0.5] * 20
         return waiting_line(config(f"data.workers={workers}"), probe)
 
-    assert line(64, waited=0.01) == "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
-    assert line(64, waited=2.0).endswith("choose data.workers=24 of 64 cores a device")  # 4 processes take 2.5 s for 0.5 s of computing
+    assert line(64, waited=0.01) == (
+        "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
+    )
+    # 4 processes take 2.5 s for 0.5 s of computing
+    assert line(64, waited=2.0).endswith("choose data.workers=24 of 64 cores a device")
     assert line(64, waited=2.0, workers=0).endswith("choose data.workers=5 of 64 cores a device")
     assert "24 loading processes are wanted and a device has 4 cores" in line(4, waited=2.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]])
+@pytest.mark.parametrize(
+    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]]
+)
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)  # all steps, however busy the machine is
-    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]) == 0
+    # all steps, however busy the machine is
+    monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)
+    assert (
+        main(
+            ["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]
+        )
+        == 0
+    )
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
     parts = [row[6:].partition(":")[0] for row in text[1:]]
-    assert parts == ["memory", "checkpoints", "data", "waiting for data", "speed", "compute", "time"]
+    assert parts == [
+        "memory",
+        "checkpoints",
+        "data",
+        "waiting for data",
+        "speed",
+        "compute",
+        "time",
+    ]
     assert "for 8 pairs a device" in text[1]  # of a step, in however many parts
     assert "16 steps of" in text[-1]
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(tmp_path, monkeypatch, capsys) -> None:
+def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
+    tmp_path, monkeypatch, capsys
+) -> None:
     step = ContrastiveModule.training_step
 
     def cramped(self, batch, index):
@@ -77,5 +123,10 @@ def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(tmp_path,
 
     monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]) == 1
+    assert (
+        main(
+            ["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]
+        )
+        == 1
+    )
     assert "choose data.batch_size=4, image.gradient_checkpointing=true" in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""Pretraining from the command line: the file, its provenance, resuming after a kill, and what is refused."""
+"""Pretraining from the command line: the file, its provenance, resuming after a kill, and what is
+refused.
+"""
 
 import json
 import signal
@@ -35,18 +37,40 @@ def test_pretraining_writes_weights_with_provenance_and_scores_from_which_traini
     record = record_in(folder)
     assert FILE in done.stderr
     assert (record["init"], record["steps"]) == ("dino", 8)
-    assert record["command"] == "gestalt pretrain --init dino --scale tiny trainer.enable_progress_bar=false"
-    names = {f"{queries}/{vector}" for queries in ("new_scenes", "new_combinations") for vector in ("summary", "max")} | {"patches/miou"}
-    assert {name: [step for step, _ in curve] for name, curve in record["knn"]["curves"].items()} == {key: [0, 4, 8] for key in names}
+    assert (
+        record["command"]
+        == "gestalt pretrain --init dino --scale tiny trainer.enable_progress_bar=false"
+    )
+    names = {
+        f"{queries}/{vector}"
+        for queries in ("new_scenes", "new_combinations")
+        for vector in ("summary", "max")
+    } | {"patches/miou"}
+    assert {
+        name: [step for step, _ in curve] for name, curve in record["knn"]["curves"].items()
+    } == {key: [0, 4, 8] for key in names}
     assert record["config"]["pretraining"]["steps"] == 8
     assert record["data"]["digest"]
     assert record["provenance"]["packages"]["torch"] == torch.__version__
-    assert min(record["seconds"][phase] for phase in ("training", "validation")) > 0  # validation: k-NN
+    # validation: k-NN
+    assert min(record["seconds"][phase] for phase in ("training", "validation")) > 0
     assert list(folder.glob("inits/tiny/events*"))
     assert not list(folder.glob("**/*.ckpt"))
-    trained = gestalt("train", "clippy_dino_max", *TINY, f"image.weights={FILE}", "trainer.max_steps=2", folder=folder)
+    trained = gestalt(
+        "train",
+        "clippy_dino_max",
+        *TINY,
+        f"image.weights={FILE}",
+        "trainer.max_steps=2",
+        folder=folder,
+    )
     assert trained.returncode == 0, trained.stderr
-    assert result(folder)["image_init"] == {"asked": "dino", "used": "dino", "source": FILE, "sha256": record["sha256"]}
+    assert result(folder)["image_init"] == {
+        "asked": "dino",
+        "used": "dino",
+        "source": FILE,
+        "sha256": record["sha256"],
+    }
 
 
 KILLED = """
@@ -70,13 +94,18 @@ sys.exit(main(sys.argv[2:]))
 
 @slow
 @pytest.mark.parametrize("moment", ["step", "write"])
-def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weights(whole, tmp_path, moment):
+def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weights(
+    whole, tmp_path, moment
+):
     killed = gestalt(moment, *DINO, folder=tmp_path, program=("-c", KILLED))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not list(tmp_path.glob("**/*.safetensors"))
     other = gestalt(*DINO, "pretraining.seed=1", folder=tmp_path)
     assert other.returncode == 2
-    assert "inits/tiny: an unfinished pretraining with another pretraining.seed; choose another --to, or remove it" in other.stderr
+    assert (
+        "inits/tiny: an unfinished pretraining with another pretraining.seed; choose another --to, "
+        "or remove it" in other.stderr
+    )
     done = gestalt(*DINO, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "step 0:" not in done.stdout
@@ -86,7 +115,9 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
 
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
-    stderr = interrupted(*DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="SelfDistillation")
+    stderr = interrupted(
+        *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="SelfDistillation"
+    )
     assert "the same command continues" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
@@ -104,13 +135,21 @@ def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
 
 
 @slow
-@pytest.mark.parametrize(("init", "steps", "vector"), [("supervised", 200, "summary"), ("dino", 120, "max")])
+@pytest.mark.parametrize(
+    ("init", "steps", "vector"), [("supervised", 200, "summary"), ("dino", 120, "max")]
+)
 def test_pretraining_at_demo_scale_beats_random_weights_by_knn(tmp_path, init, steps, vector):
-    words = [f"pretraining.steps={steps}", f"pretraining.score_every_steps={steps}", "trainer.enable_progress_bar=false"]
+    words = [
+        f"pretraining.steps={steps}",
+        f"pretraining.score_every_steps={steps}",
+        "trainer.enable_progress_bar=false",
+    ]
     done = gestalt("pretrain", "--init", init, "--scale", "demo", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     path = tmp_path / f"lightning_logs/pretrained/demo/{init}.safetensors.json"
-    (_, random), (_, trained) = json.loads(path.read_text())["knn"]["curves"][f"new_scenes/{vector}"]
+    (_, random), (_, trained) = json.loads(path.read_text())["knn"]["curves"][
+        f"new_scenes/{vector}"
+    ]
     assert trained > random + 0.02
 
 
@@ -119,12 +158,24 @@ CNN += [f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")
 REFUSED = [  # overrides, what the line must hold
     (["--init", "dino", *CNN], ["pretraining is for ViTs", "image.family=vit"]),
     (["--init", "supervised", "data.source=flickr", "data.root=DIR"], ["DIR"]),
-    (["--init", "dino", "pretraining.crop_size=60"], ["pretraining.crop_size=60", "multiple of image.patch_size=8"]),
+    (
+        ["--init", "dino", "pretraining.crop_size=60"],
+        ["pretraining.crop_size=60", "multiple of image.patch_size=8"],
+    ),
     (["--init", "dino", "pretraining.steps=0"], ["pretraining.steps=0", "above 0"]),
-    (["--init", "dino", "trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "32-true, 64-true, bf16-mixed"]),
+    (
+        ["--init", "dino", "trainer.precision=bf16-true"],
+        ["trainer.precision=bf16-true", "32-true, 64-true, bf16-mixed"],
+    ),
     (["--init", "dino", "pretraining.step=9"], ["pretraining.step", "did you mean 'steps'?"]),
-    (["--init", "dino", "image.weights=FILE"], ["image.weights=FILE", "starts from random weights; choose null"]),
-    (["--init", "dino", "image.init=random"], ["image.init=random", "--init dino says what is made"]),
+    (
+        ["--init", "dino", "image.weights=FILE"],
+        ["image.weights=FILE", "starts from random weights; choose null"],
+    ),
+    (
+        ["--init", "dino", "image.init=random"],
+        ["image.init=random", "--init dino says what is made"],
+    ),
     (["--init", "dino", "--to", "weights.pt"], ["--to weights.pt", "ends in .safetensors"]),
 ]
 
@@ -157,12 +208,29 @@ def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Images").mkdir()
     for number in range(8):
-        Image.new("RGB", (48, 40), (30 * number, 80, 90)).save(tmp_path / "Images" / f"{number}.jpg")
-    (tmp_path / "Flickr_8k.trainImages.txt").write_text("".join(f"{number}.jpg\n" for number in range(8)))
-    (tmp_path / "captions.txt").write_text("image,caption\n" + "".join(f"{number}.jpg,a colour\n" for number in range(8)))
-    words = ["pretrain", "--init", "supervised", "--scale", "tiny", "data.source=flickr", f"data.root={tmp_path}"]
+        Image.new("RGB", (48, 40), (30 * number, 80, 90)).save(
+            tmp_path / "Images" / f"{number}.jpg"
+        )
+    (tmp_path / "Flickr_8k.trainImages.txt").write_text(
+        "".join(f"{number}.jpg\n" for number in range(8))
+    )
+    (tmp_path / "captions.txt").write_text(
+        "image,caption\n" + "".join(f"{number}.jpg,a colour\n" for number in range(8))
+    )
+    words = [
+        "pretrain",
+        "--init",
+        "supervised",
+        "--scale",
+        "tiny",
+        "data.source=flickr",
+        f"data.root={tmp_path}",
+    ]
     assert main(words) == 2
-    assert "data.source=flickr has none; choose data.source=scenes, or --init dino" in capsys.readouterr().err
+    assert (
+        "data.source=flickr has none; choose data.source=scenes, or --init dino"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_init_is_a_word_or_a_file():
@@ -172,5 +240,8 @@ def test_an_init_is_a_word_or_a_file():
 
 
 def test_pretraining_keys_do_not_tell_runs_apart():
-    plain, other = (load("clippy_dino_max", scale="tiny", overrides=words) for words in ([], ["pretraining.steps=9"]))
+    plain, other = (
+        load("clippy_dino_max", scale="tiny", overrides=words)
+        for words in ([], ["pretraining.steps=9"])
+    )
     assert config_hash(plain) == config_hash(other)

@@ -9,7 +9,9 @@ from gestalt.commands.process import quiet
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
-def test_a_full_disk_under_tensorboards_log_is_an_error_of_the_main_thread_alone(tmp_path, capsys, monkeypatch):
+def test_a_full_disk_under_tensorboards_log_is_an_error_of_the_main_thread_alone(
+    tmp_path, capsys, monkeypatch
+):
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 

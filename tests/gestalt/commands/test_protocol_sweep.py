@@ -18,7 +18,13 @@ from gestalt.results.text import OVER_IMAGES
 
 def asked(text):
     arguments = SimpleNamespace(
-        overrides=[], sizes=None, calibrate=None, split=None, protocols=text, predictions=None, target="timm:vit_tiny_patch16_224"
+        overrides=[],
+        sizes=None,
+        calibrate=None,
+        split=None,
+        protocols=text,
+        predictions=None,
+        target="timm:vit_tiny_patch16_224",
     )
     check_eval(arguments)
     return arguments.protocols
@@ -39,10 +45,16 @@ def test_an_unknown_protocol_is_refused_by_its_nearest_name():
 
 def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scored(monkeypatch):
     config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.debias=largest"])
-    target = Target(config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None)
+    target = Target(
+        config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
+    )
     monkeypatch.setattr("gestalt.commands.sweep.open_target", lambda *_, **__: target)
-    monkeypatch.setattr("gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
-    with pytest.raises(ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"):
+    monkeypatch.setattr(
+        "gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
+    )
+    with pytest.raises(
+        ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"
+    ):
         sweep_protocols("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
 
 
@@ -50,7 +62,13 @@ def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
-    target = Target(load("clippy_dino_max", scale="tiny"), SimpleNamespace(has_text=True), folder=tmp_path, identity={}, trained=None)
+    target = Target(
+        load("clippy_dino_max", scale="tiny"),
+        SimpleNamespace(has_text=True),
+        folder=tmp_path,
+        identity={},
+        trained=None,
+    )
     for name, stand_in in {
         "open_target": lambda *_, **__: target,
         "score": lambda *_, **__: SimpleNamespace(path=tmp_path / "0.json", images={}),
@@ -74,4 +92,7 @@ def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
         OVER_IMAGES,
     ]
     axes = plot_protocols(rows, title="a run").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["scenes, whole_square", "scenes, tips-448"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "scenes, whole_square",
+        "scenes, tips-448",
+    ]

@@ -1,4 +1,6 @@
-"""Saved files stay true: no NaN replaces good weights, and the record of a finished run is never rewritten."""
+"""Saved files stay true: no NaN replaces good weights, and the record of a finished run is never
+rewritten.
+"""
 
 import json
 import sys
@@ -9,7 +11,14 @@ import torch
 from tests import warm
 from tests.gestalt.command import environment, gestalt, result
 
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "trainer.enable_progress_bar=false",
+    "checkpoint_every_steps=3",
+)
 NAN_AFTER_STEP_6 = """
 import sys
 from gestalt.module import ContrastiveModule
@@ -26,14 +35,22 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("averaged", [(), ("optimizer.ema=0.9",)], ids=["weights", "averaged"])
-def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_before_stays(tmp_path, averaged):
+def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_before_stays(
+    tmp_path, averaged
+):
     command = [sys.executable, "-c", NAN_AFTER_STEP_6, *TRAIN, *averaged]
     done = warm.run(command, cwd=tmp_path, env=environment(), timeout=300)
     assert done.returncode == 1, done.stderr
     assert "contain NaN or infinity after step 6; not saved" in done.stderr
-    saved = torch.load(next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True)
+    saved = torch.load(
+        next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True
+    )
     assert saved["global_step"] == 4
-    assert all(torch.isfinite(weight).all() for weight in saved["state_dict"].values() if weight.is_floating_point())
+    assert all(
+        torch.isfinite(weight).all()
+        for weight in saved["state_dict"].values()
+        if weight.is_floating_point()
+    )
     assert not list(tmp_path.glob("**/*.partial"))
 
 

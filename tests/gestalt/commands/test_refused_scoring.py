@@ -16,7 +16,15 @@ RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    done = gestalt("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "trainer.enable_progress_bar=false", folder=folder)
+    done = gestalt(
+        "train",
+        "clippy_dino_max",
+        "--scale",
+        "tiny",
+        "trainer.max_steps=2",
+        "trainer.enable_progress_bar=false",
+        folder=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[0].startswith("scenes/")
     return folder
@@ -30,7 +38,9 @@ def refused(*words, folder):
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"])
+@pytest.mark.parametrize(
+    "word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"]
+)
 def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
     line = refused("eval", RUN, word, folder=trained)
     assert word.partition("=")[0] in line
@@ -39,7 +49,13 @@ def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
 
 
 @pytest.mark.parametrize("kind", ["cut off", "empty", "noise", "another"])
-@pytest.mark.parametrize("command", [("eval", RUN), ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "resume=last")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", RUN),
+        ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "resume=last"),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, command):
     shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
     file = tmp_path / RUN / "checkpoints" / "last.ckpt"
@@ -47,7 +63,13 @@ def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, comm
     if kind == "another":
         torch.save({"a": 1}, file)
     else:
-        file.write_bytes({"cut off": file.read_bytes()[:100_000], "empty": b"", "noise": bytes(range(7, 200)) * 50}[kind])
+        file.write_bytes(
+            {
+                "cut off": file.read_bytes()[:100_000],
+                "empty": b"",
+                "noise": bytes(range(7, 200)) * 50,
+            }[kind]
+        )
     line = refused(*command, folder=tmp_path)
     assert re.search(r"checkpoints/last\.ckpt(:| cannot be read)", line)
     assert "best.ckpt" in line
@@ -64,8 +86,12 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
     notes = tmp_path / "notes.html"
     notes.write_text("mine")
     before = (trained / RUN / "result.json").read_bytes()
-    assert "name a file that ends in .html" in refused("report", RUN, "--output", f"{RUN}/result.json", folder=trained)
-    assert "name a file that ends in .html" in refused("report", RUN, "--output", str(tmp_path), folder=trained)
+    assert "name a file that ends in .html" in refused(
+        "report", RUN, "--output", f"{RUN}/result.json", folder=trained
+    )
+    assert "name a file that ends in .html" in refused(
+        "report", RUN, "--output", str(tmp_path), folder=trained
+    )
     assert "is not a report" in refused("report", RUN, "--output", str(notes), folder=trained)
     assert (notes.read_text(), (trained / RUN / "result.json").read_bytes()) == ("mine", before)
     for _ in range(2):
@@ -77,9 +103,14 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for")
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("trainer.accelerator=gpu", "choose auto or cpu"), ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed")],
+    [
+        ("trainer.accelerator=gpu", "choose auto or cpu"),
+        ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed"),
+    ],
 )
 def test_missing_hardware_is_refused_without_making_a_folder(trained, tmp_path, word, message):
-    assert message in refused("train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path)
+    assert message in refused(
+        "train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path
+    )
     assert message in refused("eval", RUN, word, folder=trained)
     assert not list(tmp_path.glob("lightning_logs/*"))

@@ -1,4 +1,6 @@
-"""Published numbers: every row can be scored, and our number is printed beside the published one."""
+"""Published numbers: every row can be scored, and our number is printed beside the published
+one.
+"""
 
 from types import SimpleNamespace
 
@@ -14,7 +16,11 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 
 def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():
     for name, row in published().items():
-        load(None, scale=None, overrides=[*row.overrides(), "data.source=scenes", "benchmark_root=DIR"])
+        load(
+            None,
+            scale=None,
+            overrides=[*row.overrides(), "data.source=scenes", "benchmark_root=DIR"],
+        )
         protocol = top_down_protocol(row.protocol, label_set=BENCHMARKS[row.benchmark].label_set)
         assert protocol.source, name
         assert 0 < row.miou < 100, name
@@ -22,34 +28,69 @@ def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist():
 
 
 def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
-    scored = SimpleNamespace(metrics={"pascal_voc/miou": 0.591}, images={"pascal_voc": "1449 of 1449 images"})
+    scored = SimpleNamespace(
+        metrics={"pascal_voc/miou": 0.591}, images={"pascal_voc": "1449 of 1449 images"}
+    )
     asked = []
-    monkeypatch.setattr(command, "open_target", lambda target, **words: asked.append((target, words["overrides"])))
+    monkeypatch.setattr(
+        command, "open_target", lambda target, **words: asked.append((target, words["overrides"]))
+    )
     monkeypatch.setattr(command, "score", lambda target, overrides: scored)
-    command.reproduce(published_number("sclip/voc21"), model="open_clip:here", overrides=["benchmark_root=DIR"], output=None)
+    command.reproduce(
+        published_number("sclip/voc21"),
+        model="open_clip:here",
+        overrides=["benchmark_root=DIR"],
+        output=None,
+    )
     printed = capsys.readouterr()
-    assert "sclip/voc21: published 59.63, ours 59.10, difference -0.53 (more than 0.5 points apart); 1449 of 1449 images" in printed.out
-    assert "the model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai" in printed.err
+    assert (
+        "sclip/voc21: published 59.63, ours 59.10, difference -0.53 (more than 0.5 points apart); "
+        "1449 of 1449 images" in printed.out
+    )
+    assert (
+        "the model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai"
+        in printed.err
+    )
     assert asked == [
-        ("open_clip:here", ["evaluation.benchmarks=[pascal_voc]", "evaluation.protocol=sclip-336/sclip", "benchmark_root=DIR"])
+        (
+            "open_clip:here",
+            [
+                "evaluation.benchmarks=[pascal_voc]",
+                "evaluation.protocol=sclip-336/sclip",
+                "benchmark_root=DIR",
+            ],
+        )
     ]
 
 
 def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
     with pytest.raises(
-        ValueError, match=r"needs the data of pascal_voc; write benchmark_root=DIR, the folder that holds VOCdevkit/VOC2012"
+        ValueError,
+        match=(
+            r"needs the data of pascal_voc; write benchmark_root=DIR, the folder that holds "
+            r"VOCdevkit/VOC2012"
+        ),
     ):
         command.reproduce(published_number("sclip/voc21"), model=None, overrides=[], output=None)
     with pytest.raises(
-        ValueError, match=r"sclip/voc12: no such published number; did you mean 'sclip/voc21'.*`gestalt reproduce` lists them"
+        ValueError,
+        match=(
+            r"sclip/voc12: no such published number; did you mean 'sclip/voc21'.*`gestalt "
+            r"reproduce` lists them"
+        ),
     ):
         published_number("sclip/voc12")
 
 
-@pytest.mark.parametrize("word", ["evaluation.protocol=whole_square", "evaluation.benchmarks=[ade20k]"])
+@pytest.mark.parametrize(
+    "word", ["evaluation.protocol=whole_square", "evaluation.benchmarks=[ade20k]"]
+)
 def test_the_settings_of_a_published_number_cannot_be_changed(word, capsys):
     assert main(["reproduce", "sclip/voc21", "benchmark_root=DIR", word]) == 2
-    assert f"reproduce sclip/voc21: {word}: the published number was measured by evaluation." in capsys.readouterr().err
+    assert (
+        f"reproduce sclip/voc21: {word}: the published number was measured by evaluation."
+        in capsys.readouterr().err
+    )
 
 
 def test_words_that_may_change_the_score_are_printed_beside_it(monkeypatch, capsys):
@@ -58,4 +99,7 @@ def test_words_that_may_change_the_score_are_printed_beside_it(monkeypatch, caps
     monkeypatch.setattr(command, "score", lambda target, overrides: scored)
     words = ["benchmark_root=DIR", "evaluation.refinement=pamr"]
     command.reproduce(published_number("sclip/voc21"), model=None, overrides=words, output=None)
-    assert "scored with evaluation.refinement=pamr besides the published settings" in capsys.readouterr().err
+    assert (
+        "scored with evaluation.refinement=pamr besides the published settings"
+        in capsys.readouterr().err
+    )

@@ -1,4 +1,6 @@
-"""A SLURM job signalled before its time limit is saved and requeued, and the same command resumes it to an identical result."""
+"""A SLURM job signalled before its time limit is saved and requeued, and the same command resumes
+it to an identical result.
+"""
 
 import os
 import signal
@@ -11,10 +13,29 @@ import torch
 
 from tests.gestalt.command import SLOW_STEPS, environment, gestalt, result, same
 
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "resume=auto")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "trainer.enable_progress_bar=false",
+    "resume=auto",
+)
 JOB = {
-    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "gestalt", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"},
-    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "SLURM_RESTART_COUNT": "0"},
+    **{
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "gestalt",
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NNODES": "1",
+    },
+    **{
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_RESTART_COUNT": "0",
+    },
 }
 pytestmark = pytest.mark.slow
 
@@ -36,14 +57,24 @@ def in_a_job(*command, folder):
         scontrol.chmod(0o755)
     variables = environment(**JOB, PATH=f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
     return subprocess.Popen(
-        [sys.executable, *command], cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        cwd=folder,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
 @pytest.fixture
 def stray(tmp_path, undisturbed):
-    """A checkpoint as Lightning's own requeueing leaves it, of other weights, in the working directory."""
-    checkpoint = torch.load(next(undisturbed.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True)
+    """A checkpoint as Lightning's own requeueing leaves it, of other weights, in the working
+    directory.
+    """
+    checkpoint = torch.load(
+        next(undisturbed.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")),
+        weights_only=True,
+    )
     for weight in checkpoint["state_dict"].values():
         if weight.is_floating_point():
             weight.add_(0.5)
@@ -74,19 +105,32 @@ def signalled(process, number, *, folder):
 
 
 def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
-    code = SLOW_DATA.format(module="gestalt.data_modules.image_text", owner="ImageTextDataModule", name="train_dataloader")
+    code = SLOW_DATA.format(
+        module="gestalt.data_modules.image_text",
+        owner="ImageTextDataModule",
+        name="train_dataloader",
+    )
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
     _, stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGUSR1, stderr
-    assert "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM job 7 is queued again" in stderr
+    assert (
+        "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM "
+        "job 7 is queued again" in stderr
+    )
     assert "Traceback" not in stderr
     assert not list(tmp_path.glob("**/result.json"))
 
 
 def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undisturbed):
     run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
-    code = SLOW_DATA.format(module="gestalt.measures.segmentation.callback", owner="Segmentation", name="on_validation_batch_end")
-    process = in_a_job("-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path)
+    code = SLOW_DATA.format(
+        module="gestalt.measures.segmentation.callback",
+        owner="Segmentation",
+        name="on_validation_batch_end",
+    )
+    process = in_a_job(
+        "-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path
+    )
     _, stderr = signalled(process, signal.SIGTERM, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGTERM, stderr
     assert "gestalt: stopped by SIGTERM; nothing is lost: run the same command again" in stderr
@@ -94,7 +138,9 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
     assert not list(run.glob("evaluations/*.json"))
 
 
-def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed_run(stray, undisturbed):
+def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed_run(
+    stray, undisturbed
+):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     process = in_a_job("-c", code, *TRAIN, folder=stray)
     _, stderr = signalled(process, signal.SIGUSR1, folder=stray)
@@ -105,5 +151,7 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
     again = in_a_job("-m", "gestalt", *TRAIN, folder=stray)
     _, stderr = again.communicate(timeout=900)
     assert again.returncode == 0, stderr
-    assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == ["version_0"]
+    assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == [
+        "version_0"
+    ]
     same(result(stray), result(undisturbed))

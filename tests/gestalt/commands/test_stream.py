@@ -1,4 +1,6 @@
-"""A run on tars, some of whose samples are bad: killed at any step it resumes exactly, with any number of workers and ranks."""
+"""A run on tars, some of whose samples are bad: killed at any step it resumes exactly, with any
+number of workers and ranks.
+"""
 
 import io
 import json
@@ -14,20 +16,34 @@ from tests.data_modules.tar_files import write_tar
 from tests.gestalt.command import gestalt, result
 
 WITNESS = str(Path(__file__).with_name("witness.py"))
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=2", "trainer.enable_progress_bar=false")
+TRAIN = (
+    "train",
+    "clippy_dino_max",
+    "--scale",
+    "tiny",
+    "checkpoint_every_steps=2",
+    "trainer.enable_progress_bar=false",
+)
 TRAIN += ("data.source=tars", "data.batch_size=8", "data.window_shards=2", "data.max_bad_share=0.5")
 LENGTHS, STEPS = (9, 7, 11, 6), 8  # 33 samples: 4 steps of 8 an epoch, and one left over
-SECOND_RANKS = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(20, 24)]  # at step 2 it has nothing else
+# at step 2 it has nothing else
+SECOND_RANKS = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(20, 24)]
 ELSEWHERE = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(9, 11)]
 BAD = dict(
-    zip(SECOND_RANKS + ELSEWHERE, ("zero_bytes", "truncated", "not_an_image", "truncated", "empty_caption", "zero_bytes"), strict=True)
+    zip(
+        SECOND_RANKS + ELSEWHERE,
+        ("zero_bytes", "truncated", "not_an_image", "truncated", "empty_caption", "zero_bytes"),
+        strict=True,
+    )
 )
 pytestmark = pytest.mark.slow
 
 
 def photograph(number):
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    Image.fromarray(
+        np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    ).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -58,7 +74,10 @@ def run(folder, corpus, name, *, workers=0, ranks=1, kill=-1, more=()):
     words += ["trainer.devices=2", "trainer.strategy=ddp"] if ranks == 2 else []
     done = gestalt(str(folder / name), str(kill), *words, folder=folder, program=(WITNESS,))
     assert done.returncode == (0 if kill < 0 else -signal.SIGKILL), done.stderr
-    lines = [[json.loads(line) for line in (folder / f"{name}.{rank}").read_text().splitlines()] for rank in range(ranks)]
+    lines = [
+        [json.loads(line) for line in (folder / f"{name}.{rank}").read_text().splitlines()]
+        for rank in range(ranks)
+    ]
     return {
         together[0]["step"]: {
             "seen": [sample for part in together for sample in part["seen"]],
@@ -82,7 +101,9 @@ def test_no_sample_is_lost_or_repeated_and_bad_counts_match_the_planted_faults(w
     assert sorted(keys[:33]) == [(0, number) for number in range(33)]
     assert len(set(keys)) == len(keys) == 64
     drawn = [BAD[number] for _, number in keys if number in BAD]
-    assert [valid for step in range(STEPS) for valid in steps[step]["valid"]] == [number not in BAD for _, number in keys]
+    assert [valid for step in range(STEPS) for valid in steps[step]["valid"]] == [
+        number not in BAD for _, number in keys
+    ]
     found = record["data"]["bad_samples"]
     assert found["by_reason"] == {reason: drawn.count(reason) for reason in sorted(set(drawn))}
     assert (found["seen"], found["bad"], record["data"]["left_over"]) == (64, len(drawn), 1)
@@ -103,7 +124,9 @@ def test_one_step_has_no_good_sample_on_the_second_rank(whole):
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
 )
-def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run(whole, corpus, tmp_path, kill, before, after):
+def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run(
+    whole, corpus, tmp_path, kill, before, after
+):
     steps, record = whole
     killed = run(tmp_path, corpus, "killed", kill=kill, **before)
     resumed = run(tmp_path, corpus, "resumed", more=["resume=last"], **after)
@@ -113,7 +136,11 @@ def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run
         for step, line in found.items():
             assert line["seen"] == steps[step]["seen"]
             assert line["valid"] == steps[step]["valid"]
-            assert line["loss"] == (steps[step]["loss"] if ranks == 1 else pytest.approx(steps[step]["loss"], rel=1e-4))
+            assert line["loss"] == (
+                steps[step]["loss"] if ranks == 1 else pytest.approx(steps[step]["loss"], rel=1e-4)
+            )
     if before.get("ranks") == after.get("ranks"):
-        assert all(resumed[step]["loss"] == killed[step]["loss"] for step in resumed.keys() & killed.keys())
+        assert all(
+            resumed[step]["loss"] == killed[step]["loss"] for step in resumed.keys() & killed.keys()
+        )
     assert result(tmp_path)["data"] == record["data"]

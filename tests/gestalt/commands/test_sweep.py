@@ -11,12 +11,22 @@ from gestalt.data_modules.pixels.pictures import read_picture
 from tests.gestalt.command import gestalt
 
 RUN = "lightning_logs/clippy_random_max/tiny/version_0"
-TINY = ("clippy_random_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "trainer.max_steps=2")
+TINY = (
+    "clippy_random_max",
+    "--scale",
+    "tiny",
+    "trainer.enable_progress_bar=false",
+    "trainer.max_steps=2",
+)
 BENCH = "evaluation.benchmarks=[scenes,scenes_waterbirds]"
 
 
 def test_the_plot_has_a_line_a_headline_and_marks_the_training_size() -> None:
-    values = {"birds/worst_group": [0.5, None], "birds/accuracy_chance": [0.3, 0.3], "scenes/miou": [0.2, 0.3]}
+    values = {
+        "birds/worst_group": [0.5, None],
+        "birds/accuracy_chance": [0.3, 0.3],
+        "scenes/miou": [0.2, 0.3],
+    }
     axes = plot_sizes(values, sizes=[32, 64], trained_at=48, title="x").axes[0]
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert (drawn["birds/worst_group"], drawn["scenes/miou"]) == ([32], [32, 64])
@@ -28,7 +38,15 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
-    words = ("eval", RUN, "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
+    words = (
+        "eval",
+        RUN,
+        "--sizes",
+        "64,32",
+        BENCH,
+        "evaluation.limit=7",
+        "trainer.enable_progress_bar=false",
+    )
     done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
@@ -40,18 +58,27 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
         evaluation = json.loads((path.parents[1] / name).read_text())
         assert evaluation["config"]["image"]["eval_size"] == size
         assert {entry["protocol"]["input_size"] for entry in evaluation["benchmarks"]} == {size}
-        assert {key: values[place] for key, values in record["metrics"].items() if values[place] is not None} == evaluation["metrics"]
+        assert {
+            key: values[place]
+            for key, values in record["metrics"].items()
+            if values[place] is not None
+        } == evaluation["metrics"]
     assert read_picture(path.with_suffix(".png")).shape[0] == 3
     ranks = gestalt(*words, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
     assert ranks.returncode == 0, ranks.stderr
-    first, second = (json.loads((path.parent / f"{number}.json").read_text()) for number in range(2))
+    first, second = (
+        json.loads((path.parent / f"{number}.json").read_text()) for number in range(2)
+    )
     assert second["metrics"] == first["metrics"]
     monkeypatch.chdir(tmp_path)
     wrong = {
         ("33,64",): "--sizes 33: an image of 33 x 33 pixels does not divide",
         ("64",): "name two or more",
         ("a,b",): "name two or more",
-        ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 fixes the size at 448 px; choose one without a size of its own",
+        (
+            "32,64",
+            "evaluation.protocol=tips-448",
+        ): "protocol tips-448 fixes the size at 448 px; choose one without a size of its own",
     }
     for more, message in wrong.items():
         assert main(["eval", RUN, "--sizes", *more]) == 2

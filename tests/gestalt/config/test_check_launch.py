@@ -14,11 +14,23 @@ from gestalt.config.schema import ConfigError
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
-    (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
+    (
+        ["trainer.devices=7"],
+        ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"],
+    ),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
-    (["trainer.num_nodes=2"], ["trainer.num_nodes=2: no launcher started", "torchrun --nnodes 2 or SLURM"]),
-    (["image.weights=no.safetensors"], ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())]),
-    (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: not found"]),
+    (
+        ["trainer.num_nodes=2"],
+        ["trainer.num_nodes=2: no launcher started", "torchrun --nnodes 2 or SLURM"],
+    ),
+    (
+        ["image.weights=no.safetensors"],
+        ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())],
+    ),
+    (
+        ["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"],
+        ["benchmark_root=/no/voc: not found"],
+    ),
     (["resume=no/version_0"], ["resume=no/version_0: not found"]),
 ]
 
@@ -35,7 +47,11 @@ def test_a_run_that_cannot_start_is_refused_in_one_line(words, parts, monkeypatc
 
 
 def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
-    config = load("clippy_dino_max", scale="demo", overrides=["trainer.max_steps=20", f"benchmark_root={tmp_path}/moved"])
+    config = load(
+        "clippy_dino_max",
+        scale="demo",
+        overrides=["trainer.max_steps=20", f"benchmark_root={tmp_path}/moved"],
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_saved(tmp_path / "config.yaml") == config
 
@@ -48,9 +64,13 @@ def test_many_nodes_need_something_that_starts_them():
         launch.check_nodes(config, {launcher: "1"})
 
 
-def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(tmp_path, monkeypatch, capsys):
+def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(
+    tmp_path, monkeypatch, capsys
+):
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
-    (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
+    (tmp_path / "config.yaml").write_text(
+        to_yaml(load("clippy_dino_max", scale="tiny", overrides=words))
+    )
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     monkeypatch.setattr(evaluate, "calibrate", lambda *_, **__: "somewhere")
@@ -63,13 +83,22 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.options.images=2024", "must be a word or a path; in quotes it is a text: \"data.options.images='2024'\""),
+        (
+            "data.options.images=2024",
+            "must be a word or a path; in quotes it is a text: \"data.options.images='2024'\"",
+        ),
         ("data.options.quoted=fasle", "must be true or false"),
-        ("data.options.image=a", "source table takes no such option; did you mean 'images'? choose one of images, separator"),
+        (
+            "data.options.image=a",
+            "source table takes no such option; did you mean 'images'? choose one of images, "
+            "separator",
+        ),
     ],
 )
 def test_an_option_of_a_source_has_the_type_that_its_file_writes(word, message):
     words = ["data.source=table", "data.root=a.csv"]
-    launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"]))
+    launch.check_training(
+        load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"])
+    )
     with pytest.raises(ConfigError, match=re.escape(f"{word}: {message}")):
         launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, word]))

@@ -1,8 +1,10 @@
-"""Every key of the configuration is read by something: an unread key would be an option without effect.
+"""Every key of the configuration is read by something: an unread key would be an option without
+effect.
 
-A read counts where a file of gestalt outside ``config/`` asks the object for the field.  Merging, checking, saving and hashing the whole
-lie there and do not count; copies by ``dataclasses.replace`` do not either.  A group that is passed on whole, as
-``Trainer(**asdict(config.trainer))`` does, counts as read in all its fields: the keyword's owner refuses what it does not know.  The whole
+A read counts where a file of gestalt outside ``config/`` asks the object for the field.  Merging,
+checking, saving and hashing the whole lie there and do not count; copies by ``dataclasses.replace``
+do not either.  A group that is passed on whole, as ``Trainer(**asdict(config.trainer))`` does,
+counts as read in all its fields: the keyword's owner refuses what it does not know.  The whole
 experiment never counts so: nobody reads everything.
 """
 
@@ -21,8 +23,16 @@ from gestalt.config.schema import Experiment
 
 ROOM = Path(gestalt.__file__).parent
 OWN = "config"
-GROUPS = [field.name for field in dataclasses.fields(Experiment) if dataclasses.is_dataclass(field.type)]
-OPEN_CLIP = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
+GROUPS = [
+    field.name for field in dataclasses.fields(Experiment) if dataclasses.is_dataclass(field.type)
+]
+OPEN_CLIP = (
+    "text.family=open_clip",
+    "text.init=random",
+    "text.layers=1",
+    "text.width=32",
+    "text.heads=2",
+)
 BRANCHES = [  # each takes a way that the other does not
     [
         "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]",
@@ -32,15 +42,26 @@ BRANCHES = [  # each takes a way that the other does not
         "optimizer.ema=0.9",
     ],
     ["evaluation.debias=largest", "loss.terms={nouns: 1.0, self_distillation: 1.0}"],
-    [*OPEN_CLIP, "evaluation.benchmarks=[pascal_voc]", "benchmark_root=VOC", "image.subsampling=false"],
+    [
+        *OPEN_CLIP,
+        "evaluation.benchmarks=[pascal_voc]",
+        "benchmark_root=VOC",
+        "image.subsampling=false",
+    ],
 ]
 
 
 def reader(frame: FrameType | None, owner: object) -> str:
-    """The file that asks ``owner`` for a field, "" where dataclasses.py asks for another purpose than asdict of that very object."""
+    """The file that asks ``owner`` for a field, "" where dataclasses.py asks for another purpose
+    than asdict of that very object.
+    """
     whole = False  # a group that is passed on
     while frame is not None and frame.f_code.co_filename == dataclasses.__file__:
-        whole = whole or (frame.f_code.co_name == "asdict" and frame.f_locals["obj"] is owner and not isinstance(owner, Experiment))
+        whole = whole or (
+            frame.f_code.co_name == "asdict"
+            and frame.f_locals["obj"] is owner
+            and not isinstance(owner, Experiment)
+        )
         frame = frame.f_back
         if frame is not None and frame.f_code.co_filename != dataclasses.__file__:
             return frame.f_code.co_filename if whole else ""
@@ -59,17 +80,27 @@ def reads(monkeypatch):
                 found.add((type(self).__name__, name))
         return object.__getattribute__(self, name)
 
-    for group in (Experiment, *(field.type for field in dataclasses.fields(Experiment) if field.name in GROUPS)):
+    for group in (
+        Experiment,
+        *(field.type for field in dataclasses.fields(Experiment) if field.name in GROUPS),
+    ):
         monkeypatch.setattr(group, "__getattribute__", record, raising=False)
     return found
 
 
 def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
     """Keys of ``config``, flat, that nobody asked for."""
-    keys = {field.name: (type(config).__name__, field.name) for field in dataclasses.fields(config) if field.name not in GROUPS}
+    keys = {
+        field.name: (type(config).__name__, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in GROUPS
+    }
     for group in GROUPS:
         part = getattr(config, group)
-        keys |= {f"{group}.{field.name}": (type(part).__name__, field.name) for field in dataclasses.fields(part)}
+        keys |= {
+            f"{group}.{field.name}": (type(part).__name__, field.name)
+            for field in dataclasses.fields(part)
+        }
     handed_on = {("Evaluation", key) for key in CHANGES}  # to the measure of segmentation
     return {key for key, pair in keys.items() if pair not in found | handed_on}
 
@@ -92,7 +123,9 @@ def build_everything(config: Experiment) -> None:
     source = build_source(config)
     per_epoch, total = steps(config, source)
     model = build_model(config)
-    build_module(config, model, total_steps=total, nouns=nouns_of(config, source)).configure_optimizers()
+    build_module(
+        config, model, total_steps=total, nouns=nouns_of(config, source)
+    ).configure_optimizers()
     lines = run._first_lines(config, model, steps_per_epoch=per_epoch, total_steps=total)
     if "pascal_voc" in config.evaluation.benchmarks:
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
@@ -108,7 +141,11 @@ def pretrain_both() -> None:
     from gestalt.commands.pretrain import pretrain
 
     for init in ("dino", "supervised"):
-        config = load(None, scale="tiny", overrides=[f"image.init={init}", "trainer.enable_progress_bar=false"])
+        config = load(
+            None,
+            scale="tiny",
+            overrides=[f"image.init={init}", "trainer.enable_progress_bar=false"],
+        )
         pretrain(config, Path(f"{init}.safetensors"), command="")
 
 

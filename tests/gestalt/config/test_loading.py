@@ -21,34 +21,73 @@ PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DI
 CC12M = ("clippy_dino_max", "cc12m", "data.root=DIR", "benchmark_root=DIR")
 HERE = r" \(in command line\)"
 REFUSED = [  # experiment, scale and overrides; the line
-    ((*DEMO, "imagee.init=dino"), f"imagee: the experiment has no key 'imagee'{HERE}; did you mean 'image'"),
+    (
+        (*DEMO, "imagee.init=dino"),
+        f"imagee: the experiment has no key 'imagee'{HERE}; did you mean 'image'",
+    ),
     ((*DEMO, "photos"), "'photos': an override is key=value, .*for the scale write --scale photos"),
     ((*DEMO, "scale=cc12m"), "scale=cc12m: .*choose --scale"),
-    ((*DEMO, "optimizer.learning_rate=fast"), f"optimizer.learning_rate=fast: must be a number{HERE}$"),
-    ((*DEMO, "image.inits.dino=[a]"), rf"image.inits.dino=\['a'\]: must be a word or a path{HERE}$"),
+    (
+        (*DEMO, "optimizer.learning_rate=fast"),
+        f"optimizer.learning_rate=fast: must be a number{HERE}$",
+    ),
+    (
+        (*DEMO, "image.inits.dino=[a]"),
+        rf"image.inits.dino=\['a'\]: must be a word or a path{HERE}$",
+    ),
     ((*DEMO, "image.family=null"), f"image.family=null: choose one of vit, cnn{HERE}$"),
-    ((*DEMO, "optimizer.betas=0.9"), rf"optimizer.betas=0.9: must be two numbers, such as \[a, b\]{HERE}$"),
+    (
+        (*DEMO, "optimizer.betas=0.9"),
+        rf"optimizer.betas=0.9: must be two numbers, such as \[a, b\]{HERE}$",
+    ),
     ((*DEMO, "optimizer.betas=[0.9]"), rf"optimizer.betas: \[0.9\] is not 2 numbers{HERE}$"),
-    ((*DEMO, "evaluation.benchmarks=a,b"), rf"evaluation.benchmarks: a,b is not a list; write \[a,b\]{HERE}$"),
-    ((*DEMO, "evaluation.benchmarks=[[scenes]]"), rf"evaluation.benchmarks\[0\]=\['scenes'\]: must be a word or a path{HERE}$"),
-    ((*DEMO, "data.mixture=[{source: tars},{weight: a}]"), rf"data.mixture\[1\].weight=a: must be a number or null{HERE}$"),
+    (
+        (*DEMO, "evaluation.benchmarks=a,b"),
+        rf"evaluation.benchmarks: a,b is not a list; write \[a,b\]{HERE}$",
+    ),
+    (
+        (*DEMO, "evaluation.benchmarks=[[scenes]]"),
+        rf"evaluation.benchmarks\[0\]=\['scenes'\]: must be a word or a path{HERE}$",
+    ),
+    (
+        (*DEMO, "data.mixture=[{source: tars},{weight: a}]"),
+        rf"data.mixture\[1\].weight=a: must be a number or null{HERE}$",
+    ),
     ((*DEMO, "optimizer.betas=[0.9,2]"), r"optimizer.betas=\[0.9, 2.0\]: .*below 1"),
     ((*DEMO, "trainer.max_time=abc"), "trainer.max_time=abc: choose days:hours:minutes:seconds"),
-    ((*DEMO, "data.caption_template=a photo"), "data.caption_template=a photo: choose a text with {}"),
-    ((*DEMO, "image.train_size=60"), "image.train_size=60: choose a multiple of image.patch_size=8"),
+    (
+        (*DEMO, "data.caption_template=a photo"),
+        "data.caption_template=a photo: choose a text with {}",
+    ),
+    (
+        (*DEMO, "image.train_size=60"),
+        "image.train_size=60: choose a multiple of image.patch_size=8",
+    ),
     ((*DEMO, "image.heads=3"), "image.heads=3: choose a divisor of image.width=128"),
     ((*DEMO, "text.aggregation=max_with_cls"), "text.aggregation=max_with_cls: .*choose max"),
     ((*DEMO, "text.width=8"), "text.width=8: .*text.family=open_clip"),
     ((*DEMO, "text.family=open_clip"), "text.init=sentence: .*random"),
-    ((*DEMO, "text.family=open_clip", "text.init=random"), "text.family=open_clip: needs .*text.heads"),
+    (
+        (*DEMO, "text.family=open_clip", "text.init=random"),
+        "text.family=open_clip: needs .*text.heads",
+    ),
     ((*DEMO, "data.source=scene"), "data.source=scene: did you mean 'scenes'"),
     ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), "evaluation.benchmarks=.*named twice"),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), "benchmark_root=None: .*VOCdevkit/VOC2012"),
-    ((*DEMO, "evaluation.split=tunne"), "evaluation.split=tunne: scenes has no such split.*did you mean 'tune'"),
+    (
+        (*DEMO, "evaluation.split=tunne"),
+        "evaluation.split=tunne: scenes has no such split.*did you mean 'tune'",
+    ),
     ((*DEMO, "evaluation.background=threshold"), "evaluation.threshold=None: "),
-    ((*DEMO, "loss.name=sigmoid", "loss.directions=mean"), "loss.directions=mean: loss.name=sigmoid .*choose sum"),
+    (
+        (*DEMO, "loss.name=sigmoid", "loss.directions=mean"),
+        "loss.directions=mean: loss.name=sigmoid .*choose sum",
+    ),
     ((*DEMO, "trainer.max_epochs=-1"), "trainer.max_steps=-1: .*needs an end"),
-    ((*PHOTOS, "image.init=dino"), "image.init=dino: not available at scale photos; .*choose one of random, supervised"),
+    (
+        (*PHOTOS, "image.init=dino"),
+        "image.init=dino: not available at scale photos; .*choose one of random, supervised",
+    ),
     ((*PHOTOS, "image.aggregation=cls"), "image.aggregation=cls: needs a class token, .*avg, max"),
     ((*PHOTOS, "image.keep_tokens=0.5"), "image.keep_tokens=0.5: a cnn cannot drop tokens"),
     ((*PHOTOS, "image.patch_size=8"), "image.patch_size=8: only a vit's"),
@@ -81,32 +120,52 @@ def test_a_typo_and_help_import_nothing_heavy():
 
 def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_scale():
     assert load("clippy_dino_avg", scale="demo").image.aggregation == "avg"
-    assert load("clippy_dino_avg", scale="demo", overrides=["image.aggregation=max"]).image.aggregation == "max"
+    assert (
+        load("clippy_dino_avg", scale="demo", overrides=["image.aggregation=max"]).image.aggregation
+        == "max"
+    )
     assert load("clippy_dino_avg", scale="demo").image.patch_size == 8
 
 
 def test_a_mapping_is_added_to_and_an_empty_one_removes_what_earlier_layers_set():
     inits = load("clippy_dino_max", scale="demo").image.inits
-    assert load("clippy_dino_max", scale="demo", overrides=["image.inits.mae=random"]).image.inits == {**inits, "mae": "random"}
+    assert load(
+        "clippy_dino_max", scale="demo", overrides=["image.inits.mae=random"]
+    ).image.inits == {**inits, "mae": "random"}
     assert load("clippy_dino_max", scale="demo", overrides=["image.inits={}"]).image.inits == {}
 
 
 @pytest.mark.parametrize("longest", ["00:12:00:00", "12:00:00:00"])
 def test_times_and_numbers_are_read_as_they_are_written(tmp_path, longest):
-    """YAML's numbers of base 60 begin with another digit than 0, and its floats need a point and a sign."""
-    text = f"image: {{init: random}}\ntrainer: {{max_time: {longest}, max_steps: 1_000}}\noptimizer: {{learning_rate: 1e-3}}\n"
+    """YAML's numbers of base 60 begin with another digit than 0, and its floats need a point and a
+    sign.
+    """
+    text = (
+        f"image: {{init: random}}\ntrainer: {{max_time: {longest}, max_steps: 1_000}}\noptimizer: "
+        f"{{learning_rate: 1e-3}}\n"
+    )
     (tmp_path / "mine.yaml").write_text(text)
     of_file = load(str(tmp_path / "mine.yaml"), scale="tiny")
     words = [f"trainer.max_time={longest}", "data.options.rate=1e-3", "data.root=2020-01-01"]
     of_words = load("clippy_dino_max", scale="tiny", overrides=words)
-    assert (of_file.trainer.max_time, of_words.trainer.max_time, of_file.trainer.max_steps) == (longest, longest, 1000)
-    assert (of_file.optimizer.learning_rate, of_words.data.options, of_words.data.root) == (0.001, {"rate": 0.001}, "2020-01-01")
+    assert (of_file.trainer.max_time, of_words.trainer.max_time, of_file.trainer.max_steps) == (
+        longest,
+        longest,
+        1000,
+    )
+    assert (of_file.optimizer.learning_rate, of_words.data.options, of_words.data.root) == (
+        0.001,
+        {"rate": 0.001},
+        "2020-01-01",
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(of_file))
     assert load_saved(tmp_path / "config.yaml") == of_file
 
 
 @pytest.mark.parametrize("of_a_package", [{"terms": {"gone": 1.0}}, {"name": "gone"}])
-def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused(tmp_path, of_a_package):
+def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused(
+    tmp_path, of_a_package
+):
     config = load("clippy_dino_max", scale="tiny")
     config = replace(config, loss=replace(config.loss, **of_a_package))
     (tmp_path / "config.yaml").write_text(to_yaml(config))
@@ -127,9 +186,20 @@ def hash_of(*words):
 
 
 def test_the_hash_changes_only_with_keys_that_change_a_result():
-    for same in ("data.workers=7", "trainer.devices=2", "resume=last", "data.batch_size=16 trainer.accumulate_grad_batches=4"):
+    for same in (
+        "data.workers=7",
+        "trainer.devices=2",
+        "resume=last",
+        "data.batch_size=16 trainer.accumulate_grad_batches=4",
+    ):
         assert hash_of(*same.split()) == hash_of()
-    for other in ("seed=1", "image.keep_tokens=0.5", "trainer.max_epochs=1", "data.batch_size=32", "trainer.accumulate_grad_batches=2"):
+    for other in (
+        "seed=1",
+        "image.keep_tokens=0.5",
+        "trainer.max_epochs=1",
+        "data.batch_size=32",
+        "trainer.accumulate_grad_batches=2",
+    ):
         assert hash_of(other) != hash_of()
 
 
@@ -138,12 +208,18 @@ def test_a_new_key_changes_a_hash_only_away_from_its_default(monkeypatch):
     before, keys = config_hash(config), identity.hashed_keys(config)
     monkeypatch.setitem(identity.DEFAULTS, "image.new", 3)
     for value, is_same in ((3, True), (4, False)):
-        monkeypatch.setattr(identity, "hashed_keys", lambda config, value=value: keys | {"image.new": value})
+        monkeypatch.setattr(
+            identity, "hashed_keys", lambda config, value=value: keys | {"image.new": value}
+        )
         assert (config_hash(config) == before) == is_same
 
 
 def test_experiments_and_scales_set_disjoint_keys():
-    by_scale = {key for path in (EXPERIMENTS / "scales").glob("*.yaml") for key in flatten(yaml.safe_load(path.read_text()))}
+    by_scale = {
+        key
+        for path in (EXPERIMENTS / "scales").glob("*.yaml")
+        for key in flatten(yaml.safe_load(path.read_text()))
+    }
     for path in EXPERIMENTS.glob("*.yaml"):
         assert not by_scale & set(flatten(yaml.safe_load(path.read_text()))), path.name
 
@@ -153,8 +229,13 @@ def test_trainer_keys_are_parameters_of_the_lightning_trainer():
 
     from gestalt.training.trainer import keywords_of
 
-    assert keywords_of(schema.Trainer()).keys() <= inspect.signature(Trainer.__init__).parameters.keys()
-    assert {field.name for field in fields(schema.Trainer)} - keywords_of(schema.Trainer()).keys() == {"compile"}
+    assert (
+        keywords_of(schema.Trainer()).keys()
+        <= inspect.signature(Trainer.__init__).parameters.keys()
+    )
+    assert {field.name for field in fields(schema.Trainer)} - keywords_of(
+        schema.Trainer()
+    ).keys() == {"compile"}
 
 
 def test_the_choices_in_the_schema_match_the_tables():
@@ -174,7 +255,11 @@ def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_withou
     from gestalt.building.evaluation import build_evaluation
     from gestalt.config.check_launch import check_training
 
-    config = load("clippy_dino_max", scale="tiny", overrides=["data.source=tars", "data.root=x", "data.caption=txt"])
+    config = load(
+        "clippy_dino_max",
+        scale="tiny",
+        overrides=["data.source=tars", "data.root=x", "data.caption=txt"],
+    )
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     saved = load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
     with pytest.raises(ConfigError, match=r"data\.caption=txt: source scenes does not take it"):
@@ -192,7 +277,9 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
         assert list(check_data.options_written(name)) == options_taken(name)
 
 
-def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):
+def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(protocol, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
         load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

@@ -1,4 +1,6 @@
-"""Experiments, scales and grids of a user's own: a word with a slash or .yaml is a path, and runs are filed under the file's stem."""
+"""Experiments, scales and grids of a user's own: a word with a slash or .yaml is a path, and runs
+are filed under the file's stem.
+"""
 
 import json
 from pathlib import Path
@@ -21,14 +23,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "small.yaml").write_text((EXPERIMENTS / "scales" / "tiny.yaml").read_text())
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "rates.yaml").write_text(
-        "base: ../mine.yaml\nvary: {optimizer.learning_rate: [0.001, 0.002]}\nscales: {small: {data.limit: 64}}\n"
+        "base: ../mine.yaml\nvary: {optimizer.learning_rate: [0.001, 0.002]}\nscales: {small: "
+        "{data.limit: 64}}\n"
     )
     return tmp_path
 
 
 def test_an_experiment_and_a_scale_may_be_paths(folder: Path) -> None:
     (folder / "also.yml").write_text((folder / "mine.yaml").read_text())
-    for name, stem in (("./mine.yaml", "mine"), ("mine.yaml", "mine"), (f"{folder}/mine.yaml", "mine"), ("also.yml", "also")):
+    for name, stem in (
+        ("./mine.yaml", "mine"),
+        ("mine.yaml", "mine"),
+        (f"{folder}/mine.yaml", "mine"),
+        ("also.yml", "also"),
+    ):
         config = load(name, scale="./small.yaml")
         assert (config.name, config.scale, config.image.aggregation) == (stem, "small", "avg")
 
@@ -38,12 +46,18 @@ def test_an_experiment_and_a_scale_may_be_paths(folder: Path) -> None:
     [
         ("./no.yaml", "tiny", r"experiment \./no\.yaml: .*/no\.yaml not found"),
         ("clip_baseline", "./no", r"--scale \./no: .*not found; .*tiny"),
-        ("mine", "tiny", r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_baseline"),
+        (
+            "mine",
+            "tiny",
+            r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_",
+        ),
         ("./empty.yaml", "tiny", r"empty\.yaml: sets no key; write those that differ"),
         ("./zoo.yaml", "tiny", r"lightning_logs/zoo; rename the file, such as my_zoo.yaml"),
     ],
 )
-def test_a_word_that_names_no_usable_file_is_refused_in_one_line(folder: Path, name: str, scale: str, message: str) -> None:
+def test_a_word_that_names_no_usable_file_is_refused_in_one_line(
+    folder: Path, name: str, scale: str, message: str
+) -> None:
     (folder / "empty.yaml").write_text("# nothing yet\n")
     (folder / "zoo.yaml").write_text("image: {aggregation: avg}\n")
     with pytest.raises(ConfigError, match=message) as error:
@@ -53,14 +67,19 @@ def test_a_word_that_names_no_usable_file_is_refused_in_one_line(folder: Path, n
 
 def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder: Path) -> None:
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
-    shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])
+    shipped, own = (
+        load("clip_baseline", scale="tiny"),
+        load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"]),
+    )
     assert own.name == shipped.name
     assert config_hash(own) != config_hash(shipped)
     run = Path("lightning_logs/clip_baseline/tiny/version_0")
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").touch()
     (run / "config.yaml").write_text(to_yaml(shipped))
-    with pytest.raises(ConfigError, match=r"is of another configuration: image\.aggregation: cls saved, max given"):
+    with pytest.raises(
+        ConfigError, match=r"is of another configuration: image\.aggregation: cls saved, max given"
+    ):
         resolve_resume(own)
     (run / "config.yaml").write_text(to_yaml(own))
     assert resolve_resume(own) == run / "checkpoints" / "last.ckpt"
@@ -71,17 +90,40 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     assert (grid.name, grid.base_name, grid.scale_name) == ("rates", "mine", "small")
     assert grid.common == ("data.limit=64",)
     run = training(grid, grid.cells[0], seed=0)
-    assert run.command(State("new"))[:4] == ["train", str(folder / "mine.yaml"), "--scale", str(folder / "small.yaml")]
+    assert run.command(State("new"))[:4] == [
+        "train",
+        str(folder / "mine.yaml"),
+        "--scale",
+        str(folder / "small.yaml"),
+    ]
     done = Path("lightning_logs/mine/small/version_0")
     done.mkdir(parents=True)
     (done / "result.json").write_text(
-        json.dumps({"format": 2, "config_hash": run.hash, "metrics": {}, "benchmarks": [], "provenance": {}, "config": {}})
+        json.dumps(
+            {
+                "format": 2,
+                "config_hash": run.hash,
+                "metrics": {},
+                "benchmarks": [],
+                "provenance": {},
+                "config": {},
+            }
+        )
     )
     assert run.read_state().kind == "finished"
 
 
 def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder: Path) -> None:
     (folder / "grids" / "rates.yaml").rename(folder / "grids" / "aggregation.yaml")
-    with pytest.raises(ConfigError, match=r"the shipped grid aggregation lies in the same folder; rename the file, such as my_aggregation"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"the shipped grid aggregation lies in the same folder; rename the file, such as "
+            r"my_aggregation"
+        ),
+    ):
         read_grid("grids/aggregation.yaml", scale="tiny")
-    assert read_grid(str(EXPERIMENTS / "ablations" / "aggregation.yaml"), scale="tiny").name == "aggregation"
+    assert (
+        read_grid(str(EXPERIMENTS / "ablations" / "aggregation.yaml"), scale="tiny").name
+        == "aggregation"
+    )

@@ -36,17 +36,28 @@ def test_every_key_has_a_meaning_and_explains_null_if_allowed():
         described = item.metadata["key"]
         assert isinstance(described, Key), name
         assert described.meaning.endswith("."), name
-        assert "null" in described.meaning or type(None) not in getattr(item.type, "__args__", ()), name
+        assert "null" in described.meaning or type(None) not in getattr(
+            item.type, "__args__", ()
+        ), name
 
 
 def test_defaults_and_values_within_bounds_are_allowed():
     check_values(Experiment())
-    for change in ({}, {"share": 1.0}, {"pair": (0.0, 0.5)}, {"steps": -1}, {"steps": 3}, {"word": "two"}):
+    for change in (
+        {},
+        {"share": 1.0},
+        {"pair": (0.0, 0.5)},
+        {"steps": -1},
+        {"steps": 3},
+        {"word": "two"},
+    ):
         check_values(Sample(**change))
     check_values(Optimizer(learning_rate=1e30))
 
 
-@pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{name}={value}" for name, value, _ in BAD])
+@pytest.mark.parametrize(
+    ("name", "value", "message"), BAD, ids=[f"{name}={value}" for name, value, _ in BAD]
+)
 def test_a_value_out_of_bounds_is_refused_with_what_to_choose(name, value, message):
     with pytest.raises(ConfigError) as error:
         check_values(Sample(**{name: value}))

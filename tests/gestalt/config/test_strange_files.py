@@ -5,7 +5,9 @@ import pytest
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 
-ALIASES = "k0: &k0 [1]\n" + "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6))
+ALIASES = "k0: &k0 [1]\n" + "".join(
+    f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6)
+)
 FILES = [
     (b"data: !!python/object/apply:os.system [true]", "not valid YAML"),
     (b"\xff", "cannot be read"),
@@ -34,5 +36,7 @@ def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(tmp_path, con
 
 
 def test_a_configuration_reads_no_environment():
-    with pytest.raises(ConfigError, match=r"interpolations such as \$\{KEY\} are not supported \(in command line\)"):
+    with pytest.raises(
+        ConfigError, match=r"interpolations such as \$\{KEY\} are not supported \(in command line\)"
+    ):
         load("clippy_dino_max", scale="tiny", overrides=["data.root=${oc.env:HOME}"])

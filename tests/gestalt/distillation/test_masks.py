@@ -11,7 +11,9 @@ IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
 
 
 def draw(ids=IDS, epochs=EPOCHS, **changes):
-    return masked_patches(ids, epochs, **{"seed": 0, "view": 0, "total": 16, "share": 0.5, **changes})
+    return masked_patches(
+        ids, epochs, **{"seed": 0, "view": 0, "total": 16, "share": 0.5, **changes}
+    )
 
 
 @pytest.mark.parametrize(("share", "count"), [(0, 0), (0.03, 0), (0.25, 4), (0.5, 8), (0.97, 16)])
@@ -29,7 +31,9 @@ def test_a_mask_depends_on_seed_epoch_sample_and_view_and_on_nothing_else():
 
 
 def test_positions_are_masked_equally_often():
-    assert (draw(torch.arange(20000), torch.zeros(20000, dtype=torch.int64)).float().mean(dim=0) - 0.5).abs().max() < 0.02
+    assert (
+        draw(torch.arange(20000), torch.zeros(20000, dtype=torch.int64)).float().mean(dim=0) - 0.5
+    ).abs().max() < 0.02
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,9 @@ def tower():
 
 
 def test_a_masked_patch_does_not_depend_on_its_pixels(tower):
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     mask = torch.zeros(2, 16, dtype=torch.bool)
     mask[0, 5] = True  # row 1, column 1
     changed = images.clone()

@@ -19,7 +19,9 @@ def test_every_sample_gets_a_distribution_and_every_prototype_the_same_share():
 
 
 def test_sinkhorn_only_rescales_rows_and_columns():
-    """The plan is diag(r) exp(logits / temperature) diag(c): its logarithm differs from the logits by a term of rank 2."""
+    """The plan is diag(r) exp(logits / temperature) diag(c): its logarithm differs from the logits
+    by a term of rank 2.
+    """
     scores = logits(6, 5)
     rest = sinkhorn(scores, temperature=0.5, steps=20).log() - scores / 0.5
     doubly_centred = rest - rest.mean(dim=0) - rest.mean(dim=1, keepdim=True) + rest.mean()
@@ -43,6 +45,8 @@ def test_the_entropies_tell_both_kinds_of_collapse_apart():
     nothing = torch.full((2, 3, 8), 1 / 8)  # every prototype alike
     one = torch.eye(8)[torch.zeros(2, 3, dtype=torch.int64)]  # the same prototype for every image
     spread = torch.eye(8)[torch.arange(8).view(2, 4)]  # its own prototype for every image
-    assert [value.item() for value in entropies(nothing)] == pytest.approx([math.log(8), math.log(8)])
+    assert [value.item() for value in entropies(nothing)] == pytest.approx(
+        [math.log(8), math.log(8)]
+    )
     assert [value.item() for value in entropies(one)] == pytest.approx([0, 0])
     assert [value.item() for value in entropies(spread)] == pytest.approx([0, math.log(8)])

@@ -24,7 +24,9 @@ def side(name: str) -> int:
 
 @pytest.mark.parametrize("name", [*VITS, *CNNS])
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(name: str, mode: bool) -> None:
+def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(
+    name: str, mode: bool
+) -> None:
     for blocks in {1, STAGES.get(name, SMALL["depth"])}:
         tower = frozen(name, frozen_blocks=blocks).train(mode)
         assert block_count(tower.trunk) == STAGES.get(name, SMALL["depth"])
@@ -42,33 +44,66 @@ def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(name: str
 def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbone: str) -> None:
     tower, length = vit(backbone, frozen_blocks=1).eval(), side(backbone)
     height, width = tower.grid(length, length)
-    keep = torch.stack([torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2] for row in range(2)])
+    keep = torch.stack(
+        [
+            torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2]
+            for row in range(2)
+        ]
+    )
     images = pixels(length, length)
     with torch.no_grad():
-        whole, parts = tower(images, keep), tower(Features(tower.features(images, keep), length), keep)
+        whole, parts = (
+            tower(images, keep),
+            tower(Features(tower.features(images, keep), length), keep),
+        )
     assert torch.equal(whole.parts, parts.parts)
     assert parts.grid is None
     assert tower.trunk.patch_drop.keep is None
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "resnet18", "convnext_atto"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "resnet18", "convnext_atto"]
+)
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none(name: str, checkpointing: bool) -> None:
+def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none(
+    name: str, checkpointing: bool
+) -> None:
     gradients = []
     for cached in (False, True):
-        tower, images = frozen(name, frozen_blocks=1, gradient_checkpointing=checkpointing), pixels(side(name), side(name))
+        tower, images = (
+            frozen(name, frozen_blocks=1, gradient_checkpointing=checkpointing),
+            pixels(side(name), side(name)),
+        )
         tower.train(name != "resnet18")  # whose batch norms checkpointing shows the batch twice
         given = Features(tower.features(images), side(name)) if cached else images
         tower(given).parts.square().mean().backward()
-        gradients.append({key: parameter.grad for key, parameter in tower.named_parameters() if parameter.requires_grad})
-        assert not [key for key, parameter in tower.named_parameters() if key not in gradients[-1] and parameter.grad is not None]
+        gradients.append(
+            {
+                key: parameter.grad
+                for key, parameter in tower.named_parameters()
+                if parameter.requires_grad
+            }
+        )
+        assert not [
+            key
+            for key, parameter in tower.named_parameters()
+            if key not in gradients[-1] and parameter.grad is not None
+        ]
         assert any(value is not None and value.any() for value in gradients[-1].values())
-    assert {key for key, value in gradients[1].items() if value is None} == {key for key, value in gradients[0].items() if value is None}
+    assert {key for key, value in gradients[1].items() if value is None} == {
+        key for key, value in gradients[0].items() if value is None
+    }
     for key, value in gradients[0].items():
         assert value is None or torch.equal(value, gradients[1][key]), key
     trained = {key.removeprefix("trunk.") for key in gradients[0]}
     assert trained
-    assert not [key for key in trained if key.startswith(("stem", "conv1", "patch_embed", "cls", "pos", "blocks.0", "layer1", "stages.0"))]
+    assert not [
+        key
+        for key in trained
+        if key.startswith(
+            ("stem", "conv1", "patch_embed", "cls", "pos", "blocks.0", "layer1", "stages.0")
+        )
+    ]
 
 
 def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms() -> None:
@@ -94,28 +129,47 @@ def test_frozen_weights_lists_the_weights_that_features_depend_on() -> None:
         weight.copy_(before)
     assert names == needed
     assert set(vit(frozen=True).frozen_weights()) == {*vit().trunk.state_dict(), "mean", "std"}
-    assert {name for name in cnn("resnet18", frozen_blocks=1).frozen_weights() if "running" in name} >= {"bn1.running_mean"}
+    assert {
+        name for name in cnn("resnet18", frozen_blocks=1).frozen_weights() if "running" in name
+    } >= {"bn1.running_mean"}
 
 
 def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2",
+    ):
         vit(frozen_blocks=3)
-    with pytest.raises(ValueError, match=r"image\.frozen_blocks=5: 'resnet18' has 4 blocks; choose 0 to 4"):
+    with pytest.raises(
+        ValueError, match=r"image\.frozen_blocks=5: 'resnet18' has 4 blocks; choose 0 to 4"
+    ):
         cnn("resnet18", frozen_blocks=5)
-    with pytest.raises(ValueError, match=r"image\.frozen_blocks=1: timm numbers no blocks in 'vgg11'"):
+    with pytest.raises(
+        ValueError, match=r"image\.frozen_blocks=1: timm numbers no blocks in 'vgg11'"
+    ):
         cnn("vgg11", frozen_blocks=1)
-    with pytest.raises(ConfigError, match=r"image\.frozen_blocks=1: image\.frozen=true freezes the whole tower"):
-        load("clippy_random_max", scale="tiny", overrides=["image.frozen_blocks=1", "image.frozen=true"])
+    with pytest.raises(
+        ConfigError, match=r"image\.frozen_blocks=1: image\.frozen=true freezes the whole tower"
+    ):
+        load(
+            "clippy_random_max",
+            scale="tiny",
+            overrides=["image.frozen_blocks=1", "image.frozen=true"],
+        )
 
 
 def test_a_tower_without_a_frozen_part_has_no_features() -> None:
-    with pytest.raises(ValueError, match=r"nothing of the image tower is frozen.*set image\.frozen_blocks"):
+    with pytest.raises(
+        ValueError, match=r"nothing of the image tower is frozen.*set image\.frozen_blocks"
+    ):
         vit().features(pixels(32, 32))
     with pytest.raises(ValueError, match="nothing of the image tower is frozen"):
         vit()(Features(torch.zeros(1, 17, 32), 32))
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
+)
 def test_a_compiled_tower_reads_features(name: str) -> None:
     tower = frozen(name, frozen_blocks=1).eval()
     given = Features(tower.features(pixels(side(name), side(name))), side(name))

@@ -11,7 +11,9 @@ from gestalt.encoders.image import ImageTower, build_image_tower
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[
     str, dict[str, int]
-] = {  # one of each kind: plain, distilled, no class token, registers, average-pooled, CLIP, and Eva with rotary embeddings
+    # one of each kind: plain, distilled, no class token, registers, average-pooled, CLIP, and Eva
+    # with rotary embeddings
+] = {
     "vit_tiny_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
     "deit_tiny_distilled_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
     "vit_base_patch16_siglip_224": {"size": 32, **SMALL},
@@ -30,9 +32,13 @@ over_cnns = pytest.mark.parametrize("backbone", CNNS)
 def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
     torch.manual_seed(0)
     options: dict[str, Any] = {"init": "random", **VITS[backbone], **changes}
-    tower = build_image_tower(Image(backbone, **{key: value for key, value in options.items() if key != "size"}), size=options["size"])
+    tower = build_image_tower(
+        Image(backbone, **{key: value for key, value in options.items() if key != "size"}),
+        size=options["size"],
+    )
     with torch.no_grad():
-        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter an effect
+        # class and register tokens start near zero: give every parameter an effect
+        for name, parameter in tower.named_parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
             if name.endswith("pos_embed"):
                 parameter.mul_(10)
@@ -45,7 +51,13 @@ def cnn(backbone: str, **changes: Any) -> ImageTower:
 
 
 def pixels(height: int, width: int, *, batch: int = 2, seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0,
+        256,
+        (batch, 3, height, width),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def original(backbone: str, tower: ImageTower) -> Any:
@@ -53,12 +65,21 @@ def original(backbone: str, tower: ImageTower) -> Any:
     import timm
 
     own = VITS[backbone]
-    names = {"size": "img_size", "patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+    names = {
+        "size": "img_size",
+        "patch_size": "patch_size",
+        "width": "embed_dim",
+        "depth": "depth",
+        "heads": "num_heads",
+    }
     options: dict[str, Any] = {names[key]: value for key, value in own.items()}
     model: Any = timm.create_model(backbone, num_classes=0, **options)
     state = tower.trunk.state_dict()
     if isinstance(model.norm, nn.Identity):  # it normalises after averaging
-        state = {key.replace("norm.", "fc_norm.") if key.startswith("norm.") else key: value for key, value in state.items()}
+        state = {
+            key.replace("norm.", "fc_norm.") if key.startswith("norm.") else key: value
+            for key, value in state.items()
+        }
     difference = model.load_state_dict(state, strict=False)
     assert all(key.startswith("attn_pool.") for key in difference.missing_keys)
     assert not difference.unexpected_keys
@@ -76,7 +97,10 @@ def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
     model = original(backbone, tower)
     expected = model.fc_norm(model.forward_features(normalised(tower, images)))
     tokens = tower(images)
-    assert not any(name.startswith(("trunk.attn_pool", "trunk.head", "trunk.fc_norm")) for name in tower.state_dict())
+    assert not any(
+        name.startswith(("trunk.attn_pool", "trunk.head", "trunk.fc_norm"))
+        for name in tower.state_dict()
+    )
     torch.testing.assert_close(tokens.parts, expected[:, model.num_prefix_tokens :])
     if model.cls_token is None:
         assert tokens.summary is None
@@ -88,19 +112,29 @@ def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
 
 @over_vits
 def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> None:
-    """Dropping patches equals hiding them from attention, which timm can do on the whole sequence."""
+    """Dropping patches equals hiding them from attention, which timm can do on the whole
+    sequence.
+    """
     tower = vit(backbone).eval()
     size = VITS[backbone]["size"]
     images, keep = pixels(size, size), torch.tensor([[0, 2, 3], [1, 2, 3]])
     model = original(backbone, tower)
     prefix, total = model.num_prefix_tokens, tower(images).parts.shape[1]
-    seen = torch.cat((torch.ones(2, prefix), torch.zeros(2, total).scatter_(1, keep, 1.0)), dim=1).bool()
+    seen = torch.cat(
+        (torch.ones(2, prefix), torch.zeros(2, total).scatter_(1, keep, 1.0)), dim=1
+    ).bool()
     hidden = model.fc_norm(
-        model.forward_features(normalised(tower, images), attn_mask=seen[:, None, None, :].expand(-1, -1, prefix + total, -1))
+        model.forward_features(
+            normalised(tower, images),
+            attn_mask=seen[:, None, None, :].expand(-1, -1, prefix + total, -1),
+        )
     )
     tokens = tower(images, keep)
     torch.testing.assert_close(
-        tokens.parts, hidden[:, prefix:].gather(1, keep.unsqueeze(-1).expand(-1, -1, tower.width)), rtol=1e-4, atol=1e-4
+        tokens.parts,
+        hidden[:, prefix:].gather(1, keep.unsqueeze(-1).expand(-1, -1, tower.width)),
+        rtol=1e-4,
+        atol=1e-4,
     )
     if tokens.summary is not None:
         torch.testing.assert_close(tokens.summary, hidden[:, 0], rtol=1e-4, atol=1e-4)
@@ -109,11 +143,17 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> Non
 
 
 def test_position_embeddings_of_wide_and_tall_images_are_not_transposed() -> None:
-    """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of columns on an 8 x 2 grid."""
+    """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of
+    columns on an 8 x 2 grid.
+    """
     tower = vit()
     trunk = tower.trunk
     for grid, axis in (((2, 8), 0), ((8, 2), 1)):
-        index = torch.arange(4.0).view(4, 1).expand(4, 4) if axis == 0 else torch.arange(4.0).view(1, 4).expand(4, 4)
+        index = (
+            torch.arange(4.0).view(4, 1).expand(4, 4)
+            if axis == 0
+            else torch.arange(4.0).view(1, 4).expand(4, 4)
+        )
         with torch.no_grad():
             trunk.pos_embed.zero_()
             trunk.pos_embed[:, 1:] = index.reshape(1, 16, 1)
@@ -128,11 +168,15 @@ def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
     tower = cnn(backbone).eval()
     images = pixels(64, 160)
     tokens = tower(images)
-    expected = tower.trunk.forward_features(normalised(tower, images).contiguous(memory_format=torch.channels_last))
+    expected = tower.trunk.forward_features(
+        normalised(tower, images).contiguous(memory_format=torch.channels_last)
+    )
     assert tokens.grid == (2, 5)
     for row in range(2):
         for column in range(5):
-            torch.testing.assert_close(tokens.parts[:, row * 5 + column], expected[:, :, row, column])
+            torch.testing.assert_close(
+                tokens.parts[:, row * 5 + column], expected[:, :, row, column]
+            )
 
 
 def test_a_cnn_has_no_summary_and_drops_nothing_and_pixels_are_uint8() -> None:
@@ -155,9 +199,12 @@ def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
     size = VITS[backbone]["size"]
     for tower in (plain, checkpointed):
         first = tower(pixels(size, size), keep)
-        second = tower(pixels(size, size, seed=1), keep.flip(0))  # a second call before the first's backward must not disturb it
+        # a second call before the first's backward must not disturb it
+        second = tower(pixels(size, size, seed=1), keep.flip(0))
         torch.autograd.backward(first.parts.square().sum() + second.parts.square().sum() / 2)
-    for (name, one), (_, other) in zip(plain.named_parameters(), checkpointed.named_parameters(), strict=True):
+    for (name, one), (_, other) in zip(
+        plain.named_parameters(), checkpointed.named_parameters(), strict=True
+    ):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
@@ -174,9 +221,17 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
     [
         ("resnet18", "vit", r"image\.backbone 'resnet18' cannot be built as image\.family=vit"),
         ("vit_tiny_patch16_224", "cnn", r"image\.backbone .* is of image\.family vit, not cnn"),
-        ("swin_tiny_patch4_window7_224", "cnn", r"image\.backbone 'swin_tiny.*one size only|not a map"),
+        (
+            "swin_tiny_patch4_window7_224",
+            "cnn",
+            r"image\.backbone 'swin_tiny.*one size only|not a map",
+        ),
         ("inception_v3", "cnn", r"image\.backbone 'inception_v3' .* not a map"),
-        ("beit_base_patch16_224", "vit", r"image\.backbone 'beit_base_patch16_224' cannot be built as image\.family=vit"),
+        (
+            "beit_base_patch16_224",
+            "vit",
+            r"image\.backbone 'beit_base_patch16_224' cannot be built as image\.family=vit",
+        ),
     ],
 )
 def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message: str) -> None:

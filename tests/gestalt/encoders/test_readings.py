@@ -1,4 +1,6 @@
-"""Dense readings of the last block equal their equations, written a second time here from the papers' definitions."""
+"""Dense readings of the last block equal their equations, written a second time here from the
+papers' definitions.
+"""
 
 import math
 
@@ -98,7 +100,9 @@ def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_second_model(
     for image in range(2):
         similarity = unit[image].T @ unit[image]
         sharpened = 3.0 * (similarity - 1.2 * similarity.mean())
-        expected = torch.softmax(torch.where(sharpened < 0, torch.tensor(-torch.inf), sharpened), -1)
+        expected = torch.softmax(
+            torch.where(sharpened < 0, torch.tensor(-torch.inf), sharpened), -1
+        )
         torch.testing.assert_close(proxy_attention(features)[image, 0], expected)
 
 

@@ -11,20 +11,37 @@ from gestalt.encoders.stem import ConvStem
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2}
 
 
-def tower(backbone: str = "vit_tiny_patch16_224", *, init: str = "random", weights: str | None = None, **changes: Any) -> ImageTower:
+def tower(
+    backbone: str = "vit_tiny_patch16_224",
+    *,
+    init: str = "random",
+    weights: str | None = None,
+    **changes: Any,
+) -> ImageTower:
     torch.manual_seed(0)
-    return build_image_tower(Image(backbone, init=init, weights=weights, **{"stem": "conv", **SMALL, **changes}), size=32)
+    return build_image_tower(
+        Image(backbone, init=init, weights=weights, **{"stem": "conv", **SMALL, **changes}), size=32
+    )
 
 
 def pixels(height: int, width: int, *, batch: int = 2) -> torch.Tensor:
-    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0,
+        256,
+        (batch, 3, height, width),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 @pytest.mark.parametrize("patch", [2, 16])
 def test_the_stem_gives_one_vector_per_patch(patch: int) -> None:
     stem = ConvStem(64, patch=patch)
     assert stem(torch.zeros(1, 3, 3 * patch, 5 * patch)).shape == (1, 64, 3, 5)
-    with pytest.raises(ValueError, match=r"image\.stem=conv: patches of 14 pixels cannot .* choose image\.patch_size 2, 4, 8"):
+    with pytest.raises(
+        ValueError,
+        match=r"image\.stem=conv: patches of 14 pixels cannot .* choose image\.patch_size 2, 4, 8",
+    ):
         ConvStem(64, patch=14)
     channels = [layer.out_channels for layer in stem if isinstance(layer, torch.nn.Conv2d)]
     assert channels[-2:] == [32, 64]
@@ -38,7 +55,8 @@ def test_the_receptive_field_of_a_token_is_centred_on_its_patch() -> None:
         if isinstance(layer, torch.nn.GroupNorm):
             layer.forward = lambda values: values  # its mean joins all pixels
     image = torch.zeros(1, 3, 72, 104, dtype=torch.float64, requires_grad=True)
-    torch.autograd.backward(stem(image)[0, :, 4, 6].sum())  # its patch: rows 32 to 39, columns 48 to 55
+    # its patch: rows 32 to 39, columns 48 to 55
+    torch.autograd.backward(stem(image)[0, :, 4, 6].sum())
     assert image.grad is not None
     seen = image.grad[0].abs().sum(dim=0) > 0
     rows, columns = seen.any(dim=1).nonzero().flatten(), seen.any(dim=0).nonzero().flatten()
@@ -48,5 +66,7 @@ def test_the_receptive_field_of_a_token_is_centred_on_its_patch() -> None:
 
 def test_a_stem_for_weights_of_timm_s_architecture_is_refused() -> None:
     timms: dict[str, Any] = {"patch_size": None, "width": None, "depth": None, "heads": None}
-    with pytest.raises(ValueError, match=r"image\.stem=conv .*'supervised' fits timm's architecture only"):
+    with pytest.raises(
+        ValueError, match=r"image\.stem=conv .*'supervised' fits timm's architecture only"
+    ):
         tower(init="supervised", **timms)

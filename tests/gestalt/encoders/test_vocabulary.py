@@ -1,11 +1,18 @@
-"""A model whose tokenizer lacks a file is refused: transformers would make a tokenizer to which every word is unknown."""
+"""A model whose tokenizer lacks a file is refused: transformers would make a tokenizer to which
+every word is unknown.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gestalt.encoders.text_sentence import check_vocabulary, find_model, read_sentence_model, save_architecture
+from gestalt.encoders.text_sentence import (
+    check_vocabulary,
+    find_model,
+    read_sentence_model,
+    save_architecture,
+)
 from gestalt.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.zoo import test_open_clip, tiny_hf
@@ -30,7 +37,11 @@ def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path:
     for file in BOTH:
         (folder / file).unlink()
     with pytest.raises(
-        ValueError, match=r"knows 5 tokens and its embedding table has 30522: .*/model has no tokenizer\.json or vocab\.txt; "
+        ValueError,
+        match=(
+            r"knows 5 tokens and its embedding table has 30522: .*/model has no tokenizer\.json or "
+            r"vocab\.txt; "
+        ),
     ):
         sentence(str(folder), layers=0)
 
@@ -40,7 +51,11 @@ def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(
-        ValueError, match=r"knows 5 tokens .*/text has no tokenizer\.json or vocab\.txt; copy the tokenizer's files there again$"
+        ValueError,
+        match=(
+            r"knows 5 tokens .*/text has no tokenizer\.json or vocab\.txt; copy the tokenizer's "
+            r"files there again$"
+        ),
     ):
         sentence(str(tmp_path / "text"), init="random")
 
@@ -56,14 +71,23 @@ def save_open_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("save", "open_model"), [(save_hf, hf.open_model), (save_open_clip, open_clip.open_model)], ids=["transformers", "open_clip"]
+    ("save", "open_model"),
+    [(save_hf, hf.open_model), (save_open_clip, open_clip.open_model)],
+    ids=["transformers", "open_clip"],
 )
 def test_another_library_s_model_with_a_tokenizer_of_a_few_words_is_refused(
-    save: Callable[[Path, pytest.MonkeyPatch], None], open_model: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    save: Callable[[Path, pytest.MonkeyPatch], None],
+    open_model: Callable[[str], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     save(tmp_path, monkeypatch)
     with pytest.raises(
-        ValueError, match=rf"{tmp_path}: its tokenizer knows 12 tokens and its embedding table has 400: tokenizer\.json in "
+        ValueError,
+        match=(
+            rf"{tmp_path}: its tokenizer knows 12 tokens and its embedding table has 400: "
+            r"tokenizer\.json in "
+        ),
     ):
         open_model(str(tmp_path))
 

@@ -18,7 +18,8 @@ NORMALISATIONS = {  # mean and standard deviation
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
+    # 127 / 255 and 128 / 255; timm rounds both to 0.5
+    "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
 }
 ROWS = (  # word, backbone, tag, normalisation, size: the fixed meaning of each word
     ("supervised", "vit_base_patch16_224", "augreg_in1k", "half", 224),
@@ -65,19 +66,27 @@ def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size() -> None
     for word, backbone, tag, normalisation, size in ROWS:
         row = resolve(word, backbone=backbone)
         assert row is not None, (word, backbone)
-        assert (row.hub, row.tag, row.size) == (f"timm/{backbone.replace('_quickgelu', '')}.{tag}", tag, size)
+        assert (row.hub, row.tag, row.size) == (
+            f"timm/{backbone.replace('_quickgelu', '')}.{tag}",
+            tag,
+            size,
+        )
         assert (row.mean, row.std) == NORMALISATIONS[normalisation], (word, backbone)
         assert not row.needs_quickgelu, (word, backbone)
 
 
 @pytest.mark.parametrize("init", ["clip", "metaclip_400m"])
 def test_weights_of_quickgelu_are_refused_for_a_backbone_with_gelu(init: str) -> None:
-    with pytest.raises(ValueError, match=r"QuickGELU.* choose image\.backbone=vit_base_patch16_clip_quickgelu_224"):
+    with pytest.raises(
+        ValueError, match=r"QuickGELU.* choose image\.backbone=vit_base_patch16_clip_quickgelu_224"
+    ):
         check_init(init, backbone="vit_base_patch16_clip_224", weights=None)
     check_init(init, backbone="vit_base_patch16_clip_quickgelu_224", weights=None)
 
 
-def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tag_is_loaded_from_the_hub_s_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import timm
     from huggingface_hub import constants
 
@@ -95,7 +104,9 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytes
     loaded = build_image_tower(Image(backbone, init="r160_in1k"), size=160)
     state = published.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
-    torch.testing.assert_close(loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"]))
+    torch.testing.assert_close(
+        loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"])
+    )
     assert loaded.origin.record() == {
         "used": "r160_in1k",
         "source": f"hub timm/{backbone}.r160_in1k at 0123abcd",
@@ -107,23 +118,34 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["made.pth", "made.safetensors"])
-def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name: str, tmp_path: Path) -> None:
+def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(
+    name: str, tmp_path: Path
+) -> None:
     state = trunk_state()
     path = stored(tmp_path, state, name=name)
     loaded = tower(init="dino", weights=path)
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
     torch.testing.assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
-    assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == ("dino", path, file_hash(Path(path)))
+    assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == (
+        "dino",
+        path,
+        file_hash(Path(path)),
+    )
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
         lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"teacher": {f"backbone.{key}": value for key, value in state.items()} | {"head.mlp.0.weight": torch.zeros(2, 2)}},
+        lambda state: {
+            "teacher": {f"backbone.{key}": value for key, value in state.items()}
+            | {"head.mlp.0.weight": torch.zeros(2, 2)}
+        },
         lambda state: {"model": {f"module.backbone.{key}": value for key, value in state.items()}},
-        lambda state: state | {"head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)},
+        lambda state: (
+            state | {"head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)}
+        ),
     ],
     ids=["state_dict", "teacher and projection head", "model and prefixes", "classifier"],
 )
@@ -139,14 +161,19 @@ def test_mismatched_keys_are_refused_by_name(tmp_path: Path) -> None:
     state["blocks.7.norm1.weight"] = torch.zeros(32)
     state["norm.bias"] = torch.zeros(5)
     with pytest.raises(
-        ValueError, match=r"1 missing: blocks\.1\.mlp\.fc1\.bias; 1 unexpected: blocks\.7.*another shape: norm\.bias \(5,\) for \(32,\)"
+        ValueError,
+        match=(
+            r"1 missing: blocks\.1\.mlp\.fc1\.bias; 1 unexpected: blocks\.7.*another shape: "
+            r"norm\.bias \(5,\) for \(32,\)"
+        ),
     ):
         tower(init="dino", weights=stored(tmp_path, state))
 
 
 def test_position_embeddings_of_another_grid_are_interpolated(tmp_path: Path) -> None:
     state = trunk_state()
-    state["pos_embed"][:, 1:] = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)  # row numbers
+    # row numbers
+    state["pos_embed"][:, 1:] = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)
     loaded = tower(init="dino", weights=stored(tmp_path, state), size=64)
     rows = loaded.trunk.pos_embed[0, 1:, 0].view(8, 8)
     assert torch.equal(loaded.trunk.pos_embed[:, 0], state["pos_embed"][:, 0])
@@ -200,13 +227,17 @@ def test_a_package_s_weights_come_before_the_hub_s() -> None:
     made = lite0()
     assert made.origin.source == f"pip package {LITE0}"
     assert made.origin.sha256 is not None
-    assert made.origin.sha256.startswith("57934424")  # the file's name carries its digest: the right file, read whole
+    # the file's name carries its digest: the right file, read whole
+    assert made.origin.sha256.startswith("57934424")
     torch.testing.assert_close(made.mean.flatten(), torch.full((3,), 0.498))
 
 
 def test_tensors_matched_by_order_must_agree_in_kind() -> None:
     model = torch.nn.BatchNorm1d(2)
-    right = {f"n.{key}": value for key, value in model.state_dict().items()} | {"c.weight": torch.zeros(3, 2), "c.bias": torch.zeros(3)}
+    right = {f"n.{key}": value for key, value in model.state_dict().items()} | {
+        "c.weight": torch.zeros(3, 2),
+        "c.bias": torch.zeros(3),
+    }
     assert list(in_order(right, model, source="f")) == list(model.state_dict())
     wrong = dict(sorted(right.items(), key=lambda item: item[0] == "n.weight"))
     with pytest.raises(ValueError, match=r"n\.bias stands where weight belongs"):

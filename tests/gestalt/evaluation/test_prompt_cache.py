@@ -44,7 +44,9 @@ class Model(nn.Module):
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> torch.Tensor:
         self.passes += 1
-        vectors = torch.stack([self.text.letters(torch.tensor(tokens)).sum(0) for tokens in self.text.tokenise(texts)])
+        vectors = torch.stack(
+            [self.text.letters(torch.tensor(tokens)).sum(0) for tokens in self.text.tokenise(texts)]
+        )
         return nn.functional.normalize(vectors, dim=-1) if normalise else vectors
 
 
@@ -118,7 +120,9 @@ def test_a_damaged_cache_file_is_rebuilt(tmp_path, content):
     assert embedded(Model(), PromptCache(tmp_path))[1] == 0
 
 
-def test_an_unwritable_cache_folder_is_reported_in_one_line_and_does_not_change_vectors(tmp_path, capsys):
+def test_an_unwritable_cache_folder_is_reported_in_one_line_and_does_not_change_vectors(
+    tmp_path, capsys
+):
     (tmp_path / "file").touch()
     vectors, passes = embedded(Model(), PromptCache(tmp_path / "file" / "prompts"))
     assert passes == 3
@@ -137,9 +141,15 @@ def test_a_measure_reads_the_cache_except_while_the_text_tower_trains(tmp_path, 
     monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))
 
     def scored(*, stage, model, prompt_cache=True):
-        scorer = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, prompt_cache=prompt_cache)
-        trainer = SimpleNamespace(state=SimpleNamespace(fn=stage), is_global_zero=True, progress_bar_callback=None)
-        scorer.on_validation_epoch_start(trainer, SimpleNamespace(model=model, device=torch.device("cpu")))
+        scorer = Segmentation(
+            "painted", labels=LABELS, protocol=PROTOCOL, prompt_cache=prompt_cache
+        )
+        trainer = SimpleNamespace(
+            state=SimpleNamespace(fn=stage), is_global_zero=True, progress_bar_callback=None
+        )
+        scorer.on_validation_epoch_start(
+            trainer, SimpleNamespace(model=model, device=torch.device("cpu"))
+        )
         return model.passes
 
     frozen = Model()

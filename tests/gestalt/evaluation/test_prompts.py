@@ -10,10 +10,55 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.painted import LABELS, PaintedModel, Words
 
-AN = ["apple", "Umbrella", "hour", "hourglass", "honest person", "heirloom", "ice cream", "owl", "unidentified object", "usher"]
-AN += ["uninhabited island", "urn", "X-ray", "MP3 player", "8-ball", "11-a-side pitch", "upright piano", "onion", "SUV", "ox"]
-A = ["dog", "unicorn", "university", "uniform", "horse", "one-way street", "European", "euro banknote", "USB stick", "utensil"]
-A += ["U-turn", "ufo", "ukulele", "ewe", "television monitor", "yacht", "house", "used car", "honeypot", "81-year-old"[1:], "user"]
+AN = [
+    "apple",
+    "Umbrella",
+    "hour",
+    "hourglass",
+    "honest person",
+    "heirloom",
+    "ice cream",
+    "owl",
+    "unidentified object",
+    "usher",
+]
+AN += [
+    "uninhabited island",
+    "urn",
+    "X-ray",
+    "MP3 player",
+    "8-ball",
+    "11-a-side pitch",
+    "upright piano",
+    "onion",
+    "SUV",
+    "ox",
+]
+A = [
+    "dog",
+    "unicorn",
+    "university",
+    "uniform",
+    "horse",
+    "one-way street",
+    "European",
+    "euro banknote",
+    "USB stick",
+    "utensil",
+]
+A += [
+    "U-turn",
+    "ufo",
+    "ukulele",
+    "ewe",
+    "television monitor",
+    "yacht",
+    "house",
+    "used car",
+    "honeypot",
+    "81-year-old"[1:],
+    "user",
+]
 
 
 class Unnormalised:
@@ -34,15 +79,23 @@ def test_a_before_a_consonant_sound(phrase: str) -> None:
 
 
 def test_the_letter_rule_chooses_the_article_by_spelling() -> None:
-    assert [article(phrase, rule="letter") for phrase in ("hour", "unicorn", "Owl")] == ["a", "an", "an"]
+    assert [article(phrase, rule="letter") for phrase in ("hour", "unicorn", "Owl")] == [
+        "a",
+        "an",
+        "an",
+    ]
 
 
 def test_the_default_prompt_is_lower_case_without_a_full_stop() -> None:
-    assert expand("Aeroplane", protocol=top_down_protocol("whole_square")) == ["a photo of an aeroplane"]
+    assert expand("Aeroplane", protocol=top_down_protocol("whole_square")) == [
+        "a photo of an aeroplane"
+    ]
 
 
 def test_templates_keep_case_and_blanks_when_asked() -> None:
-    protocol = TopDownProtocol(name="p", templates=("A photo of {}s.", "{article} {}, {article} {}"), lower_case=False)
+    protocol = TopDownProtocol(
+        name="p", templates=("A photo of {}s.", "{article} {}, {article} {}"), lower_case=False
+    )
     assert expand("bed ", protocol=protocol) == ["A photo of bed s.", "a bed , a bed "]
 
 
@@ -62,9 +115,15 @@ def test_under_a_threshold_the_background_has_no_prompts() -> None:
 
 @pytest.mark.parametrize("ensembling", ["normalised_mean", "raw_mean"])
 def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
-    protocol = top_down_protocol("whole_square", templates=("{}", "a very {} thing"), ensembling=ensembling)
+    protocol = top_down_protocol(
+        "whole_square", templates=("{}", "a very {} thing"), ensembling=ensembling
+    )
     raw = torch.tensor([[3.0, 1.0], [16.0, 1.0]])
-    mean = functional.normalize(raw, dim=-1).mean(dim=0) if ensembling == "normalised_mean" else raw.mean(dim=0)
+    mean = (
+        functional.normalize(raw, dim=-1).mean(dim=0)
+        if ensembling == "normalised_mean"
+        else raw.mean(dim=0)
+    )
     labels = Words(("cat", "dog"), prompts=(("cat",), ("dog",)))
     vectors = class_embeddings(Unnormalised(), labels, protocol=protocol).vectors
     torch.testing.assert_close(vectors, functional.normalize(mean, dim=-1).expand(2, 2))
@@ -72,9 +131,15 @@ def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
 
 def test_a_class_without_prompts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"class 1 \(dog\) has no prompt"):
-        used_prompts(Words(("cat", "dog"), prompts=(("cat",), ())), protocol=top_down_protocol("whole_square"))
+        used_prompts(
+            Words(("cat", "dog"), prompts=(("cat",), ())),
+            protocol=top_down_protocol("whole_square"),
+        )
 
 
 def test_a_threshold_without_a_background_class_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a label set with a background class"):
-        used_prompts(Words(("cat",), prompts=(("cat",),)), protocol=top_down_protocol("whole_square", background="threshold", threshold=0))
+        used_prompts(
+            Words(("cat",), prompts=(("cat",),)),
+            protocol=top_down_protocol("whole_square", background="threshold", threshold=0),
+        )

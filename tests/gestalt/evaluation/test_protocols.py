@@ -1,4 +1,6 @@
-"""Every measure's protocols: named as their row, told apart by their digests, and refused when they contradict themselves."""
+"""Every measure's protocols: named as their row, told apart by their digests, and refused when they
+contradict themselves.
+"""
 
 import dataclasses
 from typing import Any, get_args, get_type_hints
@@ -19,8 +21,16 @@ def changed(protocol: ImageProtocol, field: str) -> ImageProtocol:
         return dataclasses.replace(protocol, **{field: OTHERS[field]})
     if isinstance(value, str):
         hints = get_type_hints(type(protocol))
-        return dataclasses.replace(protocol, **{field: next(word for word in get_args(hints[field]) if word != value)})
-    other: Any = (*value, "another {}") if isinstance(value, tuple) else not value if isinstance(value, bool) else value * 2 or 1
+        return dataclasses.replace(
+            protocol, **{field: next(word for word in get_args(hints[field]) if word != value)}
+        )
+    other: Any = (
+        (*value, "another {}")
+        if isinstance(value, tuple)
+        else not value
+        if isinstance(value, bool)
+        else value * 2 or 1
+    )
     return dataclasses.replace(protocol, **{field: other})
 
 
@@ -40,12 +50,29 @@ def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure
     [
         ("classification", "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
         ("classification", "openai_80", {"templates": ()}, "no templates"),
-        ("robustness", "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
+        (
+            "robustness",
+            "pooled",
+            {"reduction": "vote"},
+            "reduction is 'vote', known: majority, max_logit, mean_logit, pooled",
+        ),
         ("matching", "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
-        ("grouping", "pca_square", {"groups": 0}, "groups is 0, choose a whole number from 1 to 254"),
-        ("grouping", "pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
+        (
+            "grouping",
+            "pca_square",
+            {"groups": 0},
+            "groups is 0, choose a whole number from 1 to 254",
+        ),
+        (
+            "grouping",
+            "pca_square",
+            {"method": "attention"},
+            "groups is 8, method attention has as many as heads; choose None",
+        ),
     ],
 )
-def test_an_impossible_protocol_is_refused_with_an_explanation(measure: str, name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(
+    measure: str, name: str, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         build_protocol(name, TABLES[measure], **changes)

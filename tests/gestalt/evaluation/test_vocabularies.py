@@ -1,4 +1,6 @@
-"""Vocabularies: the field's lists are complete, and a label set is named by them or records why not."""
+"""Vocabularies: the field's lists are complete, and a label set is named by them or records why
+not.
+"""
 
 import dataclasses
 
@@ -25,10 +27,16 @@ ROWS = [(name, label_set) for name, rows in lists().items() for label_set in row
 
 def words(label_set: str) -> Words:
     names = tuple(f"class {index}" for index in range(CLASSES[label_set]))
-    return Words(names, prompts=tuple((name,) for name in names), background=0 if label_set in BACKGROUND else None)
+    return Words(
+        names,
+        prompts=tuple((name,) for name in names),
+        background=0 if label_set in BACKGROUND else None,
+    )
 
 
-@pytest.mark.parametrize(("name", "label_set"), ROWS, ids=[f"{name}-{label_set}" for name, label_set in ROWS])
+@pytest.mark.parametrize(
+    ("name", "label_set"), ROWS, ids=[f"{name}-{label_set}" for name, label_set in ROWS]
+)
 def test_a_list_names_every_class_and_records_its_source(name: str, label_set: str) -> None:
     found = phrases_of(name, label_set=label_set)
     assert found is not None
@@ -41,7 +49,10 @@ def test_a_list_names_every_class_and_records_its_source(name: str, label_set: s
 
 def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     strict, fixed = (
-        named(words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects) for defects in ("strict", "fixed")
+        named(
+            words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects
+        )
+        for defects in ("strict", "fixed")
     )
     assert "bed" in strict.prompts[0]
     assert "bed" in strict.prompts[60]
@@ -58,7 +69,9 @@ def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why() -> 
 
 
 def test_a_list_of_another_number_of_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"):
+    with pytest.raises(
+        ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"
+    ):
         named(words("voc20"), label_set="voc21", vocabulary="sclip")
 
 
@@ -72,7 +85,12 @@ def test_an_unknown_list_is_refused() -> None:
 def test_every_protocol_can_name_every_label_set(name: str, label_set: str) -> None:
     has_background = label_set in BACKGROUND
     protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)
-    vocabulary = named(words(label_set), label_set=label_set, vocabulary=protocol.vocabulary, defects=protocol.defects)
+    vocabulary = named(
+        words(label_set),
+        label_set=label_set,
+        vocabulary=protocol.vocabulary,
+        defects=protocol.defects,
+    )
     classes = {index for _, index in used_prompts(vocabulary, protocol=protocol)}
     silent = protocol.background in ("threshold", "constant", "affinity")
     assert classes == set(range(1 if silent else 0, CLASSES[label_set]))

@@ -1,4 +1,6 @@
-"""The phrases that name classes: duplicates, surplus blanks and capitals, by which a class loses or scores by mistake."""
+"""The phrases that name classes: duplicates, surplus blanks and capitals, by which a class loses or
+scores by mistake.
+"""
 
 import pkgutil
 from collections.abc import Iterator
@@ -11,13 +13,41 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.vocabularies import lists, phrases_of
 
 KNOWN = {
-    ("sclip/context60", "blanks", "wood "): "as its source has it; evaluation.defects=fixed strips it",
-    ("sclip/coco_object_81", "two classes", "bed"): "as its source has it; evaluation.defects=fixed takes it from the background",
-    ("proxyclip/coco_object_81", "two classes", "bed"): "as its source has it; evaluation.defects=fixed takes it from the background",
-    ("tcl/ade20k_150", "blanks", "bed "): "as its source has it; evaluation.defects=fixed strips it",
-    ("imagenet_1000", "two classes", "missile"): "open_clip's list names both n03773504 and n04008634 so; the second is never said",
-    ("imagenet_1000", "two classes", "sunglasses"): "open_clip's list names both n04355933 and n04356056 so; the second is never said",
-    ("imagenet_1000", "capitals", ""): "names of breeds and places, as open_clip's list has them; CLIP's tokenizer lowers the case",
+    (
+        "sclip/context60",
+        "blanks",
+        "wood ",
+    ): "as its source has it; evaluation.defects=fixed strips it",
+    (
+        "sclip/coco_object_81",
+        "two classes",
+        "bed",
+    ): "as its source has it; evaluation.defects=fixed takes it from the background",
+    (
+        "proxyclip/coco_object_81",
+        "two classes",
+        "bed",
+    ): "as its source has it; evaluation.defects=fixed takes it from the background",
+    (
+        "tcl/ade20k_150",
+        "blanks",
+        "bed ",
+    ): "as its source has it; evaluation.defects=fixed strips it",
+    (
+        "imagenet_1000",
+        "two classes",
+        "missile",
+    ): "open_clip's list names both n03773504 and n04008634 so; the second is never said",
+    (
+        "imagenet_1000",
+        "two classes",
+        "sunglasses",
+    ): "open_clip's list names both n04355933 and n04356056 so; the second is never said",
+    (
+        "imagenet_1000",
+        "capitals",
+        "",
+    ): "names of breeds and places, as open_clip's list has them; CLIP's tokenizer lowers the case",
 }
 """List and label set, defect and phrase (none for all of the defect) -> why it stays."""
 
@@ -29,11 +59,15 @@ def label_sets() -> Iterator[tuple[str, object]]:
             for name, table in read_tables(file.name.removesuffix(".json")).items():
                 yield name, table.labels
     for module in pkgutil.iter_modules(image_sets.__path__):
-        yield from getattr(import_module(f"{image_sets.__name__}.{module.name}"), "LABELS", {}).items()
+        yield from getattr(
+            import_module(f"{image_sets.__name__}.{module.name}"), "LABELS", {}
+        ).items()
 
 
 def every_list() -> Iterator[tuple[str, tuple[tuple[str, ...], ...]]]:
-    """The phrases of each class, of each list of the field and of each label set; lists that reuse another's are left out."""
+    """The phrases of each class, of each list of the field and of each label set; lists that reuse
+    another's are left out.
+    """
     for name, rows in lists().items():
         for label_set in rows:
             if "as" not in rows[label_set]:

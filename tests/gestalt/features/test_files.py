@@ -10,9 +10,16 @@ import torch
 from gestalt.features.files import RowReader, as_stored, open_rows
 
 
-@pytest.mark.parametrize(("stored", "computed"), [("float32", "float32"), ("float32", "bfloat16"), ("float16", "float32")])
-def test_rows_come_back_in_any_order_in_the_format_in_which_they_were_computed(stored: str, computed: str, tmp_path: Path) -> None:
-    content = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(0)).to(getattr(torch, computed))
+@pytest.mark.parametrize(
+    ("stored", "computed"),
+    [("float32", "float32"), ("float32", "bfloat16"), ("float16", "float32")],
+)
+def test_rows_come_back_in_any_order_in_the_format_in_which_they_were_computed(
+    stored: str, computed: str, tmp_path: Path
+) -> None:
+    content = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(0)).to(
+        getattr(torch, computed)
+    )
     file = open_rows(tmp_path, stored=stored, shape=(8, 3, 2), resumed=False)
     file[:5] = as_stored(content[:5], stored=stored)
     file.flush()
@@ -23,11 +30,16 @@ def test_rows_come_back_in_any_order_in_the_format_in_which_they_were_computed(s
     reader = RowReader(tmp_path, computed=computed)
     rows = reader.read(order)
     assert rows.dtype == content.dtype
-    torch.testing.assert_close(rows, content[order], rtol=0, atol=0 if stored == "float32" else 2e-3)
+    torch.testing.assert_close(
+        rows, content[order], rtol=0, atol=0 if stored == "float32" else 2e-3
+    )
     assert torch.equal(pickle.loads(pickle.dumps(reader)).read(order), rows)
     assert len(pickle.dumps(reader)) < 1000
 
 
 def test_values_beyond_float16_are_refused() -> None:
-    with np.errstate(over="ignore"), pytest.raises(ValueError, match="float16 cannot hold; choose --dtype float32"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(ValueError, match="float16 cannot hold; choose --dtype float32"),
+    ):
         as_stored(torch.tensor([1e6]), stored="float16")

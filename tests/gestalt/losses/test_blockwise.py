@@ -1,4 +1,6 @@
-"""The losses in blocks of rows, and SigLIP's sigmoid loss, on one process.  B pairs, E width, R rows of a block."""
+"""The losses in blocks of rows, and SigLIP's sigmoid loss, on one process.  B pairs, E width, R
+rows of a block.
+"""
 
 import math
 from typing import Any
@@ -23,13 +25,29 @@ EQUAL = ["negatives", "positives"]
 
 def inputs(count: int = len(CAPTIONS), *, width: int = 4) -> list[Tensor]:
     """Images, texts, logarithm of the scale, bias; float64, with gradients."""
-    image, text = torch.randn(2, count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    image, text = torch.randn(
+        2, count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     scalars = [torch.tensor(value, dtype=torch.float64) for value in (SCALE, BIAS)]
-    return [tensor.requires_grad_() for tensor in (functional.normalize(image, dim=1), functional.normalize(text, dim=1), *scalars)]
+    return [
+        tensor.requires_grad_()
+        for tensor in (
+            functional.normalize(image, dim=1),
+            functional.normalize(text, dim=1),
+            *scalars,
+        )
+    ]
 
 
-def terms(name: str, image: Tensor, text: Tensor, *scalars: Tensor, **choices: Any) -> ContrastiveTerms:
-    choices = {"text_id": text_ids(CAPTIONS), "directions": "sum", "equal_texts": "negatives", **choices}
+def terms(
+    name: str, image: Tensor, text: Tensor, *scalars: Tensor, **choices: Any
+) -> ContrastiveTerms:
+    choices = {
+        "text_id": text_ids(CAPTIONS),
+        "directions": "sum",
+        "equal_texts": "negatives",
+        **choices,
+    }
     if name == "sigmoid":
         return sigmoid_loss(image, text, logit_scale=scalars[0], logit_bias=scalars[1], **choices)
     return contrastive_loss(image, text, logit_scale=scalars[0], **choices)
@@ -52,7 +70,12 @@ def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
     valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
     valid[invalid] = False
     whole = values_and_gradients(name, equal_texts=equal_texts, valid=valid)
-    torch.testing.assert_close(values_and_gradients(name, equal_texts=equal_texts, valid=valid, chunk=chunk), whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        values_and_gradients(name, equal_texts=equal_texts, valid=valid, chunk=chunk),
+        whole,
+        rtol=1e-12,
+        atol=1e-14,
+    )
 
 
 @pytest.mark.parametrize("chunk", [None, 3])
@@ -91,7 +114,9 @@ def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -
     ids = text_ids([f"caption {number % 30}" for number in range(64)])
     tensors = inputs(64)[: 4 if name == "sigmoid" else 3]
     with Largest() as largest:
-        torch.autograd.backward(terms(name, *tensors, text_id=ids, equal_texts=equal_texts, chunk=5).loss)
+        torch.autograd.backward(
+            terms(name, *tensors, text_id=ids, equal_texts=equal_texts, chunk=5).loss
+        )
     assert largest.elements == 5 * 64
 
 
@@ -107,7 +132,9 @@ def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.Monk
 
 
 def test_the_softmax_of_large_logits_neither_overflows_nor_vanishes() -> None:
-    vectors = functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    vectors = functional.normalize(
+        torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1
+    )
     found = [
         contrastive_loss(
             image,
@@ -130,8 +157,12 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, equal_texts: str) -> float:
     total = 0.0
     for row, query in enumerate(image):
         for column, answer in enumerate(text):
-            pair = CAPTIONS[row] == CAPTIONS[column] if equal_texts == "positives" else row == column
-            total += math.log1p(math.exp((-1 if pair else 1) * (math.exp(SCALE) * query @ answer + BIAS)))
+            pair = (
+                CAPTIONS[row] == CAPTIONS[column] if equal_texts == "positives" else row == column
+            )
+            total += math.log1p(
+                math.exp((-1 if pair else 1) * (math.exp(SCALE) * query @ answer + BIAS))
+            )
     return total / len(image)
 
 

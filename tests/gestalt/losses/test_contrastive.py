@@ -21,10 +21,14 @@ def pairs(seed: int = 0, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor,
     return functional.normalize(image, dim=-1), functional.normalize(text, dim=-1)
 
 
-def terms(image: Tensor, text: Tensor, *, scale: Tensor | None = None, **choices: Any) -> ContrastiveTerms:
+def terms(
+    image: Tensor, text: Tensor, *, scale: Tensor | None = None, **choices: Any
+) -> ContrastiveTerms:
     choices = {"directions": "sum", "equal_texts": "negatives", **choices}
     logit_scale = torch.tensor(SCALE, dtype=image.dtype) if scale is None else scale
-    return contrastive_loss(image, text, logit_scale=logit_scale, text_id=text_ids(CAPTIONS), **choices)
+    return contrastive_loss(
+        image, text, logit_scale=logit_scale, text_id=text_ids(CAPTIONS), **choices
+    )
 
 
 def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_texts: str) -> float:
@@ -33,7 +37,11 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_text
     total = 0.0
     for scores in (logits, logits.T):
         for row in range(len(CAPTIONS)):
-            right = [c for c in range(len(CAPTIONS)) if CAPTIONS[c] == CAPTIONS[row]] if equal_texts == "positives" else [row]
+            right = (
+                [c for c in range(len(CAPTIONS)) if CAPTIONS[c] == CAPTIONS[row]]
+                if equal_texts == "positives"
+                else [row]
+            )
             normaliser = math.log(sum(math.exp(score) for score in scores[row]))
             total += sum(normaliser - scores[row][c] for c in right) / len(right) / len(CAPTIONS)
     return total if directions == "sum" else total / 2
@@ -44,14 +52,18 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_text
 def test_equals_the_definition_pair_by_pair(directions: str, equal_texts: str) -> None:
     image, text = pairs()
     expected = by_loops(image.numpy(), text.numpy(), directions=directions, equal_texts=equal_texts)
-    assert terms(image, text, directions=directions, equal_texts=equal_texts).loss.item() == pytest.approx(expected, rel=1e-12)
+    assert terms(
+        image, text, directions=directions, equal_texts=equal_texts
+    ).loss.item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
 def test_gradient_equals_finite_differences(equal_texts: str) -> None:
     image, text = (side.requires_grad_() for side in pairs())
     scale = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda i, t, s: terms(i, t, scale=s, equal_texts=equal_texts).loss, (image, text, scale))
+    assert torch.autograd.gradcheck(
+        lambda i, t, s: terms(i, t, scale=s, equal_texts=equal_texts).loss, (image, text, scale)
+    )
 
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
@@ -59,7 +71,11 @@ def test_gradient_equals_finite_differences(equal_texts: str) -> None:
 def test_invalid_rows_do_not_affect_loss_or_gradients(rows: list[int], equal_texts: Any) -> None:
     valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
     valid[rows] = True
-    (image, text), scale, ids = pairs(), torch.tensor(SCALE, dtype=torch.float64), text_ids(CAPTIONS)
+    (image, text), scale, ids = (
+        pairs(),
+        torch.tensor(SCALE, dtype=torch.float64),
+        text_ids(CAPTIONS),
+    )
     found = []
     for keep, mask in ((slice(None), valid), (valid, None)):
         inputs = [part.clone().requires_grad_() for part in (image, text, scale)]
@@ -80,7 +96,9 @@ def test_invalid_rows_do_not_affect_loss_or_gradients(rows: list[int], equal_tex
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
 def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts: str) -> None:
-    of_none = terms(*pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts)
+    of_none = terms(
+        *pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts
+    )
     assert [math.isnan(term) for term in of_none] == [True, True, True]
 
 
@@ -88,8 +106,12 @@ def test_equal_texts_has_no_effect_if_all_captions_differ() -> None:
     image, text = pairs()
     ids = text_ids(["a", "b", "c", "d", "e"])
     scale = torch.tensor(SCALE, dtype=torch.float64)
-    plain = contrastive_loss(image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="negatives")
-    kind = contrastive_loss(image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="positives")
+    plain = contrastive_loss(
+        image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="negatives"
+    )
+    kind = contrastive_loss(
+        image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="positives"
+    )
     torch.testing.assert_close(plain.loss, kind.loss)
 
 
@@ -99,7 +121,8 @@ def test_duplicates_are_the_share_of_captions_that_occur_again() -> None:
 
 def test_retrieving_an_identical_caption_counts_as_correct() -> None:
     eye = torch.eye(5, dtype=torch.float64)
-    order = [2, 1, 4, 0, 3]  # image 0 finds text 2 and image 2 finds text 4 (the same words), image 1 its own; 3 and 4 miss
+    # image 0 finds text 2 and image 2 finds text 4 (the same words), image 1 its own; 3 and 4 miss
+    order = [2, 1, 4, 0, 3]
     assert terms(eye[order], eye).accuracy.item() == pytest.approx(3 / 5)
 
 
@@ -114,7 +137,11 @@ def test_similarities_are_float32_under_autocast() -> None:
 
 def test_ids_are_the_same_on_every_machine() -> None:
     # from coreutils: printf 'a dog' | b2sum -l 64, bytes from the least significant
-    assert text_ids(["a dog", "", "été"]).tolist() == [-4081912340589182210, -5426141060434712860, -2873208181647912516]
+    assert text_ids(["a dog", "", "été"]).tolist() == [
+        -4081912340589182210,
+        -5426141060434712860,
+        -2873208181647912516,
+    ]
 
 
 def test_refuses_rows_that_do_not_match() -> None:

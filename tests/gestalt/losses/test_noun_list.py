@@ -7,12 +7,29 @@ from gestalt.losses.noun_list import NounList, SameOnRanks, alike_nouns, frequen
 from gestalt.losses.words import may_be_noun, singular
 
 
-@pytest.mark.parametrize("word", ["dog", "butterfly", "building", "sky", "bed", "t-shirt", "woman", "sheep", "glass"])
+@pytest.mark.parametrize(
+    "word", ["dog", "butterfly", "building", "sky", "bed", "t-shirt", "woman", "sheep", "glass"]
+)
 def test_names_of_things_may_be_nouns(word: str) -> None:
     assert may_be_noun(word)
 
 
-@pytest.mark.parametrize("word", ["a", "the", "two", "red", "running", "jumped", "carries", "stopped", "quickly", "photo", "background"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "a",
+        "the",
+        "two",
+        "red",
+        "running",
+        "jumped",
+        "carries",
+        "stopped",
+        "quickly",
+        "photo",
+        "background",
+    ],
+)
 def test_words_that_are_not_things_are_no_noun_candidates(word: str) -> None:
     assert not may_be_noun(word)
 
@@ -30,30 +47,53 @@ def test_words_that_are_not_things_are_no_noun_candidates(word: str) -> None:
     ],
 )
 def test_a_plural_counts_as_its_singular(plural: str, expected: str) -> None:
-    assert singular(plural, known={"dog", "bus", "butterfly", "fireman", "plane", "plan"}) == expected
+    assert (
+        singular(plural, known={"dog", "bus", "butterfly", "fireman", "plane", "plan"}) == expected
+    )
 
 
-@pytest.mark.parametrize(("word", "known"), [("grass", {"gras"}), ("trees", {"dog"}), ("capes", {"cap"}), ("canes", {"can"})])
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [("grass", {"gras"}), ("trees", {"dog"}), ("capes", {"cap"}), ("canes", {"can"})],
+)
 def test_a_word_without_a_known_singular_stays(word: str, known: set[str]) -> None:
     assert singular(word, known=known) == word
 
 
 def test_nouns_are_those_of_enough_pairs_the_most_frequent_first() -> None:
-    captions = [["a dog", "two dogs run"], ["the dog and a cat"], ["cats"], ["a dog on grass"], ["a single zebra"], []]
+    captions = [
+        ["a dog", "two dogs run"],
+        ["the dog and a cat"],
+        ["cats"],
+        ["a dog on grass"],
+        ["a single zebra"],
+        [],
+    ]
     assert frequent_nouns(captions, most=10, least_share=2 / 6).nouns == ("cat", "dog")
     assert frequent_nouns(captions, most=1, least_share=0.01).nouns == ("dog",)
-    assert frequent_nouns(captions, most=10, least_share=0.01).nouns == ("cat", "dog", "grass", "zebra")
+    assert frequent_nouns(captions, most=10, least_share=0.01).nouns == (
+        "cat",
+        "dog",
+        "grass",
+        "zebra",
+    )
 
 
 def test_a_caption_names_nouns_in_singular_and_plural_however_many() -> None:
     words = [f"{letter}ox" for letter in "bcdfghlmnpr"]
     nouns = NounList(sorted(["ball", "bus", "dog", *words]))
     rows = nouns.named(["Two dogs, a ball and the dog", "", "buses", " ".join(words)])
-    assert [[nouns.nouns[index] for index in row.nonzero().flatten().tolist()] for row in rows] == [["ball", "dog"], [], ["bus"], words]
+    assert [[nouns.nouns[index] for index in row.nonzero().flatten().tolist()] for row in rows] == [
+        ["ball", "dog"],
+        [],
+        ["bus"],
+        words,
+    ]
 
 
 def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
-    vectors = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]])  # cosine of the first two: 0.6
+    # cosine of the first two: 0.6
+    vectors = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]])
     near = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
     assert torch.equal(alike_nouns(vectors, level=0.59), near)
     assert torch.equal(alike_nouns(vectors, level=0.61), torch.eye(4, dtype=torch.bool))
@@ -63,8 +103,17 @@ def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.M
     alike = torch.eye(2, dtype=torch.bool)
     other = SameOnRanks(NounList(["cat", "dog"], alike=~alike), term="nouns")
     monkeypatch.setattr("gestalt.losses.noun_list.world_size", lambda: 2)
-    monkeypatch.setattr("gestalt.losses.noun_list.gather_rows", lambda rows: torch.cat([rows, torch.tensor([other._digests])]))
-    with pytest.raises(ValueError, match=r"loss\.terms\.nouns: the ranks find different nouns alike; change loss\.nouns_alike by a little"):
+    monkeypatch.setattr(
+        "gestalt.losses.noun_list.gather_rows",
+        lambda rows: torch.cat([rows, torch.tensor([other._digests])]),
+    )
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"loss\.terms\.nouns: the ranks find different nouns alike; change loss\.nouns_alike "
+            r"by a little"
+        ),
+    ):
         SameOnRanks(NounList(["cat", "dog"], alike=alike), term="nouns").check(torch.device("cpu"))
     with pytest.raises(ValueError, match="the ranks read different captions"):
         SameOnRanks(NounList(["cat", "fox"], alike=~alike), term="nouns").check(torch.device("cpu"))

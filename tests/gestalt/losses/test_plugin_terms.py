@@ -1,4 +1,5 @@
-"""The worked example of a package that adds terms: its entry points, and its negative captions, with one noun replaced.
+"""The worked example of a package that adds terms: its entry points, and its negative captions,
+with one noun replaced.
 
 The laws of its terms are in ``test_terms.py``.
 """
@@ -36,11 +37,19 @@ NOUNS = NounList(["apple", "bus", "dog", "man", "shorts", "umbrella", "unicycle"
         ("men in shorts", "man", "shorts", "shorts in shorts"),
     ],
 )
-def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(caption: str, old: str, new: str, expected: str) -> None:
+def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(
+    caption: str, old: str, new: str, expected: str
+) -> None:
     assert replace_noun(caption, old, new, known=NOUNS.nouns) == expected
 
 
-CAPTIONS = ["A dog and a man on a bus", "two buses", "Men in shorts with an umbrella", "apples", "a DOG \u0130 dogs"]
+CAPTIONS = [
+    "A dog and a man on a bus",
+    "two buses",
+    "Men in shorts with an umbrella",
+    "apples",
+    "a DOG \u0130 dogs",
+]
 
 
 def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() -> None:
@@ -62,24 +71,44 @@ def test_a_noun_is_never_replaced_by_one_alike() -> None:
     alike[bus, unicycle] = alike[unicycle, bus] = True
     nouns = NounList(NOUNS.nouns, alike=alike)
     drawn = [negative("two buses and a dog", nouns, epoch=epoch) for epoch in range(200)]
-    assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {"unicycle"}
-    assert negative("a cat", NounList(["cat", "kitten"], alike=torch.ones(2, 2, dtype=torch.bool)), epoch=0) is None
+    assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {
+        "unicycle"
+    }
+    assert (
+        negative(
+            "a cat", NounList(["cat", "kitten"], alike=torch.ones(2, 2, dtype=torch.bool)), epoch=0
+        )
+        is None
+    )
 
 
 def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:
     def drawn(**changed: int) -> list[str | None]:
-        keys = [{"seed": 1, "epoch": epoch, "sample_id": number, **changed} for epoch in range(4) for number in range(4)]
+        keys = [
+            {"seed": 1, "epoch": epoch, "sample_id": number, **changed}
+            for epoch in range(4)
+            for number in range(4)
+        ]
         return [negative(CAPTIONS[0], NOUNS, **key) for key in keys]
 
     assert drawn() == drawn()
-    assert len({tuple(drawn(**changed)) for changed in ({}, {"seed": 2}, {"epoch": 2}, {"sample_id": 2})}) == 4
+    assert (
+        len(
+            {
+                tuple(drawn(**changed))
+                for changed in ({}, {"seed": 2}, {"epoch": 2}, {"sample_id": 2})
+            }
+        )
+        == 4
+    )
 
 
 def test_captions_without_a_noun_or_with_all_of_them_have_no_negative() -> None:
     assert negative("somebody walks", NOUNS, epoch=0) is None
     assert negative("", NOUNS, epoch=0) is None
     assert negative("dogs and a cat", NounList(["cat", "dog"]), epoch=0) is None
-    nouns = NounList(["glass", "glasses"])  # of which the second is never named, and a negative is never the caption
+    # of which the second is never named, and a negative is never the caption
+    nouns = NounList(["glass", "glasses"])
     assert negative("two glasses", nouns, epoch=0) is None
     assert negative("a glass", nouns, epoch=0) == "a glasses"
 
@@ -89,8 +118,12 @@ def installed(tmp_path, monkeypatch):
     """The example as pip installs it: its entry points on the path."""
     record = tmp_path / "more_terms-1.0.dist-info"
     record.mkdir()
-    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: more-terms\nVersion: 1.0\nSummary: Two more terms\n")
-    (record / "entry_points.txt").write_text("[gestalt.terms]\n" + "".join(f"{name} = {value}\n" for name, value in POINTS.items()))
+    (record / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: more-terms\nVersion: 1.0\nSummary: Two more terms\n"
+    )
+    (record / "entry_points.txt").write_text(
+        "[gestalt.terms]\n" + "".join(f"{name} = {value}\n" for name, value in POINTS.items())
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     added_to.cache_clear()
     yield
@@ -100,10 +133,18 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("installed")
 def test_an_installed_package_adds_its_terms_to_a_run() -> None:
     assert {row.name for row in TERMS.rows() if row.package == "more-terms 1.0"} == set(POINTS)
-    config = load(str(EXAMPLE / "hard_negatives.yaml"), scale="tiny", overrides=["loss.terms.text_conditioned=0.5"])
-    assert config_hash(config) != config_hash(load(str(EXAMPLE / "hard_negatives.yaml"), scale="tiny"))
+    config = load(
+        str(EXAMPLE / "hard_negatives.yaml"),
+        scale="tiny",
+        overrides=["loss.terms.text_conditioned=0.5"],
+    )
+    assert config_hash(config) != config_hash(
+        load(str(EXAMPLE / "hard_negatives.yaml"), scale="tiny")
+    )
     model = build_model(config)
-    terms = build_module(config, model, total_steps=10, nouns=NounList(["cat", "dog", "house"])).terms
+    terms = build_module(
+        config, model, total_steps=10, nouns=NounList(["cat", "dog", "house"])
+    ).terms
     assert {name: type(term).__name__ for name, term in terms.items()} == {
         "hard_negatives": "HardNegatives",
         "text_conditioned": "TextConditioned",

@@ -1,4 +1,6 @@
-"""The losses on two ranks, threads or gloo's under DDP, against one process on the concatenated batch."""
+"""The losses on two ranks, threads or gloo's under DDP, against one process on the concatenated
+batch.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,23 @@ from gestalt.tables import LOSSES
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
 RANKS, LOCAL = 2, 3
-VALID = {"uneven": [True, False, True, False, True, False], "none_on_the_second": [True, True, True, False, False, False]}
+VALID = {
+    "uneven": [True, False, True, False, True, False],
+    "none_on_the_second": [True, True, True, False, False, False],
+}
 EQUAL = ("negatives", "positives")
 CHOICES: dict[str, dict[str, Any]] = {
-    f"{directions}_{equal}": {"directions": directions, "equal_texts": equal} for directions in ("sum", "mean") for equal in EQUAL
+    f"{directions}_{equal}": {"directions": directions, "equal_texts": equal}
+    for directions in ("sum", "mean")
+    for equal in EQUAL
 }
-CHOICES |= {f"chunks_{equal}": {"directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL}
-CHOICES |= {f"sigmoid_{equal}": {"name": "sigmoid", "directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL}
+CHOICES |= {
+    f"chunks_{equal}": {"directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL
+}
+CHOICES |= {
+    f"sigmoid_{equal}": {"name": "sigmoid", "directions": "sum", "equal_texts": equal, "chunk": 2}
+    for equal in EQUAL
+}
 
 
 class TwoTowers(nn.Module):
@@ -37,11 +49,15 @@ class TwoTowers(nn.Module):
             parameter.data.normal_(generator=generator)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        return functional.normalize(self.image(image), dim=-1), functional.normalize(self.text(text), dim=-1)
+        return functional.normalize(self.image(image), dim=-1), functional.normalize(
+            self.text(text), dim=-1
+        )
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Image and text inputs and caption ids, with a caption that occurs on both ranks and one that occurs twice on the first."""
+    """Image and text inputs and caption ids, with a caption that occurs on both ranks and one that
+    occurs twice on the first.
+    """
     generator = torch.Generator().manual_seed(2)
     rows = RANKS * LOCAL
     image = torch.randn(rows, 5, dtype=torch.float64, generator=generator)
@@ -49,21 +65,35 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return image, text, torch.tensor([7, 8, 7, 9, 7, 10])
 
 
-def terms_and_gradients(model: nn.Module, rows: slice | Tensor, *, name: str = "contrastive", **choices: Any) -> dict[str, Tensor]:
+def terms_and_gradients(
+    model: nn.Module, rows: slice | Tensor, *, name: str = "contrastive", **choices: Any
+) -> dict[str, Tensor]:
     """Loss terms and every gradient of one backward pass over those rows."""
     image, text, ids = (part[rows] for part in batch())
     model.zero_grad()
-    parameters = {name.removeprefix("module."): parameter for name, parameter in model.named_parameters()}
+    parameters = {
+        name.removeprefix("module."): parameter for name, parameter in model.named_parameters()
+    }
     bias = {"logit_bias": parameters["logit_bias"]} if name == "sigmoid" else {}
-    terms = LOSSES[name](*model(image, text), logit_scale=parameters["logit_scale"], text_id=ids, **bias, **choices)
+    terms = LOSSES[name](
+        *model(image, text), logit_scale=parameters["logit_scale"], text_id=ids, **bias, **choices
+    )
     torch.autograd.backward(terms.loss)
-    found = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
+    found = {
+        name: parameter.grad.clone()
+        for name, parameter in parameters.items()
+        if parameter.grad is not None
+    }
     return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """Write the gradients of one rank under DDP: all choices as they are, one with the mistake, one with a missing pair."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    """Write the gradients of one rank under DDP: all choices as they are, one with the mistake, one
+    with a missing pair.
+    """
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS
+    )
     models = {name: nn.parallel.DistributedDataParallel(TwoTowers(name)) for name in LOSSES}
     first = rank * LOCAL
     mine = slice(first, first + LOCAL)
@@ -72,12 +102,16 @@ def run_rank(rank: int, folder: Path) -> None:
         model = models[choices.get("name", "contrastive")]
         results[f"all_{key}"] = on_this_rank(model, mine, **choices)
         for name, valid in VALID.items():
-            results[f"{name}_{key}"] = on_this_rank(model, mine, **choices, valid=torch.tensor(valid)[mine])
+            results[f"{name}_{key}"] = on_this_rank(
+                model, mine, **choices, valid=torch.tensor(valid)[mine]
+            )
     model = models["contrastive"]
     with pytest.raises(ValueError, match="the ranks hold") as refusal:
         on_this_rank(model, slice(first, first + LOCAL - rank), **CHOICES["sum_negatives"])
     if hasattr(distributed, "reduce_scatter_single"):  # in torch versions before, gloo has none
-        results["scattered"] = gather.reduce_scatter(torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS)
+        results["scattered"] = gather.reduce_scatter(
+            torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS
+        )
     torch.save({**results, "refusal": str(refusal.value)}, folder / f"rank{rank}.pt")
     distributed.destroy_process_group()
 
@@ -112,16 +146,25 @@ def test_the_mean_over_two_threads_equals_one_process(valid: str, key: str) -> N
 
     def on_rank(rank: int) -> dict[str, Tensor]:
         mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
-        return terms_and_gradients(TwoTowers(choices.get("name", "")), mine, **choices, valid=None if mask is None else mask[mine])
+        return terms_and_gradients(
+            TwoTowers(choices.get("name", "")),
+            mine,
+            **choices,
+            valid=None if mask is None else mask[mine],
+        )
 
-    expected = terms_and_gradients(TwoTowers(choices.get("name", "")), slice(None) if mask is None else mask, **choices)
+    expected = terms_and_gradients(
+        TwoTowers(choices.get("name", "")), slice(None) if mask is None else mask, **choices
+    )
     check(mean_over_threads(on_rank, ranks=RANKS), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_two_ranks_equal_one_process_on_the_valid_rows(results: list[dict[str, Any]], valid: str, key: str) -> None:
+def test_two_ranks_equal_one_process_on_the_valid_rows(
+    results: list[dict[str, Any]], valid: str, key: str
+) -> None:
     rows = torch.tensor(VALID.get(valid, [True] * RANKS * LOCAL))
     expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), rows, **CHOICES[key])
     for rank in results:
@@ -129,9 +172,17 @@ def test_two_ranks_equal_one_process_on_the_valid_rows(results: list[dict[str, A
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(distributed, "reduce_scatter_single"), reason="gloo of this torch has no reduce-scatter")
-def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results: list[dict[str, Any]]) -> None:
-    assert [rank["scattered"].tolist() for rank in results] == [[[0, 3], [6, 9]], [[12, 15], [18, 21]]]
+@pytest.mark.skipif(
+    not hasattr(distributed, "reduce_scatter_single"),
+    reason="gloo of this torch has no reduce-scatter",
+)
+def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(
+    results: list[dict[str, Any]],
+) -> None:
+    assert [rank["scattered"].tolist() for rank in results] == [
+        [[0, 3], [6, 9]],
+        [[12, 15], [18, 21]],
+    ]
 
 
 @pytest.mark.slow

@@ -9,7 +9,18 @@ from torch.nn import functional
 
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.self_distillation import SelfDistillation
-from tests.gestalt.losses.toy import ALIKE, BUILDERS, HARD_NEGATIVES, NOUNS, PAIRS, PATCHES, Toy, batch, pad, value_and_gradients
+from tests.gestalt.losses.toy import (
+    ALIKE,
+    BUILDERS,
+    HARD_NEGATIVES,
+    NOUNS,
+    PAIRS,
+    PATCHES,
+    Toy,
+    batch,
+    pad,
+    value_and_gradients,
+)
 
 
 @pytest.fixture(params=list(BUILDERS))
@@ -18,7 +29,10 @@ def model(request: pytest.FixtureRequest) -> Toy:
 
 
 def in_float32(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: value.float() if key in ("image", "caption") else value for key, value in fields.items()}
+    return {
+        key: value.float() if key in ("image", "caption") else value
+        for key, value in fields.items()
+    }
 
 
 def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -28,14 +42,18 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 
 def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
-    assert_equal(value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model))
+    assert_equal(
+        value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model)
+    )
 
 
 @pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
 def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[int]) -> None:
     valid = torch.zeros(PAIRS, dtype=torch.bool)
     valid[good] = True
-    assert_equal(value_and_gradients(model, valid=valid), value_and_gradients(model, torch.tensor(good)))
+    assert_equal(
+        value_and_gradients(model, valid=valid), value_and_gradients(model, torch.tensor(good))
+    )
 
 
 def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model: Toy) -> None:
@@ -48,7 +66,9 @@ def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
     found = value_and_gradients(model)
     parameters = dict(model.named_parameters())
     targets_move = isinstance(model.term, SelfDistillation)  # with the tower, and have no gradient
-    for name in found.keys() - {"share"} - ({"image.weight", "image.bias"} if targets_move else set()):
+    for name in (
+        found.keys() - {"share"} - ({"image.weight", "image.bias"} if targets_move else set())
+    ):
         parameter = parameters[name]
         position = tuple(0 for _ in parameter.shape)
         values = []
@@ -56,7 +76,9 @@ def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
             parameter.data[position] += step
             values.append(float(model(batch()).detach()))
         parameter.data[position] += 1e-6
-        assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(found[name][position]), rel=1e-4, abs=1e-8)
+        assert (values[0] - values[1]) / 2e-6 == pytest.approx(
+            float(found[name][position]), rel=1e-4, abs=1e-8
+        )
 
 
 def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -70,17 +92,25 @@ CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max"
 
 
 @pytest.mark.parametrize(("pooling", "alike"), CASES.values(), ids=CASES)
-def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling: str, alike: torch.Tensor | None) -> None:
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
+    pooling: str, alike: torch.Tensor | None
+) -> None:
     model = Toy("nouns", nouns_pooling=pooling, alike=alike)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
     for row, image in enumerate(patches):
         for noun in range(4):
             cosines = image @ words[noun]
-            part = image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
+            part = (
+                image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
+            )
             near[row, noun] = scale * functional.cosine_similarity(part, words[noun], dim=0)
     losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
-    true = named if alike is None else [[noun for noun in range(4) if alike[noun, nouns].any()] for nouns in named]
+    true = (
+        named
+        if alike is None
+        else [[noun for noun in range(4) if alike[noun, nouns].any()] for nouns in named]
+    )
     for row, nouns in enumerate(named):
         for noun in nouns:
             absent = [near[row, other] for other in range(4) if other not in true[row]]
@@ -112,7 +142,8 @@ def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun
     pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
     losses = []
     negatives = [
-        HARD_NEGATIVES.negative_of(text, NounList(NOUNS), seed=0, epoch=0, sample_id=row) for row, text in enumerate(batch()["text"])
+        HARD_NEGATIVES.negative_of(text, NounList(NOUNS), seed=0, epoch=0, sample_id=row)
+        for row, text in enumerate(batch()["text"])
     ]
     assert [negative is None for negative in negatives] == [False, False, False, True, False, False]
     for row, noun in enumerate(pad([negative or "" for negative in negatives]).ids[:, 0].tolist()):
@@ -120,7 +151,9 @@ def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun
             continue
         cosines = torch.stack([pairs.image[row] @ pairs.text[row], pairs.image[row] @ words[noun]])
         losses.append(-(scale * cosines).log_softmax(0)[0])
-    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).mean().detach()))
+    assert float(model(batch()).detach()) == pytest.approx(
+        float(torch.stack(losses).mean().detach())
+    )
 
 
 def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
@@ -156,7 +189,9 @@ def test_the_teacher_is_an_average_of_the_head_alone() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["nouns", "text_conditioned"])
 def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
-    """The towers run in half precision; with equal outputs of theirs the term has the value and gradient of float32."""
+    """The towers run in half precision; with equal outputs of theirs the term has the value and
+    gradient of float32.
+    """
     model = Toy(name).float()
     pairs = model.pairs(in_float32(batch()))
     words = functional.normalize(model.text(model.words.weight), dim=-1).detach()
@@ -164,7 +199,9 @@ def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
     for enabled in (False, True):
         patches = pairs.patches.detach().to(dtype).requires_grad_()
         scale = torch.tensor(4.6)
-        given = pairs._replace(text=pairs.text.detach(), patches=patches, logit_scale=scale, embed_text=lambda _: words)
+        given = pairs._replace(
+            text=pairs.text.detach(), patches=patches, logit_scale=scale, embed_text=lambda _: words
+        )
         with torch.autocast("cpu", dtype=dtype, enabled=enabled):
             share = model.term(given)
         torch.autograd.backward(share)
@@ -174,7 +211,9 @@ def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_computing_captions_in_blocks_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computing_captions_in_blocks_does_not_change_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     whole = value_and_gradients(Toy("text_conditioned"))
     monkeypatch.setattr("more_terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
     assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

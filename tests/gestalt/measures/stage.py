@@ -36,12 +36,18 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Lists of tensors, as image sets come."""
     batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
     if "labels" in batch:
-        batch["labels"] = {key: [labels[key] for labels in batch["labels"]] for key in batch["labels"][0]}
+        batch["labels"] = {
+            key: [labels[key] for labels in batch["labels"]] for key in batch["labels"][0]
+        }
     return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
 
 
 def loader(
-    dataset: Dataset[dict[str, Any]], *, rank: int = 0, world: int = 1, collate: Callable[[list[dict[str, Any]]], dict[str, Any]] = collated
+    dataset: Dataset[dict[str, Any]],
+    *,
+    rank: int = 0,
+    world: int = 1,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] = collated,
 ) -> DataLoader[dict[str, Any]]:
     """One rank's batches."""
     return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collate)
@@ -57,7 +63,9 @@ class Stub(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return self.model.scale.square()
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(
+        self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Nothing: callbacks score image sets."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -67,16 +75,31 @@ class Stub(LightningModule):
 def quiet(**keywords: Any) -> Trainer:
     """A small trainer on the CPU."""
     keywords = {"logger": False, "enable_checkpointing": False, **keywords}
-    return Trainer(accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **keywords)
+    return Trainer(
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **keywords,
+    )
 
 
 def as_rank(rank: int, port: int) -> None:
     """Set the environment of one of several ranks on this machine."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+    }
 
 
-def run_alone_and_as_ranks(function: Callable[[int, int, str, int], None], folder: Path, *, world: int) -> None:
-    """Call a function of (rank, number of ranks, folder, port) alone, then in a process for each rank."""
+def run_alone_and_as_ranks(
+    function: Callable[[int, int, str, int], None], folder: Path, *, world: int
+) -> None:
+    """Call a function of (rank, number of ranks, folder, port) alone, then in a process for each
+    rank.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

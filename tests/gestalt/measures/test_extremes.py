@@ -10,7 +10,9 @@ from gestalt.measures.extremes import KEPT, Extremes, ends
 
 def shown(index: int) -> ScoredImage:
     pixel = torch.zeros(1, 1, dtype=torch.uint8)
-    return ScoredImage(index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel)
+    return ScoredImage(
+        index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel
+    )
 
 
 def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
@@ -20,7 +22,9 @@ def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
     assert ids[worst].tolist() == [5, 7]
 
 
-@pytest.mark.parametrize(("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)])
+@pytest.mark.parametrize(
+    ("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)]
+)
 def test_no_image_is_at_both_ends(count, best, worst):
     highest, lowest = ends(np.linspace(0, 1, count), np.arange(count))
     assert (len(highest), len(lowest)) == (best, worst)

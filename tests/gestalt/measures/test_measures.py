@@ -1,4 +1,6 @@
-"""Classification, robustness, matching and groups by every method in a real Trainer: oracles, chance, records, and ranks."""
+"""Classification, robustness, matching and groups by every method in a real Trainer: oracles,
+chance, records, and ranks.
+"""
 
 import json
 from pathlib import Path
@@ -21,7 +23,14 @@ from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from gestalt.results.intervals import contribution
-from tests.gestalt.measures.stage import LENGTH, Stub, as_rank, loader, quiet, run_alone_and_as_ranks
+from tests.gestalt.measures.stage import (
+    LENGTH,
+    Stub,
+    as_rank,
+    loader,
+    quiet,
+    run_alone_and_as_ranks,
+)
 from tests.gestalt.measures.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
 
@@ -35,7 +44,9 @@ pytestmark = [
 
 
 class PaintedSet(Dataset[dict[str, Any]]):
-    """Seven images: maps of blocks, or one bird (class 1 or 2) on one of two grounds; with every kind of truth.  Index -1 is padding."""
+    """Seven images: maps of blocks, or one bird (class 1 or 2) on one of two grounds; with every
+    kind of truth.  Index -1 is padding.
+    """
 
     def __init__(self, *, birds: bool = False) -> None:
         self.birds = birds
@@ -63,7 +74,11 @@ class PaintedSet(Dataset[dict[str, Any]]):
             "name": f"p/{index}",
             "set": "painted",
         }
-        return {**sample, "class_label": bird if index >= 0 else -1, "place": place if index >= 0 else -1}
+        return {
+            **sample,
+            "class_label": bird if index >= 0 else -1,
+            "place": place if index >= 0 else -1,
+        }
 
 
 def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,11 +90,16 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def classification(labels: Words = BIRDS, **changes: Any) -> ClassificationScorer:
     """Under test."""
     return ClassificationScorer(
-        "painted", labels=labels, protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes), length=LENGTH
+        "painted",
+        labels=labels,
+        protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes),
+        length=LENGTH,
     )
 
 
-def robustness(name: str = "map_majority", *, third: tuple[str, ...] = (NAMES[0],), pictures: int = 2) -> Robustness:
+def robustness(
+    name: str = "map_majority", *, third: tuple[str, ...] = (NAMES[0],), pictures: int = 2
+) -> Robustness:
     """Under test."""
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, **SIZE, third_class=third)
     return Robustness("painted", labels=BIRDS, protocol=protocol, length=LENGTH, pictures=pictures)
@@ -87,15 +107,23 @@ def robustness(name: str = "map_majority", *, third: tuple[str, ...] = (NAMES[0]
 
 def matching(*, pictures: int = 2, **changes: Any) -> Matching:
     """Under test."""
-    protocol = build_protocol("clusters_square", MATCHING_PROTOCOLS, **SIZE, upsample="nearest", fit_tokens=9, **changes)
-    return Matching("painted", labels=LABELS, protocol=protocol, images=PaintedSet(), pictures=pictures)  # type: ignore[arg-type]
+    protocol = build_protocol(
+        "clusters_square", MATCHING_PROTOCOLS, **SIZE, upsample="nearest", fit_tokens=9, **changes
+    )
+    return Matching(
+        "painted", labels=LABELS, protocol=protocol, images=PaintedSet(), pictures=pictures
+    )  # type: ignore[arg-type]
 
 
-def scored(callback: Any, *, birds: bool = False, flaw: str = "", folder: Path | None = None) -> dict[str, Any]:
+def scored(
+    callback: Any, *, birds: bool = False, flaw: str = "", folder: Path | None = None
+) -> dict[str, Any]:
     """One evaluation on one rank, as its record, which has to be JSON."""
     logger = False if folder is None else TensorBoardLogger(folder, name="", version="run")
     batches = loader(PaintedSet(birds=birds), collate=collated)
-    quiet(devices=1, callbacks=[callback], logger=logger).validate(Stub(flaw=flaw), batches, verbose=False)
+    quiet(devices=1, callbacks=[callback], logger=logger).validate(
+        Stub(flaw=flaw), batches, verbose=False
+    )
     return json.loads(json.dumps(callback.result(), allow_nan=False))  # type: ignore[no-any-return]
 
 
@@ -107,12 +135,17 @@ def test_an_oracle_classifies_every_image_correctly() -> None:
     assert metrics["painted/accuracy_majority"] == 4 / 7
     assert "painted/top_5" not in metrics  # two classes
     assert record["counts"]["model"] == [[4, 3], [4, 3]]
-    assert (record["images"], record["images_in_set"], record["measure"]) == (LENGTH, LENGTH, "classification")
+    assert (record["images"], record["images_in_set"], record["measure"]) == (
+        LENGTH,
+        LENGTH,
+        "classification",
+    )
     assert record["protocol"]["name"] == "one_prompt"
 
 
 def test_top_5_accuracy_is_reported_with_more_than_five_classes() -> None:
-    many = Words(BIRDS.names * 4, prompts=BIRDS.prompts * 4)  # each name four times: its first is right, all of them tie
+    # each name four times: its first is right, all of them tie
+    many = Words(BIRDS.names * 4, prompts=BIRDS.prompts * 4)
     callback = classification(many)
     metrics = scored(callback, birds=True)["metrics"]
     assert metrics["painted/accuracy"] == 1
@@ -129,8 +162,18 @@ def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name: str, tmp_pa
     callback = robustness(name, third=(NAMES[0], NAMES[3]))
     record = scored(callback, birds=True, folder=tmp_path)
     metrics = record["metrics"]
-    assert metrics["painted/accuracy"] == metrics["painted/worst_group"] == metrics["painted/mean_group"] == 1
-    assert metrics["painted/delta/apple"] == metrics["painted/delta/hour"] == metrics["painted/third_class"] == 0
+    assert (
+        metrics["painted/accuracy"]
+        == metrics["painted/worst_group"]
+        == metrics["painted/mean_group"]
+        == 1
+    )
+    assert (
+        metrics["painted/delta/apple"]
+        == metrics["painted/delta/hour"]
+        == metrics["painted/third_class"]
+        == 0
+    )
     assert record["total"] == [[2, 2], [2, 1]]
     assert record["right"] == record["total"]
     assert record["names_of_map"] == ["apple", "hour", "ground or unicorn"]
@@ -140,9 +183,14 @@ def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name: str, tmp_pa
         *(f"accuracy/{bird}_{kind}_place" for bird in BIRDS.names for kind in ("usual", "other")),
         *("accuracy", "worst_group", "mean_group", "third_class", "delta/apple", "delta/hour"),
     ]
-    assert {f"painted/{what}" for what in counted} == set(metrics) - {"painted/accuracy_chance", "painted/accuracy_majority"}
+    assert {f"painted/{what}" for what in counted} == set(metrics) - {
+        "painted/accuracy_chance",
+        "painted/accuracy_majority",
+    }
     for what in counted:  # refused where the images do not come to the number
-        assert contribution(arrays, f"painted/{what}", entry=record, value=metrics[f"painted/{what}"], path=tmp_path)
+        assert contribution(
+            arrays, f"painted/{what}", entry=record, value=metrics[f"painted/{what}"], path=tmp_path
+        )
     pictures = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
 
@@ -151,10 +199,13 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
-    callback = Robustness("painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]])
+    callback = Robustness(
+        "painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]]
+    )
     record = scored(callback, birds=True)
     metrics = record["metrics"]
-    assert metrics["painted/adjusted_accuracy"] == 24 / 25  # right at the usual places, where nearly all training images are
+    # right at the usual places, where nearly all training images are
+    assert metrics["painted/adjusted_accuracy"] == 24 / 25
     assert metrics["painted/accuracy"] == 3 / 7
     assert record["train_groups"] == [[19, 1], [0, 5]]
     assert metrics["painted/delta/apple"] == metrics["painted/delta/hour"] == 1
@@ -165,14 +216,20 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
 def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
     callback = matching()
     record = scored(callback, folder=tmp_path)
-    assert record["metrics"]["painted/matched_miou"] == record["metrics"]["painted/matched_pixel_accuracy"] == 1
+    assert (
+        record["metrics"]["painted/matched_miou"]
+        == record["metrics"]["painted/matched_pixel_accuracy"]
+        == 1
+    )
     assert sorted(record["match"]) == [0, 1, 2, 3]
     assert 0 < record["metrics"]["painted/matched_miou_one_cluster"] < 0.2
     assert record["metrics"]["painted/matched_miou_patch_oracle"] > 0.8
     assert record["clusters"] == 4
     arrays = callback.per_image()
     assert arrays["painted/matched_miou"].shape == (LENGTH, 3, 4)
-    np.testing.assert_array_equal(arrays["painted/matched_miou"].sum(axis=0), record["counts"]["model"])
+    np.testing.assert_array_equal(
+        arrays["painted/matched_miou"].sum(axis=0), record["counts"]["model"]
+    )
     assert arrays["painted/matched_confusion"].sum() == arrays["painted/matched_miou"][:, 2].sum()
     assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
 
@@ -204,7 +261,13 @@ def everyone() -> list[Any]:
     callbacks += [robustness(name, pictures=7) for name in ROBUSTNESS_PROTOCOLS]
     size = {"input_size": 16, "multiple": 4}
     callbacks += [
-        Grouping("painted", protocol=build_protocol(name, GROUPING_PROTOCOLS, **size), length=LENGTH, pictures=0) for name in groups
+        Grouping(
+            "painted",
+            protocol=build_protocol(name, GROUPING_PROTOCOLS, **size),
+            length=LENGTH,
+            pictures=0,
+        )
+        for name in groups
     ]
     return callbacks
 
@@ -215,9 +278,14 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
         as_rank(rank, port)
     callbacks: list[Callback] = everyone()
     trainer = quiet(devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks)
-    trainer.validate(Stub(), loader(PaintedSet(), rank=rank, world=world, collate=collated), verbose=False)
+    trainer.validate(
+        Stub(), loader(PaintedSet(), rank=rank, world=world, collate=collated), verbose=False
+    )
     said = [callback.result() for callback in callbacks]  # type: ignore[attr-defined]
-    said += [{key: values.tolist() for key, values in callback.per_image().items()} for callback in callbacks]  # type: ignore[attr-defined]
+    said += [
+        {key: values.tolist() for key, values in callback.per_image().items()}
+        for callback in callbacks
+    ]  # type: ignore[attr-defined]
     Path(folder, f"{rank}_of_{world}.json").write_text(json.dumps(said))
 
 

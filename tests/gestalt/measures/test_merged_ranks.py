@@ -1,4 +1,6 @@
-"""Metrics whose images are shared by two ranks, merged in one process: the same score as on one rank."""
+"""Metrics whose images are shared by two ranks, merged in one process: the same score as on one
+rank.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,13 +34,24 @@ def update_accuracy(metric: Any, index: int, sample_id: int) -> None:
 
 
 METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
-    "segmentation": (lambda: MeanIoU(CLASSES), lambda metric, index, sample_id: metric.update(*pair(index), sample_id)),
-    "grouping": (JaccardSimilarity, lambda metric, index, sample_id: metric.update(*grouping.pair(index), sample_id)),
+    "segmentation": (
+        lambda: MeanIoU(CLASSES),
+        lambda metric, index, sample_id: metric.update(*pair(index), sample_id),
+    ),
+    "grouping": (
+        JaccardSimilarity,
+        lambda metric, index, sample_id: metric.update(*grouping.pair(index), sample_id),
+    ),
     "matching": (
         lambda: MatchedIoU(CLASSES, CLASSES),
-        lambda metric, index, sample_id: metric.update(*([part] for part in pair(index)), torch.tensor([sample_id])),
+        lambda metric, index, sample_id: metric.update(
+            *([part] for part in pair(index)), torch.tensor([sample_id])
+        ),
     ),
-    "classification": (lambda: GroupAccuracy(classification.CLASSES, places=classification.CLASSES), update_accuracy),
+    "classification": (
+        lambda: GroupAccuracy(classification.CLASSES, places=classification.CLASSES),
+        update_accuracy,
+    ),
     "retrieval": (RetrievalRecall, update_retrieval),
 }
 
@@ -77,10 +90,22 @@ def computed(*ranks: SetMetric) -> Any:
 
 def plain(score: Any) -> dict[str, Any]:
     """A score by field, arrays as lists."""
-    fields = score._asdict() if hasattr(score, "_asdict") else {**vars(score), "miou": score.miou, "counts": score.counts}
+    fields = (
+        score._asdict()
+        if hasattr(score, "_asdict")
+        else {**vars(score), "miou": score.miou, "counts": score.counts}
+    )
     fields = {key: value for key, value in fields.items() if key != "iou"}
-    nested = {f"{key}/{inner}": array for key in ("image_hits",) if key in fields for inner, array in fields.pop(key).items()}
-    return {key: np.asarray(value).tolist() if isinstance(value, np.ndarray) else value for key, value in {**fields, **nested}.items()}
+    nested = {
+        f"{key}/{inner}": array
+        for key in ("image_hits",)
+        if key in fields
+        for inner, array in fields.pop(key).items()
+    }
+    return {
+        key: np.asarray(value).tolist() if isinstance(value, np.ndarray) else value
+        for key, value in {**fields, **nested}.items()
+    }
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -89,7 +114,11 @@ def test_merging_two_ranks_gives_the_score_of_one(name: str) -> None:
     np.testing.assert_equal(plain(merged), plain(counted(name, range(IMAGES)).compute()))
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if name != "retrieval"])  # whose loader pads, so that no rank is without images
+# whose loader pads, so that no rank is without images
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "retrieval"])
 def test_a_rank_without_images_sends_tensors_of_the_same_kind(name: str) -> None:
-    sent = [[(tensor.dtype, tensor.shape[1:]) for tensor in collectives(counted(name, images))] for images in ([0, 1], [])]
+    sent = [
+        [(tensor.dtype, tensor.shape[1:]) for tensor in collectives(counted(name, images))]
+        for images in ([0, 1], [])
+    ]
     assert sent[0] == sent[1]

@@ -17,11 +17,15 @@ CLASSES = 5
 
 
 def pair(index: int) -> tuple[Tensor, Tensor]:
-    """Prediction and label of one image; its size, its difficulty and its classes depend on the index."""
+    """Prediction and label of one image; its size, its difficulty and its classes depend on the
+    index.
+    """
     draw = np.random.default_rng([7, index])
     size = (int(draw.integers(3, 9)), int(draw.integers(3, 30)))
     label = draw.integers(0, CLASSES - 1, size).astype(np.uint8)  # the last class is in no label
-    prediction = np.where(draw.random(size) < index / 7, label, draw.integers(0, CLASSES, size)).astype(np.uint8)
+    prediction = np.where(
+        draw.random(size) < index / 7, label, draw.integers(0, CLASSES, size)
+    ).astype(np.uint8)
     label[draw.random(size) < 0.2] = IGNORE
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
@@ -30,7 +34,9 @@ def loop_iou(pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
     """IoU of each class over the set, pixel by pixel."""
     inside, either = [0] * CLASSES, [0] * CLASSES
     for prediction, label in pairs:
-        for guess, truth in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+        for guess, truth in zip(
+            prediction.flatten().tolist(), label.flatten().tolist(), strict=True
+        ):
             for value in range(CLASSES):
                 if truth != IGNORE:
                     inside[value] += guess == truth == value
@@ -49,16 +55,26 @@ def test_iou_equals_a_loop_over_pixels() -> None:
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
 
 
-def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> None:
+def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> (
+    None
+):
     pairs = [pair(index) for index in range(7)]
     for prediction, _ in pairs:
         prediction[::2, ::3] = UNNAMED
     metric = MeanIoU(CLASSES, unnamed=True)
-    metric.update([prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7))
+    metric.update(
+        [prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7)
+    )
     score = metric.compute()
     np.testing.assert_array_equal(score.iou, loop_iou(pairs))
     assert score.confusion.shape == (CLASSES, CLASSES + 1)
-    assert score.confusion[:, -1].sum() == sum(int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs) > 0
+    assert (
+        score.confusion[:, -1].sum()
+        == sum(
+            int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs
+        )
+        > 0
+    )
 
 
 def test_an_image_scored_by_two_ranks_raises() -> None:
@@ -110,29 +126,48 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
 def test_counts_beyond_float32_stay_exact() -> None:
     rows = np.array([[0, 0, *[2**24] * 3], [1, 0, 1, 1, 1]])
     confusion = np.array([[2**24 + 1, 0], [0, 0]])
-    score = segmentation_score(np.array([0, 1]), rows, ignored=np.zeros(2, dtype=np.int64), confusion=confusion)
+    score = segmentation_score(
+        np.array([0, 1]), rows, ignored=np.zeros(2, dtype=np.int64), confusion=confusion
+    )
     assert score.counts[0, 0] == 2**24 + 1
 
 
 @pytest.mark.parametrize(
     ("prediction", "label", "message"),
     [
-        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)"),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(3, 2),
+            r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)",
+        ),
         (torch.zeros(1, 1), torch.full((1, 1), 3), "sample 9: the label holds 3, expected 0 to 2"),
         (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 9: the prediction holds 4, expected"),
     ],
 )
-def test_what_cannot_be_counted_names_the_sample(prediction: Tensor, label: Tensor, message: str) -> None:
+def test_what_cannot_be_counted_names_the_sample(
+    prediction: Tensor, label: Tensor, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         MeanIoU(3).update(prediction, label, 9)
 
 
-CAPTIONS = [["a dog", "a cat", "dogs"], ["a car"], ["a cat", "tea"], ["a bus", "a red bus"], [], ["rain"], ["a car", "sun", "fog", "ice"]]
+CAPTIONS = [
+    ["a dog", "a cat", "dogs"],
+    ["a car"],
+    ["a cat", "tea"],
+    ["a bus", "a red bus"],
+    [],
+    ["rain"],
+    ["a car", "sun", "fog", "ice"],
+]
 
 
 def embedded(index: int) -> tuple[Tensor, Tensor]:
     """An image's embedding (1, 4) and its captions' (n, 4); equal words are embedded equally."""
-    vectors = [torch.from_numpy(np.random.default_rng([3, *text.encode()]).normal(size=4)) for text in CAPTIONS[index]]
+    vectors = [
+        torch.from_numpy(np.random.default_rng([3, *text.encode()]).normal(size=4))
+        for text in CAPTIONS[index]
+    ]
     text = torch.stack(vectors) if vectors else torch.zeros(0, 4, dtype=torch.float64)
     noise = torch.from_numpy(np.random.default_rng([4, index]).normal(size=(1, 4)))
     image = noise + text.sum(dim=0, keepdim=True)
@@ -144,22 +179,37 @@ def retrieval_of(indices: list[int]) -> RetrievalRecall:
     metric = RetrievalRecall()
     for index in indices:
         image, text = embedded(max(index, 0))
-        metric.update(image, text, sample_id=torch.tensor([index]), captions=[CAPTIONS[max(index, 0)]])
+        metric.update(
+            image, text, sample_id=torch.tensor([index]), captions=[CAPTIONS[max(index, 0)]]
+        )
     return metric
 
 
 def loop_hits(k: int) -> tuple[dict[int, list[bool]], list[tuple[int, bool]]]:
-    """By sorting: whether each image that has captions finds one, and of each caption its image and whether it is found."""
+    """By sorting: whether each image that has captions finds one, and of each caption its image and
+    whether it is found.
+    """
     captions = [(index, text) for index, texts in enumerate(CAPTIONS) for text in texts]
     images = torch.cat([embedded(index)[0] for index in range(len(CAPTIONS))])
     similarity = images @ torch.cat([embedded(index)[1] for index in range(len(CAPTIONS))]).T
     found = {
-        row: [any(captions[place][1] in CAPTIONS[row] for place in similarity[row].argsort(descending=True)[:k])]
+        row: [
+            any(
+                captions[place][1] in CAPTIONS[row]
+                for place in similarity[row].argsort(descending=True)[:k]
+            )
+        ]
         for row in range(len(CAPTIONS))
         if CAPTIONS[row]
     }
     back = [
-        (captions[column][0], any(captions[column][1] in CAPTIONS[place] for place in similarity[:, column].argsort(descending=True)[:k]))
+        (
+            captions[column][0],
+            any(
+                captions[column][1] in CAPTIONS[place]
+                for place in similarity[:, column].argsort(descending=True)[:k]
+            ),
+        )
         for column in range(len(captions))
     ]
     return found, back
@@ -168,7 +218,9 @@ def loop_hits(k: int) -> tuple[dict[int, list[bool]], list[tuple[int, bool]]]:
 def loop_recalls(k: int) -> tuple[float, float]:
     """Image-to-text and text-to-image recall by sorting."""
     found, back = loop_hits(k)
-    return sum(hit for (hit,) in found.values()) / len(found), sum(hit for _, hit in back) / len(back)
+    return sum(hit for (hit,) in found.values()) / len(found), sum(hit for _, hit in back) / len(
+        back
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -185,17 +237,31 @@ def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k: int) -> No
 def test_constant_embeddings_have_zero_recall(value: float) -> None:
     metric = RetrievalRecall()
     captions = [[f"caption {index}"] for index in range(20)]
-    metric.update(torch.full((20, 4), value), torch.full((20, 4), value), sample_id=torch.arange(20), captions=captions)
+    metric.update(
+        torch.full((20, 4), value),
+        torch.full((20, 4), value),
+        sample_id=torch.arange(20),
+        captions=captions,
+    )
     assert set(metric.compute().recalls.values()) == {0.0}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_blocks(seed: int) -> None:
+def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_blocks(
+    seed: int,
+) -> None:
     count = 2 * QUERIES_AT_ONCE + 1
-    vector = functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)), dim=1)
+    vector = functional.normalize(
+        torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
     image, text = (row.expand(count, -1) for row in vector)
     metric = RetrievalRecall()
-    metric.update(image, text, sample_id=torch.arange(count), captions=[[f"caption {index}"] for index in range(count)])
+    metric.update(
+        image,
+        text,
+        sample_id=torch.arange(count),
+        captions=[[f"caption {index}"] for index in range(count)],
+    )
     assert set(metric.compute().hits.values()) == {0}
 
 
@@ -203,7 +269,9 @@ def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
     score, more = retrieval_of([0, 1, 2]).compute(), retrieval_of([2, 1, PADDING, 0, 1]).compute()
     assert (more.images, more.captions) == (3, 6)
     assert score._replace(image_hits={}) == more._replace(image_hits={})
-    assert all(np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items())
+    assert all(
+        np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items()
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -211,6 +279,8 @@ def test_image_hits_count_the_hits_of_an_image_and_of_its_captions(k: int) -> No
     hits = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().image_hits
     found, back = loop_hits(k)
     asked = [int(bool(texts)) for texts in CAPTIONS]
-    assert hits[f"image_to_text_recall_at_{k}"].tolist() == [[sum(found.get(row, [])), one] for row, one in enumerate(asked)]
+    assert hits[f"image_to_text_recall_at_{k}"].tolist() == [
+        [sum(found.get(row, [])), one] for row, one in enumerate(asked)
+    ]
     own = [[hit for index, hit in back if index == row] for row in range(len(CAPTIONS))]
     assert hits[f"text_to_image_recall_at_{k}"].tolist() == [[sum(each), len(each)] for each in own]

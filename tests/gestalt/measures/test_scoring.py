@@ -1,4 +1,6 @@
-"""Segmentation and retrieval callbacks in a real Trainer: numbers, pictures, and two ranks against one."""
+"""Segmentation and retrieval callbacks in a real Trainer: numbers, pictures, and two ranks against
+one.
+"""
 
 import json
 from dataclasses import replace
@@ -24,7 +26,14 @@ from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.measures.stage import LENGTH, Stub, as_rank, loader, quiet, run_alone_and_as_ranks
+from tests.gestalt.measures.stage import (
+    LENGTH,
+    Stub,
+    as_rank,
+    loader,
+    quiet,
+    run_alone_and_as_ranks,
+)
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
 PROTOCOL = top_down_protocol("whole_short_side", input_size=16, multiple=4)
@@ -71,7 +80,12 @@ pytestmark = [
 
 def test_an_oracle_scores_one_and_baselines_score_less() -> None:
     metrics = scored(PaintedSet()).result()["metrics"]
-    assert metrics["painted/miou"] == metrics["painted/pixel_accuracy"] == metrics["painted/miou_patch_oracle"] == 1
+    assert (
+        metrics["painted/miou"]
+        == metrics["painted/pixel_accuracy"]
+        == metrics["painted/miou_patch_oracle"]
+        == 1
+    )
     assert metrics["painted/miou_shuffled_text"] == 0
     assert 0 < metrics["painted/miou_constant_background"] < 0.25
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
@@ -96,18 +110,30 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
     assert result["label_set"] == LABELS.digest()
     assert result["constant_class"] == 0
     assert result["templates"] == templates_digest(PROTOCOL)
-    assert {"painted/miou", "painted/pixel_accuracy"} < set(result["metric_keys"]) < set(result["metrics"])
-    assert result["ignored_pixels"] == sum(
-        int((PaintedSet(blocky=True)[index]["labels"]["painted"] == 255).sum()) for index in range(LENGTH)
+    assert (
+        {"painted/miou", "painted/pixel_accuracy"}
+        < set(result["metric_keys"])
+        < set(result["metrics"])
     )
-    pixels = sum(int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum()) for index in range(LENGTH))
+    assert result["ignored_pixels"] == sum(
+        int((PaintedSet(blocky=True)[index]["labels"]["painted"] == 255).sum())
+        for index in range(LENGTH)
+    )
+    pixels = sum(
+        int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum())
+        for index in range(LENGTH)
+    )
     for counts in result["counts"].values():
         assert sum(counts[1]) == sum(counts[2]) == pixels
     counts = callback.per_image()["painted/counts"]
     assert counts.shape == (LENGTH, 3, len(NAMES))
     assert counts.sum(axis=0).tolist() == result["counts"]["model"]
     confusion = callback.per_image()["painted/confusion"]
-    assert [confusion.diagonal().tolist(), confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()] == result["counts"]["model"]
+    assert [
+        confusion.diagonal().tolist(),
+        confusion.sum(axis=0).tolist(),
+        confusion.sum(axis=1).tolist(),
+    ] == result["counts"]["model"]
 
 
 def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None:
@@ -117,7 +143,8 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None
     assert result["best_images"][0] == {"sample_id": int(iou.argmax()), "iou": iou.max()}
     assert result["worst_images"][0] == {"sample_id": int(iou.argmin()), "iou": iou.min()}
     listed = [*result["best_images"], *result["worst_images"]]
-    assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))  # seven are fewer than two ends of four
+    # seven are fewer than two ends of four
+    assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))
     assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
     for one, said in zip(found.images, listed, strict=True):
         counts = pixel_counts(one.prediction, one.label, classes=len(NAMES))
@@ -133,38 +160,63 @@ def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
             return {**sample, "labels": {"right": label, "wrong": wrong}}
 
     callbacks = [
-        Segmentation(f"painted_{name}", labels=LABELS, protocol=PROTOCOL, length=LENGTH, image_set="painted", label_set=name)
+        Segmentation(
+            f"painted_{name}",
+            labels=LABELS,
+            protocol=PROTOCOL,
+            length=LENGTH,
+            image_set="painted",
+            label_set=name,
+        )
         for name in ("right", "wrong")
     ]
     quiet(devices=1, callbacks=callbacks).validate(Stub(), loader(Shared()), verbose=False)
     assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
     assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
-    with pytest.raises(ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"):
-        quiet(devices=1, callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)]).validate(
-            Stub(), loader(Shared()), verbose=False
-        )
+    with pytest.raises(
+        ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"
+    ):
+        quiet(
+            devices=1,
+            callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)],
+        ).validate(Stub(), loader(Shared()), verbose=False)
 
 
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
-    callbacks = [Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2), watch]
+    callbacks = [
+        Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2),
+        watch,
+    ]
     callbacks += [Retrieval("painted", protocol=PROTOCOL)]
     trainer = quiet(
-        devices=1, max_epochs=2, num_sanity_val_steps=1, logger=logger, enable_checkpointing=True, log_every_n_steps=1, callbacks=callbacks
+        devices=1,
+        max_epochs=2,
+        num_sanity_val_steps=1,
+        logger=logger,
+        enable_checkpointing=True,
+        log_every_n_steps=1,
+        callbacks=callbacks,
     )
     trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet()))
     assert watch.best_model_score == 1
     assert trainer.callback_metrics["painted/iou/apple"] == 1
     assert trainer.callback_metrics["painted/recall_at_10"] == 1
     hits = callbacks[2].per_image()
-    assert {key.rpartition("_at_")[0] for key in hits} == {"painted/image_to_text_recall", "painted/text_to_image_recall"}
+    assert {key.rpartition("_at_")[0] for key in hits} == {
+        "painted/image_to_text_recall",
+        "painted/text_to_image_recall",
+    }
     assert all(counts.shape == (LENGTH, 2) for counts in hits.values())
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
     assert min(read_picture(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
     events = events_of(tmp_path / "run")
-    assert set(events["images"]) == {"4 pictures/painted/pictures/0", "4 pictures/painted/pictures/1"}
+    assert set(events["images"]) == {
+        "4 pictures/painted/pictures/0",
+        "4 pictures/painted/pictures/1",
+    }
     assert "painted/miou" in events["scalars"]
 
 
@@ -215,20 +267,35 @@ class PredictedSet(PaintedSet):
 def predicted(folder: Path) -> ClassMaps:
     """One evaluation of the maps in a folder."""
     callback = ClassMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedSet(folder)), verbose=False)
+    quiet(devices=1, callbacks=[callback]).validate(
+        Stub(), loader(PredictedSet(folder)), verbose=False
+    )
     return callback
 
 
 def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(Stub(flaw="transposed"), loader(PaintedSet(blocky=True)), verbose=False)
+    quiet(devices=1, callbacks=[model]).validate(
+        Stub(flaw="transposed"), loader(PaintedSet(blocky=True)), verbose=False
+    )
     maps = predicted(tmp_path)
     ours, theirs = model.result(), maps.result()
     shared = set(ours["metrics"]) & set(theirs["metrics"])
     assert {"painted/miou", "painted/pixel_accuracy", "painted/miou_constant_background"} < shared
-    assert {key: ours["metrics"][key] for key in shared} == {key: theirs["metrics"][key] for key in shared}
-    for key in ("iou", "ignored_pixels", "images", "names", "label_set", "best_images", "worst_images", "constant_class"):
+    assert {key: ours["metrics"][key] for key in shared} == {
+        key: theirs["metrics"][key] for key in shared
+    }
+    for key in (
+        "iou",
+        "ignored_pixels",
+        "images",
+        "names",
+        "label_set",
+        "best_images",
+        "worst_images",
+        "constant_class",
+    ):
         assert ours[key] == theirs[key]
     assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
     assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
@@ -239,7 +306,9 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     """Validate as one of several ranks; writes this rank's results."""
     if world > 1:
         as_rank(rank, port)
-    segmentation = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7)
+    segmentation = Segmentation(
+        "painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7
+    )
     segmentation.label_maps = LabelMaps(Path(folder, f"maps_of_{world}"), labels=LABELS)
     retrieval = Retrieval("painted", protocol=PROTOCOL)
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
@@ -255,9 +324,17 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
         num_sanity_val_steps=1,
     )
     module = Stub(flaw="transposed")
-    trainer.fit(module, DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet(blocky=True), rank=rank, world=world))
+    trainer.fit(
+        module,
+        DataLoader(TensorDataset(torch.zeros(2, 1))),
+        loader(PaintedSet(blocky=True), rank=rank, world=world),
+    )
     counts = segmentation.per_image()["painted/counts"]
-    said = {"segmentation": segmentation.result(), "retrieval": retrieval.result(), "counts": counts.tolist()}
+    said = {
+        "segmentation": segmentation.result(),
+        "retrieval": retrieval.result(),
+        "counts": counts.tolist(),
+    }
     if rank == 0:
         write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
     said |= {"confusion": segmentation.per_image()["painted/confusion"].tolist()}
@@ -276,10 +353,19 @@ def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path: Path) -> N
         assert json.loads((tmp_path / f"2_{rank}.json").read_text()) == one
     kept = [Path(tmp_path, f"extremes_of_{world}", "painted.npz").read_bytes() for world in (1, 2)]
     assert kept[0] == kept[1]
-    maps = [{path.name: path.read_bytes() for path in Path(tmp_path, f"maps_of_{world}", "p").iterdir()} for world in (1, 2)]
+    maps = [
+        {path.name: path.read_bytes() for path in Path(tmp_path, f"maps_of_{world}", "p").iterdir()}
+        for world in (1, 2)
+    ]
     assert maps[0] == maps[1]
     assert sorted(maps[0]) == [f"{index}.png" for index in range(LENGTH)]
-    pictures = [sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)]
-    assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]] == [f"epoch_000_p_{index}.png" for index in range(7)]
+    pictures = [
+        sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)
+    ]
+    assert (
+        [path.name for path in pictures[0]]
+        == [path.name for path in pictures[1]]
+        == [f"epoch_000_p_{index}.png" for index in range(7)]
+    )
     for first, second in zip(*pictures, strict=True):
         assert torch.equal(read_picture(first), read_picture(second))

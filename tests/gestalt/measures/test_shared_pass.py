@@ -26,13 +26,23 @@ def model():
 def resizings(monkeypatch):
     """The sizes to which images were resized, a list that grows with each call."""
     sizes, resize = [], images.scaled
-    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol))
+    monkeypatch.setattr(
+        images,
+        "scaled",
+        lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol),
+    )
     return sizes
 
 
 def stage(**changes):
     """The part of a trainer that scorers read."""
-    silent = {"is_global_zero": True, "progress_bar_callback": None, "loggers": [], "current_epoch": 0, "state": SimpleNamespace(fn=None)}
+    silent = {
+        "is_global_zero": True,
+        "progress_bar_callback": None,
+        "loggers": [],
+        "current_epoch": 0,
+        "state": SimpleNamespace(fn=None),
+    }
     return SimpleNamespace(**{"sanity_checking": False, **silent, **changes})
 
 
@@ -41,9 +51,20 @@ def scorers():
     options = {"image_set": "painted", "label_set": "painted", "length": 4, "pictures": 0}
     sizes = {"input_size": 32}
     return [
-        Segmentation("painted", labels=LABELS, protocol=top_down_protocol("whole_square", tower_size=32), **options),
-        Grouping("painted", protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes), **options),
-        Retrieval("painted", protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes), **options),
+        Segmentation(
+            "painted",
+            labels=LABELS,
+            protocol=top_down_protocol("whole_square", tower_size=32),
+            **options,
+        ),
+        Grouping(
+            "painted", protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes), **options
+        ),
+        Retrieval(
+            "painted",
+            protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes),
+            **options,
+        ),
     ]
 
 
@@ -53,8 +74,17 @@ def batches():
         truth = torch.randint(0, 4, (2, 32, 32), generator=draws, dtype=torch.uint8)
         image = torch.randint(0, 256, (2, 3, 32, 32), generator=draws, dtype=torch.uint8)
         yield {
-            **{"set": "painted", "sample_id": torch.arange(start, start + 2), "name": ["a", "b"], "image": list(image)},
-            **{"labels": {"painted": list(truth)}, "instance": list(truth), "captions": [["grass"], ["an apple", "sky"]]},
+            **{
+                "set": "painted",
+                "sample_id": torch.arange(start, start + 2),
+                "name": ["a", "b"],
+                "image": list(image),
+            },
+            **{
+                "labels": {"painted": list(truth)},
+                "instance": list(truth),
+                "captions": [["grass"], ["an apple", "sky"]],
+            },
         }
 
 
@@ -81,8 +111,12 @@ def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
     assert together == [evaluated(model, [callback])[0] for callback in scorers()]
 
 
-@pytest.mark.parametrize("changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}])
-def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(resizings, changes):
+@pytest.mark.parametrize(
+    "changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}]
+)
+def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(
+    resizings, changes
+):
     first = top_down_protocol("whole_square", tower_size=16)
     second = build_protocol("pca_square", GROUPING_PROTOCOLS, **{"input_size": 16, **changes})
     batch = next(batches())["image"]
@@ -106,7 +140,8 @@ def test_a_baseline_without_weights_is_counted_in_the_first_evaluation_alone(mod
             real(*arguments)
 
         metric.update = update
-    evaluated(model, [callback], trainer=stage(sanity_checking=True))  # of a part of the set, as a rule
+    # of a part of the set, as a rule
+    evaluated(model, [callback], trainer=stage(sanity_checking=True))
     first = evaluated(model, [callback])
     again = evaluated(model, [callback])
     assert first == again

@@ -14,10 +14,18 @@ from gestalt.pretraining.make import write_init
 from gestalt.support.files import file_hash
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
-KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
+# plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged
+# first, rotary embeddings
+KINDS = {
     "plain": (Image("vit_tiny_patch16_224", init="random", patch_size=8, **SMALL), 32),
-    "conv_stem": (Image("vit_tiny_patch16_224", init="random", patch_size=8, stem="conv", **SMALL), 32),
-    "distilled": (Image("deit_tiny_distilled_patch16_224", init="random", patch_size=8, **SMALL), 32),
+    "conv_stem": (
+        Image("vit_tiny_patch16_224", init="random", patch_size=8, stem="conv", **SMALL),
+        32,
+    ),
+    "distilled": (
+        Image("deit_tiny_distilled_patch16_224", init="random", patch_size=8, **SMALL),
+        32,
+    ),
     "siglip": (Image("vit_base_patch16_siglip_224", init="random", **SMALL), 32),
     "registers": (Image("vit_small_patch14_reg4_dinov2", init="random", **SMALL), 56),
     "averaged": (Image("vit_wee_patch16_reg1_gap_256", init="random", **SMALL), 32),
@@ -44,7 +52,9 @@ def trained(kind):
 def written(folder, kind="plain"):
     image, size = KINDS[kind]
     file, untrimmed = folder / "dino.safetensors", build_trunk(image, size=size)
-    write_init(file, trained(kind), untrimmed=untrimmed, size=size, record={"init": "dino", "steps": 3})
+    write_init(
+        file, trained(kind), untrimmed=untrimmed, size=size, record={"init": "dino", "steps": 3}
+    )
     return file
 
 
@@ -63,7 +73,9 @@ def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
 
 def test_the_file_loads_for_another_image_size_and_for_no_other_architecture(tmp_path):
     file = written(tmp_path)
-    assert built("plain", weights=file, size=48)(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)).grid == (6, 6)
+    assert built("plain", weights=file, size=48)(
+        torch.zeros(1, 3, 48, 48, dtype=torch.uint8)
+    ).grid == (6, 6)
     with pytest.raises(ValueError, match="does not fit the backbone"):
         built("plain", weights=file, depth=3)
 
@@ -77,7 +89,10 @@ def test_the_json_describes_the_weights_and_other_weights_are_refused(tmp_path):
     content = bytearray(file.read_bytes())
     content[-64:] = bytes(64)
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged or replaced: its SHA-256 is not the one in .*\.json; copy both again"):
+    with pytest.raises(
+        ValueError,
+        match=r"damaged or replaced: its SHA-256 is not the one in .*\.json; copy both again",
+    ):
         built("plain", weights=file)
 
 

@@ -1,4 +1,6 @@
-"""Both ways of pretraining under a real trainer: which weights a step changes.  V crops, B batch."""
+"""Both ways of pretraining under a real trainer: which weights a step changes.  V crops, B
+batch.
+"""
 
 import copy
 from dataclasses import replace
@@ -19,8 +21,10 @@ from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import half_cosine
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # a few random pictures need none
-    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),  # the teacher is, on purpose
+    # a few random pictures need none
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    # the teacher is, on purpose
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),
     pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval.*"),
 ]
 BATCH, STEPS = 4, 4
@@ -34,15 +38,25 @@ def frozen_for_two_steps(monkeypatch):
 
 def tower(backbone="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
-    image = Image(backbone, init="random", **{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
+    image = Image(
+        backbone, init="random", **{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes}
+    )
     return build_image_tower(image, size=32)
 
 
 def batches(count=STEPS, *, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    numbers = {"label": torch.arange(BATCH) % 3, "sample_id": torch.arange(BATCH), "epoch": torch.zeros(BATCH, dtype=torch.int64)}
-    places = torch.tensor([[[0.0, 0.0, 0.75, 1.0]], [[1.0, 0.0, 0.25, 1.0]]]).expand(2, BATCH, 4)  # the second is mirrored
-    crops = [torch.randint(0, 256, (2, BATCH, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(count)]
+    numbers = {
+        "label": torch.arange(BATCH) % 3,
+        "sample_id": torch.arange(BATCH),
+        "epoch": torch.zeros(BATCH, dtype=torch.int64),
+    }
+    # the second is mirrored
+    places = torch.tensor([[[0.0, 0.0, 0.75, 1.0]], [[1.0, 0.0, 0.25, 1.0]]]).expand(2, BATCH, 4)
+    crops = [
+        torch.randint(0, 256, (2, BATCH, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        for _ in range(count)
+    ]
     return [{"crops": two, "places": places, **numbers} for two in crops]
 
 
@@ -64,9 +78,16 @@ class Watch(Callback):
 def fit(module, data=None):
     watch = Watch()
     trainer = Trainer(
-        accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, callbacks=[watch],
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=1,
+        max_steps=STEPS,
+        max_epochs=-1,
+        logger=False,
+        callbacks=[watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(module, DataLoader(data or batches(), batch_size=None))
     return watch
 
@@ -87,8 +108,17 @@ def supervised():
 def test_every_part_of_the_student_learns_and_the_prototypes_only_after_the_first_steps():
     states = fit(dino()).states
     prototypes = "student.head.prototypes.weight"
-    assert [same(one, other, prototypes) for one, other in pairwise(states)] == [True, True, False, False]
-    trained = [name for name in states[0] if name.startswith("student") and not name.endswith((".mean", ".std"))]
+    assert [same(one, other, prototypes) for one, other in pairwise(states)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    trained = [
+        name
+        for name in states[0]
+        if name.startswith("student") and not name.endswith((".mean", ".std"))
+    ]
     assert "student.mask_token.token" in trained
     assert [name for name in trained if same(states[0], states[1], name)] == [prototypes]
 
@@ -96,12 +126,21 @@ def test_every_part_of_the_student_learns_and_the_prototypes_only_after_the_firs
 def test_the_teacher_is_the_students_moving_average_and_its_tower_is_the_result():
     module = dino()
     states = fit(module).states
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in module.teacher.parameters())
+    assert all(
+        parameter.grad is None and not parameter.requires_grad
+        for parameter in module.teacher.parameters()
+    )
     for step in range(STEPS):
         momentum = half_cosine(step, start=0.95, end=1.0, total=STEPS)
-        for name in (name for name in states[0] if name.startswith("teacher.") and not name.endswith((".mean", ".std"))):
+        for name in (
+            name
+            for name in states[0]
+            if name.startswith("teacher.") and not name.endswith((".mean", ".std"))
+        ):
             student = states[step + 1][name.replace("teacher", "student", 1)]
-            torch.testing.assert_close(states[step + 1][name], momentum * states[step][name] + (1 - momentum) * student)
+            torch.testing.assert_close(
+                states[step + 1][name], momentum * states[step][name] + (1 - momentum) * student
+            )
     assert module.trained_tower is module.teacher.tower
     assert not module.train().teacher.training
 
@@ -143,7 +182,12 @@ def test_the_weight_decay_follows_its_cosine_for_matrices_only():
     original = module.optimizer_step
 
     def remember(*args, **kwargs):
-        decays.append({group["name"]: group["weight_decay"] for group in module.trainer.optimizers[0].param_groups})
+        decays.append(
+            {
+                group["name"]: group["weight_decay"]
+                for group in module.trainer.optimizers[0].param_groups
+            }
+        )
         original(*args, **kwargs)
 
     module.optimizer_step = remember
@@ -160,7 +204,11 @@ def test_each_parameters_gradient_is_clipped_by_itself(monkeypatch):
 
     def remember(optimizer):
         original(optimizer)
-        norms.extend(parameter.grad.norm().item() for parameter in module.student.parameters() if parameter.grad is not None)
+        norms.extend(
+            parameter.grad.norm().item()
+            for parameter in module.student.parameters()
+            if parameter.grad is not None
+        )
 
     module.on_before_optimizer_step = remember
     fit(module)
@@ -172,7 +220,10 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_before_a_parameter_chan
     module = dino()
     module.teacher.head.prototypes.weight.data.fill_(float("nan"))
     before = copy.deepcopy(module.student.state_dict())
-    with pytest.raises(NonFiniteLoss, match=r"gradient norm is nan at step 0 of pretraining.*lower pretraining\.learning_rate"):
+    with pytest.raises(
+        NonFiniteLoss,
+        match=r"gradient norm is nan at step 0 of pretraining.*lower pretraining\.learning_rate",
+    ):
         fit(module)
     assert all(same(before, module.student.state_dict(), name) for name in before)
 

@@ -9,7 +9,14 @@ from torch import nn
 from torch.nn import functional
 
 from gestalt.pretraining import probe
-from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe, knn_predict, mean_iou, patch_labels
+from gestalt.pretraining.probe import (
+    NEIGHBOURS,
+    TEMPERATURE,
+    Probe,
+    knn_predict,
+    mean_iou,
+    patch_labels,
+)
 from gestalt.training.clock import Clock
 
 
@@ -18,9 +25,13 @@ def trainer(step, *, first=True):
     return SimpleNamespace(global_step=step, max_steps=7, is_global_zero=first, logger=None)
 
 
-def test_the_probe_runs_at_the_start_at_intervals_and_at_the_end_and_not_again_at_a_resume(monkeypatch):
+def test_the_probe_runs_at_the_start_at_intervals_and_at_the_end_and_not_again_at_a_resume(
+    monkeypatch,
+):
     seen, one = [], Probe(Clock(0.0), every_steps=3, make_voters=None)
-    monkeypatch.setattr(Probe, "_score", lambda self, trainer, module: seen.append(trainer.global_step))
+    monkeypatch.setattr(
+        Probe, "_score", lambda self, trainer, module: seen.append(trainer.global_step)
+    )
     one.on_train_start(trainer(0), None)
     for step in range(1, 8):
         one.on_train_batch_end(trainer(step), None, None, None, step - 1)
@@ -32,7 +43,9 @@ def test_the_first_rank_scores_in_evaluation_mode_and_the_state_holds_the_curves
     tower = nn.Identity().train()
     module = SimpleNamespace(trained_tower=tower, device=torch.device("cpu"), print=print)
     monkeypatch.setattr(probe, "Pretrainer", SimpleNamespace)
-    monkeypatch.setattr(probe, "image_scores", lambda tower, voters, device: {"modes": float(tower.training)})
+    monkeypatch.setattr(
+        probe, "image_scores", lambda tower, voters, device: {"modes": float(tower.training)}
+    )
     monkeypatch.setattr(probe, "patch_score", lambda tower, voters, device: voters)
     one, other = (Probe(Clock(0.0), every_steps=3, make_voters=lambda: 0.5) for _ in range(2))
     for step, first in ((3, False), (6, True)):
@@ -50,14 +63,17 @@ def accuracy(bank, labels, queries, truth):
 def blobs(count, *, classes=4, noise=0.3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % classes
-    return torch.eye(classes)[labels] + noise * torch.randn(count, classes, generator=generator), labels
+    return torch.eye(classes)[labels] + noise * torch.randn(
+        count, classes, generator=generator
+    ), labels
 
 
 def slow(bank, bank_labels, queries, query_labels):
     right = 0
     for query, truth in zip(queries, query_labels.tolist(), strict=True):
         cosines = [
-            (functional.cosine_similarity(query, one, dim=0).item(), label) for one, label in zip(bank, bank_labels.tolist(), strict=True)
+            (functional.cosine_similarity(query, one, dim=0).item(), label)
+            for one, label in zip(bank, bank_labels.tolist(), strict=True)
         ]
         votes = {}
         for cosine, label in sorted(cosines, reverse=True)[:NEIGHBOURS]:

@@ -1,4 +1,6 @@
-"""A model card states measurements of exactly its weights, and the hub's own reader reads its head."""
+"""A model card states measurements of exactly its weights, and the hub's own reader reads its
+head.
+"""
 
 import json
 import shutil
@@ -32,19 +34,32 @@ def run(tmp_path, trained):
     """Its files, with a checkpoint without weights."""
     folder = tmp_path / "version_0"
     shutil.copytree(trained, folder)
-    torch.save({"state_dict": {}, "global_step": 2, "gestalt": {"steps_planned": 2}}, folder / "checkpoints" / "last.ckpt")
+    torch.save(
+        {"state_dict": {}, "global_step": 2, "gestalt": {"steps_planned": 2}},
+        folder / "checkpoints" / "last.ckpt",
+    )
     return folder
 
 
 def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",)):
     provenance = provenance_of(evidence, checkpoint=folder / "checkpoints" / "last.ckpt")
     origins = {"image": {"used": "random", "source": "fresh weights"}}
-    return Described("a-model", load_saved(folder / "config.yaml"), 1234, {"origins": origins, **provenance}, license, datasets)
+    return Described(
+        "a-model",
+        load_saved(folder / "config.yaml"),
+        1234,
+        {"origins": origins, **provenance},
+        license,
+        datasets,
+    )
 
 
 def of_record(folder):
     """The evidence for the weights of the run's own record."""
-    return gather(folder / "checkpoints" / "last.ckpt", weights=read_result(folder / "result.json").record["weights_sha256"])
+    return gather(
+        folder / "checkpoints" / "last.ckpt",
+        weights=read_result(folder / "result.json").record["weights_sha256"],
+    )
 
 
 def head_of(text, folder):
@@ -56,18 +71,26 @@ def head_of(text, folder):
 def test_the_head_has_every_headline_of_the_record_with_its_protocol_and_interval(run, tmp_path):
     evidence = of_record(run)
     head = head_of(write_card(described(run, evidence), evidence), tmp_path)
-    assert (head["license"], head["datasets"], head["pipeline_tag"]) == ("cc-by-4.0", ["org/pairs"], "image-segmentation")
+    assert (head["license"], head["datasets"], head["pipeline_tag"]) == (
+        "cc-by-4.0",
+        ["org/pairs"],
+        "image-segmentation",
+    )
     name, results = model_index_to_eval_results(head["model-index"])
     record = read_result(run / "result.json")
     assert name == "a-model"
-    assert {f"{row.dataset_name}/{row.metric_type}" for row in results} == {row.metric for row in measurements(evidence)}
+    assert {f"{row.dataset_name}/{row.metric_type}" for row in results} == {
+        row.metric for row in measurements(evidence)
+    }
     for row in results:
         metric = f"{row.dataset_name}/{row.metric_type}"
         entry, interval = record.entry(metric), record.interval(metric)
         assert row.metric_value == pytest.approx(record.value(metric), abs=1e-6)
         assert row.metric_args["protocol_digest"] == entry["protocol"]["digest"]
         assert row.metric_args["images"] == entry["images"]
-        assert row.metric_args.get("interval_95") == (None if interval is None else pytest.approx(list(interval), abs=1e-6))
+        assert row.metric_args.get("interval_95") == (
+            None if interval is None else pytest.approx(list(interval), abs=1e-6)
+        )
 
 
 def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
@@ -79,7 +102,12 @@ def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
     assert "none below 30 images" in text
     assert f"{record.entry('scenes/miou')['images']} of 307 images" in row
     assert "do not compare with published ones" in text
-    for fact in (record.commit, record.record["data"]["digest"], record.record["tokens_kept"], evidence.weights):
+    for fact in (
+        record.commit,
+        record.record["data"]["digest"],
+        record.record["tokens_kept"],
+        evidence.weights,
+    ):
         assert fact in text
 
 
@@ -103,19 +131,30 @@ def test_the_limits_on_the_card_come_from_the_records(run):
     file = run / "result.json"
     record = json.loads(file.read_text())
     record["benchmarks"][0]["protocol"] |= {"left_out": ["denseCRF"], "ours": ["the void label"]}
-    record["benchmarks"].append({"set": "scenes", "left_out": "grouping", "why": "the set has no objects"})
+    record["benchmarks"].append(
+        {"set": "scenes", "left_out": "grouping", "why": "the set has no objects"}
+    )
     file.write_text(json.dumps(record))
     evidence = of_record(run)
     text = write_card(described(run, evidence), evidence)
     assert "Protocol whole_square leaves out a step of the original: denseCRF." in text
-    assert "Protocol whole_square makes a choice that the original does not state: the void label." in text
+    assert (
+        "Protocol whole_square makes a choice that the original does not state: the void label."
+        in text
+    )
     assert "scenes: grouping was not measured, the set has no objects." in text
 
 
 def test_the_card_names_no_folder_of_this_machine(run):
     file = run / "result.json"
     record = json.loads(file.read_text())
-    record["benchmarks"].append({"set": "voc", "left_out": "grouping", "why": "no folder /a/disk/my data/SegmentationObject"})
+    record["benchmarks"].append(
+        {
+            "set": "voc",
+            "left_out": "grouping",
+            "why": "no folder /a/disk/my data/SegmentationObject",
+        }
+    )
     file.write_text(json.dumps(record))
     evidence = of_record(run)
     facts = described(run, evidence)

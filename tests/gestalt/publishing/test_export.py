@@ -15,7 +15,9 @@ from gestalt.publishing import export as exporting
 from gestalt.runs.names import CHECKPOINT, exported_folder
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
-IMAGES = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(
+    0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 
 
 @pytest.fixture
@@ -28,7 +30,11 @@ def run(tmp_path, monkeypatch):
 def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, capsys):
     assert main(["export", run, "--to", "out/tiny", "--license", "mit"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'tiny'}\n"
-    assert sorted(path.name for path in (tmp_path / "out" / "tiny").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "out" / "tiny").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     shutil.move("out/tiny", "elsewhere")
     shutil.rmtree("lightning_logs")
     model, loaded = tiny()[0], gestalt.load("elsewhere", "cpu").encoder
@@ -43,14 +49,21 @@ def test_the_three_lines_of_the_card_run(name, run, tmp_path, capsys):
     save_photo(tmp_path / "photo.jpg")
     main(["export", run, "--to", name])
     capsys.readouterr()
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / name / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(.*?)```",
+        (tmp_path / name / "README.md").read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
     assert len(code.splitlines()) == 3
     exec(code, {})
     assert "dog" in capsys.readouterr().out
 
 
 def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, capsys):
-    torch.save(torch.load(RUN / CHECKPOINT) | {"global_step": 5, "gestalt": {"steps_planned": 8}}, RUN / CHECKPOINT)
+    torch.save(
+        torch.load(RUN / CHECKPOINT) | {"global_step": 5, "gestalt": {"steps_planned": 8}},
+        RUN / CHECKPOINT,
+    )
     (RUN / "result.json").unlink()
     assert main(["export", str(RUN), "--to", "tiny"]) == 0
     assert capsys.readouterr().err == f"model: {RUN}, step 5 of 8\n"
@@ -59,7 +72,11 @@ def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, ca
     facts = [made[key] for key in ("run", "steps", "steps_planned", "weights_sha256")]
     assert facts == ["clippy_dino_max/small/version_0", 5, 8, weights]
     card = (tmp_path / "tiny" / "README.md").read_text()
-    for line in ("- Run `clippy_dino_max/small/version_0`, checkpoint `last.ckpt`.", "- 5 steps of 8 planned, ", f"`{weights}`"):
+    for line in (
+        "- Run `clippy_dino_max/small/version_0`, checkpoint `last.ckpt`.",
+        "- 5 steps of 8 planned, ",
+        f"`{weights}`",
+    ):
         assert line in card
     assert gestalt.load("tiny", "cpu").origin == "tiny, step 5 of 8"
 
@@ -84,12 +101,20 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--license", "mit", "--torch-export", "a.pt2"], "--license and --dataset are for the model card; give --to DIR"),
-        (["--to", "out", "--license", "All rights"], "--license All rights: write the identifier of a licence"),
+        (
+            ["--license", "mit", "--torch-export", "a.pt2"],
+            "--license and --dataset are for the model card; give --to DIR",
+        ),
+        (
+            ["--to", "out", "--license", "All rights"],
+            "--license All rights: write the identifier of a licence",
+        ),
         (["--torch-export", "a.pt"], "--torch-export a.pt: name a file that ends in .pt2"),
     ],
 )
-def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(run, words, message, capsys, monkeypatch):
+def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
+    run, words, message, capsys, monkeypatch
+):
     monkeypatch.setattr("gestalt.building.targets.open_target", None)
     assert main(["export", run, *words]) == 2
     error = capsys.readouterr().err
@@ -97,7 +122,9 @@ def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(run, words,
     assert error.count("\n") == 1
 
 
-def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(tmp_path, monkeypatch, capsys):
+def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     export(tmp_path / "exported")
     assert main(["export", "exported", "--to", "out"]) == 2
@@ -105,6 +132,12 @@ def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(tmp_path, 
 
 
 def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, capsys):
-    monkeypatch.setattr("gestalt.publishing.checks.find_spec", lambda name: None if name == "onnxruntime" else find_spec("json"))
+    monkeypatch.setattr(
+        "gestalt.publishing.checks.find_spec",
+        lambda name: None if name == "onnxruntime" else find_spec("json"),
+    )
     assert main(["export", run, "--onnx", "a.onnx"]) == 2
-    assert "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'" in capsys.readouterr().err
+    assert (
+        "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'"
+        in capsys.readouterr().err
+    )

@@ -22,7 +22,9 @@ def test_a_folder_holds_weights_configuration_and_provenance(folder):
     model, config = tiny()
     loaded = load_folder(folder)
     state = model.state_dict()
-    assert {name: value.dtype for name, value in loaded.state_dict().items()} == {name: value.dtype for name, value in state.items()}
+    assert {name: value.dtype for name, value in loaded.state_dict().items()} == {
+        name: value.dtype for name, value in state.items()
+    }
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
     assert not loaded.training
     assert config_hash(read_config(folder)) == config_hash(config)
@@ -39,7 +41,9 @@ def test_tied_weights_are_tied_again(tmp_path):
     config = load("clippy_dino_max", scale="tiny", overrides=text)
     model = build_model(config)
     loaded = load_folder(save_folder(model, config, path=tmp_path / "exported", provenance={}))
-    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert all(
+        torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items()
+    )
     assert torch.equal(loaded.embed_text(["a dog"]), model.eval().embed_text(["a dog"]))
 
 
@@ -51,12 +55,30 @@ def changed(folder, **changes):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "config.json: no such file; an exported model is a folder with"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
-        (lambda folder: changed(folder, library="transformers"), "config.json: not of a model exported by Gestalt"),
-        (lambda folder: changed(folder, format=2), "config.json: format 2, this version reads format 1"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read as a state dict: No such file"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "model.safetensors cannot be read as a state dict: damaged"),
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            "config.json: no such file; an exported model is a folder with",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("{"),
+            "config.json: cannot be read as JSON",
+        ),
+        (
+            lambda folder: changed(folder, library="transformers"),
+            "config.json: not of a model exported by Gestalt",
+        ),
+        (
+            lambda folder: changed(folder, format=2),
+            "config.json: format 2, this version reads format 1",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            "model.safetensors cannot be read as a state dict: No such file",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"),
+            "model.safetensors cannot be read as a state dict: damaged",
+        ),
     ],
 )
 def test_a_folder_that_is_not_an_exported_model_is_refused_in_one_line(folder, spoil, message):
@@ -71,5 +93,7 @@ def test_weights_of_another_model_are_refused(folder):
     described = json.loads((folder / "config.json").read_text())
     described["config"]["image"]["depth"] = 3
     (folder / "config.json").write_text(json.dumps(described))
-    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit the model of config\.json: .*blocks\.2"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: does not fit the model of config\.json: .*blocks\.2"
+    ):
         load_folder(folder)

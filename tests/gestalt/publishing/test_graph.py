@@ -1,4 +1,6 @@
-"""The dense image encoder as a graph equals the model at any size and batch, or no file is written."""
+"""The dense image encoder as a graph equals the model at any size and batch, or no file is
+written.
+"""
 
 import re
 import zipfile
@@ -17,7 +19,12 @@ from tests.gestalt.tiny_model import WORDS, save_run, tiny
 
 NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null")
 KINDS = {
-    "positions of 224 pixels": ("image.backbone=vit_tiny_patch16_224", *NONE, "image.depth=2", "image.eval_size=224"),
+    "positions of 224 pixels": (
+        "image.backbone=vit_tiny_patch16_224",
+        *NONE,
+        "image.depth=2",
+        "image.eval_size=224",
+    ),
     "cnn padded as in TensorFlow": (
         *("image.family=cnn", "image.backbone=tf_mobilenetv3_small_minimal_100", *NONE),
         *("image.train_size=64", "image.eval_size=64", "image.keep_tokens=1.0"),
@@ -53,12 +60,22 @@ def test_the_graph_gives_the_same_outputs_as_the_model(traced, tmp_path):
 def test_a_graph_does_not_name_the_files_of_this_machine(traced, tmp_path):
     write_program(traced[1], tmp_path / "a.pt2", graph=traced[0], side=32)
     with zipfile.ZipFile(tmp_path / "a.pt2") as file:
-        assert not [name for name in file.namelist() if str(Path(gestalt.__file__).parent).encode() in file.read(name)]
+        assert not [
+            name
+            for name in file.namelist()
+            if str(Path(gestalt.__file__).parent).encode() in file.read(name)
+        ]
 
 
 def test_a_graph_of_other_weights_is_not_written(traced, tmp_path):
     other = DenseGraph(build("seed=1")[0])
-    with pytest.raises(ValueError, match=r"a\.pt2: 1 x 32 x 32 pixels, largest difference .*: above 0\.0001, so the file was not written"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"a\.pt2: 1 x 32 x 32 pixels, largest difference .*: above 0\.0001, so the file was "
+            r"not written"
+        ),
+    ):
         write_program(traced[1], tmp_path / "a.pt2", graph=other, side=32)
     assert not list(tmp_path.iterdir())
 
@@ -72,7 +89,10 @@ class DependsOnValues(DenseGraph):
 
 
 def test_a_model_that_cannot_be_traced_is_refused_in_one_line(capfd):
-    with pytest.raises(ValueError, match=r"torch\.export cannot trace this model: Could not guard on data-dependent") as raised:
+    with pytest.raises(
+        ValueError,
+        match=r"torch\.export cannot trace this model: Could not guard on data-dependent",
+    ) as raised:
         trace(DependsOnValues(tiny()[0]))
     assert "\n" not in str(raised.value)
     assert "".join(capfd.readouterr()) == ""
@@ -116,7 +136,29 @@ def test_onnx_equals_the_model(kind, tmp_path):
 def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     monkeypatch.chdir(tmp_path)
-    assert main(["export", str(save_run(tmp_path)), "--onnx", "a.onnx", "--torch-export", "a.pt2", "--pixels", "float"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(save_run(tmp_path)),
+                "--onnx",
+                "a.onnx",
+                "--torch-export",
+                "a.pt2",
+                "--pixels",
+                "float",
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert len(re.findall(r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense", "\n".join(lines))) == 6
+    assert (
+        len(
+            re.findall(
+                r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense",
+                "\n".join(lines),
+            )
+        )
+        == 6
+    )
     assert {"a.onnx", "a.pt2"} <= set(lines)

@@ -1,4 +1,6 @@
-"""A model goes to the hub and comes back by the hub's own methods; a local fake stands for the hub."""
+"""A model goes to the hub and comes back by the hub's own methods; a local fake stands for the
+hub.
+"""
 
 import re
 import shutil
@@ -20,7 +22,9 @@ TOKEN = "hf_secretsecretsecretsecret"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A folder in which the repositories of a fake hub lie; ``asked`` keeps each call with its token."""
+    """A folder in which the repositories of a fake hub lie; ``asked`` keeps each call with its
+    token.
+    """
     root, asked = tmp_path / "hub", []
 
     class Api:
@@ -45,7 +49,8 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever the environment of the tests says
+    # whatever the environment of the tests says
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return SimpleNamespace(root=root, asked=asked)
 
@@ -74,7 +79,9 @@ def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
 
 
 def test_the_example_of_the_page_runs(hub, folder, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), flags=re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), flags=re.DOTALL
+    )
     monkeypatch.chdir(folder.rename(folder.parent / "my-model").parent)
     exec(code, {})
     assert (hub.root / "org" / "my-model" / "model.safetensors").is_file()
@@ -84,11 +91,16 @@ def test_saving_a_loaded_model_writes_an_identical_folder(folder, tmp_path):
     HubModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
     names = sorted(path.name for path in folder.iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
-    assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
+    assert all(
+        (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names
+    )
 
 
 def test_a_model_missing_on_the_hub_is_reported_without_the_token(hub):
-    with pytest.raises(ValueError, match="org/absent: neither a file or folder here, nor a model that the hub gives: 401") as raised:
+    with pytest.raises(
+        ValueError,
+        match="org/absent: neither a file or folder here, nor a model that the hub gives: 401",
+    ) as raised:
         HubModel.from_pretrained("org/absent", token=TOKEN)
     assert TOKEN not in str(raised.value)
 
@@ -99,5 +111,10 @@ def test_a_token_is_sent_to_the_hub_and_never_stored_or_logged(hub, folder, capf
     HubModel.from_pretrained("org/tiny", token=TOKEN).save_pretrained(folder.parent / "again")
     assert [call[-1] for call in hub.asked] == [TOKEN, TOKEN]
     places = [hub.root, folder, folder.parent / "again"]
-    assert not [path for place in places for path in Path(place).rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert not [
+        path
+        for place in places
+        for path in Path(place).rglob("*")
+        if path.is_file() and TOKEN.encode() in path.read_bytes()
+    ]
     assert TOKEN not in "".join(capfd.readouterr()) + caplog.text

@@ -1,4 +1,6 @@
-"""The page of pictures: whole by itself, and in a browser without a request, by mouse and by keyboard."""
+"""The page of pictures: whole by itself, and in a browser without a request, by mouse and by
+keyboard.
+"""
 
 import base64
 import io
@@ -21,7 +23,11 @@ def result(labels=LABELS, *, size=(40, 60), heat=True):
     """A picture whose left half has the first label and whose right half the second."""
     mask = torch.zeros(size, dtype=torch.uint8)
     mask[:, size[1] // 2 :] = 1
-    similarity = torch.linspace(-0.1, 0.3, len(labels) * 6).reshape(len(labels), 2, 3) if heat else torch.empty(0, 1, 1)
+    similarity = (
+        torch.linspace(-0.1, 0.3, len(labels) * 6).reshape(len(labels), 2, 3)
+        if heat
+        else torch.empty(0, 1, 1)
+    )
     scores = {label: Similarity(0.1, 0.2) for label in labels} if heat else {}
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8))
     return SegmentedImage(labels, mask, scores, dict.fromkeys(labels, 0.5), image, similarity)
@@ -71,7 +77,8 @@ def test_heat_maps_share_a_scale_from_the_least_to_the_largest_similarity(page):
     first, second, *_ = images(page.read_text(), "heat")
     assert first.size == second.size == (3, 2)
     shades = np.concatenate([np.asarray(first).flat, np.asarray(second).flat])
-    np.testing.assert_allclose(shades, np.linspace(0, 255, 12), atol=1)  # twelve even steps over both maps
+    # twelve even steps over both maps
+    np.testing.assert_allclose(shades, np.linspace(0, 255, 12), atol=1)
     assert {"-0.100", "0.300"} <= set(re.findall(r"-?\d\.\d{3}", page.read_text()))
 
 
@@ -91,15 +98,21 @@ def test_in_a_browser_the_page_fits_and_asks_for_nothing(page, width):
         tab.open(page.as_uri(), width=width)
         assert (tab.requests, tab.complaints) == ([page.as_uri()], [])
         assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-        assert tab.run("[...document.querySelectorAll('button')].every((b) => b.innerText.trim() || b.ariaLabel || b.closest('[hidden]'))")
+        assert tab.run(
+            "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+        )
+        assert tab.run(
+            "[...document.querySelectorAll('button')].every((b) => b.innerText.trim() || "
+            "b.ariaLabel || b.closest('[hidden]'))"
+        )
 
 
 def visible(kind):
     """JavaScript for the numbers of the pictures of a kind that the first view shows."""
     return (
         f"[...document.querySelector('section:not([hidden]) .stack').querySelectorAll('.{kind}')]"
-        ".filter((e) => getComputedStyle(e).display !== 'none').map((e) => e.dataset.set + e.dataset.index)"
+        ".filter((e) => getComputedStyle(e).display !== 'none').map((e) => e.dataset.set + "
+        "e.dataset.index)"
     )
 
 

@@ -1,4 +1,6 @@
-"""An exported folder brings the text model's architecture and tokenizer: no package, no hub, no file of the machine that wrote it."""
+"""An exported folder brings the text model's architecture and tokenizer: no package, no hub, no
+file of the machine that wrote it.
+"""
 
 import contextlib
 import json
@@ -18,11 +20,17 @@ from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 TEXTS = ["a dog on grass", "two unknown words", "", "a " * 50]
 
 
-@pytest.fixture(params=[("bert", 2), ("t5", 1)], ids=["two layers of bert", "t5 with a Dense layer"])
+@pytest.fixture(
+    params=[("bert", 2), ("t5", 1)], ids=["two layers of bert", "t5 with a Dense layer"]
+)
 def exported(request, tmp_path):
     """A folder whose text model has gone, and the model."""
     kind, layers = request.param
-    model = save_bert(tmp_path / "source", pooling="cls") if kind == "bert" else save_t5(tmp_path / "source")
+    model = (
+        save_bert(tmp_path / "source", pooling="cls")
+        if kind == "bert"
+        else save_t5(tmp_path / "source")
+    )
     words = [f"text.model={model}", "projection.width=8", f"text.layers={layers}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     built = build_model(config).eval()
@@ -31,16 +39,24 @@ def exported(request, tmp_path):
     return tmp_path / "exported", built
 
 
-def test_an_exported_folder_loads_with_equal_embeddings_without_the_original_text_model(exported, tmp_path):
+def test_an_exported_folder_loads_with_equal_embeddings_without_the_original_text_model(
+    exported, tmp_path
+):
     folder, model = exported
     shutil.move(folder, tmp_path / "elsewhere")
     loaded = load_folder(tmp_path / "elsewhere")
-    images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(loaded.embed_text(TEXTS), model.embed_text(TEXTS))
     assert torch.equal(loaded.embed_image(images), model.embed_image(images))
     assert torch.equal(loaded.embed_patches(images), model.embed_patches(images))
-    assert (loaded.text_origin.init, loaded.text_tower.max_length) == ("sentence", model.text_tower.max_length)
-    assert loaded.image_origin.init == model.image_origin.init == "random"  # the scale's, where the experiment asks for dino
+    assert (loaded.text_origin.init, loaded.text_tower.max_length) == (
+        "sentence",
+        model.text_tower.max_length,
+    )
+    # the scale's, where the experiment asks for dino
+    assert loaded.image_origin.init == model.image_origin.init == "random"
 
 
 def test_no_file_names_the_machine(exported, tmp_path):
@@ -64,8 +80,14 @@ def test_a_damaged_text_folder_is_refused_in_one_line(exported, file):
 
 def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, tmp_path):
     folder, mark = exported[0] / "text", tmp_path / "ran"
-    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil:\n    pass\n")
-    words = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil:\n    pass\n"
+    )
+    words = {
+        "AutoConfig": "evil.Evil",
+        "AutoModel": "evil.Evil",
+        "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+    }
     for name in ("config.json", "tokenizer_config.json"):
         content = {**json.loads((folder / name).read_text()), "auto_map": words}
         (folder / name).write_text(json.dumps(content))
@@ -75,8 +97,18 @@ def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, tmp_path):
 
 
 def test_paths_and_addresses_are_cut_to_their_last_part():
-    tree = {"a": ["/a/disk/data", "https://me:secret@host/x/{0..9}.tar"], "b": "checkpoint /run/last.ckpt", "c": 3, "d": "org/name"}
-    assert portable(tree) == {"a": ["data", "{0..9}.tar"], "b": "checkpoint last.ckpt", "c": 3, "d": "org/name"}
+    tree = {
+        "a": ["/a/disk/data", "https://me:secret@host/x/{0..9}.tar"],
+        "b": "checkpoint /run/last.ckpt",
+        "c": 3,
+        "d": "org/name",
+    }
+    assert portable(tree) == {
+        "a": ["data", "{0..9}.tar"],
+        "b": "checkpoint last.ckpt",
+        "c": 3,
+        "d": "org/name",
+    }
     for text, cut in {
         "timm:/a/disk/dino": "timm:dino",
         "open_clip:~/my models/siglip": "open_clip:siglip",
@@ -87,7 +119,14 @@ def test_paths_and_addresses_are_cut_to_their_last_part():
 
 
 def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):
-    words = ["text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", f"benchmark_root={tmp_path}"]
+    words = [
+        "text.family=open_clip",
+        "text.init=random",
+        "text.layers=1",
+        "text.width=16",
+        "text.heads=2",
+        f"benchmark_root={tmp_path}",
+    ]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     folder = save_folder(build_model(config), config, path=tmp_path / "exported", provenance={})
     assert read_config(folder).benchmark_root == tmp_path.name

@@ -18,18 +18,26 @@ GRID = read_grid("aggregation", scale="tiny").design()
 
 @pytest.fixture
 def view(tmp_path):
-    """Three cells with three seeds each; a function that makes the view with changes to single runs."""
+    """Three cells with three seeds each; a function that makes the view with changes to single
+    runs.
+    """
 
     def make(changes=None, **keywords):
         made = View("")
         for cell, scores in SCORES.items():
             for seed, score in enumerate(scores):
-                words = [f"image.aggregation={cell}", f"seed={seed}", *keywords.get("overrides", {}).get((cell, seed), [])]
+                words = [
+                    f"image.aggregation={cell}",
+                    f"seed={seed}",
+                    *keywords.get("overrides", {}).get((cell, seed), []),
+                ]
                 config = load("clippy_dino_max", scale="tiny", overrides=words)
                 saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
                 folder = tmp_path / f"{cell}_{seed}"
                 leave(folder, config, saved, array)
-                made.results[cell, seed] = Result(f"{cell} seed {seed}", folder / "result.json", saved)
+                made.results[cell, seed] = Result(
+                    f"{cell} seed {seed}", folder / "result.json", saved
+                )
         return made
 
     return make
@@ -42,20 +50,39 @@ def differences(view, metric="scenes/miou"):
 
 
 CHANGES = {
-    "commit": ({("avg", 1): {"commit": "facade"}}, {}, "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade"),
-    "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64"),
-    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune"),
-    "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5"),
+    "commit": (
+        {("avg", 1): {"commit": "facade"}},
+        {},
+        "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade",
+    ),
+    "protocol": (
+        {},
+        {("avg", 1): ["image.eval_size=64"]},
+        "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64",
+    ),
+    "split": (
+        {},
+        {("avg", 1): ["evaluation.split=tune"]},
+        "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune",
+    ),
+    "limit": (
+        {},
+        {("avg", 1): ["evaluation.limit=5"]},
+        "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5",
+    ),
     "init": (
         {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},
         {},
-        "max seed 0 and 7 more vs avg seed 1: weights used for image.init=dino is dino vs random abcdef01",
+        "max seed 0 and 7 more vs avg seed 1: weights used for image.init=dino is dino vs random "
+        "abcdef01",
     ),
 }
 
 
 @pytest.mark.parametrize(("changes", "overrides", "sentence"), CHANGES.values(), ids=CHANGES)
-def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(view, changes, overrides, sentence):
+def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(
+    view, changes, overrides, sentence
+):
     made = view(changes, overrides=overrides)
     with pytest.raises(ConfigError) as refusal:
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
@@ -68,8 +95,15 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(view, cha
 def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
     made = view()
     result = made.results["avg", 0]
-    leave_arrays(result.run / "per_image", result.record, "scenes", counts=result.arrays("scenes")["counts"][::-1])
-    with pytest.raises(ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"):
+    leave_arrays(
+        result.run / "per_image",
+        result.record,
+        "scenes",
+        counts=result.arrays("scenes")["counts"][::-1],
+    )
+    with pytest.raises(
+        ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"
+    ):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
     row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).rows[1].score
     assert row.over_images is None
@@ -91,7 +125,9 @@ def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
 
 def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
     changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
-    made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
+    made = view(
+        changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)}
+    )
     assert differences(made) == []
 
 
@@ -105,7 +141,13 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
     arrays = {key: one.arrays("scenes")["counts"] for key, one in made.results.items()}
-    slow = np.mean([pseudo_values(arrays["avg", seed]) - pseudo_values(arrays["max", seed]) for seed in range(3)], axis=0)
+    slow = np.mean(
+        [
+            pseudo_values(arrays["avg", seed]) - pseudo_values(arrays["max", seed])
+            for seed in range(3)
+        ],
+        axis=0,
+    )
     assert row.difference.over_images == pytest.approx(t_interval(slow))
 
 
@@ -115,7 +157,12 @@ def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
     assert len(row.values) == 3
     assert row.difference.mean == pytest.approx(
-        np.mean([row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
+        np.mean(
+            [
+                row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"]
+                for seed in (0, 1)
+            ]
+        )
     )
 
 
@@ -134,17 +181,28 @@ def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     assert "paper" not in " ".join(table.heads_and_rows()[0])
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
     assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
-    assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")
+    assert table.paper.startswith(
+        "the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M"
+    )
 
 
 def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view):
-    table = build_table(GRID, view({("avg", seed): {"used": "random"} for seed in range(3)}), metric="scenes/miou", allow_mixed=True)
+    table = build_table(
+        GRID,
+        view({("avg", seed): {"used": "random"} for seed in range(3)}),
+        metric="scenes/miou",
+        allow_mixed=True,
+    )
     assert [row.paper for row in table.rows] == [50.8, None, 4.0]
-    assert "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
+    assert (
+        "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
+    )
 
 
 def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
-    made = view({(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)})
+    made = view(
+        {(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)}
+    )
     made.results["cls", 1].record["steps"] = 5
     for one in made.results.values():
         one.record["benchmarks"][0]["images_official"] = 307

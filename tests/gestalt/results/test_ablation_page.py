@@ -1,4 +1,6 @@
-"""The page of a grid: pictures that can be opened, TensorBoard that shows them once, files that are whole."""
+"""The page of a grid: pictures that can be opened, TensorBoard that shows them once, files that are
+whole.
+"""
 
 import io
 
@@ -10,7 +12,12 @@ from PIL import Image
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.evaluation.pictures import MARGIN, PANEL
-from gestalt.evaluation.predictions import Predictions, ScoredImage, read_predictions, write_predictions
+from gestalt.evaluation.predictions import (
+    Predictions,
+    ScoredImage,
+    read_predictions,
+    write_predictions,
+)
 from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
@@ -24,7 +31,10 @@ NAMES = ("background", "cat", "dog")
 def picture(seed):
     """(3, H, W) and its mask."""
     rng = np.random.default_rng(seed)
-    image, mask = rng.integers(0, 255, (3, 24, 40), dtype=np.uint8), rng.integers(0, 3, (24, 40), dtype=np.uint8)
+    image, mask = (
+        rng.integers(0, 255, (3, 24, 40), dtype=np.uint8),
+        rng.integers(0, 3, (24, 40), dtype=np.uint8),
+    )
     return torch.from_numpy(image), torch.from_numpy(mask)
 
 
@@ -40,8 +50,19 @@ def view(tmp_path):
         images = []
         for index in range(2):
             image, label = picture(index)
-            images.append(ScoredImage(index, f"image {index}", image, prediction=label.roll(place, dims=1), label=label))
-        write_predictions(folder / "predictions" / "scenes.npz", Predictions(NAMES, background=0, images=tuple(images)))
+            images.append(
+                ScoredImage(
+                    index,
+                    f"image {index}",
+                    image,
+                    prediction=label.roll(place, dims=1),
+                    label=label,
+                )
+            )
+        write_predictions(
+            folder / "predictions" / "scenes.npz",
+            Predictions(NAMES, background=0, images=tuple(images)),
+        )
         made.results[cell.name, 0] = Result(f"{cell.name} seed 0", folder / "result.json", saved)
     return made
 
@@ -49,7 +70,12 @@ def view(tmp_path):
 def report(view, folder):
     """Write the page."""
     return write_page(
-        GRID.design(), [view], folder=folder, allow_mixed=False, remarks=["max, random: failed: no luck"], walls={("max, dino", 0): 130.0}
+        GRID.design(),
+        [view],
+        folder=folder,
+        allow_mixed=False,
+        remarks=["max, random: failed: no luck"],
+        walls={("max, dino", 0): 130.0},
     )
 
 
@@ -88,14 +114,18 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
 
 def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
     def width(image_set="scenes"):
-        drawn = montage({cell: result for (cell, _), result in view.results.items()}, image_set=image_set)
+        drawn = montage(
+            {cell: result for (cell, _), result in view.results.items()}, image_set=image_set
+        )
         return None if drawn is None else Image.open(io.BytesIO(drawn)).width
 
     whole, panel = width(), round(PANEL * 40 / 24) + MARGIN
     assert whole > (len(view.results) + 2) * panel
     path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
-    write_predictions(path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images)))
+    write_predictions(
+        path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images))
+    )
     assert width() == whole - panel
     assert width("pascal_voc") is None
 
@@ -105,7 +135,15 @@ def test_kept_predictions_are_restored_unchanged(tmp_path, background):
     images = []
     for index in range(3):
         image, label = picture(index)
-        images.append(ScoredImage(index, f"p/{index}", image[:, : 10 + index], prediction=label[: 10 + index], label=label))
+        images.append(
+            ScoredImage(
+                index,
+                f"p/{index}",
+                image[:, : 10 + index],
+                prediction=label[: 10 + index],
+                label=label,
+            )
+        )
     write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
     kept = read_predictions(tmp_path / "set.npz")
     assert (kept.names, kept.background) == (NAMES, background)

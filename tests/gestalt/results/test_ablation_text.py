@@ -1,4 +1,6 @@
-"""A table has the same numbers in Markdown, CSV and LaTeX, with the paper's and ours in separate columns."""
+"""A table has the same numbers in Markdown, CSV and LaTeX, with the paper's and ours in separate
+columns.
+"""
 
 from pathlib import Path
 
@@ -10,7 +12,12 @@ from gestalt.results.text import markdown_lines
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ROWS = (
-    Row("max, dino", ("max", "dino"), Score({0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26)), paper=50.8),
+    Row(
+        "max, dino",
+        ("max", "dino"),
+        Score({0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26)),
+        paper=50.8,
+    ),
     Row(
         *("avg, dino", ("avg", "dino")),
         Score(
@@ -19,7 +26,11 @@ ROWS = (
         ),
         paper=11.6,
     ),
-    Row("cls, random", ("cls", "random"), Score({0: 0.02}, None, difference=Difference(-0.19, None, None))),
+    Row(
+        "cls, random",
+        ("cls", "random"),
+        Score({0: 0.02}, None, difference=Difference(-0.19, None, None)),
+    ),
     Row("cls, dino", ("cls", "dino"), Score({}), paper=4.0),
 )
 PAPER = Paper(

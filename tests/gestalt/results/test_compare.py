@@ -1,4 +1,6 @@
-"""Comparison of results: which share a column, which are refused and why, and intervals paired over images."""
+"""Comparison of results: which share a column, which are refused and why, and intervals paired over
+images.
+"""
 
 import csv
 import io
@@ -18,7 +20,9 @@ from tests.gestalt.ablation.fake_run import leave, record
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A function that writes a run's files to the next version folder and returns it; its arguments change the record."""
+    """A function that writes a run's files to the next version folder and returns it; its arguments
+    change the record.
+    """
     monkeypatch.chdir(tmp_path)
     parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
 
@@ -41,7 +45,9 @@ def results(*folders, **keywords):
 
 
 CHANGES = {  # of an entry, and what the refusal says of it
-    "protocol.input_size is not recorded vs 64": {"protocol": {"name": "whole_square", "input_size": 64, "digest": "x"}},
+    "protocol.input_size is not recorded vs 64": {
+        "protocol": {"name": "whole_square", "input_size": 64, "digest": "x"}
+    },
     "names is ['a', 'b', 'c'] vs ['a', 'b', 'd']": {"label_set": "abd", "names": ["a", "b", "d"]},
     "truth_pixels is ": {"counts": {"model": [[1], [1], [1]]}},
     "images is 30 vs 5": {"images": 5},
@@ -50,13 +56,22 @@ CHANGES = {  # of an entry, and what the refusal says of it
 
 @pytest.mark.parametrize(("sentence", "fields"), CHANGES.items(), ids=CHANGES)
 def test_results_measured_differently_are_refused_or_put_in_separate_columns(run, sentence, fields):
-    found = results(run(0.6), run(0.5), run(0.4, change=lambda made, _: made["benchmarks"][0].update(fields)))
+    found = results(
+        run(0.6), run(0.5), run(0.4, change=lambda made, _: made["benchmarks"][0].update(fields))
+    )
     with pytest.raises(ConfigError) as refusal:
         compare(found, metrics=["miou"])
-    for words in (sentence, "version_0 and 1 more vs clippy_dino_max tiny version_2: ", "--allow-mixed"):
+    for words in (
+        sentence,
+        "version_0 and 1 more vs clippy_dino_max tiny version_2: ",
+        "--allow-mixed",
+    ):
         assert words in str(refusal.value)
     first, second = compare(found, metrics=["miou"], allow_mixed=True).columns
-    assert (list(first.scores), list(second.scores)) == ([found[0].label, found[1].label], [found[2].label])
+    assert (list(first.scores), list(second.scores)) == (
+        [found[0].label, found[1].label],
+        [found[2].label],
+    )
     assert second.scores[found[2].label].difference is None
     assert first.title != second.title
 
@@ -70,12 +85,18 @@ def under(preset):
 
 
 def test_two_protocols_are_described_by_their_names_and_a_few_fields(run):
-    pair = results(run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip")))
+    pair = results(
+        run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip"))
+    )
     with pytest.raises(ConfigError) as refusal:
         compare(pair)
     text = str(refusal.value)
-    assert "scenes/miou, scenes/recall_at_10 of clippy_dino_max tiny version_0 vs" in text  # one sentence for both metrics
-    assert "protocols differ: mmseg-448/tcl and sclip-336/sclip (input_size is 448 vs 336, window is 448 vs 224, scores is" in text
+    # one sentence for both metrics
+    assert "scenes/miou, scenes/recall_at_10 of clippy_dino_max tiny version_0 vs" in text
+    assert (
+        "protocols differ: mmseg-448/tcl and sclip-336/sclip (input_size is 448 vs 336, window is "
+        "448 vs 224, scores is" in text
+    )
     assert "and 15 more)" in text
     assert "--details" in text
     assert len(text) < 450
@@ -88,8 +109,14 @@ def corrected(made, array):
 
 
 def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differs(run):
-    tuned = run(0.6, "evaluation.split=tune", change=lambda made, _: made["benchmarks"][0]["counts"]["model"][2].reverse())
-    mixed = compare(results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True)
+    tuned = run(
+        0.6,
+        "evaluation.split=tune",
+        change=lambda made, _: made["benchmarks"][0]["counts"]["model"][2].reverse(),
+    )
+    mixed = compare(
+        results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True
+    )
     assert [column.title for column in mixed.columns] == [
         "scenes/miou (split tune, debias not recorded)",
         "scenes/miou (split the default, debias not recorded)",
@@ -98,14 +125,19 @@ def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differ
 
 
 def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(run, capsys):
-    folders = [str(run(0.6, change=under("mmseg-448/tcl"))), str(run(0.5, change=under("sclip-336/sclip")))]
+    folders = [
+        str(run(0.6, change=under("mmseg-448/tcl"))),
+        str(run(0.5, change=under("sclip-336/sclip"))),
+    ]
     ((title, (heads, rows)),) = differing(results(*folders)).items()
     assert title == "scenes/miou, scenes/recall_at_10"
     assert heads == ["setting", "clippy_dino_max tiny version_0", "clippy_dino_max tiny version_1"]
     assert {"protocol.digest", "protocol.templates", "protocol.left_out"} < {row[0] for row in rows}
     assert main(["compare", *folders, "--details", "--metric", "miou"]) == 2
     assert "| protocol.stride | 224 | 112 |" in capsys.readouterr().err
-    assert main(["compare", *folders, "--details", "--metric", "miou", "--allow-mixed", "--csv"]) == 0
+    assert (
+        main(["compare", *folders, "--details", "--metric", "miou", "--allow-mixed", "--csv"]) == 0
+    )
     printed = capsys.readouterr()
     assert "| protocol.stride | 224 | 112 |" in printed.err
     assert printed.out.startswith("run,path,metric")
@@ -115,7 +147,13 @@ def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(r
 def calibrated(threshold, **chosen):
     def change(made, array):
         made["benchmarks"][0]["protocol"] |= {"threshold": threshold, "digest": str(threshold)}
-        made["benchmarks"][0]["calibration"] = {"image_set": "scenes", "split": "tune", "images": 307, "threshold": threshold, **chosen}
+        made["benchmarks"][0]["calibration"] = {
+            "image_set": "scenes",
+            "split": "tune",
+            "images": 307,
+            "threshold": threshold,
+            **chosen,
+        }
 
     return change
 
@@ -136,8 +174,13 @@ def test_results_without_truth_counts_are_compared_only_for_equal_split_and_limi
         made["metrics"]["scenes/iou/a"] = 0.5
         made["benchmarks"][0]["counts_rows"] = ["model"]
 
-    for word, message in (("split=tune", r"split is tune vs the default"), ("limit=2", r"limit is 2 vs 7")):
-        found = results(run(0.6, f"evaluation.{word}", change=without_truth), run(0.5, change=without_truth))
+    for word, message in (
+        ("split=tune", r"split is tune vs the default"),
+        ("limit=2", r"limit is 2 vs 7"),
+    ):
+        found = results(
+            run(0.6, f"evaluation.{word}", change=without_truth), run(0.5, change=without_truth)
+        )
         for metric in ("miou", "scenes/iou/a"):
             with pytest.raises(ConfigError, match=message):
                 compare(found, metrics=[metric])
@@ -163,21 +206,34 @@ def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch)
     assert other.difference.mean == pytest.approx(-0.1)
     runs = "clippy_dino_max tiny version_0, clippy_dino_max tiny version_1"
     assert f"{runs}: no interval of scenes/miou, 29 images are fewer than 30." in table.notes
-    assert f"{runs}: no interval of scenes/recall_at_10, no arrays of each image were kept." in table.notes
+    assert (
+        f"{runs}: no interval of scenes/recall_at_10, no arrays of each image were kept."
+        in table.notes
+    )
 
 
 def test_differing_commits_inits_and_steps_are_noted_and_not_refused(run):
     finished = run(0.6, used="random")
-    stopped = run(0.5, used="random", commit="facade+changes", change=lambda made, _: made.update(steps=5))
+    stopped = run(
+        0.5, used="random", commit="facade+changes", change=lambda made, _: made.update(steps=5)
+    )
     notes = compare(results(finished, stopped), metrics=["miou"]).notes
     assert "clippy_dino_max tiny version_1 ran 5 of 8 steps." in notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
     assert "Commit facade+changes: the exact code is not recorded." in notes
-    assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)
+    assert any(
+        note.startswith(
+            "image.init asked dino, used random: clippy_dino_max tiny version_0, clippy"
+        )
+        for note in notes
+    )
 
 
 def test_a_part_of_a_published_set_is_marked(run):
-    part, whole = run(0.6, change=lambda made, _: made["benchmarks"][0].update(images_official=1449)), run(0.6)
+    part, whole = (
+        run(0.6, change=lambda made, _: made["benchmarks"][0].update(images_official=1449)),
+        run(0.6),
+    )
     table = compare(results(part), metrics=["miou"])
     assert table.columns[0].title == "scenes/miou (30 of 1449 images)"
     (line,) = csv.DictReader(io.StringIO(csv_text(table)))
@@ -190,20 +246,29 @@ def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     (column,) = table.columns
     cell = column.scores["clippy_dino_max tiny version_1"]
     row = f"{cell.mean:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
-    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} [" in markdown(table)
+    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} [" in markdown(
+        table
+    )
     assert r"clippy\_dino\_max tiny version\_1 & " + row in latex(table)
     lines = list(csv.DictReader(io.StringIO(csv_text(table))))
-    assert [float(line["value"]) for line in lines] == [score.mean for score in column.scores.values()]
+    assert [float(line["value"]) for line in lines] == [
+        score.mean for score in column.scores.values()
+    ]
     assert float(lines[1]["difference_low"]) == cell.difference.over_images.low
     assert set(WRITERS) == {"markdown", "latex", "csv"}
 
 
 def test_a_target_is_a_json_a_folder_or_an_experiments_newest_run(run):
     first, second = run(0.6), run(0.4)
-    assert [one.path for one in results(first / "result.json", second, second)] == [first / "result.json", second / "result.json"]
+    assert [one.path for one in results(first / "result.json", second, second)] == [
+        first / "result.json",
+        second / "result.json",
+    ]
     (newest,) = read_results(["clippy_dino_max"])
     assert newest.path.parents[1] == second.parent
-    with pytest.raises(ConfigError, match="nothing: neither a result's JSON, nor the folder of a finished run"):
+    with pytest.raises(
+        ConfigError, match="nothing: neither a result's JSON, nor the folder of a finished run"
+    ):
         read_results(["nothing"])
 
 
@@ -217,7 +282,13 @@ def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
     assert labels == ["", " evaluation 2", " evaluation 10"]
     assert len(results(folder)) == 1
     (folder / "result.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds evaluations, but no result.json of a finished run; name evaluations, such as .*10\.json"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"holds evaluations, but no result.json of a finished run; name evaluations, such as "
+            r".*10\.json"
+        ),
+    ):
         results(folder)
 
 

@@ -1,8 +1,10 @@
-"""Coverage of the intervals of mIoU over images: the share of many sets drawn from a population whose interval holds its mIoU.
+"""Coverage of the intervals of mIoU over images: the share of many sets drawn from a population
+whose interval holds its mIoU.
 
-``scenes_counts.npz`` has the pixel counts of 1,600 scenes (the recipe's validation scenes, continued) by ``gestalt train gestalt --scale
-demo`` after one epoch and after nearly two.  These scenes, with a probability each, are the population.  Sets are drawn with replacement,
-because a real set is a small part of all images that it stands for.
+``scenes_counts.npz`` has the pixel counts of 1,600 scenes (the recipe's validation scenes,
+continued) by ``gestalt train gestalt --scale demo`` after one epoch and after nearly two.  These
+scenes, with a probability each, are the population.  Sets are drawn with replacement, because a
+real set is a small part of all images that it stands for.
 """
 
 from pathlib import Path
@@ -17,8 +19,12 @@ from gestalt.results.intervals import contribution
 
 HERE = Path(__file__).with_name("scenes_counts.npz")
 CLASSES, SCENES = 33, 1_600
-RUNS = [dense_counts(rows.astype(np.int64), sample_id=np.arange(SCENES), classes=CLASSES) for rows in np.load(HERE).values()]
-ORDER = np.random.default_rng(5).permutation(np.arange(1, CLASSES))  # from the most to the least frequent; 0 is the background
+RUNS = [
+    dense_counts(rows.astype(np.int64), sample_id=np.arange(SCENES), classes=CLASSES)
+    for rows in np.load(HERE).values()
+]
+# from the most to the least frequent; 0 is the background
+ORDER = np.random.default_rng(5).permutation(np.arange(1, CLASSES))
 
 
 def frequencies(profile: str) -> np.ndarray:
@@ -32,7 +38,9 @@ def frequencies(profile: str) -> np.ndarray:
 
 
 class Coverage(NamedTuple):
-    """Shares of the sets that have intervals, and of those, that hold each run's mIoU and the difference of both."""
+    """Shares of the sets that have intervals, and of those, that hold each run's mIoU and the
+    difference of both.
+    """
 
     printed: float
     first: float
@@ -44,19 +52,30 @@ def coverage(profile: str, *, images: int, sets: int) -> Coverage:
     """Draw sets of images, and compute their intervals as ``gestalt compare``."""
     probability = np.where(RUNS[0][:, 2] > 0, frequencies(profile), 1.0).min(axis=1)
     probability /= probability.sum()
-    first, second = (np.nanmean(iou_of(np.tensordot(probability, counts, axes=1))) for counts in RUNS)
+    first, second = (
+        np.nanmean(iou_of(np.tensordot(probability, counts, axes=1))) for counts in RUNS
+    )
     held = []
     for number in range(sets):
         drawn = np.random.default_rng([images, number]).choice(SCENES, images, p=probability)
         found = []
         for counts in RUNS:
             value = float(np.nanmean(iou_of(counts[drawn].sum(axis=0))))
-            found.append(contribution({"counts": counts[drawn]}, "scenes/miou", entry={}, value=value, path=HERE))
+            found.append(
+                contribution(
+                    {"counts": counts[drawn]}, "scenes/miou", entry={}, value=value, path=HERE
+                )
+            )
         samples = [one.samples() for one in found]
         intervals = [found[0].interval(spread) for spread in (*samples, samples[1] - samples[0])]
         if None not in intervals:
             truths = (first, second, second - first)
-            held.append([interval.low <= truth <= interval.high for interval, truth in zip(intervals, truths, strict=True)])
+            held.append(
+                [
+                    interval.low <= truth <= interval.high
+                    for interval, truth in zip(intervals, truths, strict=True)
+                ]
+            )
     return Coverage(len(held) / sets, *(np.mean(held, axis=0) if held else (np.nan,) * 3))
 
 
@@ -75,9 +94,18 @@ def test_sets_that_lack_classes_have_no_interval():
 @pytest.mark.parametrize("profile", ["uniform", "zipf", "four rare"])
 @pytest.mark.parametrize("images", [60, 125, 307, 600, 1200])
 def test_intervals_cover_at_every_size_and_profile(profile, images, capsys):
-    """Where fewer than half of the sets have an interval, these are not a fair sample of the sets, and their coverage is only shown."""
+    """Where fewer than half of the sets have an interval, these are not a fair sample of the sets,
+    and their coverage is only shown.
+    """
     found = coverage(profile, images=images, sets=1000)
     with capsys.disabled():
-        print(f"\n{profile}, {images} images: {found.printed:.3f} printed, {found.first:.3f} {found.second:.3f} {found.difference:.3f}")
+        print(
+            f"\n{profile}, {images} images: {found.printed:.3f} printed, {found.first:.3f} "
+            f"{found.second:.3f} {found.difference:.3f}"
+        )
     assert found.printed < 0.5 or min(found[1:]) >= 0.92
-    assert found.printed > 0.95 or (profile, images) not in {("uniform", 125), ("uniform", 307), ("zipf", 307)}
+    assert found.printed > 0.95 or (profile, images) not in {
+        ("uniform", 125),
+        ("uniform", 307),
+        ("zipf", 307),
+    }

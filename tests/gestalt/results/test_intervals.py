@@ -1,4 +1,6 @@
-"""Intervals, each against a slow loop or a published table: of seeds, of mIoU, of recall and of groups; pairing, and refused inputs."""
+"""Intervals, each against a slow loop or a published table: of seeds, of mIoU, of recall and of
+groups; pairing, and refused inputs.
+"""
 
 import math
 from pathlib import Path
@@ -8,7 +10,15 @@ import pytest
 
 from gestalt.config.schema import ConfigError
 from gestalt.results.compare import compare
-from gestalt.results.intervals import contribution, draws, mean_and_deviation, percentile_interval, pseudo_values, resampled, t_interval
+from gestalt.results.intervals import (
+    contribution,
+    draws,
+    mean_and_deviation,
+    percentile_interval,
+    pseudo_values,
+    resampled,
+    t_interval,
+)
 from gestalt.results.report import report
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave_arrays
@@ -17,13 +27,17 @@ NAMES = ["land", "water"]
 TRAIN = [[95, 5], [10, 40]]
 ENTRY = {"names": NAMES, "train_groups": TRAIN}
 HERE = Path("birds.npz")
-PUBLISHED = {2: 4.303, 30: 2.042}  # two-sided 95 % by degrees of freedom, as in any table of Student's t
+# two-sided 95 % by degrees of freedom, as in any table of Student's t
+PUBLISHED = {2: 4.303, 30: 2.042}
 
 
 def counts(images, classes=4, seed=0):
     """Random pixel counts, some classes absent from some images, one from all."""
     rng = np.random.default_rng(seed)
-    truth, prediction = (rng.integers(0, 100, (images, classes)) * rng.integers(0, 2, (images, classes)) for _ in range(2))
+    truth, prediction = (
+        rng.integers(0, 100, (images, classes)) * rng.integers(0, 2, (images, classes))
+        for _ in range(2)
+    )
     truth[:, -1] = prediction[:, -1] = 0
     return np.stack([np.minimum(truth, prediction) // 2, prediction, truth], axis=1)
 
@@ -54,7 +68,12 @@ def test_resampled_miou_equals_a_slow_loop():
 def test_a_resampled_mean_leaves_out_images_without_a_value():
     values, drawn = np.array([0.5, np.nan, 1.0, 0.0]), draws(4, resamples=40)
     for mean, times in zip(resampled(values, drawn), drawn.tolist(), strict=True):
-        taken = [value for value, often in zip(values.tolist(), times, strict=True) for _ in range(often) if not math.isnan(value)]
+        taken = [
+            value
+            for value, often in zip(values.tolist(), times, strict=True)
+            for _ in range(often)
+            if not math.isnan(value)
+        ]
         assert mean == pytest.approx(sum(taken) / len(taken)) if taken else math.isnan(mean)
 
 
@@ -66,13 +85,18 @@ def test_counts_beyond_32_bits_are_summed_exactly():
 
 
 def test_the_percentile_interval_is_the_middle_95_percent():
-    assert percentile_interval(np.random.default_rng(0).permutation(np.linspace(0, 1, 2001))) == pytest.approx((0.025, 0.975))
+    assert percentile_interval(
+        np.random.default_rng(0).permutation(np.linspace(0, 1, 2001))
+    ) == pytest.approx((0.025, 0.975))
 
 
 def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
     array = counts(31)
     whole = slow_miou(array, [1] * 31)
-    pseudo = [31 * whole - 30 * slow_miou(array, [image != left_out for image in range(31)]) for left_out in range(31)]
+    pseudo = [
+        31 * whole - 30 * slow_miou(array, [image != left_out for image in range(31)])
+        for left_out in range(31)
+    ]
     mean, deviation = sum(pseudo) / 31, np.std(pseudo, ddof=1)
     half = PUBLISHED[30] * deviation / math.sqrt(31)
     np.testing.assert_allclose(pseudo_values(array), pseudo)
@@ -82,7 +106,9 @@ def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
 def test_a_miou_of_classes_in_a_single_image_has_no_interval():
     array = counts(30)[:, :, :3]
     array[1:, :, 0] = 0
-    found = contribution({"counts": array}, "set/miou", entry={}, value=slow_miou(array, [1] * 30), path=HERE)
+    found = contribution(
+        {"counts": array}, "set/miou", entry={}, value=slow_miou(array, [1] * 30), path=HERE
+    )
     assert found.interval(found.samples()) is None
     assert found.reason == "1 of 3 classes are in fewer than two of the 30 images"
 
@@ -101,7 +127,9 @@ def test_the_deviation_is_the_sample_standard_deviation():
 
 
 def test_a_t_interval_of_three_values_has_the_published_quantile() -> None:
-    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - PUBLISHED[2] / math.sqrt(3), 2 + PUBLISHED[2] / math.sqrt(3)), abs=1e-3)
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx(
+        (2 - PUBLISHED[2] / math.sqrt(3), 2 + PUBLISHED[2] / math.sqrt(3)), abs=1e-3
+    )
     assert t_interval([0.1]) is None
 
 
@@ -112,8 +140,12 @@ def test_a_few_stray_pixels_of_an_absent_class_leave_the_pseudo_values_alone():
     assert pseudo_values(array) * 21 / 20 == pytest.approx(before)
 
 
-def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 0.6, 0.4, 0.8)) -> dict[str, np.ndarray]:
-    """Groups of unequal size, the last of four images, so that some resamples have none of it; and who is named right."""
+def birds(
+    images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 0.6, 0.4, 0.8)
+) -> dict[str, np.ndarray]:
+    """Groups of unequal size, the last of four images, so that some resamples have none of it; and
+    who is named right.
+    """
     rng = np.random.default_rng(seed)
     group = np.array([3, 3, 3, 3, *np.random.default_rng(9).integers(0, 3, images - 4)])
     right = rng.random(images) < np.array(shares)[group]
@@ -123,26 +155,41 @@ def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 
 def slow_groups(arrays: dict[str, np.ndarray], times: list[int]) -> dict[str, float]:
     """Group metrics of one resample, computed image by image."""
     each: dict[tuple[int, int], list[float]] = {}
-    for right, group, often in zip(arrays["accuracy"].tolist(), arrays["group"].tolist(), times, strict=True):
+    for right, group, often in zip(
+        arrays["accuracy"].tolist(), arrays["group"].tolist(), times, strict=True
+    ):
         for _ in range(often):
             each.setdefault(divmod(int(group), 2), []).append(right)
     cells = {pair: sum(values) / len(values) for pair, values in each.items()}
-    whole = len(cells) == len(set(arrays["group"].tolist()))  # else a group has no image in the resample
+    # else a group has no image in the resample
+    whole = len(cells) == len(set(arrays["group"].tolist()))
     found = {
         "worst_group": min(cells.values()) if whole else math.nan,
         "mean_group": sum(cells.values()) / len(cells) if whole else math.nan,
     }
     for own, name in enumerate(NAMES):
         usual, other = cells.get((own, own), math.nan), cells.get((own, 1 - own), math.nan)
-        found |= {f"accuracy/{name}_usual_place": usual, f"accuracy/{name}_other_place": usual - (usual - other)}
+        found |= {
+            f"accuracy/{name}_usual_place": usual,
+            f"accuracy/{name}_other_place": usual - (usual - other),
+        }
         found[f"delta/{name}"] = usual - other
-    found["adjusted_accuracy"] = sum(TRAIN[row][place] * cells.get((row, place), math.nan) for row in range(2) for place in range(2)) / 150
+    found["adjusted_accuracy"] = (
+        sum(
+            TRAIN[row][place] * cells.get((row, place), math.nan)
+            for row in range(2)
+            for place in range(2)
+        )
+        / 150
+    )
     return found
 
 
 def metrics(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     """Of the set itself."""
-    return slow_groups(arrays, [1] * len(arrays["group"])) | {"accuracy": float(arrays["accuracy"].mean())}
+    return slow_groups(arrays, [1] * len(arrays["group"])) | {
+        "accuracy": float(arrays["accuracy"].mean())
+    }
 
 
 def test_resampled_group_metrics_equal_a_slow_loop():
@@ -154,11 +201,14 @@ def test_resampled_group_metrics_equal_a_slow_loop():
         found = contribution(arrays, f"birds/{what}", entry=ENTRY, value=value, path=HERE)
         assert found is not None
         if what != "accuracy":
-            np.testing.assert_allclose(found.resampled(drawn), [one[what] for one in slow], atol=1e-12)
+            np.testing.assert_allclose(
+                found.resampled(drawn), [one[what] for one in slow], atol=1e-12
+            )
 
 
 def test_there_is_no_interval_where_many_resamples_lack_a_group():
-    arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}  # one image of the last
+    # one image of the last
+    arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}
     found = contribution(arrays, "birds/worst_group", entry=ENTRY, value=1.0, path=HERE)
     assert found.interval(found.samples()) is None
 
@@ -176,7 +226,10 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
     values = {"image_to_text_recall_at_5": 2 / 3, "text_to_image_recall_at_5": 9 / 16}
     slow = {}
     for what, value in values.items():
-        sums = [sum(often * arrays[what][index] for index, often in enumerate(times)) for times in drawn.tolist()]
+        sums = [
+            sum(often * arrays[what][index] for index, often in enumerate(times))
+            for times in drawn.tolist()
+        ]
         slow[what] = [one[0] / one[1] if one[1] else math.nan for one in sums]
         found = contribution(arrays, f"set/{what}", entry={}, value=value, path=HERE)
         np.testing.assert_allclose(found.resampled(drawn), slow[what])
@@ -186,21 +239,52 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
 
 
 def test_image_counts_that_contradict_the_record_are_refused():
-    with pytest.raises(ConfigError, match=r"birds\.npz: its images give birds/delta/land 0\.\d+, but the record has 0\.99"):
+    with pytest.raises(
+        ConfigError,
+        match=r"birds\.npz: its images give birds/delta/land 0\.\d+, but the record has 0\.99",
+    ):
         contribution(birds(), "birds/delta/land", entry=ENTRY, value=0.99, path=HERE)
 
 
 def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result:
     """Write a result with its arrays per image, in the format of a run."""
     said = {f"birds/{what}": value for what, value in metrics(arrays).items()}
-    shares = [[[int(arrays["accuracy"][arrays["group"] == 2 * row + place].sum()) for place in range(2)] for row in range(2)]]
-    shares += [[[int((arrays["group"] == 2 * row + place).sum()) for place in range(2)] for row in range(2)]]
+    shares = [
+        [
+            [
+                int(arrays["accuracy"][arrays["group"] == 2 * row + place].sum())
+                for place in range(2)
+            ]
+            for row in range(2)
+        ]
+    ]
+    shares += [
+        [
+            [int((arrays["group"] == 2 * row + place).sum()) for place in range(2)]
+            for row in range(2)
+        ]
+    ]
     entry = {
-        **{"set": "birds", "measure": "robustness", "metrics": said, "metric_keys": list(said), "images": 40, **ENTRY},
+        **{
+            "set": "birds",
+            "measure": "robustness",
+            "metrics": said,
+            "metric_keys": list(said),
+            "images": 40,
+            **ENTRY,
+        },
         **{"protocol": {"name": "p", "digest": "d"}, "right": shares[0], "total": shares[1]},
-        **{"counts": {"model": [np.ravel(one).tolist() for one in shares]}, "counts_rows": ["right", "truth"]},
+        **{
+            "counts": {"model": [np.ravel(one).tolist() for one in shares]},
+            "counts_rows": ["right", "truth"],
+        },
     }
-    record = {"metrics": said, "benchmarks": [entry], "provenance": {"commit": "c0ffee"}, "config": {}}
+    record = {
+        "metrics": said,
+        "benchmarks": [entry],
+        "provenance": {"commit": "c0ffee"},
+        "config": {},
+    }
     (folder / label / "per_image").mkdir(parents=True)
     leave_arrays(folder / label / "per_image", record, "birds", **arrays)
     return Result(label, folder / label / "result.json", record)
@@ -208,22 +292,33 @@ def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result
 
 def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(tmp_path: Path):
     one, other = birds(), birds(seed=1, shares=(0.9, 0.2, 0.1, 0.8))
-    table = compare([result(tmp_path, one, label="a"), result(tmp_path, other, label="b")], metrics=["worst_group", "delta/land"])
+    table = compare(
+        [result(tmp_path, one, label="a"), result(tmp_path, other, label="b")],
+        metrics=["worst_group", "delta/land"],
+    )
     drawn = draws(40)
     for column in table.columns:
         what = column.metric.partition("/")[2]
-        samples = [np.array([slow_groups(arrays, times)[what] for times in drawn.tolist()]) for arrays in (one, other)]
+        samples = [
+            np.array([slow_groups(arrays, times)[what] for times in drawn.tolist()])
+            for arrays in (one, other)
+        ]
         paired = column.scores["b"].difference.over_images
         assert paired == pytest.approx(percentile_interval(samples[1] - samples[0]))
         assert column.scores["a"].over_images == pytest.approx(percentile_interval(samples[0]))
     assert table.notes == ()
 
 
-def test_adjusted_accuracy_of_other_training_groups_and_values_of_other_images_are_not_compared(tmp_path: Path):
+def test_adjusted_accuracy_of_other_training_groups_and_values_of_other_images_are_not_compared(
+    tmp_path: Path,
+):
     both = [result(tmp_path, birds(), label=label) for label in "ab"]
     assert both[1].contribution("birds/adjusted_accuracy") is not None
     both[1].record["benchmarks"][0]["train_groups"] = [[190, 10], [20, 80]]
-    with pytest.raises(ConfigError, match=r"train_groups is \[\[95, 5\], \[10, 40\]\] vs \[\[190, 10\], \[20, 80\]\]"):
+    with pytest.raises(
+        ConfigError,
+        match=r"train_groups is \[\[95, 5\], \[10, 40\]\] vs \[\[190, 10\], \[20, 80\]\]",
+    ):
         compare(both, metrics=["adjusted_accuracy"])
     assert len(compare(both, metrics=["accuracy"]).columns) == 1
     both[1].record["benchmarks"][0]["image_names"] = "the hash of other names"

@@ -29,10 +29,20 @@ class Scorer:
 
 
 def test_callbacks_of_one_set_share_its_file(tmp_path):
-    scorers = [Scorer(scenes__counts=[[1, 2]]), Scorer(scenes__jaccard=[0.5, np.nan]), Scorer(voc__counts=[3])]
+    scorers = [
+        Scorer(scenes__counts=[[1, 2]]),
+        Scorer(scenes__jaccard=[0.5, np.nan]),
+        Scorer(voc__counts=[3]),
+    ]
     said = write_per_image(tmp_path / "run", scorers)
-    assert {name: one["file"] for name, one in said.items()} == {"scenes": "run/scenes.npz", "voc": "run/voc.npz"}
-    assert said["voc"]["sha256"] == hashlib.sha256((tmp_path / "run" / "voc.npz").read_bytes()).hexdigest()
+    assert {name: one["file"] for name, one in said.items()} == {
+        "scenes": "run/scenes.npz",
+        "voc": "run/voc.npz",
+    }
+    assert (
+        said["voc"]["sha256"]
+        == hashlib.sha256((tmp_path / "run" / "voc.npz").read_bytes()).hexdigest()
+    )
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"scenes.npz", "voc.npz"}
     arrays = read_arrays(tmp_path / "run" / "scenes.npz")
     assert set(arrays) == {"counts", "jaccard"}

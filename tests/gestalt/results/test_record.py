@@ -20,21 +20,38 @@ from gestalt.results.record import package_version, provenance, write_record
 def test_a_record_reads_back_with_its_format_and_null_for_nan(tmp_path):
     path = tmp_path / "result.json"
     write_record(path, {"iou": [0.5, math.nan, (math.nan,)], "metrics": {"miou": math.nan}})
-    assert json.loads(path.read_text()) == {"format": record.FORMAT, "iou": [0.5, None, [None]], "metrics": {"miou": None}}
+    assert json.loads(path.read_text()) == {
+        "format": record.FORMAT,
+        "iou": [0.5, None, [None]],
+        "metrics": {"miou": None},
+    }
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A git checkout that holds nothing but a copy of record.py, and a function that runs git in it."""
+    """A git checkout that holds nothing but a copy of record.py, and a function that runs git in
+    it.
+    """
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(variable, raising=False)
     shutil.copy(record.__file__, tmp_path / "record.py")
-    identity = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    identity = {
+        f"GIT_{who}_{what}": "nobody@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *words],
+            cwd=tmp_path,
+            env={**os.environ, **identity},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     return tmp_path, git
@@ -83,13 +100,21 @@ def test_provenance_is_json_and_names_the_versions():
     assert found["packages"]["torch"] == torch.__version__
     assert found["packages"]["gestalt"] == package_version("gestalt-grouping")
     assert set(found) == {"commit", "dirty", "python", "packages", "machine"}
-    assert found["dirty"] == (None if found["commit"] == "unknown" else found["commit"].endswith("+changes"))
+    assert found["dirty"] == (
+        None if found["commit"] == "unknown" else found["commit"].endswith("+changes")
+    )
     assert package_version("no-such-package") == "not installed"
 
 
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.ModuleDict({"first": nn.Linear(3, 2), "second": nn.BatchNorm1d(2), "scale": nn.ParameterList([nn.Parameter(torch.ones(()))])})
+    return nn.ModuleDict(
+        {
+            "first": nn.Linear(3, 2),
+            "second": nn.BatchNorm1d(2),
+            "scale": nn.ParameterList([nn.Parameter(torch.ones(()))]),
+        }
+    )
 
 
 def test_the_least_change_of_any_weight_or_buffer_changes_the_hash():
@@ -98,7 +123,11 @@ def test_the_least_change_of_any_weight_or_buffer_changes_the_hash():
     for name in network().state_dict():
         model = network()
         value = model.state_dict()[name].view(-1)[-1:]
-        value.copy_(torch.nextafter(value, torch.tensor(math.inf)) if value.is_floating_point() else value + 1)
+        value.copy_(
+            torch.nextafter(value, torch.tensor(math.inf))
+            if value.is_floating_point()
+            else value + 1
+        )
         assert weights_hash(model) != before, name
     assert weights_hash(network().to(torch.bfloat16)) != before
 
@@ -110,4 +139,6 @@ def test_the_hash_follows_the_names_and_not_the_order_or_the_strides():
     assert not other["first"].weight.is_contiguous()
     assert weights_hash(other) == weights_hash(model)
     assert weights_hash(nn.ModuleDict(dict(reversed(list(model.items()))))) == weights_hash(model)
-    assert weights_hash(nn.ModuleDict({"third": model["first"]})) != weights_hash(nn.ModuleDict({"first": model["first"]}))
+    assert weights_hash(nn.ModuleDict({"third": model["first"]})) != weights_hash(
+        nn.ModuleDict({"first": model["first"]})
+    )

@@ -25,7 +25,14 @@ class Checker(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.ids, self.links, self.sources, self.alts, self.words = [], [], [], [], [], []
+        self.open, self.ids, self.links, self.sources, self.alts, self.words = (
+            [],
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
 
     def handle_starttag(self, tag, attrs):
         said = dict(attrs)
@@ -71,7 +78,11 @@ def run(tmp_path, monkeypatch):
         total = array.sum(axis=0)
         entry = made["benchmarks"][0]
         entry["protocol"] |= {"input_size": size}
-        entry |= {"measure": "segmentation", "metric_keys": ["scenes/miou", "scenes/miou_constant_background"], "names": NAMES}
+        entry |= {
+            "measure": "segmentation",
+            "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
+            "names": NAMES,
+        }
         entry["iou"] = [0.5, 0.0, None]
         entry |= {
             "best_images": [{"sample_id": 1, "iou": 0.75}],
@@ -80,7 +91,11 @@ def run(tmp_path, monkeypatch):
             "images_official": 1449,
         }
         made["benchmarks"] += more
-        made["provenance"] |= {"python": "3.11", "packages": {"torch": "2"}, "machine": {"accelerator": "none"}}
+        made["provenance"] |= {
+            "python": "3.11",
+            "packages": {"torch": "2"},
+            "machine": {"accelerator": "none"},
+        }
         made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
         folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
         confusion = np.diag(total[0])
@@ -95,7 +110,14 @@ def run(tmp_path, monkeypatch):
 
 def test_the_page_is_valid_and_self_contained(run):
     page = report(read_results([str(run(0.6)), str(run(0.5, version=1))]))
-    assert page == report(read_results(["lightning_logs/clippy_dino_max/tiny/version_0", "lightning_logs/clippy_dino_max/tiny/version_1"]))
+    assert page == report(
+        read_results(
+            [
+                "lightning_logs/clippy_dino_max/tiny/version_0",
+                "lightning_logs/clippy_dino_max/tiny/version_1",
+            ]
+        )
+    )
     found = checked(page)
     assert all(source.startswith("data:image/") for source in found.sources)
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
@@ -116,8 +138,12 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert re.search(r"a<b\s+b\s+4,321", words)
     assert "photo 1: 0.750" in words
     assert "photo 0: 0.125" in words
-    assert found.alts[:2] == ["photo 1: image, prediction, truth", "photo 0: image, prediction, truth"]
-    assert words.count("30 of 1449 images") == 3  # beside both headlines, and above the numbers of the set
+    assert found.alts[:2] == [
+        "photo 1: image, prediction, truth",
+        "photo 0: image, prediction, truth",
+    ]
+    # beside both headlines, and above the numbers of the set
+    assert words.count("30 of 1449 images") == 3
     assert "17 ignored pixels" in words
     assert "c0ffee" in words
     assert "<script>" in words  # an override, as text
@@ -133,20 +159,31 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
 
 def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reason(run):
     entry = {
-        **{"set": "birds", "measure": "robustness", "metric_keys": [], "protocol": {"name": "p"}, "images": 40},
+        **{
+            "set": "birds",
+            "measure": "robustness",
+            "metric_keys": [],
+            "protocol": {"name": "p"},
+            "images": 40,
+        },
         **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
     }
     left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
     words = " ".join(checked(report(read_results([str(run(0.6, more=[entry, left_out]))]))).words)
     assert "Left out: there is no folder x." in words
     assert "90.0 % (9 of 10)" in words
-    assert re.search(r"land\s+90.0 % \(9 of 10\)\s+50.0 % \(5 of 10\)\s+–", words)  # a difference that was not recorded
+    # a difference that was not recorded
+    assert re.search(r"land\s+90.0 % \(9 of 10\)\s+50.0 % \(5 of 10\)\s+–", words)
     assert re.search(r"water\s+40.0 % \(4 of 10\)\s+80.0 % \(8 of 10\)\s+–", words)
 
 
 def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of_no_class():
     tables = _confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
-    assert tables["pairs"] == [["y", "x", "20", "95.2 %"], ["x", "y", "7", "7.0 %"], ["x", "z", "3", "3.0 %"]]
+    assert tables["pairs"] == [
+        ["y", "x", "20", "95.2 %"],
+        ["x", "y", "7", "7.0 %"],
+        ["x", "z", "3", "3.0 %"],
+    ]
     tables = _confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
     assert ["x", "no class", "3", "3.0 %"] in tables["pairs"]
     assert tables["names"] == ["x", "y", "no class"]
@@ -154,7 +191,12 @@ def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of
 
 
 def test_a_metric_with_companions_is_not_a_companion_of_another():
-    metrics = {"s/jaccard": 0.5, "s/jaccard_blocks": 0.2, "s/jaccard_with_background": 0.4, "s/jaccard_with_background_blocks": 0.1}
+    metrics = {
+        "s/jaccard": 0.5,
+        "s/jaccard_blocks": 0.2,
+        "s/jaccard_with_background": 0.4,
+        "s/jaccard_with_background_blocks": 0.1,
+    }
     assert companions(metrics, "s/jaccard") == {"blocks": 0.2}
     assert companions(metrics, "s/jaccard_with_background") == {"blocks": 0.1}
 
@@ -175,4 +217,8 @@ def test_curves_are_read_by_their_keys(tmp_path):
         logger.log_metrics({"train/loss": 1.0, "scenes/miou": 0.5, "scenes/iou/cat": 0.25}, step)
     logger.finalize("success")
     points = {tag: [point.y for point in line] for tag, line in _scalars(tmp_path / "1").items()}
-    assert points == {"train/loss": [1.0, 1.0], "scenes/miou": [0.5, 0.5], "scenes/iou/cat": [0.25, 0.25]}
+    assert points == {
+        "train/loss": [1.0, 1.0],
+        "scenes/miou": [0.5, 0.5],
+        "scenes/iou/cat": [0.25, 0.25],
+    }

@@ -8,8 +8,16 @@ from gestalt.results.text import images_text, latex_table, markdown_lines, part_
 @pytest.mark.parametrize(
     ("entry", "said", "is_part"),
     [
-        ({"images": 125, "images_in_set": 125, "images_official": 1449}, "125 of 1449 images", True),
-        ({"images": 1449, "images_in_set": 1449, "images_official": 1449}, "all 1449 images", False),
+        (
+            {"images": 125, "images_in_set": 125, "images_official": 1449},
+            "125 of 1449 images",
+            True,
+        ),
+        (
+            {"images": 1449, "images_in_set": 1449, "images_official": 1449},
+            "all 1449 images",
+            False,
+        ),
         ({"images": 1000, "images_official": 307}, "1000 images, the published set has 307", True),
         ({"images": 7, "images_in_set": 7}, "7 images", False),  # a record that does not say
         ({"images": 4, "images_in_set": 7}, "4 of 7 images", True),
@@ -21,13 +29,34 @@ def test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known(ent
 
 
 def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():
-    lines = latex_table(["cell", "miou"], [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]], left=1).splitlines()
+    lines = latex_table(
+        ["cell", "miou"], [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]], left=1
+    ).splitlines()
     assert lines[4:6] == [r"{}[cls] & [0.1, 0.2] \\", r"{}* & $-$0.2 \\"]
 
 
 def test_special_characters_are_escaped():
-    special = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "|": r"\textbar{}", "-1": "$-$1"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    special = {
+        "_": r"\_",
+        "%": r"\%",
+        "&": r"\&",
+        "#": r"\#",
+        "$": r"\$",
+        "{": r"\{",
+        "}": r"\}",
+        "|": r"\textbar{}",
+        "-1": "$-$1",
+    }
+    special |= {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+    }
     text, escaped = (" ".join(part) for part in (special, special.values()))
-    assert latex_table([text], [[text]], left=1).splitlines()[2:5] == [rf"{escaped} \\", r"\midrule", rf"{escaped} \\"]
+    assert latex_table([text], [[text]], left=1).splitlines()[2:5] == [
+        rf"{escaped} \\",
+        r"\midrule",
+        rf"{escaped} \\",
+    ]
     assert markdown_lines(["cell", "score"], [["a|b", "0.1"]])[2] == r"| a\|b | 0.1 |"

@@ -27,14 +27,23 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def saved_run(number: int, *overrides: str, steps: int = 900, planned: int | None = 900, changed=None) -> Path:
-    """A run's folder; its files are as old as its number says.  A run that has taken its 900 steps is recorded."""
+def saved_run(
+    number: int, *overrides: str, steps: int = 900, planned: int | None = 900, changed=None
+) -> Path:
+    """A run's folder; its files are as old as its number says.  A run that has taken its 900 steps
+    is recorded.
+    """
     folder = TINY / f"version_{number}"
     (folder / "checkpoints").mkdir(parents=True)
     saved = config(*overrides)
     (folder / "config.yaml").write_text(to_yaml(changed(saved) if changed else saved))
-    gestalt = {"last_loss": 1.0, "kept": ""} | ({} if planned is None else {"steps_planned": planned})
-    torch.save({"epoch": 0, "global_step": steps, "state_dict": {}, "gestalt": gestalt}, folder / CHECKPOINT)
+    gestalt = {"last_loss": 1.0, "kept": ""} | (
+        {} if planned is None else {"steps_planned": planned}
+    )
+    torch.save(
+        {"epoch": 0, "global_step": steps, "state_dict": {}, "gestalt": gestalt},
+        folder / CHECKPOINT,
+    )
     if steps == 900:
         record = {"steps": steps, "steps_planned": planned or 900, "overrides": list(overrides)}
         (folder / "result.json").write_text(json.dumps(record))
@@ -59,7 +68,8 @@ def test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike()
     newest = saved_run(10)
     saved_run(11, steps=9)
     stopped = saved_run(12, steps=9)
-    (stopped / "result.json").write_text('{"steps": 9, "steps_planned": 900}')  # trainer.max_time ended it
+    # trainer.max_time ended it
+    (stopped / "result.json").write_text('{"steps": 9, "steps_planned": 900}')
     assert meant() == newest
     assert result_paths(NAME, evaluations=False) == [newest / "result.json"]
 
@@ -72,8 +82,16 @@ def test_a_name_with_unfinished_runs_only_is_refused_with_the_newest_and_its_ste
         (newest / "result.json").write_text('{"steps": 9, "steps_planned": 900}')
     resume = f"`gestalt train {NAME} --scale tiny resume={newest}`"
     stopped = f"{NAME}: no plain run of it is finished; the newest, {newest}, is at step 9 of 900"
-    assert refusal() == f"{stopped}; continue it with its overrides by {resume}, or name that folder"
-    with pytest.raises(ConfigError, match=rf"step 9 of 900; continue .*, or score it with `gestalt eval {newest}` and name that record"):
+    assert (
+        refusal() == f"{stopped}; continue it with its overrides by {resume}, or name that folder"
+    )
+    with pytest.raises(
+        ConfigError,
+        match=(
+            rf"step 9 of 900; continue .*, or score it with `gestalt eval {newest}` and name that "
+            r"record"
+        ),
+    ):
         result_paths(NAME, evaluations=False)
 
 
@@ -86,8 +104,14 @@ def test_a_folder_means_its_run_finished_or_not_variant_or_not():
 
 
 def test_a_run_is_plain_whose_overrides_do_not_change_what_is_trained():
-    same = ["image.aggregation=max", "data.batch_size=8", "trainer.accumulate_grad_batches=2"]  # as the experiment
-    assert saved_run(0, "seed=3", "data.workers=2", "evaluation.limit=3", "evaluation.benchmarks=[]", *same) == meant()
+    # as the experiment
+    same = ["image.aggregation=max", "data.batch_size=8", "trainer.accumulate_grad_batches=2"]
+    assert (
+        saved_run(
+            0, "seed=3", "data.workers=2", "evaluation.limit=3", "evaluation.benchmarks=[]", *same
+        )
+        == meant()
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +122,8 @@ def test_a_variant_never_takes_the_name(word):
     variant = saved_run(0, word)
     assert refusal() == (
         f"{NAME}: all its runs are variants; the newest, {variant}, has {word} and is finished; "
-        f"name that folder, or train the experiment without overrides by `gestalt train {NAME} --scale tiny`"
+        f"name that folder, or train the experiment without overrides by `gestalt train {NAME} "
+        "--scale tiny`"
     )
     plain = saved_run(1)
     saved_run(2, word)
@@ -108,7 +133,10 @@ def test_a_variant_never_takes_the_name(word):
 def test_an_unfinished_variant_is_named_with_its_step():
     saved_run(0, "image.aggregation=avg")
     saved_run(1, "image.aggregation=cls", steps=9)
-    assert "version_1, has image.aggregation=cls and is at step 9 of 900; name that folder" in refusal()
+    assert (
+        "version_1, has image.aggregation=cls and is at step 9 of 900; name that folder"
+        in refusal()
+    )
 
 
 def test_the_place_of_the_data_makes_no_variant(tmp_path):
@@ -116,7 +144,9 @@ def test_the_place_of_the_data_makes_no_variant(tmp_path):
     run = tmp_path / "version_0"
     run.mkdir()
     for word, varied in (("seed=1", []), ("image.aggregation=avg", ["image.aggregation=avg"])):
-        (run / "config.yaml").write_text(to_yaml(load("clippy_supervised_max", scale="photos", overrides=[*words, word])))
+        (run / "config.yaml").write_text(
+            to_yaml(load("clippy_supervised_max", scale="photos", overrides=[*words, word]))
+        )
         assert variations(run) == varied
 
 
@@ -129,19 +159,26 @@ def test_of_an_experiment_in_a_file_of_the_users_recorded_overrides_make_a_varia
 
 def test_a_name_with_a_scale_means_runs_of_this_scale():
     assert saved_run(0) == meant(f"{NAME}/tiny")
-    assert refusal(f"{NAME}/demo") == f"{NAME}/demo: this experiment has no run here; train it with `gestalt train {NAME} --scale demo`"
+    assert refusal(f"{NAME}/demo") == (
+        f"{NAME}/demo: this experiment has no run here; train it with `gestalt train {NAME} "
+        "--scale demo`"
+    )
 
 
 def test_an_experiment_without_a_run_is_answered_with_the_command_that_trains_it():
     saved_run(0)
-    expected = "clippy_dino_avg: this experiment has no run here; train it with `gestalt train clippy_dino_avg`"
+    expected = (
+        "clippy_dino_avg: this experiment has no run here; train it with `gestalt train "
+        "clippy_dino_avg`"
+    )
     assert refusal("clippy_dino_avg") == expected
 
 
 def test_an_unknown_name_is_refused_with_the_list_of_runs():
     run = saved_run(4)
     assert refusal("clippy_dino_mix").endswith(
-        f"clippy_dino_mix: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {run}"
+        "clippy_dino_mix: neither a checkpoint, nor a run's folder, nor an experiment with one; "
+        f"runs here: {run}"
     )
 
 
@@ -160,7 +197,9 @@ def test_a_folder_with_several_runs_is_refused_and_one_above_a_single_run_means_
 
 def test_a_checkpoint_outside_a_run_and_one_without_its_config_are_refused():
     Path("weights.pt").touch()
-    assert "weights.pt: not in the checkpoints/ of a run: no config.yaml in" in refusal("weights.pt")
+    assert "weights.pt: not in the checkpoints/ of a run: no config.yaml in" in refusal(
+        "weights.pt"
+    )
     run = saved_run(0)
     (run / "config.yaml").unlink()
     assert "no config.yaml in" in refusal(str(run / CHECKPOINT))
@@ -168,7 +207,10 @@ def test_a_checkpoint_outside_a_run_and_one_without_its_config_are_refused():
 
 def test_progress_is_read_from_the_checkpoint():
     assert str(progress(saved_run(0, steps=9) / CHECKPOINT)) == "step 9 of 900"
-    assert str(progress(saved_run(2, steps=70_000, planned=None) / CHECKPOINT)) == "step 70000 of an unknown number"
+    assert (
+        str(progress(saved_run(2, steps=70_000, planned=None) / CHECKPOINT))
+        == "step 70000 of an unknown number"
+    )
 
 
 def test_a_record_whose_steps_are_null_is_one_of_a_finished_run():

@@ -64,7 +64,8 @@ def test_a_version_folder_made_concurrently_is_not_reused(monkeypatch):
     asked = config()
     parent = Path("lightning_logs/clippy_dino_max/tiny")
     (parent / "version_0").mkdir(parents=True)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))  # as if it had been made after looking
+    # as if it had been made after looking
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
     assert new_version(asked) == parent / "version_1"
 
 
@@ -100,24 +101,38 @@ def test_resume_last_refuses_another_config_with_the_differing_keys_and_values()
         resolve_resume(config("resume=last"))
     message = str(refusal.value)
     assert "version_3" in message
-    assert "is of another configuration: optimizer.learning_rate: 0.5 saved, 0.001 given; seed: 4 saved, 0 given; give the" in message
+    assert (
+        "is of another configuration: optimizer.learning_rate: 0.5 saved, 0.001 given; seed: 4 "
+        "saved, 0 given; give the" in message
+    )
 
 
 def test_resume_takes_no_experiments_name_which_would_mean_a_finished_run():
     saved_run(0)
-    with pytest.raises(ConfigError, match="resume=clippy_dino_max: no such folder or checkpoint; name one, or write resume=last"):
+    with pytest.raises(
+        ConfigError,
+        match="resume=clippy_dino_max: no such folder or checkpoint; name one, or write resume",
+    ):
         resolve_resume(config("resume=clippy_dino_max"))
 
 
 def test_resume_last_without_a_checkpoint_names_the_searched_folder():
     saved_run(0, checkpoint=False)
-    with pytest.raises(ConfigError, match="resume=last: no checkpoint under lightning_logs/clippy_dino_max/tiny"):
+    with pytest.raises(
+        ConfigError, match="resume=last: no checkpoint under lightning_logs/clippy_dino_max/tiny"
+    ):
         resolve_resume(config("resume=last"))
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"file/below: cannot be written \(Not a directory\); choose another folder with --output DIR"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"file/below: cannot be written \(Not a directory\); choose another folder with "
+            r"--output DIR"
+        ),
+    ):
         check_writable(tmp_path / "file" / "below")
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []

@@ -35,12 +35,17 @@ def test_auto_continues_the_unfinished_run_of_this_configuration():
 def test_resume_auto_refuses_two_unfinished_runs():
     saved_run(0)
     saved_run(1)
-    with pytest.raises(ConfigError, match=r"2 runs of this configuration are unfinished: .*version_0, .*version_1; name one"):
+    with pytest.raises(
+        ConfigError,
+        match=r"2 runs of this configuration are unfinished: .*version_0, .*version_1; name one",
+    ):
         resolve_resume(config("resume=auto"))
 
 
 def diverged(checkpoint):
-    (checkpoint.parents[1] / "diverged.txt").write_text("loss is nan at step 3. Try a lower optimizer.learning_rate\n")
+    (checkpoint.parents[1] / "diverged.txt").write_text(
+        "loss is nan at step 3. Try a lower optimizer.learning_rate\n"
+    )
     return checkpoint
 
 
@@ -48,7 +53,11 @@ def diverged(checkpoint):
 def test_resume_auto_refuses_a_diverged_run_with_the_reason(checkpoint):
     diverged(saved_run(0, checkpoint=checkpoint))
     with pytest.raises(
-        ConfigError, match=r"version_0 stopped: loss is nan at step 3.*Change the configuration, or continue with resume=.*_0"
+        ConfigError,
+        match=(
+            r"version_0 stopped: loss is nan at step 3.*Change the configuration, or continue with "
+            r"resume=.*_0"
+        ),
     ):
         resolve_resume(config("resume=auto"))
 
@@ -68,4 +77,6 @@ def test_a_job_is_queued_again_by_its_task_and_a_refusal_is_quoted(tmp_path, mon
     assert requeue_job(job) == "SLURM job 7_2 is queued again"
     assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
     scontrol(tmp_path, "echo Job is not requeueable >&2; exit 1")
-    assert "Job is not requeueable; submit the same command again" in requeue_job({"SLURM_JOB_ID": "9"})
+    assert "Job is not requeueable; submit the same command again" in requeue_job(
+        {"SLURM_JOB_ID": "9"}
+    )

@@ -41,7 +41,11 @@ def test_the_hash_of_files_depends_on_names_and_contents_and_not_on_their_order_
         for path in paths:
             path.write_text(content)
         hashes[folder] = files_hash(paths, folder=tmp_path / folder)
-        assert files_hash(paths[::-1], folder=tmp_path / folder) == hashes[folder] != files_hash(paths[:1], folder=tmp_path / folder)
+        assert (
+            files_hash(paths[::-1], folder=tmp_path / folder)
+            == hashes[folder]
+            != files_hash(paths[:1], folder=tmp_path / folder)
+        )
     assert hashes["one"] == hashes["two"] != hashes["three"]
 
 

@@ -21,6 +21,13 @@ for turn in range(3):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_large_blocks_are_reused_without_new_page_faults(tmp_path):
-    done = subprocess.run([sys.executable, "-c", FAULTS], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     first, *later = map(int, done.stdout.split())
     assert max(later) <= max(8, first // 8)

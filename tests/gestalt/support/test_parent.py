@@ -72,10 +72,16 @@ def test_the_polling_interval_and_grace_period_fit_within_the_limit():
     assert TICK + GRACE < LIMIT
 
 
-@pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (FOLLOWER, "hangs"), (HELD,)], ids=["saves", "hangs", "held"])
+@pytest.mark.parametrize(
+    "code", [(FOLLOWER, "saves"), (FOLLOWER, "hangs"), (HELD,)], ids=["saves", "hangs", "held"]
+)
 def test_a_killed_parent_takes_its_child_along(tmp_path, code):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT_CODE, *code], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT_CODE, *code],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -92,5 +98,7 @@ def test_a_child_whose_parent_is_already_dead_ends_at_once(tmp_path, code):
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     child = environment(**{PARENT: str(dead.pid)})
-    done = subprocess.run([sys.executable, "-c", *code], cwd=tmp_path, env=child, timeout=LIMIT + 20)
+    done = subprocess.run(
+        [sys.executable, "-c", *code], cwd=tmp_path, env=child, timeout=LIMIT + 20
+    )
     assert done.returncode != 0 or (tmp_path / "saved").exists()

@@ -1,4 +1,6 @@
-"""Installed packages add rows to the registries: known by name without an import, refused where a name is taken."""
+"""Installed packages add rows to the registries: known by name without an import, refused where a
+name is taken.
+"""
 
 import sys
 from pathlib import Path
@@ -26,7 +28,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / f"{package}.py").write_text(text)
         record = tmp_path / f"{package}-1.0.dist-info"
         record.mkdir(exist_ok=True)
-        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nSummary: Of {package}\n")
+        (record / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nSummary: Of {package}\n"
+        )
         (record / "entry_points.txt").write_text(f"[gestalt.{group}]\n{name} = {value}\n")
         added_to.cache_clear()
 
@@ -39,7 +43,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install) -> None:
     install("planted_loss", "losses", "mine", "planted_loss:loss")
-    registry = Registry("losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})])
+    registry = Registry(
+        "losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})]
+    )
     assert list(registry) == ["contrastive", "mine"]
     assert "mine" in registry
     assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
@@ -47,28 +53,45 @@ def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(inst
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
     assert [registry.fact(name, "one_direction", False) for name in registry] == [True, False]
-    assert [(row.line, row.package) for row in registry.rows()] == [("", "built in"), ("Of planted_loss", "planted_loss 1.0")]
+    assert [(row.line, row.package) for row in registry.rows()] == [
+        ("", "built in"),
+        ("Of planted_loss", "planted_loss 1.0"),
+    ]
 
 
 def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
     install("planted_pool", "aggregations", "median", "planted_pool:loss")
-    with pytest.raises(ConfigError, match=r"image\.aggregation=medain: did you mean 'median'\? choose one of cls, .*, median"):
+    with pytest.raises(
+        ConfigError,
+        match=r"image\.aggregation=medain: did you mean 'median'\? choose one of cls, .*, median",
+    ):
         load("clippy_dino_max", scale="tiny", overrides=["image.aggregation=medain"])
 
 
 def test_a_taken_name_is_refused_with_both_packages(install) -> None:
     install("planted_one", "aggregations", "max", "planted_one:loss")
-    with pytest.raises(PluginError, match=r"gestalt\.aggregations: planted_one 1\.0 adds 'max', a name of gestalt-grouping"):
+    with pytest.raises(
+        PluginError,
+        match=r"gestalt\.aggregations: planted_one 1\.0 adds 'max', a name of gestalt-grouping",
+    ):
         list(Registry("aggregations", {"max": max}))
     install("planted_one", "losses", "mine", "planted_one:loss")
     install("planted_two", "losses", "mine", "planted_two:loss")
-    with pytest.raises(PluginError, match=r"planted_two 1\.0 adds 'mine', a name of planted_one 1\.0"):
+    with pytest.raises(
+        PluginError, match=r"planted_two 1\.0 adds 'mine', a name of planted_one 1\.0"
+    ):
         list(Registry("losses", {}))
 
 
 def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install) -> None:
     install("planted_broken", "losses", "mine", "planted_broken:loss", text="import no_such_module")
-    with pytest.raises(PluginError, match=r"'mine' of planted_broken 1\.0 \(planted_broken:loss\) cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(
+        PluginError,
+        match=(
+            r"'mine' of planted_broken 1\.0 \(planted_broken:loss\) cannot be imported: "
+            r"ModuleNotFoundError"
+        ),
+    ):
         Registry("losses", {})["mine"]
 
 
@@ -76,8 +99,16 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
     from gestalt.data_modules.sources import open_source, options_taken
 
     install("planted_source", "sources", "mine", "planted_source")
-    assert load("clippy_dino_max", scale="tiny", overrides=["data.source=mine"]).data.source == "mine"
+    assert (
+        load("clippy_dino_max", scale="tiny", overrides=["data.source=mine"]).data.source == "mine"
+    )
     assert options_taken("mine") == ["colour"]
-    assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == ["x", 8, 0, 3, "blue"]
+    assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == [
+        "x",
+        8,
+        0,
+        3,
+        "blue",
+    ]
     with pytest.raises(ValueError, match="takes no option 'color'; did you mean 'colour'"):
         open_source("mine", root=None, size=8, seed=0, limit=3, color="blue")

@@ -11,7 +11,10 @@ from gestalt.support.signals import STOPPING, Interrupted, deferred, handled, st
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_raises_interrupted_in_the_main_code(number):
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"^stopped by {number.name}$") as stopped, handled(*STOPPING, by=stop):
+    with (
+        pytest.raises(Interrupted, match=f"^stopped by {number.name}$") as stopped,
+        handled(*STOPPING, by=stop),
+    ):
         os.kill(os.getpid(), number)
     assert stopped.value.signal_number == number
     assert signal.getsignal(number) is before

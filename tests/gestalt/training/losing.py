@@ -1,4 +1,6 @@
-"""Train as a rank of two, of which the second stops in its third step, as a process that hangs: losing.py RANK PORT."""
+"""Train as a rank of two, of which the second stops in its third step, as a process that hangs:
+losing.py RANK PORT.
+"""
 
 import os
 import signal
@@ -37,10 +39,31 @@ class Losing(LightningModule):
 
 def main(rank: str, port: str) -> int:
     """Train for ever."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": rank}
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = make_trainer(Path("run"), rank_timeout=TIMEOUT, accelerator="cpu", devices=2, strategy="ddp", max_epochs=99, **quiet)
-    return until_stopped(lambda: trainer.fit(Losing(), DataLoader(torch.ones(1000, 1), batch_size=1)))
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "NODE_RANK": "0",
+        "LOCAL_RANK": rank,
+    }
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = make_trainer(
+        Path("run"),
+        rank_timeout=TIMEOUT,
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        max_epochs=99,
+        **quiet,
+    )
+    return until_stopped(
+        lambda: trainer.fit(Losing(), DataLoader(torch.ones(1000, 1), batch_size=1))
+    )
 
 
 if __name__ == "__main__":

@@ -20,14 +20,34 @@ class Scored(BoringModel):
 
 
 def fitted(folder, scores, *, resume=False, end=None):
-    """Train an epoch a score, checkpoints in ``folder``; then score the final weights as ``end`` if it is given."""
+    """Train an epoch a score, checkpoints in ``folder``; then score the final weights as ``end`` if
+    it is given.
+    """
     best, last = BestCheckpoint("scenes/miou"), EpochCheckpoint()
     for callback in (best, last):
         callback.dirpath = str(folder)
-    sizes = {"limit_train_batches": 1, "limit_val_batches": 1, "max_epochs": len(scores), "log_every_n_steps": 1}
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(**sizes, **quiet, callbacks=[best, last], plugins=[AtomicCheckpointIO()], default_root_dir=folder)
-    trainer.fit(Scored(scores), ckpt_path=str(folder / "last.ckpt") if resume else None, weights_only=True)
+    sizes = {
+        "limit_train_batches": 1,
+        "limit_val_batches": 1,
+        "max_epochs": len(scores),
+        "log_every_n_steps": 1,
+    }
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
+    trainer = Trainer(
+        **sizes,
+        **quiet,
+        callbacks=[best, last],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder,
+    )
+    trainer.fit(
+        Scored(scores), ckpt_path=str(folder / "last.ckpt") if resume else None, weights_only=True
+    )
     if end is not None:
         trainer.validate(Scored([*scores, end]), verbose=False)
         best.compare_last(trainer, folder / "last.ckpt")

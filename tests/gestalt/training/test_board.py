@@ -1,28 +1,55 @@
-"""TensorBoard's tags in their groups, the custom scalars page, a run's description and its hyperparameters."""
+"""TensorBoard's tags in their groups, the custom scalars page, a run's description and its
+hyperparameters.
+"""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import parse_experiment_plugin_data, parse_session_start_info_plugin_data
+from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
+    parse_session_start_info_plugin_data,
+)
 
 from gestalt.config.loading import load
 from gestalt.training.board import Board, BoardLogger, board_tag, logged_key, write_hyperparameters
 from gestalt.training.progress import Speed
 
-BENCHMARKS = {"scenes": ("segmentation", "grouping"), "pascal_voc": ("segmentation",), "flickr": ("retrieval",)}
+BENCHMARKS = {
+    "scenes": ("segmentation", "grouping"),
+    "pascal_voc": ("segmentation",),
+    "flickr": ("retrieval",),
+}
 SCORES = [f"scenes/{name}" for name in ("miou", "miou_shuffled_text", "miou_patch_oracle")]
 SCORES += [f"scenes/{name}" for name in ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")]
 SCORES += [f"pascal_voc/{name}" for name in ("miou", "miou_shuffled_text", "miou_patch_oracle")]
 SCORES += ["flickr/recall_at_1", "flickr/recall_at_10"]
-TRAINING = [f"train/{name}" for name in ("loss", "accuracy", "learning_rate", "gradient_norm", "logit_scale", "bad_samples", "loss_nouns")]
-TRAINING += ["speed/images_per_second", "speed/memory_gib", "tokens/kept", "bad_samples/too_small", "epoch"]
+TRAINING = [
+    f"train/{name}"
+    for name in (
+        "loss",
+        "accuracy",
+        "learning_rate",
+        "gradient_norm",
+        "logit_scale",
+        "bad_samples",
+        "loss_nouns",
+    )
+]
+TRAINING += [
+    "speed/images_per_second",
+    "speed/memory_gib",
+    "tokens/kept",
+    "bad_samples/too_small",
+    "epoch",
+]
 CLASSES = ["scenes/iou/cat", "pascal_voc/iou/train"]
 
 
 def test_the_overview_comes_first_and_the_classes_come_last():
-    tags = sorted(board_tag(key) for key in (*SCORES, *TRAINING, *CLASSES))  # TensorBoard's order too, where the first letter is a digit
+    # TensorBoard's order too, where the first letter is a digit
+    tags = sorted(board_tag(key) for key in (*SCORES, *TRAINING, *CLASSES))
     groups = list(dict.fromkeys(tag.partition("/")[0] for tag in tags))
     assert groups == ["1 overview", "2 scores", "3 training", "5 classes"]
     assert [tag.partition("/")[2] for tag in tags if tag.startswith("1")] == [
@@ -48,7 +75,9 @@ def boarded(tmp_path, *, logged=(*SCORES, *TRAINING)) -> list:
         add_text=lambda *arguments: sent.append(arguments),
         add_custom_scalars=lambda layout: sent.append(layout),
     )
-    trainer = SimpleNamespace(logger=logger, is_global_zero=True, world_size=2, global_step=0, logged_metrics={})
+    trainer = SimpleNamespace(
+        logger=logger, is_global_zero=True, world_size=2, global_step=0, logged_metrics={}
+    )
     module, speed = SimpleNamespace(device=torch.device("cpu")), Speed()
     board = Board(BENCHMARKS, text="what it is", speed=speed)
     board.on_train_start(trainer, module)
@@ -64,7 +93,11 @@ def test_the_description_has_ranks_threads_and_the_time_of_a_step(tmp_path):
     machine = f"2 ranks on cpu, CPU threads of a rank: {torch.get_num_threads()}"
     first, second, _ = boarded(tmp_path)
     assert first == ("run", f"what it is  \n{machine}", 0)
-    assert second == ("run", f"what it is  \n{machine}  \na step took 0.250 s, mean of the last 20 at most", 40)
+    assert second == (
+        "run",
+        f"what it is  \n{machine}  \na step took 0.250 s, mean of the last 20 at most",
+        40,
+    )
 
 
 def test_the_page_groups_charts_into_where_what_and_speed(tmp_path):
@@ -72,12 +105,22 @@ def test_the_page_groups_charts_into_where_what_and_speed(tmp_path):
     assert list(layout) == ["where", "what", "speed and optimisation"]
     assert layout["where"]["pascal_voc: mIoU"] == ["Multiline", [r"1\ overview/pascal_voc/miou$"]]
     assert layout["what"]["loss"] == ["Multiline", [r"1\ overview/train/loss$"]]
-    assert layout["what"]["flickr: recall at 10"] == ["Multiline", [r"1\ overview/flickr/recall_at_10$"]]
-    assert {"images per second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
+    assert layout["what"]["flickr: recall at 10"] == [
+        "Multiline",
+        [r"1\ overview/flickr/recall_at_10$"],
+    ]
+    assert {"images per second", "memory, GiB", "learning rate", "bad samples so far"} < set(
+        layout["speed and optimisation"]
+    )
 
 
 def test_a_metric_that_the_run_lacks_has_no_chart(tmp_path):
-    logged = {*SCORES, *TRAINING} - {"train/accuracy", "scenes/miou_patch_oracle", "flickr/recall_at_1", "flickr/recall_at_10"}
+    logged = {*SCORES, *TRAINING} - {
+        "train/accuracy",
+        "scenes/miou_patch_oracle",
+        "flickr/recall_at_1",
+        "flickr/recall_at_10",
+    }
     full, less = boarded(tmp_path)[-1], boarded(tmp_path, logged=logged)[-1]
     lacking = {title for page in full for title in full[page] if title not in less[page]}
     assert lacking == {
@@ -93,15 +136,29 @@ def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tm
     logger = BoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
     logger.log_metrics({"scenes/miou": 0.25}, 7)
     trainer = SimpleNamespace(logger=logger, is_global_zero=True, global_step=8)
-    write_hyperparameters(trainer, load("clippy_random_max", scale="tiny", overrides=["seed=3"]), metrics=["scenes/miou"])
+    write_hyperparameters(
+        trainer,
+        load("clippy_random_max", scale="tiny", overrides=["seed=3"]),
+        metrics=["scenes/miou"],
+    )
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("1 overview/scenes/miou")] == [(7, 0.25)]
-    written = {tag: events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content for tag in ("experiment", "session_start_info")}
+    assert [(event.step, event.value) for event in events.Scalars("1 overview/scenes/miou")] == [
+        (7, 0.25)
+    ]
+    written = {
+        tag: events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content
+        for tag in ("experiment", "session_start_info")
+    }
     experiment = parse_experiment_plugin_data(written["experiment"])
-    columns = sorted(info.name for info in experiment.hparam_infos)  # as TensorBoard sorts them; it shows five
+    # as TensorBoard sorts them; it shows five
+    columns = sorted(info.name for info in experiment.hparam_infos)
     assert columns[:5] == ["Aggregation", "Init", "Scale", "Seed", "Steps"]
     assert [info.name.tag for info in experiment.metric_infos] == ["1 overview/scenes/miou"]
     row = parse_session_start_info_plugin_data(written["session_start_info"]).hparams
-    assert [row["Aggregation"].string_value, row["Init"].string_value, row["Scale"].string_value] == ["max", "random", "tiny"]
+    assert [
+        row["Aggregation"].string_value,
+        row["Init"].string_value,
+        row["Scale"].string_value,
+    ] == ["max", "random", "tiny"]
     assert [row["Seed"].number_value, row["Steps"].number_value] == [3, 8]

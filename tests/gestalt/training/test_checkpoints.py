@@ -16,7 +16,13 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from gestalt.commands.faults import describe
-from gestalt.training.checkpoints import AtomicCheckpointIO, EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
+from gestalt.training.checkpoints import (
+    AtomicCheckpointIO,
+    EpochCheckpoint,
+    Interrupted,
+    SaveOnSignal,
+    StepCheckpoint,
+)
 from gestalt.training.trainer import make_trainer
 
 FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
@@ -33,17 +39,22 @@ def dies_half_way(checkpoint, file, save=torch.save):
     raise OSError("no space left on device")
 
 
-def test_a_disk_that_fills_in_the_middle_of_a_checkpoint_leaves_the_previous_one_and_is_reported_in_one_line(tmp_path):
+def test_a_disk_that_fills_during_a_checkpoint_leaves_the_previous_one_and_one_line(tmp_path):
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(FIRST, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         with pytest.raises(OSError, match="File too large") as raised:
-            AtomicCheckpointIO().save_checkpoint({f"weight{number}": torch.ones(10_000) for number in range(9)}, path)
+            AtomicCheckpointIO().save_checkpoint(
+                {f"weight{number}": torch.ones(10_000) for number in range(9)}, path
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert describe(raised.value) == f"{path}: larger than the file system or `ulimit -f` allows; raise the limit or write elsewhere"
+    assert describe(raised.value) == (
+        f"{path}: larger than the file system or `ulimit -f` allows; raise the limit or write "
+        "elsewhere"
+    )
     assert read(path) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -56,7 +67,8 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
         AtomicCheckpointIO().save_checkpoint(SECOND, path)
     assert read(path) == 0
     monkeypatch.undo()
-    AtomicCheckpointIO().save_checkpoint(SECOND, path)  # the partial file of the failed save is ignored
+    # the partial file of the failed save is ignored
+    AtomicCheckpointIO().save_checkpoint(SECOND, path)
     assert read(path) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -81,16 +93,24 @@ class Trained:
 
 
 @pytest.mark.parametrize(("last_batch", "saves"), [(False, 1), (True, 0)])
-def test_every_few_steps_a_checkpoint_is_saved_except_at_an_epochs_last_one(monkeypatch, tmp_path, last_batch, saves):
+def test_every_few_steps_a_checkpoint_is_saved_except_at_an_epochs_last_one(
+    monkeypatch, tmp_path, last_batch, saves
+):
     calls: list[object] = []
-    monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda self, *arguments: calls.append(arguments))
-    StepCheckpoint(every_steps=3).on_train_batch_end(Trained(tmp_path, last_batch=last_batch), None, None, None, 5)
+    monkeypatch.setattr(
+        ModelCheckpoint, "on_train_batch_end", lambda self, *arguments: calls.append(arguments)
+    )
+    StepCheckpoint(every_steps=3).on_train_batch_end(
+        Trained(tmp_path, last_batch=last_batch), None, None, None, 5
+    )
     assert len(calls) == saves
 
 
 @pytest.fixture
 def listening(tmp_path):
-    """A callback that handles signals, and its trainer; the earlier handlers are restored afterwards."""
+    """A callback that handles signals, and its trainer; the earlier handlers are restored
+    afterwards.
+    """
     callback, trainer = SaveOnSignal(), Trained(tmp_path)
     callback.on_train_start(trainer, None)
     yield callback, trainer
@@ -109,7 +129,9 @@ def test_a_signal_lets_the_step_end_and_then_saves_and_stops(listening, tmp_path
     assert (stop.value.signal_number, stop.value.checkpoint) == (number, tmp_path / "last.ckpt")
 
 
-def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_second_save(listening):
+def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_second_save(
+    listening,
+):
     callback, trainer = listening
     os.kill(os.getpid(), signal.SIGTERM)
     trainer.is_last_batch = True
@@ -122,10 +144,13 @@ def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_s
 def test_a_signal_to_another_rank_stops_this_one_too(listening):
     callback, trainer = listening
     trainer.strategy.reduce_boolean_decision = lambda decision, all: decision if all else True
-    trainer.strategy.reduce = lambda tensor, reduce_op: {"max": torch.maximum}[reduce_op](tensor, torch.tensor(int(signal.SIGUSR1)))
+    trainer.strategy.reduce = lambda tensor, reduce_op: {"max": torch.maximum}[reduce_op](
+        tensor, torch.tensor(int(signal.SIGUSR1))
+    )
     with pytest.raises(Interrupted, match="stopped by SIGUSR1") as stop:
         callback.on_train_batch_end(trainer, None, None, None, 0)
-    assert stop.value.signal_number == signal.SIGUSR1  # by which the first rank queues the job again, whichever rank got it
+    # by which the first rank queues the job again, whichever rank got it
+    assert stop.value.signal_number == signal.SIGUSR1
     assert len(trainer.saved) == 1
 
 
@@ -149,7 +174,9 @@ class Line(LightningModule):
 
 
 def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tuple[str, str]]:
-    """Step and loss of each step that a run logs, whose epochs have three steps and a validation."""
+    """Step and loss of each step that a run logs, whose epochs have three steps and a
+    validation.
+    """
     logger = CSVLogger(folder, name="", version="csv")
     keywords = {
         "accelerator": "cpu",
@@ -159,9 +186,19 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
         "enable_progress_bar": False,
         "logger": logger,
     }
-    trainer = make_trainer(folder, rank_timeout=60, **keywords, callbacks=[EpochCheckpoint()], enable_model_summary=False)
+    trainer = make_trainer(
+        folder,
+        rank_timeout=60,
+        **keywords,
+        callbacks=[EpochCheckpoint()],
+        enable_model_summary=False,
+    )
     trainer.fit(
-        Line(), DataLoader(torch.ones(3, 1)), DataLoader(torch.ones(1, 1)), ckpt_path=resumed, weights_only=True if resumed else None
+        Line(),
+        DataLoader(torch.ones(3, 1)),
+        DataLoader(torch.ones(1, 1)),
+        ckpt_path=resumed,
+        weights_only=True if resumed else None,
     )
     with (folder / "csv" / "metrics.csv").open() as file:
         return [(row["step"], row["loss"]) for row in csv.DictReader(file) if row["loss"]]
@@ -178,8 +215,14 @@ def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run
         assert after == rows[3 * epochs - 3 : 3 * epochs]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:Experiment logs directory", "ignore:Checkpoint directory")
-def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of_its_folder(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:Experiment logs directory",
+    "ignore:Checkpoint directory",
+)
+def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of_its_folder(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     logged(Path("run"), epochs=1)
     (last,) = tmp_path.glob("run/**/last.ckpt")

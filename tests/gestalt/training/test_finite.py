@@ -13,7 +13,10 @@ from gestalt.training.finite import BadStep, FirstBadStep
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.ranks import be_rank, run_ranks
 
-LOSSES = {"nan_on_the_second": ((1.0, 2.0, 3.0), (1.0, float("nan"), float("nan"))), "good": ((1.0, 2.0, 3.0), (5.0, 6.0, 8.0))}
+LOSSES = {
+    "nan_on_the_second": ((1.0, 2.0, 3.0), (1.0, float("nan"), float("nan"))),
+    "good": ((1.0, 2.0, 3.0), (5.0, 6.0, 8.0)),
+}
 
 
 def over_ranks(values: Tensor, reduce_op: str) -> Tensor:
@@ -26,19 +29,30 @@ def over_ranks(values: Tensor, reduce_op: str) -> Tensor:
 
 
 def trainer(step: int = 0, *, every: int = 3) -> Any:
-    return trainer_at(step, every=every, strategy=SimpleNamespace(reduce=over_ranks), precision="32-true")
+    return trainer_at(
+        step, every=every, strategy=SimpleNamespace(reduce=over_ranks), precision="32-true"
+    )
 
 
-def watched(losses: tuple[float, ...], norms: tuple[float, ...] = (1.0, 1.0, 1.0)) -> BadStep | None:
+def watched(
+    losses: tuple[float, ...], norms: tuple[float, ...] = (1.0, 1.0, 1.0)
+) -> BadStep | None:
     watch = FirstBadStep()
     for step, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
-        watch.note(trainer(step), loss=torch.tensor(loss), gradient_norm=torch.tensor(norm), logit_scale=torch.tensor(0.5 + step))
+        watch.note(
+            trainer(step),
+            loss=torch.tensor(loss),
+            gradient_norm=torch.tensor(norm),
+            logit_scale=torch.tensor(0.5 + step),
+        )
     return watch.read(trainer())
 
 
 def run_rank(rank: int, folder: Path) -> None:
     """Note the steps of each case."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
     found = {name: watched(ranks[rank]) for name, ranks in LOSSES.items()}
     torch.save({name: bad and tuple(bad) for name, bad in found.items()}, folder / f"rank{rank}.pt")
     distributed.destroy_process_group()
@@ -60,7 +74,9 @@ def test_all_ranks_find_the_first_bad_step_of_any_rank(tmp_path: Path) -> None:
         ((1.0, 2.0, 3.0), (float("inf"), 1.0, 1.0), BadStep(0, 1.0, float("inf"), 0.5)),
     ],
 )
-def test_the_first_bad_step_is_kept_with_its_values(losses: Any, norms: Any, expected: BadStep | None) -> None:
+def test_the_first_bad_step_is_kept_with_its_values(
+    losses: Any, norms: Any, expected: BadStep | None
+) -> None:
     assert watched(losses, norms) == expected
 
 

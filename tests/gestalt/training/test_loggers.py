@@ -1,4 +1,6 @@
-"""Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run continues."""
+"""Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run
+continues.
+"""
 
 import csv
 import signal
@@ -26,7 +28,8 @@ class Notes(Logger):
 
     def __init__(self, save_dir, run_id=None, colour="red"):
         super().__init__()
-        self.given, self.version, self.hyperparameters, self.metrics = (save_dir, colour), run_id or "new", None, []
+        self.given, self.version = (save_dir, colour), run_id or "new"
+        self.hyperparameters, self.metrics = None, []
 
     def log_hyperparams(self, params):
         self.hyperparameters = params
@@ -57,8 +60,15 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("word", "message"),
     [
         (f"logger={CSV}", f"logger: {CSV} is not a list; write"),
-        ("logger=[csv]", r"logger=csv: not the path of a class; choose one such as lightning\.pytorch\.loggers\.CSVLogger"),
-        (f"logger=[{{class_path: {CSV}, init_args: [3]}}]", r"logger\[0\]\.init_args: must be a mapping"),
+        (
+            "logger=[csv]",
+            r"logger=csv: not the path of a class; choose one such as "
+            r"lightning\.pytorch\.loggers\.CSVLogger",
+        ),
+        (
+            f"logger=[{{class_path: {CSV}, init_args: [3]}}]",
+            r"logger\[0\]\.init_args: must be a mapping",
+        ),
     ],
 )
 def test_an_invalid_logger_entry_is_refused(word, message):
@@ -80,7 +90,9 @@ def test_a_class_that_is_not_a_logger_of_an_installed_package_is_refused(path, m
         check_loggers(configured(path))
 
 
-def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_configuration(notes, tmp_path):
+def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_configuration(
+    notes, tmp_path
+):
     config = configured(f"{{class_path: {notes}, init_args: {{colour: blue}}}}")
     further = build_loggers(config, tmp_path / "version_0", saved=None)
     (logger,) = further.loggers.values()
@@ -92,18 +104,28 @@ def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_
 
 
 def test_a_logger_that_cannot_be_built_is_reported_in_one_line(notes, tmp_path):
-    with pytest.raises(ConfigError, match=r"logger=planted_notes\.Notes: TypeError: .*'color'.*; change logger, or leave it out"):
-        build_loggers(configured(f"{{class_path: {notes}, init_args: {{color: blue}}}}"), tmp_path, saved=None)
+    with pytest.raises(
+        ConfigError,
+        match=r"logger=planted_notes\.Notes: TypeError: .*'color'.*; change logger, or leave it",
+    ):
+        build_loggers(
+            configured(f"{{class_path: {notes}, init_args: {{color: blue}}}}"), tmp_path, saved=None
+        )
 
 
-def test_the_checkpoint_keeps_the_run_of_each_logger_and_a_resumed_run_continues_it(notes, tmp_path):
+def test_the_checkpoint_keeps_the_run_of_each_logger_and_a_resumed_run_continues_it(
+    notes, tmp_path
+):
     config = configured(notes, CSV, f"{{class_path: {notes}, init_args: {{run_id: mine}}}}")
     first = build_loggers(config, tmp_path, saved=None)
     kept = {**first.state_dict(), f"0 {notes}": "abc"}
     assert kept == {f"0 {notes}": "abc", f"1 {CSV}": "csv", f"2 {notes}": "mine"}
-    resumed = build_loggers(config, tmp_path, saved={"callbacks": {first.state_key: kept}, "global_step": 0})
+    resumed = build_loggers(
+        config, tmp_path, saved={"callbacks": {first.state_key: kept}, "global_step": 0}
+    )
     assert resumed.state_dict() == kept
-    older = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 0})  # its run had no loggers
+    # its run had no loggers
+    older = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 0})
     assert older.state_dict()[f"0 {notes}"] == "new"
 
 
@@ -113,7 +135,9 @@ def test_a_resumed_run_appends_to_the_rows_of_the_checkpoints_steps(tmp_path):
     for step in range(4):
         first.log_metrics({"loss": float(step)}, step)
     first.save()
-    (second,) = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 2}).loggers.values()
+    (second,) = build_loggers(
+        config, tmp_path, saved={"callbacks": {}, "global_step": 2}
+    ).loggers.values()
     second.log_metrics({"accuracy": 0.5, "loss": 9.0}, 2)
     second.save()
     with (tmp_path / "csv" / "metrics.csv").open() as file:
@@ -124,7 +148,10 @@ def test_a_resumed_run_appends_to_the_rows_of_the_checkpoints_steps(tmp_path):
 def test_pictures_are_passed_to_loggers_with_log_image(tmp_path):
     taken = []
     takes = SimpleNamespace(log_image=lambda **given: taken.append(given))
-    trainer = SimpleNamespace(loggers=[CSVLogger(tmp_path, name="", version="csv"), takes, SimpleNamespace()], global_step=3)
+    trainer = SimpleNamespace(
+        loggers=[CSVLogger(tmp_path, name="", version="csv"), takes, SimpleNamespace()],
+        global_step=3,
+    )
     picture = Image.new("RGB", (2, 2))
     write_picture(trainer, picture=picture, tag="scenes/pictures/0", stem="a")
     assert taken == [{"key": "scenes/pictures/0", "images": [picture], "step": 3}]
@@ -139,19 +166,34 @@ def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
     if closed:
         board.experiment.close()
     picture = Image.effect_noise((40, 30), 50).convert("RGB")
-    write_picture(SimpleNamespace(loggers=[board], global_step=3), picture=picture, tag="scenes/pictures/0", stem="a")
+    write_picture(
+        SimpleNamespace(loggers=[board], global_step=3),
+        picture=picture,
+        tag="scenes/pictures/0",
+        stem="a",
+    )
     board.experiment.close()
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     (event,) = events.Images("4 pictures/scenes/pictures/0")
     assert (event.step, event.width, event.height) == (3, 40, 30)
-    for source in (BytesIO(event.encoded_image_string), tmp_path / "board" / "pictures" / "scenes" / "a.png"):
+    for source in (
+        BytesIO(event.encoded_image_string),
+        tmp_path / "board" / "pictures" / "scenes" / "a.png",
+    ):
         with Image.open(source) as shown:
             assert (shown.format, shown.mode, shown.tobytes()) == ("PNG", "RGB", picture.tobytes())
 
 
 @pytest.mark.slow
 def test_a_killed_run_has_each_step_once_in_its_csv_after_it_resumed(tmp_path):
-    train = ("train", "clippy_random_max", "--scale", "tiny", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false")
+    train = (
+        "train",
+        "clippy_random_max",
+        "--scale",
+        "tiny",
+        "trainer.log_every_n_steps=1",
+        "trainer.enable_progress_bar=false",
+    )
     killed = gestalt("step", "6", *train, f"logger=[{CSV}]", folder=tmp_path, program=(KILL,))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = gestalt(*train, f"logger=[{CSV}]", "resume=last", folder=tmp_path)

@@ -1,4 +1,6 @@
-"""A step in micro-batches against the step on the whole batch, on one process and on two gloo ranks.  B pairs of a step, H W pixels."""
+"""A step in micro-batches against the step on the whole batch, on one process and on two gloo
+ranks.  B pairs of a step, H W pixels.
+"""
 
 import warnings
 import weakref
@@ -43,34 +45,56 @@ def module_of(config: Experiment) -> ContrastiveModule:
 
 
 def batch(valid: str) -> dict[str, Any]:
-    """Random images and captions, of which two are equal; invalid pairs are black and have no caption."""
+    """Random images and captions, of which two are equal; invalid pairs are black and have no
+    caption.
+    """
     good = torch.tensor(VALID[valid])
-    images = torch.randint(256, (PAIRS, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    texts = [f"a picture of {number % 10} things" if right else "" for number, right in enumerate(VALID[valid])]
+    images = torch.randint(
+        256, (PAIRS, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    texts = [
+        f"a picture of {number % 10} things" if right else ""
+        for number, right in enumerate(VALID[valid])
+    ]
     images *= good[:, None, None, None]
     drawn = {"sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2}
     return {"image": images, "text": texts, **drawn, "valid": good, "valid_count": int(good.sum())}
 
 
-def gradients(module: ContrastiveModule, rows: dict[str, Any], *, forward: nn.Module | None = None) -> dict[str, Tensor]:
+def gradients(
+    module: ContrastiveModule, rows: dict[str, Any], *, forward: nn.Module | None = None
+) -> dict[str, Tensor]:
     """The loss of a step and every gradient."""
     module.zero_grad()
     loss = module.training_step(rows, 0) if forward is None else forward(rows)
     torch.autograd.backward(3 * loss)  # as a gradient scaler would
-    found = {name: parameter.grad.clone() for name, parameter in module.named_parameters() if parameter.grad is not None}
+    found = {
+        name: parameter.grad.clone()
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
     return {"loss": loss.detach(), **found}
 
 
 def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-7, msg=name)  # timm resizes positions in float32
+        # timm resizes positions in float32
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize(
-    ("valid", "parts", "name"), [("all", 2, "contrastive"), ("some", 5, "contrastive"), ("some", 30, "contrastive"), ("some", 3, "sigmoid")]
+    ("valid", "parts", "name"),
+    [
+        ("all", 2, "contrastive"),
+        ("some", 5, "contrastive"),
+        ("some", 30, "contrastive"),
+        ("some", 3, "sigmoid"),
+    ],
 )
-def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid: str, parts: int, name: str) -> None:
+def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(
+    valid: str, parts: int, name: str
+) -> None:
     whole = gradients(module_of(configured(f"loss.name={name}")), batch(valid))
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
@@ -81,22 +105,35 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid: str, par
 
 def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing() -> None:
     whole = gradients(module_of(configured()), batch("some"))
-    words = ("trainer.accumulate_grad_batches=3", "image.gradient_checkpointing=true", "loss.chunk=5")
+    words = (
+        "trainer.accumulate_grad_batches=3",
+        "image.gradient_checkpointing=true",
+        "loss.chunk=5",
+    )
     check(gradients(module_of(configured(*words)), batch("some")), whole)
 
 
 class Layers(nn.Module):
-    """An encoder of a layer with dropout and one without; remembers its activations as long as something else holds them."""
+    """An encoder of a layer with dropout and one without; remembers its activations as long as
+    something else holds them.
+    """
 
     def __init__(self, *, dropout: float = 0.0, norm: nn.Module | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second, self.dropout, self.norm = nn.Linear(3, 8), nn.Linear(8, 4), nn.Dropout(dropout), norm or nn.Identity()
+        self.first, self.second, self.dropout, self.norm = (
+            nn.Linear(3, 8),
+            nn.Linear(8, 4),
+            nn.Dropout(dropout),
+            norm or nn.Identity(),
+        )
         self.logit_scale = torch.zeros(())
         self.activations: list[weakref.ref[Tensor]] = []
         self.rows: list[int] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
+    def forward(
+        self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False
+    ) -> Embeddings:
         self.rows.append(len(images))
         hidden = self.dropout(self.norm(self.first(images)))
         self.activations.append(weakref.ref(hidden))
@@ -106,14 +143,21 @@ class Layers(nn.Module):
 
 def of_layers(model: Layers, count: int, *, parts: int) -> Embeddings:
     images = torch.randn(count, 3, generator=torch.Generator().manual_seed(1))
-    rows = {"image": images, "text": [""] * count, "valid": torch.ones(count, dtype=torch.bool), "valid_count": count}
+    rows = {
+        "image": images,
+        "text": [""] * count,
+        "valid": torch.ones(count, dtype=torch.bool),
+        "valid_count": count,
+    }
     return MicroBatches(model, rows, keep=None, parts=parts, seed=0).embed(dense=False)  # type: ignore[arg-type]
 
 
 def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass() -> None:
     kept, freed = Layers(), Layers()
     made = of_layers(kept, 7, parts=1), of_layers(freed, 7, parts=3)
-    assert [sum(reference() is not None for reference in model.activations) for model in (kept, freed)] == [1, 0]
+    assert [
+        sum(reference() is not None for reference in model.activations) for model in (kept, freed)
+    ] == [1, 0]
     made[1].image.sum().backward()
     assert freed.rows == [2, 2, 3, 3, 2, 2]
 
@@ -123,11 +167,15 @@ def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again() -> None:
     torch.manual_seed(3)
     made = of_layers(model, 6, parts=2)
     made.image.square().sum().backward()
-    found = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    found = [
+        parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+    ]
     model.zero_grad()
     torch.manual_seed(3)
     images = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    torch.cat([model(half, [], keep=None).image for half in images.chunk(2)]).square().sum().backward()
+    torch.cat(
+        [model(half, [], keep=None).image for half in images.chunk(2)]
+    ).square().sum().backward()
     torch.testing.assert_close(found, [parameter.grad for parameter in model.parameters()])
 
 
@@ -143,13 +191,20 @@ def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32() -> No
             image = model(part, [], keep=None).image
         image.float().square().sum().backward()
     assert found is not None
-    torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)  # in bfloat16 the sum is off by 5e-3
+    # in bfloat16 the sum is off by 5e-3
+    torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused() -> None:
     config = configured("trainer.accumulate_grad_batches=2")
     mixing: Any = Layers(norm=nn.BatchNorm1d(8))
-    with pytest.raises(ValueError, match="accumulate_grad_batches=2: the batch norm norm takes its statistics from the images beside it"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            "accumulate_grad_batches=2: the batch norm norm takes its statistics from the images "
+            "beside it"
+        ),
+    ):
         build_module(config, mixing, total_steps=10)
     build_module(configured(), mixing, total_steps=10)
 
@@ -166,15 +221,22 @@ class Step(nn.Module):
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """The work of each process: steps under DDP as a run sets it up, with and without micro-batches."""
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # as in a run
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    """The work of each process: steps under DDP as a run sets it up, with and without
+    micro-batches.
+    """
+    # as in a run
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS
+    )
     results = {}
     mine = slice(rank * PAIRS // RANKS, (rank + 1) * PAIRS // RANKS)
     for parts in (1, 4):
         module = module_of(configured(f"trainer.accumulate_grad_batches={parts}"))
         wrapped = nn.parallel.DistributedDataParallel(Step(module), **STATIC_GRAPH)
-        for name in (*VALID, *VALID):  # in turn, also after another number of micro-batches; a static graph's first step is its own
+        # in turn, also after another number of micro-batches; a static graph's first step is its
+        # own
+        for name in (*VALID, *VALID):
             rows = {key: value[mine] for key, value in batch(name).items() if key != "valid_count"}
             rows["valid_count"] = int(rows["valid"].sum())
             found = gradients(module, rows, forward=wrapped)
@@ -193,7 +255,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("valid", VALID)
-def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(results: list[dict[str, Any]], valid: str, parts: int) -> None:
+def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(
+    results: list[dict[str, Any]], valid: str, parts: int
+) -> None:
     expected = gradients(module_of(configured()), batch(valid))
     for rank in results:
         check(rank[f"{valid}_{parts}"], expected)

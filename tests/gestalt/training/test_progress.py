@@ -27,8 +27,12 @@ class Module:
         self.logged.append((key, value))
 
 
-def after(ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch) -> tuple[Speed, Module]:
-    """Return the callback and the module after steps that ended at these seconds, in a run of a hundred steps."""
+def after(
+    ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Speed, Module]:
+    """Return the callback and the module after steps that ended at these seconds, in a run of a
+    hundred steps.
+    """
     clock, callback, module = iter(ends), Speed(), Module()
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for done, _ in enumerate(ends, start=1):
@@ -70,10 +74,18 @@ def test_time_in_validation_does_not_count(monkeypatch):
 
 
 def test_the_progress_bar_shows_speed_and_time_left(monkeypatch):
-    monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda self, trainer, module: {"v_num": 3, "train/loss": 2.5})
+    monkeypatch.setattr(
+        TQDMProgressBar,
+        "get_metrics",
+        lambda self, trainer, module: {"v_num": 3, "train/loss": 2.5},
+    )
     known = Speed()
     known.images_per_second, known.seconds_left = 41.6, 754.9
-    assert RunProgressBar(known).get_metrics(None, None) == {"train/loss": 2.5, "images/s": "42", "left": "12:34"}
+    assert RunProgressBar(known).get_metrics(None, None) == {
+        "train/loss": 2.5,
+        "images/s": "42",
+        "left": "12:34",
+    }
     shown = RunProgressBar(known).get_metrics(None, SimpleNamespace(last_loss=1.23456))
     assert shown == {"train/loss": 2.5, "loss": "1.235", "images/s": "42", "left": "12:34"}
 

@@ -39,7 +39,9 @@ def small() -> Model:
 
 
 def vit() -> Model:
-    image = build_image_tower(Image("vit_tiny_patch16_224", init="random", width=12, depth=2, heads=2), size=32)
+    image = build_image_tower(
+        Image("vit_tiny_patch16_224", init="random", width=12, depth=2, heads=2), size=32
+    )
     return Model(image, clip_text())
 
 
@@ -48,14 +50,20 @@ def cnn() -> Model:
 
 
 def clip_text() -> nn.Module:
-    return build_text_tower(Text("open_clip", init="random", layers=2, width=8, heads=2, max_length=16))
+    return build_text_tower(
+        Text("open_clip", init="random", layers=2, width=8, heads=2, max_length=16)
+    )
 
 
 def group_of(model: nn.Module, name: str, **rates: float) -> dict[str, Any]:
     """The one group that holds the parameter of that name."""
     parameter = model.get_parameter(name)
     rates = {"learning_rate": 1.0, "weight_decay": 0.2, **rates}
-    found = [group for group in parameter_groups(model, **rates) if any(member is parameter for member in group["params"])]
+    found = [
+        group
+        for group in parameter_groups(model, **rates)
+        if any(member is parameter for member in group["params"])
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -68,7 +76,9 @@ def test_every_trainable_parameter_is_in_exactly_one_group(make: Any, layer_deca
     first.requires_grad_(False)
     groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=layer_decay)
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
+    assert sorted(grouped) == sorted(
+        id(parameter) for parameter in model.parameters() if parameter.requires_grad
+    )
     assert len({group["name"] for group in groups}) == len(groups)
 
 
@@ -76,11 +86,17 @@ def test_every_trainable_parameter_is_in_exactly_one_group(make: Any, layer_deca
 def test_only_matrices_decay(make: Any) -> None:
     for group in parameter_groups(make(), learning_rate=1.0, weight_decay=0.2):
         assert group["weight_decay"] == (0.2 if group["name"].endswith(".decay") else 0.0)
-        assert group["weight_decay"] == 0.0 or all(parameter.ndim >= 2 for parameter in group["params"])
+        assert group["weight_decay"] == 0.0 or all(
+            parameter.ndim >= 2 for parameter in group["params"]
+        )
 
 
 def test_tokens_positions_and_biases_do_not_decay() -> None:
-    names = ["image.tower.trunk.cls_token", "image.tower.trunk.pos_embed", "text.tower.model.positional_embedding"]
+    names = [
+        "image.tower.trunk.cls_token",
+        "image.tower.trunk.pos_embed",
+        "text.tower.model.positional_embedding",
+    ]
     for name in (*names, "image.tower.trunk.norm.bias"):
         assert group_of(vit(), name)["weight_decay"] == 0.0
 
@@ -146,12 +162,23 @@ def test_optimisers_take_rate_and_decay_from_the_groups(name: str) -> None:
     optimizer.step()
     assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in groups]
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
-    assert not torch.equal(before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight"))
+    assert not torch.equal(
+        before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight")
+    )
 
 
 @pytest.mark.parametrize(
     ("step", "factor"),
-    [(0, 0.25), (2, 0.75), (3, 1.0), (4, 1.0), (8, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2), (12, 0.55), (20, 0.1), (100, 0.1)],
+    [
+        (0, 0.25),
+        (2, 0.75),
+        (3, 1.0),
+        (4, 1.0),
+        (8, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2),
+        (12, 0.55),
+        (20, 0.1),
+        (100, 0.1),
+    ],
 )
 def test_rises_on_a_line_and_falls_on_a_cosine(step: int, factor: float) -> None:
     assert warmup_cosine(step, warmup=4, total=20, final=0.1) == pytest.approx(factor)

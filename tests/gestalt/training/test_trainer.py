@@ -1,4 +1,6 @@
-"""The one trainer under launchers: variables that set the rank of a process, and that Lightning does not requeue jobs."""
+"""The one trainer under launchers: variables that set the rank of a process, and that Lightning
+does not requeue jobs.
+"""
 
 import csv
 import signal
@@ -6,7 +8,11 @@ from datetime import timedelta
 
 import pytest
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
@@ -15,11 +21,29 @@ from gestalt.training.finite import is_logging_step
 from gestalt.training.trainer import STATIC_GRAPH, make_trainer
 
 SLURM = {
-    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "gestalt", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"},
-    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"},
+    **{
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "gestalt",
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NNODES": "1",
+    },
+    **{
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "127.0.0.1",
+    },
 }
 TORCHRUN = {
-    **{"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+    **{
+        "TORCHELASTIC_RUN_ID": "none",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+    },
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
 }
 
@@ -40,28 +64,53 @@ def test_the_cluster_environment_matches_the_launcher(tmp_path, monkeypatch, var
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, rank_timeout=60)
+    trainer = make_trainer(
+        tmp_path,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        rank_timeout=60,
+    )
     environment = trainer._accelerator_connector.cluster_environment
     assert type(environment) is kind
     assert trainer._checkpoint_connector._hpc_resume_path is None
     assert not getattr(environment, "auto_requeue", False)
 
 
-def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_another_exchange(tmp_path):
-    trainer = make_trainer(tmp_path, rank_timeout=60, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_another_exchange(
+    tmp_path,
+):
+    trainer = make_trainer(
+        tmp_path,
+        rank_timeout=60,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+    )
     before = signal.getsignal(signal.SIGTERM)
     trainer._signal_connector.register_signal_handlers()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
-def test_gradients_of_ranks_lie_in_the_buffers_of_a_static_graph_unless_unused_parameters_are_searched(strategy, tmp_path):
-    words = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "logger": False, "enable_checkpointing": False}
+def test_gradients_are_views_of_buckets_unless_unused_parameters_are_searched(strategy, tmp_path):
+    words = {
+        "accelerator": "cpu",
+        "devices": 2,
+        "strategy": strategy,
+        "logger": False,
+        "enable_checkpointing": False,
+    }
     parallel = make_trainer(tmp_path, rank_timeout=7, ddp=STATIC_GRAPH, **words).strategy
     assert parallel._timeout == timedelta(seconds=7)
     keywords = parallel._ddp_kwargs
     searched = strategy != "ddp"
-    assert (keywords["gradient_as_bucket_view"], keywords.get("static_graph", False)) == (True, not searched)
+    assert (keywords["gradient_as_bucket_view"], keywords.get("static_graph", False)) == (
+        True,
+        not searched,
+    )
     assert keywords.get("find_unused_parameters", False) == searched
 
 
@@ -80,9 +129,27 @@ class Counts(LightningModule):
 @pytest.mark.parametrize("steps", [8, 9])
 def test_the_last_step_is_logged_too(tmp_path, steps):
     logger = CSVLogger(tmp_path)
-    quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    trainer = make_trainer(tmp_path, rank_timeout=60, max_steps=steps, max_epochs=-1, log_every_n_steps=3, logger=logger, **quiet)
+    quiet = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = make_trainer(
+        tmp_path,
+        rank_timeout=60,
+        max_steps=steps,
+        max_epochs=-1,
+        log_every_n_steps=3,
+        logger=logger,
+        **quiet,
+    )
     trainer.fit(Counts(), DataLoader(torch.zeros(4, 1), batch_size=1))
-    rows = list(csv.DictReader((tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()))
+    rows = list(
+        csv.DictReader(
+            (tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+        )
+    )
     logged = [int(float(row["train/step"])) for row in rows]
     assert logged == [int(row["step"]) for row in rows] == sorted({2, 5, steps - 1})

@@ -1,4 +1,6 @@
-"""The public CLIPpy checkpoint under our names: every tensor is mapped to a parameter, and none is left out."""
+"""The public CLIPpy checkpoint under our names: every tensor is mapped to a parameter, and none is
+left out.
+"""
 
 import pytest
 import torch
@@ -28,32 +30,47 @@ def tiny(tmp_path):
 
 def theirs(model, *, prefix="module.", encoder="auto_model"):
     """A state dict as the checkpoint has it, of other weights than the model's."""
-    names = {"image.tower.trunk.": "visual.trunk.", "text.tower.model.": f"text.0.{encoder}.", "text.tower.dense.0.": "text.2.linear."}
+    names = {
+        "image.tower.trunk.": "visual.trunk.",
+        "text.tower.model.": f"text.0.{encoder}.",
+        "text.tower.dense.0.": "text.2.linear.",
+    }
     torch.manual_seed(5)
     state = {}
     for key, value in model.state_dict().items():
         if key not in ("image.tower.mean", "image.tower.std"):
             start = next((name for name in names if key.startswith(name)), "")
-            state[prefix + names.get(start, "") + key.removeprefix(start)] = torch.randn(value.shape)
+            state[prefix + names.get(start, "") + key.removeprefix(start)] = torch.randn(
+                value.shape
+            )
     shared = f"{prefix}text.0.{encoder}.shared.weight"
     twin = f"{prefix}text.0.{encoder}.encoder.embed_tokens.weight"
     state[shared] = state[twin] = state.get(shared, state.get(twin))
     return state
 
 
-@pytest.mark.parametrize(("prefix", "encoder", "wrapped"), [("module.", "auto_model", True), ("", "model", False)])
-def test_checkpoint_tensors_are_loaded_into_their_parameters(tiny, tmp_path, prefix, encoder, wrapped):
+@pytest.mark.parametrize(
+    ("prefix", "encoder", "wrapped"), [("module.", "auto_model", True), ("", "model", False)]
+)
+def test_checkpoint_tensors_are_loaded_into_their_parameters(
+    tiny, tmp_path, prefix, encoder, wrapped
+):
     _, model = tiny
     state = theirs(model, prefix=prefix, encoder=encoder)
     torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "clippy.pt")
     load_into(model, tmp_path / "clippy.pt")
     own = model.state_dict()
-    assert torch.equal(own["image.tower.trunk.blocks.1.attn.qkv.weight"], state[f"{prefix}visual.trunk.blocks.1.attn.qkv.weight"])
+    assert torch.equal(
+        own["image.tower.trunk.blocks.1.attn.qkv.weight"],
+        state[f"{prefix}visual.trunk.blocks.1.attn.qkv.weight"],
+    )
     assert torch.equal(own["text.tower.dense.0.weight"], state[f"{prefix}text.2.linear.weight"])
     assert torch.equal(own["logit_scale"], state[f"{prefix}logit_scale"])
     name = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
     assert torch.equal(own[f"text.tower.model.{name}"], state[f"{prefix}text.0.{encoder}.{name}"])
-    assert torch.equal(own["text.tower.model.shared.weight"], state[f"{prefix}text.0.{encoder}.shared.weight"])
+    assert torch.equal(
+        own["text.tower.model.shared.weight"], state[f"{prefix}text.0.{encoder}.shared.weight"]
+    )
     assert model.image_tower.mean.flatten().tolist() == pytest.approx(MEAN)
 
 
@@ -80,8 +97,11 @@ def test_the_words_of_the_configuration_make_its_towers_and_choose_its_maximum(t
     words, model = tiny
     torch.save({"state_dict": theirs(model)}, tmp_path / "clippy.pt")
     pooled = {}
-    images = torch.randint(0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    for aggregation in ("max", "max_with_cls"):  # the checkpoint's positions are those of 224 pixels, whatever it is scored at
+    images = torch.randint(
+        0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    # the checkpoint's positions are those of 224 pixels, whatever it is scored at
+    for aggregation in ("max", "max_with_cls"):
         asked = [*words, f"image.aggregation={aggregation}", "image.eval_size=32"]
         opened = open_target(f"zoo:clippy:{tmp_path / 'clippy.pt'}", overrides=asked)
         assert opened.config.image.eval_size == 32

@@ -1,4 +1,6 @@
-"""transformers' models are refused by their configuration where they cannot be scored, and no code of theirs is run."""
+"""transformers' models are refused by their configuration where they cannot be scored, and no code
+of theirs is run.
+"""
 
 import json
 import os
@@ -22,20 +24,34 @@ class Writes:
 
 
 REFUSED = {
-    "code": ({"model_type": "clip", "auto_map": {"AutoModel": "mine.Model"}}, "config.json of .* has auto_map, which would run code"),
-    "kernel": ({"model_type": "clip", "attn_implementation": "someone/kernel"}, "has attn_implementation, which would run code"),
+    "code": (
+        {"model_type": "clip", "auto_map": {"AutoModel": "mine.Model"}},
+        "config.json of .* has auto_map, which would run code",
+    ),
+    "kernel": (
+        {"model_type": "clip", "attn_implementation": "someone/kernel"},
+        "has attn_implementation, which would run code",
+    ),
     "no type": ({"hidden_size": 3}, "no config.json with a model_type"),
     "one tower": (
         {"model_type": "clip", "architectures": ["CLIPVisionModel"]},
         "a CLIPVisionModel, which has no image and text embeddings",
     ),
-    "captioner": ({"model_type": "blip", "architectures": ["BlipForConditionalGeneration"]}, "BlipModel or BlipForImageTextRetrieval"),
-    "no head": ({"model_type": "siglip", "vision_config": {"vision_use_head": False}}, "no pooling head"),
+    "captioner": (
+        {"model_type": "blip", "architectures": ["BlipForConditionalGeneration"]},
+        "BlipModel or BlipForImageTextRetrieval",
+    ),
+    "no head": (
+        {"model_type": "siglip", "vision_config": {"vision_use_head": False}},
+        "no pooling head",
+    ),
 }
 
 
 @pytest.mark.parametrize(("config", "said"), REFUSED.values(), ids=REFUSED)
-def test_a_configuration_that_cannot_be_scored_is_refused_before_weights_are_read(tmp_path, config, said):
+def test_a_configuration_that_cannot_be_scored_is_refused_before_weights_are_read(
+    tmp_path, config, said
+):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"hf:.*{said}"):
         open_model(str(tmp_path))
@@ -50,10 +66,16 @@ def test_a_configuration_alone_is_refused_for_its_weights(tmp_path):
         open_model(str(tmp_path))
 
 
-def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_cannot_be_reached(monkeypatch):
+def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_cannot_be_reached(
+    monkeypatch,
+):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        ValueError, match=r"^hf:some/where: config\.json of some/where cannot be read: it needs files of the hub, and HF_HUB"
+        ValueError,
+        match=(
+            r"^hf:some/where: config\.json of some/where cannot be read: it needs files of the "
+            r"hub, and HF_HUB"
+        ),
     ):
         open_model("some/where")
 
@@ -69,7 +91,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
 
 def test_code_of_a_tokenizer_or_an_image_processor_is_not_run(tmp_path):
     saved(tmp_path, kind="CLIP")
-    (tmp_path / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: pass\n")
+    (tmp_path / "mine.py").write_text(
+        f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: pass\n"
+    )
     for file, code in (
         ("preprocessor_config", {"AutoImageProcessor": "mine.Mine"}),
         ("tokenizer_config", {"AutoTokenizer": ["mine.Mine", None]}),
@@ -88,7 +112,9 @@ def test_a_text_has_one_embedding_beside_any_others_whichever_side_its_tokenizer
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "padding_side": "left"}))
     model = open_model(str(tmp_path))
-    torch.testing.assert_close(model.embed_text(["a dog", "a photo of the sky"])[:1], model.embed_text(["a dog"]))
+    torch.testing.assert_close(
+        model.embed_text(["a dog", "a photo of the sky"])[:1], model.embed_text(["a dog"])
+    )
 
 
 def test_weights_that_lack_a_tensor_are_refused_by_its_name(tmp_path):
@@ -96,7 +122,10 @@ def test_weights_that_lack_a_tensor_are_refused_by_its_name(tmp_path):
     state = model.state_dict()
     del state["visual_projection.weight"]
     model.save_pretrained(tmp_path, state_dict=state)
-    with pytest.raises(ValueError, match=r"lack 1 tensors of CLIPModel, or differ in shape, such as visual_projection\.weight"):
+    with pytest.raises(
+        ValueError,
+        match=r"lack 1 tensors of CLIPModel, or differ in shape, such as visual_projection\.weight",
+    ):
         open_model(str(tmp_path))
 
 
@@ -105,6 +134,8 @@ def test_the_scale_and_the_bias_of_the_cosines_are_the_model_s(tmp_path):
     ours = open_model(str(tmp_path / "siglip"))
     assert (ours.logit_scale, ours.logit_bias) == (theirs.logit_scale, theirs.logit_bias)
     theirs = saved(tmp_path / "align", kind="ALIGN")
-    torch.testing.assert_close(open_model(str(tmp_path / "align")).logit_scale.exp(), 1 / theirs.temperature)
+    torch.testing.assert_close(
+        open_model(str(tmp_path / "align")).logit_scale.exp(), 1 / theirs.temperature
+    )
     saved(tmp_path / "blip", kind="BLIP retrieval")
     assert open_model(str(tmp_path / "blip")).logit_scale is None

@@ -1,4 +1,6 @@
-"""``gestalt.load`` equals what a library computes: pictures, texts, and each location against each text, square and not."""
+"""``gestalt.load`` equals what a library computes: pictures, texts, and each location against each
+text, square and not.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,18 +53,32 @@ def normalised(images, mean, std):
 
 
 def part(state, prefix):
-    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)
+    }
 
 
 def of_gestalt(folder):
-    """An exported folder of ours: its tensors in timm's ViT and open_clip's text transformer, then the method's two lines."""
+    """An exported folder of ours: its tensors in timm's ViT and open_clip's text transformer, then
+    the method's two lines.
+    """
     export(folder / "exported")
     state = load_file(next((folder / "exported").glob("*.safetensors")))
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
+    sizes = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "dynamic_img_size": True,
+    }
     trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
     trunk.load_state_dict(part(state, "image.tower.trunk."))
-    words = TextTransformer(context_length=16, width=16, heads=2, layers=1, proj_type="none", output_tokens=True).eval()
-    words.load_state_dict(part(state, "text.tower.model."), strict=False)  # its mask is a buffer that no file holds
+    words = TextTransformer(
+        context_length=16, width=16, heads=2, layers=1, proj_type="none", output_tokens=True
+    ).eval()
+    # its mask is a buffer that no file holds
+    words.load_state_dict(part(state, "text.tower.model."), strict=False)
     tokenizer = open_clip.SimpleTokenizer(context_length=16)
 
     def dense(images):
@@ -73,17 +89,26 @@ def of_gestalt(folder):
         ids = tokenizer(given)
         parts = words.ln_final(words.transformer(*(words._embeds(ids))))
         count = ids.argmax(dim=1) + 1  # up to the end token, which has the largest number
-        means = torch.stack([row[:length].mean(dim=0) for row, length in zip(parts, count, strict=True)])
+        means = torch.stack(
+            [row[:length].mean(dim=0) for row, length in zip(parts, count, strict=True)]
+        )
         return means @ state["text.projection.linear.weight"].T
 
-    return Case(str(folder / "exported"), 32, lambda images: dense(images).amax(dim=1), dense, texts)
+    return Case(
+        str(folder / "exported"), 32, lambda images: dense(images).amax(dim=1), dense, texts
+    )
 
 
 def of_clippy(folder):
-    """The public checkpoint's names on tiny towers: timm's ViT, transformers' T5 and its Dense layer."""
+    """The public checkpoint's names on tiny towers: timm's ViT, transformers' T5 and its Dense
+    layer.
+    """
     model = save_t5(folder / "t5")
     words = [*test_clippy.SIZES, f"text.model={model}", "text.max_length=16"]
-    state = test_clippy.theirs(build_model(load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])), prefix="")
+    state = test_clippy.theirs(
+        build_model(load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])),
+        prefix="",
+    )
     torch.save({"state_dict": state}, folder / "clippy.pt")
     sizes = {"embed_dim": 6, "depth": 2, "num_heads": 1, "dynamic_img_size": True}
     trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
@@ -98,11 +123,18 @@ def of_clippy(folder):
     def texts(given):
         rows = tokenizer(given, padding=True, return_tensors="pt")
         mask = rows["attention_mask"].unsqueeze(-1)
-        hidden = encoder(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).last_hidden_state
+        hidden = encoder(
+            input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]
+        ).last_hidden_state
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1) @ state["text.2.linear.weight"].T
 
     return Case(
-        f"clippy:{folder / 'clippy.pt'}", 32, lambda images: dense(images).amax(dim=1), dense, texts, (*words, "image.eval_size=32")
+        f"clippy:{folder / 'clippy.pt'}",
+        32,
+        lambda images: dense(images).amax(dim=1),
+        dense,
+        texts,
+        (*words, "image.eval_size=32"),
     )
 
 
@@ -113,17 +145,27 @@ def of_open_clip(folder):
     trained = theirs.visual.positional_embedding.data.clone()
 
     def dense(images):
-        """Of a grid that open_clip's tower was not built for: with its positions stretched as torch stretches pictures."""
+        """Of a grid that open_clip's tower was not built for: with its positions stretched as torch
+        stretches pictures.
+        """
         grid = trained[1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
         size = (images.shape[2] // 8, images.shape[3] // 8)
-        stretched = functional.interpolate(grid, size=size, mode="bicubic", antialias=True).flatten(2)[0].T
+        stretched = (
+            functional.interpolate(grid, size=size, mode="bicubic", antialias=True).flatten(2)[0].T
+        )
         theirs.visual.positional_embedding.data = torch.cat((trained[:1], stretched))
         return theirs.visual(test_open_clip.pixels(theirs, images))[1] @ theirs.visual.proj
 
     def pooled(images):
         return theirs.visual(test_open_clip.pixels(theirs, images))[0]
 
-    return Case(f"open_clip:{folder / 'model'}", 32, pooled, dense, lambda given: theirs.encode_text(tokenizer(given)))
+    return Case(
+        f"open_clip:{folder / 'model'}",
+        32,
+        pooled,
+        dense,
+        lambda given: theirs.encode_text(tokenizer(given)),
+    )
 
 
 CASES = {"gestalt": of_gestalt, "clippy": of_clippy, "open_clip": of_open_clip}
@@ -141,7 +183,9 @@ def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monke
     model = gestalt.load(case.name, "cpu", overrides=case.words)
     draws = torch.Generator().manual_seed(1)
     square = torch.randint(0, 256, (2, 3, case.size, case.size), generator=draws, dtype=torch.uint8)
-    wide = torch.randint(0, 256, (2, 3, case.size, 2 * case.size), generator=draws, dtype=torch.uint8)
+    wide = torch.randint(
+        0, 256, (2, 3, case.size, 2 * case.size), generator=draws, dtype=torch.uint8
+    )
     near(model.embed_image(square), case.pooled(square))
     texts = functional.normalize(case.texts(TEXTS), dim=-1)
     near(model.embed_text(TEXTS), texts)

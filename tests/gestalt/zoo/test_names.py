@@ -18,18 +18,25 @@ REFUSED = {
     "hf": ("{folder}", "no config.json in the folder"),
     "open_clip": ("{folder}", "the folder has no open_clip_config.json"),
     "python": ("no_such_package:make", "no module no_such_package is installed"),
-    "timm": ("vit_tinny_patch16_224", "timm has no such model; did you mean 'vit_tiny_patch16_224'"),
+    "timm": (
+        "vit_tinny_patch16_224",
+        "timm has no such model; did you mean 'vit_tiny_patch16_224'",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", EXTERNAL)
-def test_a_wrong_name_is_refused_with_one_message_before_the_library_is_imported(kind: str, tmp_path: Path) -> None:
+def test_a_wrong_name_is_refused_with_one_message_before_the_library_is_imported(
+    kind: str, tmp_path: Path
+) -> None:
     name, words = REFUSED[kind]
     name = name.format(folder=tmp_path)
     with pytest.raises(ValueError, match=words) as early:
         check_name(kind, name)
     with pytest.raises(ValueError, match=words) as late:
-        open_target(f"{kind}:{name}", overrides=["text.model=/no/model"] if kind == "clippy" else [])
+        open_target(
+            f"{kind}:{name}", overrides=["text.model=/no/model"] if kind == "clippy" else []
+        )
     assert str(early.value) == str(late.value)
 
 
@@ -37,7 +44,12 @@ def test_a_folder_that_is_not_there_is_named_and_a_name_of_the_hub_is_left_to_th
     for name in ("hf:no/such/folder", "hf:./none", "open_clip:no_folder", "open_clip:/no/where"):
         with pytest.raises(ValueError, match=rf"^{name}: .*no such folder"):
             check_name(*name.split(":", 1))
-    for name in ("hf:openai/clip-vit-base-patch32", "hf:gpt2", "open_clip:hf-hub:a/b", "timm:hf-hub:a/b"):
+    for name in (
+        "hf:openai/clip-vit-base-patch32",
+        "hf:gpt2",
+        "open_clip:hf-hub:a/b",
+        "timm:hf-hub:a/b",
+    ):
         check_name(*name.split(":", 1))
 
 
@@ -50,22 +62,38 @@ def test_the_files_of_the_libraries_name_the_models_that_they_list() -> None:
 
 
 def test_a_wrong_backbone_is_refused() -> None:
-    for name, words in {"vit_tinny": "is not a timm model; did you mean", "resnet50.a1_in1k": "names weights"}.items():
+    for name, words in {
+        "vit_tinny": "is not a timm model; did you mean",
+        "resnet50.a1_in1k": "names weights",
+    }.items():
         with pytest.raises(ValueError, match=words):
             check_backbone_name(name)
 
 
 def test_a_kind_and_a_name_make_an_external_model() -> None:
-    assert external_name("zoo:open_clip:a:b") == external_name("open_clip:a:b") == ("open_clip", "a:b")
+    assert (
+        external_name("zoo:open_clip:a:b") == external_name("open_clip:a:b") == ("open_clip", "a:b")
+    )
     assert external_name("lightning_logs/a/b") is None
     assert external_name("C:file") is None
-    with pytest.raises(ConfigError, match=r"zoo:open_clap:x: other models are .*did you mean 'open_clip'"):
+    with pytest.raises(
+        ConfigError, match=r"zoo:open_clap:x: other models are .*did you mean 'open_clip'"
+    ):
         external_name("zoo:open_clap:x")
-    for kind, name in {"hf": "gpt2", "open_clip": "RN50:openai", "python": "json:loads", "timm": "resnet18"}.items():
-        assert all(callable(getattr(library_of(kind, name), part)) for part in ("open_model", "describe"))
+    for kind, name in {
+        "hf": "gpt2",
+        "open_clip": "RN50:openai",
+        "python": "json:loads",
+        "timm": "resnet18",
+    }.items():
+        assert all(
+            callable(getattr(library_of(kind, name), part)) for part in ("open_model", "describe")
+        )
 
 
 @pytest.mark.parametrize("word", ["image.backbone=vit_small_patch16_224", "seed=3"])
 def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word: str) -> None:
-    with pytest.raises(ConfigError, match=f"{word}: scoring open_clip:RN50:openai does not read it; leave it out"):
+    with pytest.raises(
+        ConfigError, match=f"{word}: scoring open_clip:RN50:openai does not read it; leave it out"
+    ):
         open_target("open_clip:RN50:openai", overrides=[word])

@@ -1,4 +1,6 @@
-"""Models of open_clip give the same outputs here as in open_clip, and those that would not are refused."""
+"""Models of open_clip give the same outputs here as in open_clip, and those that would not are
+refused.
+"""
 
 import json
 
@@ -19,10 +21,17 @@ CONFIG = {
 
 def write_config(folder, *, vision=(), text=(), **more):
     """Write the configuration of a tiny model with a normalisation of its own."""
-    config = {**CONFIG, **more, "vision_cfg": {**CONFIG["vision_cfg"], **dict(vision)}, "text_cfg": {**CONFIG["text_cfg"], **dict(text)}}
+    config = {
+        **CONFIG,
+        **more,
+        "vision_cfg": {**CONFIG["vision_cfg"], **dict(vision)},
+        "text_cfg": {**CONFIG["text_cfg"], **dict(text)},
+    }
     folder.mkdir(exist_ok=True)
     preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+    )
 
 
 def saved(folder, *, vision=(), text=(), **more):
@@ -37,25 +46,65 @@ def saved(folder, *, vision=(), text=(), **more):
 
 
 def pixels(model, images):
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.visual.image_mean, model.visual.image_std))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1)
+        for values in (model.visual.image_mean, model.visual.image_std)
+    )
     return (images / 255 - mean) / std
 
 
 def images(count=3, *, size=(32, 32)):
-    return torch.randint(0, 256, (count, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (count, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
 
 
-COCA = {"vision": {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 5, "output_tokens": True}}
+COCA = {
+    "vision": {
+        "attentional_pool": True,
+        "attn_pooler_heads": 2,
+        "attn_pooler_queries": 5,
+        "output_tokens": True,
+    }
+}
 COCA |= {"text": {"embed_cls": True, "output_tokens": True}, "custom_text": True}
-COCA |= {"multimodal_cfg": {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "attn_pooler_heads": 2}}
+COCA |= {
+    "multimodal_cfg": {
+        "context_length": 20,
+        "vocab_size": 49408,
+        "width": 16,
+        "heads": 2,
+        "layers": 1,
+        "attn_pooler_heads": 2,
+    }
+}
 CLIPA = {
     "vision": {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True},
     "text": {"pool_type": "last", "no_causal_mask": True},
 }
 RESNET = {"vision": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None}}
-CONVNEXT = {"vision": {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 160}}
-SIGLIP = {"vision": {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none", "image_size": 160}, "embed_dim": 64}
-SIGLIP |= {"text": {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}, "custom_text": True, "init_logit_bias": -10}
+CONVNEXT = {
+    "vision": {
+        "timm_model_name": "test_convnext",
+        "timm_pool": "",
+        "timm_proj": "linear",
+        "image_size": 160,
+    }
+}
+SIGLIP = {
+    "vision": {
+        "timm_model_name": "test_vit",
+        "timm_pool": "map",
+        "timm_proj": "none",
+        "image_size": 160,
+    },
+    "embed_dim": 64,
+}
+SIGLIP |= {
+    "text": {"pool_type": "last", "no_causal_mask": True, "proj_bias": True},
+    "custom_text": True,
+    "init_logit_bias": -10,
+}
 FAMILIES = {
     "clip": {},
     "quick gelu": {"quick_gelu": True},
@@ -74,13 +123,20 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
     theirs = saved(tmp_path / "model", **more)
     ours = open_model(str(tmp_path / "model"))
     shown = images(size=(ours.size, ours.size))
-    torch.testing.assert_close(ours.embed_image(shown), theirs.encode_image(pixels(theirs, shown), normalize=True))
+    torch.testing.assert_close(
+        ours.embed_image(shown), theirs.encode_image(pixels(theirs, shown), normalize=True)
+    )
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'model'}")(TEXTS)
     torch.testing.assert_close(ours.embed_text(TEXTS), theirs.encode_text(ids, normalize=True))
     assert (ours.logit_scale, ours.logit_bias) == (theirs.logit_scale, theirs.logit_bias)
     assert "open_clip" in ours.image_origin.source
     height, width = (side * factor for side, factor in zip(ours.patch_stride, (3, 5), strict=True))
-    assert ours.embed_patches(images(size=(height, width))).shape == (3, theirs.encode_text(ids).shape[1], 3, 5)
+    assert ours.embed_patches(images(size=(height, width))).shape == (
+        3,
+        theirs.encode_text(ids).shape[1],
+        3,
+        5,
+    )
 
 
 @pytest.mark.parametrize("family", ["clip", "SigLIP"])
@@ -140,12 +196,17 @@ REFUSED = {
         {"vision": {"timm_model_name": "resnet18", "timm_pool": "rot_attn", "timm_proj": None}},
         "timm_pool abs_attn or rot_attn",
     ),
-    "no map": ({"vision": {"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg"}}, "its image tower, timm's 'Swin"),
+    "no map": (
+        {"vision": {"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg"}},
+        "its image tower, timm's 'Swin",
+    ),
 }
 
 
 @pytest.mark.parametrize(("changes", "said"), REFUSED.values(), ids=REFUSED)
-def test_an_image_tower_that_cannot_be_read_exactly_is_refused_by_its_configuration(tmp_path, changes, said):
+def test_an_image_tower_that_cannot_be_read_exactly_is_refused_by_its_configuration(
+    tmp_path, changes, said
+):
     write_config(tmp_path, **changes)
     with pytest.raises(ValueError, match=f"open_clip:.*{said}"):
         open_model(str(tmp_path))
@@ -162,11 +223,16 @@ def test_a_model_without_weights_is_refused(tmp_path):
     ("name", "said"),
     [
         ("ViT-B-16:openai", "another activation; choose ViT-B-16-quickgelu:openai"),
-        ("RN50:opena", "opena is neither a tag nor a file of weights; choose RN50-quickgelu:openai"),
+        (
+            "RN50:opena",
+            "opena is neither a tag nor a file of weights; choose RN50-quickgelu:openai",
+        ),
         ("ViT-B-16", "no weights named"),
     ],
 )
-def test_weights_of_another_activation_are_refused_before_they_are_downloaded(name, said, monkeypatch):
+def test_weights_of_another_activation_are_refused_before_they_are_downloaded(
+    name, said, monkeypatch
+):
     monkeypatch.setattr(open_clip, "create_model", None)
     with pytest.raises(ValueError, match=f"open_clip:{name}: .*{said}"):
         open_model(name)
@@ -175,21 +241,35 @@ def test_weights_of_another_activation_are_refused_before_they_are_downloaded(na
 def test_a_text_tower_that_would_run_code_is_refused(tmp_path):
     text = tmp_path / "text"
     text.mkdir()
-    (text / "config.json").write_text(json.dumps({"model_type": "roberta", "auto_map": {"AutoModel": "code.Model"}}))
+    (text / "config.json").write_text(
+        json.dumps({"model_type": "roberta", "auto_map": {"AutoModel": "code.Model"}})
+    )
     write_config(tmp_path, text={"hf_model_name": str(text), "hf_tokenizer_name": "x"})
     with pytest.raises(ValueError, match="text has auto_map, which would run code of that model"):
         open_model(str(tmp_path))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.Words", None]}}))
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json of .* has auto_map, which would run code of that model"):
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["code.Words", None]}})
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"tokenizer_config\.json of .* has auto_map, which would run code of that model",
+    ):
         open_model(str(tmp_path))
 
 
-def test_a_folder_that_asks_to_run_its_code_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+def test_a_folder_that_asks_to_run_its_code_is_refused_before_anything_is_built(
+    tmp_path, monkeypatch
+):
     saved(tmp_path / "model")
     path = tmp_path / "model" / "open_clip_config.json"
     config = json.loads(path.read_text())
-    config["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "tokenizer", "tokenizer_kwargs": {"trust_remote_code": True}}
+    config["model_cfg"]["text_cfg"] |= {
+        "hf_tokenizer_name": "tokenizer",
+        "tokenizer_kwargs": {"trust_remote_code": True},
+    }
     path.write_text(json.dumps(config))
     monkeypatch.setattr(open_clip, "create_model", None)
-    with pytest.raises(ValueError, match="sets trust_remote_code, which would run code of that model"):
+    with pytest.raises(
+        ValueError, match="sets trust_remote_code, which would run code of that model"
+    ):
         open_model(str(tmp_path / "model"))

@@ -1,4 +1,6 @@
-"""Every family of transformers' contrastive models gives the same outputs here, at its native and at other sizes."""
+"""Every family of transformers' contrastive models gives the same outputs here, at its native and
+at other sizes.
+"""
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ TEXTS = ["a photo of a dog", "grass", "the sky of a cat the sky of a cat the sky
 
 
 def images(size):
-    return torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
 
 
 def inputs(folder, shown, *, kind):
@@ -29,7 +33,9 @@ def any_size(kind):
 
 
 def expected(model, given, *, kind, shape):
-    """The library's image embeddings (B, E), and its head on the features of each location, (B, N, E)."""
+    """The library's image embeddings (B, E), and its head on the features of each location,
+    (B, N, E).
+    """
     if kind == "GroupViT":
         return groupvit(model, given)
     hidden = model.vision_model(**given, **any_size(kind)).last_hidden_state
@@ -52,7 +58,9 @@ def groupvit(model, given):
     output = model.vision_model.encoder(**given, output_attentions=True, return_dict=True)
     groups = model.vision_model.layernorm(output.last_hidden_state)
     shares = output.attentions[0].transpose(1, 2) @ output.attentions[1].transpose(1, 2)
-    unit = torch.stack([functional.normalize(model.visual_projection(rows), dim=-1) for rows in groups])
+    unit = torch.stack(
+        [functional.normalize(model.visual_projection(rows), dim=-1) for rows in groups]
+    )
     return model.visual_projection(groups.mean(dim=1)), shares @ unit
 
 
@@ -64,10 +72,14 @@ def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind):
     ours = open_model(str(tmp_path))
     shown = images(shape)
     pooled, dense = expected(theirs, inputs(tmp_path, shown, kind=kind), kind=kind, shape=shape)
-    torch.testing.assert_close(ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0
+    )
     maps = ours.embed_patches(shown)
     assert (maps.shape[-2:], ours.size) == (ours.grid(*shape), SIZE)
-    torch.testing.assert_close(maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +95,9 @@ def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
         features = theirs.text_proj(theirs.text_encoder(**words).last_hidden_state[:, 0])
     else:
         features = theirs.get_text_features(**words).pooler_output
-    torch.testing.assert_close(ours.embed_text(TEXTS), functional.normalize(features, dim=-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        ours.embed_text(TEXTS), functional.normalize(features, dim=-1), atol=1e-5, rtol=0
+    )
 
 
 @torch.no_grad()
@@ -91,11 +105,18 @@ def test_groupvit_locations_match_the_segmentation_logits_of_transformers(tmp_pa
     theirs = saved(tmp_path, kind="GroupViT")
     ours = open_model(str(tmp_path))
     shown = images((SIZE, SIZE))
-    words = transformers.AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)(
+        TEXTS, padding=True, truncation=True, return_tensors="pt"
+    )
     words.pop("token_type_ids", None)
     given = inputs(tmp_path, shown, kind="GroupViT")
-    logits = theirs(**words, **given, output_segmentation=True).segmentation_logits / theirs.logit_scale.exp() ** 2
-    scores = torch.einsum("behw,ke->bkhw", ours.patch_tokens(shown, projected=True), ours.embed_text(TEXTS))
+    logits = (
+        theirs(**words, **given, output_segmentation=True).segmentation_logits
+        / theirs.logit_scale.exp() ** 2
+    )
+    scores = torch.einsum(
+        "behw,ke->bkhw", ours.patch_tokens(shown, projected=True), ours.embed_text(TEXTS)
+    )
     wide = functional.interpolate(scores, size=(SIZE, SIZE), mode="bilinear")
     torch.testing.assert_close(wide, logits, atol=1e-5, rtol=0)
 
@@ -123,4 +144,6 @@ def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp
     assert not torch.equal(ours.embed_patches(shown, positions="scale_factor"), before)
     assert torch.equal(ours.embed_patches(shown), before)
     square = images((SIZE, SIZE))
-    torch.testing.assert_close(ours.embed_patches(square, positions="scale_factor"), ours.embed_patches(square))
+    torch.testing.assert_close(
+        ours.embed_patches(square, positions="scale_factor"), ours.embed_patches(square)
+    )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 class Radio(nn.Module):
-    """A model like NVIDIA's RADIO: a summary and a map of other widths, each with a head to the width of the texts."""
+    """A model like NVIDIA's RADIO: a summary and a map of other widths, each with a head."""
 
     stride, size, mean, std = 8, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     logit_scale = 2.0
@@ -69,7 +69,9 @@ def module(tmp_path, monkeypatch):
 
 
 def images(size=(16, 24)):
-    return torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
 
 
 @torch.no_grad()
@@ -77,9 +79,15 @@ def test_summary_map_and_texts_pass_the_heads_of_the_module(module):
     target = open_target(f"python:{module}:Radio")
     ours, own = target.model, target.model.model
     summary, maps = own.encode(images() / 255)
-    torch.testing.assert_close(ours.embed_image(images()), functional.normalize(own.summary_head(summary), dim=-1))
-    torch.testing.assert_close(ours.embed_patches(images()), functional.normalize(own.feature_head(maps), dim=1))
-    torch.testing.assert_close(ours.embed_text(["a", "bc"]), functional.normalize(own.embed_text(["a", "bc"]), dim=-1))
+    torch.testing.assert_close(
+        ours.embed_image(images()), functional.normalize(own.summary_head(summary), dim=-1)
+    )
+    torch.testing.assert_close(
+        ours.embed_patches(images()), functional.normalize(own.feature_head(maps), dim=1)
+    )
+    torch.testing.assert_close(
+        ours.embed_text(["a", "bc"]), functional.normalize(own.embed_text(["a", "bc"]), dim=-1)
+    )
     assert (ours.logit_scale, target.config.image.eval_size, ours.has_text) == (2.0, 32, True)
     assert target.identity["model"]["architecture"] == "mine:Radio"
     assert len(target.identity["model"]["file_sha256"]) == 64
@@ -90,7 +98,9 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
     ours = open_target(f"python:{module}:Plain").model
     expected = functional.avg_pool2d((images() / 255 - 0.5) / 0.2, 8)
     torch.testing.assert_close(ours.patch_tokens(images(), projected=False), expected)
-    torch.testing.assert_close(ours.embed_image(images()), functional.normalize(expected.mean((2, 3)), dim=-1))
+    torch.testing.assert_close(
+        ours.embed_image(images()), functional.normalize(expected.mean((2, 3)), dim=-1)
+    )
     assert not ours.has_text
     with pytest.raises(ValueError, match="is vision-only"):
         ours.embed_text(["a"])
@@ -112,6 +122,8 @@ def test_a_python_module_that_cannot_be_scored_is_refused(module, name, said):
 
 
 def test_a_configuration_cannot_name_code_as_a_second_model(module):
-    with pytest.raises(ValueError, match="python:mine:Plain: such a model is named on the command line alone"):
+    with pytest.raises(
+        ValueError, match="python:mine:Plain: such a model is named on the command line alone"
+    ):
         open_vision(f"python:{module}:Plain")
     assert module not in sys.modules

@@ -15,10 +15,19 @@ MODELS = {
     "map pooling": ("vit_base_patch16_siglip_224", {**SMALL, "img_size": 64}),
     "average over class token and registers": (
         "vit_tiny_patch16_224",
-        {**SMALL, "img_size": 64, "reg_tokens": 2, "global_pool": "avg", "pool_include_prefix": True},
+        {
+            **SMALL,
+            "img_size": 64,
+            "reg_tokens": 2,
+            "global_pool": "avg",
+            "pool_include_prefix": True,
+        },
     ),
     "registers and layer scale": ("vit_small_patch14_reg4_dinov2", {**SMALL, "img_size": 56}),
-    "convolutions with a norm after pooling": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}),
+    "convolutions with a norm after pooling": (
+        "convnext_atto",
+        {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)},
+    ),
 }
 
 
@@ -40,15 +49,26 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
     ours = open_model(str(tmp_path / "model"))
     stride = ours.patch_stride[0]
     if "img_size" in options or "vit" in architecture:
-        theirs = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **options).eval()
+        theirs = timm.create_model(
+            architecture, num_classes=0, dynamic_img_size=True, **options
+        ).eval()
         theirs.load_state_dict(ours.model.state_dict())
     mean, std = (torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     for size in ((4 * stride, 4 * stride), (2 * stride, 5 * stride)):
         images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
         pixels = (images / 255 - mean) / std
-        torch.testing.assert_close(ours.embed_image(images), functional.normalize(theirs(pixels), dim=-1), atol=1e-5, rtol=1e-5)
-        expected = theirs.forward_intermediates(pixels, indices=1, norm=True, intermediates_only=True)[-1]
-        torch.testing.assert_close(ours.patch_tokens(images, projected=False), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours.embed_image(images),
+            functional.normalize(theirs(pixels), dim=-1),
+            atol=1e-5,
+            rtol=1e-5,
+        )
+        expected = theirs.forward_intermediates(
+            pixels, indices=1, norm=True, intermediates_only=True
+        )[-1]
+        torch.testing.assert_close(
+            ours.patch_tokens(images, projected=False), expected, atol=1e-5, rtol=1e-5
+        )
         assert ours.embed_patches(images).shape[-2:] == (size[0] // stride, size[1] // stride)
 
 
@@ -87,5 +107,8 @@ def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message
 
 def test_a_saved_model_whose_features_are_a_list_is_refused_in_one_line(tmp_path):
     save_for_hf(timm.create_model("crossvit_tiny_240", num_classes=0), str(tmp_path))
-    with pytest.raises(ValueError, match=f"^timm:{tmp_path}: .* gives list for 256 x 128 pixels, not a map .*: choose another$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^timm:{tmp_path}: .* gives list for 256 x 128 pixels, not a map .*: choose",
+    ):
         open_model(str(tmp_path))

@@ -20,14 +20,17 @@ BLOCK = 2**24
 
 
 class TextConditioned(Term):
-    """Symmetric cross-entropy over images and captions of all ranks, where an image's vector depends on the caption it is compared with.
+    """Symmetric cross-entropy over images and captions of all ranks, where an image's vector
+    depends on the caption it is compared with.
 
-    The vector is the mean of the patches, weighted by the softmax of their cosines with the caption.  The comparison is its cosine with
-    that caption.  A negative caption pools by itself, since pooling by the true caption would tell the answer.  Further pairs with an
-    equal caption are neither positives nor negatives.
+    The vector is the mean of the patches, weighted by the softmax of their cosines with the
+    caption.  The comparison is its cosine with that caption.  A negative caption pools by itself,
+    since pooling by the true caption would tell the answer.  Further pairs with an equal caption
+    are neither positives nor negatives.
 
-    Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections, heads and zero key (a cosine
-    does not see the key), and with the softmax of the loss of pairs in place of the sigmoid.
+    Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections, heads
+    and zero key (a cosine does not see the key), and with the softmax of the loss of pairs in place
+    of the sigmoid.
     """
 
     def __init__(self, parts: Parts, *, temperature: float = 0.1) -> None:
@@ -45,8 +48,13 @@ class TextConditioned(Term):
         texts, ids, valid, first = _of_all_ranks(pairs, wide)
         grams = patches @ patches.transpose(1, 2)  # (B, N, N)
         size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
-        compare = _compare if len(texts) <= size else partial(checkpoint, _compare, use_reentrant=False)
-        blocks = [compare(patches, grams, texts[start : start + size], self.temperature) for start in range(0, len(texts), size)]
+        compare = (
+            _compare if len(texts) <= size else partial(checkpoint, _compare, use_reentrant=False)
+        )
+        blocks = [
+            compare(patches, grams, texts[start : start + size], self.temperature)
+            for start in range(0, len(texts), size)
+        ]
         logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
         rows = valid[first : first + len(logits)]
         columns = torch.arange(len(texts), device=logits.device)
@@ -71,7 +79,8 @@ def _of_all_ranks(pairs: Pairs, wide: torch.dtype) -> tuple[Tensor, Tensor, Tens
 def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) -> Tensor:
     """Return the cosine of each caption with the patches of each image as it pools them.
 
-    The length of a pooled vector follows from the products of its image's patches, so that no vector is made for each pair.
+    The length of a pooled vector follows from the products of its image's patches, so that no
+    vector is made for each pair.
 
     Args:
         patches: (B, N, E), L2-normalised, or zero for an image that does not count.

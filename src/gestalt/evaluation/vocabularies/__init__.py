@@ -1,6 +1,8 @@
-"""Vocabularies: the phrases that name the classes of a label set, by the list that a protocol names.
+"""Vocabularies: the phrases that name the classes of a label set, by the list that a protocol
+names.
 
-``phrases.json`` holds the field's lists as facts, each with its source.  To add one: a list there, or a label set in a list.
+``phrases.json`` holds the field's lists as facts, each with its source.  To add one: a list there,
+or a label set in a list.
 """
 
 import json
@@ -20,7 +22,8 @@ Phrases = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Vocabulary(LabelSet):
-    """A label set, its classes named by a list; a background that the list does not name has no phrases.
+    """A label set, its classes named by a list; a background that the list does not name has no
+    phrases.
 
     Attributes:
         list_name: the list that the phrases are from, ``label_set`` for the label set's own.
@@ -34,7 +37,9 @@ class Vocabulary(LabelSet):
         """Accept classes without phrases."""
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's own digest."""
+        """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's
+        own digest.
+        """
         fields = asdict(self)
         del fields["list_name"], fields["why"]
         return short_digest(json.dumps(fields, sort_keys=True))
@@ -42,13 +47,18 @@ class Vocabulary(LabelSet):
 
 @cache
 def lists() -> dict[str, Any]:
-    """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``, the list that has the same phrases."""
-    by_list: dict[str, Any] = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
+    """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``,
+    the list that has the same phrases.
+    """
+    by_list: dict[str, Any] = json.loads(
+        Path(__file__).with_name("phrases.json").read_text(encoding="utf-8")
+    )["lists"]
     return by_list
 
 
 def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
-    """Return the first class that a list names, and the phrases from it on; None where the list lacks the label set.
+    """Return the first class that a list names, and the phrases from it on; None where the list
+    lacks the label set.
 
     Raises:
         ValueError: unknown list.
@@ -63,8 +73,11 @@ def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
     return row["first_class"], tuple(tuple(words) for words in row["phrases"])
 
 
-def named(labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "strict") -> Vocabulary:
-    """Name the classes of a label set by a list, or by the label set's own phrases where the list lacks it.
+def named(
+    labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "strict"
+) -> Vocabulary:
+    """Name the classes of a label set by a list, or by the label set's own phrases where the list
+    lacks it.
 
     Args:
         labels: classes with their own phrases.
@@ -81,7 +94,8 @@ def named(labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "
         first, phrases = listed
         if first + len(phrases) != len(labels.names):
             raise ValueError(
-                f"vocabulary {vocabulary} names classes {first} to {first + len(phrases) - 1} of {label_set}, "
+                f"vocabulary {vocabulary} names classes {first} to {first + len(phrases) - 1} of "
+                f"{label_set}, "
                 f"which has {len(labels.names)} classes"
             )
         prompts, name = ((),) * first + phrases, vocabulary
@@ -89,13 +103,22 @@ def named(labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "
         why = f"{vocabulary} names no classes of {label_set}"
     if defects == "fixed":
         prompts = mended(prompts, background=labels.background)
-    return Vocabulary(labels.names, prompts=prompts, background=labels.background, list_name=name, why=why)
+    return Vocabulary(
+        labels.names, prompts=prompts, background=labels.background, list_name=name, why=why
+    )
 
 
 def mended(prompts: Phrases, *, background: int | None) -> Phrases:
-    """Strip blanks, and drop background words that also name a class, such as COCO's bed, and make it lose by mistake."""
+    """Strip blanks, and drop background words that also name a class, such as COCO's bed, and make
+    it lose by mistake.
+    """
     bare = [tuple(dict.fromkeys(phrase.strip() for phrase in phrases)) for phrases in prompts]
     if background is not None:
-        taken = {phrase for index, phrases in enumerate(bare) for phrase in phrases if index != background}
+        taken = {
+            phrase
+            for index, phrases in enumerate(bare)
+            for phrase in phrases
+            if index != background
+        }
         bare[background] = tuple(phrase for phrase in bare[background] if phrase not in taken)
     return tuple(bare)

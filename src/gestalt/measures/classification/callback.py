@@ -19,7 +19,8 @@ TOP = 5
 
 
 class ClassificationScorer(Scorer[AccuracyScore]):
-    """Classify the images of one set, and log accuracies with those of chance and of the commonest class.
+    """Classify the images of one set, and log accuracies with those of chance and of the commonest
+    class.
 
     Args:
         name, options: as ``Scorer``.
@@ -34,22 +35,32 @@ class ClassificationScorer(Scorer[AccuracyScore]):
     protocol: ClassificationProtocol
     labels: LabelSet
 
-    def __init__(self, name: str, *, labels: LabelSet, protocol: ClassificationProtocol, **options: Any) -> None:
+    def __init__(
+        self, name: str, *, labels: LabelSet, protocol: ClassificationProtocol, **options: Any
+    ) -> None:
         metrics = {"model": GroupAccuracy(len(labels.names))}
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=labels, **options)
+        super().__init__(
+            name, protocol=protocol, metrics=metrics, labels=labels, prompted=labels, **options
+        )
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
         logits = class_logits(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
         truth = truth.to(logits.device)
         rank = ranks(logits, truth)
-        self.metrics["model"].update(truth, prediction=logits.argmax(dim=1), rank=rank, sample_id=batch["sample_id"])
+        self.metrics["model"].update(
+            truth, prediction=logits.argmax(dim=1), rank=rank, sample_id=batch["sample_id"]
+        )
         return ()
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy, top 5, and the scores of chance and of always the commonest class."""
         classes = len(self.labels.names)
-        values = {"accuracy": score.top(1), "accuracy_chance": 1 / classes, "accuracy_majority": score.majority}
+        values = {
+            "accuracy": score.top(1),
+            "accuracy_chance": 1 / classes,
+            "accuracy_majority": score.majority,
+        }
         if classes > TOP:
             values |= {f"top_{TOP}": score.top(TOP), f"top_{TOP}_chance": TOP / classes}
         return values
@@ -57,7 +68,9 @@ class ClassificationScorer(Scorer[AccuracyScore]):
     def entry(self, score: AccuracyScore) -> dict[str, Any]:
         """Return the integer counts of each class."""
         return {
-            "counts": {"model": [score.right.sum(axis=1).tolist(), score.total.sum(axis=1).tolist()]},
+            "counts": {
+                "model": [score.right.sum(axis=1).tolist(), score.total.sum(axis=1).tolist()]
+            },
             "counts_rows": ["right", "truth"],
         }
 
@@ -72,4 +85,6 @@ class ClassificationScorer(Scorer[AccuracyScore]):
 def build(context: Context) -> ClassificationScorer:
     """Build the scorer of a benchmark's classes at the configured size."""
     protocol = context.protocol("classification")
-    return ClassificationScorer(context.benchmark.name, labels=context.labels, protocol=protocol, **context.options)
+    return ClassificationScorer(
+        context.benchmark.name, labels=context.labels, protocol=protocol, **context.options
+    )

@@ -1,4 +1,6 @@
-"""Classification: the class whose prompts are nearest to an image.  B batch, C classes, K prompts, E shared width, h w patch grid."""
+"""Classification: the class whose prompts are nearest to an image.  B batch, C classes, K prompts,
+E shared width, h w patch grid.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -28,23 +30,40 @@ class Reduced(NamedTuple):
 
 
 def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
-    """Append a class for everything else to a label set, unless it has no phrases; it competes by its prompts."""
+    """Append a class for everything else to a label set, unless it has no phrases; it competes by
+    its prompts.
+    """
     if not third_class:
         return LabelSet(labels.names, prompts=labels.prompts, background=None)
-    return LabelSet((*labels.names, " or ".join(third_class)), prompts=(*labels.prompts, third_class), background=None)
+    return LabelSet(
+        (*labels.names, " or ".join(third_class)),
+        prompts=(*labels.prompts, third_class),
+        background=None,
+    )
 
 
 @torch.no_grad()
-def class_logits(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
-    """Compute the cosine of B images, (3, H, W) uint8 of any sizes, with the nearest prompt of every class, (B, C) float32 in [-1, 1].
+def class_logits(
+    model: Any,
+    images: Sequence[Tensor],
+    *,
+    prompts: ClassEmbeddings,
+    protocol: ClassificationProtocol,
+) -> Tensor:
+    """Compute the cosine of B images, (3, H, W) uint8 of any sizes, with the nearest prompt of
+    every class, (B, C) float32 in [-1, 1].
 
     The model must be in eval mode, the prompts on the images' device.
     """
-    return by_class(embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts)
+    return by_class(
+        embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts
+    )
 
 
 def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
-    """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of each; equal phrases have equal ones."""
+    """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of
+    each; equal phrases have equal ones.
+    """
     cosines = prompts.tied(cosines, dim=-1)
     count = int(prompts.class_index.max()) + 1
     empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
@@ -52,7 +71,8 @@ def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def ranks(logits: Tensor, truth: Tensor) -> Tensor:
-    """Count the classes ranked before the true one.  Among equal logits the first class comes first; NaN comes before all.
+    """Count the classes ranked before the true one.  Among equal logits the first class comes
+    first; NaN comes before all.
 
     Logits are (B, C); truth is (B,) int64 in [0, C), a negative value, of padding, counts as 0.
 
@@ -62,22 +82,32 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     place = torch.arange(logits.shape[1], device=logits.device)
     truth = truth.clamp_min(0).unsqueeze(1)
     true_logit = logits.gather(1, truth)
-    ahead = torch.where(place < truth, ~(logits < true_logit), ~(logits <= true_logit)) & (place != truth)
+    ahead = torch.where(place < truth, ~(logits < true_logit), ~(logits <= true_logit)) & (
+        place != truth
+    )
     return ahead.sum(dim=1)
 
 
 def _finite(cosines: Tensor) -> Tensor:
-    """Return the cosines; a ValueError refuses NaN and infinity, with which the first class would win."""
+    """Return the cosines; a ValueError refuses NaN and infinity, with which the first class would
+    win.
+    """
     if not bool(cosines.isfinite().all()):
-        raise ValueError("the model's embeddings contain NaN or infinity, so no image has a nearest class")
+        raise ValueError(
+            "the model's embeddings contain NaN or infinity, so no image has a nearest class"
+        )
     return cosines
 
 
 @torch.no_grad()
-def reduced_labels(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
-    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest class of each patch too.
+def reduced_labels(
+    model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol
+) -> Reduced:
+    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest
+    class of each patch too.
 
-    The model must be in eval mode; the prompts, on the images' device, are those of the classes, then of the third if there is one.
+    The model must be in eval mode; the prompts, on the images' device, are those of the classes,
+    then of the third if there is one.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -87,7 +117,9 @@ def reduced_labels(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbedd
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
         logits = by_class(_finite(cosines), prompts=prompts)
         if protocol.reduction == "pooled":
-            labels = by_class(_finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts).argmax(dim=1)
+            labels = by_class(
+                _finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts
+            ).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
@@ -97,7 +129,9 @@ def reduced_labels(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbedd
 
 
 def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
-    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first class."""
+    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first
+    class.
+    """
     if protocol.reduction == "mean_logit":
         return logits.mean(dim=1).argmax(dim=1)
     classes = logits.shape[2]

@@ -1,4 +1,6 @@
-"""Accuracy of each class and of each group, from one row of integers per image.  N images, C classes, P places."""
+"""Accuracy of each class and of each group, from one row of integers per image.  N images, C
+classes, P places.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,7 +38,9 @@ class AccuracyScore(NamedTuple):
     total: NDArray[np.int64]
 
     def top(self, count: int) -> float:
-        """Return the share of images whose true class is among the first ``count``, [0, 1]; nan without images."""
+        """Return the share of images whose true class is among the first ``count``, [0, 1]; nan
+        without images.
+        """
         return int((self.rank < count).sum()) / self.images if self.images else float("nan")
 
     @property
@@ -55,17 +59,27 @@ def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> Acc
     rows = rows[counted_once(rows[:, 0])]
     sample_id, truth, place, prediction, rank = rows.T
     cell = truth * places + place
-    right, total = (np.bincount(cell[chosen], minlength=classes * places) for chosen in (rank == 0, slice(None)))
+    right, total = (
+        np.bincount(cell[chosen], minlength=classes * places) for chosen in (rank == 0, slice(None))
+    )
     shape = (classes, places)
     return AccuracyScore(
-        len(rows), sample_id, truth, place, prediction, rank, right.reshape(shape).astype(np.int64), total.reshape(shape).astype(np.int64)
+        len(rows),
+        sample_id,
+        truth,
+        place,
+        prediction,
+        rank,
+        right.reshape(shape).astype(np.int64),
+        total.reshape(shape).astype(np.int64),
     )
 
 
 class GroupAccuracy(SetMetric):
     """Accuracy over a whole set, of each class and of each class at each place.
 
-    The state is a list of (n, 5) int64 rows: image id, true class, place, predicted class, and the true class's rank.
+    The state is a list of (n, 5) int64 rows: image id, true class, place, predicted class, and the
+    true class's rank.
 
     Args:
         classes: C, those that an image may have; a prediction may be one more.
@@ -83,7 +97,15 @@ class GroupAccuracy(SetMetric):
         self.places = places
         self.add_rows(rows=torch.tensor([[PADDING, 0, 0, 0, 0]]))
 
-    def update(self, truth: Tensor, *, prediction: Tensor, rank: Tensor, sample_id: Tensor, place: Tensor | None = None) -> None:
+    def update(
+        self,
+        truth: Tensor,
+        *,
+        prediction: Tensor,
+        rank: Tensor,
+        sample_id: Tensor,
+        place: Tensor | None = None,
+    ) -> None:
         """Count a batch.
 
         Args:
@@ -94,12 +116,21 @@ class GroupAccuracy(SetMetric):
             place: (B,) int64 in [0, P); None for 0.
         """
         place = torch.zeros_like(truth) if place is None else place
-        columns = [part.to(device=self.device, dtype=torch.int64) for part in (sample_id, truth, place, prediction, rank)]
-        for name, values, count in (("class", columns[1], self.classes), ("place", columns[2], self.places)):
+        columns = [
+            part.to(device=self.device, dtype=torch.int64)
+            for part in (sample_id, truth, place, prediction, rank)
+        ]
+        for name, values, count in (
+            ("class", columns[1], self.classes),
+            ("place", columns[2], self.places),
+        ):
             wrong = (columns[0] != PADDING) & ((values < 0) | (values >= count))
             if wrong.any():
                 index = int(wrong.nonzero()[0])
-                raise ValueError(f"sample {int(columns[0][index])}: {name} {int(values[index])} does not exist, there are 0 to {count - 1}")
+                raise ValueError(
+                    f"sample {int(columns[0][index])}: {name} {int(values[index])} does not exist, "
+                    f"there are 0 to {count - 1}"
+                )
         self.rows.append(torch.stack(columns, dim=1))
 
     def compute(self) -> AccuracyScore:
@@ -108,7 +139,8 @@ class GroupAccuracy(SetMetric):
 
 
 def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
-    """Compute each class's loss of accuracy off its usual place: the cell of that place minus the mean of its other cells.
+    """Compute each class's loss of accuracy off its usual place: the cell of that place minus the
+    mean of its other cells.
 
     Args:
         cells: (..., C, P), nan without images; at least two places.
@@ -117,7 +149,10 @@ def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.flo
     Returns:
         (..., C), nan where one of the cells is.
     """
-    losses = [cells[..., row, place] - np.delete(cells[..., row, :], place, axis=-1).mean(axis=-1) for row, place in enumerate(usual)]
+    losses = [
+        cells[..., row, place] - np.delete(cells[..., row, :], place, axis=-1).mean(axis=-1)
+        for row, place in enumerate(usual)
+    ]
     return np.stack(losses, axis=-1)
 
 
@@ -127,22 +162,29 @@ def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isinf(lowest), np.nan, lowest)
 
 
-def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Return the mean of the accuracies (..., C, P), each weighted by its group's share of the training images; nan where one of them is.
+def adjusted_accuracy(
+    cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Return the mean of the accuracies (..., C, P), each weighted by its group's share of the
+    training images; nan where one of them is.
 
     Args:
         cells: nan without images.
         train_groups: (C, P), number of training images of each group; not all 0.
 
-    Source: the average test accuracy of Sagawa et al. 2020 (arXiv:1911.08731), appendix C.1, as kohpangwei/group_DRO README.md @ 2789944
-    has it.
+    Source: the average test accuracy of Sagawa et al. 2020 (arXiv:1911.08731), appendix C.1, as
+    kohpangwei/group_DRO README.md @ 2789944 has it.
     """
     weights = np.asarray(train_groups, dtype=np.float64)
     counted = weights > 0
-    mean: NDArray[np.float64] = (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
+    mean: NDArray[np.float64] = (cells[..., counted] * weights[counted]).sum(
+        axis=-1
+    ) / weights.sum()
     return mean
 
 
 def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
+    """Return the mean of the accuracies (..., C, P), each group counting the same, (...); nan where
+    no group has an image.
+    """
     return mean_without_nan(cells, axis=(-2, -1))

@@ -14,8 +14,8 @@ class ClassificationProtocol(PromptProtocol):
     Raises:
         ValueError: as ``PromptProtocol``.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020), section 3.1.4, for templates and their mean; kahnchana/clippy at 04bf78b for short
-    side to 224 (bicubic) and the square in the middle.
+    Source: Radford et al. 2021 (arXiv:2103.00020), section 3.1.4, for templates and their mean;
+    kahnchana/clippy at 04bf78b for short side to 224 (bicubic) and the square in the middle.
     """
 
     resize: Resize = "centre_crop"
@@ -25,5 +25,7 @@ class ClassificationProtocol(PromptProtocol):
 
 PROTOCOLS: dict[str, ClassificationProtocol] = {
     "openai_80": ClassificationProtocol(name="openai_80"),
-    "one_prompt": ClassificationProtocol(name="one_prompt", resize="square", templates=("a photo of {article} {}",), lower_case=True),
+    "one_prompt": ClassificationProtocol(
+        name="one_prompt", resize="square", templates=("a photo of {article} {}",), lower_case=True
+    ),
 }

@@ -1,4 +1,6 @@
-"""Grouping: bottom-up grouping of one image set at each evaluation, with its baselines and pictures.  N images, H W pixels."""
+"""Grouping: bottom-up grouping of one image set at each evaluation, with its baselines and
+pictures.  N images, H W pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -24,7 +26,8 @@ from gestalt.measures.segmentation.baselines import blocks, constant, object_ora
 
 
 class GroupMaps(Scorer[JaccardScore]):
-    """Score the groups that come with the batches of one set, (H, W) uint8 from 0 on: numbers, baselines, pictures.
+    """Score the groups that come with the batches of one set, (H, W) uint8 from 0 on: numbers,
+    baselines, pictures.
 
     The groups are another system's; a subclass makes its own.
 
@@ -54,11 +57,21 @@ class GroupMaps(Scorer[JaccardScore]):
         return self.counted(predictions, truth, batch=batch, counts=counts)
 
     def counted(
-        self, groups: list[Tensor], truth: Sequence[Tensor], *, batch: Mapping[str, Any], counts: Sequence[int], **baselines: Predicted
+        self,
+        groups: list[Tensor],
+        truth: Sequence[Tensor],
+        *,
+        batch: Mapping[str, Any],
+        counts: Sequence[int],
+        **baselines: Predicted,
     ) -> list[Tensor]:
-        """Count the groups of a batch, as many as ``counts`` in each image, and the baselines.  Returns the groups."""
+        """Count the groups of a batch, as many as ``counts`` in each image, and the
+        baselines.  Returns the groups.
+        """
         baselines["whole_image"] = lambda: [constant(instance, index=0) for instance in truth]
-        baselines["blocks"] = lambda: [blocks(instance, count=count) for instance, count in zip(truth, counts, strict=True)]
+        baselines["blocks"] = lambda: [
+            blocks(instance, count=count) for instance, count in zip(truth, counts, strict=True)
+        ]
         self.count({"model": groups, **baselines}, truth, batch=batch)
         return groups
 
@@ -78,13 +91,19 @@ class GroupMaps(Scorer[JaccardScore]):
             "images_with_objects": score.images_with_objects,
             "objects": score.objects,
             "groups": self.groups,
-            "counts": {key: counted.overlaps[:, 2:].sum(axis=0).tolist() for key, counted in self.scores.items()},
+            "counts": {
+                key: counted.overlaps[:, 2:].sum(axis=0).tolist()
+                for key, counted in self.scores.items()
+            },
             "counts_rows": ["best intersections", "their unions"],
         }
 
     def arrays(self, score: JaccardScore) -> dict[str, NDArray[np.float64]]:
         """Return the values of each image by metric, (N,), nan without objects."""
-        return {"jaccard": score.image_jaccard, "jaccard_with_background": score.image_jaccard_with_background}
+        return {
+            "jaccard": score.image_jaccard,
+            "jaccard_with_background": score.image_jaccard_with_background,
+        }
 
     def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, groups and objects."""
@@ -101,7 +120,9 @@ class Grouping(GroupMaps):
     protocol: BottomUpProtocol
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them before it trains."""
+        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them
+        before it trains.
+        """
         super().setup(trainer, pl_module, stage)
         if self.protocol.method == "attention":
             model: Any = pl_module.model
@@ -113,21 +134,35 @@ class Grouping(GroupMaps):
         self.groups = grouped[0].candidates
 
         def oracle() -> list[Tensor]:
-            return [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)]
+            return [
+                object_oracle(instance, grid=image.grid)
+                for image, instance in zip(grouped, truth, strict=True)
+            ]
 
-        groups, counts = [image.groups for image in grouped], [image.candidates for image in grouped]
+        groups, counts = (
+            [image.groups for image in grouped],
+            [image.candidates for image in grouped],
+        )
         return self.counted(groups, truth, batch=batch, counts=counts, patch_oracle=oracle)
 
 
 def build(context: Context) -> Measured:
-    """Build the scorer of a benchmark's groups, or the callback that reports that its files hold no objects.
+    """Build the scorer of a benchmark's groups, or the callback that reports that its files hold no
+    objects.
 
     Raises:
         ConfigError: they hold none, and the config names a grouping protocol.
     """
-    name, why, chosen = context.benchmark.name, context.image_set.no_instances, context.chosen("grouping")
+    name, why, chosen = (
+        context.benchmark.name,
+        context.image_set.no_instances,
+        context.chosen("grouping"),
+    )
     if why is None:
         return Grouping(name, protocol=context.protocol("grouping"), **context.options)
     if chosen is not None:
-        raise ConfigError(f"evaluation.grouping_protocol={chosen}: benchmark {name} has no objects, {why}; choose null to leave it out")
+        raise ConfigError(
+            f"evaluation.grouping_protocol={chosen}: benchmark {name} has no objects, {why}; "
+            "choose null to leave it out"
+        )
     return LeftOut(name, measure="grouping", why=why)

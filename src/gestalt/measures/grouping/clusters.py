@@ -1,4 +1,6 @@
-"""Clusters of tokens: k-means and spectral clustering, bit-identical for any number of threads.  N tokens, D width, n clusters."""
+"""Clusters of tokens: k-means and spectral clustering, bit-identical for any number of threads.  N
+tokens, D width, n clusters.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -13,17 +15,23 @@ from torch.nn import functional
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 
 NO_VARIANCE = 1e-10
-"""Tokens that differ by less than this share of their sum of squares are equal: rounding of float32 leaves 1e-14, of bfloat16 zero."""
+"""Tokens that differ by less than this share of their sum of squares are equal: rounding of float32
+leaves 1e-14, of bfloat16 zero.
+"""
 
 ROUNDED = 9
-"""Decimals, relative to the largest value, within which rows count as equal: beyond lies the rounding of an eigenproblem in float64."""
+"""Decimals, relative to the largest value, within which rows count as equal: beyond lies the
+rounding of an eigenproblem in float64.
+"""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch on one CPU thread: the number of threads splits eigenproblems and large sums, which changes the last bits.
+    """Run torch on one CPU thread: the number of threads splits eigenproblems and large sums, which
+    changes the last bits.
 
-    NumPy, SciPy and scikit-learn have their own threads, which ``threadpool_limits`` limits where they are called.
+    NumPy, SciPy and scikit-learn have their own threads, which ``threadpool_limits`` limits where
+    they are called.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -33,8 +41,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, seed: int) -> NDArray[np.float64]:
-    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of squared distances.
+def kmeans_centres(
+    rows: NDArray[np.float64], *, clusters: int, restarts: int, seed: int
+) -> NDArray[np.float64]:
+    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of
+    squared distances.
 
     Args:
         rows: (N, D), at least one.
@@ -49,22 +60,31 @@ def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, s
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    different = np.unique(np.round(rows / max(np.abs(rows).max(), np.finfo(np.float64).tiny), ROUNDED), axis=0)
+    different = np.unique(
+        np.round(rows / max(np.abs(rows).max(), np.finfo(np.float64).tiny), ROUNDED), axis=0
+    )
     clusters = min(clusters, len(different))
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly equal rows may share a centre
-        fitted = KMeans(n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd").fit(rows)
+        fitted = KMeans(
+            n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd"
+        ).fit(rows)
     centres: NDArray[np.float64] = fitted.cluster_centers_
     return centres
 
 
 def nearness(rows: Tensor, centres: Tensor) -> Tensor:
-    """Return minus the squared distance of every row (N, D) to every centre (m, D), (m, N); the nearest centre is the largest."""
-    return 2 * centres @ rows.T - centres.square().sum(dim=1, keepdim=True) - rows.square().sum(dim=1)
+    """Return minus the squared distance of every row (N, D) to every centre (m, D), (m, N); the
+    nearest centre is the largest.
+    """
+    return (
+        2 * centres @ rows.T - centres.square().sum(dim=1, keepdim=True) - rows.square().sum(dim=1)
+    )
 
 
 def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the nearness of every token of one image, (N, D) float64 on the CPU, to the centres that k-means finds in that image.
+    """Compute the nearness of every token of one image, (N, D) float64 on the CPU, to the centres
+    that k-means finds in that image.
 
     Returns:
         (m, N) float64, at most 0; m is n, or the number of distinct tokens if that is lower.
@@ -72,17 +92,23 @@ def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     assert protocol.groups is not None
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
-    centres = kmeans_centres(tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed)
+    centres = kmeans_centres(
+        tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed
+    )
     return nearness(tokens, torch.from_numpy(centres))
 
 
 def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D) float64 on the CPU."""
+    """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D)
+    float64 on the CPU.
+    """
     assert protocol.groups is not None
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
     centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol=protocol)
+    return kmeans_similarity(
+        spectral_coordinates(centred, count=protocol.groups), protocol=protocol
+    )
 
 
 def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
@@ -97,8 +123,8 @@ def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
     Returns:
         (N, m) float64, m <= count.
 
-    Source: Ng, Jordan and Weiss 2002 (NIPS 14) for coordinates and k-means; the affinity as in Melas-Kyriazi et al. 2022
-    (arXiv:2205.07839), without its term for colour.
+    Source: Ng, Jordan and Weiss 2002 (NIPS 14) for coordinates and k-means; the affinity as in
+    Melas-Kyriazi et al. 2022 (arXiv:2205.07839), without its term for colour.
     """
     from scipy.linalg import eigh
     from threadpoolctl import threadpool_limits
@@ -108,7 +134,10 @@ def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
     scale = affinity.sum(dim=1).rsqrt()
     size = len(tokens)
     with threadpool_limits(limits=1):
-        values, vectors = eigh((scale.unsqueeze(1) * affinity * scale).numpy(), subset_by_index=[max(0, size - count), size - 1])
+        values, vectors = eigh(
+            (scale.unsqueeze(1) * affinity * scale).numpy(),
+            subset_by_index=[max(0, size - count), size - 1],
+        )
     return functional.normalize(torch.from_numpy(vectors[:, values > NO_VARIANCE]), dim=1)
 
 

@@ -1,4 +1,5 @@
-"""Bottom-up grouping: every location takes the nearest centre, or a group is the region that a head attends to.
+"""Bottom-up grouping: every location takes the nearest centre, or a group is the region that a head
+attends to.
 
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
@@ -12,7 +13,12 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size, sizes_of
-from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
+from gestalt.measures.grouping.clusters import (
+    NO_VARIANCE,
+    kmeans_similarity,
+    one_thread,
+    spectral_similarity,
+)
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
@@ -22,7 +28,8 @@ class BottomUp(NamedTuple):
     """The groups of one image.
 
     Attributes:
-        groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks that may overlap.
+        groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks
+            that may overlap.
         grid: (h, w), the patch grid that it was up-sampled from.
         candidates: n, the number of groups that are possible.
     """
@@ -33,9 +40,11 @@ class BottomUp(NamedTuple):
 
 
 def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the cosine of one image's tokens, (N, D) float64 on the CPU, with their top principal components, largest variance first.
+    """Compute the cosine of one image's tokens, (N, D) float64 on the CPU, with their top principal
+    components, largest variance first.
 
-    The eigenvectors are those of the smaller of the Gram matrix (N, N) and the scatter matrix (D, D).
+    The eigenvectors are those of the smaller of the Gram matrix (N, N) and the scatter matrix
+    (D, D).
 
     Returns:
         (n, N) float64 in [-1, 1]; rows of zeros for components without variance.
@@ -45,7 +54,8 @@ def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     if protocol.centre:
         tokens = tokens - tokens.mean(dim=0)
     wide = tokens.shape[0] <= tokens.shape[1]
-    variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)  # ascending
+    # ascending
+    variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)
     real = torch.nonzero(variance > NO_VARIANCE * energy)[:, 0].flip(0)[: protocol.groups]
     scores = (vectors[:, real] * variance[real].sqrt() if wide else tokens @ vectors[:, real]).T
     scores = scores * signs(scores, rule=protocol.sign).unsqueeze(1)
@@ -54,28 +64,43 @@ def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 
 
 def signs(scores: Tensor, *, rule: str) -> Tensor:
-    """Return 1 or -1 for each row of scores (k, N), (k,), by a rule of ``BottomUpProtocol.sign``."""
+    """Return 1 or -1 for each row of scores (k, N), (k,), by a rule of
+    ``BottomUpProtocol.sign``.
+    """
     largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))[:, 0]
     decisive = largest if rule == "largest" else scores.pow(3).sum(dim=1)
     return torch.where(decisive < 0, -1.0, 1.0).to(scores.dtype)
 
 
-METHODS: dict[str, Callable[..., Tensor]] = {"pca": pca_similarity, "kmeans": kmeans_similarity, "spectral": spectral_similarity}
-"""(N, D) tokens of one image and the protocol to (m, N) similarities with the centres, m <= n.  Attention needs no tokens."""
+METHODS: dict[str, Callable[..., Tensor]] = {
+    "pca": pca_similarity,
+    "kmeans": kmeans_similarity,
+    "spectral": spectral_similarity,
+}
+"""(N, D) tokens of one image and the protocol to (m, N) similarities with the centres, m <=
+n.  Attention needs no tokens.
+"""
 
 
 def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the similarity (m, N) of every token (N, D) of one image with every centre of that image."""
+    """Compute the similarity (m, N) of every token (N, D) of one image with every centre of that
+    image.
+    """
     with one_thread():
-        return METHODS[protocol.method](functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol=protocol)
+        return METHODS[protocol.method](
+            functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol=protocol
+        )
 
 
 @torch.no_grad()
-def similarity_maps(model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
-    """Compute the similarity of every location with every centre of its own image, or the attention of every head.
+def similarity_maps(
+    model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol
+) -> list[Tensor]:
+    """Compute the similarity of every location with every centre of its own image, or the attention
+    of every head.
 
-    The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after the tower: the matrices are small, and
-    not every accelerator has float64.
+    The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after
+    the tower: the matrices are small, and not every accelerator has float64.
 
     Returns:
         B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
@@ -87,38 +112,64 @@ def similarity_maps(model: Any, images: Sequence[Tensor], *, protocol: BottomUpP
     def compare(stack: Tensor) -> Iterable[Tensor]:
         if protocol.method == "attention":
             return finite(model.class_attention(stack).float())
-        batch = finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())  # (b, D, h, w)
-        similarities = (image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol) for tokens in batch)
-        return [similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device) for similarity in similarities]
+        # (b, D, h, w)
+        batch = finite(
+            model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
+        )
+        similarities = (
+            image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
+            for tokens in batch
+        )
+        return [
+            similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device)
+            for similarity in similarities
+        ]
 
     return by_size(images, protocol=protocol, run=compare)
 
 
 def finite(batch: Tensor) -> Tensor:
-    """Return a batch of tokens or attention maps unchanged; a ValueError refuses NaN and infinity."""
+    """Return a batch of tokens or attention maps unchanged; a ValueError refuses NaN and
+    infinity.
+    """
     if not batch.isfinite().all():
-        raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be grouped")
+        raise ValueError(
+            "the image tower's tokens contain NaN or infinity; such tokens cannot be grouped"
+        )
     return batch
 
 
-def decided(maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]) -> Tensor:
-    """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the grid.  (H, W) in the ``map_type`` of m."""
+def decided(
+    maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]
+) -> Tensor:
+    """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
+    grid.  (H, W) in the ``map_type`` of m.
+    """
     if protocol.upsample == "bilinear":
         return typed(upsampled_argmax(maps, size=size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0).float()
-    return typed(functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0], classes=len(maps))
+    return typed(
+        functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0],
+        classes=len(maps),
+    )
 
 
 def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
-        return mass_masks(functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0], mass=protocol.mass)
+        return mass_masks(
+            functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0],
+            mass=protocol.mass,
+        )
     masks = mass_masks(maps, mass=protocol.mass)
-    return functional.interpolate(masks[None].to(torch.uint8), size=size, mode="nearest-exact")[0].bool()
+    return functional.interpolate(masks[None].to(torch.uint8), size=size, mode="nearest-exact")[
+        0
+    ].bool()
 
 
 def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
-    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share ``mass`` of its sum; ties go to the first.
+    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share
+    ``mass`` of its sum; ties go to the first.
 
     Returns:
         (n, h, w) bool, on the maps' device.
@@ -132,13 +183,23 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
 
 
 def bottom_up(
-    model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol, sizes: Sequence[tuple[int, int]] | None = None
+    model: Any,
+    images: Sequence[Tensor],
+    *,
+    protocol: BottomUpProtocol,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> list[BottomUp]:
-    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels; by default at the images' own."""
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels;
+    by default at the images' own.
+    """
     maps = similarity_maps(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided
     return [
-        BottomUp(decide(similarity, protocol=protocol, size=size), grid=grid, candidates=protocol.groups or len(similarity))
+        BottomUp(
+            decide(similarity, protocol=protocol, size=size),
+            grid=grid,
+            candidates=protocol.groups or len(similarity),
+        )
         for similarity, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

@@ -1,6 +1,8 @@
-"""Jaccard similarity: the IoU of each object with the group that covers it best, from integer counts of each object.  N images, H W pixels.
+"""Jaccard similarity: the IoU of each object with the group that covers it best, from integer
+counts of each object.  N images, H W pixels.
 
-The score is the mean over an image's objects, then over images; sums are exact, so order and number of ranks do not matter.
+The score is the mean over an image's objects, then over images; sums are exact, so order and number
+of ranks do not matter.
 """
 
 import math
@@ -21,7 +23,9 @@ BACKGROUND = 0
 """The value of the background in an instance map."""
 
 COUNTED = 256
-"""Maps with values below this are counted directly; the values of others are numbered first, which sorts the pixels."""
+"""Maps with values below this are counted directly; the values of others are numbered first, which
+sorts the pixels.
+"""
 
 NO_OBJECT = -1
 """Value in the row of the image itself, which holds its ignored pixels and all its pixels."""
@@ -33,8 +37,10 @@ class JaccardScore(NamedTuple):
     An image without objects, or without labelled pixels, counts in neither mean.
 
     Attributes:
-        jaccard: mean over images of the mean over their objects of the best IoU, [0, 1]; nan without any object.
-        jaccard_with_background: the same with the background as one more object of each image that shows some.
+        jaccard: mean over images of the mean over their objects of the best IoU, [0, 1]; nan
+            without any object.
+        jaccard_with_background: the same with the background as one more object of each image that
+            shows some.
         images: number of images seen.
         images_with_objects: number of images that count.
         objects: number of objects in them, the background not counted.
@@ -42,7 +48,8 @@ class JaccardScore(NamedTuple):
         image_id: (N,) int64, ascending, all images seen.
         image_jaccard: (N,) float64, the mean over each image's objects; nan where it has none.
         image_jaccard_with_background: (N,) float64, likewise.
-        overlaps: (M, 4) int64, an object or background a row: image id, value, pixels of the best intersection and of its union.
+        overlaps: (M, 4) int64, an object or background a row: image id, value, pixels of the best
+            intersection and of its union.
     """
 
     jaccard: float
@@ -61,24 +68,37 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     """Find the group that covers each object best, by IoU over the labelled pixels of one image.
 
     Args:
-        groups: (H, W) integers from 0 on, one value per group; or (C, H, W) bool, masks that may overlap.
+        groups: (H, W) integers from 0 on, one value per group; or (C, H, W) bool, masks that may
+            overlap.
         instance: (H, W) integers: 0 background, 1..n objects, ``IGNORE`` void.
 
     Returns:
-        (K, 4) int64 on the CPU, by ascending value, background too: value, pixels of the best intersection and of its union, the group.
-        Ties go to the larger intersection, then to the first group.
+        (K, 4) int64 on the CPU, by ascending value, background too: value, pixels of the best
+        intersection and of its union, the group. Ties go to the larger intersection, then to the
+        first group.
 
     Raises:
-        ValueError: the shapes differ, a value is negative or not an integer, or there are no groups.
+        ValueError: the shapes differ, a value is negative or not an integer, or there are no
+            groups.
     """
-    if groups.shape[-2:] != instance.shape or groups.dim() != (3 if groups.dtype == torch.bool else 2):
+    if groups.shape[-2:] != instance.shape or groups.dim() != (
+        3 if groups.dtype == torch.bool else 2
+    ):
         raise ValueError(
-            f"the groups are {groups.dtype} {tuple(groups.shape)}, the objects {tuple(instance.shape)}; "
+            f"the groups are {groups.dtype} {tuple(groups.shape)}, the objects "
+            f"{tuple(instance.shape)}; "
             "groups must have the label's size, as integers (H, W) or bool (C, H, W)"
         )
     for name, value in (("groups", groups), ("objects", instance)):
-        if value.is_floating_point() or value.is_complex() or (value.dtype != torch.bool and value.numel() and int(value.min()) < 0):
-            raise ValueError(f"the {name} must be integers of at least 0, got {value.dtype} with minimum {value.min()}")
+        if (
+            value.is_floating_point()
+            or value.is_complex()
+            or (value.dtype != torch.bool and value.numel() and int(value.min()) < 0)
+        ):
+            raise ValueError(
+                f"the {name} must be integers of at least 0, got {value.dtype} with minimum "
+                f"{value.min()}"
+            )
     values, row = _numbered(instance)
     size = torch.bincount(row, minlength=len(values)).masked_fill_(values == IGNORE, 0).cpu()
     objects = size.nonzero()[:, 0]
@@ -90,11 +110,21 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     union = size[objects].unsqueeze(1) + inside.sum(dim=0) - inside
     iou = inside.double() / union
     best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
-    return torch.cat([values.cpu()[objects].unsqueeze(1), inside.gather(1, best), union.gather(1, best), names[best]], dim=1)
+    return torch.cat(
+        [
+            values.cpu()[objects].unsqueeze(1),
+            inside.gather(1, best),
+            union.gather(1, best),
+            names[best],
+        ],
+        dim=1,
+    )
 
 
 def _numbered(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ascending values (n,) int64 that include all those of a map, and, flat, the position of each pixel's value among them."""
+    """Return ascending values (n,) int64 that include all those of a map, and, flat, the position
+    of each pixel's value among them.
+    """
     flat = values.flatten().long()
     highest = int(flat.max()) if len(flat) else -1
     if highest < COUNTED:
@@ -114,7 +144,9 @@ def _inside(groups: Tensor, row: Tensor, *, values: int, objects: Tensor) -> tup
     """
     if groups.dtype == torch.bool:
         doubled = 2 * row
-        counts = [torch.bincount(doubled + mask.flatten(), minlength=2 * values)[1::2] for mask in groups]
+        counts = [
+            torch.bincount(doubled + mask.flatten(), minlength=2 * values)[1::2] for mask in groups
+        ]
         return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()[objects]
     names, column = _numbered(groups)
     pairs = torch.bincount(row * len(names) + column, minlength=values * len(names))
@@ -124,7 +156,9 @@ def _inside(groups: Tensor, row: Tensor, *, values: int, objects: Tensor) -> tup
 
 
 def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
-    """Drop padding, count each object once, divide, average.  rows (M, 4) as in ``JaccardSimilarity``, in any order."""
+    """Drop padding, count each object once, divide, average.  rows (M, 4) as in
+    ``JaccardSimilarity``, in any order.
+    """
     rows = rows[rows[:, 0] != PADDING]
     _, first = np.unique(rows[:, :2], axis=0, return_index=True)
     rows = rows[first]  # by image, then by value
@@ -148,7 +182,9 @@ def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
 
 
 def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by image; returns (N,)."""
+    """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by
+    image; returns (N,).
+    """
     iou = overlaps[:, 2] / overlaps[:, 3]
     edges = np.searchsorted(overlaps[:, 0], np.append(ids, np.iinfo(np.int64).max))
     return np.array([_mean(iou[start:end]) for start, end in pairwise(edges)], dtype=np.float64)
@@ -160,15 +196,17 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 class JaccardSimilarity(SetMetric):
-    """Best IoU over an image's groups of each of its objects, averaged over objects and then over images.
+    """Best IoU over an image's groups of each of its objects, averaged over objects and then over
+    images.
 
-    The state is a list of (m, 4) int64 rows: image id, value, intersection, union for each object and the background, and one row with
-    ``NO_OBJECT`` for each image.
+    The state is a list of (m, 4) int64 rows: image id, value, intersection, union for each object
+    and the background, and one row with ``NO_OBJECT`` for each image.
 
     Raises:
         ValueError: as ``best_overlaps``, with the sample's id.
 
-    Source: the authors of DINO (facebookresearch/dino#54) and of GroupViT (NVlabs/GroupViT#34) on how they score.
+    Source: the authors of DINO (facebookresearch/dino#54) and of GroupViT (NVlabs/GroupViT#34) on
+    how they score.
     """
 
     rows: list[Tensor]
@@ -177,7 +215,12 @@ class JaccardSimilarity(SetMetric):
         super().__init__()
         self.add_rows(rows=torch.tensor([[PADDING, NO_OBJECT, 0, 0]]))
 
-    def update(self, groups: Tensor | Sequence[Tensor], instance: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
+    def update(
+        self,
+        groups: Tensor | Sequence[Tensor],
+        instance: Tensor | Sequence[Tensor],
+        sample_id: Tensor | int,
+    ) -> None:
         """Count one image, or a batch of images of any sizes.
 
         Args:
@@ -191,7 +234,10 @@ class JaccardSimilarity(SetMetric):
         for candidate, truth, index in zip(candidates, instances, ids, strict=True):
             with naming(index):
                 overlaps = best_overlaps(candidate, truth)[:, :3].to(self.device)
-            seen = torch.tensor([[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]], device=self.device)
+            seen = torch.tensor(
+                [[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]],
+                device=self.device,
+            )
             self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
 
     def compute(self) -> JaccardScore:

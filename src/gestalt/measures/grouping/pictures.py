@@ -7,31 +7,45 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.pictures import class_colours, in_row, painted, picture_of, scaled, voc_colours
+from gestalt.evaluation.pictures import (
+    class_colours,
+    in_row,
+    painted,
+    picture_of,
+    scaled,
+    voc_colours,
+)
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
 
 
 def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
-    """Draw image, groups, objects and a legend with the best IoU of each object; the caption has the image's Jaccard similarity.
+    """Draw image, groups, objects and a legend with the best IoU of each object; the caption has
+    the image's Jaccard similarity.
 
-    The group that covers an object best has its colour; the others have lighter colours of their own.  Overlapping masks are stacked, the
-    best of each object on top; pixels in no mask show the image.
+    The group that covers an object best has its colour; the others have lighter colours of their
+    own.  Overlapping masks are stacked, the best of each object on top; pixels in no mask show the
+    image.
 
     Args:
-        scored: groups (H, W) from 0 on, or (C, H, W) bool; objects 1..n on the background 0, which is black, ``IGNORE`` where not scored.
-            Another size than the image's is allowed.
+        scored: groups (H, W) from 0 on, or (C, H, W) bool; objects 1..n on the background 0, which
+            is black, ``IGNORE`` where not scored. Another size than the image's is allowed.
         candidates: n, the number of groups that are possible.
     """
     groups, instance = scored.prediction, scored.label
     overlaps = best_overlaps(groups, instance)
     objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
     colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
-    entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
+    entries = [
+        ("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value])
+        for value, iou in objects.items()
+    ]
     panels = {
         "image": scaled(picture_of(scored.image), smooth=True),
         f"groups, of {candidates}": painted(
-            scored.image, stacked(groups, overlaps=overlaps), colours=group_colours(overlaps, objects=colours)
+            scored.image,
+            stacked(groups, overlaps=overlaps),
+            colours=group_colours(overlaps, objects=colours),
         ),
         "objects": painted(scored.image, instance, colours=colours, void=True),
     }
@@ -41,7 +55,9 @@ def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
 
 
 def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
-    """Flatten masks (C, H, W) bool to a map (H, W), those that cover an object best on top, ``IGNORE`` in no mask; keep a map."""
+    """Flatten masks (C, H, W) bool to a map (H, W), those that cover an object best on top,
+    ``IGNORE`` in no mask; keep a map.
+    """
     if groups.dtype != torch.bool:
         return groups
     best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
@@ -52,11 +68,14 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
 
 
 def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other group covers the object better.
+    """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other
+    group covers the object better.
 
-    ``overlaps`` (K, 4) are those of ``best_overlaps``; ``objects`` (O, 3) has one colour per value of the instance map.
+    ``overlaps`` (K, 4) are those of ``best_overlaps``; ``objects`` (O, 3) has one colour per value
+    of the instance map.
     """
     table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
-    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and overwrites
+    # the best comes last and overwrites
+    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):
         table[group] = objects[value]
     return table

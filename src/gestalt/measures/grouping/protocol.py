@@ -21,70 +21,105 @@ MOST_GROUPS = 254
 class BottomUpProtocol(ImageProtocol):
     """Grouping of whole images by an image tower alone, scored by Jaccard similarity.
 
-    pca: within each image, the top ``groups`` principal components of its patch tokens are the centres, and every location goes to the
-    centre with the highest cosine, ties to the first.  A component without variance has cosine 0 with everything, so that a
-    location on the far side of all others falls to it, and an image of one feature is one group.
+    pca: within each image, the top ``groups`` principal components of its patch tokens are the
+    centres, and every location goes to the centre with the highest cosine, ties to the first.  A
+    component without variance has cosine 0 with everything, so that a location on the far side of
+    all others falls to it, and an image of one feature is one group.
 
-    kmeans: within each image, every location goes to the nearest of the centres that k-means finds among its patch tokens.
+    kmeans: within each image, every location goes to the nearest of the centres that k-means finds
+    among its patch tokens.
 
-    spectral: as kmeans, among the coordinates of the tokens in the leading eigenvectors of their normalised affinity (cosines, 0 where
-    negative).
+    spectral: as kmeans, among the coordinates of the tokens in the leading eigenvectors of their
+    normalised affinity (cosines, 0 where negative).
 
-    attention: not a partition but masks, which may overlap: for each head of the last block, the fewest patches that hold the share
-    ``mass`` of the class token's attention to patches.
+    attention: not a partition but masks, which may overlap: for each head of the last block, the
+    fewest patches that hold the share ``mass`` of the class token's attention to patches.
 
-    The score is always reported twice, with and without the background as an object.  Pixels of value 255 are never scored.
+    The score is always reported twice, with and without the background as an object.  Pixels of
+    value 255 are never scored.
 
     Raises:
         ValueError: an unknown choice, or an impossible number of groups.
 
-    The tower's tokens are the default because the paper has no projection, and because every tower has them, even before training.  Without
-    centring, nearly every location goes to the first component, which is then the mean.
+    The tower's tokens are the default because the paper has no projection, and because every tower
+    has them, even before training.  Without centring, nearly every location goes to the first
+    component, which is then the mean.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for pca and number of groups.  It does not state normalisation,
-    centring, sign, resolution or up-sampling: those fields are ours.  Attention as Caron et al. 2021 (arXiv:2104.14294), figure 4, and
-    facebookresearch/dino, visualize_attention.py: 60 % of the mass, decided on the patch grid.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for pca and number of groups.  It
+    does not state normalisation, centring, sign, resolution or up-sampling: those fields are
+    ours.  Attention as Caron et al. 2021 (arXiv:2104.14294), figure 4, and facebookresearch/dino,
+    visualize_attention.py: 60 % of the mass, decided on the patch grid.
     """
 
     method: Method = "pca"
-    groups: int | None = 8  # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
+    # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
+    groups: int | None = 8
     features: Features = "tower"  # before the projection or after it
     normalise: bool = True  # L2-normalise tokens first
-    centre: bool = True  # subtract the image's mean token; cosines are then taken of centred tokens too
-    sign: Sign = "largest"  # of a component: positive is its score of largest magnitude (ties: the first), or the sum of its scores' cubes
+    # subtract the image's mean token; cosines are then taken of centred tokens too
+    centre: bool = True
+    # of a component: positive is its score of largest magnitude (ties: the first), or the sum of
+    # its scores' cubes
+    sign: Sign = "largest"
     seed: int = 0  # of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept
     mass: float = 0.6  # share of a head's attention that its mask holds
-    upsample: GroupUpsample = "bilinear"  # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
+    # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
+    upsample: GroupUpsample = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse an impossible number of groups."""
         super().__post_init__()
         if self.method == "attention":
             if self.groups is not None:
-                raise ValueError(f"protocol {self.name}: groups is {self.groups}, method attention has as many as heads; choose None")
-        elif self.groups is None or self.groups != int(self.groups) or not 1 <= self.groups <= MOST_GROUPS:
-            raise ValueError(f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to {MOST_GROUPS}")
+                raise ValueError(
+                    f"protocol {self.name}: groups is {self.groups}, method attention has as many "
+                    "as heads; choose None"
+                )
+        elif (
+            self.groups is None
+            or self.groups != int(self.groups)
+            or not 1 <= self.groups <= MOST_GROUPS
+        ):
+            raise ValueError(
+                f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to "
+                f"{MOST_GROUPS}"
+            )
 
 
 PROTOCOLS: dict[str, BottomUpProtocol] = {
     "pca_square": BottomUpProtocol(name="pca_square", input_size=224, resize="square"),
     "pca_short_side": BottomUpProtocol(name="pca_short_side", input_size=448, resize="short_side"),
     "kmeans_square": BottomUpProtocol(name="kmeans_square", method="kmeans"),
-    "kmeans_short_side": BottomUpProtocol(name="kmeans_short_side", method="kmeans", input_size=448, resize="short_side"),
+    "kmeans_short_side": BottomUpProtocol(
+        name="kmeans_short_side", method="kmeans", input_size=448, resize="short_side"
+    ),
     "spectral_square": BottomUpProtocol(name="spectral_square", method="spectral"),
-    "spectral_short_side": BottomUpProtocol(name="spectral_short_side", method="spectral", input_size=448, resize="short_side"),
-    "attention_square": BottomUpProtocol(name="attention_square", method="attention", groups=None, upsample="nearest"),
+    "spectral_short_side": BottomUpProtocol(
+        name="spectral_short_side", method="spectral", input_size=448, resize="short_side"
+    ),
+    "attention_square": BottomUpProtocol(
+        name="attention_square", method="attention", groups=None, upsample="nearest"
+    ),
     "attention_short_side": BottomUpProtocol(
-        name="attention_short_side", method="attention", groups=None, upsample="nearest", input_size=448, resize="short_side"
+        name="attention_short_side",
+        method="attention",
+        groups=None,
+        upsample="nearest",
+        input_size=448,
+        resize="short_side",
     ),
 }
 
 PARTITIONS = tuple(name for name, protocol in PROTOCOLS.items() if protocol.method != "attention")
-"""Names of the protocols that give every location one group; the masks of attention heads may overlap."""
+"""Names of the protocols that give every location one group; the masks of attention heads may
+overlap.
+"""
 
 
-def grouping_protocol(config: Experiment, *, groups: int, name: str | None = None) -> BottomUpProtocol:
+def grouping_protocol(
+    config: Experiment, *, groups: int, name: str | None = None
+) -> BottomUpProtocol:
     """Return the protocol for grouping pictures without labels, at the model's image size.
 
     Args:
@@ -97,5 +132,8 @@ def grouping_protocol(config: Experiment, *, groups: int, name: str | None = Non
     """
     name = name or config.evaluation.grouping_protocol or MEASURES["grouping"].default
     if name in PROTOCOLS and name not in PARTITIONS:
-        raise ValueError(f"protocol {name}: its masks overlap, so they are no groups of a picture; {nearest(name, PARTITIONS)}")
+        raise ValueError(
+            f"protocol {name}: its masks overlap, so they are no groups of a picture; "
+            f"{nearest(name, PARTITIONS)}"
+        )
     return build_protocol(name, PROTOCOLS, input_size=config.image.eval_size, groups=groups)

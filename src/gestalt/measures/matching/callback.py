@@ -1,4 +1,6 @@
-"""Matching: clusters of one whole image set against its classes, at each evaluation.  N images, K clusters, C classes, H W pixels."""
+"""Matching: clusters of one whole image set against its classes, at each evaluation.  N images, K
+clusters, C classes, H W pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,17 +46,33 @@ class Matching(Scorer[MatchedScore]):
     protocol: MatchingProtocol
     labels: LabelSet
 
-    def __init__(self, name: str, *, labels: LabelSet, protocol: MatchingProtocol, images: ImageSet, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: LabelSet,
+        protocol: MatchingProtocol,
+        images: ImageSet,
+        **options: Any,
+    ) -> None:
         classes = len(labels.names)
         self.clusters = protocol.clusters or classes
         sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
         metrics = {key: MatchedIoU(clusters, classes) for key, clusters in sizes.items()}
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **{**options, "length": len(images)})
+        super().__init__(
+            name,
+            protocol=protocol,
+            metrics=metrics,
+            labels=labels,
+            **{**options, "length": len(images)},
+        )
         self.images = images
         self._centres: NDArray[np.float64] | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the work."""
+        """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
+        work.
+        """
         super().on_validation_epoch_start(trainer, pl_module)
         model: Any = pl_module.model
         self._centres = fitted_centres(
@@ -70,11 +88,20 @@ class Matching(Scorer[MatchedScore]):
         """Assign every pixel to a cluster, and count."""
         assert self._centres is not None
         void = ignored_value(len(self.labels.names))
-        images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
+        images = clustered(
+            model,
+            batch["image"],
+            centres=self._centres,
+            protocol=self.protocol,
+            sizes=sizes_of(truth),
+        )
         predicted = [image.groups for image in images]
 
         def oracle() -> list[Tensor]:
-            return [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)]
+            return [
+                patch_oracle(label, grid=image.grid, ignored=void)
+                for image, label in zip(images, truth, strict=True)
+            ]
 
         predictions: dict[str, Predicted] = {
             "model": predicted,
@@ -88,7 +115,9 @@ class Matching(Scorer[MatchedScore]):
         """Return the scores of the model and the baselines, and each class's IoU."""
         values = {"matched_miou": score.miou, "matched_pixel_accuracy": score.pixel_accuracy}
         values |= {f"matched_miou_{key}": self.scores[key].miou for key in BASELINES}
-        return values | {f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()}
+        return values | {
+            f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()
+        }
 
     def entry(self, score: MatchedScore) -> dict[str, Any]:
         """Return the match, and the counts of the model and the baselines."""
@@ -98,8 +127,8 @@ class Matching(Scorer[MatchedScore]):
     def arrays(self, score: MatchedScore) -> dict[str, NDArray[np.int64]]:
         """Return the counts of each image, and the confusion matrix of the set.
 
-        ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one match.
-        ``matched_confusion``: (K, C) labelled pixels of the whole set, clusters by classes.
+        ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one
+        match. ``matched_confusion``: (K, C) labelled pixels of the whole set, clusters by classes.
         """
         return {"matched_miou": score.image_counts, "matched_confusion": score.confusion}
 
@@ -110,7 +139,8 @@ class Matching(Scorer[MatchedScore]):
         table = np.where(match == NO_CLASS, len(names) - 1, match)
         prediction = torch.from_numpy(table[shown.prediction.numpy().astype(np.int64)])
         truth = shown.label.long()
-        truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))  # one name more may need another type
+        # one name more may need another type
+        truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))
         scored = shown._replace(prediction=prediction, label=truth)
         return segmentation_panels(scored, names=names, background=self.labels.background)
 
@@ -118,4 +148,10 @@ class Matching(Scorer[MatchedScore]):
 def build(context: Context) -> Matching:
     """Build the scorer of a benchmark's clusters at the configured size."""
     protocol = context.protocol("matching")
-    return Matching(context.benchmark.name, labels=context.labels, protocol=protocol, images=context.image_set, **context.options)
+    return Matching(
+        context.benchmark.name,
+        labels=context.labels,
+        protocol=protocol,
+        images=context.image_set,
+        **context.options,
+    )

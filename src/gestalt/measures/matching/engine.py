@@ -21,8 +21,12 @@ from gestalt.measures.matching.protocol import MatchingProtocol
 
 
 def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
-    """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the protocol's seed and the index alone."""
-    order = np.random.default_rng([protocol.seed, index]).permutation(len(tokens))[: protocol.fit_tokens]
+    """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the
+    protocol's seed and the index alone.
+    """
+    order = np.random.default_rng([protocol.seed, index]).permutation(len(tokens))[
+        : protocol.fit_tokens
+    ]
     return tokens[torch.from_numpy(np.sort(order))]
 
 
@@ -35,10 +39,11 @@ def fitted_centres(
     protocol: MatchingProtocol,
     device: torch.device,
 ) -> NDArray[np.float64]:
-    """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
+    """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank,
+    which all must call it.
 
-    Each rank runs the tower on its share of the images, one at a time, so that no batch depends on the number of ranks, and fits to the
-    tokens of all.
+    Each rank runs the tower on its share of the images, one at a time, so that no batch depends on
+    the number of ranks, and fits to the tokens of all.
 
     Args:
         model: in eval mode, on the device.
@@ -68,7 +73,9 @@ def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tens
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())
+    tokens = finite(
+        model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
+    )
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
@@ -80,7 +87,8 @@ def clustered(
     protocol: MatchingProtocol,
     sizes: Sequence[tuple[int, int]],
 ) -> list[BottomUp]:
-    """Find the nearest of the centres (m, D) for every pixel of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels.
+    """Find the nearest of the centres (m, D) for every pixel of B images, (3, H, W) uint8 of any
+    sizes, at the ``sizes`` of their labels.
 
     The model must be in eval mode, the protocol the one that the centres were fitted under.
     """

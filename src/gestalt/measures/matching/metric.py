@@ -1,4 +1,6 @@
-"""Matched IoU: clusters of a whole set, named after classes by one assignment.  N images, K clusters, C classes, H W pixels."""
+"""Matched IoU: clusters of a whole set, named after classes by one assignment.  N images, K
+clusters, C classes, H W pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ NO_CLASS = -1
 
 @dataclass(kw_only=True)
 class MatchedScore(MaskScore):
-    """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), clusters by classes.
+    """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C),
+    clusters by classes.
 
     Attributes:
         by_image: (N, 3, C) int64, the counts of each image.
@@ -35,7 +38,9 @@ class MatchedScore(MaskScore):
 
 
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Assign clusters to classes (K,), each at most once, with the most pixels right; ``NO_CLASS`` for unmatched clusters."""
+    """Assign clusters to classes (K,), each at most once, with the most pixels right; ``NO_CLASS``
+    for unmatched clusters.
+    """
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(confusion, maximize=True)
@@ -45,7 +50,9 @@ def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Turn confusion (..., K, C) under a match into counts (..., 3, C): intersection, prediction, truth."""
+    """Turn confusion (..., K, C) under a match into counts (..., 3, C): intersection, prediction,
+    truth.
+    """
     counts = np.zeros((*confusion.shape[:-2], 3, confusion.shape[-1]), dtype=np.int64)
     named = match != NO_CLASS
     classes = match[named]
@@ -56,7 +63,9 @@ def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) ->
 
 
 def matched_score(sample_id: NDArray[np.int64], confusion: NDArray[np.int64]) -> MatchedScore:
-    """Drop padding, count each id once, sum, match once.  sample_id (M,), confusion (M, K, C), in any order."""
+    """Drop padding, count each id once, sum, match once.  sample_id (M,), confusion (M, K, C), in
+    any order.
+    """
     once = counted_once(sample_id)
     images = confusion[once]
     total: NDArray[np.int64] = images.sum(axis=0, dtype=np.int64)
@@ -77,7 +86,8 @@ class MatchedIoU(SetMetric):
     Raises:
         ValueError: as ``confusion_of``, with the sample's id.
 
-    Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the summed confusion matrix.
+    Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the
+    summed confusion matrix.
     """
 
     sample_id: list[Tensor]
@@ -86,15 +96,24 @@ class MatchedIoU(SetMetric):
     def __init__(self, clusters: int, classes: int) -> None:
         super().__init__()
         self.shape = (clusters, classes)
-        self.add_rows(sample_id=torch.tensor([PADDING]), confusion=torch.zeros(1, *self.shape, dtype=torch.int64))
+        self.add_rows(
+            sample_id=torch.tensor([PADDING]),
+            confusion=torch.zeros(1, *self.shape, dtype=torch.int64),
+        )
 
-    def update(self, clusters: Sequence[Tensor], label: Sequence[Tensor], sample_id: Tensor) -> None:
+    def update(
+        self, clusters: Sequence[Tensor], label: Sequence[Tensor], sample_id: Tensor
+    ) -> None:
         """Count a batch of images of any sizes; ``PADDING`` is not scored."""
         ids = ids_of(sample_id, device=self.device)
         rows = []
         for predicted, truth, index in zip(clusters, label, ids.tolist(), strict=True):
             with naming(index):
-                rows.append(confusion_matrix(predicted, truth, classes=self.shape[1], predicted=self.shape[0]).T)
+                rows.append(
+                    confusion_matrix(
+                        predicted, truth, classes=self.shape[1], predicted=self.shape[0]
+                    ).T
+                )
         self.sample_id.append(ids)
         self.confusion.append(torch.stack(rows).to(self.device))
 

@@ -8,18 +8,21 @@ from gestalt.measures.grouping.protocol import MOST_GROUPS, Features, GroupUpsam
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingProtocol(ImageProtocol):
-    """Unsupervised segmentation of a set: k-means over its patch tokens, clusters named after the classes they match best.
+    """Unsupervised segmentation of a set: k-means over its patch tokens, clusters named after the
+    classes they match best.
 
-    The centres are fitted to tokens of ``fit_images`` images of the set that is scored, spread evenly over it, without its labels.  Every
-    location goes to the nearest centre.  One assignment of clusters to classes, of the largest sum of pixels (the Hungarian method), is
-    made of the confusion matrix of the whole set; an unmatched cluster has no class, and its pixels are wrong.
+    The centres are fitted to tokens of ``fit_images`` images of the set that is scored, spread
+    evenly over it, without its labels.  Every location goes to the nearest centre.  One assignment
+    of clusters to classes, of the largest sum of pixels (the Hungarian method), is made of the
+    confusion matrix of the whole set; an unmatched cluster has no class, and its pixels are wrong.
 
     Raises:
         ValueError: an unknown choice or an impossible number.
 
-    Source: the matching as in PiCIE (Cho et al. 2021, arXiv:2103.17070) and STEGO (Hamilton et al. 2022, arXiv:2203.08414), which fit
-    their clusters to the training split and score a square in the middle at 320 pixels, STEGO with flips and a CRF.  Here labels keep
-    their native size and nothing is cropped: a score means the same as theirs, but the two are not exactly comparable.
+    Source: the matching as in PiCIE (Cho et al. 2021, arXiv:2103.17070) and STEGO (Hamilton et al.
+    2022, arXiv:2203.08414), which fit their clusters to the training split and score a square in
+    the middle at 320 pixels, STEGO with flips and a CRF.  Here labels keep their native size and
+    nothing is cropped: a score means the same as theirs, but the two are not exactly comparable.
     """
 
     clusters: int | None = None  # None: as many as classes
@@ -29,18 +32,22 @@ class MatchingProtocol(ImageProtocol):
     fit_tokens: int = 49  # drawn from each of these; all if there are fewer
     seed: int = 0  # of the draw, and of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept
-    upsample: GroupUpsample = "bilinear"  # of minus squared distances, corners not aligned; or nearest, of the clusters on the grid
+    # of minus squared distances, corners not aligned; or nearest, of the clusters on the grid
+    upsample: GroupUpsample = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
         if self.clusters is not None and not 2 <= self.clusters <= MOST_GROUPS:
             raise ValueError(
-                f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or None for as many as classes"
+                f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or "
+                "None for as many as classes"
             )
 
 
 PROTOCOLS: dict[str, MatchingProtocol] = {
     "clusters_square": MatchingProtocol(name="clusters_square"),
-    "clusters_short_side": MatchingProtocol(name="clusters_short_side", input_size=320, resize="short_side"),
+    "clusters_short_side": MatchingProtocol(
+        name="clusters_short_side", input_size=320, resize="short_side"
+    ),
 }

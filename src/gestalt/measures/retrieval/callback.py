@@ -24,7 +24,12 @@ class Retrieval(Scorer[RetrievalScore]):
     measure, needs = "retrieval", ("captions",)
 
     def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
-        super().__init__(name, protocol=protocol, metrics={"model": RetrievalRecall()}, **{**options, "length": None})
+        super().__init__(
+            name,
+            protocol=protocol,
+            metrics={"model": RetrievalRecall()},
+            **{**options, "length": None},
+        )
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""

@@ -24,7 +24,8 @@ class Embedded(NamedTuple):
 
     Attributes:
         vectors: (n, E) float32.
-        key: (n, 1) int64, ids of images; (n, 3), for captions: image id, position among the image's captions, hash of the words.
+        key: (n, 1) int64, ids of images; (n, 3), for captions: image id, position among the image's
+            captions, hash of the words.
     """
 
     vectors: Tensor
@@ -35,11 +36,12 @@ class RetrievalScore(NamedTuple):
     """The result of ``RetrievalRecall``, the same on every rank.
 
     Attributes:
-        recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``, ``text_to_image_recall_at_10``, and their mean
-            ``recall_at_10``, for each k.
+        recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``,
+            ``text_to_image_recall_at_10``, and their mean ``recall_at_10``, for each k.
         images: queries from image to text.
         captions: queries from text to image.
-        image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in order of id: itself, or its captions.
+        image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in
+            order of id: itself, or its captions.
     """
 
     recalls: dict[str, float]
@@ -54,7 +56,8 @@ class RetrievalScore(NamedTuple):
 
 
 class RetrievalRecall(SetMetric):
-    """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered, then ranked once.
+    """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered,
+    then ranked once.
 
     States hold one row per image and one per caption.
     """
@@ -68,35 +71,48 @@ class RetrievalRecall(SetMetric):
         super().__init__()
         self.add_rows("image", "image_id", "text", "text_id")
 
-    def update(self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]) -> None:
+    def update(
+        self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]
+    ) -> None:
         """Add a batch.
 
         Args:
             image: (B, E), L2-normalised.
-            text: (T, E), L2-normalised, the captions of the first image, then of the second, and so on.
+            text: (T, E), L2-normalised, the captions of the first image, then of the second, and so
+                on.
             sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
             captions: B lists, T captions in all.
         """
         keys = []
         for index, texts in zip(sample_id.tolist(), captions, strict=True):
-            keys += [(index, position, words) for position, words in enumerate(text_ids(list(texts)).tolist())]
+            keys += [
+                (index, position, words)
+                for position, words in enumerate(text_ids(list(texts)).tolist())
+            ]
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))
         self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64))
         self.text.append(text.float().to(self.device))
-        self.text_id.append(torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3))
+        self.text_id.append(
+            torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3)
+        )
 
     def compute(self) -> RetrievalScore:
         """Compute the set's recalls over all ranks."""
-        image, text = (torch.cat(state) if isinstance(state, list) else state for state in (self.image, self.text))
+        image, text = (
+            torch.cat(state) if isinstance(state, list) else state
+            for state in (self.image, self.text)
+        )
         images = _once(image, key=gathered(self.image_id).reshape(-1, 1))
         texts = _once(text, key=gathered(self.text_id))
         return retrieval_score(images, texts)
 
 
 def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Embedded:
-    """Return rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
+    """Return rows sorted by key, each key once, padding dropped: the same rows in the same order
+    for any number of ranks.
+    """
     keys, first = np.unique(key, axis=0, return_index=True)
     kept = keys[:, 0] != PADDING
     return Embedded(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
@@ -105,31 +121,45 @@ def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Embedded:
 def retrieval_score(images: Embedded, texts: Embedded) -> RetrievalScore:
     """Rank every caption for every image and every image for every caption.
 
-    A caption belongs to every image that has a caption of the same words.  A query hits at k when fewer than k strangers are as similar as,
-    or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that embeds everything the same
-    scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger to every caption.
+    A caption belongs to every image that has a caption of the same words.  A query hits at k when
+    fewer than k strangers are as similar as, or more similar than, its most similar partner: a tie
+    with a stranger is a miss, so that a model that embeds everything the same scores 0 and not 1;
+    nan is a tie.  An image without captions is not a query, only a stranger to every caption.
     """
     _, word = np.unique(texts.key[:, 2], return_inverse=True)
     owner = np.searchsorted(images.key[:, 0], texts.key[:, 0])
-    owns = torch.zeros(len(images.key), int(word.max(initial=-1)) + 1, dtype=torch.bool)  # (N, distinct captions)
+    # (N, distinct captions)
+    owns = torch.zeros(len(images.key), int(word.max(initial=-1)) + 1, dtype=torch.bool)
     owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
     words = torch.from_numpy(word)
-    image_ranks = _strangers_ahead(images.vectors, texts.vectors, partners=lambda rows: owns[rows][:, words])
-    text_ranks = _strangers_ahead(texts.vectors, images.vectors, partners=lambda rows: owns[:, words[rows]].T)
+    image_ranks = _strangers_ahead(
+        images.vectors, texts.vectors, partners=lambda rows: owns[rows][:, words]
+    )
+    text_ranks = _strangers_ahead(
+        texts.vectors, images.vectors, partners=lambda rows: owns[:, words[rows]].T
+    )
     captioned = owns.any(dim=1)
     ranks = {"image_to_text": image_ranks[captioned].numpy(), "text_to_image": text_ranks.numpy()}
-    return _score(ranks, owners={"image_to_text": captioned.numpy().nonzero()[0], "text_to_image": owner}, images=len(images.key))
+    return _score(
+        ranks,
+        owners={"image_to_text": captioned.numpy().nonzero()[0], "text_to_image": owner},
+        images=len(images.key),
+    )
 
 
-def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]) -> Tensor:
-    """Count for each query the keys that are not partners and at least as similar as the best partner, (n,) int64.
+def _strangers_ahead(
+    queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]
+) -> Tensor:
+    """Count for each query the keys that are not partners and at least as similar as the best
+    partner, (n,) int64.
 
     ``partners`` maps rows of queries to (q, keys) bool, True for the keys that belong to a query.
     """
     ranks = [torch.zeros(0, dtype=torch.int64)]
     parts = -(-len(queries) // QUERIES_AT_ONCE)
     edges = [len(queries) * part // max(parts, 1) for part in range(parts + 1)]
-    for rows in (slice(*ends) for ends in pairwise(edges)):  # equal parts: the product of a single row rounds equal keys unequally
+    # equal parts: the product of a single row rounds equal keys unequally
+    for rows in (slice(*ends) for ends in pairwise(edges)):
         similarity = queries[rows] @ keys.T
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
@@ -137,8 +167,12 @@ def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice
     return torch.cat(ranks)
 
 
-def _score(ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.int64]], images: int) -> RetrievalScore:
-    """Turn the ranks of the queries of both directions into recalls; ``owners`` are the images of the queries."""
+def _score(
+    ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.int64]], images: int
+) -> RetrievalScore:
+    """Turn the ranks of the queries of both directions into recalls; ``owners`` are the images of
+    the queries.
+    """
     recalls: dict[str, float] = {}
     image_hits: dict[str, NDArray[np.int64]] = {}
     for k in RECALL_AT:
@@ -147,6 +181,15 @@ def _score(ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.
             hits = np.bincount(owner[rank < k], minlength=images)
             counts = np.stack([hits, np.bincount(owner, minlength=images)], axis=1).astype(np.int64)
             image_hits[f"{direction}_recall_at_{k}"] = counts
-            recalls[f"{direction}_recall_at_{k}"] = int(hits.sum()) / len(rank) if len(rank) else float("nan")
-        recalls[f"recall_at_{k}"] = (recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]) / 2
-    return RetrievalScore(recalls, images=len(ranks["image_to_text"]), captions=len(ranks["text_to_image"]), image_hits=image_hits)
+            recalls[f"{direction}_recall_at_{k}"] = (
+                int(hits.sum()) / len(rank) if len(rank) else float("nan")
+            )
+        recalls[f"recall_at_{k}"] = (
+            recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
+        ) / 2
+    return RetrievalScore(
+        recalls,
+        images=len(ranks["image_to_text"]),
+        captions=len(ranks["text_to_image"]),
+        image_hits=image_hits,
+    )

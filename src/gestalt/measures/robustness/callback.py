@@ -1,4 +1,6 @@
-"""Robustness to misleading backgrounds of one image set at each evaluation.  N images, C classes, h w patch grid."""
+"""Robustness to misleading backgrounds of one image set at each evaluation.  N images, C classes, h
+w patch grid.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,22 +15,31 @@ from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
-from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
+from gestalt.measures.classification.metric import (
+    AccuracyScore,
+    GroupAccuracy,
+    adjusted_accuracy,
+    drops,
+    mean_group,
+    worst_group,
+)
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 
 
 class Robustness(Scorer[AccuracyScore]):
-    """Classify images whose background misleads, by a dense map and a rule, and measure the accuracy that it costs.
+    """Classify images whose background misleads, by a dense map and a rule, and measure the
+    accuracy that it costs.
 
-    Each class has a place where it is usual.  The table has the accuracy of each class at each place; a class's *delta* is the accuracy
-    that it loses at other places.
+    Each class has a place where it is usual.  The table has the accuracy of each class at each
+    place; a class's *delta* is the accuracy that it loses at other places.
 
     Args:
         name, options: as ``Scorer``.
         labels: C classes and their prompts; the protocol's third class is added to them.
         protocol: how images are resized, prompts made and maps reduced to labels.
-        train_groups: C x C, how many training images each class has at each place, which weight the adjusted accuracy; None without.
+        train_groups: C x C, how many training images each class has at each place, which weight the
+            adjusted accuracy; None without.
     """
 
     measure, needs = "robustness", ("class_label", "place")
@@ -47,27 +58,51 @@ class Robustness(Scorer[AccuracyScore]):
     ) -> None:
         self.classes = with_third(labels, protocol.third_class)
         metrics = {"model": GroupAccuracy(len(labels.names), places=len(labels.names))}
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=self.classes, **options)
+        super().__init__(
+            name,
+            protocol=protocol,
+            metrics=metrics,
+            labels=labels,
+            prompted=self.classes,
+            **options,
+        )
         self.train_groups = train_groups
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
-        reduced = reduced_labels(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
+        reduced = reduced_labels(
+            model, batch["image"], prompts=self.prompts, protocol=self.protocol
+        )
         truth, place = (values.to(reduced.label.device) for values in (truth, batch["place"]))
         wrong = (reduced.label != truth).long()
-        self.metrics["model"].update(truth, prediction=reduced.label, rank=wrong, sample_id=batch["sample_id"], place=place)
+        self.metrics["model"].update(
+            truth, prediction=reduced.label, rank=wrong, sample_id=batch["sample_id"], place=place
+        )
         return reduced.maps
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
-        """Return accuracy over images, over groups by training share or equally, of the worst; cells; deltas; the third class."""
+        """Return accuracy over images, over groups by training share or equally, of the worst;
+        cells; deltas; the third class.
+        """
         names, cells = self.labels.names, score.cells
-        values = {"accuracy": score.top(1), "accuracy_chance": 1 / len(self.classes.names), "accuracy_majority": score.majority}
+        values = {
+            "accuracy": score.top(1),
+            "accuracy_chance": 1 / len(self.classes.names),
+            "accuracy_majority": score.majority,
+        }
         if self.train_groups is not None:
-            values["adjusted_accuracy"] = float(adjusted_accuracy(cells, train_groups=self.train_groups))
+            values["adjusted_accuracy"] = float(
+                adjusted_accuracy(cells, train_groups=self.train_groups)
+            )
         values |= {"worst_group": float(worst_group(cells)), "mean_group": float(mean_group(cells))}
         values["third_class"] = float(self._third(score).mean()) if score.images else float("nan")
-        for index, (name, delta) in enumerate(zip(names, drops(cells, usual=range(len(names))).tolist(), strict=True)):
-            values |= {f"accuracy/{name}_usual_place": float(cells[index, index]), f"delta/{name}": delta}
+        for index, (name, delta) in enumerate(
+            zip(names, drops(cells, usual=range(len(names))).tolist(), strict=True)
+        ):
+            values |= {
+                f"accuracy/{name}_usual_place": float(cells[index, index]),
+                f"delta/{name}": delta,
+            }
             values[f"accuracy/{name}_other_place"] = float(cells[index, index] - delta)
         return values
 
@@ -77,8 +112,13 @@ class Robustness(Scorer[AccuracyScore]):
             "names_of_map": list(self.classes.names),
             "right": score.right.tolist(),
             "total": score.total.tolist(),
-            "table_rows": "true class; a column a place, in the order of the classes that it goes with by habit",
-            "counts": {"model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]},
+            "table_rows": (
+                "true class; a column a place, in the order of the classes that it goes with by "
+                "habit"
+            ),
+            "counts": {
+                "model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]
+            },
             "counts_rows": ["right", "truth"],
         }
         if self.train_groups is not None:
@@ -86,9 +126,15 @@ class Robustness(Scorer[AccuracyScore]):
         return entry
 
     def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
-        """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class + place; all (N,)."""
+        """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
+        place; all (N,).
+        """
         group = (score.truth * len(self.labels.names) + score.place).astype(np.float64)
-        return {"accuracy": (score.rank == 0).astype(np.float64), "third_class": self._third(score), "group": group}
+        return {
+            "accuracy": (score.rank == 0).astype(np.float64),
+            "third_class": self._third(score),
+            "group": group,
+        }
 
     def _third(self, score: AccuracyScore) -> NDArray[np.float64]:
         """Return 1 for each image that was given the third class, else 0, (N,)."""
@@ -98,11 +144,20 @@ class Robustness(Scorer[AccuracyScore]):
         """Draw each location in the colour of its class."""
         score = self.scores["model"]
         row = int(np.searchsorted(score.sample_id, shown.sample_id))
-        predicted, true = (self.classes.names[int(values[row])] for values in (score.prediction, score.truth))
+        predicted, true = (
+            self.classes.names[int(values[row])] for values in (score.prediction, score.truth)
+        )
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
-        return map_picture(shown.image, shown.prediction, names=self.classes.names, background=third, protocol=self.protocol, title=title)
+        return map_picture(
+            shown.image,
+            shown.prediction,
+            names=self.classes.names,
+            background=third,
+            protocol=self.protocol,
+            title=title,
+        )
 
 
 def build(context: Context) -> Robustness:

@@ -1,6 +1,7 @@
 """Baselines of the scores.  C classes, n groups, h w patch grid, H W pixels.
 
-For an mIoU: constant background, shuffled text, patch-grid oracle.  For a Jaccard similarity: the whole image, blocks, patch-grid oracle.
+For an mIoU: constant background, shuffled text, patch-grid oracle.  For a Jaccard similarity: the
+whole image, blocks, patch-grid oracle.
 """
 
 import numpy as np
@@ -22,10 +23,12 @@ def constant(label: Tensor, *, index: int) -> Tensor:
 
 
 def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
-    """Return the class that each class is predicted as when prompts are swapped: one fixed cycle over the classes that have prompts.
+    """Return the class that each class is predicted as when prompts are swapped: one fixed cycle
+    over the classes that have prompts.
 
-    No class keeps its own prompts, except a single class without another to swap with; a threshold's background takes no part.
-    Relabelling a prediction with it is the same as predicting with shuffled text, and costs no second pass.
+    No class keeps its own prompts, except a single class without another to swap with; a
+    threshold's background takes no part. Relabelling a prediction with it is the same as predicting
+    with shuffled text, and costs no second pass.
 
     Returns:
         (C,) in the ``map_type`` of C classes, on the prompts' device.
@@ -38,9 +41,11 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE) -> Tensor:
-    """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled like logits, argmax.
+    """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
+    like logits, argmax.
 
-    A share is an exact area, also where cells cut through pixels; pixels of the value ``ignored`` are left out of it.
+    A share is an exact area, also where cells cut through pixels; pixels of the value ``ignored``
+    are left out of it.
 
     Returns:
         (H, W) in the label's type.
@@ -49,8 +54,12 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE)
     classes = classes[classes != ignored]
     if len(classes) == 0:
         return label.clone()
-    rows, columns = (overlap(side, cells=cells, device=label.device) for side, cells in zip(label.shape, grid, strict=True))
-    areas = torch.stack([rows @ (label == value).float() @ columns.T for value in classes])  # (present, h, w)
+    rows, columns = (
+        overlap(side, cells=cells, device=label.device)
+        for side, cells in zip(label.shape, grid, strict=True)
+    )
+    # (present, h, w)
+    areas = torch.stack([rows @ (label == value).float() @ columns.T for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
     _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
     prediction: Tensor = classes[index]
@@ -58,31 +67,44 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE)
 
 
 def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W) uint8, background included.
+    """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W)
+    uint8, background included.
 
-    Exact shares of each cell, up-sampled like logits, thresholded at the one of 256 levels with the best IoU.  Objects do not compete, so
-    an object smaller than a cell is not lost; ignored pixels are left out.
+    Exact shares of each cell, up-sampled like logits, thresholded at the one of 256 levels with the
+    best IoU.  Objects do not compete, so an object smaller than a cell is not lost; ignored pixels
+    are left out.
 
     Returns:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
     labelled = instance != IGNORE
-    rows, columns = (overlap(side, cells=cells, device=instance.device) for side, cells in zip(instance.shape, grid, strict=True))
+    rows, columns = (
+        overlap(side, cells=cells, device=instance.device)
+        for side, cells in zip(instance.shape, grid, strict=True)
+    )
     whole = (rows @ labelled.float() @ columns.T).clamp_min(torch.finfo(rows.dtype).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
-        share, _ = upsampled_argmax((rows @ inside.float() @ columns.T / whole)[None], size=(instance.shape[0], instance.shape[1]))
+        share, _ = upsampled_argmax(
+            (rows @ inside.float() @ columns.T / whole)[None],
+            size=(instance.shape[0], instance.shape[1]),
+        )
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
-        counts = torch.bincount((level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS).reshape(3, LEVELS)
-        hits, area = (levels.flip(0).cumsum(0).flip(0) for levels in (counts[2], counts[1] + counts[2]))
+        counts = torch.bincount(
+            (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS
+        ).reshape(3, LEVELS)
+        hits, area = (
+            levels.flip(0).cumsum(0).flip(0) for levels in (counts[2], counts[1] + counts[2])
+        )
         best = (hits.float() / (hits[0] + area - hits).clamp_min(1)).argmax()
         masks.append((level >= best)[None])
     return torch.cat(masks)
 
 
 def blocks(label: Tensor, *, count: int) -> Tensor:
-    """Group the pixels of a label (H, W) by position alone: a regular grid of ``count`` equal blocks, 1 to 255.
+    """Group the pixels of a label (H, W) by position alone: a regular grid of ``count`` equal
+    blocks, 1 to 255.
 
     The blocks are as square as possible; ties go to the layout with more columns.
 
@@ -104,9 +126,12 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
 
 
 def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:
-    """Return the share of each pixel that lies in each of the equal cells of a side, (cells, side) float32 in [0, 1]."""
+    """Return the share of each pixel that lies in each of the equal cells of a side, (cells, side)
+    float32 in [0, 1].
+    """
     pixel = torch.arange(side, device=device)
     cell = torch.arange(cells, device=device).unsqueeze(1)
-    end = torch.minimum((pixel + 1) * cells, (cell + 1) * side)  # in units of 1 / cells of a pixel, so that the arithmetic is of integers
+    # in units of 1 / cells of a pixel, so that the arithmetic is of integers
+    end = torch.minimum((pixel + 1) * cells, (cell + 1) * side)
     start = torch.maximum(pixel * cells, cell * side)
     return (end - start).clamp_min(0).float() / cells

@@ -1,6 +1,8 @@
-"""Calibration: the threshold of a background rule, chosen on images that are not scored.  C classes, T thresholds, H W pixels.
+"""Calibration: the threshold of a background rule, chosen on images that are not scored.  C
+classes, T thresholds, H W pixels.
 
-Thresholds tuned on the evaluation split flatter a method; here the chosen threshold is reported beside the best possible one.
+Thresholds tuned on the evaluation split flatter a method; here the chosen threshold is reported
+beside the best possible one.
 """
 
 from typing import NamedTuple
@@ -34,7 +36,8 @@ class Choice(NamedTuple):
 class Sweep:
     """Counts of every threshold at once, from one pass over a set.
 
-    A pixel's score and its class before the threshold give its class at any threshold, so histograms of scores cover all thresholds.
+    A pixel's score and its class before the threshold give its class at any threshold, so
+    histograms of scores cover all thresholds.
 
     Args:
         protocol: whose threshold is swept.
@@ -47,18 +50,31 @@ class Sweep:
 
     def __init__(self, protocol: TopDownProtocol, *, classes: int, background: int) -> None:
         if protocol.background not in ("threshold", "probability", "constant"):
-            why = "its threshold is relative to each window" if protocol.background == "affinity" else "it has no threshold"
-            how = "choose evaluation.protocol=mmseg-448/tcl, for example, or evaluation.background=threshold evaluation.threshold=0"
-            raise ValueError(f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: {why}; {how}")
+            why = (
+                "its threshold is relative to each window"
+                if protocol.background == "affinity"
+                else "it has no threshold"
+            )
+            how = (
+                "choose evaluation.protocol=mmseg-448/tcl, for example, or "
+                "evaluation.background=threshold evaluation.threshold=0"
+            )
+            raise ValueError(
+                f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: "
+                f"{why}; {how}"
+            )
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
         self.thresholds: NDArray[np.float64] = np.linspace(least, 1, STEPS + 1)
         self.classes = classes
         self.background = background
-        self._or_equal = protocol.background == "constant"  # a score that equals the channel is background
+        # a score that equals the channel is background
+        self._or_equal = protocol.background == "constant"
         shape = (STEPS + 2, classes)
-        self._right = np.zeros(shape, dtype=np.int64)  # by bin of the score: pixels whose class before the threshold is right
+        # by bin of the score: pixels whose class before the threshold is right
+        self._right = np.zeros(shape, dtype=np.int64)
         self._predicted = np.zeros(shape, dtype=np.int64)  # by bin and class before the threshold
-        self._background = np.zeros(STEPS + 2, dtype=np.int64)  # by bin: pixels whose truth is background
+        # by bin: pixels whose truth is background
+        self._background = np.zeros(STEPS + 2, dtype=np.int64)
         self._truth = np.zeros(classes, dtype=np.int64)
 
     def update(self, segmented: TopDown, label: Tensor) -> None:
@@ -78,12 +94,17 @@ class Sweep:
 
     def miou(self) -> NDArray[np.float64]:
         """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
-        right, predicted = (np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted))  # at or above each
+        # at or above each
+        right, predicted = (
+            np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)
+        )
         below = self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
         true_below = np.cumsum(self._background)[:-1]
         predicted[:, self.background] += below
         right[:, self.background] += true_below
-        mean: NDArray[np.float64] = np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
+        mean: NDArray[np.float64] = np.nanmean(
+            divide_or_nan(right, predicted + self._truth - right), axis=1
+        )
         return mean
 
     def best(self) -> Choice:

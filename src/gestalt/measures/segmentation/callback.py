@@ -1,4 +1,6 @@
-"""Segmentation: top-down grouping of one image set at each evaluation, with its baselines and pictures.  C classes, H W pixels."""
+"""Segmentation: top-down grouping of one image set at each evaluation, with its baselines and
+pictures.  C classes, H W pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +24,10 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
-NO_UNLABELLED = "evaluation.debias={} needs pictures without labels; name a folder of some by evaluation.unlabelled=DIR"
+NO_UNLABELLED = (
+    "evaluation.debias={} needs pictures without labels; name a folder of some by "
+    "evaluation.unlabelled=DIR"
+)
 
 
 class Segmentation(ClassMaps):
@@ -32,8 +37,10 @@ class Segmentation(ClassMaps):
         name, options: as ``Scorer``.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
-        calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
-        requested: True if the configuration names the dense reading or the positions, not only the protocol.
+        calibration: origin of the protocol's threshold, for the record; None if it was not
+            calibrated.
+        requested: True if the configuration names the dense reading or the positions, not only the
+            protocol.
         unlabelled: images for a protocol with ``debias``; none of those to be scored.
 
     Raises:
@@ -66,7 +73,9 @@ class Segmentation(ClassMaps):
         self._proxy: dict[str, Any] = {}
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
+        """Return the (H, W) label maps of the label set, at the resolution that the protocol
+        scores.
+        """
         labels: list[Tensor] = super().truth(batch)
         if self.protocol.label_resolution == "native":
             return labels
@@ -83,7 +92,8 @@ class Segmentation(ClassMaps):
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
-        """Embed the classes as ``Scorer``; under ``debias``, with offsets from the unlabelled images.  Every rank must call it.
+        """Embed the classes as ``Scorer``; under ``debias``, with offsets from the unlabelled
+        images.  Every rank must call it.
 
         Raises:
             ValueError: no unlabelled images, or none that can be read.
@@ -94,7 +104,9 @@ class Segmentation(ClassMaps):
         if self._unlabelled is None:
             raise ValueError(NO_UNLABELLED.format(protocol.debias))
         chosen = spread(len(self._unlabelled), count=protocol.debias_images)
-        self._largest = largest_cosines(model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol)
+        self._largest = largest_cosines(
+            model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
+        )
         return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
 
     def check_unseen(self, images: Sequence[Tensor]) -> None:
@@ -104,7 +116,8 @@ class Segmentation(ClassMaps):
         for image in images:
             if pixels_hash(image) in self._largest.seen:
                 raise ValueError(
-                    f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among the unlabelled images too; "
+                    f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is "
+                    "among the unlabelled images too; "
                     "choose others by evaluation.unlabelled=DIR"
                 )
 
@@ -112,25 +125,46 @@ class Segmentation(ClassMaps):
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol
-        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth))
+        images = top_down(
+            model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth)
+        )
         void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
 
         def oracle() -> list[Tensor]:
-            return [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)]
+            return [
+                patch_oracle(label, grid=image.grid, ignored=void)
+                for image, label in zip(images, truth, strict=True)
+            ]
 
         predicted = [image.prediction for image in images]
         shuffled = [swap[prediction.long()] for prediction in predicted]
-        return self.counted(predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle)
+        return self.counted(
+            predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle
+        )
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and offsets."""
-        words = {"list": getattr(self.labels, "list_name", OWN), "why": getattr(self.labels, "why", "")}
-        entry = {**super().entry(score), "vocabulary": words, "calibration": self.calibration, **self._proxy}
+        """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and
+        offsets.
+        """
+        words = {
+            "list": getattr(self.labels, "list_name", OWN),
+            "why": getattr(self.labels, "why", ""),
+        }
+        entry = {
+            **super().entry(score),
+            "vocabulary": words,
+            "calibration": self.calibration,
+            **self._proxy,
+        }
         if self._largest is not None and self._unlabelled is not None:
             phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
             means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
-            entry["debias"] = {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}
+            entry["debias"] = {
+                "source": self._unlabelled.source,
+                "images": self._largest.images,
+                "mean_largest_cosine": means,
+            }
         return entry
 
 
@@ -138,22 +172,33 @@ def build(context: Context) -> Segmentation:
     """Build the scorer of a benchmark's label maps, its classes named by the protocol's vocabulary.
 
     Raises:
-        ConfigError: the calibrated threshold was chosen under another protocol or for other classes.
+        ConfigError: the calibrated threshold was chosen under another protocol or for other
+            classes.
     """
     config, benchmark = context.config, context.benchmark
     assert benchmark.label_set is not None
     has_background = context.labels.background is not None
-    protocol = segmentation_protocol(config, benchmark, label_set=benchmark.label_set, has_background=has_background)
-    labels = named(context.labels, label_set=benchmark.label_set, vocabulary=protocol.vocabulary, defects=protocol.defects)
+    protocol = segmentation_protocol(
+        config, benchmark, label_set=benchmark.label_set, has_background=has_background
+    )
+    labels = named(
+        context.labels,
+        label_set=benchmark.label_set,
+        vocabulary=protocol.vocabulary,
+        defects=protocol.defects,
+    )
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        read = protocol if "reading" in calibration.fields else protocol.plainly()  # as the calibrated model could be read
+        # as the calibrated model could be read
+        read = protocol if "reading" in calibration.fields else protocol.plainly()
         calibration.check_settings(read, label_set=labels.digest())
     return Segmentation(
         benchmark.name,
         labels=labels,
         protocol=protocol,
-        unlabelled=None if protocol.debias == "none" or context.open_unlabelled is None else context.open_unlabelled(),
+        unlabelled=None
+        if protocol.debias == "none" or context.open_unlabelled is None
+        else context.open_unlabelled(),
         calibration=None if calibration is None else calibration.source,
         requested=config.evaluation.reading is not None or config.evaluation.positions is not None,
         **context.options,

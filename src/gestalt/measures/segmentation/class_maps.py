@@ -1,4 +1,6 @@
-"""Class maps of one image set: counted, drawn and recorded, whatever predicts them.  C classes, H W pixels."""
+"""Class maps of one image set: counted, drawn and recorded, whatever predicts them.  C classes, H W
+pixels.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -24,7 +26,8 @@ from gestalt.training.pictures import log_folders
 
 
 class ClassMaps(Scorer[SegmentationScore]):
-    """Score the class maps that come with the batches of one set: numbers, baselines, pictures, the best and the worst images.
+    """Score the class maps that come with the batches of one set: numbers, baselines, pictures, the
+    best and the worst images.
 
     The maps are another system's predictions; a subclass predicts its own.
 
@@ -32,7 +35,8 @@ class ClassMaps(Scorer[SegmentationScore]):
         name, labels, protocol, prompted, options: as ``Scorer``.
 
     Attributes:
-        baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background only where there is such a class.
+        baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background
+            only where there is such a class.
         unnamed: True if a predicted pixel may have no class.
     """
 
@@ -43,10 +47,15 @@ class ClassMaps(Scorer[SegmentationScore]):
     unnamed: ClassVar[bool] = True
     labels: LabelSet
 
-    def __init__(self, name: str, *, labels: LabelSet, protocol: ImageProtocol, **options: Any) -> None:
+    def __init__(
+        self, name: str, *, labels: LabelSet, protocol: ImageProtocol, **options: Any
+    ) -> None:
         if labels.background is None:
             self.baselines = tuple(key for key in self.baselines if key != "constant_background")
-        metrics = {key: MeanIoU(len(labels.names), unnamed=self.unnamed) for key in ("model", *self.baselines)}
+        metrics = {
+            key: MeanIoU(len(labels.names), unnamed=self.unnamed)
+            for key in ("model", *self.baselines)
+        }
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
         self._extremes = Extremes()
 
@@ -55,19 +64,35 @@ class ClassMaps(Scorer[SegmentationScore]):
         return self.counted(batch["prediction"], truth, batch=batch)
 
     def counted(
-        self, predictions: list[Tensor], truth: Sequence[Tensor], *, batch: Mapping[str, Any], **baselines: Predicted
+        self,
+        predictions: list[Tensor],
+        truth: Sequence[Tensor],
+        *,
+        batch: Mapping[str, Any],
+        **baselines: Predicted,
     ) -> list[Tensor]:
-        """Count the predictions and the baselines of a batch, and keep the best and the worst images.  Returns the predictions."""
+        """Count the predictions and the baselines of a batch, and keep the best and the worst
+        images.  Returns the predictions.
+        """
         background = self.labels.background
         if background is not None:
-            baselines["constant_background"] = lambda: [constant(label, index=background) for label in truth]
+            baselines["constant_background"] = lambda: [
+                constant(label, index=background) for label in truth
+            ]
         self.count({"model": predictions, **baselines}, truth, batch=batch)
         rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
         ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
-        iou = image_miou(dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names)))
+        iou = image_miou(
+            dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
+        )
         for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
             if index != PADDING:
-                self._extremes.add(value, ScoredImage.of(batch, position, prediction=predictions[position], label=truth[position]))
+                self._extremes.add(
+                    value,
+                    ScoredImage.of(
+                        batch, position, prediction=predictions[position], label=truth[position]
+                    ),
+                )
         return predictions
 
     def begin(self, model: Any) -> None:
@@ -86,7 +111,9 @@ class ClassMaps(Scorer[SegmentationScore]):
         return values | class_values(self.labels.names, score)
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the counts of the model and the baselines, the best and worst images, and the pixels without a class."""
+        """Return the counts of the model and the baselines, the best and worst images, and the
+        pixels without a class.
+        """
         entry: dict[str, Any] = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
@@ -106,11 +133,16 @@ class ClassMaps(Scorer[SegmentationScore]):
         return ranked
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
+        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty
+        before the first evaluation.
+        """
         if not self.scores or not self._extremes.images:
             return {}
         ranked = self._ends(self.scores["model"])
-        shown = [self._extremes.images[index][1] for index, _ in ranked["best_images"] + ranked["worst_images"]]
+        shown = [
+            self._extremes.images[index][1]
+            for index, _ in ranked["best_images"] + ranked["worst_images"]
+        ]
         return {self.name: self._as_arrays(shown)}
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
@@ -133,4 +165,6 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def picture(self, shown: ScoredImage) -> Image.Image:
         """Draw image, prediction and truth."""
-        return segmentation_panels(shown, names=self.labels.names, background=self.labels.background)
+        return segmentation_panels(
+            shown, names=self.labels.names, background=self.labels.background
+        )

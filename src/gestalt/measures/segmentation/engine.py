@@ -1,4 +1,6 @@
-"""Top-down grouping: every location takes the nearest class.  B batch, E shared width, K prompts, h w patch grid, H W pixels."""
+"""Top-down grouping: every location takes the nearest class.  B batch, E shared width, K prompts, h
+w patch grid, H W pixels.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -61,23 +63,34 @@ def top_down(
         sizes: B sizes (H, W) of the labels; those of the images by default.
 
     Raises:
-        ValueError: a window that the tower cannot take, a model that lacks a part the protocol needs, or too little memory for refinement.
+        ValueError: a window that the tower cannot take, a model that lacks a part the protocol
+            needs, or too little memory for refinement.
     """
     pieces = pieces_of(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
-    with torch.autocast(pieces[0].features.device.type, enabled=False):  # scores are float32, whatever the tower's precision
+    # scores are float32, whatever the tower's precision
+    with torch.autocast(pieces[0].features.device.type, enabled=False):
         return [
             _segment(windows, prompts=corrected, protocol=protocol, size=size, scale=scale)
             for windows, size, corrected in zip(pieces, sizes, shifted, strict=True)
         ]
 
 
-def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
+def _segment(
+    pieces: Pieces,
+    *,
+    prompts: ClassEmbeddings,
+    protocol: TopDownProtocol,
+    size: tuple[int, int],
+    scale: float,
+) -> TopDown:
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
     named = name_pixels(Winners(pieces, maps, protocol, size, scale), background=prompts.background)
-    prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound))
+    prediction, unbound = (
+        typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound)
+    )
     return TopDown(prediction, grid=pieces.grid, score=named.score, unbound=unbound)
 
 
@@ -87,26 +100,41 @@ def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
     Raises:
         ValueError: the protocol needs the model's, and it has none.
     """
-    needed = protocol.scores == "affinity" or protocol.background == "probability" or protocol.refinement == "crf"
+    needed = (
+        protocol.scores == "affinity"
+        or protocol.background == "probability"
+        or protocol.refinement == "crf"
+    )
     if protocol.logit_scale is not None or not needed:
         return 1.0 if protocol.logit_scale is None else protocol.logit_scale
     scale = getattr(model, "logit_scale", None)
     if not isinstance(scale, Tensor):
-        raise ValueError(f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} has none")
+        raise ValueError(
+            f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} "
+            "has none"
+        )
     return min(float(scale.exp()), LARGEST_LOGIT_SCALE)
 
 
-def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE) -> tuple[Tensor, Tensor]:
+def upsampled_argmax(
+    maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE
+) -> tuple[Tensor, Tensor]:
     """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
 
-    A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to the first map.
+    A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to
+    the first map.
 
     Returns:
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, at_once // (size[0] * size[1]))
     blocks = (
-        functional.interpolate(maps[None, start : start + step].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
+        functional.interpolate(
+            maps[None, start : start + step].contiguous(),
+            size=size,
+            mode="bilinear",
+            align_corners=False,
+        )[0]
         for start in range(0, len(maps), step)
     )
     best = best_of_blocks(blocks)
@@ -114,9 +142,11 @@ def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALU
 
 
 def without_background(classes: Tensor, *, labels: int) -> Tensor:
-    """Return a map of ``label_prompts`` with the index in the labels at each pixel, ``ignored_value`` below the threshold if there is one.
+    """Return a map of ``label_prompts`` with the index in the labels at each pixel,
+    ``ignored_value`` below the threshold if there is one.
 
     Returns:
-        (H, W): uint8 for up to 255 labels, with 255 below the threshold; int32 for more, with 65535.
+        (H, W): uint8 for up to 255 labels, with 255 below the threshold; int32 for more, with
+        65535.
     """
     return typed(classes.masked_fill(classes == labels, ignored_value(labels)), classes=labels)

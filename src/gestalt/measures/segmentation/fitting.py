@@ -18,7 +18,11 @@ DEBIAS = "debias: there are no unlabelled images beside the picture"
 
 
 def segmentation_protocol(
-    config: Experiment, benchmark: Benchmark, *, label_set: str | None = None, has_background: bool = True
+    config: Experiment,
+    benchmark: Benchmark,
+    *,
+    label_set: str | None = None,
+    has_background: bool = True,
 ) -> TopDownProtocol:
     """Return the benchmark's top-down protocol for a label set, with the changes of the config.
 
@@ -60,12 +64,14 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         choices: take precedence over the configuration's.
 
     Raises:
-        ValueError: choices that are unknown or contradict each other, a protocol that does not see the whole picture, or a reading that the
-            tower has no part for.
+        ValueError: choices that are unknown or contradict each other, a protocol that does not see
+            the whole picture, or a reading that the tower has no part for.
     """
     for key in choices:
         if key not in Choices.__annotations__:
-            raise ValueError(f"{key}: no such choice for a picture; {nearest(key, Choices.__annotations__)}")
+            raise ValueError(
+                f"{key}: no such choice for a picture; {nearest(key, Choices.__annotations__)}"
+            )
     reading, named = choices.get("reading"), choices.get("protocol")
     templates, threshold = choices.get("templates"), choices.get("threshold")
     requested = not {config.evaluation.reading, config.evaluation.positions, reading} <= {None}
@@ -74,15 +80,22 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
     else:
         evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
         benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
-        protocol = segmentation_protocol(replace(config, evaluation=evaluation), benchmark, has_background=False).read_by(reading=reading)
+        protocol = segmentation_protocol(
+            replace(config, evaluation=evaluation), benchmark, has_background=False
+        ).read_by(reading=reading)
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
         protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
     if protocol.resize == "centre_crop":
-        raise ValueError(f"protocol {protocol.name}: it sees only the middle of a picture; choose another, such as whole_short_side")
+        raise ValueError(
+            f"protocol {protocol.name}: it sees only the middle of a picture; choose another, such "
+            "as whole_short_side"
+        )
     if templates is not None:
         protocol = replace(protocol, templates=_templates(templates))
     if threshold is not None:
-        protocol = replace(protocol, background="threshold", threshold=threshold, area_threshold=None)
+        protocol = replace(
+            protocol, background="threshold", threshold=threshold, area_threshold=None
+        )
     return fitted(protocol, model, requested=requested)
 
 
@@ -93,22 +106,28 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     if "{}" in templates:
         return (templates,)
     if templates not in TEMPLATES:
-        raise ValueError(f"templates={templates!r}: neither a sentence with {{}} for the label nor a set; {nearest(templates, TEMPLATES)}")
+        raise ValueError(
+            f"templates={templates!r}: neither a sentence with {{}} for the label nor a set; "
+            f"{nearest(templates, TEMPLATES)}"
+        )
     return TEMPLATES[templates]
 
 
 def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
     """Return the protocol fitted to a model, and attach the second model that its reading takes.
 
-    A reading that the tower has no block for becomes the plain one, and ``left_out`` of the protocol then says so.
+    A reading that the tower has no block for becomes the plain one, and ``left_out`` of the
+    protocol then says so.
 
     Args:
         protocol: as configured.
         model: to be scored.
-        requested: True if the configuration names the reading or the positions, not only the protocol.
+        requested: True if the configuration names the reading or the positions, not only the
+            protocol.
 
     Raises:
-        ValueError: the reading or the positions were requested, and the tower has no such part; or the second model cannot be opened.
+        ValueError: the reading or the positions were requested, and the tower has no such part; or
+            the second model cannot be opened.
     """
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
@@ -117,7 +136,8 @@ def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDown
         raise ValueError(reason)
     if reason:
         return protocol.plainly()
-    if protocol.proxy and model.proxy_name != protocol.proxy:  # none yet, or that of another protocol
+    # none yet, or that of another protocol
+    if protocol.proxy and model.proxy_name != protocol.proxy:
         model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
     return protocol
 

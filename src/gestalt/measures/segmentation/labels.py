@@ -1,4 +1,6 @@
-"""LabelSet of a user's own as classes, with warnings of those that the text tower reads as one or cuts.  K labels, E shared width."""
+"""LabelSet of a user's own as classes, with warnings of those that the text tower reads as one or
+cuts.  K labels, E shared width.
+"""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,7 +17,9 @@ from gestalt.support.caveats import Caveat
 from gestalt.support.label_values import WIDE
 
 SIMILAR = 1 - 1e-6
-"""Least cosine of two labels that the text tower cannot tell apart: they are the same tokens, and differ by rounding alone."""
+"""Least cosine of two labels that the text tower cannot tell apart: they are the same tokens, and
+differ by rounding alone.
+"""
 
 ROWS_AT_ONCE = 1024
 """LabelSet that are compared with all at one time."""
@@ -24,16 +28,22 @@ SHOWN = 60
 """Most characters of a label in a warning."""
 
 
-def label_prompts(model: Any, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:
-    """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what is below it.
+def label_prompts(
+    model: Any, labels: Sequence[str], *, protocol: TopDownProtocol
+) -> ClassEmbeddings:
+    """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what
+    is below it.
 
-    Warns of labels that the text tower cannot tell apart, of which the first wins each tie, and of labels that it cuts.
+    Warns of labels that the text tower cannot tell apart, of which the first wins each tie, and of
+    labels that it cuts.
 
     Raises:
         ValueError: no labels, or too many for a label map.
     """
     if not 1 <= len(labels) < WIDE:
-        raise ValueError(f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'")
+        raise ValueError(
+            f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'"
+        )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
     words = Vocabulary(tuple(labels), prompts=phrases, background=None)
     if protocol.background == "threshold":
@@ -43,21 +53,42 @@ def label_prompts(model: Any, labels: Sequence[str], *, protocol: TopDownProtoco
     winners = first.tolist()
     shared = sorted({winner for number, winner in enumerate(winners) if winner != number})
     for index in shared:
-        similar = _quoted(label for label, winner in zip(labels, winners, strict=True) if winner == index)
-        warnings.warn(f"the text tower cannot tell the labels {similar} apart: the first has the pixels of all", Caveat, stacklevel=2)
+        similar = _quoted(
+            label for label, winner in zip(labels, winners, strict=True) if winner == index
+        )
+        warnings.warn(
+            f"the text tower cannot tell the labels {similar} apart: the first has the pixels of "
+            "all",
+            Caveat,
+            stacklevel=2,
+        )
     tower = getattr(model, "text_tower", None)  # of our own models only
     if tower is not None:
-        cut = [label for label in labels if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length]
+        cut = [
+            label
+            for label in labels
+            if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length
+        ]
         if cut:
-            text = f"the text tower reads {tower.max_length} tokens and cuts the prompts of the labels {_quoted(cut)}"
+            text = (
+                f"the text tower reads {tower.max_length} tokens and cuts the prompts of the "
+                f"labels {_quoted(cut)}"
+            )
             warnings.warn(text, Caveat, stacklevel=2)
     return prompts._replace(twin=first) if shared else prompts
 
 
 def _first_similar(vectors: Tensor) -> Tensor:
-    """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64; in float64, beyond autocast and TF32."""
+    """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64;
+    in float64, beyond autocast and TF32.
+    """
     exact = vectors.double()
-    return torch.cat([(rows @ exact.T >= SIMILAR).int().argmax(dim=1) for rows in torch.split(exact, ROWS_AT_ONCE)])
+    return torch.cat(
+        [
+            (rows @ exact.T >= SIMILAR).int().argmax(dim=1)
+            for rows in torch.split(exact, ROWS_AT_ONCE)
+        ]
+    )
 
 
 def _quoted(labels: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Segmentation's protocols by name: the published ones, each with its exceptions, and our own.
 
-To add one: a row in ``PRESETS``.  Every number is from the repository that its ``source`` names; our own choices are named in ``ours``.
+To add one: a row in ``PRESETS``.  Every number is from the repository that its ``source`` names;
+our own choices are named in ``ours``.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,12 @@ class Preset:
     sized_by_tower: bool = False
 
     def build(
-        self, *, label_set: str | None = None, has_background: bool = True, tower_size: int | None = None, **changes: Any
+        self,
+        *,
+        label_set: str | None = None,
+        has_background: bool = True,
+        tower_size: int | None = None,
+        **changes: Any,
     ) -> TopDownProtocol:
         """Return the protocol with its exceptions and changed fields; None keeps a field.
 
@@ -47,7 +53,8 @@ class Preset:
             changes: fields.
 
         Raises:
-            ValueError: as ``ImageProtocol.changed``; or a threshold for a label set without a background class.
+            ValueError: as ``ImageProtocol.changed``; or a threshold for a label set without a
+                background class.
         """
         given = without_none(changes)
         dense = {key: given.pop(key) for key in ("reading", "positions", "proxy") if key in given}
@@ -62,16 +69,25 @@ class Preset:
             fields |= self.fixed
         if given.get("background") == "prompts":
             fields |= {"threshold": None, "area_threshold": None}
-        elif not has_background and self.no_background and "background" not in given and "threshold" in given:
+        elif (
+            not has_background
+            and self.no_background
+            and "background" not in given
+            and "threshold" in given
+        ):
             raise ValueError(
-                f"protocol {self.protocol.name}: threshold={given['threshold']} is for a background class, "
+                f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "
+                "background class, "
                 f"{label_set or 'this label set'} has none"
             )
         return self.protocol.changed(**{**fields, **given}).read_by(**dense)
 
 
 PIXELS = "normalisation of pixels: the tower's own"
-NARROW = "an image so long that it is narrower than a window: stretched to whole patches, not padded with zeros"
+NARROW = (
+    "an image so long that it is narrower than a window: stretched to whole patches, not padded "
+    "with zeros"
+)
 
 NOTHING_IS_BACKGROUND: dict[str, Any] = {"background": "prompts", "threshold": None}
 
@@ -87,7 +103,9 @@ MMSEG: dict[str, Any] = {
     "fit": "stretch",
     "lower_case": False,
 }
-"""Resize, windows and merge of the mmsegmentation lineage.  OpenCV's bilinear, in fixed point, may differ by a grey level."""
+"""Resize, windows and merge of the mmsegmentation lineage.  OpenCV's bilinear, in fixed point, may
+differ by a grey level.
+"""
 
 CLIPPY_PAPER = Preset(
     protocol=TopDownProtocol(
@@ -100,7 +118,9 @@ CLIPPY_PAPER = Preset(
             "background: prompts of its own, where the label set has them",
             "up-sampling: logits, bilinear, to the label's native size",
         ),
-        source="Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; its appendices could not be read",
+        source=(
+            "Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; its appendices could not be read"
+        ),
     )
 )
 
@@ -134,7 +154,10 @@ SHARED = Preset(
         name="mmseg-448",
         templates=TEMPLATES["one"],
         left_out=(NARROW, PIXELS),
-        ours=("what the variants share is size and windows: here with cosines, and the label set's own phrases, background too",),
+        ours=(
+            "what the variants share is size and windows: here with cosines, and the label set's "
+            "own phrases, background too",
+        ),
         source="mmsegmentation 1.1.1 on PyPI, and what GroupViT, TCL and Talk2DINO have in common",
     )
 )
@@ -152,7 +175,10 @@ GROUPVIT = Preset(
         background="affinity",
         threshold=0.95,
         left_out=("group tokens: each location is a group of its own", NARROW, PIXELS),
-        source="NVlabs/GroupViT at 13b7861, segmentation/configs/_base_/datasets, segmentation/evaluation/group_vit_seg.py",
+        source=(
+            "NVlabs/GroupViT at 13b7861, segmentation/configs/_base_/datasets, "
+            "segmentation/evaluation/group_vit_seg.py"
+        ),
     ),
     label_sets={"context60": {"threshold": 0.35}},
     no_background=NOTHING_IS_BACKGROUND,
@@ -181,13 +207,20 @@ TCL = Preset(
         refined_at="grid",
         refinement_iterations=10,
         refinement_dilations=(1, 2, 4, 8, 12, 24),
-        left_out=(_TCL_LEFT_OUT[0], "30 % of the mask from a frozen CLIP (kp_weight 0.3)", *_TCL_LEFT_OUT[1:]),
+        left_out=(
+            _TCL_LEFT_OUT[0],
+            "30 % of the mask from a frozen CLIP (kp_weight 0.3)",
+            *_TCL_LEFT_OUT[1:],
+        ),
         source="kakaobrain/tcl at bc2b551, configs/eval.yml, configs/tcl.yml, models/tcl/tcl.py",
     ),
     unrefined={  # its setting without PAMR, which takes nothing from a frozen CLIP either
         "threshold": 0.5,
         "left_out": _TCL_LEFT_OUT,
-        "source": "khanrc/tcl at e643d68, configs/default.yml (pamr false, kp_w 0.0, bg_thresh 0.5); else kakaobrain/tcl at bc2b551",
+        "source": (
+            "khanrc/tcl at e643d68, configs/default.yml (pamr false, kp_w 0.0, bg_thresh 0.5); "
+            "else kakaobrain/tcl at bc2b551"
+        ),
     },
     no_background=NOTHING_IS_BACKGROUND,
 )
@@ -204,13 +237,17 @@ TALK2DINO = Preset(
         background="constant",
         threshold=0.55,
         left_out=(
-            "cleaning of the background by the attention of heads, on for voc21 and coco_object (lambda_bg 0.2)",
+            "cleaning of the background by the attention of heads, on for voc21 and coco_object "
+            "(lambda_bg 0.2)",
             "templates averaged before its text projection: here after the tower's own",
             "threshold 0.54 of its ViT-L",
             NARROW,
             PIXELS,
         ),
-        source="lorebianchi98/Talk2DINO at 4918c2d, src/open_vocabulary_segmentation/configs, models/dinotext/dinotext.py",
+        source=(
+            "lorebianchi98/Talk2DINO at 4918c2d, src/open_vocabulary_segmentation/configs, "
+            "models/dinotext/dinotext.py"
+        ),
     ),
     no_background=NOTHING_IS_BACKGROUND,
 )
@@ -226,7 +263,9 @@ SCLIP: dict[str, Any] = {
     "logit_scale": 40.0,
     "positions": "scale_factor",
 }
-"""The lineage of SCLIP: SCLIP, NACLIP and ProxyCLIP at 336 pixels, ClearCLIP and its MaskCLIP at 448."""
+"""The lineage of SCLIP: SCLIP, NACLIP and ProxyCLIP at 336 pixels, ClearCLIP and its MaskCLIP at
+448.
+"""
 
 SCLIP_OWN = Preset(
     protocol=TopDownProtocol(
@@ -268,7 +307,8 @@ NACLIP = Preset(
         "cityscapes_19": {"input_size": 560},
     },
     no_background=NOTHING_IS_BACKGROUND,
-    fixed={"fit": "stretch"},  # strict: what is left of a side after whole patches is dropped, and the grid stretched over it
+    # strict: what is left of a side after whole patches is dropped, and the grid stretched over it
+    fixed={"fit": "stretch"},
 )
 
 PROXYCLIP = Preset(
@@ -299,7 +339,8 @@ CLEARCLIP = Preset(
         reading="clearclip",
         left_out=(NARROW, PIXELS),
         ours=(
-            "the lists of Context, COCO-Stuff, ADE20K and Cityscapes are SCLIP's; those of VOC20 and COCO-Object are the label sets' own",
+            "the lists of Context, COCO-Stuff, ADE20K and Cityscapes are SCLIP's; those of VOC20 "
+            "and COCO-Object are the label sets' own",
         ),
         source="mc-lan/ClearCLIP at afe06b8, configs/*.py, clearclip_segmentor.py",
     ),
@@ -318,11 +359,20 @@ MASKCLIP = replace(
         CLEARCLIP.protocol,
         name="clearclip-448/maskclip",
         reading="values",
-        source="mc-lan/ClearCLIP at afe06b8, its model_type MaskCLIP, by which that lineage's tables compare",
+        source=(
+            "mc-lan/ClearCLIP at afe06b8, its model_type MaskCLIP, by which that lineage's tables "
+            "compare"
+        ),
     ),
 )
 
-NOTEBOOK: dict[str, Any] = {"resize": "keep_ratio", "rounding": "truncate", "fit": "stretch", "scores": "softmax", "lower_case": False}
+NOTEBOOK: dict[str, Any] = {
+    "resize": "keep_ratio",
+    "rounding": "truncate",
+    "fit": "stretch",
+    "scores": "softmax",
+    "lower_case": False,
+}
 
 DINOTXT = Preset(
     protocol=TopDownProtocol(
@@ -333,7 +383,10 @@ DINOTXT = Preset(
         stride=192,
         templates=TEMPLATES["openai_80"],
         vocabulary="dinotxt",
-        left_out=("the half of the text vector that is aligned with patches: the whole vector is used", PIXELS),
+        left_out=(
+            "the half of the text vector that is aligned with patches: the whole vector is used",
+            PIXELS,
+        ),
         source="facebookresearch/dinov3 at 6876159, notebooks/dinotxt_segmentation_inference.ipynb",
     )
 )
@@ -347,14 +400,24 @@ TIPS = Preset(
         stride=336,
         templates=TEMPLATES["tcl_9"],
         vocabulary="tips",
-        left_out=("values instead of attention in the last block", "texts cut at 64 tokens: the text tower's own limit", PIXELS),
+        left_out=(
+            "values instead of attention in the last block",
+            "texts cut at 64 tokens: the text tower's own limit",
+            PIXELS,
+        ),
         source="google-deepmind/tips at 4db271d, pytorch/TIPS_zeroshot_segmentation.ipynb",
     )
 )
 
 _ROWS: dict[str, Preset] = {
-    "whole_square": Preset(protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"), sized_by_tower=True),
-    "whole_short_side": Preset(protocol=TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"), sized_by_tower=True),
+    "whole_square": Preset(
+        protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"),
+        sized_by_tower=True,
+    ),
+    "whole_short_side": Preset(
+        protocol=TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"),
+        sized_by_tower=True,
+    ),
     "clippy-paper": CLIPPY_PAPER,
     "clippy-repo": CLIPPY_REPO,
     "mmseg-448": SHARED,
@@ -372,7 +435,9 @@ _ROWS: dict[str, Preset] = {
     "tips-448": TIPS,
 }
 PRESETS = Registry("protocols", _ROWS)
-"""Presets by name; ``sclip-336`` and ``clearclip-448`` are their first variants.  Installed packages may add some."""
+"""Presets by name; ``sclip-336`` and ``clearclip-448`` are their first variants.  Installed
+packages may add some.
+"""
 
 
 def top_down_protocol(name: str, **changes: Any) -> TopDownProtocol:

@@ -1,4 +1,6 @@
-"""Segmentation's protocol: every location takes the class whose prompt is nearest.  Its rows are in ``presets.py``."""
+"""Segmentation's protocol: every location takes the class whose prompt is nearest.  Its rows are in
+``presets.py``.
+"""
 
 import dataclasses
 import math
@@ -25,7 +27,8 @@ PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
 USUAL_PROXY = "timm:vit_base_patch8_224.dino"
 
 NO_CRF = (
-    "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ compiler and a Python "
+    "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ "
+    "compiler and a Python "
     "below 3.13; or choose pamr or none"
 )
 
@@ -48,58 +51,79 @@ class Crf:
 class TopDownProtocol(PromptProtocol):
     """Zero-shot segmentation with a dual encoder, whole images or windows.
 
-    Cosines in float32 become scores on the patch grid, except softmax, which follows the up-sampling to the window.  Scores are up-sampled
-    to their window, averaged where windows overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of
+    Cosines in float32 become scores on the patch grid, except softmax, which follows the
+    up-sampling to the window.  Scores are up-sampled to their window, averaged where windows
+    overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of
     a whole image go to the label directly.
 
-    Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or GroupViT's affinity, the product of two
-    softmaxes of logit_scale cosine over prompts, one over all, one over the ``top_classes`` that are nearest to the window's mean location.
+    Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or
+    GroupViT's affinity, the product of two softmaxes of logit_scale cosine over prompts, one over
+    all, one over the ``top_classes`` that are nearest to the window's mean location.
 
-    Background: prompts: it has prompts of its own.  threshold: pixels whose best score is below the threshold.  probability: pixels whose
-    largest probability, in a softmax over prompts of logit_scale cosine, is below the threshold.  constant: a channel whose score is the
-    threshold.  affinity: a channel that is 1 where the best affinity is below min(threshold, largest affinity of the window), else 0.
+    Background: prompts: it has prompts of its own.  threshold: pixels whose best score is below the
+    threshold.  probability: pixels whose largest probability, in a softmax over prompts of
+    logit_scale cosine, is below the threshold.  constant: a channel whose score is the
+    threshold.  affinity: a channel that is 1 where the best affinity is below min(threshold,
+    largest affinity of the window), else 0.
 
-    Refinement: pamr, of scores, before anything is chosen; under softmax on the patch grid alone, of cosines.  crf, a dense CRF on the
-    label's pixels, which starts from the softmax over classes of logit_scale cosine, a class being its best prompt there.  Its result is
-    compared with the threshold of probability.
+    Refinement: pamr, of scores, before anything is chosen; under softmax on the patch grid alone,
+    of cosines.  crf, a dense CRF on the label's pixels, which starts from the softmax over classes
+    of logit_scale cosine, a class being its best prompt there.  Its result is compared with the
+    threshold of probability.
 
     Reading: plain, the tower as it is; the others compute its last block in another way.
 
-    Debias: largest: subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled images, of its largest cosine in an
-    image, so that a prompt that is near to everything loses its lead.  ``image_weight`` adds that share of the prompt's cosine with the
-    pooled image.  Both are constants of an image's maps.
+    Debias: largest: subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled
+    images, of its largest cosine in an image, so that a prompt that is near to everything loses its
+    lead.  ``image_weight`` adds that share of the prompt's cosine with the pooled image.  Both are
+    constants of an image's maps.
 
     Raises:
-        ValueError: an unknown choice, a template without a place for the name, or fields that contradict each other.
+        ValueError: an unknown choice, a template without a place for the name, or fields that
+            contradict each other.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for the idea; the default prompts as kahnchana/clippy renders them (one
-    template, lower case, no full stop).  Each preset's ``source`` says where its fields are from.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for the idea; the default prompts
+    as kahnchana/clippy renders them (one template, lower case, no full stop).  Each preset's
+    ``source`` says where its fields are from.
     """
 
-    vocabulary: str = "label_set"  # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
-    defects: Defects = "strict"  # known defects of the original: kept, or corrected as the preset says
+    # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
+    vocabulary: str = "label_set"
+    # known defects of the original: kept, or corrected as the preset says
+    defects: Defects = "strict"
     window: int | None = None  # pixels a side, at most the image's; None: the whole image
     stride: int | None = None  # pixels; the last window is shifted back inside
-    fit: Fit = "refuse"  # a window that the tower's patches do not divide: an error, stretched (bicubic), or its remainder cut off
+    # a window that the tower's patches do not divide: an error, stretched (bicubic), or its
+    # remainder cut off
+    fit: Fit = "refuse"
     scores: Scores = "cosine"
     score_scale: float = 1.0  # sigmoid only
     score_bias: float = 0.0  # sigmoid only
     top_classes: int | None = None  # affinity only
     window_upsample: WindowUpsample = "bilinear"  # patch grid to window
     background: Background = "prompts"
-    threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
-    logit_scale: float | None = None  # probability, affinity and crf; None: the model's own, at most 100
-    area_threshold: float | None = None  # probability only: a class with no larger share of the foreground's pixels is dropped
-    reading: ReadingName = "plain"  # how the tower's last block is computed, a row of ``encoders/readings.py``
-    positions: Positions = "timm"  # how position embeddings are resized to the grid (``encoders/positions.py``)
+    # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for
+    # prompts
+    threshold: float | None = None
+    # probability, affinity and crf; None: the model's own, at most 100
+    logit_scale: float | None = None
+    # probability only: a class with no larger share of the foreground's pixels is dropped
+    area_threshold: float | None = None
+    # how the tower's last block is computed, a row of ``encoders/readings.py``
+    reading: ReadingName = "plain"
+    # how position embeddings are resized to the grid (``encoders/positions.py``)
+    positions: Positions = "timm"
     proxy: str = ""  # proxyclip only: the second model, a name as gestalt eval takes it
     debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
     debias_images: int = 600  # at most; largest only
-    image_weight: float = 0.0  # of the cosine of a prompt and the pooled image, added to the prompt's map
+    # of the cosine of a prompt and the pooled image, added to the prompt's map
+    image_weight: float = 0.0
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
-    label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
+    # or label and prediction squashed to input_size x input_size, as a defect of an original
+    label_resolution: LabelResolution = "native"
     refinement: Refinement = "none"
-    refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, or on the label's pixels
+    # PAMR acts on the patch grid of a window, or on the label's pixels
+    refined_at: RefinedAt = "label"
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
     crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf
@@ -115,19 +139,40 @@ class TopDownProtocol(PromptProtocol):
         self._check_crf()
         self._check_offsets()
         if bool(self.proxy) != (self.reading == "proxyclip"):
-            raise ValueError(f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second model")
-        if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
-            raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
-        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":  # pixels are refined map by map
             raise ValueError(
-                f"protocol {self.name}: refinement=pamr at refined_at={self.refined_at} does not go with scores=softmax; "
+                f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only "
+                "proxyclip takes a second model"
+            )
+        if (
+            self.refinement_iterations < 1
+            or not self.refinement_dilations
+            or min(self.refinement_dilations) < 1
+        ):
+            raise ValueError(
+                f"protocol {self.name}: refinement needs at least one iteration and dilations of "
+                "at least 1 pixel"
+            )
+        # pixels are refined map by map
+        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":
+            raise ValueError(
+                f"protocol {self.name}: refinement=pamr at refined_at={self.refined_at} does not "
+                "go with scores=softmax; "
                 "choose refinement=none, or a protocol with other scores"
             )
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""
-        later = {"reading": "plain", "positions": "timm", "proxy": "", "debias": "none", "image_weight": 0.0}
-        unused = {key for key, usual in later.items() if getattr(self, key) == usual}  # a digest from before these fields is unchanged
+        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the
+        reading only off their defaults.
+        """
+        later = {
+            "reading": "plain",
+            "positions": "timm",
+            "proxy": "",
+            "debias": "none",
+            "image_weight": 0.0,
+        }
+        # a digest from before these fields is unchanged
+        unused = {key for key, usual in later.items() if getattr(self, key) == usual}
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
@@ -141,73 +186,134 @@ class TopDownProtocol(PromptProtocol):
         return NO_CRF if self.refinement == "crf" and find_spec("pydensecrf") is None else ""
 
     def plainly(self) -> "TopDownProtocol":
-        """Return the protocol with the tower's own last block and position embeddings, which ``left_out`` then names."""
+        """Return the protocol with the tower's own last block and position embeddings, which
+        ``left_out`` then names.
+        """
         if self.reading == "plain":
             return dataclasses.replace(self, positions="timm")
         missing = PROXY_ATTENTION if self.reading == "proxyclip" else BLOCK
-        return dataclasses.replace(self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out))
+        return dataclasses.replace(
+            self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out)
+        )
 
-    def read_by(self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None) -> "TopDownProtocol":
+    def read_by(
+        self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None
+    ) -> "TopDownProtocol":
         """Return the protocol under another dense reading; None keeps the protocol's."""
         changes: dict[str, Any] = {"positions": positions, "proxy": proxy}
         if reading == "plain" and self.reading != "plain":
             return self.plainly().read_by(positions=positions, proxy=proxy)
         if reading is not None and reading != self.reading:
-            changes |= {"reading": reading, "proxy": (proxy or USUAL_PROXY) if reading == "proxyclip" else proxy or ""}
-        return dataclasses.replace(self, **{key: value for key, value in changes.items() if value is not None})
+            changes |= {
+                "reading": reading,
+                "proxy": (proxy or USUAL_PROXY) if reading == "proxyclip" else proxy or "",
+            }
+        return dataclasses.replace(
+            self, **{key: value for key, value in changes.items() if value is not None}
+        )
 
     def _check_windows(self) -> None:
         if (self.window is None) != (self.stride is None):
-            raise ValueError(f"protocol {self.name}: window={self.window} with stride={self.stride}: give both, or neither")
-        if self.window is not None and self.stride is not None and not 1 <= self.stride <= self.window:
-            raise ValueError(f"protocol {self.name}: stride is {self.stride}; choose 1 to the window's {self.window} pixels")
-        if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
-            raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
+            raise ValueError(
+                f"protocol {self.name}: window={self.window} with stride={self.stride}: give both, "
+                "or neither"
+            )
+        if (
+            self.window is not None
+            and self.stride is not None
+            and not 1 <= self.stride <= self.window
+        ):
+            raise ValueError(
+                f"protocol {self.name}: stride is {self.stride}; choose 1 to the window's "
+                f"{self.window} pixels"
+            )
+        if self.long_limit is not None and (
+            self.resize != "keep_ratio" or self.long_limit < self.input_size
+        ):
+            raise ValueError(
+                f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and "
+                "at least input_size"
+            )
 
     def _check_offsets(self) -> None:
-        """Check that constants may be added to the scores: that they are cosines, and that no published threshold is compared with them."""
-        for key, value, off in (("debias", self.debias, "none"), ("image_weight", self.image_weight, "0")):
+        """Check that constants may be added to the scores: that they are cosines, and that no
+        published threshold is compared with them.
+        """
+        for key, value, off in (
+            ("debias", self.debias, "none"),
+            ("image_weight", self.image_weight, "0"),
+        ):
             if value in ("none", 0):
                 continue
-            if self.scores != "cosine" or self.background not in ("prompts", "threshold", "probability"):
+            if self.scores != "cosine" or self.background not in (
+                "prompts",
+                "threshold",
+                "probability",
+            ):
                 raise ValueError(
-                    f"protocol {self.name}: {key}={value} does not go with scores={self.scores} and background={self.background}; it needs "
-                    f"scores=cosine, and background=prompts, threshold or probability; or set evaluation.{key}={off}"
+                    f"protocol {self.name}: {key}={value} does not go with scores={self.scores} "
+                    f"and background={self.background}; it needs "
+                    "scores=cosine, and background=prompts, threshold or probability; or set "
+                    f"evaluation.{key}={off}"
                 )
         if self.debias_images < 1 or not math.isfinite(self.image_weight):
             raise ValueError(
-                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 or more images "
+                f"protocol {self.name}: debias_images={self.debias_images}, "
+                f"image_weight={self.image_weight}; choose 1 or more images "
                 "and a finite weight"
             )
 
     def _check_crf(self) -> None:
-        """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores and backgrounds give them."""
+        """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores
+        and backgrounds give them.
+        """
         if self.refinement != "crf":
             return
-        allowed = {"scores": ("cosine",), "background": ("prompts", "probability"), "refined_at": ("label",)}
+        allowed = {
+            "scores": ("cosine",),
+            "background": ("prompts", "probability"),
+            "refined_at": ("label",),
+        }
         for key, known in allowed.items():
             if getattr(self, key) not in known:
                 value = getattr(self, key)
-                raise ValueError(f"protocol {self.name}: refinement=crf does not go with {key}={value}; choose {' or '.join(known)}")
+                raise ValueError(
+                    f"protocol {self.name}: refinement=crf does not go with {key}={value}; choose "
+                    f"{' or '.join(known)}"
+                )
         for row in dataclasses.fields(self.crf):
             value, least = getattr(self.crf, row.name), 0 if row.name.endswith("weight") else 1e-6
             if not least <= value < math.inf:
-                raise ValueError(f"protocol {self.name}: crf.{row.name} is {value}, a finite number of at least {least} is needed")
+                raise ValueError(
+                    f"protocol {self.name}: crf.{row.name} is {value}, a finite number of at least "
+                    f"{least} is needed"
+                )
 
     def _check_background(self) -> None:
         rule, threshold = self.background, self.threshold
         if (threshold is not None) != (rule != "prompts"):
             raise ValueError(
                 f"protocol {self.name}: background={rule} with threshold={threshold}; "
-                "threshold, probability, constant and affinity need a number, and the other rules take none"
+                "threshold, probability, constant and affinity need a number, and the other rules "
+                "take none"
             )
         least = -1 if rule == "threshold" and self.scores == "cosine" else 0
         if threshold is not None and not least <= threshold <= 1:
             kind = "a cosine lies in [-1, 1]" if least else "it lies in [0, 1]"
             raise ValueError(f"protocol {self.name}: threshold is {threshold}, {kind}")
-        if (rule == "affinity" and self.scores != "affinity") or (rule == "probability" and self.scores != "cosine"):
-            raise ValueError(f"protocol {self.name}: background={rule} does not go with scores={self.scores}")
+        if (rule == "affinity" and self.scores != "affinity") or (
+            rule == "probability" and self.scores != "cosine"
+        ):
+            raise ValueError(
+                f"protocol {self.name}: background={rule} does not go with scores={self.scores}"
+            )
         if self.area_threshold is not None and rule != "probability":
-            raise ValueError(f"protocol {self.name}: area_threshold={self.area_threshold} needs background=probability, not {rule}")
+            raise ValueError(
+                f"protocol {self.name}: area_threshold={self.area_threshold} needs "
+                f"background=probability, not {rule}"
+            )
         if self.top_classes is not None and (self.scores != "affinity" or self.top_classes < 1):
-            raise ValueError(f"protocol {self.name}: top_classes={self.top_classes} needs scores=affinity, and at least 1")
+            raise ValueError(
+                f"protocol {self.name}: top_classes={self.top_classes} needs scores=affinity, and "
+                "at least 1"
+            )

@@ -1,4 +1,6 @@
-"""Pictures segmented by any labels: the result as maps, numbers and a coloured picture.  K labels, h w patch grid, H W pixels."""
+"""Pictures segmented by any labels: the result as maps, numbers and a coloured picture.  K labels,
+h w patch grid, H W pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,12 +35,13 @@ class SegmentedImage:
 
     Attributes:
         labels: K names.
-        map: (H, W) on the CPU, the position in ``labels``; uint8 for up to 255 labels, with 255 below the threshold, if one was given;
-            int32 beyond, with 65535.
+        map: (H, W) on the CPU, the position in ``labels``; uint8 for up to 255 labels, with 255
+            below the threshold, if one was given; int32 beyond, with 65535.
         scores: the mean and the largest cosine of each label over the patch grid.
         areas: the share of the pixels of each label; with a threshold they may sum to less than 1.
         image: (3, H, W) uint8 on the CPU, the picture.
-        similarity: (K, h, w) float32 on the CPU, the cosine of each label with each location of the patch grid.
+        similarity: (K, h, w) float32 on the CPU, the cosine of each label with each location of the
+            patch grid.
 
     Example:
         >>> result = model.segment("photo.jpg", ["dog", "grass"])
@@ -68,13 +71,20 @@ class SegmentedImage:
         """
         if legend:
             return render_segmentation(self.image, self.map, self.labels, alpha=alpha)
-        return overlay(self.image, self.map, colours=class_colours(len(self.labels), background=None), alpha=alpha)
+        return overlay(
+            self.image,
+            self.map,
+            colours=class_colours(len(self.labels), background=None),
+            alpha=alpha,
+        )
 
     def save(self, path: str | Path) -> Path:
-        """Write the overlay with its legend, and return the path; the ending is that of a format, such as ``.png``.
+        """Write the overlay with its legend, and return the path; the ending is that of a format,
+        such as ``.png``.
 
         Raises:
-            ValueError: an ending that is not of a picture's format, or a folder that does not exist.
+            ValueError: an ending that is not of a picture's format, or a folder that does not
+                exist.
 
         Example:
             >>> model.segment("photo.jpg", ["dog", "grass"]).save("photo_segmented.png").name
@@ -86,15 +96,21 @@ class SegmentedImage:
         form = Image.registered_extensions().get(path.suffix.lower())
         if form not in Image.SAVE:  # some formats can only be read
             ending = path.suffix or "no ending"
-            raise ValueError(f"{path}: {ending} is not a format of pictures that can be written; name a file that ends in .png")
+            raise ValueError(
+                f"{path}: {ending} is not a format of pictures that can be written; name a file "
+                "that ends in .png"
+            )
         with replacing(path) as partial:
             self.overlay(legend=True).save(partial, form)
         return path
 
 
 @torch.no_grad()
-def segment_images(model: Any, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol) -> list[SegmentedImage]:
-    """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval mode.
+def segment_images(
+    model: Any, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
+) -> list[SegmentedImage]:
+    """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval
+    mode.
 
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
@@ -103,21 +119,43 @@ def segment_images(model: Any, images: Sequence[Tensor], *, labels: Sequence[str
     moved = SharedImages(image.to(prompts.vectors.device) for image in images)
     named = top_down(model, moved, prompts=prompts, protocol=protocol)
     results = []
-    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol=protocol), strict=True):
+    for image, top, pieces in zip(
+        images, named, pieces_of(model, moved, protocol=protocol), strict=True
+    ):
         similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         mask = without_background(top.prediction, labels=len(labels)).cpu()
-        shares = (torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()).tolist()
-        scores = {label: Similarity(mean, top) for label, mean, top in zip(labels, means, most, strict=True)}
-        results.append(SegmentedImage(tuple(labels), mask, scores, dict(zip(labels, shares, strict=True)), image.cpu(), similar.cpu()))
+        shares = (
+            torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()
+        ).tolist()
+        scores = {
+            label: Similarity(mean, top)
+            for label, mean, top in zip(labels, means, most, strict=True)
+        }
+        results.append(
+            SegmentedImage(
+                tuple(labels),
+                mask,
+                scores,
+                dict(zip(labels, shares, strict=True)),
+                image.cpu(),
+                similar.cpu(),
+            )
+        )
     return results
 
 
 @torch.no_grad()
 def similarity_maps(
-    model: Any, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
+    model: Any,
+    images: Sequence[Tensor],
+    *,
+    texts: Sequence[str],
+    protocol: TopDownProtocol,
+    full_size: bool,
 ) -> list[Tensor]:
-    """Return the cosine of every location with every text: (K, h, w) float32 of each image, or (K, H, W) up-sampled bilinearly.
+    """Return the cosine of every location with every text: (K, h, w) float32 of each image, or
+    (K, H, W) up-sampled bilinearly.
 
     Raises:
         ValueError: no texts; a window that the tower cannot take.

@@ -1,4 +1,6 @@
-"""Classification and its twin on misleading backgrounds: templates, resizing, ranks and rules, each against a slow or independent one."""
+"""Classification and its twin on misleading backgrounds: templates, resizing, ranks and rules, each
+against a slow or independent one.
+"""
 
 import pytest
 import torch
@@ -17,7 +19,11 @@ BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
 
 def slow_rank(logits: list[float], truth: int) -> int:
     """Classes that come before the true one, one at a time."""
-    return sum(value > logits[truth] or (value == logits[truth] and index < truth) for index, value in enumerate(logits) if index != truth)
+    return sum(
+        value > logits[truth] or (value == logits[truth] and index < truth)
+        for index, value in enumerate(logits)
+        if index != truth
+    )
 
 
 def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
@@ -25,13 +31,19 @@ def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
     logits = torch.randint(5, (40, 7), generator=draw).float()
     truth = torch.randint(7, (40,), generator=draw)
     found = ranks(logits, truth)
-    assert found.tolist() == [slow_rank(row, int(one)) for row, one in zip(logits.tolist(), truth, strict=True)]
+    assert found.tolist() == [
+        slow_rank(row, int(one)) for row, one in zip(logits.tolist(), truth, strict=True)
+    ]
     assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
 
 
 def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class() -> None:
-    words = Words(("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",)))
-    prompts = class_embeddings(PaintedModel(words), words, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"])
+    words = Words(
+        ("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",))
+    )
+    prompts = class_embeddings(
+        PaintedModel(words), words, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"]
+    )
     rounded = torch.tensor([[0.1, 0.3, 0.3000001]])  # products round otherwise at another place
     assert by_class(rounded, prompts=prompts).argmax(dim=1).tolist() == [1]
 
@@ -50,11 +62,15 @@ def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name: str
             return super().embed_image(images) * torch.nan
 
         def embed_patches(self, images: Tensor, **_: str) -> Tensor:
-            return super().embed_patches(images) * (1 if protocol.reduction == "pooled" else torch.nan)
+            return super().embed_patches(images) * (
+                1 if protocol.reduction == "pooled" else torch.nan
+            )
 
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, input_size=24)
     prompts = class_embeddings(PaintedModel(), with_third(BIRDS, ()), protocol=protocol)
-    with pytest.raises(ValueError, match="contain NaN or infinity, so no image has a nearest class"):
+    with pytest.raises(
+        ValueError, match="contain NaN or infinity, so no image has a nearest class"
+    ):
         reduced_labels(Diverged(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
 
 

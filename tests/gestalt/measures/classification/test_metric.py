@@ -26,7 +26,13 @@ def drawn(seed: int = 0) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(seed)
     truth, place, prediction = (torch.randint(CLASSES, (LENGTH,), generator=draw) for _ in range(3))
     rank = torch.where(prediction == truth, 0, torch.randint(1, CLASSES, (LENGTH,), generator=draw))
-    return {"truth": truth, "place": place, "prediction": prediction, "rank": rank, "sample_id": torch.arange(LENGTH)}
+    return {
+        "truth": truth,
+        "place": place,
+        "prediction": prediction,
+        "rank": rank,
+        "sample_id": torch.arange(LENGTH),
+    }
 
 
 def update(metric: GroupAccuracy, rows: Tensor, *, seed: int = 0) -> None:
@@ -47,7 +53,9 @@ def test_every_score_equals_a_loop_over_images() -> None:
     found, images = scored(), drawn()
     right = np.zeros((CLASSES, CLASSES), dtype=int)
     total = np.zeros((CLASSES, CLASSES), dtype=int)
-    for truth, place, prediction in zip(*(images[key].tolist() for key in ("truth", "place", "prediction")), strict=True):
+    for truth, place, prediction in zip(
+        *(images[key].tolist() for key in ("truth", "place", "prediction")), strict=True
+    ):
         total[truth, place] += 1
         right[truth, place] += truth == prediction
     np.testing.assert_array_equal(found.right, right)
@@ -77,13 +85,23 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
 def test_predicting_the_third_class_is_wrong_and_not_counted_as_a_class() -> None:
     metric = GroupAccuracy(2)
     truth = torch.tensor([0, 1, 1])
-    metric.update(truth, prediction=torch.tensor([2, 1, 2]), rank=torch.tensor([1, 0, 1]), sample_id=torch.arange(3))
+    metric.update(
+        truth,
+        prediction=torch.tensor([2, 1, 2]),
+        rank=torch.tensor([1, 0, 1]),
+        sample_id=torch.arange(3),
+    )
     assert metric.compute().top(1) == 1 / 3
     assert metric.compute().right.tolist() == [[0], [1]]
 
 
 @pytest.mark.parametrize(
-    ("truth", "place", "message"), [(2, 0, "sample 7: class 2 does not exist, there are 0 to 1"), (0, 3, "place 3"), (-1, 0, "class -1")]
+    ("truth", "place", "message"),
+    [
+        (2, 0, "sample 7: class 2 does not exist, there are 0 to 1"),
+        (0, 3, "place 3"),
+        (-1, 0, "class -1"),
+    ],
 )
 def test_a_wrong_label_map_is_caught_with_the_sample(truth: int, place: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -97,7 +115,9 @@ def test_a_wrong_label_map_is_caught_with_the_sample(truth: int, place: int, mes
 
 
 def test_the_adjusted_accuracy_weights_each_group_by_its_share_of_training() -> None:
-    """By Waterbirds' own numbers of training photographs, an accuracy of 1 in one group alone is that group's share."""
+    """By Waterbirds' own numbers of training photographs, an accuracy of 1 in one group alone is
+    that group's share.
+    """
     train = [[3498, 184], [56, 1057]]
     for row, place in itertools.product(range(2), range(2)):
         cells = np.zeros((2, 2))

@@ -1,4 +1,6 @@
-"""The grouping callback in a real Trainer: numbers, pictures, ranks, and what happens where a set has no objects."""
+"""The grouping callback in a real Trainer: numbers, pictures, ranks, and what happens where a set
+has no objects.
+"""
 
 import dataclasses
 import json
@@ -29,25 +31,43 @@ pytestmark = [
 
 
 class PaintedObjects(Dataset[dict[str, Any]]):
-    """Seven images of four sizes, their objects in greys of their own, with a void corner; index -1 is padding."""
+    """Seven images of four sizes, their objects in greys of their own, with a void corner; index -1
+    is padding.
+    """
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         instance = blocky_label(4, 4 + max(index, 0) % 4, block=4, seed=max(index, 0))
         image = painted(instance)
         instance[:2, :3] = 255
-        instance = torch.full_like(instance, 255) if index < 0 else instance.where(instance == 255, 0) if index == EMPTY else instance
-        return {"image": image, "instance": instance, "sample_id": index, "name": f"p/{index}", "set": "painted"}
+        instance = (
+            torch.full_like(instance, 255)
+            if index < 0
+            else instance.where(instance == 255, 0)
+            if index == EMPTY
+            else instance
+        )
+        return {
+            "image": image,
+            "instance": instance,
+            "sample_id": index,
+            "name": f"p/{index}",
+            "set": "painted",
+        }
 
 
 def grouping(name: str = "painted", **changes: Any) -> Grouping:
     """The callback under test."""
-    return Grouping(name, protocol=dataclasses.replace(PROTOCOL, **changes), length=LENGTH, pictures=2)
+    return Grouping(
+        name, protocol=dataclasses.replace(PROTOCOL, **changes), length=LENGTH, pictures=2
+    )
 
 
 def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     """One evaluation on one rank."""
     callback = grouping(**changes)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(PaintedObjects()), verbose=False)
+    quiet(devices=1, callbacks=[callback]).validate(
+        Stub(flaw=flaw), loader(PaintedObjects()), verbose=False
+    )
     return callback
 
 
@@ -60,22 +80,37 @@ def test_object_features_score_far_above_the_block_and_whole_image_baselines() -
 
 
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
-    callback = Grouping("painted", protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16), length=LENGTH)
+    callback = Grouping(
+        "painted",
+        protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16),
+        length=LENGTH,
+    )
     with pytest.raises(ValueError, match="the image tower is a CNN"):
         quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
-            Stub(flaw="no_class_token"), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedObjects())
+            Stub(flaw="no_class_token"),
+            DataLoader(TensorDataset(torch.zeros(2, 1))),
+            loader(PaintedObjects()),
         )
 
 
 def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
     callback = scored()
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
-    objects = sum(len(set(PaintedObjects()[index]["instance"].flatten().tolist()) - {0, 255}) for index in range(LENGTH))
-    assert (result["images"], result["images_with_objects"], result["images_in_set"]) == (LENGTH, LENGTH - 1, LENGTH)
+    objects = sum(
+        len(set(PaintedObjects()[index]["instance"].flatten().tolist()) - {0, 255})
+        for index in range(LENGTH)
+    )
+    assert (result["images"], result["images_with_objects"], result["images_in_set"]) == (
+        LENGTH,
+        LENGTH - 1,
+        LENGTH,
+    )
     assert (result["objects"], result["groups"]) == (objects, 8)
     assert result["protocol"]["digest"] == PROTOCOL.digest()
     names = [
-        f"painted/jaccard{middle}{end}" for middle in ("", "_with_background") for end in ("", *(f"_{one}" for one in Grouping.baselines))
+        f"painted/jaccard{middle}{end}"
+        for middle in ("", "_with_background")
+        for end in ("", *(f"_{one}" for one in Grouping.baselines))
     ]
     assert sorted(result["metrics"]) == sorted(names)
     assert set(result["counts"]) == {"model", *Grouping.baselines}
@@ -85,7 +120,9 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
 
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
-        quiet(devices=1, callbacks=[grouping("pianted")]).validate(Stub(), loader(PaintedObjects()), verbose=False)
+        quiet(devices=1, callbacks=[grouping("pianted")]).validate(
+            Stub(), loader(PaintedObjects()), verbose=False
+        )
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):
         grouping().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
@@ -97,10 +134,16 @@ def voc(tmp_path: Path) -> Path:
     folder = tmp_path / "VOCdevkit" / "VOC2012"
     mask = np.zeros((40, 60), dtype=np.uint8)
     mask[10:30, 10:30] = 1
-    for name, picture in (("SegmentationClass", mask), ("SegmentationObject", mask), ("JPEGImages", mask.repeat(3, axis=1) * 90)):
+    for name, picture in (
+        ("SegmentationClass", mask),
+        ("SegmentationObject", mask),
+        ("JPEGImages", mask.repeat(3, axis=1) * 90),
+    ):
         (folder / name).mkdir(parents=True)
         picture = picture.reshape(40, 60, -1).squeeze()
-        Image.fromarray(picture).save(folder / name / f"a.{'jpg' if name == 'JPEGImages' else 'png'}")
+        Image.fromarray(picture).save(
+            folder / name / f"a.{'jpg' if name == 'JPEGImages' else 'png'}"
+        )
     (folder / "ImageSets" / "Segmentation").mkdir(parents=True)
     (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
     return tmp_path
@@ -118,11 +161,17 @@ def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> N
     (callback,) = (one for one in built("image.eval_size=64") if isinstance(one, Grouping))
     assert callback.name == "scenes"
     assert callback.protocol == build_protocol("pca_square", GROUPING_PROTOCOLS, input_size=64)
-    (callback,) = (one for one in built("evaluation.grouping_protocol=pca_short_side") if isinstance(one, Grouping))
+    (callback,) = (
+        one
+        for one in built("evaluation.grouping_protocol=pca_short_side")
+        if isinstance(one, Grouping)
+    )
     assert callback.protocol == build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=32)
 
 
-def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(
+    voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}")
     assert [one.name for one in built(*words) if isinstance(one, Grouping)] == ["pascal_voc"]
     objects = voc / "VOCdevkit" / "VOC2012" / "SegmentationObject"
@@ -131,7 +180,12 @@ def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(vo
     assert not [one for one in callbacks if isinstance(one, Grouping)]
     (left_out,) = (one for one in callbacks if isinstance(one, LeftOut))
     why = f"no folder {objects}"
-    assert left_out.result() == {"set": "pascal_voc", "left_out": "grouping", "why": why, "metrics": {}}
+    assert left_out.result() == {
+        "set": "pascal_voc",
+        "left_out": "grouping",
+        "why": why,
+        "metrics": {},
+    }
     trainer = quiet(devices=1)
     for stage in ("fit", "validate"):
         left_out.setup(trainer, Stub(), stage)
@@ -140,6 +194,16 @@ def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(vo
 
 def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc: Path) -> None:
     (voc / "VOCdevkit" / "VOC2012" / "SegmentationObject").rename(voc / "elsewhere")
-    words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}", "evaluation.grouping_protocol=pca_square")
-    with pytest.raises(ValueError, match=r"evaluation\.grouping_protocol=pca_square: benchmark pascal_voc has no objects, no folder"):
+    words = (
+        "evaluation.benchmarks=[pascal_voc]",
+        f"benchmark_root={voc}",
+        "evaluation.grouping_protocol=pca_square",
+    )
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"evaluation\.grouping_protocol=pca_square: benchmark pascal_voc has no objects, no "
+            r"folder"
+        ),
+    ):
         built(*words)

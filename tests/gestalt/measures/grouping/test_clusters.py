@@ -1,4 +1,6 @@
-"""K-means, spectral clustering and attention heads: against slow references, their laws and invariances."""
+"""K-means, spectral clustering and attention heads: against slow references, their laws and
+invariances.
+"""
 
 from collections.abc import Iterator
 
@@ -22,14 +24,26 @@ PARTITIONS = ("kmeans_square", "spectral_square")
 def drawn(count: int, width: int, *, seed: int = 0) -> Tensor:
     """Tokens (N, D) float64 in five loose bunches, far from zero."""
     draw = np.random.default_rng([seed, count, width])
-    return torch.from_numpy(3 + 2 * draw.normal(size=(5, width))[draw.integers(5, size=count)] + draw.normal(size=(count, width)))
+    return torch.from_numpy(
+        3
+        + 2 * draw.normal(size=(5, width))[draw.integers(5, size=count)]
+        + draw.normal(size=(count, width))
+    )
 
 
 def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """One round of Lloyd, a row at a time: the nearest centre of each, then the mean of each centre's rows."""
-    nearest = [min(range(len(centres)), key=lambda k, row=row: sum((row - centres[k]) ** 2)) for row in rows]  # type: ignore[misc]
+    """One round of Lloyd, a row at a time: the nearest centre of each, then the mean of each
+    centre's rows.
+    """
+    nearest = [
+        min(range(len(centres)), key=lambda k, row=row: sum((row - centres[k]) ** 2))
+        for row in rows
+    ]  # type: ignore[misc]
     return nearest, np.array(
-        [np.mean([row for row, own in zip(rows, nearest, strict=True) if own == k], axis=0) for k in range(len(centres))]
+        [
+            np.mean([row for row, own in zip(rows, nearest, strict=True) if own == k], axis=0)
+            for k in range(len(centres))
+        ]
     )
 
 
@@ -38,14 +52,20 @@ def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
     centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
     nearest, means = slow_kmeans(rows, centres=centres)
     np.testing.assert_allclose(means, centres, atol=1e-9)
-    assert nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist() == nearest
+    assert (
+        nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist()
+        == nearest
+    )
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_the_seed_alone_decides_the_starts(name: str) -> None:
     tokens = drawn(80, 8)
     one, same, other = (
-        image_similarity(tokens, protocol=build_protocol(name, GROUPING_PROTOCOLS, seed=seed, restarts=1)) for seed in (0, 0, 5)
+        image_similarity(
+            tokens, protocol=build_protocol(name, GROUPING_PROTOCOLS, seed=seed, restarts=1)
+        )
+        for seed in (0, 0, 5)
     )
     np.random.rand(3)  # a global stream that nothing here may read
     assert torch.equal(one, same)
@@ -94,13 +114,19 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
 @torch.no_grad()
 def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
-    images = torch.randint(256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(
+        256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     trunk = image_tower.trunk
     seen: list[Tensor] = []
-    handle = trunk.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    handle = trunk.blocks[-1].norm1.register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
     before = image_tower(images).parts
     handle.remove()
-    query, key, _ = functional.linear(seen[0], trunk.blocks[-1].attn.qkv.weight, trunk.blocks[-1].attn.qkv.bias).chunk(3, dim=-1)
+    query, key, _ = functional.linear(
+        seen[0], trunk.blocks[-1].attn.qkv.weight, trunk.blocks[-1].attn.qkv.bias
+    ).chunk(3, dim=-1)
     found = image_tower.class_attention(images)
     assert found.shape == (2, 2, 4, 6)
     for head in range(2):
@@ -114,7 +140,9 @@ def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
-def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone: str) -> None:
+def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(
+    backbone: str,
+) -> None:
     image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
     found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
@@ -127,4 +155,6 @@ def test_nan_tokens_and_attention_are_refused() -> None:
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)
     for name in (*PARTITIONS, "attention_square"):
         with pytest.raises(ValueError, match="contain NaN or infinity"):
-            bottom_up(model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16))
+            bottom_up(
+                model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16)
+            )

@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.measures.grouping.engine import bottom_up, decided, image_similarity, signs, similarity_maps
+from gestalt.measures.grouping.engine import (
+    bottom_up,
+    decided,
+    image_similarity,
+    signs,
+    similarity_maps,
+)
 from gestalt.measures.grouping.metric import JaccardSimilarity
 from gestalt.measures.grouping.protocol import BottomUpProtocol, Sign
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
@@ -22,9 +28,15 @@ IMAGE = torch.zeros(3, 64, 64, dtype=torch.uint8)
 
 
 def features(count: int, width: int, *, seed: int = 0) -> Tensor:
-    """Tokens (N, D) float64 with a mean far from zero and a few strong directions, as towers have."""
+    """Tokens (N, D) float64 with a mean far from zero and a few strong directions, as towers
+    have.
+    """
     draw = np.random.default_rng([seed, count, width])
-    mixed = draw.normal(size=(count, width)) @ np.diag(1 / np.arange(1, width + 1)) @ draw.normal(size=(width, width))
+    mixed = (
+        draw.normal(size=(count, width))
+        @ np.diag(1 / np.arange(1, width + 1))
+        @ draw.normal(size=(width, width))
+    )
     return torch.from_numpy(mixed + 2 * draw.normal(size=width))
 
 
@@ -47,22 +59,33 @@ class Fixed:
 
 
 def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> list[int]:
-    """The method as described in the paper, a token at a time, by singular values instead of eigenvectors."""
+    """The method as described in the paper, a token at a time, by singular values instead of
+    eigenvectors.
+    """
     rows = [row / np.sqrt(sum(row**2)) if protocol.normalise else row for row in tokens]
     mean = sum(rows) / len(rows)
     rows = [row - mean if protocol.centre else row for row in rows]
     centres = np.linalg.svd(np.array(rows), full_matrices=False)[2][: protocol.groups]
     for index, centre in enumerate(centres):
         scores = [float(row @ centre) for row in rows]
-        decisive = max(scores, key=abs) if protocol.sign == "largest" else sum(score**3 for score in scores)
+        decisive = (
+            max(scores, key=abs)
+            if protocol.sign == "largest"
+            else sum(score**3 for score in scores)
+        )
         centres[index] = -centre if decisive < 0 else centre
     cosines = [[float(row @ centre) / np.sqrt(sum(row**2)) for centre in centres] for row in rows]
     return [max(range(len(row)), key=lambda group, row=row: row[group]) for row in cosines]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("shape", [(20, 48), (70, 24)], ids=["few_tokens", "narrow_tokens"])
-@pytest.mark.parametrize(("normalise", "centre", "sign"), list(itertools.product([True, False], [True, False], get_args(Sign))))
-def test_groups_equal_a_slow_reference(shape: tuple[int, int], normalise: bool, centre: bool, sign: Any) -> None:
+@pytest.mark.parametrize(
+    ("normalise", "centre", "sign"),
+    list(itertools.product([True, False], [True, False], get_args(Sign))),
+)
+def test_groups_equal_a_slow_reference(
+    shape: tuple[int, int], normalise: bool, centre: bool, sign: Any
+) -> None:
     protocol = dataclasses.replace(PROTOCOL, normalise=normalise, centre=centre, sign=sign)
     tokens = features(*shape)
     similarity = image_similarity(tokens, protocol=protocol)
@@ -74,19 +97,33 @@ def test_groups_equal_a_slow_reference(shape: tuple[int, int], normalise: bool, 
 def test_the_sign_rule_cancels_the_arbitrary_sign_of_eigenvectors(rule: str) -> None:
     scores = torch.from_numpy(np.random.default_rng(2).normal(size=(6, 20)))
     flipped = scores * torch.tensor([1, -1, -1, 1, -1, 1]).unsqueeze(1)
-    assert torch.equal(scores * signs(scores, rule=rule).unsqueeze(1), flipped * signs(flipped, rule=rule).unsqueeze(1))
+    assert torch.equal(
+        scores * signs(scores, rule=rule).unsqueeze(1),
+        flipped * signs(flipped, rule=rule).unsqueeze(1),
+    )
 
 
 def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
     tokens = torch.eye(5, dtype=torch.float64)[torch.tensor([1, 1, 1, 4, 1, 4])]
-    assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]  # the rarer lies farther from the mean
-    assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [0, 0, 0]
+    # the rarer lies farther from the mean
+    assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]
+    assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [
+        0,
+        0,
+        0,
+    ]
 
 
 def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
     protocol = dataclasses.replace(PATCHES, input_size=16, resize="short_side", multiple=4)
-    label = torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8).repeat(16, 1).repeat_interleave(4, 1)
-    found = bottom_up(PaintedModel(), [painted(label)] * 2, protocol=protocol, sizes=[(16, 40), (33, 50)])
+    label = (
+        torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8)
+        .repeat(16, 1)
+        .repeat_interleave(4, 1)
+    )
+    found = bottom_up(
+        PaintedModel(), [painted(label)] * 2, protocol=protocol, sizes=[(16, 40), (33, 50)]
+    )
     assert [tuple(one.groups.shape) for one in found] == [(16, 40), (33, 50)]
     assert [one.grid for one in found] == [(4, 10)] * 2
     assert found[0].groups.dtype == torch.uint8
@@ -97,17 +134,25 @@ def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
 
 def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen() -> None:
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
-    soft, hard = (decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8)) for rule in ("bilinear", "nearest"))
+    soft, hard = (
+        decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8))
+        for rule in ("bilinear", "nearest")
+    )
     assert soft.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
     assert hard.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
 
 def test_groups_do_not_depend_on_batching() -> None:
     protocol = BottomUpProtocol(name="test", input_size=16, resize="short_side", multiple=4)
-    images = [painted(blocky_label(rows, columns, block=4, seed=rows)) for rows, columns in ((4, 6), (6, 4), (4, 6))]
+    images = [
+        painted(blocky_label(rows, columns, block=4, seed=rows))
+        for rows, columns in ((4, 6), (6, 4), (4, 6))
+    ]
     together = bottom_up(PaintedModel(), images, protocol=protocol)
     for image, found in zip(images, together, strict=True):
-        assert torch.equal(bottom_up(PaintedModel(), [image], protocol=protocol)[0].groups, found.groups)
+        assert torch.equal(
+            bottom_up(PaintedModel(), [image], protocol=protocol)[0].groups, found.groups
+        )
 
 
 @pytest.fixture
@@ -119,7 +164,9 @@ def threads() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("shape", [(196, 256), (196, 64)], ids=["gram", "scatter"])
-def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(threads: int, shape: tuple[int, int]) -> None:
+def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(
+    threads: int, shape: tuple[int, int]
+) -> None:
     tokens = features(*shape)
     found = []
     for count in (1, 2):

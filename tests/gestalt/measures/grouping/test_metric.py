@@ -1,4 +1,6 @@
-"""Jaccard similarity: against a slow loop, under permutation, and the same number on any number of ranks."""
+"""Jaccard similarity: against a slow loop, under permutation, and the same number on any number of
+ranks.
+"""
 
 import math
 from fractions import Fraction
@@ -19,11 +21,15 @@ EMPTY = 3
 
 
 def pair(index: int) -> tuple[Tensor, Tensor]:
-    """Groups and objects of one image; its size, its difficulty and its number of objects depend on the index."""
+    """Groups and objects of one image; its size, its difficulty and its number of objects depend on
+    the index.
+    """
     draw = np.random.default_rng([11, index])
     size = (int(draw.integers(4, 12)), int(draw.integers(4, 30)))
     instance = draw.integers(0, 1 if index == EMPTY else 2 + index, size).astype(np.uint8)
-    groups = np.where(draw.random(size) < index / 9, instance % GROUPS, draw.integers(0, GROUPS, size)).astype(np.uint8)
+    groups = np.where(
+        draw.random(size) < index / 9, instance % GROUPS, draw.integers(0, GROUPS, size)
+    ).astype(np.uint8)
     instance[draw.random(size) < 0.2] = IGNORE
     return torch.from_numpy(groups), torch.from_numpy(instance)
 
@@ -39,7 +45,11 @@ def score_of(pairs: list[tuple[Tensor, Tensor]]) -> JaccardScore:
 
 def loop_iou(groups: Tensor, instance: Tensor, *, group: int, value: int) -> float:
     """IoU of a group and an object over labelled pixels, pixel by pixel."""
-    pixels = [(g, v) for g, v in zip(groups.flatten().tolist(), instance.flatten().tolist(), strict=True) if v != IGNORE]
+    pixels = [
+        (g, v)
+        for g, v in zip(groups.flatten().tolist(), instance.flatten().tolist(), strict=True)
+        if v != IGNORE
+    ]
     inside = sum(g == group and v == value for g, v in pixels)
     return inside / sum(g == group or v == value for g, v in pixels)
 
@@ -50,7 +60,10 @@ def loop_means(*, with_background: bool) -> list[float]:
     for groups, instance in map(pair, range(LENGTH)):
         values = sorted(set(instance.flatten().tolist()) - {IGNORE})
         objects = [value for value in values if value > 0 or with_background]
-        best = [max(loop_iou(groups, instance, group=group, value=value) for group in range(GROUPS)) for value in objects]
+        best = [
+            max(loop_iou(groups, instance, group=group, value=value) for group in range(GROUPS))
+            for value in objects
+        ]
         means.append(sum(best) / len(best) if any(values) else math.nan)
     return means
 
@@ -93,12 +106,20 @@ def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
         if kind == "masks":
             masks = groups = torch.rand(1 + trial % 4, *instance.shape, generator=draw) < trial / 40
             names = torch.arange(len(masks))
-        instance = torch.where(instance == IGNORE, IGNORE, instance.long() + shift) if shift else instance
+        instance = (
+            torch.where(instance == IGNORE, IGNORE, instance.long() + shift) if shift else instance
+        )
         rows = []
         for value in instance[instance != IGNORE].unique():
             truth = instance == value
-            counts = [(int((mask & truth).sum()), int(((mask | truth) & (instance != IGNORE)).sum())) for mask in masks]
-            best = max(range(len(masks)), key=lambda index: (Fraction(*counts[index]), counts[index][0], -index))
+            counts = [
+                (int((mask & truth).sum()), int(((mask | truth) & (instance != IGNORE)).sum()))
+                for mask in masks
+            ]
+            best = max(
+                range(len(masks)),
+                key=lambda index: (Fraction(*counts[index]), counts[index][0], -index),
+            )
             rows.append([int(value), *counts[best], int(names[best]) + shift])
         overlaps = best_overlaps(groups.long() + shift if shift else groups, instance)
         assert overlaps.dtype == torch.int64
@@ -120,11 +141,21 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
 @pytest.mark.parametrize(
     ("groups", "instance", "message"),
     [
-        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups must have"),
+        (
+            torch.zeros(2, 3),
+            torch.zeros(3, 2),
+            r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups must have",
+        ),
         (torch.ones(0, 1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), "sample 9: no groups"),
-        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups must be integers of at least 0, got torch.float32"),
+        (
+            torch.zeros(1, 1),
+            torch.zeros(1, 1, dtype=torch.uint8),
+            "sample 9: the groups must be integers of at least 0, got torch.float32",
+        ),
     ],
 )
-def test_what_cannot_be_counted_names_the_sample(groups: Tensor, instance: Tensor, message: str) -> None:
+def test_what_cannot_be_counted_names_the_sample(
+    groups: Tensor, instance: Tensor, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         JaccardSimilarity().update(groups, instance, 9)

@@ -34,20 +34,29 @@ class PredictedObjects(Dataset[dict[str, Any]]):
 
 def predicted(folder: Path) -> GroupMaps:
     """One evaluation of the groups in a folder."""
-    callback = GroupMaps("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedObjects(folder)), verbose=False)
+    callback = GroupMaps(
+        "painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2
+    )
+    quiet(devices=1, callbacks=[callback]).validate(
+        Stub(), loader(PredictedObjects(folder)), verbose=False
+    )
     return callback
 
 
 def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
     model = Grouping("painted", protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(Stub(flaw="transposed"), loader(PaintedObjects()), verbose=False)
+    quiet(devices=1, callbacks=[model]).validate(
+        Stub(flaw="transposed"), loader(PaintedObjects()), verbose=False
+    )
     maps = predicted(tmp_path)
     ours, theirs = model.result(), maps.result()
     for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):
         assert theirs["metrics"][f"painted/{key}"] == ours["metrics"][f"painted/{key}"]
     assert theirs["counts"]["model"] == ours["counts"]["model"]
-    assert (theirs["objects"], theirs["images_with_objects"]) == (ours["objects"], ours["images_with_objects"])
+    assert (theirs["objects"], theirs["images_with_objects"]) == (
+        ours["objects"],
+        ours["images_with_objects"],
+    )
     for key, values in model.per_image().items():
         assert np.array_equal(values, maps.per_image()[key], equal_nan=True)

@@ -14,7 +14,15 @@ from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.matching.protocol import MatchingProtocol
 from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
 
-PROTOCOL = MatchingProtocol(name="test", input_size=32, resize="short_side", multiple=4, fit_images=4, fit_tokens=9, upsample="nearest")
+PROTOCOL = MatchingProtocol(
+    name="test",
+    input_size=32,
+    resize="short_side",
+    multiple=4,
+    fit_images=4,
+    fit_tokens=9,
+    upsample="nearest",
+)
 CPU = torch.device("cpu")
 
 
@@ -36,14 +44,27 @@ class PaintedSet:
 def centres(**changes: Any) -> np.ndarray[Any, Any]:
     """Of four images."""
     protocol = dataclasses.replace(PROTOCOL, **changes)
-    return fitted_centres(PaintedModel(), PaintedSet(), chosen=(0, 2, 3, 5), clusters=len(NAMES), protocol=protocol, device=CPU)
+    return fitted_centres(
+        PaintedModel(),
+        PaintedSet(),
+        chosen=(0, 2, 3, 5),
+        clusters=len(NAMES),
+        protocol=protocol,
+        device=CPU,
+    )
 
 
 def test_class_features_are_matched_perfectly() -> None:
     images = PaintedSet()
     labels = [images.label(index) for index in range(6)]
     sizes = [(label.shape[0], label.shape[1]) for label in labels]
-    found = clustered(PaintedModel(), [painted(label) for label in labels], centres=centres(), protocol=PROTOCOL, sizes=sizes)
+    found = clustered(
+        PaintedModel(),
+        [painted(label) for label in labels],
+        centres=centres(),
+        protocol=PROTOCOL,
+        sizes=sizes,
+    )
     metric = MatchedIoU(len(NAMES), len(NAMES))
     metric.update([one.groups for one in found], labels, torch.arange(6))
     assert metric.compute().miou == 1
@@ -53,16 +74,25 @@ def test_class_features_are_matched_perfectly() -> None:
 def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol() -> None:
     rows = []
     for index in (0, 2, 3, 5):
-        tokens = set_tokens(PaintedModel(), PaintedSet().sample(index)["image"][None], protocol=PROTOCOL)[0].flatten(1).T
+        tokens = (
+            set_tokens(
+                PaintedModel(), PaintedSet().sample(index)["image"][None], protocol=PROTOCOL
+            )[0]
+            .flatten(1)
+            .T
+        )
         order = np.random.default_rng([0, index]).permutation(len(tokens))[:9]
         rows += [tokens[position].numpy() for position in sorted(order)]
-    np.testing.assert_array_equal(centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0))
+    np.testing.assert_array_equal(
+        centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0)
+    )
 
 
 def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
     tokens = torch.arange(60.0).reshape(30, 2)
     one, same, seed, image = (
-        drawn_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed)) for index, seed in ((1, 0), (1, 0), (1, 4), (2, 0))
+        drawn_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed))
+        for index, seed in ((1, 0), (1, 0), (1, 4), (2, 0))
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, seed)

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore, best_match, matched_counts
+from gestalt.measures.matching.metric import (
+    NO_CLASS,
+    MatchedIoU,
+    MatchedScore,
+    best_match,
+    matched_counts,
+)
 from gestalt.measures.rows import PADDING
 
 CLASSES, LENGTH = 4, 6
@@ -18,8 +24,14 @@ def pair(index: int, *, clusters: int = CLASSES) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(index)
     size = (5 + index % 3, 6)
     label = torch.randint(CLASSES, size, generator=draw)
-    groups = torch.where(torch.rand(size, generator=draw) < 0.6, (label + 1) % CLASSES, torch.randint(clusters, size, generator=draw))
-    return groups.to(torch.uint8), label.masked_fill(torch.rand(size, generator=draw) < 0.1, 255).to(torch.uint8)
+    groups = torch.where(
+        torch.rand(size, generator=draw) < 0.6,
+        (label + 1) % CLASSES,
+        torch.randint(clusters, size, generator=draw),
+    )
+    return groups.to(torch.uint8), label.masked_fill(
+        torch.rand(size, generator=draw) < 0.1, 255
+    ).to(torch.uint8)
 
 
 def scored(indices: list[int] | None = None, *, clusters: int = CLASSES) -> MatchedScore:
@@ -79,5 +91,7 @@ def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> No
 
 
 def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    np.testing.assert_array_equal(scored([0, 1, 2, 3, 4, 5, 2, PADDING]).image_counts, scored().image_counts)
+    np.testing.assert_array_equal(
+        scored([0, 1, 2, 3, 4, 5, 2, PADDING]).image_counts, scored().image_counts
+    )
     assert scored([0, 1, 2, 3, 4, 5, 2, PADDING]).images == LENGTH

@@ -1,4 +1,5 @@
-"""Slow references of the field's protocols: float64 NumPy, one image, one window, one class at a time, written from what their code does.
+"""Slow references of the field's protocols: float64 NumPy, one image, one window, one class at a
+time, written from what their code does.
 
 Numbers stand here as the repositories have them, not as our presets do.
 """
@@ -12,7 +13,16 @@ import numpy as np
 import torch
 
 OPEN_CV = {"short": 448, "long": 2048, "window": 448, "stride": 224}
-SCLIP = {"short": 336, "long": 2048, "window": 224, "stride": 112, "merge": "cosine", "final": "probability", "scale": 40.0, "bound": 0.0}
+SCLIP = {
+    "short": 336,
+    "long": 2048,
+    "window": 224,
+    "stride": 112,
+    "merge": "cosine",
+    "final": "probability",
+    "scale": 40.0,
+    "bound": 0.0,
+}
 CLEARCLIP = {**SCLIP, "short": 448, "window": 448, "stride": 224, "scale": 50.0}
 FIRST_VARIANTS = {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}
 """Families that go by the name of their first variant too."""
@@ -41,9 +51,21 @@ class Rules:
 
 RULES = {
     "mmseg-448": Rules(**OPEN_CV),
-    "mmseg-448/groupvit": Rules(**OPEN_CV, merge="groupvit", final="groupvit", bound=0.95, grid_to_window="nearest"),
-    "mmseg-448/tcl": Rules(**OPEN_CV, merge="sigmoid", final="constant", scale=10.0, bias=-2.5, bound=0.4, pamr=("grid", TCL_RINGS)),
-    "mmseg-448/talk2dino": Rules(**OPEN_CV, merge="sigmoid", final="constant", bound=0.55, grid_to_window="corners"),
+    "mmseg-448/groupvit": Rules(
+        **OPEN_CV, merge="groupvit", final="groupvit", bound=0.95, grid_to_window="nearest"
+    ),
+    "mmseg-448/tcl": Rules(
+        **OPEN_CV,
+        merge="sigmoid",
+        final="constant",
+        scale=10.0,
+        bias=-2.5,
+        bound=0.4,
+        pamr=("grid", TCL_RINGS),
+    ),
+    "mmseg-448/talk2dino": Rules(
+        **OPEN_CV, merge="sigmoid", final="constant", bound=0.55, grid_to_window="corners"
+    ),
     "sclip-336/sclip": Rules(**SCLIP),
     "sclip-336/naclip": Rules(**SCLIP, remainder="drop", pamr=("label", (8, 16))),
     "sclip-336/proxyclip": Rules(**{**SCLIP, "window": 336}),
@@ -81,7 +103,11 @@ def _taps(place: int, n: int, m: int, how: str) -> tuple[int, int, float]:
     if how == "nearest":
         cell = min(int((place + 0.5) * n / m), n - 1)
         return cell, cell, 0.0
-    at = place * (n - 1) / (m - 1) if how == "corners" and m > 1 else max((place + 0.5) * n / m - 0.5, 0.0)
+    at = (
+        place * (n - 1) / (m - 1)
+        if how == "corners" and m > 1
+        else max((place + 0.5) * n / m - 0.5, 0.0)
+    )
     low = min(math.floor(at), n - 1)
     return low, min(low + 1, n - 1), at - low
 
@@ -92,7 +118,9 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=0)
 
 
-def refine(image: np.ndarray, maps: np.ndarray, rings: tuple[int, ...], times: int = 10) -> np.ndarray:
+def refine(
+    image: np.ndarray, maps: np.ndarray, rings: tuple[int, ...], times: int = 10
+) -> np.ndarray:
     """PAMR: image (3, h, w), maps (c, h, w)."""
     h, w = image.shape[1:]
     places = [(d * y, d * x) for d in rings for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -104,9 +132,18 @@ def refine(image: np.ndarray, maps: np.ndarray, rings: tuple[int, ...], times: i
 
     deviation = np.stack([shifted(image, place) for place in places]).std(axis=0, ddof=1)
     around = [place for place in places if place != (0, 0)]
-    weights = softmax(np.stack([(-np.abs(image - shifted(image, place)) / (1e-8 + 0.1 * deviation)).mean(axis=0) for place in around]))
+    weights = softmax(
+        np.stack(
+            [
+                (-np.abs(image - shifted(image, place)) / (1e-8 + 0.1 * deviation)).mean(axis=0)
+                for place in around
+            ]
+        )
+    )
     for _ in range(times):
-        maps = sum(weight * shifted(maps, place) for weight, place in zip(weights, around, strict=True))
+        maps = sum(
+            weight * shifted(maps, place) for weight, place in zip(weights, around, strict=True)
+        )
     return maps
 
 
@@ -122,7 +159,9 @@ class Window:
         else:
             fit = [math.ceil(side / patch) * patch for side in self.size]
             if tuple(fit) != self.size:
-                wide = torch.nn.functional.interpolate(pixels[None].float(), size=fit, mode="bicubic", align_corners=False)
+                wide = torch.nn.functional.interpolate(
+                    pixels[None].float(), size=fit, mode="bicubic", align_corners=False
+                )
                 pixels = wide[0].round().clamp(0, 255).to(torch.uint8)
         self.features = model.embed_patches(pixels[None])[0].numpy().astype(np.float64)
         self.cosines = np.einsum("ehw,ke->khw", self.features, text)
@@ -153,8 +192,18 @@ class Window:
         return np.concatenate([low[None].astype(float), product])
 
 
-def predict(model: Any, canvas: torch.Tensor, size: tuple[int, int], text: np.ndarray, classes: np.ndarray, rules: Rules, **more: Any):
-    """(prediction, margin) at the label's size; ``text`` holds the prompts that compete, ``classes`` what each stands for."""
+def predict(
+    model: Any,
+    canvas: torch.Tensor,
+    size: tuple[int, int],
+    text: np.ndarray,
+    classes: np.ndarray,
+    rules: Rules,
+    **more: Any,
+):
+    """(prediction, margin) at the label's size; ``text`` holds the prompts that compete,
+    ``classes`` what each stands for.
+    """
     if rules.window is None:  # the patch grid of a whole image goes to the label at once
         whole = dataclasses.replace(rules, extra={**rules.extra, "size": size})
         values = Window(model, canvas, text, whole).scores(whole, logit_scale=1.0)
@@ -167,14 +216,18 @@ def predict(model: Any, canvas: torch.Tensor, size: tuple[int, int], text: np.nd
         for j in range(max(width - window + stride - 1, 0) // stride + 1):
             y2, x2 = min(i * stride + window, height), min(j * stride + window, width)
             y1, x1 = max(y2 - window, 0), max(x2 - window, 0)
-            scores = Window(model, canvas[:, y1:y2, x1:x2], text, rules).scores(rules, logit_scale=logit_scale)
+            scores = Window(model, canvas[:, y1:y2, x1:x2], text, rules).scores(
+                rules, logit_scale=logit_scale
+            )
             total = np.zeros((len(scores), height, width)) if total is None else total
             total[:, y1:y2, x1:x2] += scores
             count[y1:y2, x1:x2] += 1
     return _decide(_at_label(canvas, stretch(total / count, size), size, rules), classes, rules)
 
 
-def _at_label(canvas: torch.Tensor, values: np.ndarray, size: tuple[int, int], rules: Rules) -> np.ndarray:
+def _at_label(
+    canvas: torch.Tensor, values: np.ndarray, size: tuple[int, int], rules: Rules
+) -> np.ndarray:
     if rules.pamr and rules.pamr[0] == "label":
         return refine(stretch(canvas.numpy().astype(np.float64), size), values, rules.pamr[1])
     return values
@@ -183,12 +236,17 @@ def _at_label(canvas: torch.Tensor, values: np.ndarray, size: tuple[int, int], r
 def _decide(values: np.ndarray, classes: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     names = classes
     if rules.final == "constant":
-        values, names = np.concatenate([np.full((1, *values.shape[1:]), rules.bound), values]), np.concatenate([[0], classes])
+        values, names = (
+            np.concatenate([np.full((1, *values.shape[1:]), rules.bound), values]),
+            np.concatenate([[0], classes]),
+        )
     if rules.final == "groupvit":
         names = np.concatenate([[0], classes])
     if rules.final == "probability":
         values = softmax(values * rules.scale)
-    by_class = np.stack([values[names == index].max(axis=0, initial=-np.inf) for index in range(names.max() + 1)])
+    by_class = np.stack(
+        [values[names == index].max(axis=0, initial=-np.inf) for index in range(names.max() + 1)]
+    )
     if rules.area is not None:
         hot = np.bincount(by_class.argmax(axis=0).ravel(), minlength=len(by_class)).astype(float)
         small = hot[1:] <= rules.area * hot[1:].sum()

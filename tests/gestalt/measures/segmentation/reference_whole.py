@@ -1,7 +1,8 @@
-"""Slow references of the protocols on whole images: float64 NumPy, one pixel row, one class, one prompt at a time.
+"""Slow references of the protocols on whole images: float64 NumPy, one pixel row, one class, one
+prompt at a time.
 
-CLIPpy's numbers and words stand here as its paper and its public code have them (arXiv:2210.09996; kahnchana/clippy at 04bf78b), ours as
-the README does.
+CLIPpy's numbers and words stand here as its paper and its public code have them (arXiv:2210.09996;
+kahnchana/clippy at 04bf78b), ours as the README does.
 """
 
 import math
@@ -15,10 +16,66 @@ import torch
 from tests.gestalt.measures.segmentation.reference import stretch
 
 VOC_60 = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse"),
-    *("motorbike", "person", "potted plant", "sheep", "sofa", "train", "television monitor", "bag", "bed", "bench", "book", "building"),
-    *("cabinet", "ceiling", "cloth", "computer", "cup", "door", "fence", "floor", "flower", "food", "grass", "ground", "keyboard"),
-    *("light", "mountain", "mouse", "curtain", "platform", "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky", "snow"),
+    *(
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "table",
+        "dog",
+        "horse",
+    ),
+    *(
+        "motorbike",
+        "person",
+        "potted plant",
+        "sheep",
+        "sofa",
+        "train",
+        "television monitor",
+        "bag",
+        "bed",
+        "bench",
+        "book",
+        "building",
+    ),
+    *(
+        "cabinet",
+        "ceiling",
+        "cloth",
+        "computer",
+        "cup",
+        "door",
+        "fence",
+        "floor",
+        "flower",
+        "food",
+        "grass",
+        "ground",
+        "keyboard",
+    ),
+    *(
+        "light",
+        "mountain",
+        "mouse",
+        "curtain",
+        "platform",
+        "sign",
+        "plate",
+        "road",
+        "rock",
+        "shelves",
+        "sidewalk",
+        "sky",
+        "snow",
+    ),
     *("bedclothes", "track", "tree", "truck", "wall", "water", "window", "wood"),
 )
 """CLIPpy's words for VOC, in its order; what comes behind the 21st is background."""
@@ -41,7 +98,10 @@ class Whole:
             return self.side, self.side
         if self.shape == "crop":
             return (int(self.side * height / short), int(self.side * width / short))
-        halves_up = [math.floor(Fraction(each * self.side, short * 32) + Fraction(1, 2)) for each in (height, width)]
+        halves_up = [
+            math.floor(Fraction(each * self.side, short * 32) + Fraction(1, 2))
+            for each in (height, width)
+        ]
         return halves_up[0] * 32, halves_up[1] * 32
 
 
@@ -53,7 +113,9 @@ WHOLE = {
 }
 
 BEFORE = {"hour hand": "an", "unicorn": "a", "apple": "an", "European robin": "a", "umbrella": "an"}
-"""Phrases of the tests that begin with a vowel, or do not, though their first letter says otherwise; all others take "a"."""
+"""Phrases of the tests that begin with a vowel, or do not, though their first letter says
+otherwise; all others take "a".
+"""
 
 
 def prompt(phrase: str, rules: Whole) -> str:
@@ -64,14 +126,24 @@ def prompt(phrase: str, rules: Whole) -> str:
 
 
 def shrink_or_grow(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
-    """(3, h, w) to (3, *size) in float64, unrounded: ``bilinear``, OpenCV's, or ``bicubic`` that averages where it shrinks, Pillow's."""
+    """(3, h, w) to (3, *size) in float64, unrounded: ``bilinear``, OpenCV's, or ``bicubic`` that
+    averages where it shrinks, Pillow's.
+    """
     values = image.astype(np.float64)
-    rows = np.stack([_weighted(values, 1, *_cells(y, values.shape[1], size[0], how)) for y in range(size[0])], axis=1)
-    return np.stack([_weighted(rows, 2, *_cells(x, rows.shape[2], size[1], how)) for x in range(size[1])], axis=2)
+    rows = np.stack(
+        [_weighted(values, 1, *_cells(y, values.shape[1], size[0], how)) for y in range(size[0])],
+        axis=1,
+    )
+    return np.stack(
+        [_weighted(rows, 2, *_cells(x, rows.shape[2], size[1], how)) for x in range(size[1])],
+        axis=2,
+    )
 
 
 def _weighted(values: np.ndarray, axis: int, cells: list[int], weights: list[float]) -> np.ndarray:
-    return sum(weight * values.take(cell, axis=axis) for cell, weight in zip(cells, weights, strict=True))
+    return sum(
+        weight * values.take(cell, axis=axis) for cell, weight in zip(cells, weights, strict=True)
+    )
 
 
 def _cells(place: int, n: int, m: int, how: str) -> tuple[list[int], list[float]]:
@@ -105,12 +177,23 @@ def nearest_label(label: np.ndarray, side: int) -> np.ndarray:
     out = np.empty((side, side), dtype=label.dtype)
     for y in range(side):
         for x in range(side):
-            out[y, x] = label[int((y + 0.5) * label.shape[0] / side), int((x + 0.5) * label.shape[1] / side)]
+            out[y, x] = label[
+                int((y + 0.5) * label.shape[0] / side), int((x + 0.5) * label.shape[1] / side)
+            ]
     return out
 
 
-def predict_whole(model: Any, canvas: torch.Tensor, size: tuple[int, int], text: np.ndarray, classes: np.ndarray, rules: Whole) -> Any:
-    """(prediction, margin) at the label's size: features up-sampled, as the public code does it, then every prompt by itself."""
+def predict_whole(
+    model: Any,
+    canvas: torch.Tensor,
+    size: tuple[int, int],
+    text: np.ndarray,
+    classes: np.ndarray,
+    rules: Whole,
+) -> Any:
+    """(prediction, margin) at the label's size: features up-sampled, as the public code does it,
+    then every prompt by itself.
+    """
     features = stretch(model.embed_patches(canvas[None])[0].numpy().astype(np.float64), size)
     best = np.full((int(classes.max()) + 1, *size), -np.inf)
     for vector, index in zip(text, classes, strict=True):

@@ -6,7 +6,13 @@ from torch import Tensor
 
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.measures.grouping.metric import best_overlaps
-from gestalt.measures.segmentation.baselines import blocks, object_oracle, overlap, patch_oracle, shuffled_classes
+from gestalt.measures.segmentation.baselines import (
+    blocks,
+    object_oracle,
+    overlap,
+    patch_oracle,
+    shuffled_classes,
+)
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
@@ -14,7 +20,9 @@ from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, s
 
 def prompts_of(classes: list[int]) -> ClassEmbeddings:
     """Prompts whose vectors nobody reads."""
-    return ClassEmbeddings(torch.zeros(len(classes), 1), class_index=torch.tensor(classes), background=None)
+    return ClassEmbeddings(
+        torch.zeros(len(classes), 1), class_index=torch.tensor(classes), background=None
+    )
 
 
 @pytest.mark.parametrize("count", [2, 3, 21, 150])
@@ -31,7 +39,10 @@ def test_shuffled_text_equals_predicting_with_permuted_prompts() -> None:
     table = shuffled_classes(4, prompts=prompts)
     image = painted(blocky_label(8, 8, block=4, seed=0))
     swapped = prompts._replace(class_index=table[prompts.class_index].long())
-    straight, other = (top_down(PaintedModel(), [image], prompts=each, protocol=protocol)[0].prediction for each in (prompts, swapped))
+    straight, other = (
+        top_down(PaintedModel(), [image], prompts=each, protocol=protocol)[0].prediction
+        for each in (prompts, swapped)
+    )
     assert torch.equal(table[straight.long()], other)
 
 
@@ -82,7 +93,9 @@ def test_the_object_oracle_leaves_ignored_pixels_out() -> None:
         ((333, 500), 6, (2, 3)),
     ],
 )
-def test_blocks_are_equal_and_as_near_to_squares_as_their_number_allows(size: tuple[int, int], count: int, layout: tuple[int, int]) -> None:
+def test_blocks_are_equal_and_as_near_to_squares_as_their_number_allows(
+    size: tuple[int, int], count: int, layout: tuple[int, int]
+) -> None:
     grid = blocks(torch.zeros(size, dtype=torch.uint8), count=count)
     assert (grid.shape, grid.dtype) == (size, torch.uint8)
     assert grid.unique().tolist() == list(range(count))

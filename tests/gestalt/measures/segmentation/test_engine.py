@@ -23,7 +23,9 @@ SHORT_SIDE = top_down_protocol("whole_short_side", input_size=16, multiple=4)
 def miou(labels: list[Tensor], *, model: PaintedModel, protocol: TopDownProtocol) -> float:
     """Score a model on painted labels."""
     prompts = class_embeddings(model, LABELS, protocol=protocol)
-    found = top_down(model, [painted(label) for label in labels], prompts=prompts, protocol=protocol)
+    found = top_down(
+        model, [painted(label) for label in labels], prompts=prompts, protocol=protocol
+    )
     metric = MeanIoU(len(NAMES))
     metric.update([one.prediction for one in found], labels, torch.arange(len(labels)))
     return float(metric.compute().miou)
@@ -34,7 +36,9 @@ def test_the_prediction_has_the_labels_native_size(protocol: TopDownProtocol) ->
     model = PaintedModel()
     prompts = class_embeddings(model, LABELS, protocol=protocol)
     image = painted(torch.zeros(33, 50, dtype=torch.uint8))
-    found = top_down(model, [image, image], prompts=prompts, protocol=protocol, sizes=[(33, 50), (66, 100)])
+    found = top_down(
+        model, [image, image], prompts=prompts, protocol=protocol, sizes=[(33, 50), (66, 100)]
+    )
     assert [tuple(one.prediction.shape) for one in found] == [(33, 50), (66, 100)]
     assert found[0].prediction.dtype == torch.uint8
 
@@ -44,7 +48,9 @@ def test_the_block_size_does_not_change_the_argmax(at_once: int) -> None:
     maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
     maps[4] = maps[2]  # a tie goes to the first, across blocks too
     best, index = upsampled_argmax(maps, size=(23, 31), at_once=at_once)
-    wide = functional.interpolate(maps[None], size=(23, 31), mode="bilinear", align_corners=False)[0]
+    wide = functional.interpolate(maps[None], size=(23, 31), mode="bilinear", align_corners=False)[
+        0
+    ]
     assert torch.equal(best, wide.max(dim=0).values)
     assert torch.equal(index, wide.max(dim=0).indices)
     assert 4 not in index
@@ -53,9 +59,13 @@ def test_the_block_size_does_not_change_the_argmax(at_once: int) -> None:
 def test_only_scores_below_the_threshold_become_background() -> None:
     label = blocky_label(8, 8, block=4, seed=3)
     for threshold in (1.0, -1.0):
-        protocol = top_down_protocol("whole_square", input_size=32, background="threshold", threshold=threshold)
+        protocol = top_down_protocol(
+            "whole_square", input_size=32, background="threshold", threshold=threshold
+        )
         prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
-        mask = top_down(PaintedModel(), [painted(label)], prompts=prompts, protocol=protocol, sizes=[(8, 8)])[0].prediction
+        mask = top_down(
+            PaintedModel(), [painted(label)], prompts=prompts, protocol=protocol, sizes=[(8, 8)]
+        )[0].prediction
         truth = label[::4, ::4]
         expected = truth if threshold == 1 else truth.clamp_min(1)
         assert torch.equal(mask, expected)
@@ -68,21 +78,32 @@ def test_no_gradient_reaches_the_tower() -> None:
 
 def test_segmenting_by_custom_labels_gives_their_positions() -> None:
     label = striped_label(8, 8, block=4, seed=5)
-    mask = segment_images(PaintedModel(), [painted(label)], labels=["unicorn", "ground", "hour", "apple"], protocol=SQUARE)[0].map
+    mask = segment_images(
+        PaintedModel(),
+        [painted(label)],
+        labels=["unicorn", "ground", "hour", "apple"],
+        protocol=SQUARE,
+    )[0].map
     assert torch.equal(torch.tensor([1, 3, 2, 0], dtype=torch.uint8)[label.long()], mask)
 
 
 def test_segmenting_with_a_threshold_leaves_the_rest_unnamed() -> None:
     label = striped_label(8, 8, block=4, seed=5)
-    protocol = top_down_protocol("whole_square", input_size=32, background="threshold", threshold=0.99)
-    mask = segment_images(PaintedModel(), [painted(label)], labels=["apple"], protocol=protocol)[0].map
+    protocol = top_down_protocol(
+        "whole_square", input_size=32, background="threshold", threshold=0.99
+    )
+    mask = segment_images(PaintedModel(), [painted(label)], labels=["apple"], protocol=protocol)[
+        0
+    ].map
     assert set(mask.flatten().tolist()) == {0, UNNAMED}
     assert (mask[label == 1] == UNNAMED).sum() < (mask[label != 1] == UNNAMED).sum()
 
 
 def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap() -> None:
     grey = torch.full((3, 33, 50), 77, dtype=torch.uint8)
-    assert torch.equal(resized(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8))
+    assert torch.equal(
+        resized(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8)
+    )
     edge = torch.zeros(3, 8, 8, dtype=torch.uint8)
     edge[:, :, 4:] = 255  # bicubic overshoots beside an edge
     out = resized(edge, protocol=SQUARE)

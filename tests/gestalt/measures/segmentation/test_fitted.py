@@ -1,4 +1,6 @@
-"""A protocol is fitted to the model: the second model of a reading is replaced when the protocol changes."""
+"""A protocol is fitted to the model: the second model of a reading is replaced when the protocol
+changes.
+"""
 
 import torch
 

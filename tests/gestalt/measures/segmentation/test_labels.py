@@ -1,4 +1,6 @@
-"""Labels that the text tower reads as one, or cuts, are named in a warning, and the first of equal ones wins."""
+"""Labels that the text tower reads as one, or cuts, are named in a warning, and the first of equal
+ones wins.
+"""
 
 import warnings
 
@@ -29,16 +31,25 @@ def said(labels: list[str]) -> list[str]:
     [
         (["dog", "cat", "grass"], []),
         (["dog", "cat", "Dog"], ['"dog", "Dog"']),
-        (["a  cat", "dog", "DOG", "a cat", "Dog", "bird"], ['"a cat", "a cat"', '"dog", "DOG", "Dog"']),
+        (
+            ["a  cat", "dog", "DOG", "a cat", "Dog", "bird"],
+            ['"a cat", "a cat"', '"dog", "DOG", "Dog"'],
+        ),
     ],
 )
 def test_labels_of_equal_tokens_are_named(labels, sets):
-    assert said(labels) == [f"the text tower cannot tell the labels {names} apart: the first has the pixels of all" for names in sets]
+    assert said(labels) == [
+        f"the text tower cannot tell the labels {names} apart: the first has the pixels of all"
+        for names in sets
+    ]
 
 
 def test_labels_that_are_cut_are_named_in_short():
     (text,) = said(["cat", LONG])
-    assert text == f'the text tower reads 16 tokens and cuts the prompts of the labels "{LONG[:55]} ..."'
+    assert (
+        text
+        == f'the text tower reads 16 tokens and cuts the prompts of the labels "{LONG[:55]} ..."'
+    )
 
 
 def test_labels_that_differ_after_the_cut_are_one():
@@ -48,7 +59,12 @@ def test_labels_that_differ_after_the_cut_are_one():
 @pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
 @pytest.mark.parametrize("name", ["whole_square", "mmseg-448"])
 def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
-    model, image = tiny()[0], torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    model, image = (
+        tiny()[0],
+        torch.randint(
+            0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+        ),
+    )
     labels = ["Dog", "grass", "dog", "bird", "DOG", "sky"]
     (result,) = segment_images(model, [image], labels=labels, protocol=PRESETS[name].protocol)
     assert result.areas["dog"] == result.areas["DOG"] == 0
@@ -59,7 +75,9 @@ def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
 @pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
 def test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit():
     prompts = label_prompts(tiny()[0], ["Dog", "grass", "dog"], protocol=PROTOCOL)
-    assert prompts.tied(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx([0.1, 0.2, 0.1])
+    assert prompts.tied(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx(
+        [0.1, 0.2, 0.1]
+    )
 
 
 def test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision():

@@ -1,4 +1,6 @@
-"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that are written and read back."""
+"""More classes than one byte holds: the engine against the slow reference, counts of images, and
+maps that are written and read back.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +21,12 @@ from gestalt.measures.segmentation.metric import ROW, MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_files import indexed
-from tests.gestalt.measures.segmentation.test_parity import RandomModel, assert_same, noise, rules_of
+from tests.gestalt.measures.segmentation.test_parity import (
+    RandomModel,
+    assert_same,
+    noise,
+    rules_of,
+)
 from tests.gestalt.painted import Words
 
 CLASSES = 300
@@ -33,16 +40,22 @@ def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
     draw = np.random.default_rng([9, index])
     present = np.append(draw.choice(CLASSES, 4, replace=False), 255)
     label = draw.choice(present, (9, 11)).astype(np.int32)
-    prediction = np.where(draw.random((9, 11)) < 0.5, label, draw.integers(0, CLASSES, (9, 11))).astype(np.int32)
+    prediction = np.where(
+        draw.random((9, 11)) < 0.5, label, draw.integers(0, CLASSES, (9, 11))
+    ).astype(np.int32)
     label[draw.random((9, 11)) < 0.2] = NONE
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
 
 def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
     words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
-    protocol = top_down_protocol("mmseg-448", label_set="context59", has_background=False, vocabulary="label_set")
+    protocol = top_down_protocol(
+        "mmseg-448", label_set="context59", has_background=False, vocabulary="label_set"
+    )
     small = dataclasses.replace(protocol, input_size=64, window=64, stride=32)
-    rules = dataclasses.replace(rules_of("mmseg-448"), final="argmax", bound=None, short=64, window=64, stride=32)
+    rules = dataclasses.replace(
+        rules_of("mmseg-448"), final="argmax", bound=None, short=64, window=64, stride=32
+    )
     assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
 
 
@@ -52,14 +65,18 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
     for index in range(5):
         prediction, label = sparse_pair(index)
         metric.update(prediction, label, index)
-        for guess, truth in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+        for guess, truth in zip(
+            prediction.flatten().tolist(), label.flatten().tolist(), strict=True
+        ):
             void += truth == NONE
             for value in {guess, truth} if truth != NONE else ():
                 inside[value] += guess == truth
                 either[value] += 1
     rows = torch.cat(metric.counts)
     score = metric.compute()
-    np.testing.assert_array_equal(score.iou, np.divide(inside, either, out=np.full(CLASSES, np.nan), where=either > 0))
+    np.testing.assert_array_equal(
+        score.iou, np.divide(inside, either, out=np.full(CLASSES, np.nan), where=either > 0)
+    )
     assert score.ignored_pixels == void > 0
     assert rows.shape[1] == ROW
     assert rows.numel() < score.image_counts.size / 3
@@ -67,13 +84,19 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
 
 
 @pytest.mark.parametrize(("classes", "ignored"), [(255, 255), (256, NONE)])
-def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes: int, ignored: int) -> None:
+def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(
+    classes: int, ignored: int
+) -> None:
     metric = MeanIoU(classes)
-    metric.update(torch.tensor([[254, 254, 0]]), torch.tensor([[254, ignored, min(255, classes - 1)]]), 0)
+    metric.update(
+        torch.tensor([[254, 254, 0]]), torch.tensor([[254, ignored, min(255, classes - 1)]]), 0
+    )
     score = metric.compute()
     assert (score.ignored_pixels, int(score.counts[2].sum())) == (1, 2)
     known = ValueMap({value: value for value in range(classes)}, ignored=[NONE])
-    assert known(np.array([[classes - 1, NONE]]), path=Path("m.tif")).tolist() == [[classes - 1, ignored]]
+    assert known(np.array([[classes - 1, NONE]]), path=Path("m.tif")).tolist() == [
+        [classes - 1, ignored]
+    ]
 
 
 def test_more_classes_than_a_matrix_holds_are_refused() -> None:
@@ -81,10 +104,17 @@ def test_more_classes_than_a_matrix_holds_are_refused() -> None:
         MeanIoU(4_097)
 
 
-@pytest.mark.parametrize(("count", "kind", "none"), [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)])
+@pytest.mark.parametrize(
+    ("count", "kind", "none"),
+    [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)],
+)
 def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, none: int) -> None:
-    protocol = top_down_protocol("whole_square", input_size=32, background="threshold", threshold=0.1)
-    result = segment_images(RandomModel(), [noise(20, 30)], labels=NAMES[:count], protocol=protocol)[0]
+    protocol = top_down_protocol(
+        "whole_square", input_size=32, background="threshold", threshold=0.1
+    )
+    result = segment_images(
+        RandomModel(), [noise(20, 30)], labels=NAMES[:count], protocol=protocol
+    )[0]
     assert result.map.dtype == getattr(torch, kind)
     assert set(result.map.unique().tolist()) <= {*range(count), none}
     stored = np.array(indexed(result))
@@ -98,12 +128,18 @@ def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, n
 def test_maps_written_for_many_classes_are_read_back_unchanged(tmp_path: Path) -> None:
     maps = {f"photo_{index}": sparse_pair(index)[0] for index in range(2)}
     maps["photo_0"][0, 0] = NONE
-    LabelMaps(tmp_path, labels=LABELS).write({"name": [*maps], "sample_id": torch.arange(2)}, [*maps.values()])
+    LabelMaps(tmp_path, labels=LABELS).write(
+        {"name": [*maps], "sample_id": torch.arange(2)}, [*maps.values()]
+    )
     with Image.open(tmp_path / "photo_0.png") as picture:
         assert picture.mode == "I;16"
     images = _Images()
     for values in ("index", dict(enumerate(NAMES))):
-        read = WithPredictions(images, [tmp_path / f"{name}.png" for name in maps], values=value_map(values, names=NAMES))  # type: ignore[arg-type]
+        read = WithPredictions(
+            images,
+            [tmp_path / f"{name}.png" for name in maps],
+            values=value_map(values, names=NAMES),
+        )  # type: ignore[arg-type]
         for index, name in enumerate(maps):
             assert torch.equal(read.sample(index)["prediction"], maps[name])
     few = value_map({7: "thing 3"}, names=NAMES)(np.array([[7, NONE]]), path=tmp_path)
@@ -119,7 +155,11 @@ class _Images:
         return 2
 
     def sample(self, index: int) -> ImageSetSample:
-        return {"image": noise(9, 11), "name": str(index), "labels": {"many": torch.zeros(9, 11, dtype=torch.int32)}}
+        return {
+            "image": noise(9, 11),
+            "name": str(index),
+            "labels": {"many": torch.zeros(9, 11, dtype=torch.int32)},
+        }
 
 
 def test_padding_of_many_classes_is_not_scored() -> None:
@@ -131,7 +171,9 @@ def test_padding_of_many_classes_is_not_scored() -> None:
 def test_class_colours_are_distinct_and_differ_from_void() -> None:
     colours = class_colours(847, background=None)
     assert len({tuple(colour) for colour in colours.tolist()} - {VOID}) == 847
-    np.testing.assert_array_equal(class_colours(254, background=None), class_colours(847, background=None)[:254])
+    np.testing.assert_array_equal(
+        class_colours(254, background=None), class_colours(847, background=None)[:254]
+    )
     painted = ColourMap(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]

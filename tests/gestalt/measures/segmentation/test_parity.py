@@ -1,4 +1,6 @@
-"""Each protocol equals a slow reference on random locations, pixel by pixel, at every image size."""
+"""Each protocol equals a slow reference on random locations, pixel by pixel, at every image
+size.
+"""
 
 import dataclasses
 import hashlib
@@ -15,7 +17,13 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, Rules, predict, target
+from tests.gestalt.measures.segmentation.reference import (
+    FIRST_VARIANTS,
+    RULES,
+    Rules,
+    predict,
+    target,
+)
 from tests.gestalt.painted import Words
 
 TIE = 1e-6
@@ -23,7 +31,16 @@ TIE = 1e-6
 
 WORDS = Words(
     names=("background", "cat", "dog", "person", "sofa", "train", "bottle", "bus"),
-    prompts=(("sky", "wall"), ("cat",), ("dog", "puppy"), ("person", "body", "crowd"), ("sofa",), ("train",), ("bottle",), ("bus",)),
+    prompts=(
+        ("sky", "wall"),
+        ("cat",),
+        ("dog", "puppy"),
+        ("person", "body", "crowd"),
+        ("sofa",),
+        ("train",),
+        ("bottle",),
+        ("bus",),
+    ),
     background=0,
 )
 SIZES = [(37, 53), (61, 40)]
@@ -42,19 +59,32 @@ class RandomModel(nn.Module):
 
     def embed_patches(self, images: Tensor, **reading) -> Tensor:
         colours = functional.avg_pool2d(images.float() / 16, self.patch_stride)  # (B, 3, h, w)
-        return functional.normalize(torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1)
+        return functional.normalize(
+            torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1
+        )
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]
-        vectors = torch.stack([torch.randn(self.width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        seeds = [
+            int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts
+        ]
+        vectors = torch.stack(
+            [
+                torch.randn(self.width, generator=torch.Generator().manual_seed(seed))
+                for seed in seeds
+            ]
+        )
         return functional.normalize(vectors, dim=1) if normalise else vectors
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> Tensor:
-    return torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
-def texts_of(model: RandomModel, protocol: TopDownProtocol, *, words: Words, silent: bool, raw: bool) -> tuple[np.ndarray, np.ndarray]:
+def texts_of(
+    model: RandomModel, protocol: TopDownProtocol, *, words: Words, silent: bool, raw: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The prompts that compete, and their classes, by the protocol's templates alone."""
     vectors, classes = [], []
     for index, phrases in enumerate(words.prompts):
@@ -67,7 +97,13 @@ def texts_of(model: RandomModel, protocol: TopDownProtocol, *, words: Words, sil
 
 
 def assert_same(
-    protocol: TopDownProtocol, rules: Rules, *, size: tuple[int, int], model: RandomModel, seed: int = 0, words: Words = WORDS
+    protocol: TopDownProtocol,
+    rules: Rules,
+    *,
+    size: tuple[int, int],
+    model: RandomModel,
+    seed: int = 0,
+    words: Words = WORDS,
 ) -> None:
     image = noise(*size, seed=seed)
     canvas = resized(image, protocol=protocol)
@@ -77,11 +113,15 @@ def assert_same(
     silent, raw = rules.final in ("constant", "groupvit"), rules.extra.get("raw", False)
     text, classes = texts_of(model, protocol, words=words, silent=silent, raw=raw)
     np.testing.assert_allclose(prompts.vectors.numpy(), text, atol=1e-6)
-    wanted, margin = predict(model, canvas, size, text, classes, rules, logit_scale=float(np.exp(2.0)))
+    wanted, margin = predict(
+        model, canvas, size, text, classes, rules, logit_scale=float(np.exp(2.0))
+    )
     clear = margin > TIE
     assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
     assert len(np.unique(wanted)) > 1, "a reference that says nothing"
-    assert (found == wanted)[clear].all(), f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+    assert (found == wanted)[clear].all(), (
+        f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+    )
 
 
 def rules_of(name: str) -> Rules:
@@ -92,12 +132,23 @@ def rules_of(name: str) -> Rules:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", RULES)
 def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel(), seed=4)
+    assert_same(
+        top_down_protocol(name, vocabulary="label_set"),
+        rules_of(name),
+        size=size,
+        model=RandomModel(),
+        seed=4,
+    )
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])
 def test_an_image_narrower_than_a_window_matches_the_slow_reference(name: str) -> None:
-    assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
+    assert_same(
+        top_down_protocol(name, vocabulary="label_set"),
+        rules_of(name),
+        size=(16, 120),
+        model=RandomModel(),
+    )
 
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
@@ -126,29 +177,57 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 
 def test_every_exception_for_a_label_set_has_a_reference() -> None:
     assert all(PRESETS[family] is PRESETS[name] for family, name in FIRST_VARIANTS.items())
-    assert PRESETS["clearclip-448/maskclip"].label_sets is PRESETS["clearclip-448/clearclip"].label_sets
-    rows = {name: preset for name, preset in PRESETS.items() if name not in (*FIRST_VARIANTS, "clearclip-448/maskclip")}
-    assert set(EXCEPTIONS) == {(name, label_set) for name, preset in rows.items() for label_set in preset.label_sets}
+    assert (
+        PRESETS["clearclip-448/maskclip"].label_sets
+        is PRESETS["clearclip-448/clearclip"].label_sets
+    )
+    rows = {
+        name: preset
+        for name, preset in PRESETS.items()
+        if name not in (*FIRST_VARIANTS, "clearclip-448/maskclip")
+    }
+    assert set(EXCEPTIONS) == {
+        (name, label_set) for name, preset in rows.items() for label_set in preset.label_sets
+    }
 
 
 @pytest.mark.parametrize("case", EXCEPTIONS, ids=" ".join)
 def test_exceptions_for_a_label_set_match_the_slow_reference(case: tuple[str, str]) -> None:
     name, label_set = case
     protocol = top_down_protocol(name, label_set=label_set, vocabulary="label_set")
-    assert_same(protocol, dataclasses.replace(rules_of(name), **EXCEPTIONS[case]), size=(37, 53), model=RandomModel())
+    assert_same(
+        protocol,
+        dataclasses.replace(rules_of(name), **EXCEPTIONS[case]),
+        size=(37, 53),
+        model=RandomModel(),
+    )
 
 
-@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.no_background and name not in FIRST_VARIANTS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, preset in PRESETS.items()
+        if preset.no_background and name not in FIRST_VARIANTS
+    ],
+)
 def test_protocols_without_a_background_class_match_the_slow_reference(name: str) -> None:
     words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
-    protocol = top_down_protocol(name, label_set="context59", has_background=False, vocabulary="label_set")
+    protocol = top_down_protocol(
+        name, label_set="context59", has_background=False, vocabulary="label_set"
+    )
     rules = dataclasses.replace(rules_of(name), final="argmax", bound=None)
     assert_same(protocol, rules, size=(37, 53), model=RandomModel(), words=words)
 
 
 def test_tcl_without_pamr_matches_the_slow_reference_with_threshold_one_half() -> None:
     protocol = top_down_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
-    assert_same(protocol, dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5), size=(37, 53), model=RandomModel())
+    assert_same(
+        protocol,
+        dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5),
+        size=(37, 53),
+        model=RandomModel(),
+    )
 
 
 def test_naclip_with_fixed_defects_keeps_the_remainder_of_the_image() -> None:
@@ -158,11 +237,23 @@ def test_naclip_with_fixed_defects_keeps_the_remainder_of_the_image() -> None:
 
 
 def test_a_high_threshold_and_a_large_area_threshold_match_the_slow_reference() -> None:
-    protocol = top_down_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
+    protocol = top_down_protocol(
+        "sclip-336/sclip",
+        vocabulary="label_set",
+        logit_scale=3.0,
+        threshold=0.35,
+        area_threshold=0.2,
+    )
     rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
     assert_same(protocol, rules, size=(37, 53), model=RandomModel())
 
 
 def test_windows_that_do_not_divide_into_patches_match_the_slow_reference() -> None:
-    for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):  # 336, 224 and 384 pixels in patches of 20
-        assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=(37, 53), model=RandomModel(patch=20))
+    # 336, 224 and 384 pixels in patches of 20
+    for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):
+        assert_same(
+            top_down_protocol(name, vocabulary="label_set"),
+            rules_of(name),
+            size=(37, 53),
+            model=RandomModel(patch=20),
+        )

@@ -1,4 +1,6 @@
-"""Every protocol that is not top-down equals a slow reference on random features and images of odd sizes."""
+"""Every protocol that is not top-down equals a slow reference on random features and images of odd
+sizes.
+"""
 
 from typing import Any
 
@@ -43,12 +45,21 @@ ROBUSTNESS = {
     "pooled": ("pooled", ("background",)),
 }
 BIRDS = Words(("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)))
-THINGS = Words(("apple", "clock", "unicorn"), prompts=(("apple",), ("hour hand", "clock"), ("unicorn",)))
+THINGS = Words(
+    ("apple", "clock", "unicorn"), prompts=(("apple",), ("hour hand", "clock"), ("unicorn",))
+)
 
 
 def test_every_registered_protocol_of_another_kind_has_a_reference() -> None:
-    known = {"grouping": GROUPING, "matching": MATCHING, "classification": CLASSIFICATION, "robustness": ROBUSTNESS}
-    assert {name: set(rows) for name, rows in known.items()} == {name: set(MEASURES[name].protocols) for name in known}
+    known = {
+        "grouping": GROUPING,
+        "matching": MATCHING,
+        "classification": CLASSIFICATION,
+        "robustness": ROBUSTNESS,
+    }
+    assert {name: set(rows) for name, rows in known.items()} == {
+        name: set(MEASURES[name].protocols) for name in known
+    }
     assert set(MEASURES) == {*known, "segmentation", "retrieval"}
 
 
@@ -84,23 +95,35 @@ def tokens_of(canvas: Tensor) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def nearness_to_means(rows: np.ndarray, fitted: np.ndarray, *, clusters: int) -> np.ndarray:
-    """Minus the squared distances of rows to the centres that k-means finds among the fitted ones, a row at a time."""
-    centres = KMeans(n_clusters=clusters, n_init=4, random_state=0, algorithm="lloyd").fit(fitted).cluster_centers_
+    """Minus the squared distances of rows to the centres that k-means finds among the fitted ones,
+    a row at a time.
+    """
+    centres = (
+        KMeans(n_clusters=clusters, n_init=4, random_state=0, algorithm="lloyd")
+        .fit(fitted)
+        .cluster_centers_
+    )
     return np.array([[-((row - centre) ** 2).sum() for row in rows] for centre in centres])
 
 
 def components(rows: np.ndarray) -> np.ndarray:
-    """Cosines with the top eight principal components by singular values; positive is each one's largest score."""
+    """Cosines with the top eight principal components by singular values; positive is each one's
+    largest score.
+    """
     rows = rows - rows.mean(axis=0)
     found = []
     for direction in np.linalg.svd(rows, full_matrices=False)[2][:8]:
         scores = rows @ direction
-        found.append(scores * np.sign(scores[np.abs(scores).argmax()]) / np.linalg.norm(rows, axis=1))
+        found.append(
+            scores * np.sign(scores[np.abs(scores).argmax()]) / np.linalg.norm(rows, axis=1)
+        )
     return np.array(found)
 
 
 def walk_coordinates(rows: np.ndarray) -> np.ndarray:
-    """Ng, Jordan and Weiss: eigenvectors of D^-1/2 A D^-1/2, each row of length one; the affinity is the cosine, 0 where negative."""
+    """Ng, Jordan and Weiss: eigenvectors of D^-1/2 A D^-1/2, each row of length one; the affinity
+    is the cosine, 0 where negative.
+    """
     rows = rows - rows.mean(axis=0)
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     affinity = np.maximum(rows @ rows.T, 0)
@@ -146,7 +169,11 @@ def test_groups_match_the_slow_reference(name: str, size: tuple[int, int]) -> No
         return
     rows, grid = tokens_of(canvas)
     coordinates = walk_coordinates(rows) if method == "spectral" else rows
-    maps = components(rows) if method == "pca" else nearness_to_means(coordinates, coordinates, clusters=8)
+    maps = (
+        components(rows)
+        if method == "pca"
+        else nearness_to_means(coordinates, coordinates, clusters=8)
+    )
     assert_decided(found, maps.reshape(-1, *grid), size)
 
 
@@ -162,10 +189,23 @@ class Images:
 
 @pytest.mark.parametrize("name", MATCHING)
 def test_clusters_of_a_set_match_the_slow_reference(name: str) -> None:
-    protocol, images = build_protocol(name, MATCHING_PROTOCOLS), [Images().sample(index)["image"] for index in range(4)]
-    centres = fitted_centres(Tower(), Images(), chosen=range(4), clusters=5, protocol=protocol, device=torch.device("cpu"))
+    protocol, images = (
+        build_protocol(name, MATCHING_PROTOCOLS),
+        [Images().sample(index)["image"] for index in range(4)],
+    )
+    centres = fitted_centres(
+        Tower(),
+        Images(),
+        chosen=range(4),
+        clusters=5,
+        protocol=protocol,
+        device=torch.device("cpu"),
+    )
     seen = [tokens_of(canvas_of(image, protocol, MATCHING[name])) for image in images]
-    drawn = [rows[np.sort(np.random.default_rng([0, index]).permutation(len(rows))[:49])] for index, (rows, _) in enumerate(seen)]
+    drawn = [
+        rows[np.sort(np.random.default_rng([0, index]).permutation(len(rows))[:49])]
+        for index, (rows, _) in enumerate(seen)
+    ]
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     found = clustered(Tower(), images, centres=centres, protocol=protocol, sizes=sizes)
     for one, (rows, grid), size in zip(found, seen, sizes, strict=True):
@@ -187,10 +227,18 @@ def test_class_logits_of_images_match_the_slow_reference(name: str) -> None:
     prompts = class_embeddings(Tower(), THINGS, protocol=protocol)
     found = class_logits(Tower(), images, prompts=prompts, protocol=protocol).numpy()
     for row, image in zip(found, images, strict=True):
-        vector = Tower().embed_image(canvas_of(image, protocol, rules)[None])[0].numpy().astype(np.float64)
+        vector = (
+            Tower()
+            .embed_image(canvas_of(image, protocol, rules)[None])[0]
+            .numpy()
+            .astype(np.float64)
+        )
         for logit, phrases in zip(row, THINGS.prompts, strict=True):
             texts = [
-                [one(phrase) for one in OPENAI_IMAGENET_TEMPLATES] if name == "openai_80" else [prompt(phrase, rules)] for phrase in phrases
+                [one(phrase) for one in OPENAI_IMAGENET_TEMPLATES]
+                if name == "openai_80"
+                else [prompt(phrase, rules)]
+                for phrase in phrases
             ]
             assert logit == pytest.approx(max(slow_text(each) @ vector for each in texts), abs=1e-6)
 
@@ -215,12 +263,17 @@ def test_bird_labels_match_the_slow_reference(name: str) -> None:
     canvas_of(images[0], protocol, rules)
     prompts = class_embeddings(Tower(), with_third(BIRDS, protocol.third_class), protocol=protocol)
     found = reduced_labels(Tower(), images, prompts=prompts, protocol=protocol)
-    text = [[slow_text([prompt(phrase, rules)]) for phrase in phrases] for phrases in (*BIRDS.prompts, third)]
+    text = [
+        [slow_text([prompt(phrase, rules)]) for phrase in phrases]
+        for phrases in (*BIRDS.prompts, third)
+    ]
     wanted = []
     for image, seen in zip(images, found.maps, strict=True):
         canvas = resized(image, protocol=protocol)[None]
         features = Tower().embed_patches(canvas)[0].numpy().astype(np.float64).reshape(12, -1)
-        logits = np.stack([np.max([vector @ features for vector in phrases], axis=0) for phrases in text], axis=1)
+        logits = np.stack(
+            [np.max([vector @ features for vector in phrases], axis=0) for phrases in text], axis=1
+        )
         assert (seen.numpy().reshape(-1) == logits.argmax(axis=1)).all()
         pooled = Tower().embed_image(canvas)[0].numpy().astype(np.float64)
         by_pool = int(np.argmax([max(vector @ pooled for vector in phrases) for phrases in text]))

@@ -1,4 +1,6 @@
-"""Protocols on whole images, and the resizing of all protocols, equal a slow reference; every protocol has a reference."""
+"""Protocols on whole images, and the resizing of all protocols, equal a slow reference; every
+protocol has a reference.
+"""
 
 import dataclasses
 
@@ -32,7 +34,15 @@ from tests.gestalt.painted import Words
 
 WORDS = Words(
     names=("background", "apple", "clock", "unicorn", "robin", "umbrella", "bus"),
-    prompts=(("sky", "wall"), ("apple",), ("hour hand", "clock"), ("unicorn",), ("European robin",), ("umbrella",), ("bus",)),
+    prompts=(
+        ("sky", "wall"),
+        ("apple",),
+        ("hour hand", "clock"),
+        ("unicorn",),
+        ("European robin",),
+        ("umbrella",),
+        ("bus",),
+    ),
     background=0,
 )
 SIZES = [(37, 53), (61, 40), (251, 333), (501, 333)]
@@ -44,9 +54,15 @@ def test_every_registered_protocol_has_a_reference() -> None:
 
 
 def patches(height: int, width: int, *, seed: int) -> Tensor:
-    """Noise in cells of an eighth of the short side and finer noise on it, so that patches of the tower differ at any size."""
+    """Noise in cells of an eighth of the short side and finer noise on it, so that patches of the
+    tower differ at any size.
+    """
     cell = max(1, min(height, width) // 8)
-    coarse = noise(-(-height // cell), -(-width // cell), seed=seed).repeat_interleave(cell, 1).repeat_interleave(cell, 2)
+    coarse = (
+        noise(-(-height // cell), -(-width // cell), seed=seed)
+        .repeat_interleave(cell, 1)
+        .repeat_interleave(cell, 2)
+    )
     return coarse[:, :height, :width] // 2 + noise(height, width, seed=seed + 1) // 2
 
 
@@ -70,7 +86,9 @@ def assert_seen(canvas: Tensor, image: Tensor, rules: Whole) -> None:
 
 
 def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
-    """Grey levels are the exact ones, rounded; only what float32 cannot tell from a half may go to either side."""
+    """Grey levels are the exact ones, rounded; only what float32 cannot tell from a half may go to
+    either side.
+    """
     assert canvas.shape == exact.shape
     away = np.abs(canvas.numpy().astype(np.float64) - np.clip(exact, 0, 255))
     assert away.max() <= 0.51
@@ -85,7 +103,12 @@ def test_resized_images_match_the_slow_reference(name: str, size: tuple[int, int
 
 
 def assert_same(
-    protocol: TopDownProtocol, rules: Whole, *, size: tuple[int, int], labels: LabelSet, phrases: list[tuple[str, int]]
+    protocol: TopDownProtocol,
+    rules: Whole,
+    *,
+    size: tuple[int, int],
+    labels: LabelSet,
+    phrases: list[tuple[str, int]],
 ) -> None:
     """``phrases`` with their classes are what competes, in any order."""
     model, image = RandomModel(), patches(*size, seed=11)
@@ -93,28 +116,51 @@ def assert_same(
     assert_rounded(canvas, slow_pixels(image, protocol.name, rules))
     shown = (rules.side, rules.side) if rules.squashed else size
     prompts = class_embeddings(model, labels, protocol=protocol)
-    found = top_down(model, [image], prompts=prompts, protocol=protocol, sizes=[shown])[0].prediction.numpy()
-    text = model.embed_text([prompt(phrase, rules) for phrase, _ in phrases]).numpy().astype(np.float64)
-    wanted, margin = predict_whole(model, canvas, shown, text, np.array([index for _, index in phrases]), rules)
+    found = top_down(model, [image], prompts=prompts, protocol=protocol, sizes=[shown])[
+        0
+    ].prediction.numpy()
+    text = (
+        model.embed_text([prompt(phrase, rules) for phrase, _ in phrases])
+        .numpy()
+        .astype(np.float64)
+    )
+    wanted, margin = predict_whole(
+        model, canvas, shown, text, np.array([index for _, index in phrases]), rules
+    )
     clear = margin > TIE
     assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
     assert len(np.unique(wanted)) > 1, "a reference that says nothing"
-    assert (found == wanted)[clear].all(), f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+    assert (found == wanted)[clear].all(), (
+        f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+    )
 
 
 def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
-    return [(phrase, index) for index, phrases in enumerate(WORDS.prompts) for phrase in phrases if index or not silent]
+    return [
+        (phrase, index)
+        for index, phrases in enumerate(WORDS.prompts)
+        for phrase in phrases
+        if index or not silent
+    ]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(top_down_protocol(name, vocabulary="label_set"), WHOLE[name], size=size, labels=WORDS, phrases=pairs())
+    assert_same(
+        top_down_protocol(name, vocabulary="label_set"),
+        WHOLE[name],
+        size=size,
+        labels=WORDS,
+        phrases=pairs(),
+    )
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: str) -> None:
-    protocol = top_down_protocol(name, vocabulary="label_set", background="threshold", threshold=0.6)
+    protocol = top_down_protocol(
+        name, vocabulary="label_set", background="threshold", threshold=0.6
+    )
     rules = dataclasses.replace(WHOLE[name], bound=0.6)
     assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
 
@@ -122,7 +168,13 @@ def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: s
 def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference() -> None:
     for name in ("whole_square", "whole_short_side"):
         protocol = top_down_protocol(name, tower_size=96)
-        assert_same(protocol, dataclasses.replace(WHOLE[name], side=96), size=(251, 333), labels=WORDS, phrases=pairs())
+        assert_same(
+            protocol,
+            dataclasses.replace(WHOLE[name], side=96),
+            size=(251, 333),
+            labels=WORDS,
+            phrases=pairs(),
+        )
 
 
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -141,14 +193,17 @@ def test_clippy_repo_with_fixed_defects_matches_the_slow_reference() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size: tuple[int, int]) -> None:
+def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(
+    size: tuple[int, int],
+) -> None:
     label = noise(*size, seed=5)[0]
     found = squashed(label, side=224).numpy()
     assert (found == nearest_label(label.numpy(), 224)).all()
     palette = Image.fromarray(label.numpy())
     palette.putpalette([channel for grey in range(256) for channel in (grey, grey, grey)])
     assert palette.mode == "P"
-    assert (found == np.array(palette.resize((224, 224), Image.Resampling.BILINEAR))).all()  # whatever filter is asked for
+    # whatever filter is asked for
+    assert (found == np.array(palette.resize((224, 224), Image.Resampling.BILINEAR))).all()
 
 
 def test_the_reference_resize_to_the_same_size_is_the_identity() -> None:

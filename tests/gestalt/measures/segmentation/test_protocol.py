@@ -13,7 +13,10 @@ from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
     protocol = top_down_protocol(name)
-    assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
+    assert protocol.name == {
+        "sclip-336": "sclip-336/sclip",
+        "clearclip-448": "clearclip-448/clearclip",
+    }.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.input_size = 1  # type: ignore[misc]
 
@@ -22,22 +25,41 @@ def test_the_digest_is_the_same_on_every_machine() -> None:
     assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
 
 
-def test_every_field_except_the_source_is_part_of_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"refinement": "crf", "reading": "proxyclip", "proxy": "timm:a", "positions": "scale_factor", "debias": "largest"}
-    base = TopDownProtocol(name="base", image_weight=0.25, **changes)  # off the defaults at which a field is left out
+def test_every_field_except_the_source_is_part_of_the_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {
+        "refinement": "crf",
+        "reading": "proxyclip",
+        "proxy": "timm:a",
+        "positions": "scale_factor",
+        "debias": "largest",
+    }
+    # off the defaults at which a field is left out
+    base = TopDownProtocol(name="base", image_weight=0.25, **changes)
     fields, digests = base.fields(), {base.digest()}
     assert set(fields) == {field.name for field in dataclasses.fields(base)}
     for key in fields:
-        monkeypatch.setattr(TopDownProtocol, "fields", lambda _, key=key: {**fields, key: "another"})
+        monkeypatch.setattr(
+            TopDownProtocol, "fields", lambda _, key=key: {**fields, key: "another"}
+        )
         digests.add(base.digest())
     assert len(digests) == len(fields)  # the source changes nothing
 
 
 @pytest.mark.parametrize(
     ("size", "target"),
-    [((333, 500), (448, 672)), ((500, 333), (672, 448)), ((300, 425), (448, 640)), ((100, 100), (448, 448)), ((1, 2000), (448, 896_000))],
+    [
+        ((333, 500), (448, 672)),
+        ((500, 333), (672, 448)),
+        ((300, 425), (448, 640)),
+        ((100, 100), (448, 448)),
+        ((1, 2000), (448, 896_000)),
+    ],
 )
-def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, int], target: tuple[int, int]) -> None:
+def test_short_side_keeps_the_aspect_to_the_nearest_multiple(
+    size: tuple[int, int], target: tuple[int, int]
+) -> None:
     assert top_down_protocol("whole_short_side").target_size(*size) == target
 
 
@@ -49,13 +71,31 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, in
         ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
-        ("mmseg-448/tcl", {"refinement": "crf"}, "refinement=crf does not go with scores=sigmoid; choose cosine"),
-        ("dinotxt-512", {"refinement": "pamr"}, "refinement=pamr at refined_at=label does not go with scores=softmax"),
-        ("whole_square", {"refinement": "crf", "background": "threshold", "threshold": 0.2}, "choose prompts or probability"),
-        ("whole_square", {"refinement": "crf", "crf": Crf(colour_std=0)}, "crf.colour_std is 0, a finite number of at least 1e-06"),
+        (
+            "mmseg-448/tcl",
+            {"refinement": "crf"},
+            "refinement=crf does not go with scores=sigmoid; choose cosine",
+        ),
+        (
+            "dinotxt-512",
+            {"refinement": "pamr"},
+            "refinement=pamr at refined_at=label does not go with scores=softmax",
+        ),
+        (
+            "whole_square",
+            {"refinement": "crf", "background": "threshold", "threshold": 0.2},
+            "choose prompts or probability",
+        ),
+        (
+            "whole_square",
+            {"refinement": "crf", "crf": Crf(colour_std=0)},
+            "crf.colour_std is 0, a finite number of at least 1e-06",
+        ),
     ],
 )
-def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(
+    name: str, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         top_down_protocol(name, **changes)
 
@@ -72,24 +112,43 @@ def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden()
         top_down_protocol("mmseg-448/tcl", label_set="voc21", refinement="none"),
     )
     assert (usual.threshold, bare.threshold) == (0.4, 0.5)
-    assert set(usual.left_out) - set(bare.left_out) == {"30 % of the mask from a frozen CLIP (kp_weight 0.3)"}
+    assert set(usual.left_out) - set(bare.left_out) == {
+        "30 % of the mask from a frozen CLIP (kp_weight 0.3)"
+    }
     assert "configs/default.yml" in bare.source
     assert usual.digest() != bare.digest()
-    assert top_down_protocol("mmseg-448/tcl", refinement="pamr") == top_down_protocol("mmseg-448/tcl")
+    assert top_down_protocol("mmseg-448/tcl", refinement="pamr") == top_down_protocol(
+        "mmseg-448/tcl"
+    )
     assert top_down_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
-    assert top_down_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
-    assert top_down_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
+    assert (
+        top_down_protocol(
+            "mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none"
+        ).threshold
+        is None
+    )
+    assert (
+        top_down_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold
+        is None
+    )
 
 
 def test_templates_equal_the_published_ones() -> None:
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    assert [len(TEMPLATES[name]) for name in ("openai_80", "openai_7", "tcl_9", "one")] == [80, 7, 9, 1]
+    assert [len(TEMPLATES[name]) for name in ("openai_80", "openai_7", "tcl_9", "one")] == [
+        80,
+        7,
+        9,
+        1,
+    ]
     assert TEMPLATES["tcl_9"][:7] == TEMPLATES["openai_7"]
 
 
 def test_a_threshold_without_a_background_names_the_label_set() -> None:
-    with pytest.raises(ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"):
+    with pytest.raises(
+        ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"
+    ):
         top_down_protocol("sclip-336", label_set="ade20k_150", has_background=False, threshold=0.3)
     assert top_down_protocol("sclip-336", label_set="voc21", threshold=0.3).threshold == 0.3

@@ -1,4 +1,6 @@
-"""A protocol's label resolution, and label sets that share images, in the callback that scores them."""
+"""A protocol's label resolution, and label sets that share images, in the callback that scores
+them.
+"""
 
 import torch
 
@@ -15,6 +17,13 @@ def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size() -> None
     scorer = Segmentation("painted", labels=LABELS, protocol=protocol, length=1, pictures=0)
     label = blocky_label(6, 9, block=4, seed=0)
     scorer.begin(PaintedModel())
-    batch = {"image": [painted(label)], "labels": {"painted": [label]}, "sample_id": torch.tensor([0]), "name": ["0"]}
+    batch = {
+        "image": [painted(label)],
+        "labels": {"painted": [label]},
+        "sample_id": torch.tensor([0]),
+        "name": ["0"],
+    }
     assert scorer.truth(batch)[0].shape == (32, 32)
-    assert [tuple(one.shape) for one in scorer.score(PaintedModel(), batch, scorer.truth(batch))] == [(32, 32)]
+    assert [
+        tuple(one.shape) for one in scorer.score(PaintedModel(), batch, scorer.truth(batch))
+    ] == [(32, 32)]

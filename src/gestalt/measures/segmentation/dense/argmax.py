@@ -1,6 +1,8 @@
-"""Argmax over maps at each pixel, a tile of the label at a time.  M maps, R rows and C columns of patch cells, H W pixels of the label.
+"""Argmax over maps at each pixel, a tile of the label at a time.  M maps, R rows and C columns of
+patch cells, H W pixels of the label.
 
-In memory at one time are M scores of a tile, or a block of maps of the label where refinement needs whole images.
+In memory at one time are M scores of a tile, or a block of maps of the label where refinement needs
+whole images.
 """
 
 import math
@@ -13,7 +15,9 @@ from torch import Tensor
 from gestalt.measures.segmentation.dense.placement import Band
 
 TILE = 128
-"""Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs a fixed overhead."""
+"""Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs
+a fixed overhead.
+"""
 
 TILE_VALUES = 1 << 20
 """Scores of a tile (4 MiB in float32): more do not fit a CPU's caches."""
@@ -25,7 +29,9 @@ LOG2_E = math.log2(math.e)
 """exp2 is several times as fast as exp on a CPU, and more so for values that underflow."""
 
 MARGIN = 1e-5
-"""A map is left out of a tile only if it loses by more than the rounding error of float32, as a share of the largest score."""
+"""A map is left out of a tile only if it loses by more than the rounding error of float32, as a
+share of the largest score.
+"""
 
 EVERY_MAP = 1e30
 
@@ -35,8 +41,10 @@ class Best(NamedTuple):
 
     Attributes:
         value: (H, W) float32, the largest score.
-        winner: (H, W) int64 in [0, M), the first map that has it; after a dense CRF the first of its class.
-        total: (H, W) float32, the log-sum-exp of all scores times a scale; None unless a scale was given.
+        winner: (H, W) int64 in [0, M), the first map that has it; after a dense CRF the first of
+            its class.
+        total: (H, W) float32, the log-sum-exp of all scores times a scale; None unless a scale was
+            given.
     """
 
     value: Tensor
@@ -46,14 +54,20 @@ class Best(NamedTuple):
 
 def tile_side(device: torch.device, *, maps: int) -> int:
     """Return the side in pixels of a tile of this many maps on this device."""
-    return min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16)) if device.type == "cpu" else ACCELERATOR_TILE
+    return (
+        min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16))
+        if device.type == "cpu"
+        else ACCELERATOR_TILE
+    )
 
 
-def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None) -> Best:
+def best_of(
+    maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None
+) -> Best:
     """Return the largest of M maps at each pixel of the label.
 
-    A pixel's score is a mean of its cells' scores, so that in a tile a map cannot win whose largest cell is below the smallest cell of
-    another; such maps are not up-sampled there.
+    A pixel's score is a mean of its cells' scores, so that in a tile a map cannot win whose largest
+    cell is below the smallest cell of another; such maps are not up-sampled there.
 
     Args:
         maps: (M, R, C) float32.
@@ -64,26 +78,39 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
     size = (_end(rows), _end(columns))
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    candidates = _possible_winners(maps, rows=rows, columns=columns, margin=MARGIN if scale is None else EVERY_MAP)
+    candidates = _possible_winners(
+        maps, rows=rows, columns=columns, margin=MARGIN if scale is None else EVERY_MAP
+    )
     most = max(len(tile) for band in candidates for tile in band.tiles)
-    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))  # shared by all tiles: new pages are slow
+    # shared by all tiles: new pages are slow
+    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))
     for row, band in zip(rows, candidates, strict=True):
         half = row.weights @ maps[:, row.span].index_select(0, band.maps)  # (m, t, C)
         for column, tile, places in zip(columns, band.tiles, band.places, strict=True):
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             shape = (*part.shape[:2], len(column.weights))
             tile_room = room[:, : math.prod(shape)]
-            scores = torch.mm(part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])).view(shape)
-            place = (slice(row.start, row.start + shape[1]), slice(column.start, column.start + shape[2]))
-            value[place], index[place] = first_largest(scores, order=tile, room=tile_room[1].view(shape))
+            scores = torch.mm(
+                part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])
+            ).view(shape)
+            place = (
+                slice(row.start, row.start + shape[1]),
+                slice(column.start, column.start + shape[2]),
+            )
+            value[place], index[place] = first_largest(
+                scores, order=tile, room=tile_room[1].view(shape)
+            )
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 
-def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the largest of (M, ...) along the first axis and its first index: as ``max(dim=0)``, on a CPU several times as fast.
+def first_largest(
+    scores: Tensor, *, order: Tensor | None = None, room: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the largest of (M, ...) along the first axis and its first index: as ``max(dim=0)``,
+    on a CPU several times as fast.
 
     Args:
         scores: no NaN.
@@ -94,7 +121,8 @@ def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor |
         Values, and indices, int64.
     """
     value = scores.amax(dim=0)
-    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room  # float32 holds every index; bfloat16 does not
+    # float32 holds every index; bfloat16 does not
+    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room
     smaller = torch.ne(scores, value, out=room)  # 0 or 1
     order = torch.arange(len(scores), device=scores.device) if order is None else order
     rising = order.to(room.dtype).reshape(-1, *[1] * value.dim())
@@ -115,12 +143,18 @@ class _Candidates(NamedTuple):
     places: Sequence[Tensor]
 
 
-def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], margin: float) -> list[_Candidates]:
-    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, one entry per band of rows.
+def _possible_winners(
+    maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], margin: float
+) -> list[_Candidates]:
+    """Return the maps whose largest cell in a tile is not below the smallest cell of another map,
+    one entry per band of rows.
 
     The margin is a share of the largest score; ``EVERY_MAP`` leaves none out.
     """
-    largest, smallest = (_tile_bounds(maps, reduce, rows=rows, columns=columns) for reduce in (torch.amax, torch.amin))
+    largest, smallest = (
+        _tile_bounds(maps, reduce, rows=rows, columns=columns)
+        for reduce in (torch.amax, torch.amin)
+    )
     least = smallest.amax(dim=0) - margin * maps.abs().amax()
     possible = (largest >= least).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
     in_band = possible.any(dim=1)  # (row bands, M)
@@ -130,17 +164,31 @@ def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Ba
     tiles, places = (torch.split(values.to(maps.device), counts) for values in (map_index, place))
     by_band = torch.split(in_band.nonzero()[:, 1].to(maps.device), in_band.sum(dim=1).tolist())
     spans = [slice(len(columns) * band, len(columns) * (band + 1)) for band in range(len(rows))]
-    return [_Candidates(indices, tiles=tiles[span], places=places[span]) for indices, span in zip(by_band, spans, strict=True)]
+    return [
+        _Candidates(indices, tiles=tiles[span], places=places[span])
+        for indices, span in zip(by_band, spans, strict=True)
+    ]
 
 
-def _tile_bounds(maps: Tensor, reduce: Callable[..., Tensor], *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Tensor:
-    """Return the largest or smallest cell of each map in each tile, (M, row bands, column bands)."""
-    by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
+def _tile_bounds(
+    maps: Tensor,
+    reduce: Callable[..., Tensor],
+    *,
+    rows: tuple[Band, ...],
+    columns: tuple[Band, ...],
+) -> Tensor:
+    """Return the largest or smallest cell of each map in each tile, (M, row bands, column
+    bands).
+    """
+    # (M, row bands, C)
+    by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)
     return torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:
-    """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum, argmax and, with ``scale``, log-sum-exp."""
+    """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum,
+    argmax and, with ``scale``, log-sum-exp.
+    """
     best: Best | None = None
     seen = 0
     for block in blocks:
@@ -150,8 +198,13 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
         seen += len(block)
         if best is not None:
             better = value > best.value  # ties go to the first
-            value, index = torch.where(better, value, best.value), torch.where(better, index, best.winner)
-            total = None if total is None or best.total is None else torch.logaddexp(best.total, total)
+            value, index = (
+                torch.where(better, value, best.value),
+                torch.where(better, index, best.winner),
+            )
+            total = (
+                None if total is None or best.total is None else torch.logaddexp(best.total, total)
+            )
         best = Best(value, winner=index, total=total)
     assert best is not None
     return best

@@ -23,25 +23,41 @@ class Named(NamedTuple):
 
 
 def name_pixels(winners: Winners, *, background: int | None) -> Named:
-    """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied before, as a map among the others."""
+    """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied
+    before, as a map among the others.
+    """
     best, protocol = winners.among(), winners.protocol
     classes, score = winners.maps.classes[best.winner], best.value
     if best.total is not None:
         score = (best.value * winners.logit_scale - best.total).exp()
         if protocol.area_threshold is not None:
-            classes, score = _without_small(winners, classes, score, total=best.total, background=background)
-    if protocol.threshold is None or protocol.background == "affinity" or (protocol.background == "probability" and best.total is None):
+            classes, score = _without_small(
+                winners, classes, score, total=best.total, background=background
+            )
+    if (
+        protocol.threshold is None
+        or protocol.background == "affinity"
+        or (protocol.background == "probability" and best.total is None)
+    ):
         return Named(classes, score=score, unbound=classes)
     assert background is not None
-    below = score <= protocol.threshold if protocol.background == "constant" else score < protocol.threshold
+    below = (
+        score <= protocol.threshold
+        if protocol.background == "constant"
+        else score < protocol.threshold
+    )
     # a constant channel comes before the others, so it wins a tie
     return Named(classes.masked_fill(below, background), score=score, unbound=classes)
 
 
-def _without_small(winners: Winners, classes: Tensor, score: Tensor, *, total: Tensor, background: int | None) -> tuple[Tensor, Tensor]:
-    """Drop the foreground classes that hold no more than a share of the foreground's pixels; probabilities do not change.
+def _without_small(
+    winners: Winners, classes: Tensor, score: Tensor, *, total: Tensor, background: int | None
+) -> tuple[Tensor, Tensor]:
+    """Drop the foreground classes that hold no more than a share of the foreground's pixels;
+    probabilities do not change.
 
-    A dense CRF runs a second time among the remaining classes, and gives its own probabilities.  Areas are those before the threshold.
+    A dense CRF runs a second time among the remaining classes, and gives its own
+    probabilities.  Areas are those before the threshold.
 
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """

@@ -1,6 +1,8 @@
-"""A dense CRF over all pixels of an image, by the library pydensecrf2 (the extra ``crf``), on the CPU.  K classes, H W pixels.
+"""A dense CRF over all pixels of an image, by the library pydensecrf2 (the extra ``crf``), on the
+CPU.  K classes, H W pixels.
 
-Fully connected, Gaussian edge potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644).  The library's filter approximates the kernels.
+Fully connected, Gaussian edge potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644).  The
+library's filter approximates the kernels.
 """
 
 import numpy as np
@@ -35,9 +37,16 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
     field.setUnaryEnergy(np.ascontiguousarray(energy.float().cpu().numpy().reshape(count, -1)))
     field.addPairwiseGaussian(sxy=potentials.position_std, compat=potentials.position_weight)
     field.addPairwiseBilateral(
-        sxy=potentials.colour_position_std, srgb=potentials.colour_std, rgbim=pixels, compat=potentials.colour_weight
+        sxy=potentials.colour_position_std,
+        srgb=potentials.colour_std,
+        rgbim=pixels,
+        compat=potentials.colour_weight,
     )
-    probability = torch.from_numpy(np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape))
+    probability = torch.from_numpy(
+        np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape)
+    )
     if not bool(torch.isfinite(probability).all()):
-        raise ValueError(f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes")
+        raise ValueError(
+            f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes"
+        )
     return probability.to(energy.device)

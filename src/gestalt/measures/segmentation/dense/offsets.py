@@ -1,4 +1,6 @@
-"""Constants that are added to the cosines of each prompt: corrections that need no labels.  B images, K prompts."""
+"""Constants that are added to the cosines of each prompt: corrections that need no labels.  B
+images, K prompts.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,14 +18,17 @@ from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, f
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 IMAGES_AT_ONCE = 16
-"""Unlabelled images in one batch.  Whole batches are dealt to ranks, so that no batch depends on their number."""
+"""Unlabelled images in one batch.  Whole batches are dealt to ranks, so that no batch depends on
+their number.
+"""
 
 
 class Largest(NamedTuple):
     """The statistics of unlabelled images.
 
     Attributes:
-        mean: (K,) float64 on the CPU, the mean over images of each prompt's largest cosine in an image.
+        mean: (K,) float64 on the CPU, the mean over images of each prompt's largest cosine in an
+            image.
         images: number of images.
         seen: a hash of each image's pixels.
     """
@@ -35,15 +40,25 @@ class Largest(NamedTuple):
 
 def pixels_hash(image: Tensor) -> int:
     """Hash the pixels and the size of an image (3, H, W) uint8, the same in every process."""
-    digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=8, salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16])
+    digest = hashlib.blake2b(
+        image.cpu().numpy().tobytes(),
+        digest_size=8,
+        salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16],
+    )
     return int.from_bytes(digest.digest(), "little")
 
 
 @torch.no_grad()
 def largest_cosines(
-    model: Any, images: FolderPictures | SourcePictures, *, chosen: Sequence[int], prompts: ClassEmbeddings, protocol: TopDownProtocol
+    model: Any,
+    images: FolderPictures | SourcePictures,
+    *,
+    chosen: Sequence[int],
+    prompts: ClassEmbeddings,
+    protocol: TopDownProtocol,
 ) -> Largest:
-    """Measure how near each prompt comes to unlabelled images; every rank must call it, shares the work and gets the result.
+    """Measure how near each prompt comes to unlabelled images; every rank must call it, shares the
+    work and gets the result.
 
     Args:
         model: in eval mode.
@@ -55,7 +70,9 @@ def largest_cosines(
     Raises:
         ValueError: no image can be read.
     """
-    batches = [chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)]
+    batches = [
+        chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)
+    ]
     rank = distributed.get_rank() if world_size() > 1 else 0
     local = {}
     for number in range(rank, len(batches), world_size()):
@@ -66,13 +83,20 @@ def largest_cosines(
         by_batch |= part
     measured = [row for number in sorted(by_batch) for row in by_batch[number]]
     if not measured:
-        raise ValueError(f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of {images.source} can be read")
+        raise ValueError(
+            f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of "
+            f"{images.source} can be read"
+        )
     mean = torch.stack([row for _, row in measured]).mean(dim=0)
     return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
 
 
-def _measured(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[tuple[int, Tensor]]:
-    """Return the hash of each image, and the largest cosine of each prompt in it, (K,) float64 on the CPU."""
+def _measured(
+    model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> list[tuple[int, Tensor]]:
+    """Return the hash of each image, and the largest cosine of each prompt in it, (K,) float64 on
+    the CPU.
+    """
     if not images:
         return []
     device = prompts.vectors.device
@@ -85,7 +109,8 @@ def _measured(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings,
 def with_image_weight(
     model: Any, pieces: Sequence[Pieces], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> Sequence[ClassEmbeddings]:
-    """Return the prompts for each image, with a share of the cosines of the prompts and the pooled image as offset.
+    """Return the prompts for each image, with a share of the cosines of the prompts and the pooled
+    image as offset.
 
     Args:
         model: embeds whole images as ``embed_image``; used only under an ``image_weight``.
@@ -96,7 +121,9 @@ def with_image_weight(
     if protocol.image_weight == 0:
         return [prompts] * len(pieces)
     offsets: dict[int, Tensor] = {}
-    whole = [fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces]
+    whole = [
+        fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces
+    ]
     for positions, stack in equal_sizes(whole):
         pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         shared = 0 if prompts.offset is None else prompts.offset

@@ -1,7 +1,8 @@
 """PAMR: refine scores to follow the image's edges.  M maps, P neighbours, H W pixels.
 
-Pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants as SCLIP, NACLIP and TCL have them
-(wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6, kakaobrain/tcl at bc2b551, their pamr.py).
+Pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants
+as SCLIP, NACLIP and TCL have them (wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6,
+kakaobrain/tcl at bc2b551, their pamr.py).
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-RING = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+RING = tuple(
+    (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)
+)
 """The eight neighbours, row by row."""
 
 
 def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, ...]) -> Tensor:
-    """Replace each value repeatedly by the mean of its neighbours, weighted by the similarity of their pixels.
+    """Replace each value repeatedly by the mean of its neighbours, weighted by the similarity of
+    their pixels.
 
     Args:
         image: (3, H, W) float32, of any scale.
@@ -30,7 +34,8 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
 
 
 def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
-    """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of |difference| / (1e-8 + 0.1 std).
+    """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of
+    |difference| / (1e-8 + 0.1 std).
 
     The unbiased standard deviation is of a channel over the nine pixels of every ring.
     """
@@ -41,7 +46,9 @@ def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
 
 
 def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
-    """Run one iteration, neighbour by neighbour, so that at most two copies of the maps are in memory."""
+    """Run one iteration, neighbour by neighbour, so that at most two copies of the maps are in
+    memory.
+    """
     total = torch.zeros_like(maps)
     for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
         total.addcmul_(shifted, weight)

@@ -1,7 +1,8 @@
-"""Placement of scores: patch grid to window, overlap averaged, canvas to label, as one matrix per axis.
+"""Placement of scores: patch grid to window, overlap averaged, canvas to label, as one matrix per
+axis.
 
-All steps are linear and separable, so the label's map of a class is ``rows @ maps @ columns.T``, without an array of the canvas's size.
-I windows along the axis, n cells a window.
+All steps are linear and separable, so the label's map of a class is ``rows @ maps @ columns.T``,
+without an array of the canvas's size. I windows along the axis, n cells a window.
 """
 
 from functools import lru_cache
@@ -38,7 +39,8 @@ class Band(NamedTuple):
         start: first pixel.
         cells: (p,) int64, the columns of the whole matrix that are not zero here.
         span: the columns from the first to the last of those.
-        weights: (t, s) float32, over the span; rows sum to 1, zero between one window's cells and another's.
+        weights: (t, s) float32, over the span; rows sum to 1, zero between one window's cells and
+            another's.
     """
 
     start: int
@@ -48,21 +50,29 @@ class Band(NamedTuple):
 
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
-    """Return the first pixels of the windows along a side; the last is shifted back inside, and no window is longer than the side.
+    """Return the first pixels of the windows along a side; the last is shifted back inside, and no
+    window is longer than the side.
 
-    Source: mmsegmentation 1.1.1 on PyPI, mmseg/models/segmentors/encoder_decoder.py (slide_inference).
+    Source: mmsegmentation 1.1.1 on PyPI, mmseg/models/segmentors/encoder_decoder.py
+    (slide_inference).
     """
     count = max(size - window + stride - 1, 0) // stride + 1
     return tuple(min(number * stride, max(size - window, 0)) for number in range(count))
 
 
 def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
-    """Resample (n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or nearest centre."""
+    """Resample (n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or
+    nearest centre.
+    """
     n = len(rows)
     place = torch.arange(size, dtype=torch.float64)
     if mode == "nearest":
         return rows[((place + 0.5) * n / size).floor().long().clamp(max=n - 1)]
-    place = place * (n - 1) / max(size - 1, 1) if mode == "bilinear_aligned" else ((place + 0.5) * n / size - 0.5).clamp(min=0)
+    place = (
+        place * (n - 1) / max(size - 1, 1)
+        if mode == "bilinear_aligned"
+        else ((place + 0.5) * n / size - 0.5).clamp(min=0)
+    )
     low = place.floor().long().clamp(max=n - 1)
     weight = (place - low).unsqueeze(1)
     return rows[low] * (1 - weight) + rows[(low + 1).clamp(max=n - 1)] * weight
@@ -75,7 +85,9 @@ def window_matrix(axis: Axis) -> Tensor:
 
 @lru_cache(maxsize=512)
 def canvas_matrix(axis: Axis) -> Tensor:
-    """Return the matrix (canvas, I * n) float64 from cells to windows, averaged over the windows that cover a pixel."""
+    """Return the matrix (canvas, I * n) float64 from cells to windows, averaged over the windows
+    that cover a pixel.
+    """
     inside = window_matrix(axis)
     matrix = torch.zeros(axis.canvas, len(axis.starts) * axis.cells, dtype=torch.float64)
     covered = torch.zeros(axis.canvas, 1, dtype=torch.float64)
@@ -86,14 +98,22 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False) -> tuple[Band, ...]:
-    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the canvas's pixels."""
-    cells_to_canvas = torch.eye(axis.canvas, dtype=torch.float64) if of_canvas else canvas_matrix(axis)
+def label_bands(
+    axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False
+) -> tuple[Band, ...]:
+    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the
+    canvas's pixels.
+    """
+    cells_to_canvas = (
+        torch.eye(axis.canvas, dtype=torch.float64) if of_canvas else canvas_matrix(axis)
+    )
     matrix = resample(cells_to_canvas, axis.label, mode="bilinear")
     bands = []
     for start in range(0, len(matrix), length):
         rows = matrix[start : start + length]
         cells = rows.any(dim=0).nonzero()[:, 0]
         span = slice(int(cells[0]), int(cells[-1]) + 1)
-        bands.append(Band(start, cells=cells.to(device), span=span, weights=rows[:, span].float().to(device)))
+        bands.append(
+            Band(start, cells=cells.to(device), span=span, weights=rows[:, span].float().to(device))
+        )
     return tuple(bands)

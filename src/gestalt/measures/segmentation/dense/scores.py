@@ -1,4 +1,6 @@
-"""Scores on the patch grid.  K prompts, M maps, I J windows, E shared width, h w patch grid; rows R = I h, columns C = J w."""
+"""Scores on the patch grid.  K prompts, M maps, I J windows, E shared width, h w patch grid; rows R
+= I h, columns C = J w.
+"""
 
 from typing import NamedTuple
 
@@ -25,7 +27,8 @@ class Maps(NamedTuple):
 
 
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
-    """Return the cosines of locations and prompts, with the prompts' offsets, (K, R, C) float32, windows side by side.
+    """Return the cosines of locations and prompts, with the prompts' offsets, (K, R, C) float32,
+    windows side by side.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -34,18 +37,26 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     flat = pieces.features.permute(2, 0, 3, 1, 4).reshape(width, -1)
     values = (prompts.vectors @ flat).reshape(-1, rows * height, columns * breadth)
     if not bool(torch.isfinite(values).all()):
-        raise ValueError("the model's embeddings contain NaN or infinity, so no location has a nearest class")
+        raise ValueError(
+            "the model's embeddings contain NaN or infinity, so no location has a nearest class"
+        )
     values = prompts.tied(values, dim=0)
     return values if prompts.offset is None else values + prompts.offset[:, None, None]
 
 
-def grid_maps(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float) -> Maps:
-    """Turn cosines into scores, as far as that happens on the patch grid: all but the softmax over prompts."""
+def grid_maps(
+    pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
+) -> Maps:
+    """Turn cosines into scores, as far as that happens on the patch grid: all but the softmax over
+    prompts.
+    """
     values, classes = cosines(pieces, prompts), prompts.class_index
     if protocol.scores == "sigmoid":
         values = torch.sigmoid(protocol.score_scale * values + protocol.score_bias)
     if protocol.scores == "affinity":
-        values = _affinity(values, pieces, prompts=prompts, top=protocol.top_classes, logit_scale=logit_scale)
+        values = _affinity(
+            values, pieces, prompts=prompts, top=protocol.top_classes, logit_scale=logit_scale
+        )
         if protocol.background == "affinity":
             assert protocol.threshold is not None
             assert prompts.background is not None
@@ -70,12 +81,17 @@ def side_by_side(windows: Tensor, pieces: Pieces) -> Tensor:
     return whole.reshape(-1, rows * height, columns * width)
 
 
-def _affinity(values: Tensor, pieces: Pieces, *, prompts: ClassEmbeddings, top: int | None, logit_scale: float) -> Tensor:
-    """Multiply the softmax over all prompts by the softmax over those nearest to the window's mean location."""
+def _affinity(
+    values: Tensor, pieces: Pieces, *, prompts: ClassEmbeddings, top: int | None, logit_scale: float
+) -> Tensor:
+    """Multiply the softmax over all prompts by the softmax over those nearest to the window's mean
+    location.
+    """
     logits = by_window(values, pieces) * logit_scale  # (I * J, K, h, w)
     over_all = logits.softmax(dim=1)
     if top is not None and top < logits.shape[1]:
-        mean = functional.normalize(pieces.features.mean(dim=(3, 4)).flatten(0, 1), dim=1)  # (I * J, E)
+        # (I * J, E)
+        mean = functional.normalize(pieces.features.mean(dim=(3, 4)).flatten(0, 1), dim=1)
         nearest = (mean @ prompts.vectors.T).topk(top, dim=1).indices
         dropped = torch.ones_like(logits[:, :, 0, 0], dtype=torch.bool).scatter_(1, nearest, False)
         logits = logits.masked_fill(dropped[:, :, None, None], float("-inf"))
@@ -91,12 +107,16 @@ def _with_background(values: Tensor, pieces: Pieces, *, threshold: float) -> Ten
 
 
 def _refined(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Tensor:
-    """Apply PAMR on each window's patch grid, guided by the window shrunk to it with corners aligned."""
+    """Apply PAMR on each window's patch grid, guided by the window shrunk to it with corners
+    aligned.
+    """
     windows = by_window(values, pieces)
     guides = (cut(pieces, number) for number in range(len(windows)))
     refined = [
         pamr(
-            functional.interpolate(guide[None], size=window.shape[-2:], mode="bilinear", align_corners=True)[0],
+            functional.interpolate(
+                guide[None], size=window.shape[-2:], mode="bilinear", align_corners=True
+            )[0],
             window,
             iterations=protocol.refinement_iterations,
             dilations=protocol.refinement_dilations,

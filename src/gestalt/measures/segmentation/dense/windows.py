@@ -1,4 +1,6 @@
-"""Windows: cut images into pieces of equal size, and embed these in batches.  I J windows, E shared width, h w patch grid, H W pixels."""
+"""Windows: cut images into pieces of equal size, and embed these in batches.  I J windows, E shared
+width, h w patch grid, H W pixels.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +14,9 @@ from gestalt.measures.segmentation.dense.placement import Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
-"""Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's caches and are slower there."""
+"""Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's
+caches and are slower there.
+"""
 
 ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
 """The same on an accelerator, most of which small passes would leave idle."""
@@ -41,28 +45,39 @@ class Pieces(NamedTuple):
     def grid(self) -> tuple[int, int]:
         """The patch grid (h, w) that the whole image has at the windows' resolution."""
         rows, columns = (
-            max(1, round(whole * cells / side)) for whole, cells, side in zip(self.canvas, self.features.shape[-2:], self.side, strict=True)
+            max(1, round(whole * cells / side))
+            for whole, cells, side in zip(
+                self.canvas, self.features.shape[-2:], self.side, strict=True
+            )
         )
         return rows, columns
 
     def place(self, number: int) -> tuple[slice, slice]:
-        """Return the rows and columns of a window on the canvas; windows are numbered row by row."""
+        """Return the rows and columns of a window on the canvas; windows are numbered row by
+        row.
+        """
         row, column = divmod(number, len(self.starts[1]))
         top, left = self.starts[0][row], self.starts[1][column]
         return slice(top, top + self.side[0]), slice(left, left + self.side[1])
 
     def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
-        """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the only window is the whole image."""
+        """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
+        only window is the whole image.
+        """
         axes = []
         for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
             canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
             canvas, starts, side = (label, (0,), label) if at_once else (canvas, starts, side)
-            axes.append(Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample))
+            axes.append(
+                Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample)
+            )
         return axes[0], axes[1]
 
 
 def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-    """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the same windows and dense reading."""
+    """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the
+    same windows and dense reading.
+    """
     key = (
         *protocol.geometry(),
         protocol.reading,
@@ -76,8 +91,11 @@ def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
 
 
 @torch.no_grad()
-def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-    """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal size through the tower together.
+def cut_and_embed(
+    model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
+) -> list[Pieces]:
+    """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
+    size through the tower together.
 
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
@@ -85,7 +103,11 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProt
     canvases = all_resized(images, protocol=protocol)
     places = [_places(canvas, protocol=protocol) for canvas in canvases]
     windows = [
-        fitted_to_patches(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)
+        fitted_to_patches(
+            canvas[:, top : top + side[0], left : left + side[1]],
+            stride=model.patch_stride,
+            protocol=protocol,
+        )
         for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
         for top in rows
         for left in columns
@@ -96,7 +118,9 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProt
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
         parts = []
         for start in range(0, len(stack), step):
-            part = model.embed_patches(stack[start : start + step], reading=protocol.reading, positions=protocol.positions)
+            part = model.embed_patches(
+                stack[start : start + step], reading=protocol.reading, positions=protocol.positions
+            )
             parts.append(part.float())
         features.update(zip(positions, torch.cat(parts), strict=True))
     pieces, position = [], 0
@@ -106,26 +130,48 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProt
         position += count
         shape = (canvas.shape[-2], canvas.shape[-1])
         stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
-        pieces.append(Pieces(features=stack, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
+        pieces.append(
+            Pieces(
+                features=stack,
+                starts=(rows, columns),
+                side=side,
+                canvas=shape,
+                image=canvas,
+                original=image,
+            )
+        )
     return pieces
 
 
-def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
+def _places(
+    canvas: Tensor, *, protocol: TopDownProtocol
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
     """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
     if protocol.window is None or protocol.stride is None:
         return (0,), (0,), (height, width)
-    rows, columns = (window_starts(side, window=protocol.window, stride=protocol.stride) for side in (height, width))
+    rows, columns = (
+        window_starts(side, window=protocol.window, stride=protocol.stride)
+        for side in (height, width)
+    )
     return rows, columns, (min(height, protocol.window), min(width, protocol.window))
 
 
-def fitted_to_patches(window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol) -> Tensor:
-    """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the protocol says."""
+def fitted_to_patches(
+    window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol
+) -> Tensor:
+    """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the
+    protocol says.
+    """
     height, width = window.shape[-2:]
     if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
         return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]
-    size = tuple(-(-side // step) * step for side, step in zip((height, width), stride, strict=True))
+    size = tuple(
+        -(-side // step) * step for side, step in zip((height, width), stride, strict=True)
+    )
     if protocol.fit == "refuse" or size == (height, width):
         return window
-    pixels = functional.interpolate(window[None].float(), size=size, mode="bicubic", align_corners=False)
+    pixels = functional.interpolate(
+        window[None].float(), size=size, mode="bicubic", align_corners=False
+    )
     return pixels[0].round_().clamp_(0, 255).to(torch.uint8)

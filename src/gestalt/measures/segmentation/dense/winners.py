@@ -1,7 +1,9 @@
-"""The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I J windows, H W pixels.
+"""The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I
+J windows, H W pixels.
 
-Three routes, by the steps after the patch grid: linear steps, tile by tile, from the patch grid or, under a softmax over prompts, from the
-resized image; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
+Three routes, by the steps after the patch grid: linear steps, tile by tile, from the patch grid or,
+under a softmax over prompts, from the resized image; PAMR on pixels, by blocks of whole maps; a
+CRF, on the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -11,16 +13,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.segmentation.dense.argmax import Best, best_of, best_of_blocks, first_largest, tile_side
+from gestalt.measures.segmentation.dense.argmax import (
+    Best,
+    best_of,
+    best_of_blocks,
+    first_largest,
+    tile_side,
+)
 from gestalt.measures.segmentation.dense.crf import dense_crf
 from gestalt.measures.segmentation.dense.pamr import pamr
-from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, resample, window_matrix
+from gestalt.measures.segmentation.dense.placement import (
+    Axis,
+    canvas_matrix,
+    label_bands,
+    resample,
+    window_matrix,
+)
 from gestalt.measures.segmentation.dense.scores import Maps, by_window
 from gestalt.measures.segmentation.dense.windows import Pieces
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 BLOCK_VALUES = 1 << 23
-"""Values of a block of whole maps that are refined at one time (32 MiB in float32), at least one map."""
+"""Values of a block of whole maps that are refined at one time (32 MiB in float32), at least one
+map.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,52 +59,79 @@ class Winners:
 
     @property
     def scale(self) -> float | None:
-        """The logit scale if the background rule needs the total of exp(scale * score), else None."""
-        needs_total = self.protocol.background == "probability" and (self.protocol.threshold or 0) > 0
+        """The logit scale if the background rule needs the total of exp(scale * score), else
+        None.
+        """
+        needs_total = (
+            self.protocol.background == "probability" and (self.protocol.threshold or 0) > 0
+        )
         return self.logit_scale if needs_total else None
 
     def among(self, chosen: Tensor | None = None) -> Best:
-        """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among all maps by default."""
+        """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among
+        all maps by default.
+        """
         values, classes = (rows if chosen is None else rows[chosen] for rows in self.maps)
         protocol = self.protocol
         of_canvas = protocol.scores == "softmax"
-        axes = self.pieces.axes(self.size, upsample=protocol.window_upsample, at_once=protocol.window is None and not of_canvas)
+        axes = self.pieces.axes(
+            self.size,
+            upsample=protocol.window_upsample,
+            at_once=protocol.window is None and not of_canvas,
+        )
         if protocol.refinement == "crf":
             return self._by_crf(values, classes, axes=axes)
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
-            return best_of_blocks(_refined_blocks(values, self.pieces, axes=axes, protocol=protocol), scale=self.scale)
+            return best_of_blocks(
+                _refined_blocks(values, self.pieces, axes=axes, protocol=protocol), scale=self.scale
+            )
         tile = tile_side(values.device, maps=len(self.maps.values))
         if of_canvas:
             values = _mean_softmax(values, self.pieces, axes=axes)
-        rows, columns = (label_bands(axis, tile, values.device, of_canvas=of_canvas) for axis in axes)
+        rows, columns = (
+            label_bands(axis, tile, values.device, of_canvas=of_canvas) for axis in axes
+        )
         return best_of(values, rows=rows, columns=columns, scale=self.scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor, *, axes: tuple[Axis, Axis]) -> Best:
-        """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score - total) is a score's probability."""
+        """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
+        total) is a score's probability.
+        """
         rows, columns = _to_label(axes, device=values.device)
         members = [classes == index for index in torch.unique(classes)]
         firsts = torch.stack([maps.nonzero()[0, 0] for maps in members])
-        logits = torch.stack([(rows @ values[maps] @ columns.T).amax(dim=0) for maps in members]) * self.logit_scale
+        logits = (
+            torch.stack([(rows @ values[maps] @ columns.T).amax(dim=0) for maps in members])
+            * self.logit_scale
+        )
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
         guide = _at_size(self.pieces.image if cropped else self.pieces.original, self.size)
         pixels = guide.round().clamp(0, 255).to(torch.uint8)
         crf, iterations = self.protocol.crf, self.protocol.refinement_iterations
-        probability = dense_crf(pixels, logits.amax(dim=0) - logits, potentials=crf, iterations=iterations)
+        probability = dense_crf(
+            pixels, logits.amax(dim=0) - logits, potentials=crf, iterations=iterations
+        )
         best, index = first_largest(probability)
         if self.scale is None:
             return Best(best, winner=firsts[index], total=None)
         return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
 
 
-def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]) -> Tensor:
-    """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows overlap."""
+def placed(
+    values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]
+) -> Tensor:
+    """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
+    overlap.
+    """
     axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
     rows, columns = _to_label(axes, device=values.device)
     return rows @ values @ columns.T
 
 
 def _mean_softmax(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis]) -> Tensor:
-    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, rows, columns) of the canvas."""
+    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, rows,
+    columns) of the canvas.
+    """
     rows, columns = (window_matrix(axis).float().to(values.device) for axis in axes)
     total = values.new_zeros(len(values), *pieces.canvas)
     count = values.new_zeros(pieces.canvas)
@@ -99,7 +142,9 @@ def _mean_softmax(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis]) ->
     return total.div_(count)
 
 
-def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol) -> Iterator[Tensor]:
+def _refined_blocks(
+    values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol
+) -> Iterator[Tensor]:
     """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
     size = (axes[0].label, axes[1].label)
     step = max(1, BLOCK_VALUES // (size[0] * size[1]))
@@ -107,15 +152,25 @@ def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], 
     guide = _at_size(pieces.image, size)
     iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
     for start in range(0, len(values), step):
-        yield pamr(guide, rows @ values[start : start + step] @ columns.T, iterations=iterations, dilations=dilations)
+        yield pamr(
+            guide,
+            rows @ values[start : start + step] @ columns.T,
+            iterations=iterations,
+            dilations=dilations,
+        )
 
 
 def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the matrices from a map's rows and columns to the label's, float32."""
-    rows, columns = (resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device) for axis in axes)
+    rows, columns = (
+        resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device)
+        for axis in axes
+    )
     return rows, columns
 
 
 def _at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize an image to the label's size, (3, H, W) float32 in [0, 255]."""
-    return functional.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+    return functional.interpolate(
+        image[None].float(), size=size, mode="bilinear", align_corners=False
+    )[0]

@@ -19,7 +19,11 @@ from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import RandomModel
 from tests.gestalt.painted import Words
 
-WORDS = Words(("background", "bed", "cat"), prompts=(("wall", "sky"), ("bed",), ("cat", "kitten", "tom")), background=0)
+WORDS = Words(
+    ("background", "bed", "cat"),
+    prompts=(("wall", "sky"), ("bed",), ("cat", "kitten", "tom")),
+    background=0,
+)
 SIZE = (21, 30)
 WEAK = Crf(position_weight=0.3, colour_weight=0.3)
 
@@ -48,9 +52,13 @@ class ExactCrf:
     def addPairwiseGaussian(self, *, sxy: float, compat: float) -> None:  # noqa: N802
         self.edges += compat * kernel(self.place / sxy)
 
-    def addPairwiseBilateral(self, *, sxy: float, srgb: float, rgbim: np.ndarray, compat: float) -> None:  # noqa: N802
+    def addPairwiseBilateral(  # noqa: N802
+        self, *, sxy: float, srgb: float, rgbim: np.ndarray, compat: float
+    ) -> None:
         assert rgbim.dtype == np.uint8
-        self.edges += compat * kernel(np.concatenate([self.place / sxy, rgbim.reshape(-1, 3) / srgb], axis=1))
+        self.edges += compat * kernel(
+            np.concatenate([self.place / sxy, rgbim.reshape(-1, 3) / srgb], axis=1)
+        )
 
     def inference(self, iterations: int) -> np.ndarray:
         found = softmax(-self.energy)
@@ -66,7 +74,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(params=["all pairs", "library"])
 def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Run with an exact replacement and with the real library; returns the tolerance of probabilities against all pairs."""
+    """Run with an exact replacement and with the real library; returns the tolerance of
+    probabilities against all pairs.
+    """
     if request.param == "library":
         if importlib.util.find_spec("pydensecrf") is None:
             pytest.skip("pydensecrf2 is not installed: pip install -e '.[crf]'")
@@ -87,15 +97,21 @@ def bands() -> Tensor:
 
 
 def protocol(**changes: object) -> TopDownProtocol:
-    return top_down_protocol("mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes)
+    return top_down_protocol(
+        "mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes
+    )
 
 
 def segmented(image: Tensor, asked: TopDownProtocol) -> TopDown:
     model = RandomModel()
-    return top_down(model, [image], prompts=class_embeddings(model, WORDS, protocol=asked), protocol=asked)[0]
+    return top_down(
+        model, [image], prompts=class_embeddings(model, WORDS, protocol=asked), protocol=asked
+    )[0]
 
 
-def expected(image: Tensor, asked: TopDownProtocol, *, scale: float, classes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+def expected(
+    image: Tensor, asked: TopDownProtocol, *, scale: float, classes: tuple[int, ...] = (0, 1, 2)
+) -> np.ndarray:
     """(K, H, W): all pairs, over class scores that the engine gives one class at a time."""
     model = RandomModel()
     prompts = class_embeddings(model, WORDS, protocol=asked)
@@ -103,16 +119,28 @@ def expected(image: Tensor, asked: TopDownProtocol, *, scale: float, classes: tu
     logits = []
     for index in classes:
         own = prompts._replace(
-            vectors=prompts.vectors[prompts.class_index == index], class_index=torch.zeros(1, dtype=torch.int64), twin=None
+            vectors=prompts.vectors[prompts.class_index == index],
+            class_index=torch.zeros(1, dtype=torch.int64),
+            twin=None,
         )
         own = own._replace(class_index=torch.zeros(len(own.vectors), dtype=torch.int64))
-        logits.append(scale * top_down(model, [image], prompts=own, protocol=plain)[0].score.numpy().astype(float))
+        logits.append(
+            scale
+            * top_down(model, [image], prompts=own, protocol=plain)[0].score.numpy().astype(float)
+        )
     exact = ExactCrf(image.shape[2], image.shape[1], len(classes))
-    exact.setUnaryEnergy(-np.log(softmax(np.stack(logits).reshape(len(classes), -1))).astype(np.float32))
+    exact.setUnaryEnergy(
+        -np.log(softmax(np.stack(logits).reshape(len(classes), -1))).astype(np.float32)
+    )
     edges = asked.crf
     exact.addPairwiseGaussian(sxy=edges.position_std, compat=edges.position_weight)
     pixels = image.permute(1, 2, 0).numpy()
-    exact.addPairwiseBilateral(sxy=edges.colour_position_std, srgb=edges.colour_std, rgbim=pixels, compat=edges.colour_weight)
+    exact.addPairwiseBilateral(
+        sxy=edges.colour_position_std,
+        srgb=edges.colour_std,
+        rgbim=pixels,
+        compat=edges.colour_weight,
+    )
     return exact.inference(asked.refinement_iterations).reshape(-1, *image.shape[1:])
 
 
@@ -129,10 +157,16 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: fl
     found = segmented(bands(), asked)
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
     assert 1 in segmented(bands(), protocol()).prediction
-    assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
+    assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [
+        [0],
+        [0],
+        [2],
+    ]
 
 
-def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch: pytest.MonkeyPatch):
+def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(
+    monkeypatch: pytest.MonkeyPatch,
+):
     seen: list[Tensor] = []
 
     def keep(image: Tensor, energy: Tensor, **_: object) -> Tensor:
@@ -142,18 +176,24 @@ def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(m
     monkeypatch.setattr(maps, "dense_crf", keep)
     model, image = RandomModel(), bands()
     for resize, wanted in (("keep_ratio", image), ("centre_crop", image[:, :, 4:25])):
-        windows = {} if resize == "keep_ratio" else {"window": None, "stride": None, "long_limit": None}
+        windows = (
+            {} if resize == "keep_ratio" else {"window": None, "stride": None, "long_limit": None}
+        )
         asked = dataclasses.replace(protocol(refinement="crf"), resize=resize, **windows)
         prompts = class_embeddings(model, WORDS, protocol=asked)
         top_down(model, [image], prompts=prompts, protocol=asked, sizes=[(42, 42)])
-        whole = torch.nn.functional.interpolate(wanted[None].float(), size=(42, 42), mode="bilinear")[0]
+        whole = torch.nn.functional.interpolate(
+            wanted[None].float(), size=(42, 42), mode="bilinear"
+        )[0]
         assert seen[-1].dtype == torch.uint8
         apart = (seen[-1].float() - whole).abs()
         assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
 
 
 def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
-    asked = protocol(refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK)
+    asked = protocol(
+        refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK
+    )
     found = segmented(bands(), asked)
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
     assert torch.equal(found.prediction, torch.where(found.score < 0.7, 0, found.unbound))
@@ -161,13 +201,23 @@ def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
 
 
 def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(crf: float):
-    changes = {"refinement": "crf", "background": "probability", "threshold": 1e-6, "logit_scale": 5.0, "crf": WEAK}
+    changes = {
+        "refinement": "crf",
+        "background": "probability",
+        "threshold": 1e-6,
+        "logit_scale": 5.0,
+        "crf": WEAK,
+    }
     whole = segmented(bands(), protocol(**changes)).unbound
     left = segmented(bands(), protocol(**changes, area_threshold=0.2)).unbound
     assert whole.unique().tolist() == [0, 1, 2]
     assert left.unique().tolist() == [0, 2]
     again = segmented(bands(), protocol(**changes, area_threshold=0.2))
-    assert_close(again._replace(unbound=again.unbound // 2), expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)), apart=crf)
+    assert_close(
+        again._replace(unbound=again.unbound // 2),
+        expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)),
+        apart=crf,
+    )
 
 
 def test_a_missing_crf_library_is_reported_by_name(monkeypatch: pytest.MonkeyPatch):

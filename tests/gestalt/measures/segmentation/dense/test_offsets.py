@@ -54,13 +54,19 @@ def by_hand(model, given):
     rows = []
     for image in filter(lambda image: image is not None, map(Pictures().picture, range(7))):
         cells = model.embed_patches(image[None])[0].flatten(1).T
-        rows.append(torch.stack([torch.stack([cell @ vector for cell in cells]).max() for vector in given.vectors]))
+        rows.append(
+            torch.stack(
+                [torch.stack([cell @ vector for cell in cells]).max() for vector in given.vectors]
+            )
+        )
     return torch.stack(rows).double()
 
 
 def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
     model, given = Near(), prompts()
-    largest = largest_cosines(model, Pictures(), chosen=range(7), prompts=given, protocol=protocol(debias="largest"))
+    largest = largest_cosines(
+        model, Pictures(), chosen=range(7), prompts=given, protocol=protocol(debias="largest")
+    )
     torch.testing.assert_close(largest.mean, by_hand(model, given).mean(dim=0))
     assert (largest.images, len(largest.seen)) == (6, 6)
 
@@ -70,20 +76,42 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
         def picture(self, index):
             return None
 
-    with pytest.raises(ValueError, match="debias=largest: none of the 7 unlabelled images of painted can be read"):
-        largest_cosines(Near(), Broken(), chosen=range(7), prompts=prompts(), protocol=protocol(debias="largest"))
+    with pytest.raises(
+        ValueError, match="debias=largest: none of the 7 unlabelled images of painted can be read"
+    ):
+        largest_cosines(
+            Near(),
+            Broken(),
+            chosen=range(7),
+            prompts=prompts(),
+            protocol=protocol(debias="largest"),
+        )
 
 
 def scored(given, **changes):
     """Share of pixels that are named rightly in four pictures."""
     labels = [blocky_label(4, 4, block=4, seed=seed) for seed in range(4)]
-    images = top_down(Near(), [painted(label) for label in labels], prompts=given, protocol=protocol(**changes))
-    return sum(float((image.prediction == label).float().mean()) for image, label in zip(images, labels, strict=True)) / 4
+    images = top_down(
+        Near(), [painted(label) for label in labels], prompts=given, protocol=protocol(**changes)
+    )
+    return (
+        sum(
+            float((image.prediction == label).float().mean())
+            for image, label in zip(images, labels, strict=True)
+        )
+        / 4
+    )
 
 
 def test_debiasing_corrects_a_class_that_is_near_to_everything():
     lead = torch.tensor([0.0, 0.0, 1.5, 0.0])
-    largest = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(lead), protocol=protocol(debias="largest"))
+    largest = largest_cosines(
+        Near(),
+        Pictures(),
+        chosen=range(7),
+        prompts=prompts(lead),
+        protocol=protocol(debias="largest"),
+    )
     assert scored(prompts(lead)) < 0.5
     assert scored(prompts(lead - largest.mean.float())) > 0.9
 
@@ -95,7 +123,9 @@ def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
     pieces = cut_and_embed(model, images, protocol=chosen_protocol)
     shifted = with_image_weight(model, pieces, prompts=given, protocol=chosen_protocol)
     for image, own in zip(images, shifted, strict=True):
-        torch.testing.assert_close(own.offset, given.offset + 0.25 * given.vectors @ model.embed_image(image[None])[0])
+        torch.testing.assert_close(
+            own.offset, given.offset + 0.25 * given.vectors @ model.embed_image(image[None])[0]
+        )
     assert with_image_weight(model, pieces, prompts=given, protocol=protocol()) == [given, given]
 
 
@@ -107,12 +137,24 @@ class Wide(Pictures):
 
 
 def test_a_scored_picture_among_the_unlabelled_is_refused():
-    scorer = Segmentation("painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0, unlabelled=Wide())
+    scorer = Segmentation(
+        "painted",
+        labels=LABELS,
+        protocol=protocol(debias="largest"),
+        length=4,
+        pictures=0,
+        unlabelled=Wide(),
+    )
     scorer.begin(Near())
 
     def score(seed):
         label = blocky_label(4, 6, block=4, seed=seed)
-        batch = {"image": [painted(label)], "labels": {"painted": [label]}, "sample_id": torch.tensor([0]), "name": ["0"]}
+        batch = {
+            "image": [painted(label)],
+            "labels": {"painted": [label]},
+            "sample_id": torch.tensor([0]),
+            "name": ["0"],
+        }
         scorer.score(Near(), batch, scorer.truth(batch))
 
     score(1)
@@ -121,20 +163,29 @@ def test_a_scored_picture_among_the_unlabelled_is_refused():
 
 
 def test_missing_unlabelled_pictures_are_reported_with_the_remedy():
-    callback = Segmentation("painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0)
+    callback = Segmentation(
+        "painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0
+    )
     with pytest.raises(ValueError, match=r"evaluation\.unlabelled=DIR"):
         callback.begin(Near())
 
 
 def measure(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
 
     class Many(Pictures):
         def __len__(self):
             return 40
 
-    largest = largest_cosines(Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest"))
-    torch.save({"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)}, folder / f"rank{rank}.pt")
+    largest = largest_cosines(
+        Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest")
+    )
+    torch.save(
+        {"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)},
+        folder / f"rank{rank}.pt",
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -144,7 +195,9 @@ def test_two_ranks_measure_the_same_offsets_as_one_process(tmp_path):
         def __len__(self):
             return 40
 
-    alone = largest_cosines(Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest"))
+    alone = largest_cosines(
+        Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest")
+    )
     for result in run_ranks(__file__, tmp_path, ranks=2):
         assert torch.equal(result["mean"], alone.mean)
         assert (result["images"], result["seen"]) == (alone.images, sorted(alone.seen))

@@ -1,4 +1,6 @@
-"""The engine's laws: windows cover, and predictions depend on neither tiles, blocks, batches nor the order of classes."""
+"""The engine's laws: windows cover, and predictions depend on neither tiles, blocks, batches nor
+the order of classes.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,7 +15,12 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import argmax as reduction
 from gestalt.measures.segmentation.dense import pamr as refinement
 from gestalt.measures.segmentation.dense import winners as maps
-from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
+from gestalt.measures.segmentation.dense.placement import (
+    Axis,
+    canvas_matrix,
+    label_bands,
+    window_starts,
+)
 from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
@@ -24,10 +31,19 @@ from tests.gestalt.painted import Words
 SMALL = {"input_size": 64, "vocabulary": "label_set"}
 WINDOWS = {"window": 48, "stride": 32}
 KINDS: dict[str, TopDownProtocol] = {
-    **{name: top_down_protocol(name, **SMALL, **WINDOWS) for name in PRESETS if PRESETS[name].protocol.window is not None},
-    **{name: top_down_protocol(name, **SMALL) for name in ("whole_square", "whole_short_side", "clippy-repo")},
+    **{
+        name: top_down_protocol(name, **SMALL, **WINDOWS)
+        for name in PRESETS
+        if PRESETS[name].protocol.window is not None
+    },
+    **{
+        name: top_down_protocol(name, **SMALL)
+        for name in ("whole_square", "whole_short_side", "clippy-repo")
+    },
     "threshold": top_down_protocol("whole_square", **SMALL, background="threshold", threshold=0.6),
-    "area": top_down_protocol("sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3),
+    "area": top_down_protocol(
+        "sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3
+    ),
 }
 
 
@@ -39,10 +55,15 @@ def segmented(
     words: Words = WORDS,
 ) -> list[TopDown]:
     model = RandomModel() if model is None else model
-    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol)
+    return top_down(
+        model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol
+    )
 
 
-@pytest.mark.parametrize(("size", "window", "stride"), [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)])
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)],
+)
 def test_windows_cover_every_pixel_and_stay_inside(size: int, window: int, stride: int) -> None:
     starts = window_starts(size, window=window, stride=stride)
     covered = {pixel for start in starts for pixel in range(start, min(start + window, size))}
@@ -64,15 +85,22 @@ def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tile", [5, 1000])
-def test_the_tile_size_does_not_change_predictions(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tile_size_does_not_change_predictions(
+    name: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1)]
     usual = segmented(KINDS[name], images)
     monkeypatch.setattr(maps, "tile_side", lambda *_, **__: tile)
-    assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, segmented(KINDS[name], images), strict=True))
+    assert all(
+        torch.equal(one.prediction, other.prediction)
+        for one, other in zip(usual, segmented(KINDS[name], images), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["sclip-336/naclip"])
-def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_refined_maps(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
     blocks = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -81,7 +109,9 @@ def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_classes_out_of_a_tile_does_not_change_predictions(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
     everyone = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -95,14 +125,22 @@ def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = segmented(KINDS[name], [noise(37, 53)])[0]
     assert inside.score.dtype == torch.float32
-    assert (inside.prediction == usual.prediction).float().mean() > 0.9  # RandomModel computes its features in bfloat16 there
+    # RandomModel computes its features in bfloat16 there
+    assert (inside.prediction == usual.prediction).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_order_of_classes_does_not_matter(name: str) -> None:
     order = [0, 3, 1, 2, 7, 6, 5, 4]  # the background stays in front: rules know it by its place
-    shuffled = Words(tuple(WORDS.names[index] for index in order), prompts=tuple(WORDS.prompts[index] for index in order), background=0)
-    usual, other = (segmented(KINDS[name], [noise(37, 53)], words=words)[0].prediction for words in (WORDS, shuffled))
+    shuffled = Words(
+        tuple(WORDS.names[index] for index in order),
+        prompts=tuple(WORDS.prompts[index] for index in order),
+        background=0,
+    )
+    usual, other = (
+        segmented(KINDS[name], [noise(37, 53)], words=words)[0].prediction
+        for words in (WORDS, shuffled)
+    )
     assert torch.equal(usual, torch.tensor(order, dtype=torch.uint8)[other.long()])
 
 
@@ -132,19 +170,37 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
     segmented(protocol, images, model=model)
     assert model.passes == [(4, 3, 64, 64)]
-    segmented(top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model)
+    segmented(
+        top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model
+    )
     assert len(model.passes) == 1
     segmented(protocol, list(images), model=model)
     assert len(model.passes) == 2  # another batch
 
 
 @pytest.mark.parametrize(
-    "change", [{"input_size": 80}, {"window": 48}, {"stride": 16}, {"fit": "crop"}, {"reading": "maskclip"}, {"positions": "scale_factor"}]
+    "change",
+    [
+        {"input_size": 80},
+        {"window": 48},
+        {"stride": 16},
+        {"fit": "crop"},
+        {"reading": "maskclip"},
+        {"positions": "scale_factor"},
+    ],
 )
-def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change: dict[str, Any]) -> None:
+def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(
+    change: dict[str, Any],
+) -> None:
     model, images = Counting(), SharedImages([noise(48, 64)])
     for changes in ({}, change):
-        pieces_of(model, images, protocol=top_down_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
+        pieces_of(
+            model,
+            images,
+            protocol=top_down_protocol(
+                "mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}
+            ),
+        )
     assert len(model.passes) == 2
 
 
