@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE_TOKENS = 233_000
 TEST_TOKENS = 271_000
 KEYS = 140
-WORDS = 28_000
+WORDS = 24_000
 
 LAYOUT = (
     tokenize.COMMENT,
