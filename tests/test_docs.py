@@ -2,12 +2,16 @@
 code.
 """
 
+import math
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
+from PIL import Image
 
 from gestalt.ablation.grid import read_grid
 from gestalt.commands.arguments import COMMANDS as PROGRAM
@@ -17,6 +21,10 @@ from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
+from gestalt.losses.contrastive import contrastive_loss
+from gestalt.losses.terms import Pairs
+from gestalt.support.plugins import Row
+from gestalt.tokens import Tokens
 from tests.test_imports import LADDER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -273,3 +281,32 @@ def test_the_citation_has_the_version_of_the_package():
     ]
     assert (citation["version"], citation["license"]) == (version, "Apache-2.0")
     assert "arXiv:2210.09996" in str(citation["references"])
+
+
+def test_the_examples_of_additions_compute_what_they_say(tmp_path):
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        PAGES["docs/contributing.md"],
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    names = {"Row": Row}
+    for block in blocks:
+        exec(compile(block, "docs/contributing.md", "exec"), names)
+    parts = torch.tensor([[[1.0], [5.0], [9.0], [99.0]]])
+    mask = torch.tensor([[True, True, True, False]])
+    assert names["median"](Tokens(None, parts, mask, None)).tolist() == [[5.0]]
+    for folder, value in (("images", 200), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        suffix = "jpg" if folder == "images" else "png"
+        Image.new("L", (8, 6), value).save(tmp_path / folder / f"one.{suffix}")
+    image_set = names["open_here"](root=str(tmp_path), split=None, limit=None, label_sets=None)
+    assert image_set.sample(0)["labels"]["mine"].unique().tolist() == [1]
+    image, text = torch.eye(2), torch.eye(2).flip(0)
+    pairs = Pairs(image, text, *(None,) * 8)._replace(text_id=torch.arange(2))
+    assert float(names["build"](None)(pairs)) == 2
+    shared = {"text_id": torch.arange(2), "directions": "sum", "equal_texts": "negatives"}
+    assert names["warm"](
+        image, text, logit_scale=torch.tensor(1.0), **shared
+    ).loss == pytest.approx(
+        contrastive_loss(image, text, logit_scale=torch.tensor(1 - math.log(2)), **shared).loss
+    )
