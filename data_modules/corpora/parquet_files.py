@@ -4,6 +4,9 @@ harm from damaged ones.
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -25,6 +28,24 @@ Result = TypeVar("Result")
 MAGIC = b"PAR1"
 PART = 8 * 2**20
 """Bytes of one request for captions, at most."""
+
+_READ_FOOTERS = """
+import resource, sys
+import pyarrow.parquet as pq
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    sys.stdout.buffer.write(path + b"\\0")
+    sys.stdout.flush()
+    try:
+        with open(path, "rb") as file:
+            footer = pq.ParquetFile(file).metadata
+            for group in range(footer.num_row_groups):
+                for column in range(footer.row_group(group).num_columns):
+                    footer.row_group(group).column(column)
+    except Exception:
+        pass
+"""
+"""Program that reads the metadata of every column: arrow ends the process at a damaged footer."""
 
 
 def read_parquet(root: str, path: str, read: Callable[[Any], Result]) -> Result:
@@ -79,6 +100,7 @@ def find_parquet(root: str) -> list[Shard]:
     if not is_remote(root):
         for path in urls:
             check_magic(path)
+        _check_footers(urls)
     return shards
 
 
@@ -101,18 +123,43 @@ def check_magic(path: str) -> None:
         )
 
 
-def read_footer(root: str, path: str) -> Any:
+def _check_footers(paths: Sequence[str]) -> None:
+    """Check in another process that arrow can read the footers of local files.
+
+    Raises:
+        ValueError: names the file whose footer ends that process.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _READ_FOOTERS],
+        input=b"\0".join(map(os.fsencode, paths)),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode < 0:
+        path = os.fsdecode(done.stdout.split(b"\0")[-2])
+        raise ValueError(
+            f"parquet: {path} cannot be read: its footer is damaged; copy it again, or write it "
+            "anew"
+        )
+
+
+def read_footer(root: str, shard: Shard) -> Any:
     """Return the footer of a parquet file.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or states more rows than the file has bytes.
     """
     try:
-        return read_parquet(root, path, lambda parquet: parquet.metadata)
+        footer = read_parquet(root, shard.url, lambda parquet: parquet.metadata)
+        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        reason = f"its footer states {sum(lengths):,} rows in {shard.size:,} bytes"
+        if min(lengths, default=0) >= 0 and sum(lengths) <= shard.size:
+            return footer
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(
-            f"parquet: {path} cannot be read: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+    raise ValueError(
+        f"parquet: {shard.url} cannot be read: {reason}; copy it again, or write it anew"
+    )
 
 
 def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:

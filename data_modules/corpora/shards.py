@@ -70,18 +70,19 @@ def cache_folder(cache: str | None) -> Path:
     return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
 
 
-def expand(pattern: str, *, suffix: str) -> list[str]:
+def expand(pattern: str, *, suffixes: tuple[str, ...]) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
         pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
-            that end in ``suffix``; a glob with ``*``; or a ``.txt`` file with one of these a line.
-        suffix: ending of the files in a folder.
+            that end in one of ``suffixes``; a glob with ``*``; or a ``.txt`` file with one of these
+            a line.
+        suffixes: endings of the files in a folder.
 
     Raises:
         ValueError: a folder or glob without such a file, or a file that is named twice.
     """
-    urls = _expand(pattern, suffix=suffix)
+    urls = _expand(pattern, suffixes=suffixes)
     for url, count in Counter(urls).items():
         if count > 1:
             raise ValueError(
@@ -91,7 +92,7 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[str]:
+def _expand(pattern: str, *, suffixes: tuple[str, ...], lists: tuple[str, ...] = ()) -> list[str]:
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
     here.
     """
@@ -112,7 +113,7 @@ def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[s
             url
             for line in lines
             if line
-            for url in _expand(line, suffix=suffix, lists=(*lists, pattern))
+            for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))
         ]
     try:
         names = list(braceexpand(pattern))
@@ -123,16 +124,16 @@ def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[s
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name, suffix=suffix)
+            matches = _matching(name, suffixes=suffixes)
             if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {suffix}")
+                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(suffixes)}")
             urls += matches
         else:
             urls.append(name)
     return urls
 
 
-def _matching(url: str, *, suffix: str) -> list[str]:
+def _matching(url: str, *, suffixes: tuple[str, ...]) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
@@ -148,7 +149,7 @@ def _matching(url: str, *, suffix: str) -> list[str]:
             raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    return sorted(name for name in names if name.endswith(suffix))
+    return sorted(name for name in names if name.endswith(suffixes))
 
 
 def look_up(url: str) -> Shard | None:

@@ -57,7 +57,7 @@ class ParquetRows(Store):
         self._groups: list[tuple[int, int]] = []  # file, row group in it
         lengths, sizes, facts = [], [], []
         with ThreadPoolExecutor(THREADS if is_remote(root) else 1) as pool:
-            footers = list(pool.map(partial(read_footer, root), self._paths))
+            footers = list(pool.map(partial(read_footer, root), shards))
         for number, (path, footer) in enumerate(zip(self._paths, footers, strict=True)):
             columns = footer.schema.to_arrow_schema().names
             if number == 0:

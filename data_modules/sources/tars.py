@@ -34,7 +34,7 @@ from gestalt.data_modules.corpora.shards import (
     look_up,
 )
 from gestalt.data_modules.corpora.stored_pairs import Store
-from gestalt.data_modules.corpora.tar_files import list_tars
+from gestalt.data_modules.corpora.tar_files import COMPRESSED, list_tars, unpack_tar
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
     LONGEST_TEXT,
@@ -215,8 +215,8 @@ def open_here(
     Args:
         root: pattern of the tars, see ``shards.expand``.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
-        cache: folder for indices of read-only folders and of remote tars; None for
-            ``~/.cache/gestalt``.
+        cache: folder for unpacked tars, and for indices of read-only folders and of remote tars;
+            None for ``~/.cache/gestalt``.
         max_bad_share: largest share of missing or empty shards, [0, 1].
 
     Raises:
@@ -228,9 +228,14 @@ def open_here(
         states = list(pool.map(look_up, urls))
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
-    shards = [shard for shard in states if shard is not None]
-    check_ranges(shards)
-    headers = _index(shards, cache=cache_folder(cache))
+    folder = cache_folder(cache)
+    found = [shard for shard in states if shard is not None]
+    check_ranges(found)
+    compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
+    if compressed:
+        _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
+    shards = [unpack_tar(shard, cache=folder) for shard in found]
+    headers = _index(shards, cache=folder)
     empty = [
         shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0
     ]
@@ -239,9 +244,7 @@ def open_here(
         shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated
     ]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(
-        shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty
-    )
+    store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
     store.check_column()
     return store
 
