@@ -53,11 +53,6 @@ _TURNS = {
 }
 
 
-def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode a box of an image and resize it to a square, bicubic; as ``prepare_crop``, at once."""
-    return prepare_crop(content, size, choose=choose)()
-
-
 def prepare_crop(
     content: bytes, size: int, *, choose: Callable[[int, int], Box]
 ) -> Callable[[], Tensor]:
@@ -104,7 +99,7 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
         return True
     try:
         with decoding():
-            return _turn(open_checked(content), jpeg=True) is None
+            return _turn(open_checked(content)) is None
     except Undecodable:
         return False
 
@@ -120,14 +115,14 @@ def _resized(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, size:
 
 
 def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode and resize a box of any supported file by Pillow; as ``decode_crop``."""
+    """Decode and resize a box of any supported file by Pillow."""
     with decoding():
         image = open_checked(content)
-        jpeg = image.format in ("JPEG", "MPO")
+        jpeg = _is_jpeg(image)
         if not jpeg:
             # some formats store the orientation after the pixels, and loading rotates a TIFF
             image.load()
-        turn = _turn(image, jpeg=jpeg)
+        turn = _turn(image)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
     divisor = divisor_of(box, size=size) if jpeg else 1
@@ -153,7 +148,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
         image.load()
         _check_side(image)
         as_rgb(image)
-        return _shown_size(image, _turn(image, jpeg=image.format in ("JPEG", "MPO")))
+        return _shown_size(image, _turn(image))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -163,7 +158,7 @@ def upright(image: Image.Image) -> Image.Image:
         Undecodable: not a usable image.
     """
     image.load()
-    pixels, turn = as_rgb(image), _turn(image, jpeg=image.format in ("JPEG", "MPO"))
+    pixels, turn = as_rgb(image), _turn(image)
     return pixels if turn is None else pixels.transpose(_TURNS[turn][3])
 
 
@@ -174,9 +169,13 @@ def _check_side(image: Image.Image) -> None:
         )
 
 
-def _turn(image: Image.Image, *, jpeg: bool) -> int | None:
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")
+
+
+def _turn(image: Image.Image) -> int | None:
     """Return the orientation tag; None if the image is displayed as stored."""
-    if jpeg and not {"exif", "xmp"} & image.info.keys():
+    if _is_jpeg(image) and not {"exif", "xmp"} & image.info.keys():
         return None  # true of most files, and reading the tag takes time
     orientation = image.getexif().get(_ORIENTATION)
     return orientation if orientation in _TURNS else None

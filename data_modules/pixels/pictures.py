@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -68,7 +67,7 @@ def read_picture(picture: Picture) -> Tensor:
     if isinstance(picture, Image.Image):
         return to_tensor(_checked(picture, f"the PIL image of mode {picture.mode}"))
     if isinstance(picture, Tensor):
-        return _from_tensor(picture)
+        picture = _channels_last(picture)
     if isinstance(picture, np.ndarray):
         return to_tensor(_from_array(picture))
     raise ValueError(
@@ -97,21 +96,18 @@ def _checked(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
 
 
-def _from_tensor(picture: Tensor) -> Tensor:
-    """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W)."""
+def _channels_last(picture: Tensor) -> NDArray[Any]:
+    """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W) to an array."""
     values = picture.detach().cpu()
     if values.ndim == 3 and values.shape[0] in (1, 3, 4):
-        if values.dtype == torch.uint8 and values.shape[0] == 3 and values.numel():
-            return values.contiguous()
         values = values.permute(1, 2, 0)
     elif values.ndim != 2:
         raise ValueError(
             f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, "
             "H, W) or (H, W)"
         )
-    return to_tensor(
-        _from_array((values.float() if values.is_floating_point() else values).numpy())
-    )
+    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
+    return array
 
 
 def _from_array(picture: NDArray[Any]) -> Image.Image:

@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 
 from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.pixels import photographs
-from gestalt.data_modules.pixels.augment import crop_box, random_resized_crop
-from gestalt.data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
+from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
 from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
+from tests.data_modules.files import decode_crop, random_resized_crop
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
