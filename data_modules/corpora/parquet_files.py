@@ -22,7 +22,7 @@ from gestalt.data_modules.corpora.remote import (
     read_range,
     with_retries,
 )
-from gestalt.data_modules.corpora.shards import Shard, check_ranges, look_up
+from gestalt.data_modules.corpora.shards import Shard, look_up
 
 Result = TypeVar("Result")
 MAGIC = b"PAR1"
@@ -96,7 +96,6 @@ def find_parquet(root: str) -> list[Shard]:
             shard or Shard(url, 0, "")
             for url, shard in zip(urls, pool.map(look_up, urls), strict=True)
         ]  # a file that has gone missing is reported when it is read
-    check_ranges(shards)
     if not is_remote(root):
         for path in urls:
             check_magic(path)

@@ -50,14 +50,12 @@ class Shard:
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
         changed: for a local file, the time of the last change of its bytes or inode, which no
             program can set; empty for others.
-        ranged: False if its server cannot send a range of the bytes.
     """
 
     url: str
     size: int
     stamp: str
     changed: str = ""
-    ranged: bool = True
 
     @property
     def name(self) -> str:
@@ -156,19 +154,11 @@ def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file (a pipe might never end), or its server cannot be reached or
-            does not report the size.
+        ValueError: not a regular file (a pipe might never end), or as ``remote_state``.
     """
     if is_remote(url):
         state = remote_state(url)
-        if state is not None and state.size is None:
-            raise ValueError(
-                f"{url}: the server does not report its size, so it cannot be read by range; "
-                "download it"
-            )
-        return (
-            None if state is None else Shard(url, state.size or 0, state.stamp, ranged=state.ranged)
-        )
+        return None if state is None else Shard(url, *state)
     try:
         status = os.stat(url)
     except (FileNotFoundError, NotADirectoryError):
@@ -178,20 +168,6 @@ def look_up(url: str) -> Shard | None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{url}: not a regular file; name files, folders or patterns of files")
     return Shard(url, status.st_size, str(status.st_mtime_ns), changed=str(status.st_ctime_ns))
-
-
-def check_ranges(shards: Sequence[Shard]) -> None:
-    """Check that all shards can be read by range.
-
-    Raises:
-        ValueError: names the first that cannot.
-    """
-    for shard in shards:
-        if not shard.ranged:
-            raise ValueError(
-                f"{shard.url}: the server does not support range requests; download it, or choose "
-                "a server that does"
-            )
 
 
 def open_binary(shard: Shard) -> Any:

@@ -30,7 +30,6 @@ from gestalt.data_modules.corpora.shards import (
     Shard,
     ShardReader,
     cache_folder,
-    check_ranges,
     look_up,
 )
 from gestalt.data_modules.corpora.stored_pairs import Store
@@ -230,7 +229,6 @@ def open_here(
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
     found = [shard for shard in states if shard is not None]
-    check_ranges(found)
     compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
     if compressed:
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
