@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from gestalt.data_modules.scenes.grammar import plural_of
-from gestalt.data_modules.scenes.recipes import Noun
+from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
 _LOG = logging.getLogger(__name__)
 _NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")

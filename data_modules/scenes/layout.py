@@ -153,15 +153,9 @@ class Planner:
         """Place objects before a background, with a random crop and tint."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
-        tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
-        return Layout(
-            background,
-            _pick(rng, VARIANTS),
-            crop,
-            rng.random() < 0.5,
-            (tint[0], tint[1], tint[2]),
-            objects,
-        )
+        red, green, blue = (light * (0.95 + 0.1 * rng.random()) for _ in range(3))
+        variant, mirrored = _pick(rng, VARIANTS), rng.random() < 0.5
+        return Layout(background, variant, crop, mirrored, (red, green, blue), objects)
 
     def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
         """Draw a background and classes without held-out combinations."""
@@ -211,8 +205,8 @@ class Planner:
         much is left out.
         """
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
-        areas: list[int] = []
-        visible: list[int] = []
+        areas = np.zeros(0, dtype=np.int64)
+        visible = areas
         objects: list[Placed] = []
         for kind in kinds:
             pictures = self._pictures[kind]
@@ -220,25 +214,18 @@ class Planner:
             scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
             degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
             flip = rng.random() < 0.5
-            mask = self._cutouts.draw(
-                picture, side=max(1, round(scale * RASTER)), degrees=degrees
-            ).mask
-            mask = mask[:, ::-1] if flip else mask
+            side = max(1, round(scale * RASTER))
+            whole = self._cutouts.draw(picture, side=side, degrees=degrees).mask
+            mask = (whole[:, ::-1] if flip else whole)[:RASTER, :RASTER]
             for _ in range(_PLACE_TRIES):
                 top, left = rng.random(), rng.random()
-                row, column = corner(top, left, shape=mask.shape, size=RASTER)
+                row, column = corner(top, left, shape=whole.shape, size=RASTER)
                 under = owner[row : row + mask.shape[0], column : column + mask.shape[1]]
-                lost = np.bincount(
-                    under[mask[: under.shape[0], : under.shape[1]]] + 1, minlength=len(objects) + 1
-                )[1:]
-                if all(
-                    visible[k] - lost[k] >= self.recipe.min_visible * areas[k]
-                    for k in range(len(objects))
-                ):
-                    under[mask[: under.shape[0], : under.shape[1]]] = len(objects)
-                    visible = [visible[k] - int(lost[k]) for k in range(len(objects))]
-                    areas.append(int(mask.sum()))
-                    visible.append(areas[-1])
+                lost = np.bincount(under[mask] + 1, minlength=len(objects) + 1)[1:]
+                if (visible - lost >= self.recipe.min_visible * areas).all():
+                    under[mask] = len(objects)
+                    visible = np.append(visible - lost, whole.sum())
+                    areas = np.append(areas, whole.sum())
                     objects.append(Placed(kind, picture, scale, degrees, flip, top, left))
                     break
         return tuple(objects)
