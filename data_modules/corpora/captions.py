@@ -55,7 +55,7 @@ def choose_caption(
         BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than
             ``LONGEST`` characters.
     """
-    texts = listed_texts(captions)[: 1 if rule.choice == "first" else None]
+    texts = listed_texts(captions, rule)
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
     first, second = (
@@ -71,15 +71,12 @@ def choose_caption(
     return text if rule.template is None else rule.template.replace("{}", text)
 
 
-def listed_texts(captions: object) -> list[object]:
-    """Return a sample's captions as a list, empty for None."""
-    return (
-        [captions]
-        if isinstance(captions, str | bytes)
-        else list(captions)
-        if isinstance(captions, Sequence)
-        else []
-    )
+def listed_texts(captions: object, rule: CaptionRule = ANY_CAPTION) -> list[object]:
+    """Return those of a sample's captions that a rule may select; empty for None."""
+    if isinstance(captions, str | bytes):
+        return [captions]
+    texts = list(captions) if isinstance(captions, Sequence) else []
+    return texts[:1] if rule.choice == "first" else texts
 
 
 def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
@@ -87,7 +84,7 @@ def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
     white space, without the template.
     """
     texts = []
-    for text in listed_texts(captions)[: 1 if rule.choice == "first" else None]:
+    for text in listed_texts(captions, rule):
         with suppress(BadSample):
             texts.append(clean_caption(text, where="", key=""))
     return texts

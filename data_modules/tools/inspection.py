@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
+from gestalt.data_modules.corpora.captions import (
+    ANY_CAPTION,
+    clean_caption,
+    listed_texts,
+    usable_texts,
+)
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pixels.decoding import shown_size
@@ -74,33 +79,18 @@ class Findings(Dataset[Finding]):
             width, height = (
                 _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
             )
-            captions, unusable = self._captions(stored)
+            texts = listed_texts(stored.captions, self._rule)
+            usable = usable_texts(stored.captions, self._rule)
+            if not usable:  # raises the reason of the first
+                clean_caption(texts[0] if texts else None, where=where, key=stored.key)
         except BadSample as bad:
             return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
-        return Finding(None, where, (width, height, len(stored.image)), image, captions, unusable)
-
-    def _captions(self, stored: Stored) -> tuple[list[tuple[int, int, bytes]], int]:
-        """Return the usable captions and the number of unusable ones.
-
-        Raises:
-            BadSample: no caption is usable; has the reason of the first.
-        """
-        usable, refused = [], []
-        for text in listed_texts(stored.captions)[: 1 if self._rule.choice == "first" else None]:
-            try:
-                clean = clean_caption(text, where=stored.where, key=stored.key)
-                usable.append(
-                    (len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest())
-                )
-            except BadSample as bad:
-                refused.append(bad)
-        if not usable:
-            raise (
-                refused[0]
-                if refused
-                else BadSample("missing_caption", where=stored.where, key=stored.key)
-            )
-        return usable, len(refused)
+        captions = [
+            (len(text), len(text.split()), hashlib.sha256(text.encode()).digest())
+            for text in usable
+        ]
+        size = width, height, len(stored.image)
+        return Finding(None, where, size, image, captions, len(texts) - len(usable))
 
 
 def _shown_size(stored: Stored) -> tuple[int, int]:
