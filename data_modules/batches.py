@@ -16,9 +16,6 @@ IGNORE = NARROW
 use ``ignored_value``.
 """
 
-GOOD = -1
-"""Value of a valid pair in place of an index into ``bad_samples.REASONS``."""
-
 
 class ImageTextBatch(TypedDict):
     """Image-text pairs of a training step."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.batches import GOOD, ImageTextBatch
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.batches import ImageTextBatch
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.loading import TrainingData, TrainLoader
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Source

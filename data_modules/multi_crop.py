@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.batches import GOOD, MultiCropBatch
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.batches import MultiCropBatch
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.loading import TrainingData
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.crops import Place, View, draw_crop

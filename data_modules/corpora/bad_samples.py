@@ -28,6 +28,9 @@ REASONS = (
 end.
 """
 
+GOOD = -1
+"""Value of a valid pair in place of an index into ``REASONS``."""
+
 
 class BadSample(ValueError):
     """A pair that cannot be read.

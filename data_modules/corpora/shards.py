@@ -206,13 +206,13 @@ class ShardReader:
         return [self._range(shard, offset, offset + size) for offset, size in ranges]
 
     def _range(self, shard: Shard, start: int, stop: int) -> bytes:
-        if start == stop:
+        stop = min(stop, shard.size)
+        if start >= stop:
             return b""
-        if not is_remote(shard.url):
-            return os.pread(
-                self._files.get(shard.url, lambda: (_open(shard), 1)), stop - start, start
-            )
-        return read_range(shard.url, start, stop=min(stop, shard.size))
+        if is_remote(shard.url):
+            return read_range(shard.url, start, stop=stop)
+        file = self._files.get(shard.url, lambda: (_open(shard), 1))
+        return os.pread(file, stop - start, start)
 
 
 def _open(shard: Shard) -> int:

@@ -1,5 +1,6 @@
-"""Indices of tars: where each sample begins, so that any sample can be read without those before
-it.  Made once, then mapped into memory.
+"""Tars, and their indices: where each sample begins, so that any sample can be read without those
+before it.  An index is made once, then mapped into memory.  Torch is not imported, so that other
+files than tars are refused at once.
 
 A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a
 key, the path up to the first dot of its last part.  Source: webdataset/webdataset,
@@ -11,10 +12,12 @@ of each key and the keys.  It lies beside the tar as ``<name>.index``, or in the
 folder is read-only.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,14 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.remote import is_remote
-from gestalt.data_modules.corpora.shards import Shard, open_binary
-from gestalt.data_modules.corpora.tar_files import open_tar
+from gestalt.data_modules.corpora.shards import Shard, expand, look_up, open_binary
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
+COMPRESSED = (".tar.gz", ".tgz")
 FORMAT = 2
 HEADER = 4096
 
@@ -52,6 +54,86 @@ RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
 """
 
 _MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
+
+
+def open_tar(file: Any, *, url: str) -> tarfile.TarFile:
+    """Open a tar for reading its members; names that are not UTF-8 keep their bytes as surrogates.
+
+    Raises:
+        ValueError: the file does not begin with a header.
+    """
+    try:
+        return tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        raise
+    except Exception as error:  # the library's reader of headers raises many types
+        raise ValueError(f"{url}: not a tar: {str(error)[:200]}") from error
+
+
+def list_tars(root: str | None) -> list[str]:
+    """Return the tars that a pattern names, see ``shards.expand``.
+
+    Raises:
+        ValueError: no pattern, no tar that it names, or one that it names twice.
+    """
+    if root is None:
+        raise ValueError(
+            "tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a "
+            ".txt that lists one a line"
+        )
+    urls = expand(root, suffixes=(".tar", *COMPRESSED))
+    if not urls:
+        raise ValueError(
+            f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
+            "one a line"
+        )
+    return urls
+
+
+def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
+    """Return the unpacked copy of a compressed tar in the cache, made if it is missing, since a
+    compressed tar can only be read from its start; any other tar as it is.
+
+    Raises:
+        ValueError: it is damaged, or the copy cannot be written.
+    """
+    if not shard.url.endswith(COMPRESSED):
+        return shard
+    state = short_digest(f"{shard.url}\0{shard.size}\0{shard.stamp}\0{shard.changed}")
+    copy = cache / "unpacked" / state / f"{shard.name.removesuffix('.gz').replace('.tgz', '.tar')}"
+    try:
+        if not copy.is_file():
+            with (
+                open_binary(shard) as file,
+                gzip.open(file) as packed,
+                replacing(copy) as partial,
+                partial.open("wb") as target,
+            ):
+                shutil.copyfileobj(packed, target)
+    except Exception as error:  # of gzip, the disk, or the network, whose library has its own
+        raise ValueError(
+            f"{shard.url}: cannot be unpacked into data.cache={cache}: {error}; copy the file "
+            "again, make room, or choose another data.cache"
+        ) from error
+    unpacked = look_up(str(copy))
+    assert unpacked is not None
+    return unpacked
+
+
+def check_first_tar(root: str | None) -> None:
+    """Check that the pattern names tars, and that the first one on disk begins with a header; URLs
+    are looked up later.
+
+    Raises:
+        ValueError: as ``list_tars`` and ``open_tar``.
+    """
+    if root is not None and is_remote(root):
+        return
+    plain = [url for url in list_tars(root) if not url.endswith(COMPRESSED)]
+    first = next(filter(os.path.isfile, plain), None)
+    if first is not None and os.path.getsize(first):
+        with open(first, "rb") as file, open_tar(file, url=first):
+            pass
 
 
 @dataclass

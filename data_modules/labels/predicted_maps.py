@@ -56,30 +56,27 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
                 files.setdefault(key, set()).add(path)
     missing = [name for name in names if name + suffix not in files]
     if missing:
-        raise ValueError(_missing(folder, missing, suffix=suffix, count=len(names), known=files))
+        start = missing[0]
+        listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+        other = next((key[len(start) :] for key in sorted(files) if key.startswith(start)), None)
+        mend = (
+            f"add {start}{suffix}.png or .npy"
+            if other is None
+            else f"choose --suffix={other} for files named as {start}{other}.png"
+        )
+        raise ValueError(
+            f"{folder}: no label map for {len(missing)} of {len(names)} images ({listed}); {mend}"
+        )
+    found = []
     for name in names:
-        if len(files[name + suffix]) > 1:
-            first, second = sorted(files[name + suffix])[:2]
+        first, *others = sorted(files[name + suffix])
+        if others:
             raise ValueError(
-                f"{folder}: image {name} has several maps, such as {first} and {second}; leave "
+                f"{folder}: image {name} has several maps, such as {first} and {others[0]}; leave "
                 "one, or name its folder"
             )
-    return [next(iter(files[name + suffix])) for name in names]
-
-
-def _missing(
-    folder: Path, missing: Sequence[str], *, suffix: str, count: int, known: Mapping[str, object]
-) -> str:
-    """Return the message for images without maps; it names the suffix if the files have another."""
-    listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-    start = missing[0]
-    other = next((key.removeprefix(start) for key in sorted(known) if key.startswith(start)), None)
-    mend = (
-        f"add {start}{suffix}.png or .npy"
-        if other is None
-        else f"choose --suffix={other} for files named as {start}{other}.png"
-    )
-    return f"{folder}: no label map for {len(missing)} of {count} images ({listed}); {mend}"
+        found.append(first)
+    return found
 
 
 def value_map(
@@ -175,7 +172,12 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
         ValueError: unreadable, of another kind, or a value out of range.
     """
     if path.suffix.lower() == ".npy":
-        values = _read_array(path)
+        try:
+            values = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
+        except (Undecodable, ValueError, OSError, EOFError) as error:
+            raise ValueError(
+                f"{path}: not a NumPy array ({' '.join(str(error).split())})"
+            ) from error
         if painted or values.ndim != 2 or values.dtype.kind not in "iu":
             raise ValueError(
                 f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and "
@@ -192,14 +194,6 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
             f"{_LARGEST}"
         )
     return values
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-    except (Undecodable, ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a NumPy array ({' '.join(str(error).split())})") from error
-    return array
 
 
 def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[Any]:

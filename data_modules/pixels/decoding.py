@@ -14,9 +14,7 @@ pixels.  Pillow's way takes up to four times as long.
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -77,10 +75,14 @@ def prepare_crop(
 
 
 def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) -> Tensor:
+    """Decode a box of a JPEG and resize it, with antialiasing; the memory stays ordered by pixel."""
     pixels = decode_jpeg(content, frame, divisor=divisor)
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)
-    return _resized(pixels, whole_box(box, divisor=divisor), size=size)
+    left, top, right, bottom = whole_box(box, divisor=divisor)
+    # so that torch sees channels_last
+    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
+    return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
 def whole_box(box: Box, *, divisor: int) -> tuple[int, int, int, int]:
@@ -102,16 +104,6 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
             return _turn(open_checked(content)) is None
     except Undecodable:
         return False
-
-
-def _resized(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, size: int) -> Tensor:
-    """Resize a box of (H, W, 3) to (3, S, S), bicubic with antialiasing; the memory stays ordered
-    by pixel.
-    """
-    left, top, right, bottom = box
-    # so that torch sees channels_last
-    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
-    return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
 def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:

@@ -62,10 +62,17 @@ def read_picture(picture: Picture) -> Tensor:
         ValueError: a file that is missing or not a picture, or an array of another shape, type or
             range.
     """
-    if isinstance(picture, str | os.PathLike):
-        return to_tensor(_from_file(Path(picture)))
-    if isinstance(picture, Image.Image):
-        return to_tensor(_checked(picture, f"the PIL image of mode {picture.mode}"))
+    if isinstance(picture, str | os.PathLike | Image.Image):
+        stored = not isinstance(picture, Image.Image)
+        name = str(Path(picture)) if stored else f"the PIL image of mode {picture.mode}"
+        try:
+            with decoding():
+                image = open_checked(read_bytes(Path(picture))) if stored else picture
+                return to_tensor(upright(image))
+        except Undecodable as error:
+            if error.reason == "missing_image":
+                raise ValueError(f"{name}: no such file; name a picture") from error
+            raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
     if isinstance(picture, Tensor):
         picture = _channels_last(picture)
     if isinstance(picture, np.ndarray):
@@ -74,26 +81,6 @@ def read_picture(picture: Picture) -> Tensor:
         f"a {type(picture).__name__} is not a picture; give a path, a PIL image, an array or a "
         "tensor"
     )
-
-
-def _from_file(path: Path) -> Image.Image:
-    try:
-        with decoding():
-            image = open_checked(read_bytes(path))
-    except Undecodable as error:
-        if error.reason == "missing_image":
-            raise ValueError(f"{path}: no such file; name a picture") from error
-        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
-    return _checked(image, str(path))
-
-
-def _checked(image: Image.Image, name: str) -> Image.Image:
-    """Return a PIL image upright and as RGB; a ValueError names it if that fails."""
-    try:
-        with decoding():
-            return upright(image)
-    except Undecodable as error:
-        raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
 
 
 def _channels_last(picture: Tensor) -> NDArray[Any]:

@@ -36,10 +36,32 @@ class _HubStore(Store):
     def __init__(
         self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None
     ) -> None:
+        """Take the rows and find their columns; images stay undecoded.
+
+        Raises:
+            ValueError: undeclared columns, or as ``find_column``.
+        """
+        if rows.features is None:
+            raise ValueError(
+                f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
+                "data.options.streaming=false"
+            )
+        names = list(rows.features)
+        images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
         self._where = where
-        self._rows, self._image, self._caption = _prepared(
-            rows, where, image_column=image_column, caption_column=caption_column
+        self._image = find_column(
+            names,
+            image_column,
+            usual=images or IMAGES,
+            key="data.options.image_column",
+            where=where,
         )
+        self._caption = find_column(
+            names, caption_column, usual=CAPTIONS, key="data.caption", where=where
+        )
+        self._rows = rows.select_columns([self._image, self._caption])
+        if self._image in images:
+            self._rows = self._rows.cast_column(self._image, datasets.Image(decode=False))
 
     def _digest_of(self, rows: Iterable[str]) -> str:
         """Return the digest of the number of rows, the columns, and the given rows."""
@@ -183,49 +205,18 @@ class _Position:
     def __init__(self, rows: Any) -> None:
         self._rows = rows
         self._next = 0
-        self._iterator: Iterator[dict[str, Any]] | None = None
+        self._iterator: Iterator[dict[str, list[Any]]] | None = None
 
     def row(self, index: int) -> dict[str, Any] | None:
         """Return a row; None beyond the end."""
         if self._iterator is None or index < self._next:
-            self._iterator, self._next = self._from(index), index
+            rows = self._rows.skip(index) if index else self._rows
+            # plain iteration would give each loading process a share
+            self._iterator, self._next = rows.iter(batch_size=1), index
         row = None
         while self._next <= index:
             row, self._next = next(self._iterator, None), self._next + 1
-        return row
-
-    def _from(self, index: int) -> Iterator[dict[str, Any]]:
-        rows = self._rows.skip(index) if index else self._rows
-        # plain iteration would give each loading process a share
-        for batch in rows.iter(batch_size=1):
-            yield {name: values[0] for name, values in batch.items()}
-
-
-def _prepared(
-    rows: Any, where: str, *, image_column: str | None, caption_column: str | None
-) -> tuple[Any, str, str]:
-    """Return the rows with undecoded images, the image column and the caption column."""
-    if rows.features is None:
-        raise ValueError(
-            f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
-            "data.options.streaming=false"
-        )
-    columns = list(rows.features)
-    pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-    image = find_column(
-        columns,
-        image_column,
-        usual=pictures or IMAGES,
-        key="data.options.image_column",
-        where=where,
-    )
-    caption = find_column(columns, caption_column, usual=CAPTIONS, key="data.caption", where=where)
-    rows = rows.select_columns([image, caption])
-    return (
-        (rows.cast_column(image, datasets.Image(decode=False)) if image in pictures else rows),
-        image,
-        caption,
-    )
+        return None if row is None else {name: values[0] for name, values in row.items()}
 
 
 def _load(root: str, *, name: str | None, split: str, streaming: bool, revision: str | None) -> Any:
@@ -237,26 +228,20 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
                     "a folder written by save_to_disk cannot be streamed; set "
                     "data.options.streaming=false"
                 )
-            return _saved_split(datasets.load_from_disk(root), split)
+            splits = datasets.load_from_disk(root)
+            if not isinstance(splits, datasets.DatasetDict):
+                splits = {str(splits.split or "train"): splits}
+            if split not in splits:
+                raise ValueError(
+                    f"it has no split {split}; choose one by data.options.split=NAME of "
+                    f"{', '.join(splits)}"
+                )
+            return splits[split]
         return datasets.load_dataset(
             root, name, split=split, streaming=streaming, revision=revision
         )
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
-
-
-def _saved_split(saved: Any, split: str) -> Any:
-    """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name,
-    or ``train``.
-    """
-    splits = (
-        saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
-    )
-    if split not in splits:
-        raise ValueError(
-            f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}"
-        )
-    return splits[split]
 
 
 def open_here(

@@ -19,8 +19,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
@@ -33,15 +32,17 @@ from gestalt.data_modules.corpora.shards import (
     look_up,
 )
 from gestalt.data_modules.corpora.stored_pairs import Store
-from gestalt.data_modules.corpora.tar_files import COMPRESSED, list_tars, unpack_tar
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
+    COMPRESSED,
     LONGEST_TEXT,
     IndexHeader,
     Record,
     TarIndex,
     find_index,
     index_tar,
+    list_tars,
+    unpack_tar,
 )
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT

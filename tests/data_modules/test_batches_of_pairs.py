@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.batches import GOOD
 from gestalt.data_modules.corpora import stored_pairs
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset

@@ -4,8 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule

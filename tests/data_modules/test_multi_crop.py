@@ -5,8 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
 from gestalt.data_modules.pixels import crops
 from gestalt.data_modules.pixels.crops import two_views

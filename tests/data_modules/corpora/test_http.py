@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gestalt.data_modules.corpora import remote
-from gestalt.data_modules.corpora.parquet_files import hash_column
 from gestalt.data_modules.sources import open_source, parquet
+from gestalt.data_modules.sources.parquet import hash_column
 from tests.data_modules.files import picture
 from tests.data_modules.tar_files import jpeg, write_shards
 
