@@ -51,22 +51,13 @@ class ImageSetDataset(Dataset[Numbered]):
 def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
     """Collect the samples of a batch in lists, since sizes differ."""
     samples: list[Any] = [sample for _, sample in numbered]
-    batch: Any = {
-        "set": name,
-        "image": [sample["image"] for sample in samples],
-        "sample_id": torch.tensor([index for index, _ in numbered]),
-        "name": [sample["name"] for sample in samples],
-    }
-    if "labels" in samples[0]:
-        batch["labels"] = {
-            key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]
-        }
-    for key in ("prediction", "instance", "captions"):
-        if key in samples[0]:
-            batch[key] = [sample[key] for sample in samples]
-    for key in ("class_label", "place"):
-        if key in samples[0]:
-            batch[key] = torch.tensor([sample[key] for sample in samples])
+    batch: Any = {"set": name, "sample_id": torch.tensor([index for index, _ in numbered])}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if key == "labels":
+            batch[key] = {name: [maps[name] for maps in values] for name in values[0]}
+        else:
+            batch[key] = torch.tensor(values) if key in ("class_label", "place") else values
     return batch  # type: ignore[no-any-return]
 
 

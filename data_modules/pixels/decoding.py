@@ -75,7 +75,7 @@ def prepare_crop(
 
 
 def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) -> Tensor:
-    """Decode a box of a JPEG and resize it, with antialiasing; the memory stays ordered by pixel."""
+    """Decode a box of a JPEG and resize it with antialiasing; the memory stays ordered by pixel."""
     pixels = decode_jpeg(content, frame, divisor=divisor)
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)
