@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, locating
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import prepare_random_crop
-from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
@@ -47,16 +47,17 @@ class Store(Pairs):
         return self.stored(index)
 
 
-def read_file(path: Path, *, where: str, key: str) -> bytes:
-    """Read an image file; ``where`` and ``key`` name its pair in the message.
+def image_bytes(image: object) -> bytes:
+    """Return the bytes of an image column, which holds bytes, or a struct with ``bytes``.
 
     Raises:
-        BadSample: missing or unreadable.
+        Unusable: it has none.
     """
-    try:
-        return read_bytes(path)
-    except Undecodable as error:
-        raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    if not isinstance(image, bytes):
+        raise Unusable("missing_image", f"expected bytes, got {type(image).__name__}")
+    return image
 
 
 def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
@@ -80,7 +81,8 @@ def read_stored(path: Path, *, captions: object) -> Stored:
         BadSample: the file is missing or unreadable.
     """
     where, key = str(path.parent), path.name
-    return Stored(where, key, read_file(path, where=where, key=key), captions)
+    with locating(where, key):
+        return Stored(where, key, read_bytes(path), captions)
 
 
 class ImageFiles(Store):
@@ -112,14 +114,10 @@ class ImageFiles(Store):
     def stored(self, index: int) -> Stored:
         """Read an image and its captions."""
         described = self.described(index)
-        if index >= len(self._pairs):
-            detail = "captions of an image that is not listed"
-            raise BadSample(
-                "missing_image", where=described.where, key=described.key, detail=detail
-            )
-        return described._replace(
-            image=read_file(self._pairs[index][0], where=described.where, key=described.key)
-        )
+        with locating(described.where, described.key):
+            if index >= len(self._pairs):
+                raise Unusable("missing_image", "captions of an image that is not listed")
+            return described._replace(image=read_bytes(self._pairs[index][0]))
 
     def described(self, index: int) -> Stored:
         """Return an image's captions."""
@@ -257,22 +255,13 @@ class StoredPairs(Source):
         )
 
         def finish() -> Tensor:
-            try:
+            with locating(stored.where, stored.key):
                 return decode()
-            except Undecodable as error:
-                raise BadSample(
-                    error.reason, where=stored.where, key=stored.key, detail=error.detail
-                ) from error
 
         return finish
 
     def _caption(self, stored: Stored, index: int, epoch: int) -> str:
-        return choose_caption(
-            stored.captions,
-            self.rule,
-            seed=self._seed,
-            epoch=epoch,
-            index=index,
-            where=stored.where,
-            key=stored.key,
-        )
+        with locating(stored.where, stored.key):
+            return choose_caption(
+                stored.captions, self.rule, seed=self._seed, epoch=epoch, index=index
+            )

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
-from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.support.label_values import ignored_value, map_type
 from gestalt.support.names import nearest
 
@@ -174,7 +175,7 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     if path.suffix.lower() == ".npy":
         try:
             values = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-        except (Undecodable, ValueError, OSError, EOFError) as error:
+        except (Unusable, ValueError, OSError, EOFError) as error:
             raise ValueError(
                 f"{path}: not a NumPy array ({' '.join(str(error).split())})"
             ) from error

@@ -48,7 +48,7 @@ def prepare_random_crop(
     content: bytes, size: int, *, seed: int, epoch: int, index: int
 ) -> Callable[[], Tensor]:
     """Draw a random crop of a photograph; the result decodes it and resizes it to a square,
-    bicubic, (3, S, S) uint8, or raises ``Undecodable``.
+    bicubic, (3, S, S) uint8, or raises ``Unusable``.
     """
     words = [seed, epoch, index, 1]
     # both forms give the same stream; an array takes two thirds of the time

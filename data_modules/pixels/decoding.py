@@ -19,10 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
 from gestalt.data_modules.pixels.photographs import (
     PIXEL_LIMIT,
-    Undecodable,
     as_rgb,
     decoding,
     open_checked,
@@ -64,7 +64,7 @@ def prepare_crop(
             once.
 
     Returns:
-        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Undecodable``
+        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Unusable``
         if the image is not usable.
     """
     frame = read_frame(content)
@@ -102,7 +102,7 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
     try:
         with decoding():
             return _turn(open_checked(content)) is None
-    except Undecodable:
+    except Unusable:
         return False
 
 
@@ -133,7 +133,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
     applied.
 
     Raises:
-        Undecodable: not a usable image.
+        Unusable: not a usable image.
     """
     with decoding():
         image = open_checked(content)
@@ -147,7 +147,7 @@ def upright(image: Image.Image) -> Image.Image:
     """Return a whole image as RGB with its orientation tag applied; call it under ``decoding``.
 
     Raises:
-        Undecodable: not a usable image.
+        Unusable: not a usable image.
     """
     image.load()
     pixels, turn = as_rgb(image), _turn(image)
@@ -156,7 +156,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _check_side(image: Image.Image) -> None:
     if min(image.size) < LEAST_SIDE:
-        raise Undecodable(
+        raise Unusable(
             "too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side"
         )
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.decoding import upright
 from gestalt.data_modules.pixels.photographs import (
-    Undecodable,
     as_rgb,
     decoding,
     eight_bits,
@@ -69,7 +69,7 @@ def read_picture(picture: Picture) -> Tensor:
             with decoding():
                 image = open_checked(read_bytes(Path(picture))) if stored else picture
                 return to_tensor(upright(image))
-        except Undecodable as error:
+        except Unusable as error:
             if error.reason == "missing_image":
                 raise ValueError(f"{name}: no such file; name a picture") from error
             raise ValueError(f"{name}: cannot be read as a picture: {error}") from error

@@ -17,12 +17,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.stored_pairs import Store, read_file
+from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import Stored
 
 _AT_ONCE = 10_000  # captions hashed at a time
@@ -70,21 +71,10 @@ class _HubStore(Store):
 
     def _stored(self, row: dict[str, Any], index: int) -> Stored:
         key, image = f"row {index}", row[self._image]
-        if isinstance(image, dict):
-            content, path = image.get("bytes"), image.get("path")
-            image = (
-                read_file(Path(path), where=self._where, key=key)
-                if content is None and path is not None
-                else content
-            )
-        if not isinstance(image, bytes):
-            raise BadSample(
-                "missing_image",
-                where=self._where,
-                key=key,
-                detail=f"expected bytes, got {type(image).__name__}",
-            )
-        return Stored(self._where, key, image, row[self._caption])
+        with locating(self._where, key):
+            if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
+                image = read_bytes(Path(image["path"]))
+            return Stored(self._where, key, image_bytes(image), row[self._caption])
 
 
 class HubRows(_HubStore):
@@ -134,13 +124,13 @@ class HubRows(_HubStore):
         Raises:
             BadSample: the row cannot be read, or has no image.
         """
-        try:
-            row = self._rows[index]
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-            reason = "caption_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable"
-            raise BadSample(
-                reason, where=self._where, key=f"row {index}", detail=" ".join(str(error).split())
-            ) from error
+        with locating(self._where, f"row {index}"):
+            try:
+                row = self._rows[index]
+            except UnicodeDecodeError as error:
+                raise Unusable("caption_encoding", str(error)) from error
+            except (OSError, pa.ArrowException) as error:
+                raise Unusable("unreadable", " ".join(str(error).split())) from error
         return self._stored(row, index)
 
 

@@ -22,14 +22,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
 from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, with_retries
 from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
-from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import Stored
 from gestalt.support.files import replacing
@@ -314,33 +314,22 @@ class ParquetRows(Store):
         row = index - int(self._ends[group] - self._lengths[group])
         file, in_file = self._groups[group]
         where, key = self._shards[file].url, f"row group {in_file}, row {row}"
-        try:
-            table = self._tables.get(group, lambda: self._read(group))
-            image, caption = (
-                table.column(self._image)[row].as_py(),
-                table.column(self._caption)[row].as_py(),
-            )
-        except UnicodeDecodeError as error:
-            raise BadSample(
-                "caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8"
-            ) from error
-        except (OSError, pa.ArrowException, IndexError) as error:
-            if self._remote and isinstance(error, OSError) and "checksum" not in str(error).lower():
-                # a failure of the network, not of the sample: the run stops and can resume from its
-                # checkpoint
-                raise
-            raise BadSample(
-                "unreadable", where=where, key=key, detail=" ".join(str(error).split())
-            ) from error
-        content = image.get("bytes") if isinstance(image, dict) else image
-        if not isinstance(content, bytes):
-            raise BadSample(
-                "missing_image",
-                where=where,
-                key=key,
-                detail=f"expected bytes, got {type(content).__name__}",
-            )
-        return Stored(where, key, content, caption)
+        with locating(where, key):
+            try:
+                table = self._tables.get(group, lambda: self._read(group))
+                image, caption = (
+                    table.column(name)[row].as_py() for name in (self._image, self._caption)
+                )
+            except UnicodeDecodeError as error:
+                raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
+            except (OSError, pa.ArrowException, IndexError) as error:
+                damaged = not isinstance(error, OSError) or "checksum" in str(error).lower()
+                if self._remote and not damaged:
+                    # a failure of the network, not of the sample: the run stops and can resume
+                    # from its checkpoint
+                    raise
+                raise Unusable("unreadable", " ".join(str(error).split())) from error
+            return Stored(where, key, image_bytes(image), caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]

@@ -19,7 +19,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample, Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
@@ -122,19 +122,16 @@ class TarStore(Store):
         shard, row = self._shards[number], index - self._ends[number] + self._lengths[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
-        if record.reason != GOOD:
-            raise BadSample(REASONS[record.reason], where=shard.url, key=key)
-        ranges = self._ranges(record)
-        for part, (_, size) in ranges.items():
-            if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
-                reason = "too_large" if part == "image" else "caption_too_long"
-                raise BadSample(
-                    reason, where=shard.url, key=key, detail=f"{part} of {size:,} bytes"
-                )
-        content = dict(zip(ranges, self._read(shard, list(ranges.values()), key=key), strict=True))
-        return Stored(
-            shard.url, key, content["image"], self._captions(content, where=shard.url, key=key)
-        )
+        with locating(shard.url, key):
+            if record.reason != GOOD:
+                raise Unusable(REASONS[record.reason])
+            ranges = self._ranges(record)
+            for part, (_, size) in ranges.items():
+                if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
+                    reason = "too_large" if part == "image" else "caption_too_long"
+                    raise Unusable(reason, f"{part} of {size:,} bytes")
+            content = dict(zip(ranges, self._read(shard, list(ranges.values())), strict=True))
+            return Stored(shard.url, key, content["image"], self._captions(content))
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
@@ -169,18 +166,16 @@ class TarStore(Store):
             ranges["text"] = record.text * BLOCK, record.text_size
         return ranges
 
-    def _captions(self, content: dict[str, bytes], *, where: str, key: str) -> object:
+    def _captions(self, content: dict[str, bytes]) -> object:
         if "json" not in content:
             return content.get("text")
         try:
             fields = json.loads(content["json"])
         except (ValueError, RecursionError) as error:
-            raise BadSample(
-                "caption_encoding", where=where, key=key, detail=f"its .json: {error}"
-            ) from error
+            raise Unusable("caption_encoding", f"its .json: {error}") from error
         return fields.get(self._column or "caption") if isinstance(fields, dict) else None
 
-    def _read(self, shard: Shard, ranges: list[Range], *, key: str) -> list[bytes]:
+    def _read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
         try:
             content = self._reader.read(shard, ranges)
         except OSError as error:
@@ -188,9 +183,9 @@ class TarStore(Store):
                 raise ValueError(
                     f"{shard.url} cannot be read now: {error}; continue the run with resume=last"
                 ) from error
-            raise BadSample("unreadable", where=shard.url, key=key, detail=str(error)) from error
+            raise Unusable("unreadable", str(error)) from error
         if any(len(part) < size for part, (_, size) in zip(content, ranges, strict=True)):
-            raise BadSample("truncated_shard", where=shard.url, key=key)
+            raise Unusable("truncated_shard")
         return content
 
     def _open_index(self, number: int) -> TarIndex:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, locating
 from gestalt.data_modules.corpora.captions import (
     ANY_CAPTION,
     clean_caption,
@@ -26,7 +26,6 @@ from gestalt.data_modules.corpora.captions import (
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.pixels.photographs import Undecodable
 from gestalt.data_modules.sources import Source, Stored
 from gestalt.support.files import file_hash
 
@@ -76,13 +75,14 @@ class Findings(Dataset[Finding]):
                 drawn, caption = self._source.pair(index, 0)
                 stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
             where, image = stored.where, hashlib.sha256(stored.image).digest()
-            width, height = (
-                _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
-            )
             texts = listed_texts(stored.captions, self._rule)
             usable = usable_texts(stored.captions, self._rule)
-            if not usable:  # raises the reason of the first
-                clean_caption(texts[0] if texts else None, where=where, key=stored.key)
+            with locating(where, stored.key):
+                width, height = (
+                    shown_size(stored.image) if drawn is None else (drawn.shape[2], drawn.shape[1])
+                )
+                if not usable:  # raises the reason of the first
+                    clean_caption(texts[0] if texts else None)
         except BadSample as bad:
             return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
         captions = [
@@ -91,13 +91,6 @@ class Findings(Dataset[Finding]):
         ]
         size = width, height, len(stored.image)
         return Finding(None, where, size, image, captions, len(texts) - len(usable))
-
-
-def _shown_size(stored: Stored) -> tuple[int, int]:
-    try:
-        return shown_size(stored.image)
-    except Undecodable as error:
-        raise BadSample(error.reason, where=stored.where, key=stored.key) from error
 
 
 def inspect(

@@ -16,9 +16,9 @@ from typing import Any
 from PIL import Image
 from webdataset import ShardWriter
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
-from gestalt.data_modules.pixels.photographs import FORMATS, Undecodable, decoding, open_checked
+from gestalt.data_modules.pixels.photographs import FORMATS, decoding, open_checked
 from gestalt.data_modules.sources import Source, Stored
 from gestalt.data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside
@@ -131,5 +131,5 @@ def suffix_of(content: bytes) -> str:
     try:
         with decoding():
             return SUFFIXES.get(open_checked(content).format or "", "jpg")
-    except Undecodable:
+    except Unusable:
         return "jpg"
