@@ -151,7 +151,7 @@ class TarScan:
     captions: Any = field(default_factory=hashlib.sha256)
     _rows: list[dict[str, int]] = field(default_factory=list)
     # key to its row, the latest of duplicates
-    _latest: dict[str, int] = field(default_factory=dict)
+    _latest: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, *, block: int, size: int, reason: str | None) -> str | None:
         """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part,
@@ -162,14 +162,15 @@ class TarScan:
         if match is None or part is None:
             return None
         key = match[1]
-        row = self._latest.get(key)
-        if row is None or part in self._rows[row]:
-            self._rows.append({"reason": GOOD if row is None else REASONS.index("duplicate_key")})
+        row = self._latest.get(key, {})
+        if not row or part in row:
+            row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
+            self._latest[key] = row
+            self._rows.append(row)
             self.keys.append(key)
-            row = self._latest[key] = len(self._rows) - 1
-        self._rows[row] |= {part: block, f"{part}_size": size}
-        if reason is not None and self._rows[row]["reason"] == GOOD:
-            self._rows[row]["reason"] = REASONS.index(reason)
+        row |= {part: block, f"{part}_size": size}
+        if reason is not None and row["reason"] == GOOD:
+            row["reason"] = REASONS.index(reason)
         return part
 
     def records(self) -> np.ndarray[Any, Any]:

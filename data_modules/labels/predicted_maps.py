@@ -126,13 +126,13 @@ class ColourMap:
     def __init__(
         self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
     ) -> None:
-        packed = np.array([*colours.tolist(), *unnamed], dtype=np.int64) @ _PACKED
-        order = np.argsort(packed, kind="stable")
-        self._colours = packed[order]
-        self._class = np.array(
-            [*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)],
-            dtype=map_type(len(colours)),
-        )[order]
+        named = enumerate((colours.astype(np.int64) @ _PACKED).tolist())
+        self._classes = dict.fromkeys(
+            (int(np.array(colour) @ _PACKED) for colour in unnamed), ignored_value(len(colours))
+        )
+        # of classes of one colour the first
+        self._classes |= {colour: index for index, colour in reversed(list(named))}
+        self._type = map_type(len(colours))
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
         """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
@@ -141,15 +141,15 @@ class ColourMap:
         Raises:
             ValueError: another colour.
         """
-        packed = values.astype(np.int64) @ _PACKED
-        place = np.searchsorted(self._colours, packed).clip(max=len(self._colours) - 1)
-        wrong = packed[self._colours[place] != packed]
-        if len(wrong):
-            raise ValueError(
-                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
-                "--values"
-            )
-        return torch.from_numpy(self._class[place])
+        present, where = np.unique(values.astype(np.int64) @ _PACKED, return_inverse=True)
+        for colour in present.tolist():
+            if colour not in self._classes:
+                raise ValueError(
+                    f"{path} holds the colour #{colour:06x}, which no class has; choose other "
+                    "--values"
+                )
+        classes = np.array([self._classes[colour] for colour in present.tolist()], self._type)
+        return torch.from_numpy(classes[where].reshape(values.shape[:2]))
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:

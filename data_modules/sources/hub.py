@@ -8,6 +8,7 @@ number of processes.  Instead every process reads the whole sequence and takes i
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,13 @@ class _HubStore(Store):
     """Rows of a data set, with their image and caption columns."""
 
     def __init__(
-        self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None
+        self,
+        rows: Any,
+        *,
+        where: str,
+        length: int,
+        image_column: str | None,
+        caption_column: str | None,
     ) -> None:
         """Take the rows and find their columns; images stay undecoded.
 
@@ -50,6 +57,7 @@ class _HubStore(Store):
         names = list(rows.features)
         images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
         self._where = where
+        self._length = length
         self._image = find_column(
             names,
             image_column,
@@ -64,24 +72,40 @@ class _HubStore(Store):
         if self._image in images:
             self._rows = self._rows.cast_column(self._image, datasets.Image(decode=False))
 
+    def __len__(self) -> int:
+        return self._length
+
+    def stored(self, index: int) -> Stored:
+        """Read a row's image and captions.
+
+        Raises:
+            BadSample: the row cannot be read, or has no image.
+            ValueError: as ``_row`` of a stream.
+        """
+        key = f"row {index}"
+        with locating(self._where, key):
+            row = self._row(index)
+            image = row[self._image]
+            if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
+                image = read_bytes(Path(image["path"]))
+            return Stored(self._where, key, image_bytes(image), row[self._caption])
+
+    @abstractmethod
+    def _row(self, index: int) -> dict[str, Any]:
+        """Return a row.
+
+        Raises:
+            Unusable: it cannot be read.
+        """
+
     def _digest_of(self, rows: Iterable[str]) -> str:
         """Return the digest of the number of rows, the columns, and the given rows."""
         hashes = [hashlib.sha256(row.encode()).hexdigest() for row in rows]
         return short_digest(json.dumps([len(self), self._image, self._caption, hashes]))
 
-    def _stored(self, row: dict[str, Any], index: int) -> Stored:
-        key, image = f"row {index}", row[self._image]
-        with locating(self._where, key):
-            if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
-                image = read_bytes(Path(image["path"]))
-            return Stored(self._where, key, image_bytes(image), row[self._caption])
-
 
 class HubRows(_HubStore):
     """Rows of a map-style data set."""
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, some of the rows, and all
@@ -118,20 +142,14 @@ class HubRows(_HubStore):
                 )
         return total.hexdigest()
 
-    def stored(self, index: int) -> Stored:
-        """Read a row's image and captions.
-
-        Raises:
-            BadSample: the row cannot be read, or has no image.
-        """
-        with locating(self._where, f"row {index}"):
-            try:
-                row = self._rows[index]
-            except UnicodeDecodeError as error:
-                raise Unusable("caption_encoding", str(error)) from error
-            except (OSError, pa.ArrowException) as error:
-                raise Unusable("unreadable", " ".join(str(error).split())) from error
-        return self._stored(row, index)
+    def _row(self, index: int) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = self._rows[index]
+        except UnicodeDecodeError as error:
+            raise Unusable("caption_encoding", str(error)) from error
+        except (OSError, pa.ArrowException) as error:
+            raise Unusable("unreadable", " ".join(str(error).split())) from error
+        return row
 
 
 class HubStream(_HubStore):
@@ -139,24 +157,10 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(
-        self,
-        rows: Any,
-        *,
-        where: str,
-        length: int,
-        image_column: str | None,
-        caption_column: str | None,
-    ) -> None:
-        """Take the stream and the number of rows to read."""
-        super().__init__(
-            rows, where=where, image_column=image_column, caption_column=caption_column
-        )
-        self._length = length
+    def __init__(self, rows: Any, **columns: Any) -> None:
+        """Take the stream, and the other arguments of the base."""
+        super().__init__(rows, **columns)
         self._opened: LRUCache[_Position] = LRUCache(0)
-
-    def __len__(self) -> int:
-        return self._length
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
@@ -165,11 +169,10 @@ class HubStream(_HubStore):
             repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length))
         )
 
-    def stored(self, index: int) -> Stored:
-        """Read a row's image and captions.
+    def _row(self, index: int) -> dict[str, Any]:
+        """Return a row.
 
         Raises:
-            BadSample: the image is missing or unreadable.
             ValueError: the stream ends before this row, or cannot be read now.
         """
         reader = self._opened.get("reader", lambda: (_Position(self._rows), 0))
@@ -186,7 +189,7 @@ class HubStream(_HubStore):
                 f"hub: the stream {self._where} ends before row {index}, but "
                 f"data.limit={self._length}; lower it"
             )
-        return self._stored(row, index)
+        return row
 
 
 class _Position:
@@ -268,7 +271,7 @@ def open_here(
     rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
     if not streaming:
-        return HubRows(rows, where=root, **columns)
+        return HubRows(rows, where=root, length=len(rows), **columns)
     known = (
         rows.info.splits[split].num_examples
         if rows.info.splits and split in rows.info.splits

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
 from gestalt.data_modules.pixels import crops
 from gestalt.data_modules.pixels.crops import two_views
@@ -78,7 +78,7 @@ def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
     )
     source = open_source(name, size=24, seed=0, limit=None, **options)
     drawn = MultiCropDataset(source, views=VIEWS, seed=0)[0, 0]
-    assert (drawn.reason, len(drawn.crops)) == (GOOD, 2)
+    assert (drawn.bad, len(drawn.crops)) == (None, 2)
     with pytest.raises(BadSample, match="empty_caption"):
         source.pair(0, 0)
 
