@@ -89,6 +89,7 @@ def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
         assert batch["reason"][row] == (REASONS.index(pair.reason) if bad else GOOD)
         assert batch["place"][row] == (f"files: {key[1]}" if bad else "")
         assert batch["valid"][row] == (not bad)
+    assert batch["valid_count"] == batch["valid"].sum()
     assert list(zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True)) == KEYS
 
 

@@ -55,13 +55,6 @@ def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):
     assert [source.pair(index, 0)[1] for index in range(3)] == ["a\nb", 'a 5" nail', 'he said "no"']
 
 
-@pytest.mark.parametrize("header", [b"image,caption,caption", b"caption,image,image"])
-def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
-    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
-    with pytest.raises(ValueError, match=r"a\.csv has 2 columns called (image|caption); rename"):
-        opened("table", tmp_path / "a.csv")
-
-
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     write_files(tmp_path / "p")
     (tmp_path / "caf\udce9.csv").write_bytes(
