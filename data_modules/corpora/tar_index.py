@@ -191,43 +191,39 @@ def scan_tar(shard: Shard) -> TarScan:
         ValueError: not a tar, or one that cannot be read.
     """
     scan = TarScan()
-    if shard.size:
-        try:
-            with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
-                _add_members(tar, file, scan, shard=shard)
-        except ValueError:
-            raise
-        except Exception as error:
-            # of the library, whose reader of headers raises many types, of the disk or the network
-            raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
-    return scan
-
-
-def _add_members(tar: tarfile.TarFile, file: Any, scan: TarScan, *, shard: Shard) -> None:
+    if not shard.size:
+        return scan
     position = 0
     try:
-        while member := tar.next():
-            tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
-            if member.size < 0 or tar.offset <= position:
-                raise ValueError(
-                    f"{shard.url}, header before byte {position:,}: a negative size; the tar is "
-                    "damaged, make it again"
+        with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
+            while member := tar.next():
+                tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
+                if member.size < 0 or tar.offset <= position:
+                    raise ValueError(
+                        f"{shard.url}, header before byte {position:,}: a negative size; the tar "
+                        "is damaged, make it again"
+                    )
+                position = tar.offset
+                reason = _refusal(member, shard)
+                size = min(member.size, 2**32 - 1)  # a larger one is refused
+                part = scan.add(
+                    member.name, block=member.offset_data // BLOCK, size=size, reason=reason
                 )
-            position = tar.offset
-            reason = _refusal(member, shard)
-            size = min(member.size, 2**32 - 1)  # a larger one is refused
-            part = scan.add(
-                member.name, block=member.offset_data // BLOCK, size=size, reason=reason
-            )
-            if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
-                file.seek(member.offset_data)
-                scan.captions.update(file.read(size))
-            if position > shard.size:
-                return
-    except tarfile.ReadError:  # a damaged header
-        return
-    file.seek(position)
-    scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+                if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
+                    file.seek(member.offset_data)
+                    scan.captions.update(file.read(size))
+                if position > shard.size:
+                    return scan
+            file.seek(position)
+            scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+    except ValueError:
+        raise
+    except tarfile.ReadError:  # a damaged header ends the list
+        pass
+    except Exception as error:
+        # of the library, whose reader of headers raises many types, of the disk or the network
+        raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
+    return scan
 
 
 def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:

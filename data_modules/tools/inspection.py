@@ -117,7 +117,7 @@ def inspect(
     findings = enumerate(progress(chain.from_iterable(loader), len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
-    shards = []
+    shards: list[dict[str, Any]] = []
     unusable = 0
     for length in source.blocks():
         content, where = hashlib.sha256(), ""
@@ -133,7 +133,10 @@ def inspect(
             for characters, words, text_hash in finding.captions:
                 captions.extend((index, characters, words, _short(text_hash)))
             unusable += finding.unusable
-        shards.append(_shard(where, samples=length, content=content.hexdigest()))
+        shard = {"where": where, "samples": length, "content_sha256": content.hexdigest()}
+        if Path(where).is_file():
+            shard["sha256"] = file_hash(Path(where))
+        shards.append(shard)
     image, caption = (
         np.array(images, dtype=np.uint64).reshape(-1, 5),
         np.array(captions, dtype=np.uint64).reshape(-1, 4),
@@ -142,8 +145,14 @@ def inspect(
         name: _spread(caption[:, column])
         for column, name in enumerate(("characters", "words"), start=1)
     }
+    by_reason: dict[str, dict[str, Any]] = {
+        reason: {"count": count}
+        for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
+    }
+    for index, reason, where, key in bad:
+        by_reason[reason].setdefault("first", {"index": index, "where": where, "key": key})
     return bad, {
-        "bad_by_reason": _by_reason(bad),
+        "bad_by_reason": by_reason,
         "images": {
             name: _spread(image[:, column])
             for column, name in enumerate(("width", "height", "bytes"), start=1)
@@ -157,29 +166,8 @@ def inspect(
     }
 
 
-def _by_reason(bad: list[Bad]) -> dict[str, dict[str, Any]]:
-    """Return the number of bad samples and the first one for each reason, the most frequent reason
-    first.
-    """
-    counts = Counter(reason for _, reason, _, _ in bad)
-    rows = {reason: {"count": count} for reason, count in counts.most_common()}
-    for index, reason, where, key in bad:
-        rows[reason].setdefault("first", {"index": index, "where": where, "key": key})  # type: ignore[arg-type]
-    return rows
-
-
 def _short(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")
-
-
-def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
-    """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of
-    the file.
-    """
-    shard: dict[str, Any] = {"where": place, "samples": samples, "content_sha256": content}
-    if Path(place).is_file():
-        shard["sha256"] = file_hash(Path(place))
-    return shard
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:
