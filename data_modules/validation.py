@@ -98,7 +98,23 @@ class ImageSetDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
-        return [self._loader(image_set) for image_set in self.image_sets]
+        loaders = []
+        for image_set in self.image_sets:
+            batches = DealtBatches(
+                len(image_set),
+                batch_size=self._batch_size,
+                rank=0 if self.trainer is None else self.trainer.global_rank,
+                world_size=1 if self.trainer is None else self.trainer.world_size,
+            )
+            loader = ValidationLoader(
+                ImageSetDataset(image_set),
+                batch_sampler=batches,
+                num_workers=self._workers,
+                collate_fn=partial(collate_samples, name=image_set.name),
+                worker_init_fn=leave_group,
+            )
+            loaders.append(loader)
+        return loaders
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
         """Return a warning for each set that is scored on fewer images than its official split, or
@@ -122,19 +138,3 @@ class ImageSetDataModule(LightningDataModule):
                 )
                 lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
-
-    def _loader(self, image_set: ImageSet) -> ValidationLoader:
-        trainer = self.trainer
-        batches = DealtBatches(
-            len(image_set),
-            batch_size=self._batch_size,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-        )
-        return ValidationLoader(
-            ImageSetDataset(image_set),
-            batch_sampler=batches,
-            num_workers=self._workers,
-            collate_fn=partial(collate_samples, name=image_set.name),
-            worker_init_fn=leave_group,
-        )

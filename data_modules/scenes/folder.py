@@ -81,7 +81,12 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
     used, found = sum(len(noun.pictures) for noun in classes), sum(map(len, pictures.values()))
     words = "%s: %d classes, %d of %d pictures; skipped: %s"
     _LOG.info(words, root, len(classes), used, found, dict(skipped))
-    return PictureFolder(classes, _digest(root, classes), skipped)
+    total = hashlib.sha256()
+    for noun in classes:
+        for picture in noun.pictures:
+            total.update(f"{noun.name}\0{picture}\0".encode())
+            total.update((root / picture).read_bytes())
+    return PictureFolder(classes, total.hexdigest()[:16], skipped)
 
 
 def _judge(path: Path) -> tuple[str, str | None]:
@@ -103,13 +108,3 @@ def _judge(path: Path) -> tuple[str, str | None]:
     if not 0.05 <= solid <= 0.98:
         return "no shape in its transparency", None
     return "", noun
-
-
-def _digest(root: Path, classes: tuple[Noun, ...]) -> str:
-    """Return the digest of the used files' names and bytes."""
-    total = hashlib.sha256()
-    for noun in classes:
-        for picture in noun.pictures:
-            total.update(f"{noun.name}\0{picture}\0".encode())
-            total.update((root / picture).read_bytes())
-    return total.hexdigest()[:16]

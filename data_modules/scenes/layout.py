@@ -114,43 +114,37 @@ class Planner:
         self._cutouts = cutouts
         self._pictures = pictures
 
-    def plan_twin(
-        self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int
+    def plan(
+        self, index: int, *, seed: int, split: str, shown: tuple[int, int] | None = None
     ) -> Layout:
-        """Plan a scene that shows a single twin, from draws that differ from those of all
-        splits.
-        """
-        for attempt in count():
-            rng = np.random.default_rng([seed, len(SPLITS) + SPLITS[split], index, attempt])
-            if objects := self.place(rng, [twins.kinds[class_label]]):
-                break
-        return self.behind(rng, objects, background=twins.backgrounds[place])
-
-    def plan(self, index: int, *, seed: int, split: str) -> Layout:
         """Plan a scene.
+
+        Args:
+            index: its number.
+            seed: seed of the scenes.
+            split: a name in ``SPLITS``.
+            shown: background and class of a scene of one object, which is drawn from other random
+                numbers than the scenes of all splits; None to draw them too.
 
         Raises:
             ValueError: unknown split.
         """
         if split not in SPLITS:
             raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
+        stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
-            rng = np.random.default_rng([seed, SPLITS[split], index, attempt])
-            background, kinds = (
-                self._training_content(rng) if split == "train" else self._validation_content(rng)
-            )
+            rng = np.random.default_rng([seed, stream, index, attempt])
+            if shown is not None:
+                background, kinds = shown[0], [shown[1]]
+            elif split == "train":
+                background, kinds = self._training_content(rng)
+            else:
+                background, kinds = self._validation_content(rng)
             objects = self.place(rng, kinds)
-            if objects and (
-                split == "train"
-                or self.held_out.shows([placed.kind for placed in objects], background=background)
-            ):
+            free = shown is not None or split == "train"
+            present = [placed.kind for placed in objects]
+            if objects and (free or self.held_out.shows(present, background=background)):
                 break
-        return self.behind(rng, objects, background=background)
-
-    def behind(
-        self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int
-    ) -> Layout:
-        """Place objects before a background, with a random crop and tint."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
         red, green, blue = (light * (0.95 + 0.1 * rng.random()) for _ in range(3))

@@ -295,7 +295,8 @@ class ParquetRows(Store):
 
     def blocks(self) -> list[int]:
         """Return the number of rows in each row group."""
-        return [int(length) for length in self._lengths]
+        lengths: list[int] = self._lengths.tolist()
+        return lengths
 
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the
