@@ -172,6 +172,7 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     Raises:
         ValueError: unreadable, of another kind, or a value out of range.
     """
+    values: NDArray[Any]
     if path.suffix.lower() == ".npy":
         try:
             values = np.load(BytesIO(read_bytes(path)), allow_pickle=False)

@@ -63,12 +63,16 @@ def read_picture(picture: Picture) -> Tensor:
             range.
     """
     if isinstance(picture, str | os.PathLike | Image.Image):
-        stored = not isinstance(picture, Image.Image)
-        name = str(Path(picture)) if stored else f"the PIL image of mode {picture.mode}"
+        name = (
+            f"the PIL image of mode {picture.mode}"
+            if isinstance(picture, Image.Image)
+            else str(Path(picture))
+        )
         try:
             with decoding():
-                image = open_checked(read_bytes(Path(picture))) if stored else picture
-                return to_tensor(upright(image))
+                if not isinstance(picture, Image.Image):
+                    picture = open_checked(read_bytes(Path(picture)))
+                return to_tensor(upright(picture))
         except Unusable as error:
             if error.reason == "missing_image":
                 raise ValueError(f"{name}: no such file; name a picture") from error

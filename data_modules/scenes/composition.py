@@ -3,7 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,8 @@ class SceneMaker:
         height, width = drawn.mask.shape
         row, column = corner(placed.top, placed.left, shape=(height, width), size=size)
         step = -1 if placed.flip else 1
-        cropped = CutOut(*(part[:, ::step][:size, :size] for part in drawn))
+        parts: Any = (part[:, ::step][:size, :size] for part in drawn)
+        cropped = CutOut(*parts)
         return cropped, slice(row, row + height), slice(column, column + width)
 
     def _background(self, layout: Layout, *, size: int) -> NDArray[np.uint16]:

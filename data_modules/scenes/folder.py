@@ -82,9 +82,9 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
     words = "%s: %d classes, %d of %d pictures; skipped: %s"
     _LOG.info(words, root, len(classes), used, found, dict(skipped))
     total = hashlib.sha256()
-    for noun in classes:
-        for picture in noun.pictures:
-            total.update(f"{noun.name}\0{picture}\0".encode())
+    for kind in classes:
+        for picture in kind.pictures:
+            total.update(f"{kind.name}\0{picture}\0".encode())
             total.update((root / picture).read_bytes())
     return PictureFolder(classes, total.hexdigest()[:16], skipped)
 
