@@ -342,7 +342,20 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     existing = find_index(shard, cache=cache)
     if existing is not None:
         return existing[0]
-    content = _encode(scan_tar(shard), shard)
+    scan = scan_tar(shard)
+    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
+    ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
+    body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
+    header = IndexHeader(
+        size=shard.size,
+        stamp=shard.stamp,
+        samples=len(keys),
+        digest=hashlib.sha256(body).hexdigest()[:32],
+        captions=scan.captions.hexdigest()[:32],
+        truncated=scan.truncated,
+        changed=shard.changed,
+    )
+    content = json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body
     for path in index_places(shard, cache=cache):
         try:
             with replacing(path) as partial:
@@ -353,20 +366,3 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     raise ValueError(
         f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}"
     )
-
-
-def _encode(scan: TarScan, shard: Shard) -> bytes:
-    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
-    ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    header = IndexHeader(
-        shard.size,
-        shard.stamp,
-        len(keys),
-        digest,
-        scan.captions.hexdigest()[:32],
-        scan.truncated,
-        shard.changed,
-    )
-    return json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body
