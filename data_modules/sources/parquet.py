@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -60,9 +61,9 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
 """Program that reads the metadata of every column: arrow ends the process at a damaged footer."""
 
 
-def read_parquet(url: str, read: Callable[[Any], Result]) -> Result:
-    """Return the result of ``read`` for a parquet file; a remote file is read again after a
-    failure.
+def read_parquet(root: str, url: str, read: Callable[[Any], Result]) -> Result:
+    """Return the result of ``read`` for a parquet file, opened by the file system of ``root``; a
+    remote file is read again after a failure.
 
     Raises:
         OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where
@@ -70,9 +71,8 @@ def read_parquet(url: str, read: Callable[[Any], Result]) -> Result:
     """
 
     def request() -> Result:
-        files, path = filesystem(url)
         with (
-            files.open(path, "rb") as file,
+            filesystem(root)[0].open(url, "rb") as file,
             pq.ParquetFile(file, page_checksum_verification=True) as parquet,
         ):
             return read(parquet)
@@ -135,14 +135,14 @@ def _check_footers(paths: Sequence[str]) -> None:
         )
 
 
-def read_footer(shard: Shard) -> Any:
+def read_footer(root: str, shard: Shard) -> Any:
     """Return the footer of a parquet file.
 
     Raises:
         ValueError: it cannot be read, or states more rows than the file has bytes.
     """
     try:
-        footer = read_parquet(shard.url, lambda parquet: parquet.metadata)
+        footer = read_parquet(root, shard.url, lambda parquet: parquet.metadata)
         lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
         reason = f"its footer states {sum(lengths):,} rows in {shard.size:,} bytes"
         if min(lengths, default=0) >= 0 and sum(lengths) <= shard.size:
@@ -200,12 +200,12 @@ class ParquetRows(Store):
         Raises:
             ValueError: no file, a file that is not parquet, or no such column.
         """
-        self._remote = is_remote(root)
+        self._root, self._remote = root, is_remote(root)
         self._shards = find_parquet(root)
         self._groups: list[tuple[int, int]] = []  # file, row group in it
         lengths, sizes, facts = [], [], []
         with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
-            footers = list(pool.map(read_footer, self._shards))
+            footers = list(pool.map(partial(read_footer, root), self._shards))
         for number, footer in enumerate(footers):
             path = self._shards[number].url
             columns = footer.schema.to_arrow_schema().names
@@ -269,8 +269,8 @@ class ParquetRows(Store):
                 total.update(captions)
         if current != kept:
             # if writing fails, the next start computes them again
-            with suppress(OSError), replacing(place) as partial:
-                partial.write_text(json.dumps(current))
+            with suppress(OSError), replacing(place) as file:
+                file.write_text(json.dumps(current))
         return total.hexdigest()
 
     def check_window(self, window: int) -> None:
@@ -336,6 +336,7 @@ class ParquetRows(Store):
         file, in_file = self._groups[group]
         columns = [self._image, self._caption]
         table = read_parquet(
+            self._root,
             self._shards[file].url,
             lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False),
         )
