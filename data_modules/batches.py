@@ -1,9 +1,12 @@
 """Types of batches.  B batch, H W pixels.  Images are uint8: the image tower normalises."""
 
-from typing import NotRequired, TypedDict
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
 
+import torch
 from torch import Tensor
 
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.support.label_values import NARROW
 
 PADDING = -1
@@ -15,9 +18,6 @@ IGNORE = NARROW
 """Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes
 use ``ignored_value``.
 """
-
-GOOD = -1
-"""Value of a valid pair in place of an index into ``bad_samples.REASONS``."""
 
 
 class ImageTextBatch(TypedDict):
@@ -115,3 +115,10 @@ class ImageSetBatch(TypedDict):
     2 class_label + place."""
     captions: NotRequired[list[list[str]]]
     """B lists of captions."""
+
+
+def validity(bad: Sequence[BadSample | None]) -> dict[str, Any]:
+    """Return the fields ``valid``, ``reason`` and ``place`` of a batch; None for a good sample."""
+    reason = torch.tensor([GOOD if why is None else REASONS.index(why.reason) for why in bad])
+    places = ["" if why is None else f"{why.where}: {why.key}" for why in bad]
+    return {"valid": reason == GOOD, "reason": reason, "place": places}

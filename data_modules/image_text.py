@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.batches import GOOD, ImageTextBatch
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.batches import ImageTextBatch, validity
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import TrainingData, TrainLoader
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Source
@@ -109,20 +109,17 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         """
         bad = [text if isinstance(text, BadSample) else None for text in texts]
         captions = ["" if isinstance(text, BadSample) else text for text in texts]
-        reason = torch.tensor(
-            [GOOD if pair is None else REASONS.index(pair.reason) for pair in bad]
-        )
-        batch: ImageTextBatch = {
-            **images,  # type: ignore[typeddict-item]
+        batch: Any = {
+            **images,
             "text": captions,
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
-            "valid": reason == GOOD,
-            "valid_count": sum(pair is None for pair in bad),
-            "reason": reason,
-            "place": ["" if pair is None else f"{pair.where}: {pair.key}" for pair in bad],
+            "valid_count": bad.count(None),
+            **validity(bad),
         }
-        return batch if self.read_captions is None else {**batch, **self.read_captions(captions)}  # type: ignore[typeddict-item]
+        if self.read_captions is not None:
+            batch |= self.read_captions(captions)
+        return batch  # type: ignore[no-any-return]
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:

@@ -3,15 +3,15 @@ batch, V crops of an image.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gestalt.data_modules.batches import GOOD, MultiCropBatch
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.batches import MultiCropBatch, validity
+from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import TrainingData
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.crops import Place, View, draw_crop
@@ -27,8 +27,7 @@ class Crops(NamedTuple):
         sample_id: index of the image in its source.
         epoch: epoch in which they are drawn.
         label: class of the image; -1 if the source has no labels.
-        reason: index into ``REASONS`` if the image is bad, or ``GOOD``.
-        place: shard and key of a bad image; empty for a good one.
+        bad: why the image cannot be read; None for a good one.
     """
 
     crops: list[Tensor]
@@ -36,8 +35,7 @@ class Crops(NamedTuple):
     sample_id: int
     epoch: int
     label: int
-    reason: int
-    place: str
+    bad: BadSample | None = None
 
 
 class MultiCropDataset(Dataset[Crops]):
@@ -60,9 +58,7 @@ class MultiCropDataset(Dataset[Crops]):
         try:
             pixels = self._source.image(index, epoch)  # whatever its captions are
         except BadSample as bad:
-            return Crops(
-                [], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}"
-            )
+            return Crops([], [], index, epoch, -1, bad)
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         crops, places = [], []
         for number, view in enumerate(self._views):
@@ -72,7 +68,7 @@ class MultiCropDataset(Dataset[Crops]):
             crops.append(crop)
             places.append(place)
         label = self._source.label(index) if self._source.classes else -1
-        return Crops(crops, places, index, epoch, label, GOOD, "")
+        return Crops(crops, places, index, epoch, label)
 
 
 def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
@@ -81,26 +77,24 @@ def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
     Raises:
         ValueError: no image is readable.
     """
-    readable = [sample for sample in samples if sample.reason == GOOD]
+    fields = validity([sample.bad for sample in samples])
+    readable = [sample for sample in samples if sample.bad is None]
     if not readable:
         raise ValueError(
             f"none of the {len(samples)} images of a batch can be read; the first is "
-            f"{samples[0].place}; "
+            f"{fields['place'][0]}; "
             "check the source with `gestalt data inspect`"
         )
-    reason = torch.tensor([sample.reason for sample in samples])
-    batch: MultiCropBatch = {
+    batch: Any = {
         "crops": torch.stack([torch.stack(sample.crops) for sample in readable], dim=1),
         "places": torch.tensor([sample.places for sample in readable]).transpose(0, 1).contiguous(),
         "sample_id": torch.tensor([sample.sample_id for sample in readable]),
         "epoch": torch.tensor([sample.epoch for sample in readable]),
-        "valid": reason == GOOD,
-        "reason": reason,
-        "place": [sample.place for sample in samples],
+        **fields,
     }
     if readable[0].label >= 0:
         batch["label"] = torch.tensor([sample.label for sample in readable])
-    return batch
+    return batch  # type: ignore[no-any-return]
 
 
 class MultiCropDataModule(TrainingData):

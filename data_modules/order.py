@@ -94,14 +94,7 @@ class EndlessOrder:
         """Return the shards of an epoch in order, and the position at which each window ends."""
         if self._epoch[0] != epoch:
             shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))
-            lasts = (
-                np.minimum(
-                    np.arange(
-                        self._window_shards, len(shards) + self._window_shards, self._window_shards
-                    ),
-                    len(shards),
-                )
-                - 1
-            )
-            self._epoch = (epoch, shards, np.cumsum(self._lengths[shards])[lasts])
+            ends = np.cumsum(self._lengths[shards])
+            windows = ends[self._window_shards - 1 : -1 : self._window_shards]
+            self._epoch = (epoch, shards, np.append(windows, self.length))
         return self._epoch[1:]

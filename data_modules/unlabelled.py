@@ -6,9 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
 from gestalt.data_modules.pixels.photographs import (
-    Undecodable,
     as_rgb,
     decoding,
     open_checked,
@@ -80,5 +79,5 @@ class SourcePictures:
                 return self._source.pair(index, 0)[0]
             with decoding():
                 return to_tensor(as_rgb(open_checked(stored.image)))
-        except (BadSample, Undecodable):
+        except (BadSample, Unusable):
             return None

@@ -51,22 +51,13 @@ class ImageSetDataset(Dataset[Numbered]):
 def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
     """Collect the samples of a batch in lists, since sizes differ."""
     samples: list[Any] = [sample for _, sample in numbered]
-    batch: Any = {
-        "set": name,
-        "image": [sample["image"] for sample in samples],
-        "sample_id": torch.tensor([index for index, _ in numbered]),
-        "name": [sample["name"] for sample in samples],
-    }
-    if "labels" in samples[0]:
-        batch["labels"] = {
-            key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]
-        }
-    for key in ("prediction", "instance", "captions"):
-        if key in samples[0]:
-            batch[key] = [sample[key] for sample in samples]
-    for key in ("class_label", "place"):
-        if key in samples[0]:
-            batch[key] = torch.tensor([sample[key] for sample in samples])
+    batch: Any = {"set": name, "sample_id": torch.tensor([index for index, _ in numbered])}
+    for key in samples[0]:
+        values = [sample[key] for sample in samples]
+        if key == "labels":
+            batch[key] = {name: [maps[name] for maps in values] for name in values[0]}
+        else:
+            batch[key] = torch.tensor(values) if key in ("class_label", "place") else values
     return batch  # type: ignore[no-any-return]
 
 
@@ -107,7 +98,23 @@ class ImageSetDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
-        return [self._loader(image_set) for image_set in self.image_sets]
+        loaders = []
+        for image_set in self.image_sets:
+            batches = DealtBatches(
+                len(image_set),
+                batch_size=self._batch_size,
+                rank=0 if self.trainer is None else self.trainer.global_rank,
+                world_size=1 if self.trainer is None else self.trainer.world_size,
+            )
+            loader = ValidationLoader(
+                ImageSetDataset(image_set),
+                batch_sampler=batches,
+                num_workers=self._workers,
+                collate_fn=partial(collate_samples, name=image_set.name),
+                worker_init_fn=leave_group,
+            )
+            loaders.append(loader)
+        return loaders
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
         """Return a warning for each set that is scored on fewer images than its official split, or
@@ -131,19 +138,3 @@ class ImageSetDataModule(LightningDataModule):
                 )
                 lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
-
-    def _loader(self, image_set: ImageSet) -> ValidationLoader:
-        trainer = self.trainer
-        batches = DealtBatches(
-            len(image_set),
-            batch_size=self._batch_size,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-        )
-        return ValidationLoader(
-            ImageSetDataset(image_set),
-            batch_sampler=batches,
-            num_workers=self._workers,
-            collate_fn=partial(collate_samples, name=image_set.name),
-            worker_init_fn=leave_group,
-        )

@@ -57,8 +57,8 @@ BUGS = (
     Bug(
         "captions_follow_the_crops",
         "data_modules/corpora/stored_pairs.py",
-        old="self._caption(stored, index=index, epoch=epoch))",
-        new="self._caption(stored, index=index, epoch=drawn))",
+        old="self._caption(stored, index, epoch)",
+        new="self._caption(stored, index, epoch % (self.crops or epoch + 1))",
         test="tests/data_modules/test_crops_of_epochs.py::test_crops_repeat_over_epochs_and_captions_do_not",
     ),
     Bug(

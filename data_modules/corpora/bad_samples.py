@@ -5,6 +5,9 @@ with ``valid`` False: a repeated neighbour would be a false negative, and a shif
 the workers.  The loss leaves the sample out, and the run counts it by its reason.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 REASONS = (
     "zero_bytes",  # an empty image file
     "truncated",  # an image file that ends too early
@@ -28,6 +31,23 @@ REASONS = (
 end.
 """
 
+GOOD = -1
+"""Value of a valid pair in place of an index into ``REASONS``."""
+
+
+class Unusable(ValueError):
+    """A file that is not a usable image, or a text that is not a usable caption.
+
+    Attributes:
+        reason: one of ``REASONS``.
+        detail: further text for the message.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+
 
 class BadSample(ValueError):
     """A pair that cannot be read.
@@ -48,6 +68,15 @@ class BadSample(ValueError):
         self.reason = reason
         self.where = where
         self.key = key
+
+
+@contextmanager
+def locating(where: str, key: str) -> Iterator[None]:
+    """Convert an ``Unusable`` image or caption into the ``BadSample`` at a place."""
+    try:
+        yield
+    except Unusable as error:
+        raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import Unusable
 
 LONGEST = 10_000
 """Largest number of characters: text towers read some tens of words, and longer texts are whole
@@ -37,7 +37,7 @@ ANY_CAPTION = CaptionRule()
 
 
 def choose_caption(
-    captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str
+    captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int
 ) -> str:
     """Return the caption of a sample, stripped of white space; if the drawn one cannot be used,
     draw another.
@@ -48,22 +48,20 @@ def choose_caption(
         seed: seed of the draw, with epoch and index.
         epoch: epoch in which the pair is drawn.
         index: index of the pair in its source.
-        where: shard, for the message.
-        key: name of the sample in the shard, for the message.
 
     Raises:
-        BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than
+        Unusable: every caption that may be drawn is missing, empty, not UTF-8, or longer than
             ``LONGEST`` characters.
     """
-    texts = listed_texts(captions)[: 1 if rule.choice == "first" else None]
+    texts = listed_texts(captions, rule)
     if not texts:
-        raise BadSample("missing_caption", where=where, key=key)
+        raise Unusable("missing_caption")
     first, second = (
         np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
     )
     try:
-        text = clean_caption(texts[int(first * len(texts))], where=where, key=key)
-    except BadSample:
+        text = clean_caption(texts[int(first * len(texts))])
+    except Unusable:
         usable = usable_texts(texts, rule)
         if not usable:
             raise
@@ -71,15 +69,12 @@ def choose_caption(
     return text if rule.template is None else rule.template.replace("{}", text)
 
 
-def listed_texts(captions: object) -> list[object]:
-    """Return a sample's captions as a list, empty for None."""
-    return (
-        [captions]
-        if isinstance(captions, str | bytes)
-        else list(captions)
-        if isinstance(captions, Sequence)
-        else []
-    )
+def listed_texts(captions: object, rule: CaptionRule = ANY_CAPTION) -> list[object]:
+    """Return those of a sample's captions that a rule may select; empty for None."""
+    if isinstance(captions, str | bytes):
+        return [captions]
+    texts = list(captions) if isinstance(captions, Sequence) else []
+    return texts[:1] if rule.choice == "first" else texts
 
 
 def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
@@ -87,43 +82,31 @@ def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
     white space, without the template.
     """
     texts = []
-    for text in listed_texts(captions)[: 1 if rule.choice == "first" else None]:
-        with suppress(BadSample):
-            texts.append(clean_caption(text, where="", key=""))
+    for text in listed_texts(captions, rule):
+        with suppress(Unusable):
+            texts.append(clean_caption(text))
     return texts
 
 
-def clean_caption(text: object, *, where: str, key: str) -> str:
+def clean_caption(text: object) -> str:
     """Return a text stripped of white space.
 
     Raises:
-        BadSample: it cannot be used as a caption.
+        Unusable: it cannot be used as a caption.
     """
-    if isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise BadSample(
-                "caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8"
-            ) from error
-    if not isinstance(text, str):
-        raise BadSample(
-            "missing_caption",
-            where=where,
-            key=key,
-            detail=f"expected a text, got {type(text).__name__}",
-        )
     try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        if not isinstance(text, str):
+            raise Unusable("missing_caption", f"expected a text, got {type(text).__name__}")
         text.encode()
+    except UnicodeDecodeError as error:
+        raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
     except UnicodeEncodeError as error:
-        raise BadSample(
-            "caption_encoding", where=where, key=key, detail=f"half a character at {error.start}"
-        ) from error
+        raise Unusable("caption_encoding", f"half a character at {error.start}") from error
     text = text.strip()
     if not text:
-        raise BadSample("empty_caption", where=where, key=key)
+        raise Unusable("empty_caption")
     if len(text) > LONGEST:
-        raise BadSample(
-            "caption_too_long", where=where, key=key, detail=f"{len(text):,} characters"
-        )
+        raise Unusable("caption_too_long", f"{len(text):,} characters")
     return text

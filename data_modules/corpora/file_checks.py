@@ -5,10 +5,14 @@ They call functions that opening the source calls too.  Checks that need more re
 that.
 """
 
+import io
 import os
 from typing import Any
 
 from gestalt.data_modules.corpora.remote import is_remote
+
+MAGIC = b"PAR1"
+"""Last bytes of a parquet file."""
 
 
 def check_files(
@@ -26,7 +30,7 @@ def check_files(
         ValueError: the files are not what the source reads.
     """
     if source == "tars":
-        from gestalt.data_modules.corpora.tar_files import check_first_tar
+        from gestalt.data_modules.corpora.tar_index import check_first_tar
 
         check_first_tar(root)
     elif source == "table":
@@ -40,6 +44,23 @@ def check_files(
         )
         check_header(layout, image=options.get("image_column"), caption=caption)
     elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
-        from gestalt.data_modules.corpora.parquet_files import check_magic
-
         check_magic(root)
+
+
+def check_magic(path: str) -> None:
+    """Check that a local file ends as parquet does.
+
+    Raises:
+        ValueError: it does not, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - len(MAGIC)))
+            end = file.read()
+    except OSError as error:
+        raise ValueError(f"parquet: {path} cannot be read: {error.strerror}") from error
+    if end != MAGIC:
+        raise ValueError(
+            f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or "
+            "not parquet; copy it again"
+        )

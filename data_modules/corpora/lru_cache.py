@@ -28,9 +28,6 @@ class LRUCache(Generic[Value]):
         self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._process = os.getpid()
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:
         """Return the value of a key; ``read`` makes it, with its size, if it is not cached."""
         if self._process != os.getpid():

@@ -130,18 +130,26 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         content = path.read_bytes()
         manifest = json.loads(content)
         indices = [entry[0] for entry in manifest["bad"]]
-        valid = manifest["format"] == FORMAT and all(
-            entry[1] in REASONS for entry in manifest["bad"]
+        valid = (
+            manifest["format"] == FORMAT
+            and {"source_digest", "samples"} <= manifest.keys()
+            and all(entry[1] in REASONS for entry in manifest["bad"])
+            and all(type(index) is int and 0 <= index < manifest["samples"] for index in indices)
+            and indices == sorted(set(indices))
         )
-        valid &= all(
-            type(number) is int for number in (*indices, manifest["samples"])
-        ) and indices == sorted(set(indices))
-        valid &= isinstance(manifest["source_digest"], str)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`"
         ) from error
-    if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):
+    if not valid:
         raise ValueError(
             f"data.manifest={path}: not a manifest of this version (another format, an unknown "
             "reason, or indices out of order); "

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that
@@ -29,20 +29,6 @@ RETRY_STATUS = (408, 429, *range(500, 600))
 """HTTP statuses of a missing file, and of a server that may answer later."""
 
 Result = TypeVar("Result")
-
-
-class RemoteState(NamedTuple):
-    """State of a remote file.
-
-    Attributes:
-        size: bytes; None if the server does not report it.
-        stamp: entity tag or modification time; empty if unknown.
-        ranged: True if the server can send a range of the bytes.
-    """
-
-    size: int | None
-    stamp: str
-    ranged: bool
 
 
 def is_remote(url: str) -> bool:
@@ -122,35 +108,38 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
     return content
 
 
-def remote_state(url: str) -> RemoteState | None:
-    """Return the state of a remote file; None if it is missing.
+def remote_state(url: str) -> tuple[int, str] | None:
+    """Return the size of a remote file in bytes, and its entity tag or modification time, empty if
+    unknown; None if it is missing.
 
     Raises:
-        ValueError: its server cannot be reached, or refuses.
+        ValueError: its server cannot be reached, refuses, does not report the size, or cannot send
+            a range of the bytes.
     """
     system, path = filesystem(url)
     try:
         if url.startswith(("http://", "https://")):
             from fsspec.asyn import sync
 
-            state: RemoteState | None = with_retries(
-                lambda: sync(system.loop, _http_state, system, url), url=url
-            )
-            return state
-        info = with_retries(lambda: system.info(path), url=url)
+            size, stamp = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
+        else:
+            info = with_retries(lambda: system.info(path), url=url)
+            names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
+            stamp = next((str(info[name]) for name in names if info.get(name)), "")
+            size = info.get("size")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ValueError(f"{url}: cannot be reached: {error}") from error
-    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
-    return RemoteState(
-        info.get("size"),
-        next((str(info[name]) for name in names if info.get(name)), ""),
-        ranged=True,
-    )
+    if size is None:
+        raise ValueError(
+            f"{url}: the server does not report its size, so it cannot be read by range; download "
+            "it"
+        )
+    return size, stamp
 
 
-async def _http_state(system: Any, url: str) -> RemoteState | None:
+async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     """Request the first byte of a file: the answer shows its size, and whether the server supports
     range requests.
 
@@ -169,7 +158,7 @@ async def _http_state(system: Any, url: str) -> RemoteState | None:
     async with session.get(system.encode_url(url), **keywords) as response:
         status, headers, reason = response.status, response.headers, response.reason
     if status in MISSING_STATUS:
-        return None
+        raise FileNotFoundError(url)
     if status in RETRY_STATUS:
         raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
@@ -180,11 +169,12 @@ async def _http_state(system: Any, url: str) -> RemoteState | None:
         else headers.get("Content-Length", "")
     )
     size = int(total) if total.isdecimal() else None
-    return RemoteState(
-        size,
-        headers.get("ETag") or headers.get("Last-Modified") or "",
-        ranged=status != 200 or size == 0,
-    )
+    if status == 200 and size:
+        raise ValueError(
+            f"{url}: the server does not support range requests; download it, or choose a server "
+            "that does"
+        )
+    return size, headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
 class RangeFile(io.RawIOBase):

@@ -50,14 +50,12 @@ class Shard:
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
         changed: for a local file, the time of the last change of its bytes or inode, which no
             program can set; empty for others.
-        ranged: False if its server cannot send a range of the bytes.
     """
 
     url: str
     size: int
     stamp: str
     changed: str = ""
-    ranged: bool = True
 
     @property
     def name(self) -> str:
@@ -70,18 +68,19 @@ def cache_folder(cache: str | None) -> Path:
     return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
 
 
-def expand(pattern: str, *, suffix: str) -> list[str]:
+def expand(pattern: str, *, suffixes: tuple[str, ...]) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
         pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
-            that end in ``suffix``; a glob with ``*``; or a ``.txt`` file with one of these a line.
-        suffix: ending of the files in a folder.
+            that end in one of ``suffixes``; a glob with ``*``; or a ``.txt`` file with one of these
+            a line.
+        suffixes: endings of the files in a folder.
 
     Raises:
         ValueError: a folder or glob without such a file, or a file that is named twice.
     """
-    urls = _expand(pattern, suffix=suffix)
+    urls = _expand(pattern, suffixes=suffixes)
     for url, count in Counter(urls).items():
         if count > 1:
             raise ValueError(
@@ -91,7 +90,7 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[str]:
+def _expand(pattern: str, *, suffixes: tuple[str, ...], lists: tuple[str, ...] = ()) -> list[str]:
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
     here.
     """
@@ -112,7 +111,7 @@ def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[s
             url
             for line in lines
             if line
-            for url in _expand(line, suffix=suffix, lists=(*lists, pattern))
+            for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))
         ]
     try:
         names = list(braceexpand(pattern))
@@ -123,16 +122,16 @@ def _expand(pattern: str, *, suffix: str, lists: tuple[str, ...] = ()) -> list[s
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name, suffix=suffix)
+            matches = _matching(name, suffixes=suffixes)
             if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {suffix}")
+                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(suffixes)}")
             urls += matches
         else:
             urls.append(name)
     return urls
 
 
-def _matching(url: str, *, suffix: str) -> list[str]:
+def _matching(url: str, *, suffixes: tuple[str, ...]) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
@@ -148,26 +147,18 @@ def _matching(url: str, *, suffix: str) -> list[str]:
             raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    return sorted(name for name in names if name.endswith(suffix))
+    return sorted(name for name in names if name.endswith(suffixes))
 
 
 def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file (a pipe might never end), or its server cannot be reached or
-            does not report the size.
+        ValueError: not a regular file (a pipe might never end), or as ``remote_state``.
     """
     if is_remote(url):
         state = remote_state(url)
-        if state is not None and state.size is None:
-            raise ValueError(
-                f"{url}: the server does not report its size, so it cannot be read by range; "
-                "download it"
-            )
-        return (
-            None if state is None else Shard(url, state.size or 0, state.stamp, ranged=state.ranged)
-        )
+        return None if state is None else Shard(url, *state)
     try:
         status = os.stat(url)
     except (FileNotFoundError, NotADirectoryError):
@@ -177,20 +168,6 @@ def look_up(url: str) -> Shard | None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{url}: not a regular file; name files, folders or patterns of files")
     return Shard(url, status.st_size, str(status.st_mtime_ns), changed=str(status.st_ctime_ns))
-
-
-def check_ranges(shards: Sequence[Shard]) -> None:
-    """Check that all shards can be read by range.
-
-    Raises:
-        ValueError: names the first that cannot.
-    """
-    for shard in shards:
-        if not shard.ranged:
-            raise ValueError(
-                f"{shard.url}: the server does not support range requests; download it, or choose "
-                "a server that does"
-            )
 
 
 def open_binary(shard: Shard) -> Any:
@@ -229,13 +206,13 @@ class ShardReader:
         return [self._range(shard, offset, offset + size) for offset, size in ranges]
 
     def _range(self, shard: Shard, start: int, stop: int) -> bytes:
-        if start == stop:
+        stop = min(stop, shard.size)
+        if start >= stop:
             return b""
-        if not is_remote(shard.url):
-            return os.pread(
-                self._files.get(shard.url, lambda: (_open(shard), 1)), stop - start, start
-            )
-        return read_range(shard.url, start, stop=min(stop, shard.size))
+        if is_remote(shard.url):
+            return read_range(shard.url, start, stop=stop)
+        file = self._files.get(shard.url, lambda: (_open(shard), 1))
+        return os.pread(file, stop - start, start)
 
 
 def _open(shard: Shard) -> int:

@@ -7,27 +7,24 @@ can read it without a random draw.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, locating
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import prepare_random_crop
-from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is
 decoded.
 """
-
-Result = TypeVar("Result")
 
 
 class Store(Pairs):
@@ -50,16 +47,17 @@ class Store(Pairs):
         return self.stored(index)
 
 
-def read_file(path: Path, *, where: str, key: str) -> bytes:
-    """Read an image file; ``where`` and ``key`` name its pair in the message.
+def image_bytes(image: object) -> bytes:
+    """Return the bytes of an image column, which holds bytes, or a struct with ``bytes``.
 
     Raises:
-        BadSample: missing or unreadable.
+        Unusable: it has none.
     """
-    try:
-        return read_bytes(path)
-    except Undecodable as error:
-        raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
+    if isinstance(image, dict):
+        image = image.get("bytes")
+    if not isinstance(image, bytes):
+        raise Unusable("missing_image", f"expected bytes, got {type(image).__name__}")
+    return image
 
 
 def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
@@ -83,7 +81,8 @@ def read_stored(path: Path, *, captions: object) -> Stored:
         BadSample: the file is missing or unreadable.
     """
     where, key = str(path.parent), path.name
-    return Stored(where, key, read_file(path, where=where, key=key), captions)
+    with locating(where, key):
+        return Stored(where, key, read_bytes(path), captions)
 
 
 class ImageFiles(Store):
@@ -115,14 +114,10 @@ class ImageFiles(Store):
     def stored(self, index: int) -> Stored:
         """Read an image and its captions."""
         described = self.described(index)
-        if index >= len(self._pairs):
-            detail = "captions of an image that is not listed"
-            raise BadSample(
-                "missing_image", where=described.where, key=described.key, detail=detail
-            )
-        return described._replace(
-            image=read_file(self._pairs[index][0], where=described.where, key=described.key)
-        )
+        with locating(described.where, described.key):
+            if index >= len(self._pairs):
+                raise Unusable("missing_image", "captions of an image that is not listed")
+            return described._replace(image=read_bytes(self._pairs[index][0]))
 
     def described(self, index: int) -> Stored:
         """Return an image's captions."""
@@ -131,44 +126,6 @@ class ImageFiles(Store):
             return Stored(self._listed_in, key, b"", captions)
         path, captions = self._pairs[index]
         return Stored(str(path.parent), path.name, b"", captions)
-
-
-class Prepared(NamedTuple):
-    """A pair whose files are read and whose crop and caption are drawn.
-
-    Attributes:
-        stored: its files.
-        decode: makes the crop, or raises ``Undecodable``.
-        caption: the text, or the reason why it cannot be used.
-    """
-
-    stored: Stored
-    decode: Callable[[], Tensor]
-    caption: str | BadSample
-
-    def finish(self) -> tuple[Tensor, str]:
-        """Return the crop and the caption.
-
-        Raises:
-            BadSample: the image cannot be used, or the caption.
-        """
-        image = self.finish_image()
-        if isinstance(self.caption, BadSample):
-            raise self.caption
-        return image, self.caption
-
-    def finish_image(self) -> Tensor:
-        """Return the crop.
-
-        Raises:
-            BadSample: the image cannot be used.
-        """
-        try:
-            return self.decode()
-        except Undecodable as error:
-            raise BadSample(
-                error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail
-            ) from error
 
 
 class StoredPairs(Source):
@@ -207,8 +164,8 @@ class StoredPairs(Source):
         """Return the number of pairs in each shard, up to the last one that is used."""
         lengths = np.asarray(self.store.blocks(), dtype=np.int64)
         before = np.cumsum(lengths) - lengths
-        used = np.clip(self._length - before, 0, lengths)[before < self._length]
-        return [int(length) for length in used]
+        used: list[int] = np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
+        return used
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""
@@ -226,20 +183,20 @@ class StoredPairs(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
-        return self._prepare(index, epoch).finish()
+        (pair,) = self.pairs([(epoch, index)])
+        if isinstance(pair, BadSample):
+            raise pair
+        return pair
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw the crop of ``pair``."""
-        return self._prepare(index, epoch).finish_image()
+        return self._prepare_crop(self.stored(index), index, epoch)()
 
     def caption(self, index: int, epoch: int) -> str:
         """Draw the caption of ``pair``, without the bytes of the image where the store can do
         without them.
         """
-        caption = self._caption(self.store.described(index), index=index, epoch=epoch)
-        if isinstance(caption, BadSample):
-            raise caption
-        return caption
+        return self._caption(self.store.described(index), index, epoch)
 
     def texts(self, index: int) -> list[str]:
         """Return the captions that may be drawn, without the bytes of the image where the store can
@@ -254,42 +211,57 @@ class StoredPairs(Source):
         decoded: decoding fills the processor's caches, so that whatever is done between two images
         takes several times as long.
         """
-        prepared: list[Prepared | BadSample] = []
+        prepared: list[Callable[[], tuple[Tensor, str]] | BadSample] = []
         held = 0  # bytes
         for number, (epoch, index) in enumerate(keys, start=1):
-            pair = _or_reason(partial(self._prepare, index, epoch))
-            prepared.append(pair)
-            held += len(pair.stored.image) if isinstance(pair, Prepared) else 0
+            try:
+                stored = self.stored(index)
+                prepared.append(self._prepare(stored, index, epoch))
+                held += len(stored.image)
+            except BadSample as bad:
+                prepared.append(bad)
             if number == len(keys) or len(prepared) == TOGETHER or held > AHEAD:
-                yield from (
-                    _or_reason(ready.finish) if isinstance(ready, Prepared) else ready
-                    for ready in prepared
-                )
+                for pair in prepared:
+                    try:
+                        yield pair if isinstance(pair, BadSample) else pair()
+                    except BadSample as bad:
+                        yield bad
                 prepared, held = [], 0
 
-    def _prepare(self, index: int, epoch: int) -> Prepared:
-        stored = self.stored(index)
+    def _prepare(self, stored: Stored, index: int, epoch: int) -> Callable[[], tuple[Tensor, str]]:
+        """Draw the crop and the caption of a pair; the result decodes the crop, and raises
+        ``BadSample`` for the image before the caption.
+        """
+        decode = self._prepare_crop(stored, index, epoch)
+        caption: str | BadSample
+        try:
+            caption = self._caption(stored, index, epoch)
+        except BadSample as bad:
+            caption = bad
+
+        def finish() -> tuple[Tensor, str]:
+            image = decode()
+            if isinstance(caption, BadSample):
+                raise caption
+            return image, caption
+
+        return finish
+
+    def _prepare_crop(self, stored: Stored, index: int, epoch: int) -> Callable[[], Tensor]:
+        """Draw the crop of an image; the result decodes it, or raises ``BadSample``."""
         drawn = epoch if self.crops is None else epoch % self.crops
         decode = prepare_random_crop(
             stored.image, self._size, seed=self._seed, epoch=drawn, index=index
         )
-        return Prepared(stored, decode, self._caption(stored, index=index, epoch=epoch))
 
-    def _caption(self, stored: Stored, *, index: int, epoch: int) -> str | BadSample:
-        draw = partial(
-            choose_caption,
-            seed=self._seed,
-            epoch=epoch,
-            index=index,
-            where=stored.where,
-            key=stored.key,
-        )
-        return _or_reason(partial(draw, stored.captions, self.rule))
+        def finish() -> Tensor:
+            with locating(stored.where, stored.key):
+                return decode()
 
+        return finish
 
-def _or_reason(read: Callable[[], Result]) -> Result | BadSample:
-    """Return the result, or the reason why there is none."""
-    try:
-        return read()
-    except BadSample as bad:
-        return bad
+    def _caption(self, stored: Stored, index: int, epoch: int) -> str:
+        with locating(stored.where, stored.key):
+            return choose_caption(
+                stored.captions, self.rule, seed=self._seed, epoch=epoch, index=index
+            )

@@ -20,6 +20,11 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LONGEST_FIELD = 2**24
 """Largest number of bytes of a field; a longer one is a quote that is not closed."""
 
+LARGEST_RATIO, SAFE_BYTES = 100, 2**28
+"""Largest ratio of unpacked to packed size of a gz table, and bytes allowed at any ratio: text
+packs to 1/3, a file made to fill the memory to 1/1000.
+"""
+
 
 class Layout(NamedTuple):
     """The path of a table and the rules by which it is read.
@@ -148,9 +153,29 @@ def read_rows(layout: Layout) -> Iterator[list[str]]:
         raise ValueError(f"table: {layout.path} cannot be read: {error}") from error
 
 
+class _Unpacked(gzip.GzipFile):
+    """The unpacked bytes of a table, up to a bound."""
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read some bytes.
+
+        Raises:
+            ValueError: the table is larger than the bound.
+        """
+        path = Path(os.fsdecode(self.name))
+        most = max(LARGEST_RATIO * path.stat().st_size, SAFE_BYTES)
+        if self.tell() > most:
+            raise ValueError(
+                f"table: {path} unpacks to more than {most / 2**20:,.0f} MiB, like a file made to "
+                f"fill the memory; if that is right, run `gunzip -k {path}` and name "
+                f"{path.with_suffix('')}"
+            )
+        return super().read1(size)
+
+
 def _opened(path: Path) -> io.TextIOWrapper:
     """Open a table behind its byte order mark, if it has one."""
-    file: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+    file: Any = _Unpacked(path) if path.suffix == ".gz" else path.open("rb")
     if file.read(3) != b"\xef\xbb\xbf":
         file.seek(0)
     return io.TextIOWrapper(file, encoding="latin-1", newline="")

@@ -1,5 +1,6 @@
-"""Indices of tars: where each sample begins, so that any sample can be read without those before
-it.  Made once, then mapped into memory.
+"""Tars, and their indices: where each sample begins, so that any sample can be read without those
+before it.  An index is made once, then mapped into memory.  Torch is not imported, so that other
+files than tars are refused at once.
 
 A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a
 key, the path up to the first dot of its last part.  Source: webdataset/webdataset,
@@ -11,10 +12,12 @@ of each key and the keys.  It lies beside the tar as ``<name>.index``, or in the
 folder is read-only.
 """
 
+import gzip
 import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,14 +25,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.remote import is_remote
-from gestalt.data_modules.corpora.shards import Shard, open_binary
-from gestalt.data_modules.corpora.tar_files import open_tar
+from gestalt.data_modules.corpora.shards import Shard, expand, look_up, open_binary
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
+COMPRESSED = (".tar.gz", ".tgz")
 FORMAT = 2
 HEADER = 4096
 
@@ -54,6 +56,86 @@ RECORD = np.dtype([*((name, "<u4") for name in PLACES), ("reason", "i1")])
 _MEMBER = re.compile(r"^((?:.*/)?[^/.]+)\.([^/]*)$")
 
 
+def open_tar(file: Any, *, url: str) -> tarfile.TarFile:
+    """Open a tar for reading its members; names that are not UTF-8 keep their bytes as surrogates.
+
+    Raises:
+        ValueError: the file does not begin with a header.
+    """
+    try:
+        return tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        raise
+    except Exception as error:  # the library's reader of headers raises many types
+        raise ValueError(f"{url}: not a tar: {str(error)[:200]}") from error
+
+
+def list_tars(root: str | None) -> list[str]:
+    """Return the tars that a pattern names, see ``shards.expand``.
+
+    Raises:
+        ValueError: no pattern, no tar that it names, or one that it names twice.
+    """
+    if root is None:
+        raise ValueError(
+            "tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a "
+            ".txt that lists one a line"
+        )
+    urls = expand(root, suffixes=(".tar", *COMPRESSED))
+    if not urls:
+        raise ValueError(
+            f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
+            "one a line"
+        )
+    return urls
+
+
+def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
+    """Return the unpacked copy of a compressed tar in the cache, made if it is missing, since a
+    compressed tar can only be read from its start; any other tar as it is.
+
+    Raises:
+        ValueError: it is damaged, or the copy cannot be written.
+    """
+    if not shard.url.endswith(COMPRESSED):
+        return shard
+    state = short_digest(f"{shard.url}\0{shard.size}\0{shard.stamp}\0{shard.changed}")
+    copy = cache / "unpacked" / state / f"{shard.name.removesuffix('.gz').replace('.tgz', '.tar')}"
+    try:
+        if not copy.is_file():
+            with (
+                open_binary(shard) as file,
+                gzip.open(file) as packed,
+                replacing(copy) as partial,
+                partial.open("wb") as target,
+            ):
+                shutil.copyfileobj(packed, target)
+    except Exception as error:  # of gzip, the disk, or the network, whose library has its own
+        raise ValueError(
+            f"{shard.url}: cannot be unpacked into data.cache={cache}: {error}; copy the file "
+            "again, make room, or choose another data.cache"
+        ) from error
+    unpacked = look_up(str(copy))
+    assert unpacked is not None
+    return unpacked
+
+
+def check_first_tar(root: str | None) -> None:
+    """Check that the pattern names tars, and that the first one on disk begins with a header; URLs
+    are looked up later.
+
+    Raises:
+        ValueError: as ``list_tars`` and ``open_tar``.
+    """
+    if root is not None and is_remote(root):
+        return
+    plain = [url for url in list_tars(root) if not url.endswith(COMPRESSED)]
+    first = next(filter(os.path.isfile, plain), None)
+    if first is not None and os.path.getsize(first):
+        with open(first, "rb") as file, open_tar(file, url=first):
+            pass
+
+
 @dataclass
 class TarScan:
     """Samples of a tar.
@@ -69,7 +151,7 @@ class TarScan:
     captions: Any = field(default_factory=hashlib.sha256)
     _rows: list[dict[str, int]] = field(default_factory=list)
     # key to its row, the latest of duplicates
-    _latest: dict[str, int] = field(default_factory=dict)
+    _latest: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, name: str, *, block: int, size: int, reason: str | None) -> str | None:
         """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part,
@@ -80,14 +162,15 @@ class TarScan:
         if match is None or part is None:
             return None
         key = match[1]
-        row = self._latest.get(key)
-        if row is None or part in self._rows[row]:
-            self._rows.append({"reason": GOOD if row is None else REASONS.index("duplicate_key")})
+        row = self._latest.get(key, {})
+        if not row or part in row:
+            row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
+            self._latest[key] = row
+            self._rows.append(row)
             self.keys.append(key)
-            row = self._latest[key] = len(self._rows) - 1
-        self._rows[row] |= {part: block, f"{part}_size": size}
-        if reason is not None and self._rows[row]["reason"] == GOOD:
-            self._rows[row]["reason"] = REASONS.index(reason)
+        row |= {part: block, f"{part}_size": size}
+        if reason is not None and row["reason"] == GOOD:
+            row["reason"] = REASONS.index(reason)
         return part
 
     def records(self) -> np.ndarray[Any, Any]:
@@ -108,43 +191,39 @@ def scan_tar(shard: Shard) -> TarScan:
         ValueError: not a tar, or one that cannot be read.
     """
     scan = TarScan()
-    if shard.size:
-        try:
-            with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
-                _add_members(tar, file, scan, shard=shard)
-        except ValueError:
-            raise
-        except Exception as error:
-            # of the library, whose reader of headers raises many types, of the disk or the network
-            raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
-    return scan
-
-
-def _add_members(tar: tarfile.TarFile, file: Any, scan: TarScan, *, shard: Shard) -> None:
+    if not shard.size:
+        return scan
     position = 0
     try:
-        while member := tar.next():
-            tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
-            if member.size < 0 or tar.offset <= position:
-                raise ValueError(
-                    f"{shard.url}, header before byte {position:,}: a negative size; the tar is "
-                    "damaged, make it again"
+        with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
+            while member := tar.next():
+                tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
+                if member.size < 0 or tar.offset <= position:
+                    raise ValueError(
+                        f"{shard.url}, header before byte {position:,}: a negative size; the tar "
+                        "is damaged, make it again"
+                    )
+                position = tar.offset
+                reason = _refusal(member, shard)
+                size = min(member.size, 2**32 - 1)  # a larger one is refused
+                part = scan.add(
+                    member.name, block=member.offset_data // BLOCK, size=size, reason=reason
                 )
-            position = tar.offset
-            reason = _refusal(member, shard)
-            size = min(member.size, 2**32 - 1)  # a larger one is refused
-            part = scan.add(
-                member.name, block=member.offset_data // BLOCK, size=size, reason=reason
-            )
-            if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
-                file.seek(member.offset_data)
-                scan.captions.update(file.read(size))
-            if position > shard.size:
-                return
-    except tarfile.ReadError:  # a damaged header
-        return
-    file.seek(position)
-    scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+                if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
+                    file.seek(member.offset_data)
+                    scan.captions.update(file.read(size))
+                if position > shard.size:
+                    return scan
+            file.seek(position)
+            scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+    except ValueError:
+        raise
+    except tarfile.ReadError:  # a damaged header ends the list
+        pass
+    except Exception as error:
+        # of the library, whose reader of headers raises many types, of the disk or the network
+        raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
+    return scan
 
 
 def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
@@ -263,7 +342,20 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     existing = find_index(shard, cache=cache)
     if existing is not None:
         return existing[0]
-    content = _encode(scan_tar(shard), shard)
+    scan = scan_tar(shard)
+    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
+    ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
+    body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
+    header = IndexHeader(
+        size=shard.size,
+        stamp=shard.stamp,
+        samples=len(keys),
+        digest=hashlib.sha256(body).hexdigest()[:32],
+        captions=scan.captions.hexdigest()[:32],
+        truncated=scan.truncated,
+        changed=shard.changed,
+    )
+    content = json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body
     for path in index_places(shard, cache=cache):
         try:
             with replacing(path) as partial:
@@ -274,20 +366,3 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     raise ValueError(
         f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}"
     )
-
-
-def _encode(scan: TarScan, shard: Shard) -> bytes:
-    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
-    ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    header = IndexHeader(
-        shard.size,
-        shard.stamp,
-        len(keys),
-        digest,
-        scan.captions.hexdigest()[:32],
-        scan.truncated,
-        shard.changed,
-    )
-    return json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body

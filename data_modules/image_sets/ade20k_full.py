@@ -51,6 +51,5 @@ def open_here(
         limit=limit,
         suffix=".tif",
         official_length=_OFFICIAL[split],
-        no_instances="its masks do not tell objects apart",
         modes=SIXTEEN_BITS,
     )

@@ -50,16 +50,11 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
 def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> list[Files]:
     """List the files of all cities, sorted by city and frame."""
     images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
-    cities = sorted(
-        {path.name for part in (images, truth) for path in part.iterdir() if path.is_dir()}
-    )
+    pairs = (images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png")
     frames = {
-        city: {
-            path.name.removesuffix(suffix)
-            for part, suffix in ((images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png"))
-            for path in (part / city).glob(f"[!.]*{suffix}")
-        }
-        for city in cities
+        (path.parent.name, path.name.removesuffix(suffix))
+        for part, suffix in pairs
+        for path in part.glob(f"*/[!.]*{suffix}")
     }
     return [
         Files(
@@ -68,8 +63,7 @@ def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> l
             mask=truth / city / f"{frame}_gtFine_{kind}.png",
             objects=truth / city / f"{frame}_gtFine_instanceIds.png" if has_objects else None,
         )
-        for city in cities
-        for frame in sorted(frames[city])
+        for city, frame in sorted(frames)
     ]
 
 

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from gestalt.data_modules.image_sets import select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
     ClassifiedPhotographs,
-    evenly,
-    read_class_folders,
+    open_class_folders,
 )
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
@@ -42,16 +41,13 @@ def open_here(
         get="sort ILSVRC2012_img_val.tar into val/<WordNet id>/ there",
     )
     table = read_tables("imagenet")[LABEL_SET]
-    photographs = read_class_folders(
+    return open_class_folders(
+        "imagenet",
         folder / "val",
         classes={name: rank for rank, name in enumerate(table.entry["folders"])},
         suffix=".JPEG",
-        image_set="imagenet",
         expected="one of the 1,000 WordNet ids, such as n01440764",
-    )
-    return ClassifiedPhotographs(
-        "imagenet",
-        evenly(photographs, limit=limit),
+        limit=limit,
         label_sets=select_label_sets({LABEL_SET: table.labels}, label_sets),
         official_length=_OFFICIAL,
     )

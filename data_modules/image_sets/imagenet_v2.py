@@ -13,8 +13,7 @@ from gestalt.data_modules.image_sets import select_label_sets, select_split
 from gestalt.data_modules.image_sets.imagenet import LABEL_SET
 from gestalt.data_modules.labels.classified_photographs import (
     ClassifiedPhotographs,
-    evenly,
-    read_class_folders,
+    open_class_folders,
 )
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
@@ -41,16 +40,13 @@ def open_here(
         get="unpack imagenetv2-matched-frequency.tar.gz there",
     )
     table = read_tables("imagenet")[LABEL_SET]
-    photographs = read_class_folders(
+    return open_class_folders(
+        "imagenet_v2",
         folder,
         classes={str(number): number for number in range(len(table.labels.names))},
         suffix=".jpeg",
-        image_set="imagenet_v2",
         expected="a number from 0 to 999 (WordNet ids: another release)",
-    )
-    return ClassifiedPhotographs(
-        "imagenet_v2",
-        evenly(photographs, limit=limit),
+        limit=limit,
         label_sets=select_label_sets({LABEL_SET: table.labels}, label_sets),
         official_length=_OFFICIAL,
     )

@@ -52,5 +52,4 @@ def open_here(
         limit=limit,
         listed=listed,
         official_length=whole if len(read_list(listed)) == whole else converted,
-        no_instances="its masks do not tell objects apart",
     )

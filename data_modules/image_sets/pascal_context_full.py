@@ -51,6 +51,5 @@ def open_here(
         suffix=".tif",
         listed=folder / f"pascalcontext_{split}.txt",
         official_length=_OFFICIAL[split],
-        no_instances="its masks do not tell objects apart",
         modes=SIXTEEN_BITS,
     )

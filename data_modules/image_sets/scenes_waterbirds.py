@@ -33,13 +33,11 @@ class TwinScenes(HeldOutScenes):
     def sample(self, index: int) -> ImageSetSample:
         """Draw a scene, (3, S, S), with its class and its place."""
         class_label, place = divmod(index % 4, 2)
-        layout = self.maker.planner.plan_twin(
+        layout = self.maker.plan(
             index,
             seed=self.recipe.validation_seed,
             split=self.split,
-            twins=self._twins,
-            class_label=class_label,
-            place=place,
+            shown=(self._twins.backgrounds[place], self._twins.kinds[class_label]),
         )
         return {
             "image": self.pixels(layout),

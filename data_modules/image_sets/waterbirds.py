@@ -10,8 +10,7 @@ accuracies of the groups by their shares of the training split, which the table 
 """
 
 import csv
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
@@ -34,33 +33,6 @@ LABELS = {
 """Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the row of each photograph.
-
-    Raises:
-        ValueError: a missing column, or an invalid value.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"waterbirds: {path} has no column {missing[0]!r}; it has {rows.fieldnames}"
-            )
-        for row in rows:
-            for name, known in {
-                "y": ("0", "1"),
-                "place": ("0", "1"),
-                "split": tuple(_SPLITS.values()),
-            }.items():
-                if row[name] not in known:
-                    raise ValueError(
-                        f"waterbirds: {path}, line {rows.line_num}: {name} is {row[name]!r}, not "
-                        f"one of {', '.join(known)}"
-                    )
-            yield row
-
-
 def open_here(
     *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
 ) -> ClassifiedPhotographs:
@@ -79,7 +51,23 @@ def open_here(
         get=f"unpack {_FOLDER}.tar.gz there",
     )
     table = folder / "metadata.csv"
-    rows = list(_rows(table))
+    known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(_SPLITS.values())}
+    rows = []
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"waterbirds: {table} has no column {missing[0]!r}; it has {reader.fieldnames}"
+            )
+        for row in reader:
+            for name, values in known.items():
+                if row[name] not in values:
+                    raise ValueError(
+                        f"waterbirds: {table}, line {reader.line_num}: {name} is {row[name]!r}, "
+                        f"not one of {', '.join(values)}"
+                    )
+            rows.append(row)
     photographs = [
         Photograph(folder / row["img_filename"], class_label=int(row["y"]), place=int(row["place"]))
         for row in rows

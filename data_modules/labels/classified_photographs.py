@@ -26,49 +26,6 @@ class Photograph(NamedTuple):
     place: int | None = None
 
 
-def read_class_folders(
-    folder: Path, *, classes: Mapping[str, int], suffix: str, image_set: str, expected: str
-) -> list[Photograph]:
-    """List the photographs of a folder that has one folder for each class, in order of class and
-    file name.
-
-    Args:
-        folder: the folder of the class folders, not all of which need to exist.
-        classes: name of a class folder -> class.
-        suffix: ending of the photographs.
-        image_set: name of the set, for messages.
-        expected: text after "expected" in the message about a folder with another name.
-
-    Raises:
-        ValueError: no class folder, another folder, or a class folder without photographs.
-    """
-    names = [path.name for path in folder.iterdir() if path.is_dir()]
-    if not names:
-        raise ValueError(
-            f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
-            f"class, expected {expected}"
-        )
-    for name in sorted(names):
-        if name not in classes:
-            raise ValueError(
-                f"{image_set}: {folder / name} is not a class folder; expected {expected}"
-            )
-    return [
-        Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
-        for name in sorted(names, key=classes.__getitem__)
-        for stem in list_files(folder / name, suffix=suffix)
-    ]
-
-
-def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[Photograph]:
-    """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted
-    by class.
-    """
-    if limit is None or limit >= len(photographs):
-        return photographs
-    return [photographs[number * len(photographs) // limit] for number in range(limit)]
-
-
 @dataclass(eq=False)
 class ClassifiedPhotographs:
     """Photographs with a class each.
@@ -104,3 +61,63 @@ class ClassifiedPhotographs:
         if place is not None:
             sample["place"] = place
         return sample
+
+
+def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[Photograph]:
+    """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted
+    by class.
+    """
+    if limit is None or limit >= len(photographs):
+        return photographs
+    return [photographs[number * len(photographs) // limit] for number in range(limit)]
+
+
+def open_class_folders(
+    image_set: str,
+    folder: Path,
+    *,
+    classes: Mapping[str, int],
+    suffix: str,
+    expected: str,
+    limit: int | None,
+    label_sets: Mapping[str, LabelSet],
+    official_length: int,
+) -> ClassifiedPhotographs:
+    """Open the photographs of a folder that has one folder for each class, in order of class and
+    file name.
+
+    Args:
+        image_set: name of the set.
+        folder: the folder of the class folders, not all of which need to exist.
+        classes: name of a class folder -> class.
+        suffix: ending of the photographs.
+        expected: text after "expected" in the message about a folder with another name.
+        limit: number of photographs to keep, spread evenly over the classes; None for all.
+        label_sets: the label set of the classes.
+        official_length: as ``ImageSet``.
+
+    Raises:
+        ValueError: no class folder, another folder, or a class folder without photographs.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if not names:
+        raise ValueError(
+            f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
+            f"class, expected {expected}"
+        )
+    for name in names:
+        if name not in classes:
+            raise ValueError(
+                f"{image_set}: {folder / name} is not a class folder; expected {expected}"
+            )
+    photographs = [
+        Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
+        for name in sorted(names, key=classes.__getitem__)
+        for stem in list_files(folder / name, suffix=suffix)
+    ]
+    return ClassifiedPhotographs(
+        image_set,
+        evenly(photographs, limit=limit),
+        label_sets=label_sets,
+        official_length=official_length,
+    )

@@ -55,33 +55,12 @@ def run_length_mask(segmentation: dict[str, Any]) -> NDArray[np.bool_]:
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
 
 
-def mask_of(image: dict[str, Any], annotations: Sequence[dict[str, Any]]) -> NDArray[np.uint8]:
-    """Return the class map of an image, (H, W): 0, overlaid with the annotations in order.
-
-    Raises:
-        ValueError: an unreadable annotation, or a category that is none of the 59.
-    """
-    raw = np.zeros((image["height"], image["width"]), dtype=np.uint16)
-    for annotation in annotations:
-        try:
-            raw[run_length_mask(annotation["segmentation"])] = annotation["category_id"]
-        except (ValueError, IndexError) as error:
-            raise ValueError(
-                f"{image['file_name']}, annotation {annotation['id']}: {error}"
-            ) from error
-    classes: NDArray[np.uint8] = (
-        read_tables("pascal_context")["context60"]
-        .maps["category_id"](raw, path=Path(image["file_name"]))
-        .numpy()
-    )
-    return classes
-
-
 def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
     """Write masks and lists.  Returns the number of images in each split.
 
     Raises:
-        ValueError: no such file or folder, or as ``mask_of``.
+        ValueError: no such file or folder, an unreadable annotation, or a category that is none of
+            the 59.
     """
     if not annotation_file.is_file():
         raise ValueError(f"no file {annotation_file}")
@@ -98,9 +77,19 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
     for target in (masks, lists):
         target.mkdir(parents=True, exist_ok=True)
     names: dict[str, list[str]] = {"train": [], "val": []}
+    categories = read_tables("pascal_context")["context60"].maps["category_id"]
     for image in sorted(content["images"], key=lambda image: str(image["file_name"])):
         stem = Path(image["file_name"]).stem
-        Image.fromarray(mask_of(image, annotations[image["image_id"]])).save(masks / f"{stem}.png")
+        raw = np.zeros((image["height"], image["width"]), dtype=np.uint16)
+        for annotation in annotations[image["image_id"]]:  # later ones lie over earlier ones
+            try:
+                raw[run_length_mask(annotation["segmentation"])] = annotation["category_id"]
+            except (ValueError, IndexError) as error:
+                raise ValueError(
+                    f"{image['file_name']}, annotation {annotation['id']}: {error}"
+                ) from error
+        classes = categories(raw, path=Path(image["file_name"])).numpy()
+        Image.fromarray(classes).save(masks / f"{stem}.png")
         names[image["phase"]].append(stem)
     for split, stems in names.items():  # last, so that an interrupted run leaves no list
         (lists / f"{split}.txt").write_text(

@@ -45,11 +45,17 @@ def read_tables(name: str) -> dict[str, Table]:
     )
     tables: dict[str, Table] = {}
     for key, entry in json.loads(text).items():
-        tables[key] = (
-            _grouped(entry, parts=tables[entry["groups_of"]])
-            if "groups_of" in entry
-            else _table(entry)
-        )
+        if "groups_of" in entry:
+            tables[key] = _grouped(entry, parts=tables[entry["groups_of"]])
+            continue
+        names = tuple(entry["names"])
+        phrases = entry.get("phrases", {})
+        assert set(phrases) <= set(names)
+        prompts = tuple((phrases.get(name, name),) for name in names)
+        maps = {
+            kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()
+        }
+        tables[key] = Table(LabelSet(names, prompts, entry.get("background")), maps, entry)
     return tables
 
 
@@ -65,24 +71,6 @@ def select_tables(
     tables = {key: table for key, table in read_tables(name).items() if kind in table.maps}
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
     return labels, {key: tables[key].maps[kind] for key in labels}
-
-
-def _table(entry: dict[str, Any]) -> Table:
-    names = tuple(entry["names"])
-    phrases = entry.get("phrases", {})
-    assert set(phrases) <= set(names)
-    labels = LabelSet(
-        names,
-        prompts=tuple((phrases.get(name, name),) for name in names),
-        background=entry.get("background"),
-    )
-    return Table(
-        labels,
-        maps={
-            kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()
-        },
-        entry=entry,
-    )
 
 
 def _grouped(entry: dict[str, Any], *, parts: Table) -> Table:

@@ -82,7 +82,7 @@ class LabelledPhotographs:
     label_sets: Mapping[str, LabelSet]
     maps: Mapping[str, ValueMap]
     official_length: int
-    no_instances: str | None
+    no_instances: str | None = "its masks do not tell objects apart"
     modes: Sequence[str] = ("P", "L")
     read_objects: Callable[[Path, Tensor], Tensor] | None = None
     panoptic: Panoptic | None = None

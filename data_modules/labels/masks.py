@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
-from gestalt.data_modules.pixels.photographs import Undecodable, decoding
+from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.pixels.photographs import decoding
 from gestalt.support.label_values import WIDE, ignored_value, map_type
 
 _VALUES = 2**16
@@ -82,7 +83,7 @@ def read_mask(
     try:
         with decoding(), Image.open(path) as mask:
             values, mode = np.array(mask), mask.mode
-    except Undecodable as error:
+    except Unusable as error:
         raise ValueError(f"{path}: {error}") from error
     if mode not in modes:
         raise ValueError(

@@ -4,23 +4,15 @@ segment.  H W pixels.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.labels.label_tables import Table
 from gestalt.data_modules.labels.masks import objects, read_mask
 
 PANOPTIC = "coco_panoptic_133"
-
-
-class _Segment(NamedTuple):
-    """One segment of an image."""
-
-    number: int
-    category: int
-    crowd: bool
 
 
 class Panoptic:
@@ -49,14 +41,17 @@ class Panoptic:
                 f"no folder {self.folder}; unpack the {self.folder.name}.zip inside the archive"
             )
         self._table = table
-        self._segments: dict[str, tuple[_Segment, ...]] = {}
+        self._segments: dict[str, NDArray[np.int64]] = {}
         try:
             for entry in json.loads(self.annotations.read_text(encoding="utf-8"))["annotations"]:
-                segments = (
-                    _Segment(info["id"], info["category_id"], crowd=bool(info["iscrowd"]))
+                segments = [
+                    (info["id"], info["category_id"], bool(info["iscrowd"]))
                     for info in entry["segments_info"]
+                ]
+                # pixels without a segment have number 0
+                self._segments[Path(entry["file_name"]).stem] = np.array(
+                    sorted([(0, 0, False), *segments]), dtype=np.int64
                 )
-                self._segments[Path(entry["file_name"]).stem] = tuple(segments)
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{self.annotations} is not JSON: {error}") from error
         except (TypeError, ValueError) as error:
@@ -81,8 +76,7 @@ class Panoptic:
         path = self.folder / f"{name}.png"
         colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
         pixels = colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
-        segments = sorted((_Segment(0, 0, crowd=False), *self._segments[name]))
-        numbers = np.array([segment.number for segment in segments])
+        numbers, categories, crowds = self._segments[name].T
         where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
         wrong = np.unique(pixels[numbers[where] != pixels]).tolist()
         if wrong:
@@ -90,14 +84,10 @@ class Panoptic:
                 f"{path} holds segments {wrong[:5]} that {self.annotations} does not list for this "
                 "image"
             )
-        label = self._table.maps["category_id"](
-            np.array([segment.category for segment in segments])[where], path=path
-        )
-        present = np.bincount(where.reshape(-1), minlength=len(segments)) > 0
-        things = np.array(
-            [0 < segment.category <= self._table.entry["last_thing"] for segment in segments]
-        )
-        crowd = np.array([segment.crowd for segment in segments])
+        label = self._table.maps["category_id"](categories[where], path=path)
+        present = np.bincount(where.reshape(-1), minlength=len(numbers)) > 0
+        things = (categories > 0) & (categories <= self._table.entry["last_thing"])
+        crowd = crowds > 0
         void = ((things & crowd) | (numbers == 0))[where]
         return label, objects(
             where, kept=np.flatnonzero(things & ~crowd & present), void=void, path=path

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
-from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.support.label_values import ignored_value, map_type
 from gestalt.support.names import nearest
 
@@ -56,30 +57,27 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
                 files.setdefault(key, set()).add(path)
     missing = [name for name in names if name + suffix not in files]
     if missing:
-        raise ValueError(_missing(folder, missing, suffix=suffix, count=len(names), known=files))
+        start = missing[0]
+        listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+        other = next((key[len(start) :] for key in sorted(files) if key.startswith(start)), None)
+        mend = (
+            f"add {start}{suffix}.png or .npy"
+            if other is None
+            else f"choose --suffix={other} for files named as {start}{other}.png"
+        )
+        raise ValueError(
+            f"{folder}: no label map for {len(missing)} of {len(names)} images ({listed}); {mend}"
+        )
+    found = []
     for name in names:
-        if len(files[name + suffix]) > 1:
-            first, second = sorted(files[name + suffix])[:2]
+        first, *others = sorted(files[name + suffix])
+        if others:
             raise ValueError(
-                f"{folder}: image {name} has several maps, such as {first} and {second}; leave "
+                f"{folder}: image {name} has several maps, such as {first} and {others[0]}; leave "
                 "one, or name its folder"
             )
-    return [next(iter(files[name + suffix])) for name in names]
-
-
-def _missing(
-    folder: Path, missing: Sequence[str], *, suffix: str, count: int, known: Mapping[str, object]
-) -> str:
-    """Return the message for images without maps; it names the suffix if the files have another."""
-    listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-    start = missing[0]
-    other = next((key.removeprefix(start) for key in sorted(known) if key.startswith(start)), None)
-    mend = (
-        f"add {start}{suffix}.png or .npy"
-        if other is None
-        else f"choose --suffix={other} for files named as {start}{other}.png"
-    )
-    return f"{folder}: no label map for {len(missing)} of {count} images ({listed}); {mend}"
+        found.append(first)
+    return found
 
 
 def value_map(
@@ -128,13 +126,13 @@ class ColourMap:
     def __init__(
         self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
     ) -> None:
-        packed = np.array([*colours.tolist(), *unnamed], dtype=np.int64) @ _PACKED
-        order = np.argsort(packed, kind="stable")
-        self._colours = packed[order]
-        self._class = np.array(
-            [*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)],
-            dtype=map_type(len(colours)),
-        )[order]
+        named = enumerate((colours.astype(np.int64) @ _PACKED).tolist())
+        self._classes = dict.fromkeys(
+            (int(np.array(colour) @ _PACKED) for colour in unnamed), ignored_value(len(colours))
+        )
+        # of classes of one colour the first
+        self._classes |= {colour: index for index, colour in reversed(list(named))}
+        self._type = map_type(len(colours))
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
         """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
@@ -143,15 +141,15 @@ class ColourMap:
         Raises:
             ValueError: another colour.
         """
-        packed = values.astype(np.int64) @ _PACKED
-        place = np.searchsorted(self._colours, packed).clip(max=len(self._colours) - 1)
-        wrong = packed[self._colours[place] != packed]
-        if len(wrong):
-            raise ValueError(
-                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
-                "--values"
-            )
-        return torch.from_numpy(self._class[place])
+        present, where = np.unique(values.astype(np.int64) @ _PACKED, return_inverse=True)
+        for colour in present.tolist():
+            if colour not in self._classes:
+                raise ValueError(
+                    f"{path} holds the colour #{colour:06x}, which no class has; choose other "
+                    "--values"
+                )
+        classes = np.array([self._classes[colour] for colour in present.tolist()], self._type)
+        return torch.from_numpy(classes[where].reshape(values.shape[:2]))
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
@@ -174,8 +172,14 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     Raises:
         ValueError: unreadable, of another kind, or a value out of range.
     """
+    values: NDArray[Any]
     if path.suffix.lower() == ".npy":
-        values = _read_array(path)
+        try:
+            values = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
+        except (Unusable, ValueError, OSError, EOFError) as error:
+            raise ValueError(
+                f"{path}: not a NumPy array ({' '.join(str(error).split())})"
+            ) from error
         if painted or values.ndim != 2 or values.dtype.kind not in "iu":
             raise ValueError(
                 f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and "
@@ -192,14 +196,6 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
             f"{_LARGEST}"
         )
     return values
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-    except (Undecodable, ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a NumPy array ({' '.join(str(error).split())})") from error
-    return array
 
 
 def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[Any]:

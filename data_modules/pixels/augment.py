@@ -44,21 +44,11 @@ def crop_box(
     return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
 
 
-def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, index: int) -> Tensor:
-    """Decode a photograph, crop at random and resize to a square, bicubic.  Returns (3, S, S)
-    uint8.
-
-    Raises:
-        Undecodable: not a usable image.
-    """
-    return prepare_random_crop(content, size, seed=seed, epoch=epoch, index=index)()
-
-
 def prepare_random_crop(
     content: bytes, size: int, *, seed: int, epoch: int, index: int
 ) -> Callable[[], Tensor]:
-    """Draw the crop of ``random_resized_crop``; the result decodes and resizes it, or raises
-    ``Undecodable``.
+    """Draw a random crop of a photograph; the result decodes it and resizes it to a square,
+    bicubic, (3, S, S) uint8, or raises ``Unusable``.
     """
     words = [seed, epoch, index, 1]
     # both forms give the same stream; an array takes two thirds of the time

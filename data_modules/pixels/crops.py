@@ -65,12 +65,8 @@ def draw_crop(
     """Draw one crop of an RGB image.  Returns (3, S, S) uint8, and where it lies in the image."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
     box = crop_box(image.width, image.height, rng=rng, area=AREA)
-    left, top, right, bottom = (
-        box[0] / image.width,
-        box[1] / image.height,
-        box[2] / image.width,
-        box[3] / image.height,
-    )
+    left, right = box[0] / image.width, box[2] / image.width
+    top, bottom = box[1] / image.height, box[3] / image.height
     pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
         left, right = right, left
@@ -91,20 +87,18 @@ def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, saturation and hue, in random order."""
     factors = 1 + np.array([BRIGHTNESS, CONTRAST, SATURATION]) * (2 * rng.random(3) - 1)
     shift = HUE * (2 * rng.random() - 1)
+
+    def shift_hue(changed: Image.Image) -> Image.Image:
+        hue, saturation, value = changed.convert("HSV").split()
+        shifted = hue.point([(level + round(256 * shift)) % 256 for level in range(256)])
+        return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")
+
     changes: list[Callable[[Image.Image], Image.Image]] = [
         lambda changed: ImageEnhance.Brightness(changed).enhance(float(factors[0])),
         lambda changed: ImageEnhance.Contrast(changed).enhance(float(factors[1])),
         lambda changed: ImageEnhance.Color(changed).enhance(float(factors[2])),
-        lambda changed: _shift_hue(changed, shift=shift),
+        shift_hue,
     ]
     for position in np.argsort(rng.random(4)):
         image = changes[position](image)
     return image
-
-
-def _shift_hue(image: Image.Image, *, shift: float) -> Image.Image:
-    """Shift the hue by a share of the colour circle."""
-    hue, saturation, value = image.convert("HSV").split()
-    step = round(256 * shift)
-    shifted = hue.point([(level + step) % 256 for level in range(256)])
-    return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")

@@ -14,17 +14,15 @@ pixels.  Pillow's way takes up to four times as long.
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
 from gestalt.data_modules.pixels.photographs import (
     PIXEL_LIMIT,
-    Undecodable,
     as_rgb,
     decoding,
     open_checked,
@@ -53,11 +51,6 @@ _TURNS = {
 }
 
 
-def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode a box of an image and resize it to a square, bicubic; as ``prepare_crop``, at once."""
-    return prepare_crop(content, size, choose=choose)()
-
-
 def prepare_crop(
     content: bytes, size: int, *, choose: Callable[[int, int], Box]
 ) -> Callable[[], Tensor]:
@@ -71,7 +64,7 @@ def prepare_crop(
             once.
 
     Returns:
-        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Undecodable``
+        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Unusable``
         if the image is not usable.
     """
     frame = read_frame(content)
@@ -82,10 +75,14 @@ def prepare_crop(
 
 
 def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) -> Tensor:
+    """Decode a box of a JPEG and resize it with antialiasing; the memory stays ordered by pixel."""
     pixels = decode_jpeg(content, frame, divisor=divisor)
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)
-    return _resized(pixels, whole_box(box, divisor=divisor), size=size)
+    left, top, right, bottom = whole_box(box, divisor=divisor)
+    # so that torch sees channels_last
+    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
+    return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
 
 
 def whole_box(box: Box, *, divisor: int) -> tuple[int, int, int, int]:
@@ -104,30 +101,20 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
         return True
     try:
         with decoding():
-            return _turn(open_checked(content), jpeg=True) is None
-    except Undecodable:
+            return _turn(open_checked(content)) is None
+    except Unusable:
         return False
 
 
-def _resized(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, size: int) -> Tensor:
-    """Resize a box of (H, W, 3) to (3, S, S), bicubic with antialiasing; the memory stays ordered
-    by pixel.
-    """
-    left, top, right, bottom = box
-    # so that torch sees channels_last
-    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)
-    return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
-
-
 def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode and resize a box of any supported file by Pillow; as ``decode_crop``."""
+    """Decode and resize a box of any supported file by Pillow."""
     with decoding():
         image = open_checked(content)
-        jpeg = image.format in ("JPEG", "MPO")
+        jpeg = _is_jpeg(image)
         if not jpeg:
             # some formats store the orientation after the pixels, and loading rotates a TIFF
             image.load()
-        turn = _turn(image, jpeg=jpeg)
+        turn = _turn(image)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
     divisor = divisor_of(box, size=size) if jpeg else 1
@@ -146,37 +133,41 @@ def shown_size(content: bytes) -> tuple[int, int]:
     applied.
 
     Raises:
-        Undecodable: not a usable image.
+        Unusable: not a usable image.
     """
     with decoding():
         image = open_checked(content)
         image.load()
         _check_side(image)
         as_rgb(image)
-        return _shown_size(image, _turn(image, jpeg=image.format in ("JPEG", "MPO")))
+        return _shown_size(image, _turn(image))
 
 
 def upright(image: Image.Image) -> Image.Image:
     """Return a whole image as RGB with its orientation tag applied; call it under ``decoding``.
 
     Raises:
-        Undecodable: not a usable image.
+        Unusable: not a usable image.
     """
     image.load()
-    pixels, turn = as_rgb(image), _turn(image, jpeg=image.format in ("JPEG", "MPO"))
+    pixels, turn = as_rgb(image), _turn(image)
     return pixels if turn is None else pixels.transpose(_TURNS[turn][3])
 
 
 def _check_side(image: Image.Image) -> None:
     if min(image.size) < LEAST_SIDE:
-        raise Undecodable(
+        raise Unusable(
             "too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side"
         )
 
 
-def _turn(image: Image.Image, *, jpeg: bool) -> int | None:
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")
+
+
+def _turn(image: Image.Image) -> int | None:
     """Return the orientation tag; None if the image is displayed as stored."""
-    if jpeg and not {"exif", "xmp"} & image.info.keys():
+    if _is_jpeg(image) and not {"exif", "xmp"} & image.info.keys():
         return None  # true of most files, and reading the tag takes time
     orientation = image.getexif().get(_ORIENTATION)
     return orientation if orientation in _TURNS else None

@@ -7,7 +7,7 @@ to Pillow, whose readers convert it or refuse it with a reason.
 """
 
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -67,27 +67,17 @@ def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> NDArray[np.uin
     The array is valid until the next call on this thread: its memory is used again, since new
     memory costs up to a fifth of the time.
     """
-    shape = -(-frame.height // divisor), -(-frame.width // divisor), 3
+    height, width = -(-frame.height // divisor), -(-frame.width // divisor)
+    size = height * width * 3
+    buffer = getattr(_memory, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = np.empty(size, dtype=np.uint8)
+        if size <= _KEPT:
+            _memory.buffer = buffer
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            content,
-            "RGB",
-            min_height=shape[0],
-            min_width=shape[1],
-            buffer=_buffer(shape[0] * shape[1] * 3),
+            content, "RGB", min_height=height, min_width=width, buffer=buffer
         )
     except ValueError:
         return None
-    return pixels if pixels.shape == shape else None
-
-
-def _buffer(size: int) -> Any:
-    """Return memory of at least ``size`` bytes; up to ``_KEPT`` it is the same in the next call of
-    this thread.
-    """
-    if size > _KEPT:
-        return np.empty(size, dtype=np.uint8)
-    kept = getattr(_memory, "buffer", None)
-    if kept is None or len(kept) < size:
-        kept = _memory.buffer = np.empty(size, dtype=np.uint8)
-    return kept
+    return pixels if pixels.shape == (height, width, 3) else None

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from gestalt.data_modules.corpora.bad_samples import Unusable
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
 
@@ -35,75 +37,59 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
-class Undecodable(ValueError):
-    """A file that is not a usable image.
-
-    Attributes:
-        reason: one of ``bad_samples.REASONS``.
-        detail: further text for the message.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-
-
 def read_bytes(path: Path) -> bytes:
     """Read a regular file of at most ``BYTE_LIMIT``: a pipe would wait for ever, a device has no
     end.
 
     Raises:
-        Undecodable: missing, unreadable, not a regular file, or too large.
+        Unusable: missing, unreadable, not a regular file, or too large.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise Undecodable("unreadable", f"{path}: not a regular file")
+            raise Unusable("unreadable", f"{path}: not a regular file")
         if status.st_size > BYTE_LIMIT:
-            raise Undecodable(
-                "too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}"
-            )
+            raise Unusable("too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}")
         return path.read_bytes()
-    except Undecodable:
+    except Unusable:
         raise
     except FileNotFoundError as error:
-        raise Undecodable("missing_image", str(path)) from error
+        raise Unusable("missing_image", str(path)) from error
     except OSError as error:
-        raise Undecodable("unreadable", f"{path}: {error.strerror}") from error
+        raise Unusable("unreadable", f"{path}: {error.strerror}") from error
     except ValueError as error:  # a zero byte in the name
-        raise Undecodable("missing_image", f"{str(path)!r}: {error}") from error
+        raise Unusable("missing_image", f"{str(path)!r}: {error}") from error
 
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Convert all errors of Pillow into ``Undecodable``, since its readers raise many types."""
+    """Convert all errors of Pillow into ``Unusable``, since its readers raise many types."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata; all that matters is checked here
             yield
-    except (Undecodable, MemoryError):
+    except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise Undecodable("not_an_image", f"known formats: {', '.join(FORMATS)}") from error
+        raise Unusable("not_an_image", f"known formats: {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise Undecodable("too_large", f"at most {PIXEL_LIMIT:,}") from error
+        raise Unusable("too_large", f"at most {PIXEL_LIMIT:,}") from error
     except Exception as error:
         reason = "truncated" if "truncated" in str(error).lower() else "broken_image"
-        raise Undecodable(reason, " ".join(str(error).split())) from error
+        raise Unusable(reason, " ".join(str(error).split())) from error
 
 
 def open_checked(content: bytes) -> Image.Image:
     """Open an image without decoding its pixels; call it under ``decoding``.
 
     Raises:
-        Undecodable: empty, or too many pixels.
+        Unusable: empty, or too many pixels.
     """
     if not content:
-        raise Undecodable("zero_bytes")
+        raise Unusable("zero_bytes")
     image = Image.open(BytesIO(content), formats=FORMATS)
     if image.width * image.height > PIXEL_LIMIT:
-        raise Undecodable("too_large", f"{image.width}x{image.height}, at most {PIXEL_LIMIT:,}")
+        raise Unusable("too_large", f"{image.width}x{image.height}, at most {PIXEL_LIMIT:,}")
     return image
 
 
@@ -118,7 +104,7 @@ def open_rgb(path: Path) -> Image.Image:
         content = read_bytes(path)
         with decoding():
             return as_rgb(open_checked(content))
-    except Undecodable as error:
+    except Unusable as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -127,7 +113,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     ``decoding``.
 
     Raises:
-        Undecodable: values of unknown range.
+        Unusable: values of unknown range.
     """
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -140,7 +126,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
             grey[values == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
-        raise Undecodable(
+        raise Unusable(
             "value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel"
         )
     if image.mode in _TRANSPARENT or "transparency" in image.info:

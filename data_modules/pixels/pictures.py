@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.decoding import upright
 from gestalt.data_modules.pixels.photographs import (
-    Undecodable,
     as_rgb,
     decoding,
     eight_bits,
@@ -63,12 +62,23 @@ def read_picture(picture: Picture) -> Tensor:
         ValueError: a file that is missing or not a picture, or an array of another shape, type or
             range.
     """
-    if isinstance(picture, str | os.PathLike):
-        return to_tensor(_from_file(Path(picture)))
-    if isinstance(picture, Image.Image):
-        return to_tensor(_checked(picture, f"the PIL image of mode {picture.mode}"))
+    if isinstance(picture, str | os.PathLike | Image.Image):
+        name = (
+            f"the PIL image of mode {picture.mode}"
+            if isinstance(picture, Image.Image)
+            else str(Path(picture))
+        )
+        try:
+            with decoding():
+                if not isinstance(picture, Image.Image):
+                    picture = open_checked(read_bytes(Path(picture)))
+                return to_tensor(upright(picture))
+        except Unusable as error:
+            if error.reason == "missing_image":
+                raise ValueError(f"{name}: no such file; name a picture") from error
+            raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
     if isinstance(picture, Tensor):
-        return _from_tensor(picture)
+        picture = _channels_last(picture)
     if isinstance(picture, np.ndarray):
         return to_tensor(_from_array(picture))
     raise ValueError(
@@ -77,41 +87,18 @@ def read_picture(picture: Picture) -> Tensor:
     )
 
 
-def _from_file(path: Path) -> Image.Image:
-    try:
-        with decoding():
-            image = open_checked(read_bytes(path))
-    except Undecodable as error:
-        if error.reason == "missing_image":
-            raise ValueError(f"{path}: no such file; name a picture") from error
-        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
-    return _checked(image, str(path))
-
-
-def _checked(image: Image.Image, name: str) -> Image.Image:
-    """Return a PIL image upright and as RGB; a ValueError names it if that fails."""
-    try:
-        with decoding():
-            return upright(image)
-    except Undecodable as error:
-        raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
-
-
-def _from_tensor(picture: Tensor) -> Tensor:
-    """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W)."""
+def _channels_last(picture: Tensor) -> NDArray[Any]:
+    """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W) to an array."""
     values = picture.detach().cpu()
     if values.ndim == 3 and values.shape[0] in (1, 3, 4):
-        if values.dtype == torch.uint8 and values.shape[0] == 3 and values.numel():
-            return values.contiguous()
         values = values.permute(1, 2, 0)
     elif values.ndim != 2:
         raise ValueError(
             f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, "
             "H, W) or (H, W)"
         )
-    return to_tensor(
-        _from_array((values.float() if values.is_floating_point() else values).numpy())
-    )
+    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
+    return array
 
 
 def _from_array(picture: NDArray[Any]) -> Image.Image:

@@ -4,6 +4,7 @@ To add one, write a painter, add it to ``PAINTERS``, and add its phrases to ``re
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,9 +122,10 @@ PAINTERS: dict[str, Callable[[np.random.Generator], _Field]] = {
 }
 
 
+@cache
 def paint_tile(name: str, variant: int, *, size: int) -> NDArray[np.uint8]:
     """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a
-    scene of side ``size``.
+    scene of side ``size``, which callers must not write to.
 
     Raises:
         ValueError: unknown background.

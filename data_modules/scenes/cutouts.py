@@ -106,21 +106,12 @@ class CutOuts:
             open_openmoji if root is None else partial(open_file, root=root)
         )
         self._masters: dict[int, Image.Image] = {}
-        self._extents: dict[tuple[int, int], tuple[float, float]] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
     def _master(self, picture: int) -> Image.Image:
         if picture not in self._masters:
             self._masters[picture] = self._open(self._names[picture])
         return self._masters[picture]
-
-    def extent(self, picture: int, *, degrees: int) -> tuple[float, float]:
-        """Return (height, width) after the rotation, in units of the longest side before it."""
-        key = (picture, degrees)
-        if key not in self._extents:
-            image = _rotated(self._master(picture), side=_EXTENT, degrees=degrees)
-            self._extents[key] = (image.height / _EXTENT, image.width / _EXTENT)
-        return self._extents[key]
 
     def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
         """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not
@@ -132,11 +123,12 @@ class CutOuts:
 
     def _draw(self, picture: int, *, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
-        height, width = self.extent(picture, degrees=degrees)
-        image = _rotated(self._master(picture), side=min(2 * side, MASTER), degrees=degrees)
-        image = image.resize(
-            (max(1, round(width * side)), max(1, round(height * side))), Image.Resampling.BOX
-        )
+        master = self._master(picture)
+        # of one size, so that an object has the same shape at any size
+        shape = _rotated(master, side=_EXTENT, degrees=degrees).size
+        size = [max(1, round(edge / _EXTENT * side)) for edge in shape]
+        image = _rotated(master, side=min(2 * side, MASTER), degrees=degrees)
+        image = image.resize((size[0], size[1]), Image.Resampling.BOX)
         pixels = np.asarray(image, dtype=np.uint16)
         alpha = pixels[..., 3:]
         drawn = CutOut(

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from gestalt.data_modules.scenes.grammar import plural_of
-from gestalt.data_modules.scenes.recipes import Noun
+from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
 _LOG = logging.getLogger(__name__)
 _NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")
@@ -65,29 +64,29 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
             skipped[reason] += 1
         else:
             pictures[noun].append(path.relative_to(root).as_posix())
-    pictures = _merged(pictures)
+    # two-word names are merged into the class of their last word: "sports car" into "car"
+    for name in list(pictures):
+        last = name.split(" ")[-1]
+        if last != name and last in pictures:
+            pictures[last] += pictures.pop(name)
     names = sorted(pictures, key=lambda name: (-len(pictures[name]), name))
     if len(names) < 2:
         raise ValueError(
             f"data.root {str(root)!r} has {len(names)} usable class(es) of cut-outs, at least 2 "
             f"are needed; skipped: {dict(skipped)}"
         )
-    classes = tuple(Noun(name, plural_of(name), tuple(pictures[name])) for name in names[:limit])
+    classes = tuple(
+        Noun(name, plural_of(name), tuple(sorted(pictures[name]))) for name in names[:limit]
+    )
     used, found = sum(len(noun.pictures) for noun in classes), sum(map(len, pictures.values()))
     words = "%s: %d classes, %d of %d pictures; skipped: %s"
     _LOG.info(words, root, len(classes), used, found, dict(skipped))
-    return PictureFolder(classes, _digest(root, classes), skipped)
-
-
-def _merged(pictures: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Merge two-word names into a class of their last word if it exists: "sports car" into
-    "car".
-    """
-    merged: dict[str, list[str]] = defaultdict(list)
-    for name, paths in pictures.items():
-        last = name.split(" ")[-1]
-        merged[last if last in pictures else name] += paths
-    return {name: sorted(paths) for name, paths in merged.items()}
+    total = hashlib.sha256()
+    for kind in classes:
+        for picture in kind.pictures:
+            total.update(f"{kind.name}\0{picture}\0".encode())
+            total.update((root / picture).read_bytes())
+    return PictureFolder(classes, total.hexdigest()[:16], skipped)
 
 
 def _judge(path: Path) -> tuple[str, str | None]:
@@ -109,13 +108,3 @@ def _judge(path: Path) -> tuple[str, str | None]:
     if not 0.05 <= solid <= 0.98:
         return "no shape in its transparency", None
     return "", noun
-
-
-def _digest(root: Path, classes: tuple[Noun, ...]) -> str:
-    """Return the digest of the used files' names and bytes."""
-    total = hashlib.sha256()
-    for noun in classes:
-        for picture in noun.pictures:
-            total.update(f"{noun.name}\0{picture}\0".encode())
-            total.update((root / picture).read_bytes())
-    return total.hexdigest()[:16]

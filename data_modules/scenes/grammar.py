@@ -6,7 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from gestalt.data_modules.scenes.recipes import Noun, SceneRecipe
+from gestalt.data_modules.scenes.layout import Layout
+from gestalt.data_modules.scenes.recipes import SceneRecipe
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
@@ -17,35 +18,12 @@ _FRAMES = (
     "a drawing of {}",
     "{} in a picture",
 )
-_IRREGULAR = {
-    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish",
-    "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
-    "man": "men", "moose": "moose", "mouse": "mice", "ox": "oxen", "salmon": "salmon",
-    "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp", "tooth": "teeth",
-    "trout": "trout", "wolf": "wolves", "woman": "women",
-}  # fmt: skip
 
 
 def with_article(noun: str) -> str:
     """Prefix a noun with "a" or "an" by the sound of its first letters."""
     vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT_SOUNDS)
     return f"{'an' if vowel else 'a'} {noun}"
-
-
-def plural_of(noun: str) -> str:
-    """Return the plural of an English noun of one or more words, by rule with common exceptions."""
-    start, _, last = noun.rpartition(" ")
-    if last in _IRREGULAR:
-        last = _IRREGULAR[last]
-    elif last.endswith(("s", "x", "z", "ch", "sh")):
-        last += "es"
-    elif last.endswith("y") and last[-2:-1] not in "aeiou":
-        last = f"{last[:-1]}ies"
-    elif last.endswith("man"):
-        last = f"{last[:-3]}men"
-    else:
-        last += "s"
-    return f"{start} {last}".strip()
 
 
 class Writer:
@@ -55,35 +33,19 @@ class Writer:
         self._recipe = recipe
         self._grammar = recipe.grammar
 
-    def write(self, kinds: list[int], *, background: int, rng: np.random.Generator) -> str:
-        """Write one caption of a scene.
-
-        Args:
-            kinds: class of each object.
-            background: number of the background.
-            rng: source of random draws.
-        """
-        grammar, backdrop = self._grammar, self._recipe.backgrounds[background]
-        counts = list(Counter(kinds).items())
+    def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
+        """Write a caption of a scene, pure in (seed, epoch, index)."""
+        rng = np.random.default_rng([seed, epoch, index, 7])
+        grammar, backdrop = self._grammar, self._recipe.backgrounds[layout.background]
+        counts = list(Counter(placed.kind for placed in layout.objects).items())
         order = np.argsort(rng.random(len(counts))).tolist()
         kind, bare = rng.random(), rng.random() < grammar.bare_noun
         if kind < grammar.background_only:
             return self._framed(backdrop.noun, rng=rng)
         if kind < grammar.background_only + grammar.single_noun:
-            named, number = counts[order[0]]
-            return self._framed(
-                self._phrase(self._recipe.classes[named], number=number, bare=bare, rng=rng),
-                rng=rng,
-            )
+            return self._framed(self._phrase(*counts[order[0]], bare=bare, rng=rng), rng=rng)
         kept = [k for k in order if rng.random() >= grammar.drop_object] or order[:1]
-        things = _listed(
-            [
-                self._phrase(
-                    self._recipe.classes[counts[k][0]], number=counts[k][1], bare=bare, rng=rng
-                )
-                for k in kept
-            ]
-        )
+        things = _listed([self._phrase(*counts[k], bare=bare, rng=rng) for k in kept])
         if rng.random() >= grammar.name_background:
             return self._framed(things, rng=rng)
         place = backdrop.places[int(rng.random() * len(backdrop.places))]
@@ -100,8 +62,9 @@ class Writer:
             return words
         return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
 
-    def _phrase(self, noun: Noun, *, number: int, bare: bool, rng: np.random.Generator) -> str:
+    def _phrase(self, kind: int, number: int, *, bare: bool, rng: np.random.Generator) -> str:
         """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
+        noun = self._recipe.classes[kind]
         if number == 1:
             return noun.name if bare else with_article(noun.name)
         if rng.random() < self._grammar.say_number:

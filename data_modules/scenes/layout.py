@@ -114,54 +114,42 @@ class Planner:
         self._cutouts = cutouts
         self._pictures = pictures
 
-    def plan_twin(
-        self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int
+    def plan(
+        self, index: int, *, seed: int, split: str, shown: tuple[int, int] | None = None
     ) -> Layout:
-        """Plan a scene that shows a single twin, from draws that differ from those of all
-        splits.
-        """
-        for attempt in count():
-            rng = np.random.default_rng([seed, len(SPLITS) + SPLITS[split], index, attempt])
-            if objects := self.place(rng, [twins.kinds[class_label]]):
-                break
-        return self.behind(rng, objects, background=twins.backgrounds[place])
-
-    def plan(self, index: int, *, seed: int, split: str) -> Layout:
         """Plan a scene.
+
+        Args:
+            index: its number.
+            seed: seed of the scenes.
+            split: a name in ``SPLITS``.
+            shown: background and class of a scene of one object, which is drawn from other random
+                numbers than the scenes of all splits; None to draw them too.
 
         Raises:
             ValueError: unknown split.
         """
         if split not in SPLITS:
             raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
+        stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
-            rng = np.random.default_rng([seed, SPLITS[split], index, attempt])
-            background, kinds = (
-                self._training_content(rng) if split == "train" else self._validation_content(rng)
-            )
+            rng = np.random.default_rng([seed, stream, index, attempt])
+            if shown is not None:
+                background, kinds = shown[0], [shown[1]]
+            elif split == "train":
+                background, kinds = self._training_content(rng)
+            else:
+                background, kinds = self._validation_content(rng)
             objects = self.place(rng, kinds)
-            if objects and (
-                split == "train"
-                or self.held_out.shows([placed.kind for placed in objects], background=background)
-            ):
+            free = shown is not None or split == "train"
+            present = [placed.kind for placed in objects]
+            if objects and (free or self.held_out.shows(present, background=background)):
                 break
-        return self.behind(rng, objects, background=background)
-
-    def behind(
-        self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int
-    ) -> Layout:
-        """Place objects before a background, with a random crop and tint."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
-        tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
-        return Layout(
-            background,
-            _pick(rng, VARIANTS),
-            crop,
-            rng.random() < 0.5,
-            (tint[0], tint[1], tint[2]),
-            objects,
-        )
+        red, green, blue = (light * (0.95 + 0.1 * rng.random()) for _ in range(3))
+        variant, mirrored = _pick(rng, VARIANTS), rng.random() < 0.5
+        return Layout(background, variant, crop, mirrored, (red, green, blue), objects)
 
     def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
         """Draw a background and classes without held-out combinations."""
@@ -211,8 +199,8 @@ class Planner:
         much is left out.
         """
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
-        areas: list[int] = []
-        visible: list[int] = []
+        areas = np.zeros(0, dtype=np.int64)
+        visible = areas
         objects: list[Placed] = []
         for kind in kinds:
             pictures = self._pictures[kind]
@@ -220,25 +208,18 @@ class Planner:
             scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
             degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
             flip = rng.random() < 0.5
-            mask = self._cutouts.draw(
-                picture, side=max(1, round(scale * RASTER)), degrees=degrees
-            ).mask
-            mask = mask[:, ::-1] if flip else mask
+            side = max(1, round(scale * RASTER))
+            whole = self._cutouts.draw(picture, side=side, degrees=degrees).mask
+            mask = (whole[:, ::-1] if flip else whole)[:RASTER, :RASTER]
             for _ in range(_PLACE_TRIES):
                 top, left = rng.random(), rng.random()
-                row, column = corner(top, left, shape=mask.shape, size=RASTER)
+                row, column = corner(top, left, shape=whole.shape, size=RASTER)
                 under = owner[row : row + mask.shape[0], column : column + mask.shape[1]]
-                lost = np.bincount(
-                    under[mask[: under.shape[0], : under.shape[1]]] + 1, minlength=len(objects) + 1
-                )[1:]
-                if all(
-                    visible[k] - lost[k] >= self.recipe.min_visible * areas[k]
-                    for k in range(len(objects))
-                ):
-                    under[mask[: under.shape[0], : under.shape[1]]] = len(objects)
-                    visible = [visible[k] - int(lost[k]) for k in range(len(objects))]
-                    areas.append(int(mask.sum()))
-                    visible.append(areas[-1])
+                lost = np.bincount(under[mask] + 1, minlength=len(objects) + 1)[1:]
+                if (visible - lost >= self.recipe.min_visible * areas).all():
+                    under[mask] = len(objects)
+                    visible = np.append(visible - lost, whole.sum())
+                    areas = np.append(areas, whole.sum())
                     objects.append(Placed(kind, picture, scale, degrees, flip, top, left))
                     break
         return tuple(objects)

@@ -5,7 +5,8 @@ with another name or version.
 """
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 
 from gestalt.data_modules.digest import short_digest
@@ -100,39 +101,47 @@ class SceneRecipe:
         )
 
 
-_NOUNS: dict[str, tuple[str, str]] = {  # name: (plural, code points of the pictures)
-    "dog": ("dogs", "1F415 1F436"),
-    "cat": ("cats", "1F408 1F431"),
-    "horse": ("horses", "1F40E 1F434"),
-    "cow": ("cows", "1F404 1F42E"),
-    "pig": ("pigs", "1F416 1F437"),
-    "sheep": ("sheep", "1F411"),
-    "elephant": ("elephants", "1F418"),
-    "bird": ("birds", "1F426 1F986"),
-    "rabbit": ("rabbits", "1F407 1F430"),
-    "turtle": ("turtles", "1F422"),
-    "fish": ("fish", "1F41F 1F420"),
-    "butterfly": ("butterflies", "1F98B"),
-    "apple": ("apples", "1F34E 1F34F"),
-    "banana": ("bananas", "1F34C"),
-    "strawberry": ("strawberries", "1F353"),
-    "pizza": ("pizzas", "1F355"),
-    "cake": ("cakes", "1F382 1F370"),
-    "car": ("cars", "1F697 1F699 1F695"),
-    "bus": ("buses", "1F68C 1F68D"),
-    "bicycle": ("bicycles", "1F6B2"),
-    "airplane": ("airplanes", "2708 1F6E9"),
-    "tractor": ("tractors", "1F69C"),
-    "train": ("trains", "1F682"),
-    "house": ("houses", "1F3E0"),
-    "tree": ("trees", "1F333 1F332"),
-    "flower": ("flowers", "1F33B 1F337 1F339"),
-    "umbrella": ("umbrellas", "2602 1F302"),
-    "chair": ("chairs", "1FA91"),
-    "book": ("books", "1F4D5 1F4D8 1F4D7 1F4D9"),
-    "clock": ("clocks", "23F0 1F570"),
-    "guitar": ("guitars", "1F3B8"),
-    "ball": ("balls", "26BD 1F3C0 1F3BE"),
+_IRREGULAR = {
+    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish",
+    "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
+    "man": "men", "moose": "moose", "mouse": "mice", "ox": "oxen", "salmon": "salmon",
+    "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp", "tooth": "teeth",
+    "trout": "trout", "wolf": "wolves", "woman": "women",
+}  # fmt: skip
+
+_NOUNS: dict[str, str] = {  # name: code points of the pictures
+    "dog": "1F415 1F436",
+    "cat": "1F408 1F431",
+    "horse": "1F40E 1F434",
+    "cow": "1F404 1F42E",
+    "pig": "1F416 1F437",
+    "sheep": "1F411",
+    "elephant": "1F418",
+    "bird": "1F426 1F986",
+    "rabbit": "1F407 1F430",
+    "turtle": "1F422",
+    "fish": "1F41F 1F420",
+    "butterfly": "1F98B",
+    "apple": "1F34E 1F34F",
+    "banana": "1F34C",
+    "strawberry": "1F353",
+    "pizza": "1F355",
+    "cake": "1F382 1F370",
+    "car": "1F697 1F699 1F695",
+    "bus": "1F68C 1F68D",
+    "bicycle": "1F6B2",
+    "airplane": "2708 1F6E9",
+    "tractor": "1F69C",
+    "train": "1F682",
+    "house": "1F3E0",
+    "tree": "1F333 1F332",
+    "flower": "1F33B 1F337 1F339",
+    "umbrella": "2602 1F302",
+    "chair": "1FA91",
+    "book": "1F4D5 1F4D8 1F4D7 1F4D9",
+    "clock": "23F0 1F570",
+    "guitar": "1F3B8",
+    "ball": "26BD 1F3C0 1F3BE",
 }
 
 _BACKDROPS: tuple[Backdrop, ...] = (
@@ -158,25 +167,38 @@ _BACKDROPS: tuple[Backdrop, ...] = (
     ),
 )
 
-_FIRST = (
+_PROTOTYPE = (
     "dog cat horse cow elephant bird fish butterfly apple banana strawberry pizza cake car bus "
-    "bicycle airplane tractor"
+    "bicycle airplane tractor house tree flower umbrella chair guitar"
 )
-_PROTOTYPE = [*_FIRST.split(), "house", "tree", "flower", "umbrella", "chair", "guitar"]
 
 
-def _nouns(names: list[str], *, most: int) -> tuple[Noun, ...]:
+def plural_of(noun: str) -> str:
+    """Return the plural of an English noun of one or more words, by rule with common exceptions."""
+    start, _, last = noun.rpartition(" ")
+    if last in _IRREGULAR:
+        last = _IRREGULAR[last]
+    elif last.endswith(("s", "x", "z", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = f"{last[:-1]}ies"
+    elif last.endswith("man"):
+        last = f"{last[:-3]}men"
+    else:
+        last += "s"
+    return f"{start} {last}".strip()
+
+
+def _nouns(names: Iterable[str], *, most: int) -> tuple[Noun, ...]:
     """Return the named classes, each with at most ``most`` pictures."""
-    return tuple(
-        Noun(name, _NOUNS[name][0], tuple(_NOUNS[name][1].split()[:most])) for name in names
-    )
+    return tuple(Noun(name, plural_of(name), tuple(_NOUNS[name].split()[:most])) for name in names)
 
 
 RECIPES: dict[str, SceneRecipe] = {
     "prototype": SceneRecipe(
         name="prototype",
         version=1,
-        classes=_nouns(_PROTOTYPE, most=1),
+        classes=_nouns(_PROTOTYPE.split(), most=1),
         backgrounds=_BACKDROPS[:6],
         max_objects=3,
         native_size=64,
@@ -185,7 +207,7 @@ RECIPES: dict[str, SceneRecipe] = {
     "scenes_v1": SceneRecipe(
         name="scenes_v1",
         version=1,
-        classes=_nouns(list(_NOUNS), most=4),
+        classes=_nouns(_NOUNS, most=4),
         backgrounds=_BACKDROPS,
         max_objects=4,
         native_size=128,
@@ -198,7 +220,8 @@ RECIPES: dict[str, SceneRecipe] = {
 @dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
     """A recipe whose training scenes teach a model to rely on the background: a twin stands alone,
-    nearly always on its background.
+    nearly always on its background.  Its other training scenes and all validation scenes are those
+    of the recipe without twins.
 
     Attributes:
         twin_share: share of training scenes that show one of the twins; the others show neither.
@@ -210,15 +233,10 @@ class SpuriousRecipe(SceneRecipe):
     correlation: float = 0.95
 
 
-def _spurious(recipe: SceneRecipe) -> SpuriousRecipe:
-    """Return the recipe with its twins correlated in training; its other training scenes and all
-    validation scenes are unchanged.
-    """
-    values = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
-    return SpuriousRecipe(**{**values, "name": f"{recipe.name}_spurious"})
-
-
-RECIPES |= {recipe.name: recipe for recipe in map(_spurious, list(RECIPES.values()))}
+RECIPES |= {
+    f"{name}_spurious": SpuriousRecipe(**{**vars(recipe), "name": f"{name}_spurious"})
+    for name, recipe in RECIPES.items()
+}
 
 OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 

@@ -8,6 +8,7 @@ number of processes.  Instead every process reads the whole sequence and takes i
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.stored_pairs import Store, read_file
+from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import Stored
 
 _AT_ONCE = 10_000  # captions hashed at a time
@@ -34,42 +36,76 @@ class _HubStore(Store):
     """Rows of a data set, with their image and caption columns."""
 
     def __init__(
-        self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None
+        self,
+        rows: Any,
+        *,
+        where: str,
+        length: int,
+        image_column: str | None,
+        caption_column: str | None,
     ) -> None:
+        """Take the rows and find their columns; images stay undecoded.
+
+        Raises:
+            ValueError: undeclared columns, or as ``find_column``.
+        """
+        if rows.features is None:
+            raise ValueError(
+                f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
+                "data.options.streaming=false"
+            )
+        names = list(rows.features)
+        images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
         self._where = where
-        self._rows, self._image, self._caption = _prepared(
-            rows, where, image_column=image_column, caption_column=caption_column
+        self._length = length
+        self._image = find_column(
+            names,
+            image_column,
+            usual=images or IMAGES,
+            key="data.options.image_column",
+            where=where,
         )
+        self._caption = find_column(
+            names, caption_column, usual=CAPTIONS, key="data.caption", where=where
+        )
+        self._rows = rows.select_columns([self._image, self._caption])
+        if self._image in images:
+            self._rows = self._rows.cast_column(self._image, datasets.Image(decode=False))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def stored(self, index: int) -> Stored:
+        """Read a row's image and captions.
+
+        Raises:
+            BadSample: the row cannot be read, or has no image.
+            ValueError: as ``_row`` of a stream.
+        """
+        key = f"row {index}"
+        with locating(self._where, key):
+            row = self._row(index)
+            image = row[self._image]
+            if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
+                image = read_bytes(Path(image["path"]))
+            return Stored(self._where, key, image_bytes(image), row[self._caption])
+
+    @abstractmethod
+    def _row(self, index: int) -> dict[str, Any]:
+        """Return a row.
+
+        Raises:
+            Unusable: it cannot be read.
+        """
 
     def _digest_of(self, rows: Iterable[str]) -> str:
         """Return the digest of the number of rows, the columns, and the given rows."""
         hashes = [hashlib.sha256(row.encode()).hexdigest() for row in rows]
         return short_digest(json.dumps([len(self), self._image, self._caption, hashes]))
 
-    def _stored(self, row: dict[str, Any], index: int) -> Stored:
-        key, image = f"row {index}", row[self._image]
-        if isinstance(image, dict):
-            content, path = image.get("bytes"), image.get("path")
-            image = (
-                read_file(Path(path), where=self._where, key=key)
-                if content is None and path is not None
-                else content
-            )
-        if not isinstance(image, bytes):
-            raise BadSample(
-                "missing_image",
-                where=self._where,
-                key=key,
-                detail=f"expected bytes, got {type(image).__name__}",
-            )
-        return Stored(self._where, key, image, row[self._caption])
-
 
 class HubRows(_HubStore):
     """Rows of a map-style data set."""
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, some of the rows, and all
@@ -106,20 +142,14 @@ class HubRows(_HubStore):
                 )
         return total.hexdigest()
 
-    def stored(self, index: int) -> Stored:
-        """Read a row's image and captions.
-
-        Raises:
-            BadSample: the row cannot be read, or has no image.
-        """
+    def _row(self, index: int) -> dict[str, Any]:
         try:
-            row = self._rows[index]
-        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-            reason = "caption_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable"
-            raise BadSample(
-                reason, where=self._where, key=f"row {index}", detail=" ".join(str(error).split())
-            ) from error
-        return self._stored(row, index)
+            row: dict[str, Any] = self._rows[index]
+        except UnicodeDecodeError as error:
+            raise Unusable("caption_encoding", str(error)) from error
+        except (OSError, pa.ArrowException) as error:
+            raise Unusable("unreadable", " ".join(str(error).split())) from error
+        return row
 
 
 class HubStream(_HubStore):
@@ -127,24 +157,10 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(
-        self,
-        rows: Any,
-        *,
-        where: str,
-        length: int,
-        image_column: str | None,
-        caption_column: str | None,
-    ) -> None:
-        """Take the stream and the number of rows to read."""
-        super().__init__(
-            rows, where=where, image_column=image_column, caption_column=caption_column
-        )
-        self._length = length
+    def __init__(self, rows: Any, **columns: Any) -> None:
+        """Take the stream, and the other arguments of the base."""
+        super().__init__(rows, **columns)
         self._opened: LRUCache[_Position] = LRUCache(0)
-
-    def __len__(self) -> int:
-        return self._length
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
@@ -153,11 +169,10 @@ class HubStream(_HubStore):
             repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length))
         )
 
-    def stored(self, index: int) -> Stored:
-        """Read a row's image and captions.
+    def _row(self, index: int) -> dict[str, Any]:
+        """Return a row.
 
         Raises:
-            BadSample: the image is missing or unreadable.
             ValueError: the stream ends before this row, or cannot be read now.
         """
         reader = self._opened.get("reader", lambda: (_Position(self._rows), 0))
@@ -174,7 +189,7 @@ class HubStream(_HubStore):
                 f"hub: the stream {self._where} ends before row {index}, but "
                 f"data.limit={self._length}; lower it"
             )
-        return self._stored(row, index)
+        return row
 
 
 class _Position:
@@ -183,49 +198,18 @@ class _Position:
     def __init__(self, rows: Any) -> None:
         self._rows = rows
         self._next = 0
-        self._iterator: Iterator[dict[str, Any]] | None = None
+        self._iterator: Iterator[dict[str, list[Any]]] | None = None
 
     def row(self, index: int) -> dict[str, Any] | None:
         """Return a row; None beyond the end."""
         if self._iterator is None or index < self._next:
-            self._iterator, self._next = self._from(index), index
+            rows = self._rows.skip(index) if index else self._rows
+            # plain iteration would give each loading process a share
+            self._iterator, self._next = rows.iter(batch_size=1), index
         row = None
         while self._next <= index:
             row, self._next = next(self._iterator, None), self._next + 1
-        return row
-
-    def _from(self, index: int) -> Iterator[dict[str, Any]]:
-        rows = self._rows.skip(index) if index else self._rows
-        # plain iteration would give each loading process a share
-        for batch in rows.iter(batch_size=1):
-            yield {name: values[0] for name, values in batch.items()}
-
-
-def _prepared(
-    rows: Any, where: str, *, image_column: str | None, caption_column: str | None
-) -> tuple[Any, str, str]:
-    """Return the rows with undecoded images, the image column and the caption column."""
-    if rows.features is None:
-        raise ValueError(
-            f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
-            "data.options.streaming=false"
-        )
-    columns = list(rows.features)
-    pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
-    image = find_column(
-        columns,
-        image_column,
-        usual=pictures or IMAGES,
-        key="data.options.image_column",
-        where=where,
-    )
-    caption = find_column(columns, caption_column, usual=CAPTIONS, key="data.caption", where=where)
-    rows = rows.select_columns([image, caption])
-    return (
-        (rows.cast_column(image, datasets.Image(decode=False)) if image in pictures else rows),
-        image,
-        caption,
-    )
+        return None if row is None else {name: values[0] for name, values in row.items()}
 
 
 def _load(root: str, *, name: str | None, split: str, streaming: bool, revision: str | None) -> Any:
@@ -237,26 +221,20 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
                     "a folder written by save_to_disk cannot be streamed; set "
                     "data.options.streaming=false"
                 )
-            return _saved_split(datasets.load_from_disk(root), split)
+            splits = datasets.load_from_disk(root)
+            if not isinstance(splits, datasets.DatasetDict):
+                splits = {str(splits.split or "train"): splits}
+            if split not in splits:
+                raise ValueError(
+                    f"it has no split {split}; choose one by data.options.split=NAME of "
+                    f"{', '.join(splits)}"
+                )
+            return splits[split]
         return datasets.load_dataset(
             root, name, split=split, streaming=streaming, revision=revision
         )
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
-
-
-def _saved_split(saved: Any, split: str) -> Any:
-    """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name,
-    or ``train``.
-    """
-    splits = (
-        saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
-    )
-    if split not in splits:
-        raise ValueError(
-            f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}"
-        )
-    return splits[split]
 
 
 def open_here(
@@ -293,7 +271,7 @@ def open_here(
     rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
     if not streaming:
-        return HubRows(rows, where=root, **columns)
+        return HubRows(rows, where=root, length=len(rows), **columns)
     known = (
         rows.info.splits[split].num_examples
         if rows.info.splits and split in rows.info.splits

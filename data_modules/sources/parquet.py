@@ -8,37 +8,185 @@ data pack`` makes tars of files with larger row groups.
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
+from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.parquet_files import (
-    chunks_of,
-    find_parquet,
-    hash_column,
-    read_footer,
-    read_parquet,
-)
-from gestalt.data_modules.corpora.remote import THREADS, is_remote
-from gestalt.data_modules.corpora.shards import Shard, cache_folder
-from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, with_retries
+from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
+from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import Stored
 from gestalt.support.files import replacing
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
+
+Result = TypeVar("Result")
+PART = 8 * 2**20
+"""Bytes of one request for captions, at most."""
+
+_READ_FOOTERS = """
+import resource, sys
+import pyarrow.parquet as pq
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    sys.stdout.buffer.write(path + b"\\0")
+    sys.stdout.flush()
+    try:
+        with open(path, "rb") as file:
+            footer = pq.ParquetFile(file).metadata
+            for group in range(footer.num_row_groups):
+                for column in range(footer.row_group(group).num_columns):
+                    footer.row_group(group).column(column)
+    except Exception:
+        pass
+"""
+"""Program that reads the metadata of every column: arrow ends the process at a damaged footer."""
+
+
+def read_parquet(root: str, url: str, read: Callable[[Any], Result]) -> Result:
+    """Return the result of ``read`` for a parquet file, opened by the file system of ``root``; a
+    remote file is read again after a failure.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where
+            the file has checksums.
+    """
+
+    def request() -> Result:
+        with (
+            filesystem(root)[0].open(url, "rb") as file,
+            pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+        ):
+            return read(parquet)
+
+    return with_retries(request, url=url) if is_remote(url) else request()
+
+
+def find_parquet(root: str) -> list[Shard]:
+    """Return the parquet files of a file, folder or pattern, sorted by path.
+
+    Raises:
+        ValueError: no file, one that is not a regular file, a server without range requests, or a
+            damaged footer.
+    """
+    files, path = filesystem(root)
+    over_http = root.startswith(("http://", "https://"))
+    if over_http and path.endswith(".parquet") and "*" not in path:
+        paths = [] if look_up(root) is None else [path]
+    elif files.isdir(path):  # before the pattern, since the name of a folder may contain * or ?
+        paths = [name for name in files.find(path) if name.endswith(".parquet")]
+    elif files.isfile(path):
+        paths = [path]
+    else:
+        paths = files.glob(path) if any(letter in path for letter in "*?[") else []
+    if not paths:
+        raise ValueError(
+            f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern "
+            "such as DIR/train-*.parquet"
+        )
+    urls = [files.unstrip_protocol(path) if is_remote(root) else path for path in sorted(paths)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        shards = [
+            shard or Shard(url, 0, "")
+            for url, shard in zip(urls, pool.map(look_up, urls), strict=True)
+        ]  # a file that has gone missing is reported when it is read
+    if not is_remote(root):
+        for path in urls:
+            check_magic(path)
+        _check_footers(urls)
+    return shards
+
+
+def _check_footers(paths: Sequence[str]) -> None:
+    """Check in another process that arrow can read the footers of local files.
+
+    Raises:
+        ValueError: names the file whose footer ends that process.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _READ_FOOTERS],
+        input=b"\0".join(map(os.fsencode, paths)),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode < 0:
+        path = os.fsdecode(done.stdout.split(b"\0")[-2])
+        raise ValueError(
+            f"parquet: {path} cannot be read: its footer is damaged; copy it again, or write it "
+            "anew"
+        )
+
+
+def read_footer(root: str, shard: Shard) -> Any:
+    """Return the footer of a parquet file.
+
+    Raises:
+        ValueError: it cannot be read, or states more rows than the file has bytes.
+    """
+    try:
+        footer = read_parquet(root, shard.url, lambda parquet: parquet.metadata)
+        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        reason = f"its footer states {sum(lengths):,} rows in {shard.size:,} bytes"
+        if min(lengths, default=0) >= 0 and sum(lengths) <= shard.size:
+            return footer
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+    raise ValueError(
+        f"parquet: {shard.url} cannot be read: {reason}; copy it again, or write it anew"
+    )
+
+
+def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
+    """Return the column chunks of a row group that belong to these columns, nested ones
+    included.
+    """
+    chunks = [metadata.column(column) for column in range(metadata.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+
+
+def hash_column(shard: Shard, *, footer: Any, column: str) -> bytes:
+    """Return the SHA-256 of the stored bytes of a caption column, without decoding them; of a
+    remote file no other bytes are read.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    total, reader = hashlib.sha256(), ShardReader()
+    try:
+        for group in range(footer.num_row_groups):
+            for chunk in chunks_of(footer.row_group(group), (column,)):
+                offsets = chunk.dictionary_page_offset, chunk.data_page_offset
+                start = min(filter(None, offsets), default=0)
+                stop = start + chunk.total_compressed_size
+                for first in range(start, stop, PART):
+                    size = min(PART, stop - first)
+                    (content,) = reader.read(shard, [(first, size)])
+                    total.update(content)
+                    if len(content) < size:  # beyond the end of the file
+                        break
+    except OSError as error:
+        raise ValueError(
+            f"parquet: {shard.url} cannot be read: {' '.join(str(error).split())}"
+        ) from error
+    return total.digest()
 
 
 class ParquetRows(Store):
@@ -52,13 +200,14 @@ class ParquetRows(Store):
         Raises:
             ValueError: no file, a file that is not parquet, or no such column.
         """
-        shards = find_parquet(root)
-        self._root, self._paths = root, [shard.url for shard in shards]
+        self._root, self._remote = root, is_remote(root)
+        self._shards = find_parquet(root)
         self._groups: list[tuple[int, int]] = []  # file, row group in it
         lengths, sizes, facts = [], [], []
-        with ThreadPoolExecutor(THREADS if is_remote(root) else 1) as pool:
-            footers = list(pool.map(partial(read_footer, root), self._paths))
-        for number, (path, footer) in enumerate(zip(self._paths, footers, strict=True)):
+        with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
+            footers = list(pool.map(partial(read_footer, root), self._shards))
+        for number, footer in enumerate(footers):
+            path = self._shards[number].url
             columns = footer.schema.to_arrow_schema().names
             if number == 0:
                 self._image = find_column(
@@ -88,44 +237,40 @@ class ParquetRows(Store):
                 )
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
-            raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
+            raise ValueError(f"parquet: the {len(footers)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
         layout = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        self._digest = short_digest(
-            f"{layout}\0{self._captions_hash(shards, footers, cache=cache)}"
-        )
+        place = cache / "captions" / (short_digest(f"{root}\0{self._caption}") + ".json")
+        self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
-    def _captions_hash(
-        self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path
-    ) -> str:
+    def _captions_hash(self, footers: Sequence[Any], *, place: Path) -> str:
         """Return the hash over the stored bytes of all captions.
 
-        That of an unchanged remote file is kept in ``cache``, by its address, size and stamp.
+        That of an unchanged remote file is kept in the file ``place``, by its address, size and
+        stamp.
         """
-        column = short_digest(f"{self._root}\0{self._caption}")
-        place = cache / "captions" / f"{column}.json"
         kept = _read_hashes(place)
         current: dict[str, str] = {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:
             if not is_remote(shard.url) or not shard.stamp:
-                return hash_column(shard.url, footer=footer, column=self._caption)
+                return hash_column(shard, footer=footer, column=self._caption)
             state = f"{shard.url}\0{shard.size}\0{shard.stamp}"
             current[state] = (
-                kept.get(state) or hash_column(shard.url, footer=footer, column=self._caption).hex()
+                kept.get(state) or hash_column(shard, footer=footer, column=self._caption).hex()
             )
             return bytes.fromhex(current[state])
 
         total = hashlib.sha256()
-        with ThreadPoolExecutor(THREADS if is_remote(self._root) else 1) as pool:
-            for captions in pool.map(hashed, shards, footers):
+        with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
+            for captions in pool.map(hashed, self._shards, footers):
                 total.update(captions)
         if current != kept:
             # if writing fails, the next start computes them again
-            with suppress(OSError), replacing(place) as partial:
-                partial.write_text(json.dumps(current))
+            with suppress(OSError), replacing(place) as file:
+                file.write_text(json.dumps(current))
         return total.hexdigest()
 
     def check_window(self, window: int) -> None:
@@ -150,7 +295,8 @@ class ParquetRows(Store):
 
     def blocks(self) -> list[int]:
         """Return the number of rows in each row group."""
-        return [int(length) for length in self._lengths]
+        lengths: list[int] = self._lengths.tolist()
+        return lengths
 
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the
@@ -168,46 +314,30 @@ class ParquetRows(Store):
         group = int(np.searchsorted(self._ends, index, side="right"))
         row = index - int(self._ends[group] - self._lengths[group])
         file, in_file = self._groups[group]
-        where, key = self._paths[file], f"row group {in_file}, row {row}"
-        try:
-            table = self._tables.get(group, lambda: self._read(group))
-            image, caption = (
-                table.column(self._image)[row].as_py(),
-                table.column(self._caption)[row].as_py(),
-            )
-        except UnicodeDecodeError as error:
-            raise BadSample(
-                "caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8"
-            ) from error
-        except (OSError, pa.ArrowException, IndexError) as error:
-            if (
-                is_remote(self._root)
-                and isinstance(error, OSError)
-                and "checksum" not in str(error).lower()
-            ):
-                # a failure of the network, not of the sample: the run stops and can resume from its
-                # checkpoint
-                raise
-            raise BadSample(
-                "unreadable", where=where, key=key, detail=" ".join(str(error).split())
-            ) from error
-        content = image.get("bytes") if isinstance(image, dict) else image
-        if not isinstance(content, bytes):
-            raise BadSample(
-                "missing_image",
-                where=where,
-                key=key,
-                detail=f"expected bytes, got {type(content).__name__}",
-            )
-        return Stored(where, key, content, caption)
+        where, key = self._shards[file].url, f"row group {in_file}, row {row}"
+        with locating(where, key):
+            try:
+                table = self._tables.get(group, lambda: self._read(group))
+                image, caption = (
+                    table.column(name)[row].as_py() for name in (self._image, self._caption)
+                )
+            except UnicodeDecodeError as error:
+                raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
+            except (OSError, pa.ArrowException, IndexError) as error:
+                damaged = not isinstance(error, OSError) or "checksum" in str(error).lower()
+                if self._remote and not damaged:
+                    # a failure of the network, not of the sample: the run stops and can resume
+                    # from its checkpoint
+                    raise
+                raise Unusable("unreadable", " ".join(str(error).split())) from error
+            return Stored(where, key, image_bytes(image), caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
-
         columns = [self._image, self._caption]
         table = read_parquet(
             self._root,
-            self._paths[file],
+            self._shards[file].url,
             lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False),
         )
         return table, table.nbytes

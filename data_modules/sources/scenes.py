@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.layout import SPLITS
+from gestalt.data_modules.scenes.layout import SPLITS, Layout
 from gestalt.data_modules.scenes.recipes import find_recipe
 from gestalt.data_modules.sources import Source
 
@@ -45,35 +45,31 @@ class Scenes(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a scene, (3, S, S) uint8, and one of its captions."""
-        layout = self.maker.plan(index, seed=self._seed, split=self._split)
+        layout = self._layout(index)
         caption = self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
         return torch.from_numpy(self.maker.image(layout, size=self._size)), caption
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw a scene, (3, S, S) uint8."""
-        return torch.from_numpy(
-            self.maker.image(
-                self.maker.plan(index, seed=self._seed, split=self._split), size=self._size
-            )
-        )
+        return torch.from_numpy(self.maker.image(self._layout(index), size=self._size))
 
     def caption(self, index: int, epoch: int) -> str:
         """Draw a caption of a scene."""
-        layout = self.maker.plan(index, seed=self._seed, split=self._split)
-        return self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
+        return self.maker.caption(self._layout(index), seed=self._seed, epoch=epoch, index=index)
 
     def label(self, index: int) -> int:
         """Return the class of the only object."""
-        assert self.classes is not None
-        (placed,) = self.maker.plan(index, seed=self._seed, split=self._split).objects
+        (placed,) = self._layout(index).objects
         return placed.kind
 
     def class_map(self, index: int) -> Tensor:
         """Draw the class map of a scene, (S, S) int64: 0 background, 1 to C the recipe's classes in
         order.
         """
-        layout = self.maker.plan(index, seed=self._seed, split=self._split)
-        return torch.from_numpy(self.maker.scene(layout, size=self._size).label).long()
+        return torch.from_numpy(self.maker.scene(self._layout(index), size=self._size).label).long()
+
+    def _layout(self, index: int) -> Layout:
+        return self.maker.plan(index, seed=self._seed, split=self._split)
 
 
 def open_here(

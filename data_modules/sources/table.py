@@ -2,7 +2,6 @@
 are one pair with several captions.
 """
 
-from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -56,9 +55,18 @@ class TableRows(Store):
             columns, where=layout.path, image=image_column, caption=caption_column
         )
         self._broken: list[tuple[str, str]] = []
-        names, self._captions = _read_columns(
-            self._whole(rows, len(columns)), columns.index(image), columns.index(caption)
-        )
+        places = columns.index(image), columns.index(caption)
+        chunks = [[pa.array([], pa.binary())] for _ in places]
+        numbered = enumerate(rows, start=1)
+        while some := list(islice(numbered, CHUNK)):
+            whole = [row for _, row in some if len(row) == len(columns)]
+            self._broken += [
+                ("broken_row", f"row {number}") for number, row in some if len(row) != len(columns)
+            ]
+            for column, chunk in zip(places, chunks, strict=True):
+                fields = [row[column].encode("latin-1") for row in whole]
+                chunk.append(pa.array(fields, pa.binary()))
+        names, self._captions = (pa.chunked_array(chunk).combine_chunks() for chunk in chunks)
         if not len(names) and not self._broken:
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
@@ -76,14 +84,6 @@ class TableRows(Store):
         self._rows = filled[np.argsort(codes, kind="stable")]
         self._ends = np.cumsum(np.bincount(codes, minlength=len(self._names)))
         self._columns = f"{image}\0{caption}\0{layout.separator}\0{layout.quoted}"
-
-    def _whole(self, rows: Iterator[list[str]], length: int) -> Iterator[list[str]]:
-        """Yield the rows of as many fields as the header, and note the others."""
-        for number, row in enumerate(rows, start=1):
-            if len(row) == length:
-                yield row
-            else:
-                self._broken.append(("broken_row", f"row {number}"))
 
     def __len__(self) -> int:
         return len(self._names) + len(self._broken)
@@ -109,15 +109,6 @@ class TableRows(Store):
         return read_stored(
             self._images / name, captions=[text for text in captions if text] or captions
         )
-
-
-def _read_columns(rows: Iterator[list[str]], *columns: int) -> list[pa.Array]:
-    """Return columns of rows as the bytes of their file."""
-    parts: list[list[pa.Array]] = [[pa.array([], pa.binary())] for _ in columns]
-    while chunk := list(islice(rows, CHUNK)):
-        for part, column in zip(parts, columns, strict=True):
-            part.append(pa.array([row[column].encode("latin-1") for row in chunk], pa.binary()))
-    return [pa.chunked_array(part).combine_chunks() for part in parts]
 
 
 def open_here(

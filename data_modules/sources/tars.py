@@ -19,8 +19,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample, Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
@@ -30,19 +29,20 @@ from gestalt.data_modules.corpora.shards import (
     Shard,
     ShardReader,
     cache_folder,
-    check_ranges,
     look_up,
 )
 from gestalt.data_modules.corpora.stored_pairs import Store
-from gestalt.data_modules.corpora.tar_files import list_tars
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
+    COMPRESSED,
     LONGEST_TEXT,
     IndexHeader,
     Record,
     TarIndex,
     find_index,
     index_tar,
+    list_tars,
+    unpack_tar,
 )
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
@@ -122,19 +122,16 @@ class TarStore(Store):
         shard, row = self._shards[number], index - self._ends[number] + self._lengths[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
-        if record.reason != GOOD:
-            raise BadSample(REASONS[record.reason], where=shard.url, key=key)
-        ranges = self._ranges(record)
-        for part, (_, size) in ranges.items():
-            if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
-                reason = "too_large" if part == "image" else "caption_too_long"
-                raise BadSample(
-                    reason, where=shard.url, key=key, detail=f"{part} of {size:,} bytes"
-                )
-        content = dict(zip(ranges, self._read(shard, list(ranges.values()), key=key), strict=True))
-        return Stored(
-            shard.url, key, content["image"], self._captions(content, where=shard.url, key=key)
-        )
+        with locating(shard.url, key):
+            if record.reason != GOOD:
+                raise Unusable(REASONS[record.reason])
+            ranges = self._ranges(record)
+            for part, (_, size) in ranges.items():
+                if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
+                    reason = "too_large" if part == "image" else "caption_too_long"
+                    raise Unusable(reason, f"{part} of {size:,} bytes")
+            content = dict(zip(ranges, self._read(shard, list(ranges.values())), strict=True))
+            return Stored(shard.url, key, content["image"], self._captions(content))
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
@@ -169,18 +166,16 @@ class TarStore(Store):
             ranges["text"] = record.text * BLOCK, record.text_size
         return ranges
 
-    def _captions(self, content: dict[str, bytes], *, where: str, key: str) -> object:
+    def _captions(self, content: dict[str, bytes]) -> object:
         if "json" not in content:
             return content.get("text")
         try:
             fields = json.loads(content["json"])
         except (ValueError, RecursionError) as error:
-            raise BadSample(
-                "caption_encoding", where=where, key=key, detail=f"its .json: {error}"
-            ) from error
+            raise Unusable("caption_encoding", f"its .json: {error}") from error
         return fields.get(self._column or "caption") if isinstance(fields, dict) else None
 
-    def _read(self, shard: Shard, ranges: list[Range], *, key: str) -> list[bytes]:
+    def _read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
         try:
             content = self._reader.read(shard, ranges)
         except OSError as error:
@@ -188,9 +183,9 @@ class TarStore(Store):
                 raise ValueError(
                     f"{shard.url} cannot be read now: {error}; continue the run with resume=last"
                 ) from error
-            raise BadSample("unreadable", where=shard.url, key=key, detail=str(error)) from error
+            raise Unusable("unreadable", str(error)) from error
         if any(len(part) < size for part, (_, size) in zip(content, ranges, strict=True)):
-            raise BadSample("truncated_shard", where=shard.url, key=key)
+            raise Unusable("truncated_shard")
         return content
 
     def _open_index(self, number: int) -> TarIndex:
@@ -215,8 +210,8 @@ def open_here(
     Args:
         root: pattern of the tars, see ``shards.expand``.
         captions: selects the caption; its column is ``txt`` or a key of the ``.json``.
-        cache: folder for indices of read-only folders and of remote tars; None for
-            ``~/.cache/gestalt``.
+        cache: folder for unpacked tars, and for indices of read-only folders and of remote tars;
+            None for ``~/.cache/gestalt``.
         max_bad_share: largest share of missing or empty shards, [0, 1].
 
     Raises:
@@ -228,9 +223,13 @@ def open_here(
         states = list(pool.map(look_up, urls))
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
-    shards = [shard for shard in states if shard is not None]
-    check_ranges(shards)
-    headers = _index(shards, cache=cache_folder(cache))
+    folder = cache_folder(cache)
+    found = [shard for shard in states if shard is not None]
+    compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
+    if compressed:
+        _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
+    shards = [unpack_tar(shard, cache=folder) for shard in found]
+    headers = _index(shards, cache=folder)
     empty = [
         shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0
     ]
@@ -239,9 +238,7 @@ def open_here(
         shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated
     ]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(
-        shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty
-    )
+    store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
     store.check_column()
     return store
 

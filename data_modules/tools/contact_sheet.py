@@ -4,7 +4,6 @@ pixels.
 
 import textwrap
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -40,21 +39,16 @@ def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
     figure.suptitle(title, fontsize=9, parse_math=False)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-        if number < count:
-            _draw(axes, batch, number)
+        if number >= count:
+            continue
+        text, colour = batch["text"][number], "black"
+        if batch["valid"][number]:
+            axes.imshow(batch["image"][number].permute(1, 2, 0).numpy(), interpolation="nearest")
+        else:
+            reason = REASONS[int(batch["reason"][number])]
+            text, colour = f"{reason}: {batch['place'][number]}", "firebrick"
+            axes.plot([0, 1], [0, 1], color=colour)
+        lines = textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …")
+        origin = f"sample {int(batch['sample_id'][number])}, epoch {int(batch['epoch'][number])}"
+        axes.set_title("\n".join([*lines, origin]), fontsize=7, color=colour, parse_math=False)
     return figure
-
-
-def _draw(axes: Axes, batch: ImageTextBatch, number: int) -> None:
-    text, colour = batch["text"][number], "black"
-    if batch["valid"][number]:
-        axes.imshow(batch["image"][number].permute(1, 2, 0).numpy(), interpolation="nearest")
-    else:
-        text, colour = (
-            f"{REASONS[int(batch['reason'][number])]}: {batch['place'][number]}",
-            "firebrick",
-        )
-        axes.plot([0, 1], [0, 1], color=colour)
-    lines = textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" …")
-    origin = f"sample {int(batch['sample_id'][number])}, epoch {int(batch['epoch'][number])}"
-    axes.set_title("\n".join([*lines, origin]), fontsize=7, color=colour, parse_math=False)

@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
+from gestalt.data_modules.corpora.bad_samples import BadSample, locating
+from gestalt.data_modules.corpora.captions import (
+    ANY_CAPTION,
+    clean_caption,
+    listed_texts,
+    usable_texts,
+)
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.pixels.photographs import Undecodable
 from gestalt.data_modules.sources import Source, Stored
 from gestalt.support.files import file_hash
 
@@ -71,43 +75,22 @@ class Findings(Dataset[Finding]):
                 drawn, caption = self._source.pair(index, 0)
                 stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
             where, image = stored.where, hashlib.sha256(stored.image).digest()
-            width, height = (
-                _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
-            )
-            captions, unusable = self._captions(stored)
+            texts = listed_texts(stored.captions, self._rule)
+            usable = usable_texts(stored.captions, self._rule)
+            with locating(where, stored.key):
+                width, height = (
+                    shown_size(stored.image) if drawn is None else (drawn.shape[2], drawn.shape[1])
+                )
+                if not usable:  # raises the reason of the first
+                    clean_caption(texts[0] if texts else None)
         except BadSample as bad:
             return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
-        return Finding(None, where, (width, height, len(stored.image)), image, captions, unusable)
-
-    def _captions(self, stored: Stored) -> tuple[list[tuple[int, int, bytes]], int]:
-        """Return the usable captions and the number of unusable ones.
-
-        Raises:
-            BadSample: no caption is usable; has the reason of the first.
-        """
-        usable, refused = [], []
-        for text in listed_texts(stored.captions)[: 1 if self._rule.choice == "first" else None]:
-            try:
-                clean = clean_caption(text, where=stored.where, key=stored.key)
-                usable.append(
-                    (len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest())
-                )
-            except BadSample as bad:
-                refused.append(bad)
-        if not usable:
-            raise (
-                refused[0]
-                if refused
-                else BadSample("missing_caption", where=stored.where, key=stored.key)
-            )
-        return usable, len(refused)
-
-
-def _shown_size(stored: Stored) -> tuple[int, int]:
-    try:
-        return shown_size(stored.image)
-    except Undecodable as error:
-        raise BadSample(error.reason, where=stored.where, key=stored.key) from error
+        captions = [
+            (len(text), len(text.split()), hashlib.sha256(text.encode()).digest())
+            for text in usable
+        ]
+        size = width, height, len(stored.image)
+        return Finding(None, where, size, image, captions, len(texts) - len(usable))
 
 
 def inspect(
@@ -134,7 +117,7 @@ def inspect(
     findings = enumerate(progress(chain.from_iterable(loader), len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
-    shards = []
+    shards: list[dict[str, Any]] = []
     unusable = 0
     for length in source.blocks():
         content, where = hashlib.sha256(), ""
@@ -150,7 +133,10 @@ def inspect(
             for characters, words, text_hash in finding.captions:
                 captions.extend((index, characters, words, _short(text_hash)))
             unusable += finding.unusable
-        shards.append(_shard(where, samples=length, content=content.hexdigest()))
+        shard = {"where": where, "samples": length, "content_sha256": content.hexdigest()}
+        if Path(where).is_file():
+            shard["sha256"] = file_hash(Path(where))
+        shards.append(shard)
     image, caption = (
         np.array(images, dtype=np.uint64).reshape(-1, 5),
         np.array(captions, dtype=np.uint64).reshape(-1, 4),
@@ -159,8 +145,14 @@ def inspect(
         name: _spread(caption[:, column])
         for column, name in enumerate(("characters", "words"), start=1)
     }
+    by_reason: dict[str, dict[str, Any]] = {
+        reason: {"count": count}
+        for reason, count in Counter(reason for _, reason, _, _ in bad).most_common()
+    }
+    for index, reason, where, key in bad:
+        by_reason[reason].setdefault("first", {"index": index, "where": where, "key": key})
     return bad, {
-        "bad_by_reason": _by_reason(bad),
+        "bad_by_reason": by_reason,
         "images": {
             name: _spread(image[:, column])
             for column, name in enumerate(("width", "height", "bytes"), start=1)
@@ -174,29 +166,8 @@ def inspect(
     }
 
 
-def _by_reason(bad: list[Bad]) -> dict[str, dict[str, Any]]:
-    """Return the number of bad samples and the first one for each reason, the most frequent reason
-    first.
-    """
-    counts = Counter(reason for _, reason, _, _ in bad)
-    rows = {reason: {"count": count} for reason, count in counts.most_common()}
-    for index, reason, where, key in bad:
-        rows[reason].setdefault("first", {"index": index, "where": where, "key": key})  # type: ignore[arg-type]
-    return rows
-
-
 def _short(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")
-
-
-def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
-    """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of
-    the file.
-    """
-    shard: dict[str, Any] = {"where": place, "samples": samples, "content_sha256": content}
-    if Path(place).is_file():
-        shard["sha256"] = file_hash(Path(place))
-    return shard
 
 
 def _spread(values: NDArray[np.uint64]) -> dict[str, int]:

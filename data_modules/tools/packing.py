@@ -16,9 +16,9 @@ from typing import Any
 from PIL import Image
 from webdataset import ShardWriter
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
-from gestalt.data_modules.pixels.photographs import FORMATS, Undecodable, decoding, open_checked
+from gestalt.data_modules.pixels.photographs import FORMATS, decoding, open_checked
 from gestalt.data_modules.sources import Source, Stored
 from gestalt.data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside
@@ -63,8 +63,21 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         partial.mkdir(parents=True)
     except OSError as error:
         raise ValueError(f"--to {folder}: cannot be made: {error.strerror}") from error
+    counts: Counter[str] = Counter(samples=0)
+    starts = {len(source) * shard // shards for shard in range(1, shards)}
     try:
-        counts = _write(source, partial, shards=shards, progress=progress)
+        with ShardWriter(
+            str(partial / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0
+        ) as writer:
+            for index in progress(iter(range(len(source))), len(source)):
+                if index in starts:
+                    writer.next_stream()
+                try:
+                    parts = _parts(source.stored(index) or _drawn(source, index))
+                    writer.write({"__key__": f"{index:09d}", **parts})
+                    counts["samples"] += 1
+                except BadSample as bad:
+                    counts[bad.reason] += 1
         os.rename(partial, folder)
     except BaseException as error:
         shutil.rmtree(partial)
@@ -72,28 +85,6 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(folder)
         raise
-    return counts
-
-
-def _write(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
-    counts: Counter[str] = Counter(samples=0)
-    starts = {len(source) * shard // shards for shard in range(1, shards)}
-    with ShardWriter(
-        str(folder / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0
-    ) as writer:
-        for index in progress(iter(range(len(source))), len(source)):
-            if index in starts:
-                writer.next_stream()
-            try:
-                writer.write(
-                    {
-                        "__key__": f"{index:09d}",
-                        **_parts(source.stored(index) or _drawn(source, index)),
-                    }
-                )
-                counts["samples"] += 1
-            except BadSample as bad:
-                counts[bad.reason] += 1
     return dict(counts)
 
 
@@ -131,5 +122,5 @@ def suffix_of(content: bytes) -> str:
     try:
         with decoding():
             return SUFFIXES.get(open_checked(content).format or "", "jpg")
-    except Undecodable:
+    except Unusable:
         return "jpg"

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from readers import READERS, SEED, SIDE, boxes_of, loops, write_tars
 
-from gestalt.data_modules.pixels.augment import random_resized_crop
 from gestalt.data_modules.pixels.photographs import to_tensor
+from tests.data_modules.files import random_resized_crop
 
 ROUNDS = 5
 SIZES = {224: 480, 640: 160, 2048: 32}  # longest side, pixels: number of photographs

@@ -6,6 +6,9 @@ import io
 import numpy as np
 from PIL import Image
 
+from gestalt.data_modules.pixels.augment import prepare_random_crop
+from gestalt.data_modules.pixels.decoding import prepare_crop
+
 CAPTIONS = [
     ["a dog .", "a brown dog ."],
     ["a cat ,\nasleep"],
@@ -46,3 +49,13 @@ def write_flickr(root, *, content=picture):
     (root / "Flickr_8k.trainImages.txt").write_text(
         "".join(f"{number}.jpg\n" for number in NUMBERS)
     )
+
+
+def decode_crop(content, size, *, choose):
+    """Decode a box of an image and resize it to a square."""
+    return prepare_crop(content, size, choose=choose)()
+
+
+def random_resized_crop(content, size, **draws):
+    """Decode a random crop."""
+    return prepare_random_crop(content, size, **draws)()

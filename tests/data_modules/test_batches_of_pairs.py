@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.data_modules.batches import GOOD
 from gestalt.data_modules.corpora import stored_pairs
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
+from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
@@ -90,6 +89,7 @@ def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
         assert batch["reason"][row] == (REASONS.index(pair.reason) if bad else GOOD)
         assert batch["place"][row] == (f"files: {key[1]}" if bad else "")
         assert batch["valid"][row] == (not bad)
+    assert batch["valid_count"] == batch["valid"].sum()
     assert list(zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True)) == KEYS
 
 

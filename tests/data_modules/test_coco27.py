@@ -9,122 +9,15 @@ from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import save_mask, write_list
 
-GROUP_OF_THING = (
-    (9, 1),
-    (11, 8),
-    (8, 6),
-    (7, 10),
-    (6, 8),
-    (10, 10),
-    (5, 8),
-    (2, 10),
-    (3, 10),
-    (0, 6),
-    (1, 6),
-    (4, 8),
-)
+GROUP_OF_THING = "9x1 11x8 8x6 7x10 6x8 10x10 5x8 2x10 3x10 0x6 1x6 4x8"
 """Class of the 27, and how many values in a row it has, from 0 to 90.  Source: mhamilton723/STEGO
 src/data.py @ 8c1ad0a; likewise below.
 """
-GROUP_OF_STUFF = [
-    *(
-        17,
-        17,
-        22,
-        20,
-        20,
-        22,
-        15,
-        25,
-        16,
-        13,
-        12,
-        12,
-        17,
-        17,
-        23,
-        15,
-        15,
-        17,
-        15,
-        21,
-        15,
-        25,
-        13,
-        13,
-        13,
-        13,
-        13,
-        22,
-        26,
-        14,
-        14,
-        15,
-    ),
-    *(
-        22,
-        21,
-        21,
-        24,
-        20,
-        22,
-        15,
-        17,
-        16,
-        15,
-        22,
-        24,
-        21,
-        17,
-        25,
-        16,
-        21,
-        17,
-        22,
-        16,
-        21,
-        21,
-        25,
-        21,
-        26,
-        21,
-        24,
-        20,
-        17,
-        14,
-        21,
-        26,
-    ),
-    *(
-        15,
-        23,
-        20,
-        21,
-        24,
-        15,
-        24,
-        22,
-        25,
-        15,
-        20,
-        17,
-        17,
-        22,
-        14,
-        18,
-        18,
-        18,
-        18,
-        18,
-        18,
-        18,
-        26,
-        26,
-        19,
-        19,
-        24,
-    ),
-]
+GROUP_OF_STUFF = """
+17 17 22 20 20 22 15 25 16 13 12 12 17 17 23 15 15 17 15 21 15 25 13 13 13 13 13 22 26 14 14 15 22
+21 21 24 20 22 15 17 16 15 22 24 21 17 25 16 21 17 22 16 21 21 25 21 26 21 24 20 17 14 21 26 15 23
+20 21 24 15 24 22 25 15 20 17 17 22 14 18 18 18 18 18 18 18 26 26 19 19 24
+"""
 """Class of the 27 of each value from 91 to 181."""
 
 
@@ -143,9 +36,12 @@ def test_the_27_classes_equal_the_grouping_of_stego(tmp_path):
     values = np.array(
         [value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)]
     )
-    expected = np.array(
-        [group for group, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF
-    )[values]
+    groups = []
+    for run in GROUP_OF_THING.split():
+        group, count = map(int, run.split("x"))
+        groups += [group] * count
+    groups += map(int, GROUP_OF_STUFF.split())
+    expected = np.array(groups)[values]
     grouped = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
     assert len(values) == 171
     assert grouped.tolist() == expected.tolist()

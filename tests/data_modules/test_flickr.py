@@ -59,17 +59,6 @@ def test_the_split_file_selects_and_orders_the_images(root):
     assert numbers == ["2", "0", "1"]
 
 
-def test_a_pair_depends_on_seed_epoch_and_index_alone(root):
-    images = source(root)
-    image, text = images.pair(1, 4)
-    images.pair(2, 7)
-    image_again, text_again = source(root).pair(1, 4)
-    assert image.equal(image_again)
-    assert text == text_again
-    assert not image.equal(images.pair(1, 5)[0])
-    assert not image.equal(source(root, seed=1).pair(1, 4)[0])
-
-
 def test_a_limit_keeps_the_first_images(root):
     assert len(source(root, limit=2)) == 2
     assert source(root, limit=2).pair(1, 0)[1] == source(root).pair(1, 0)[1]

@@ -4,8 +4,6 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gestalt.data_modules.batches import GOOD
-from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
@@ -31,17 +29,6 @@ class Counted(Source):
 
     def digest(self):
         return "counted"
-
-
-class Spoiled(Counted):
-    """Every third sample cannot be had, and the sixth for another reason."""
-
-    def pair(self, index, epoch):
-        if index % 3 == 0:
-            raise BadSample(
-                "truncated" if index == 6 else "zero_bytes", where="shard.tar", key=f"k{index}"
-            )
-        return super().pair(index, epoch)
 
 
 class Threads(Counted):
@@ -117,28 +104,6 @@ def module(workers=0, source=None, seed=0):
     return ImageTextDataModule(
         source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation
     )
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_sample_keeps_its_row_and_carries_its_reason(workers):
-    clean, spoiled = (
-        list(module().train_dataloader()),
-        list(module(workers, source=Spoiled()).train_dataloader()),
-    )
-    for good, batch in zip(clean, spoiled, strict=True):
-        ids = batch["sample_id"].tolist()
-        assert ids == good["sample_id"].tolist()
-        assert batch["valid"].tolist() == [number % 3 != 0 for number in ids]
-        assert batch["valid_count"] == sum(number % 3 != 0 for number in ids)
-        assert batch["image"][batch["valid"]].equal(good["image"][batch["valid"]])
-        for number, text, reason, place in zip(
-            ids, batch["text"], batch["reason"].tolist(), batch["place"], strict=True
-        ):
-            bad = number % 3 == 0
-            assert (text, place) == (("", f"shard.tar: k{number}") if bad else (f"0/{number}", ""))
-            assert reason == (
-                REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD
-            )
 
 
 def test_any_number_of_workers_reads_the_same_stream(tmp_path):

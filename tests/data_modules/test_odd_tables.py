@@ -2,6 +2,7 @@
 sample.
 """
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -54,13 +55,6 @@ def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):
     assert [source.pair(index, 0)[1] for index in range(3)] == ["a\nb", 'a 5" nail', 'he said "no"']
 
 
-@pytest.mark.parametrize("header", [b"image,caption,caption", b"caption,image,image"])
-def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
-    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
-    with pytest.raises(ValueError, match=r"a\.csv has 2 columns called (image|caption); rename"):
-        opened("table", tmp_path / "a.csv")
-
-
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     write_files(tmp_path / "p")
     (tmp_path / "caf\udce9.csv").write_bytes(
@@ -102,6 +96,46 @@ def test_a_corrupt_page_of_parquet_with_checksums_gives_bad_samples(tmp_path):
     content[content.index(stored) + 700] ^= 1  # a pixel: the decoder would not notice
     path.write_bytes(content)
     assert reasons(opened("parquet", path)) == ["unreadable", "unreadable", None, None]
+
+
+def _schema_changed(content):
+    content[len(content) - 8 - int.from_bytes(content[-8:-4], "little") + 20] ^= 1
+    return content
+
+
+DAMAGED = {
+    "truncated": (lambda content: content[:-1], "it does not end in PAR1.*; copy it again"),
+    "no footer": (lambda content: content[:4] + content[-8:], "[^\n]*; copy it again, or write"),
+    "a footer that ends the process": (_schema_changed, "its footer is damaged; copy it again"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_parquet_file_is_refused_at_opening_by_name(tmp_path, name):
+    damage, message = DAMAGED[name]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [b"i"], "caption": [["a"]]}), path)
+    path.write_bytes(damage(bytearray(path.read_bytes())))
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: " + message):
+        opened("parquet", path)
+
+
+def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):
+    nulls = {"image": pa.nulls(100_000, pa.binary()), "caption": pa.nulls(100_000, pa.string())}
+    pq.write_table(pa.table(nulls), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: .* states 100,000 rows in"):
+        opened("parquet", tmp_path / "a.parquet")
+
+
+def test_a_gz_table_that_would_fill_the_memory_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("gestalt.data_modules.corpora.table_files.SAFE_BYTES", 2**20)
+    text = b"image,caption\n" + b"0.jpg,a\n" * 2**17
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text * 8))
+    mend = r"a\.csv\.gz unpacks to more than 1 MiB.*run `gunzip -k .*a\.csv\.gz` and name .*a\.csv$"
+    with pytest.raises(ValueError, match=mend):
+        opened("table", tmp_path / "a.csv.gz")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text[: 14 + 8 * 130_000]))
+    assert len(opened("table", tmp_path / "b.csv.gz")) == 1
 
 
 def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are_bad_samples(

@@ -20,7 +20,6 @@ class Set(SimpleNamespace):
     [
         (1449, 1449, None, []),
         (7, None, None, []),
-        (125, 1449, None, ["voc: 125 images are scored, the official split has 1449"]),
         (
             7,
             1449,
@@ -29,12 +28,6 @@ class Set(SimpleNamespace):
                 "voc: 7 images are scored, the official split has 1449 (evaluation.limit=7; "
                 "evaluation.limit=null scores all)"
             ],
-        ),
-        (
-            7,
-            None,
-            7,
-            ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"],
         ),
     ],
 )

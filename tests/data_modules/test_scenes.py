@@ -89,15 +89,7 @@ def test_masks_agree_with_the_alpha_of_what_is_pasted(maker):
         colour = np.zeros((size, size, 3), dtype=int)
         opaque = np.zeros((size, size), dtype=bool)
         for number, placed in enumerate(layout.objects, start=1):
-            mask, rows, columns = maker.footprint(placed, size=size)
-            drawn = maker.cutouts.draw(
-                placed.picture, side=max(1, round(placed.scale * size)), degrees=placed.degrees
-            )
-            paint, through = (
-                (drawn.colour[:, ::-1], drawn.see_through[:, ::-1])
-                if placed.flip
-                else (drawn.colour, drawn.see_through)
-            )
+            (paint, through, mask), rows, columns = maker.cut_out(placed, size=size)
             np.testing.assert_array_equal(mask, through[..., 0] <= 127)
             touched[rows, columns] += through[..., 0] < 255
             label[rows, columns][mask], instance[rows, columns][mask] = placed.kind + 1, number
@@ -124,7 +116,7 @@ def test_no_object_is_hidden_beyond_the_recipe(maker):
                 assert (
                     seen[number]
                     >= (maker.recipe.min_visible - tolerance)
-                    * maker.footprint(placed, size=size)[0].sum()
+                    * maker.cut_out(placed, size=size)[0].mask.sum()
                 )
 
 

@@ -1,6 +1,5 @@
 """Validation loaders: one an image set, lists of any sizes, padding that no metric counts."""
 
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -37,10 +36,8 @@ class Sized:
         return sample
 
 
-def loaders(*sets, rank=None, world_size=1, batch_size=3, workers=0):
+def loaders(*sets, batch_size=3, workers=0):
     data = ImageSetDataModule(sets or (Sized(),), batch_size=batch_size, workers=workers)
-    if rank is not None:
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
     return data.val_dataloader()
 
 
@@ -72,18 +69,6 @@ def test_classes_and_places_of_whole_images_are_numbers_and_padding_has_none():
     assert last["class_label"].tolist() == [0, 1, 0, PADDING]
     assert last["place"].tolist() == [1, 1, 1, PADDING]
     assert last["class_label"].dtype == last["place"].dtype == torch.int64
-
-
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_share_whole_batches(world_size):
-    alone = [batch["sample_id"].tolist() for batch in loaders()[0]]
-    dealt = [
-        [batch["sample_id"].tolist() for batch in loaders(rank=rank, world_size=world_size)[0]]
-        for rank in range(world_size)
-    ]
-    in_turn = [batch for step in zip(*dealt, strict=True) for batch in step]
-    assert in_turn[: len(alone)] == alone
-    assert all(set(batch) == {PADDING} for batch in in_turn[len(alone) :])
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.pixels.photographs import Undecodable
+from gestalt.data_modules.pixels.photographs import Unusable
 from gestalt.data_modules.sources import open_source
 
 EXAMPLES = int(os.environ.get("GESTALT_FUZZ_EXAMPLES", "10"))
@@ -35,7 +35,7 @@ FUZZ = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-WORDS = ValueError, ConfigError, BadSample, Undecodable
+WORDS = ValueError, ConfigError, BadSample, Unusable
 """Errors with a message for the user; subclasses such as UnicodeDecodeError are accidents."""
 
 

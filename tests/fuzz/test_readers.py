@@ -15,10 +15,9 @@ from PIL import Image
 
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
-from gestalt.data_modules.pixels.augment import random_resized_crop
 from gestalt.data_modules.pixels.decoding import shown_size
 from gestalt.data_modules.sources import open_source
-from tests.data_modules.files import picture, write_files
+from tests.data_modules.files import picture, random_resized_crop, write_files
 from tests.data_modules.tar_files import header_block, jpeg, members, write_tar
 from tests.fuzz.law import FUZZ, held, json_values, mutated, read_pairs
 

@@ -60,6 +60,7 @@ def tar(*, members: int) -> bytes:
         ("tars", "a.tar", tar(members=2)),
         ("tars", "a.tar", tar(members=0)),
         ("tars", "a.tar", b""),
+        ("tars", "a.tar.gz", b"any"),
         ("table", "a.csv", b"\xef\xbb\xbfimage,caption\n0.jpg,a\n"),
         ("table", "a.csv.gz", gzip.compress(b"image,caption\n0.jpg,a\n", mtime=0)),
         ("table", "a.csv.gz", b"not gz"),

@@ -2,6 +2,7 @@
 end, within a limit.
 """
 
+import gzip
 import re
 import threading
 import time
@@ -12,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gestalt.data_modules.corpora import remote
-from gestalt.data_modules.corpora.parquet_files import hash_column
 from gestalt.data_modules.sources import open_source, parquet
+from gestalt.data_modules.sources.parquet import hash_column
 from tests.data_modules.files import picture
 from tests.data_modules.tar_files import jpeg, write_shards
 
@@ -118,6 +119,8 @@ def test_tars_and_parquet_are_read_by_range(server, tmp_path):
         jpeg(number) for number in range(4)
     ]
     assert opened(server, tmp_path, "a.parquet").stored(1).image == picture(1)
+    server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
+    assert opened(server, tmp_path, "z.tar.gz").stored(0).image == jpeg(2)
 
 
 @pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])

@@ -1,6 +1,7 @@
 """Tars: every sample at its place, whatever order, format or fault its members have."""
 
 import errno
+import gzip
 import io
 import tarfile
 
@@ -222,14 +223,33 @@ def test_missing_and_empty_shards_are_counted_and_too_many_are_refused(shards):
         ("sub", "no file in it ends"),
         ("x*.tar", "no file"),
         ("s.tar", "not a tar"),
-        ("s-0000.tar.gz", r"s-0000\.tar\.gz: a compressed tar .*; unpack it"),
+        ("torn.tar.gz", r"torn\.tar\.gz: cannot be unpacked into .*; copy the file again"),
     ],
 )
 def test_a_path_that_is_not_a_tar_is_refused(shards, name, message):
     (shards / "sub").mkdir()
     (shards / "s.tar").write_bytes(b"hello" * 300)
+    (shards / "torn.tar.gz").write_bytes(gzip.compress(b"hello" * 300)[:-9])
     with pytest.raises(ValueError, match=message):
-        opened(shards / name)
+        opened(shards / name, cache=shards / "cache")
+    assert not list(shards.glob("cache/**/*.*"))
+
+
+def test_compressed_tars_are_unpacked_once_and_read_like_others(shards, tmp_path):
+    plain = opened(shards)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for path in shards.glob("*.tar"):
+        (packed / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (packed / "s-0002.tar.gz").rename(packed / "s-0002.tgz")
+    source = opened(packed, cache=tmp_path / "cache")
+    assert stored(source) == stored(plain)
+    assert source.digest() == plain.digest()
+    copies = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/unpacked/*/*.tar")}
+    assert stored(opened(packed, cache=tmp_path / "cache")) == stored(plain)
+    assert copies == {path: path.stat().st_mtime_ns for path in copies}
+    (packed / "s-0000.tar.gz").write_bytes(gzip.compress((shards / "s-0001.tar").read_bytes()))
+    assert opened(packed, cache=tmp_path / "cache").blocks() == [3, 3, 4]
 
 
 @pytest.mark.parametrize("pattern", ["list.txt", "{s-0000,s-0000}.tar"])

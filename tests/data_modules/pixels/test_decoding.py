@@ -13,9 +13,10 @@ from PIL import Image, ImageOps
 
 from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.pixels import photographs
-from gestalt.data_modules.pixels.augment import crop_box, random_resized_crop
-from gestalt.data_modules.pixels.decoding import decode_crop, divisor_of, shown_size, whole_box
-from gestalt.data_modules.pixels.photographs import Undecodable, read_bytes, to_tensor
+from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.decoding import divisor_of, shown_size, whole_box
+from gestalt.data_modules.pixels.photographs import Unusable, read_bytes, to_tensor
+from tests.data_modules.files import decode_crop, random_resized_crop
 
 COLOUR = (200, 100, 50)
 FLAT = Image.new("RGB", (40, 30), COLOUR)
@@ -173,7 +174,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_undecodable_file_has_a_reason(name, read):
     content, reason = REFUSED[name]
-    with pytest.raises(Undecodable) as caught:
+    with pytest.raises(Unusable) as caught:
         read(content)
     assert caught.value.reason == reason
     assert reason in REASONS
@@ -201,6 +202,6 @@ def test_only_regular_files_are_read_and_not_without_limit(tmp_path, monkeypatch
         tmp_path / "zero\0byte.jpg": "missing_image",
         tmp_path / "none.jpg": "missing_image",
     }.items():
-        with pytest.raises(Undecodable) as error:
+        with pytest.raises(Unusable) as error:
             read_bytes(path)
         assert error.value.reason == reason, path

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from gestalt.data_modules.pixels.decoding import decode_crop
 from gestalt.data_modules.pixels.pictures import read_picture, read_pictures
+from tests.data_modules.files import decode_crop
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(2, 0, 1)
