@@ -78,8 +78,8 @@ BUGS = (
     Bug(
         "card_of_other_weights",
         "src/gestalt/publishing/evidence.py",
-        old='own = [result for result in results if result.record.get("weights_sha256") == weights]',
-        new="own = results",
+        old='matching = [result for result in results if result.record.get("weights_sha256") == weights]',
+        new="matching = results",
         test="tests/gestalt/publishing/test_card.py::test_weights_without_a_record_have_no_results",
     ),
     Bug(

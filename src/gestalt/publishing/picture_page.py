@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.config.loading import LOGS
-from gestalt.evaluation.pictures import class_colours, picture_of
+from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import address, render
@@ -61,7 +61,7 @@ class PicturePage:
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
         any_map = next(iter(by_model[0].values()))
-        original = picture_of(any_map.image)
+        original = pil_image(any_map.image)
         small = original.copy()
         small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
         thumbnail = small.copy()

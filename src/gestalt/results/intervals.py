@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,24 +59,23 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (divisor S - 1), None for a single
-    value.
-    """
-    mean = math.fsum(values) / len(values)
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation (divisor S - 1); None for fewer than two values."""
     if len(values) < 2:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return None
+    mean = fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
-    mean, deviation = mean_and_deviation(values)
-    if deviation is None:
+    spread = deviation(values)
+    if spread is None:
         return None
-    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * deviation / math.sqrt(len(values))
+    mean = fmean(values)
+    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * spread / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gestalt.evaluation.confusion import image_miou, pixel_counts
-from gestalt.evaluation.pictures import PAPER, class_colours, in_row, painted, picture_of, scaled
+from gestalt.evaluation.pictures import PAPER, class_colours, in_row, painted, pil_image, scaled
 from gestalt.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.result import Result
 
@@ -32,13 +32,10 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     if not by_cell:
         return None
     rows = [_row(by_cell, index) for index in range(len(next(iter(by_cell.values())).images))]
-    page = Image.new(
-        "RGB", (max(row.width for row in rows), sum(row.height for row in rows)), PAPER
-    )
-    top = 0
-    for row in rows:
-        page.paste(row, (0, top))
-        top += row.height
+    width, height = max(row.width for row in rows), rows[0].height  # all have the same
+    page = Image.new("RGB", (width, height * len(rows)), PAPER)
+    for number, row in enumerate(rows):
+        page.paste(row, (0, height * number))
     out = io.BytesIO()
     page.save(out, format="png")
     return out.getvalue()
@@ -56,7 +53,7 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     first = next(iter(by_cell.values()))
     image = first.images[index]
     colours = class_colours(len(first.names), background=first.background)
-    panels = {"image": scaled(picture_of(image.image), smooth=True)}
+    panels = {"image": scaled(pil_image(image.image), smooth=True)}
     shown = set(np.unique(image.label.numpy()).tolist())
     for cell, predictions in by_cell.items():
         prediction = predictions.images[index].prediction

@@ -7,7 +7,7 @@ from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View, build_table
-from gestalt.results.comparability import measurement_differences, setup_differences
+from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
@@ -46,7 +46,7 @@ def view(tmp_path):
 def differences(view, metric="scenes/miou"):
     """Return the differences that make results incomparable."""
     results = list(view.results.values())
-    return [*measurement_differences(results, metric), *setup_differences(results)]
+    return [*split_by_measurement(results, metric).differences(), *setup_differences(results)]
 
 
 CHANGES = {

@@ -12,8 +12,8 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.compare import compare
 from gestalt.results.intervals import (
     contribution,
+    deviation,
     draws,
-    mean_and_deviation,
     percentile_interval,
     pseudo_values,
     resampled,
@@ -97,8 +97,8 @@ def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
         31 * whole - 30 * slow_miou(array, [image != left_out for image in range(31)])
         for left_out in range(31)
     ]
-    mean, deviation = sum(pseudo) / 31, np.std(pseudo, ddof=1)
-    half = PUBLISHED[30] * deviation / math.sqrt(31)
+    mean, spread = sum(pseudo) / 31, np.std(pseudo, ddof=1)
+    half = PUBLISHED[30] * spread / math.sqrt(31)
     np.testing.assert_allclose(pseudo_values(array), pseudo)
     assert t_interval(pseudo_values(array)) == pytest.approx((mean - half, mean + half), abs=1e-4)
 
@@ -122,8 +122,8 @@ def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_inter
 
 
 def test_the_deviation_is_the_sample_standard_deviation():
-    assert mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, math.sqrt(7 / 3)))
-    assert mean_and_deviation([3.0]) == (3.0, None)
+    assert deviation([1.0, 2.0, 4.0]) == pytest.approx(math.sqrt(7 / 3))
+    assert deviation([3.0]) is None
 
 
 def test_a_t_interval_of_three_values_has_the_published_quantile() -> None:
