@@ -84,7 +84,6 @@ def write_card(described: Described, evidence: Evidence) -> str:
         over_images=OVER_IMAGES,
         steps=evidence.steps,
         notes=_notes(described, measured, evidence),
-        made=described.provenance,
         manifest=portable(config.data.manifest),
         span=span,
     )

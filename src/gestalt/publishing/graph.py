@@ -240,19 +240,17 @@ def compare(
         text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
         with _refused(f"{text}: the graph cannot run at this size"):
             found, expected = run(pixels), graph(pixels)
-        if [output.shape for output in found] != [output.shape for output in expected]:
-            raise ValueError(
-                f"{text}: the graph gives {[tuple(output.shape) for output in found]}, another "
-                "shape than the model"
-            )
-        differences = [
-            float((theirs - ours).abs().max()) for theirs, ours in zip(found, expected, strict=True)
-        ]
-        listed = ", ".join(
-            f"{value:.1e} {output}" for output, value in zip(NAMES, differences, strict=True)
+        shapes, expected_shapes = (
+            [tuple(output.shape) for output in outputs] for outputs in (found, expected)
         )
-        text += f", largest difference to the model {listed}"
-        if not max(differences) <= LARGEST_DIFFERENCE:  # also where it is nan
+        if shapes != expected_shapes:
+            raise ValueError(f"{text}: the graph gives {shapes}, another shape than the model")
+        differences = [
+            (theirs - ours).abs().max() for theirs, ours in zip(found, expected, strict=True)
+        ]
+        listed = [f"{value:.1e} {output}" for value, output in zip(differences, NAMES, strict=True)]
+        text += f", largest difference to the model {', '.join(listed)}"
+        if not all(value <= LARGEST_DIFFERENCE for value in differences):  # also where it is nan
             raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")
         lines.append(text)
     return lines

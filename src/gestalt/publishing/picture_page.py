@@ -129,28 +129,22 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
         else (0.0, 0.0)
     )
     masks, heat = {}, {}
-    inferno = matplotlib.colormaps["inferno"]
+    inferno = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3]
     for index in _listed([result]):
         palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
-        masks[index] = _png((values == index).astype(np.uint8), palette=palette, clear=True)
+        masks[index] = _png(values == index, palette=palette, transparency=0, bits=1)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
-            heat[index] = _png(
-                np.rint(shades).astype(np.uint8),
-                palette=(inferno(range(256))[:, :3] * 255).astype(np.uint8),
-            )
+            heat[index] = _png(np.rint(shades), palette=inferno)
     largest_first = sorted(result.areas.items(), key=lambda pair: -pair[1])
-    areas = (
-        ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0)
-        or "nothing above the threshold"
-    )
+    areas = ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0)
     return {
         "kind": kind,
         "masks": masks,
         "heat": heat,
         "least": least,
         "most": most,
-        "areas": areas,
+        "areas": areas or "nothing above the threshold",
     }
 
 
@@ -189,15 +183,11 @@ def _listed(results: Sequence[SegmentedImage]) -> list[int]:
     ]
 
 
-def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool = False) -> str:
-    """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0
-    transparent.
-    """
-    image = Image.fromarray(values)
+def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) -> str:
+    """Return positions in a palette as the address of an embedded PNG."""
+    image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
-    return _embedded(
-        image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True
-    )
+    return _embedded(image, "png", **options, optimize=True)
 
 
 def _embedded(image: Image.Image, kind: str, **options: int) -> str:

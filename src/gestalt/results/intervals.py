@@ -94,15 +94,13 @@ def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return pseudo
 
 
-def draws(images: int, *, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """Return how often each image is in each resample, (R, N); a pure function of its arguments."""
+@lru_cache(maxsize=1)  # the metrics of a set share it
+def draws(images: int) -> NDArray[np.int64]:
+    """Return how often each image is in each resample, (R, N)."""
     drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(
-        images, [1 / images] * images, size=resamples
+        images, [1 / images] * images, size=RESAMPLES
     )
     return drawn
-
-
-_shared_draws = lru_cache(maxsize=1)(draws)  # by the metrics of a set
 
 
 def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
@@ -192,7 +190,7 @@ class Contribution(NamedTuple):
         are the same for the same N.
         """
         return (
-            self.resampled(_shared_draws(len(self.marks)))
+            self.resampled(draws(len(self.marks)))
             if self.counts is None
             else pseudo_values(self.counts)
         )
@@ -267,19 +265,18 @@ def _from_arrays(
         return Contribution(
             _marks(array, group=arrays.get("group")), partial(resampled, array), counts
         )
-    hits = [
-        arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays
-    ]
-    if len(hits) == len(DIRECTIONS):
+    recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
+    if arrays.keys() >= set(recalls):
+        hits = [arrays[key] for key in recalls]
         queries = np.stack([part[:, 1] for part in hits], axis=1)
         return Contribution(
             queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0)
         )
     if "group" in arrays and "names" in entry:
         group = arrays["group"].astype(np.int64)
-        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)
-        counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
-        counts[np.arange(len(group)), 1, group] = 1
+        member = np.eye(len(entry["names"]) ** 2, dtype=np.int64)[group]
+        right = arrays["accuracy"].astype(np.int64)
+        counts = np.stack([member * right[:, None], member], axis=1)
         if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
             return Contribution(group, lambda drawn: resampled_groups(counts, entry, drawn)[name])
     return None

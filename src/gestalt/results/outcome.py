@@ -49,10 +49,15 @@ def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
 
 
 def describe(
-    config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]
+    config: Experiment,
+    trainer: Trainer,
+    model: DenseModel,
+    *,
+    tokens_kept: str,
+    overrides: list[str],
 ) -> dict[str, Any]:
-    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of
-    image tokens in a step.
+    """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
+    number of image tokens in a step.
     """
     origin, text = model.image_origin, model.text_origin
     return {
@@ -66,7 +71,7 @@ def describe(
         "text_init": None
         if text is None
         else {"asked": config.text.init, "used": text.init, "source": text.source},
-        "tokens_kept": kept,
+        "tokens_kept": tokens_kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,
         "provenance": provenance(trainer.strategy.root_device),
