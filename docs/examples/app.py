@@ -9,6 +9,7 @@ It listens on this machine alone, sends no statistics, and asks for nothing outs
 import argparse
 import itertools
 import os
+from functools import partial
 
 # read when gradio is imported
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -120,14 +121,14 @@ def build(model):
                 with gr.Tab("Groups", id="groups"):
                     divided = gr.AnnotatedImage(label="Groups", format="png")
         start.click(
-            lambda *words: segment(model, *words),
+            partial(segment, model),
             [picture, labels, threshold],
             [labelled, numbers, chosen, tabs],
             api_name="segment",
         )
-        chosen.change(lambda *words: heat(model, *words), [picture, chosen], warm, api_name="heat")
+        chosen.change(partial(heat, model), [picture, chosen], warm, api_name="heat")
         divide.click(
-            lambda *words: group(model, *words),
+            partial(group, model),
             [picture, groups],
             [divided, tabs],
             api_name="group",

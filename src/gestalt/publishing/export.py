@@ -27,7 +27,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
     A symbolic link stays: the folder that it names is written.
     """
-    check_free(folder)
     folder = folder.resolve()
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)

@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel, maps_of
 from gestalt.model import DualEncoder
-from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import replacing
 
 LARGEST_DIFFERENCE = 1e-4
@@ -177,10 +176,9 @@ def write_onnx(
     ``compare``.
 
     Raises:
-        ValueError: a package is missing, the weights are too large, an operation has no ONNX form,
+        ValueError: the weights are too large, an operation has no ONNX form,
             or as ``compare``.
     """
-    check_onnx()
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size >= MOST_BYTES:
         raise ValueError(

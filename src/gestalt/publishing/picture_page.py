@@ -6,7 +6,6 @@ a palette.  ``pictures.html`` beside this file is the template, with the page's 
 script.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -20,7 +19,7 @@ from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
-from gestalt.results.page import address, render
+from gestalt.results.page import embedded, render
 from gestalt.support.files import replacing
 
 LARGEST = 1024
@@ -71,8 +70,8 @@ class PicturePage:
                 "name": name,
                 "original": original.size,
                 "size": small.size,
-                "base": _embedded(small, "webp", quality=82),
-                "thumbnail": _embedded(thumbnail, "webp", quality=82),
+                "base": embedded(small, "webp", quality=82),
+                "thumbnail": embedded(thumbnail, "webp", quality=82),
                 "views": [
                     [_layers(kind, result, size=small.size) for kind, result in maps.items()]
                     for maps in by_model
@@ -187,10 +186,4 @@ def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) ->
     """Return positions in a palette as the address of an embedded PNG."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
-    return _embedded(image, "png", **options, optimize=True)
-
-
-def _embedded(image: Image.Image, kind: str, **options: int) -> str:
-    out = io.BytesIO()
-    image.save(out, format=kind, **options)
-    return address(out.getvalue(), f"image/{kind}")
+    return embedded(image, "png", **options, optimize=True)

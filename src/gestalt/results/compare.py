@@ -253,28 +253,21 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
     notes += run_notes(results)
-    substituted = dict.fromkeys(
-        result.substituted_init for result in results if result.substituted_init
-    )
-    notes += [
-        f"{init}: "
-        f"{', '.join(result.label for result in results if result.substituted_init == init)}."
-        for init in substituted
-    ]
+    substituted: dict[str, list[str]] = {}
     for result in results:
-        missing = [
-            column
-            for column in columns
-            if not column.distinction and result.label not in column.scores
-        ]
-        notes += [f"{result.label}: no result of {column.title}." for column in missing]
+        substituted.setdefault(result.substituted_init, []).append(result.label)
+    substituted.pop("", None)
+    notes += [f"{init}: {', '.join(labels)}." for init, labels in substituted.items()]
+    for result in results:
+        for column in columns:
+            if not column.distinction and result.label not in column.scores:
+                notes.append(f"{result.label}: no result of {column.title}.")
     for column in columns:
-        labels: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for result in results:
-            if result.label in column.scores and column.scores[result.label].over_images is None:
-                labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
-        notes += [
-            f"{', '.join(named)}: no interval of {column.title}, {reason}."
-            for reason, named in labels.items()
-        ]
+            score = column.scores.get(result.label)
+            if score is not None and score.over_images is None:
+                reasons.setdefault(result.why_no_interval(column.metric), []).append(result.label)
+        for reason, labels in reasons.items():
+            notes.append(f"{', '.join(labels)}: no interval of {column.title}, {reason}.")
     return notes

@@ -262,9 +262,11 @@ def _from_arrays(
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
         counts = array.astype(np.int64) if array.ndim == 3 else None
-        return Contribution(
-            _marks(array, group=arrays.get("group")), partial(resampled, array), counts
-        )
+        if array.ndim > 1:
+            marks = array[:, -1]
+        else:
+            marks = arrays.get("group", np.isnan(array.astype(np.float64)))
+        return Contribution(marks, partial(resampled, array), counts)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):
         hits = [arrays[key] for key in recalls]
@@ -280,12 +282,3 @@ def _from_arrays(
         if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
             return Contribution(group, lambda drawn: resampled_groups(counts, entry, drawn)[name])
     return None
-
-
-def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the truth of counts, the queries of hits, and for values the group, else which images
-    have one.
-    """
-    if array.ndim > 1:
-        return array[:, -1]
-    return np.isnan(array.astype(np.float64)) if group is None else group
