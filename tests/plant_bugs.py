@@ -386,7 +386,7 @@ BUGS = (
     Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/results/intervals.py",
-        old="np.where(lacking, np.nan, worst_group(accuracy))",
+        old="np.where(lacking, np.nan, scores[name])",
         new=(
             "divide_or_nan(right, total)[:, (counts[:, 0].sum(axis=0) / np.maximum(counts[:, "
             "1].sum(axis=0), 1)).argmin()]"

@@ -28,7 +28,7 @@ from scipy.special import stdtrit
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
-from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
+from gestalt.measures.classification.metric import group_metrics
 
 RESAMPLES = 2000
 SEED = 0
@@ -151,23 +151,12 @@ def resampled_groups(
         drawn: as in ``resampled``.
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
-    classes = len(entry["names"])
-    accuracy = divide_or_nan(right, total).reshape(len(drawn), classes, classes)
+    names = entry["names"]
+    cells = divide_or_nan(right, total).reshape(len(drawn), len(names), len(names))
+    scores = group_metrics(cells, names=names, train_groups=entry.get("train_groups"))
     lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
-    scores = {
-        "worst_group": np.where(lacking, np.nan, worst_group(accuracy)),
-        "mean_group": np.where(lacking, np.nan, mean_group(accuracy)),
-    }
-    if "train_groups" in entry:
-        scores["adjusted_accuracy"] = adjusted_accuracy(
-            accuracy, train_groups=entry["train_groups"]
-        )
-    delta = drops(accuracy, usual=range(classes))
-    for index, name in enumerate(entry["names"]):
-        usual = accuracy[:, index, index]
-        scores[f"accuracy/{name}_usual_place"] = usual
-        scores[f"accuracy/{name}_other_place"] = usual - delta[:, index]
-        scores[f"delta/{name}"] = delta[:, index]
+    for name in ("worst_group", "mean_group"):
+        scores[name] = np.where(lacking, np.nan, scores[name])
     return scores
 
 

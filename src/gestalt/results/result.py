@@ -2,6 +2,7 @@
 record.  Reading imports no torch.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,11 +65,8 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        return (
-            f"image.init asked {init['asked']}, used {init['used']}"
-            if init.get("asked") != init.get("used")
-            else ""
-        )
+        requested, resolved = init.get("asked"), init.get("used")
+        return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
 
     def value(self, metric: str) -> float | None:
         """Return a metric by its key; None if it was not measured."""
@@ -103,17 +101,13 @@ class Result:
 
         if name not in self.record["arrays"]:
             return {}
-        path = self._arrays_path(name)
+        path, problem = self._arrays_path(name), ""
         if not path.is_file():
-            raise ConfigError(
-                f"{path}: not found, but {self.path} was written with it; evaluate again, or "
-                "restore the file"
-            )
-        if file_hash(path) != self.record["arrays"][name]["sha256"]:
-            raise ConfigError(
-                f"{path}: not the file that {self.path} was written with; evaluate again, or "
-                "restore the file"
-            )
+            problem = f"not found, but {self.path} was written with it"
+        elif file_hash(path) != self.record["arrays"][name]["sha256"]:
+            problem = f"not the file that {self.path} was written with"
+        if problem:
+            raise ConfigError(f"{path}: {problem}; evaluate again, or restore the file")
         return read_arrays(path)
 
     def _arrays_path(self, name: str) -> Path:
@@ -230,17 +224,11 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """
     paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels, runs = (
-        [result.label for result in results],
-        [(result.label, result.run) for result in results],
-    )
-    places = [
-        result.run if runs.count((result.label, result.run)) == 1 else result.path
-        for result in results
-    ]
-    return [
-        result
-        if labels.count(result.label) == 1
-        else replace(result, label=f"{result.label} ({place})")
-        for result, place in zip(results, places, strict=True)
-    ]
+    labels = Counter(result.label for result in results)
+    runs = Counter((result.label, result.run) for result in results)
+    different = []
+    for result in results:
+        place = result.path if runs[result.label, result.run] > 1 else result.run
+        label = f"{result.label} ({place})" if labels[result.label] > 1 else result.label
+        different.append(replace(result, label=label))
+    return different
