@@ -25,8 +25,6 @@ class Measure:
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
             no choice.
-        headline: the metrics drawn over image sizes; a name that ends in a slash selects all that
-            begin with it.
         charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and
             above it, drawn as a band.
         locates: True if it scores locations, False if it scores whole images.
@@ -38,7 +36,6 @@ class Measure:
     table: str
     default: str
     key: str | None = None
-    headline: tuple[str, ...] = ()
     charts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     locates: bool = True
     names: bool = True
@@ -61,7 +58,6 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.segmentation.presets:PRESETS",
         default="whole_square",
         key="protocol",
-        headline=("miou",),
         charts={
             "mIoU": ("miou",),
             "mIoU, from shuffled text to patch oracle": (
@@ -77,7 +73,6 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.grouping.protocol:PROTOCOLS",
         default="pca_square",
         key="grouping_protocol",
-        headline=("jaccard",),
         names=False,
         charts={
             "Jaccard": ("jaccard",),
@@ -94,7 +89,6 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.classification.protocol:PROTOCOLS",
         default="openai_80",
         key="classification_protocol",
-        headline=("accuracy", "top_5"),
         charts={"accuracy": ("accuracy",), "accuracy among the best five": ("top_5",)},
         locates=False,
     ),
@@ -104,14 +98,6 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.robustness.protocol:PROTOCOLS",
         default="map_majority",
         key="robustness_protocol",
-        headline=(
-            "accuracy",
-            "adjusted_accuracy",
-            "worst_group",
-            "mean_group",
-            "accuracy/",
-            "delta/",
-        ),
         charts={
             "accuracy": ("accuracy",),
             "adjusted accuracy": ("adjusted_accuracy",),
@@ -127,7 +113,6 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.matching.protocol:PROTOCOLS",
         default="clusters_square",
         key="matching_protocol",
-        headline=("matched_miou",),
         names=False,
         charts={"mIoU of matched clusters": ("matched_miou",)},
     ),
@@ -136,7 +121,6 @@ MEASURES: dict[str, Measure] = {
         builder="gestalt.measures.retrieval.callback:build",
         table="gestalt.measures.retrieval.protocol:PROTOCOLS",
         default="retrieval_square",
-        headline=("recall_at_10",),
         charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
         locates=False,
     ),
