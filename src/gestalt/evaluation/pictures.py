@@ -35,14 +35,9 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
 
     Source: the development kit of PASCAL VOC 2012.
     """
-    index = np.arange(count)
-    colours = np.zeros((count, 3), dtype=np.uint8)
-    for turn in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((index >> (3 * turn + channel)) & 1) << (7 - turn)).astype(
-                np.uint8
-            )
-    return colours
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # lowest first
+    values = 128 >> np.arange(8)
+    return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1).astype(np.uint8)
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:

@@ -42,7 +42,10 @@ class DenseGraph(nn.Module):
 
     def __init__(self, model: DenseModel, *, pixels: Literal["uint8", "float"] = "uint8") -> None:
         super().__init__()
-        self.model = _without_text(model) if isinstance(model, DualEncoder) else model
+        if isinstance(model, DualEncoder):  # the text side's weights would lie in the file unused
+            model = copy.copy(model)
+            model._modules = {name: part for name, part in model._modules.items() if name != "text"}
+        self.model = model
         self.pixels = pixels
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,17 +73,6 @@ class DenseGraph(nn.Module):
             generator=generator,
         )
         return images if self.pixels == "uint8" else images / 255
-
-
-def _without_text(model: DualEncoder) -> DualEncoder:
-    """Return a copy that shares the image side and has no text side, whose weights would lie in the
-    file unused.
-    """
-    image_side = copy.copy(model)
-    image_side.__dict__["_modules"] = {
-        name: module for name, module in model._modules.items() if name != "text"
-    }
-    return image_side
 
 
 def trace(graph: DenseGraph) -> torch.export.ExportedProgram:

@@ -210,7 +210,11 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
         _split(results, _requested_images),
     ]
     for same_request in _split(results, _requested_data).groups:
-        splits.append(_split(same_request, _data_digest))
+        splits.append(
+            _split(
+                same_request, lambda one: {"data.digest": one.record.get("data", {}).get("digest")}
+            )
+        )
     for same_start in _split(results, _requested_start).groups:
         splits.append(_split(same_start, _starting_weights))
     return [split.sentence(split.differing()) for split in splits if len(split.groups) > 1]
@@ -269,11 +273,6 @@ def _requested_data(result: Result) -> dict[str, Any]:
             for part in parts
         ]
     }
-
-
-def _data_digest(result: Result) -> dict[str, Any]:
-    """Return the digest of the training data."""
-    return {"data.digest": result.record.get("data", {}).get("digest")}
 
 
 def _requested_start(result: Result) -> dict[str, Any]:
