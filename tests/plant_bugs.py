@@ -362,10 +362,10 @@ BUGS = (
     Bug(
         "differences_not_paired",
         "src/gestalt/results/scores.py",
-        old="(row, seed): contribution.samples()}",
+        old="contribution.samples() for key,",
         new=(
-            "(row, seed): "
-            "np.random.default_rng(len(samples.of)).permutation(contribution.samples())}"
+            "np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contribution.samples()) "
+            "for key,"
         ),
         test="tests/gestalt/results/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),

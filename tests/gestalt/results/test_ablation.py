@@ -55,16 +55,6 @@ CHANGES = {
         {},
         "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade",
     ),
-    "protocol": (
-        {},
-        {("avg", 1): ["image.eval_size=64"]},
-        "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64",
-    ),
-    "split": (
-        {},
-        {("avg", 1): ["evaluation.split=tune"]},
-        "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune",
-    ),
     "limit": (
         {},
         {("avg", 1): ["evaluation.limit=5"]},

@@ -206,13 +206,6 @@ def test_resampled_group_metrics_equal_a_slow_loop():
             )
 
 
-def test_there_is_no_interval_where_many_resamples_lack_a_group():
-    # one image of the last
-    arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}
-    found = contribution(arrays, "birds/worst_group", entry=ENTRY, value=1.0, path=HERE)
-    assert found.interval(found.samples()) is None
-
-
 def hits() -> dict[str, np.ndarray]:
     """Three images with captions and one without."""
     return {
