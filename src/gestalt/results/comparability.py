@@ -103,7 +103,7 @@ class Split(NamedTuple):
     """
 
     groups: list[list[Result]]
-    settings: list[Settings]
+    settings: Sequence[Settings]
 
     @property
     def names(self) -> list[str]:

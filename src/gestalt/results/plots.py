@@ -15,17 +15,18 @@ from gestalt.results.text import score_text
 
 BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")
-STYLE = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "text.parse_math": False,  # names of cells and keys may have dollar signs
-}
-styled = matplotlib.rc_context(STYLE)
+styled = matplotlib.rc_context(
+    {
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 150,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+        "text.parse_math": False,  # names of cells and keys may have dollar signs
+    }
+)
 """Decorates a function that draws."""
 
 DOTS = 30

@@ -140,4 +140,4 @@ def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
                 "difference cannot be paired; evaluate both again on the same images"
             )
     samples = {key: contribution.samples() for key, (_, contribution) in contributions.items()}
-    return Samples(samples, contribution.interval)
+    return Samples(samples, reference.interval)
