@@ -78,8 +78,8 @@ BUGS = (
     Bug(
         "card_of_other_weights",
         "src/gestalt/publishing/evidence.py",
-        old='own = [result for result in results if result.record.get("weights_sha256") == weights]',
-        new="own = results",
+        old='matching = [result for result in results if result.record.get("weights_sha256") == weights]',
+        new="matching = results",
         test="tests/gestalt/publishing/test_card.py::test_weights_without_a_record_have_no_results",
     ),
     Bug(
@@ -362,10 +362,10 @@ BUGS = (
     Bug(
         "differences_not_paired",
         "src/gestalt/results/scores.py",
-        old="(row, seed): contribution.samples()}",
+        old="contribution.samples() for key,",
         new=(
-            "(row, seed): "
-            "np.random.default_rng(len(samples.of)).permutation(contribution.samples())}"
+            "np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contribution.samples()) "
+            "for key,"
         ),
         test="tests/gestalt/results/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
@@ -386,7 +386,7 @@ BUGS = (
     Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/results/intervals.py",
-        old="np.where(lacking, np.nan, worst_group(accuracy))",
+        old="np.where(lacking, np.nan, scores[name])",
         new=(
             "divide_or_nan(right, total)[:, (counts[:, 0].sum(axis=0) / np.maximum(counts[:, "
             "1].sum(axis=0), 1)).argmin()]"

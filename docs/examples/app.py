@@ -9,45 +9,31 @@ It listens on this machine alone, sends no statistics, and asks for nothing outs
 import argparse
 import itertools
 import os
+from functools import partial
 
 # read when gradio is imported
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 import gradio as gr
+import matplotlib
 import numpy as np
+from matplotlib.colors import TABLEAU_COLORS
 from PIL import Image
 
 import gestalt
 
-COLOURS = [
-    "#e6194b",
-    "#3cb44b",
-    "#4363d8",
-    "#f58231",
-    "#911eb4",
-    "#46b9c9",
-    "#f032e6",
-    "#9a6324",
-    "#808000",
-    "#008080",
-]
 # of this machine: the default theme asks Google for its own
 FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
-# five colours of matplotlib's inferno
-HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]
 
 
 def coloured(picture, values, names):
     """Show a map (H, W) over its picture: a colour for each name that has a pixel."""
     values = values.numpy()
     masks = [
-        ((values == index) * 0.6, name)
-        for index, name in enumerate(names)
-        if (values == index).any()
+        ((values == index) * 0.6, names[index]) for index in np.unique(values[values < len(names)])
     ]
-    return gr.AnnotatedImage(
-        value=(picture, masks), color_map=dict(zip(names, itertools.cycle(COLOURS), strict=False))
-    )
+    colours = dict(zip(names, itertools.cycle(TABLEAU_COLORS.values()), strict=False))
+    return gr.AnnotatedImage(value=(picture, masks), color_map=colours)
 
 
 def segment(model, picture, labels, threshold):
@@ -81,14 +67,8 @@ def heat(model, picture, label):
         return None
     values = model.similarity(picture, [label], templates=None, size="image")[0].numpy()
     shares = (values - values.min()) / max(float(np.ptp(values)), 1e-9)
-    colours = np.stack(
-        [
-            np.interp(shares, np.linspace(0, 1, len(HEAT)), channel)
-            for channel in zip(*HEAT, strict=True)
-        ],
-        axis=-1,
-    )
-    return Image.blend(picture, Image.fromarray(colours.astype(np.uint8)), 0.7)
+    colours = matplotlib.colormaps["inferno"](shares, bytes=True)[..., :3]
+    return Image.blend(picture, Image.fromarray(colours), 0.7)
 
 
 def group(model, picture, groups):
@@ -141,14 +121,14 @@ def build(model):
                 with gr.Tab("Groups", id="groups"):
                     divided = gr.AnnotatedImage(label="Groups", format="png")
         start.click(
-            lambda *words: segment(model, *words),
+            partial(segment, model),
             [picture, labels, threshold],
             [labelled, numbers, chosen, tabs],
             api_name="segment",
         )
-        chosen.change(lambda *words: heat(model, *words), [picture, chosen], warm, api_name="heat")
+        chosen.change(partial(heat, model), [picture, chosen], warm, api_name="heat")
         divide.click(
-            lambda *words: group(model, *words),
+            partial(group, model),
             [picture, groups],
             [divided, tabs],
             api_name="group",

@@ -124,7 +124,7 @@ def score(
     trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {
-        **describe(config, trainer, model, kept="", overrides=overrides),
+        **describe(config, trainer, model, tokens_kept="", overrides=overrides),
         **target.identity,
         "weights_sha256": weights_hash(model),
         "metrics": metrics,

@@ -17,7 +17,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.callback import Scorer
 from gestalt.results.intervals import Interval
-from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines
+from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines, styled
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import headlines_of, read_result
 from gestalt.results.text import OVER_IMAGES
@@ -242,6 +242,7 @@ def plot_sizes(
     return figure
 
 
+@styled
 def plot_protocols(rows: Mapping[str, Rows], *, title: str) -> Figure:
     """Draw a point and an interval for each protocol of each benchmark."""
     names = [

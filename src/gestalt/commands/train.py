@@ -134,7 +134,7 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
         )
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
-            **describe(config, trainer, model, kept=module.kept, overrides=overrides),
+            **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
             **{
                 "steps": trainer.global_step,
                 "steps_planned": total_steps,

@@ -52,19 +52,8 @@ class Benchmark:
 _SCENES = ("val", "tune")
 _VOC = "the folder that holds VOCdevkit/VOC2012"
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
-_CONTEXT_FULL = (
-    "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
-    "annotations_detectron2/pc459_val"
-)
-_ADE_FULL = (
-    "the folder that holds ADE20K_2021_17_01 with images_detectron2 and annotations_detectron2"
-)
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
-_PANOPTIC = (
-    "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with both"
-)
 _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
-_FLICKR = "the folder that holds Images/, captions.txt and the split files"
 
 _ROWS = (
     Benchmark(
@@ -87,10 +76,10 @@ _ROWS = (
         source="scenes",
     ),
     Benchmark(
-        name="scenes_waterbirds",
-        image_set="scenes_waterbirds",
-        label_set="scenes_twins",
-        measures=("robustness",),
+        "scenes_waterbirds",
+        "scenes_waterbirds",
+        "scenes_twins",
+        ("robustness",),
         protocols={"robustness": "scenes_majority"},
         splits=_SCENES,
         source="scenes",
@@ -130,7 +119,10 @@ _ROWS = (
         "ade20k_847",
         ("segmentation",),
         splits=("val",),
-        layout=_ADE_FULL,
+        layout=(
+            "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
+            "annotations_detectron2"
+        ),
     ),
     Benchmark(
         "pascal_context459",
@@ -138,7 +130,10 @@ _ROWS = (
         "context459",
         ("segmentation",),
         splits=("val",),
-        layout=_CONTEXT_FULL,
+        layout=(
+            "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
+            "annotations_detectron2/pc459_val"
+        ),
     ),
     Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
     Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
@@ -147,7 +142,14 @@ _ROWS = (
         "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
     ),
     Benchmark(
-        "coco_panoptic", "coco", "coco_panoptic_133", ("segmentation", "grouping"), layout=_PANOPTIC
+        "coco_panoptic",
+        "coco",
+        "coco_panoptic_133",
+        ("segmentation", "grouping"),
+        layout=(
+            "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with "
+            "both"
+        ),
     ),
     Benchmark(
         "cityscapes",
@@ -164,26 +166,26 @@ _ROWS = (
         layout=_CITYSCAPES,
     ),
     Benchmark(
-        name="imagenet",
-        image_set="imagenet",
-        label_set="imagenet_1000",
-        measures=("classification",),
+        "imagenet",
+        "imagenet",
+        "imagenet_1000",
+        ("classification",),
         splits=("val",),
         layout="the folder that holds imagenet/val/<WordNet id>",
     ),
     Benchmark(
-        name="imagenet_v2",
-        image_set="imagenet_v2",
-        label_set="imagenet_1000",
-        measures=("classification",),
+        "imagenet_v2",
+        "imagenet_v2",
+        "imagenet_1000",
+        ("classification",),
         splits=("val",),
         layout="the folder that holds imagenetv2-matched-frequency-format-val",
     ),
     Benchmark(
-        name="waterbirds",
-        image_set="waterbirds",
-        label_set="waterbirds",
-        measures=("robustness",),
+        "waterbirds",
+        "waterbirds",
+        "waterbirds",
+        ("robustness",),
         splits=("train", "val", "test"),
         layout="the folder that holds waterbird_complete95_forest2water2",
     ),
@@ -193,7 +195,7 @@ _ROWS = (
         None,
         ("retrieval",),
         splits=("dev", "test"),
-        layout=_FLICKR,
+        layout="the folder that holds Images/, captions.txt and the split files",
         source="flickr",
     ),
 )

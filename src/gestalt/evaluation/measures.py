@@ -25,8 +25,7 @@ class Measure:
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
             no choice.
-        headline: the metrics drawn over image sizes; a name that ends in a slash selects all that
-            begin with it.
+        headline: the metrics that ``compare``, ``report`` and ``ablate`` show; all are in the record.
         charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and
             above it, drawn as a band.
         locates: True if it scores locations, False if it scores whole images.
@@ -104,14 +103,7 @@ MEASURES: dict[str, Measure] = {
         table="gestalt.measures.robustness.protocol:PROTOCOLS",
         default="map_majority",
         key="robustness_protocol",
-        headline=(
-            "accuracy",
-            "adjusted_accuracy",
-            "worst_group",
-            "mean_group",
-            "accuracy/",
-            "delta/",
-        ),
+        headline=("accuracy", "adjusted_accuracy", "worst_group"),
         charts={
             "accuracy": ("accuracy",),
             "adjusted accuracy": ("adjusted_accuracy",),

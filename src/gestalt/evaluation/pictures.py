@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
@@ -36,13 +35,11 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
 
     Source: the development kit of PASCAL VOC 2012.
     """
-    index = np.arange(count)
-    colours = np.zeros((count, 3), dtype=np.uint8)
-    for turn in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((index >> (3 * turn + channel)) & 1) << (7 - turn)).astype(
-                np.uint8
-            )
+    bits = np.arange(count)[:, None] >> np.arange(24) & 1  # lowest first
+    values = 128 >> np.arange(8)
+    colours: NDArray[np.uint8] = (bits.reshape(count, 8, 3) * values[:, None]).sum(
+        axis=1, dtype=np.uint8
+    )
     return colours
 
 
@@ -52,17 +49,10 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
 
     ``VOID``, which the map has at 255, is left out.
     """
-    colours = (
-        np.delete(voc_colours(count + 2), NARROW, axis=0)[: count + 1]
-        if count >= NARROW
-        else voc_colours(count + 1)
-    )
+    colours = np.delete(voc_colours(count + 2 + NARROW), NARROW, axis=0)[1 : count + 1]
     if background is None:
-        return colours[1:]
-    others = [index for index in range(count) if index != background]
-    table = np.zeros((count, 3), dtype=np.uint8)
-    table[others] = colours[1:count]
-    return table
+        return colours
+    return np.insert(colours[:-1], background, 0, axis=0)
 
 
 def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> Image.Image:
@@ -91,14 +81,16 @@ def overlay(
     """Lay a mask's colours over its image.
 
     Args:
-        image: (3, H, W) uint8.
+        image: (3, H, W) uint8; of another size than the mask it is resized.
         mask: (H, W) integers; the ``ignored_value`` of C leaves the image as it is.
         colours: (C, 3) uint8.
         alpha: share of the colour, [0, 1].
         void: paint that value in cream instead.
     """
-    pixels = image.cpu().permute(1, 2, 0).numpy().astype(np.float32)
     classes = mask.cpu().numpy()
+    rows, columns = classes.shape
+    picture = pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture, dtype=np.float32)
     ignored = ignored_value(len(colours))
     table = np.full((ignored + 1, 3), VOID, dtype=np.float32)
     table[: len(colours)] = colours
@@ -121,11 +113,12 @@ def render_segmentation(
     first, with their share of the pixels.
     """
     colours = class_colours(len(names), background=background)
-    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=len(names))[
-        : len(names)
-    ].numpy() / max(1, mask.numel())
-    present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
-    entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
+    pixels = np.bincount(mask.cpu().numpy().ravel(), minlength=len(names))[: len(names)]
+    entries = [
+        (names[index], f"{100 * (pixels[index] / mask.numel()):.0f} %", colours[index])
+        for index in np.argsort(-pixels, kind="stable")
+        if pixels[index]
+    ]
     panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
     return in_row({"": panel}, entries=entries, caption=caption)
 
@@ -164,23 +157,22 @@ def segmentation_panels(
     colours = class_colours(len(names), background=background)
     counts = pixel_counts(scored.prediction, scored.label, classes=len(names)).numpy()
     iou = iou_of(counts)
-    present = [
-        index
-        for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist()
-        if not np.isnan(iou[index])
-    ]
+    largest_first = np.argsort(-(counts[1] + counts[2]), kind="stable")
+    present = largest_first[~np.isnan(iou[largest_first])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
     panels = {
-        "image": scaled(picture_of(scored.image), smooth=True),
+        "image": scaled(pil_image(scored.image), smooth=True),
         "prediction": painted(scored.image, scored.prediction, colours=colours),
         "truth": painted(scored.image, scored.label, colours=colours, void=True),
     }
-    mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
+    mean = (
+        f"mean IoU of this image {iou[present].mean():.2f}" if len(present) else "nothing labelled"
+    )
     accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
     return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}{accuracy}")
 
 
-def picture_of(image: Tensor) -> Image.Image:
+def pil_image(image: Tensor) -> Image.Image:
     """Return an image (3, H, W) uint8 as Pillow's."""
     return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
 
@@ -189,11 +181,6 @@ def painted(
     image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], void: bool = False
 ) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
-    if image.shape[-2:] != mask.shape:
-        picture = picture_of(image).resize(
-            (mask.shape[-1], mask.shape[-2]), Image.Resampling.BICUBIC
-        )
-        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)
 
 

@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +71,18 @@ class PromptCache:
             digest.update(json.dumps([text, tokens]).encode())
         return digest.hexdigest()
 
-    def read(self, key: str) -> Tensor | None:
-        """Return the vectors (K, E) of a key; None without a file that can be read."""
-        try:
-            return torch.from_numpy(np.load(self.folder / f"{key}.npy", allow_pickle=False))
-        except (OSError, ValueError, EOFError):
-            return None
+    def vectors(self, key: str, embed: Callable[[], Tensor]) -> Tensor:
+        """Return the vectors (K, E) float32 of a key: those of its file, else embedded now and
+        written.
 
-    def write(self, key: str, vectors: Tensor) -> None:
-        """Keep vectors (K, E) float32; a folder that cannot be written to is only reported on the
-        standard error.
+        A folder that cannot be written to is only reported on the standard error.
         """
+        path = self.folder / f"{key}.npy"
+        with suppress(OSError, ValueError, EOFError):
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        vectors = embed()
         try:
-            with replacing(self.folder / f"{key}.npy") as partial, partial.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 np.save(file, vectors.cpu().numpy())
         except OSError as error:
             mend = "name another by GESTALT_CACHE, or set evaluation.prompt_cache=false"
@@ -89,3 +90,4 @@ class PromptCache:
                 f"prompt cache {self.folder}: cannot be written ({error.strerror}); {mend}",
                 file=sys.stderr,
             )
+        return vectors

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -160,39 +161,31 @@ def class_embeddings(
     """
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
-    used = cache if len(texts) >= LARGE and hasattr(model, "text_tower") else None
-    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=used, progress=progress)
-    index = torch.tensor([index for _, index in pairs], device=vectors.device)
-    background = None if protocol.background_rule() == "prompts" else labels.background
+    embed = partial(_phrase_vectors, model, texts, protocol=protocol, progress=progress)
+    if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
+        vectors = embed()
+    else:
+        settings = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
+        vectors = cache.vectors(cache.key(model, texts, settings=settings), embed)
+        vectors = vectors.to(model.logit_scale.device)
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
-    twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
     return ClassEmbeddings(
-        functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin
+        functional.normalize(vectors, dim=-1),
+        class_index=torch.tensor([index for _, index in pairs], device=vectors.device),
+        background=None if protocol.background_rule() == "prompts" else labels.background,
+        twin=torch.tensor(first, device=vectors.device) if len(set(first)) < len(first) else None,
     )
 
 
 def _phrase_vectors(
-    model: Any,
-    texts: list[str],
-    *,
-    protocol: PromptProtocol,
-    cache: PromptCache | None,
-    progress: bool,
+    model: Any, texts: list[str], *, protocol: PromptProtocol, progress: bool
 ) -> Tensor:
     """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of
     the first phrase, then the next's.
     """
     count = len(protocol.templates)
     raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-    key = (
-        ""
-        if cache is None
-        else cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling])
-    )
-    stored = None if cache is None else cache.read(key)
-    if stored is not None:
-        return stored.to(model.logit_scale.device)
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     bar = tqdm(
         starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
@@ -202,10 +195,7 @@ def _phrase_vectors(
     )
     if protocol.ensembling == "normalised_mean":
         vectors = functional.normalize(vectors, dim=-1)
-    vectors = vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
-    if cache is not None:
-        cache.write(key, vectors)
-    return vectors
+    return vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ class Published:
     model: str
     benchmark: str
     protocol: str
-    settings: tuple[str, ...]
+    settings: Sequence[str]
     miou: float
     tolerance: float
     source: str
@@ -69,21 +69,13 @@ def published() -> dict[str, Published]:
     table: dict[str, Any] = json.loads(
         Path(__file__).with_name("published.json").read_text(encoding="utf-8")
     )
-    return {
-        f"{method}/{set_name}": Published(
-            name=f"{method}/{set_name}",
-            model=row["model"],
-            benchmark=table["benchmarks"][set_name],
-            protocol=row["protocol"],
-            settings=tuple(row["settings"]),
-            miou=miou,
-            tolerance=table["tolerance"],
-            source=row["source"],
-            stated_by=row["stated_by"],
-        )
-        for method, row in table["methods"].items()
-        for set_name, miou in row["miou"].items()
-    }
+    numbers = {}
+    for method, row in table["methods"].items():
+        for set_name, miou in row["miou"].items():
+            name, benchmark = f"{method}/{set_name}", table["benchmarks"][set_name]
+            facts = {**row, "miou": miou, "tolerance": table["tolerance"]}
+            numbers[name] = Published(name=name, benchmark=benchmark, **facts)
+    return numbers
 
 
 def published_number(name: str) -> Published:

@@ -84,7 +84,6 @@ def write_card(described: Described, evidence: Evidence) -> str:
         over_images=OVER_IMAGES,
         steps=evidence.steps,
         notes=_notes(described, measured, evidence),
-        made=described.provenance,
         manifest=portable(config.data.manifest),
         span=span,
     )
@@ -93,15 +92,15 @@ def write_card(described: Described, evidence: Evidence) -> str:
 
 def _eval_result(row: Measurement) -> EvalResult:
     """Return a measurement as the head lists it."""
-    protocol, name = row.entry.get("protocol", {}), row.metric.partition("/")[2]
+    name = row.metric.partition("/")[2]
     facts = {
-        "protocol": protocol.get("name"),
-        "protocol_digest": protocol.get("digest"),
-        "images": row.entry.get("images"),
+        "protocol": row.entry["protocol"]["name"],
+        "protocol_digest": row.entry["protocol"]["digest"],
+        "images": row.entry["images"],
         "images_official": row.entry.get("images_official"),
         "label_set": row.entry.get("label_set"),
         "interval_95": None if row.interval is None else [round(end, 6) for end in row.interval],
-        "commit": row.result.commit,
+        "commit": row.commit,
     }
     return EvalResult(
         task_type=TASKS.get(row.entry["measure"], SEGMENTATION),
@@ -109,7 +108,7 @@ def _eval_result(row: Measurement) -> EvalResult:
         dataset_name=row.entry["set"],
         # the hub puts results of equal type, config and split under one name
         dataset_config=row.entry["set"],
-        dataset_split=_split(row),
+        dataset_split=row.split,
         metric_type=name,
         metric_name=name,
         metric_value=round(row.value, 6),
@@ -117,28 +116,16 @@ def _eval_result(row: Measurement) -> EvalResult:
     )
 
 
-def _split(row: Measurement) -> str | None:
-    """Return the split that was asked for; None for the set's default, on which results are
-    published.
-    """
-    split: str | None = row.result.record["config"].get("evaluation", {}).get("split")
-    return split
-
-
 def _row(row: Measurement) -> list[str]:
     """Return a measurement as a row of the table under ``HEADS``."""
-    interval = (
-        NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}"
-    )
-    protocol = row.entry.get("protocol", {})
     scored, metric = row.metric.split("/", 1)
-    split = _split(row)
+    protocol = row.entry["protocol"]
     return [
-        f"{scored}, split {split}" if split else scored,
+        f"{scored}, split {row.split}" if row.split else scored,
         metric,
         f"{row.value:.3f}",
-        interval,
-        f"{protocol.get('name', NONE)} `{protocol.get('digest', NONE)}`",
+        NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}",
+        f"{protocol['name']} `{protocol['digest']}`",
         images_text(row.entry),
     ]
 
@@ -147,22 +134,16 @@ def _notes(described: Described, measured: Sequence[Measurement], evidence: Evid
     """Return the caveat of the training data, and what the records say was left out, or chosen
     here; each once.
     """
-    notes = (
-        [f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."]
-        if only_scenes(described.config.data)
-        else []
-    )
+    notes = []
+    if only_scenes(described.config.data):
+        notes.append(f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}.")
     for row in measured:
-        protocol = row.entry.get("protocol", {})
+        protocol = row.entry["protocol"]
+        name = f"Protocol {protocol['name']}"
         for text in protocol.get("left_out", ()):
-            notes.append(
-                f"Protocol {protocol.get('name')} leaves out a step of the original: {text}."
-            )
+            notes.append(f"{name} leaves out a step of the original: {text}.")
         for text in protocol.get("ours", ()):
-            notes.append(
-                f"Protocol {protocol.get('name')} makes a choice that the original does not state: "
-                f"{text}."
-            )
+            notes.append(f"{name} makes a choice that the original does not state: {text}.")
         if row.entry.get("images_official") not in (None, row.entry.get("images")):
             notes.append(
                 f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not "

@@ -40,14 +40,17 @@ class Measurement(NamedTuple):
         value: its value in the record.
         interval: its 95 % interval over images; None if the contributions of images were not kept.
         entry: entry of the record, on how it was measured.
-        result: the record.
+        split: the split that was requested; None for the set's default, on which results are
+            published.
+        commit: commit of the code.
     """
 
     metric: str
     value: float
     interval: Interval | None
     entry: Mapping[str, Any]
-    result: Result
+    split: str | None
+    commit: str
 
 
 def gather(checkpoint: Path, *, weights: str) -> Evidence:
@@ -62,27 +65,25 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     finished = [folder / RESULT] if (folder / RESULT).is_file() else []
     results = [read_result(path) for path in (*finished, *evaluations_in(folder))]
     run = next((result.record for result in results if not result.is_evaluation), None)
-    own = [result for result in results if result.record.get("weights_sha256") == weights]
-    return Evidence(steps or 0, planned, run, own if steps else [], weights)
+    matching = [result for result in results if result.record.get("weights_sha256") == weights]
+    return Evidence(steps or 0, planned, run, matching if steps else [], weights)
 
 
 def measurements(evidence: Evidence) -> list[Measurement]:
     """Return the headline metrics of the records; of several measurements of one kind, such as two
-    evaluations alike, the last.
+    equal evaluations, the last.
     """
-    kept: dict[tuple[Any, ...], Measurement] = {}
+    last: dict[tuple[Any, ...], Measurement] = {}
     for result in evidence.results:
+        split = result.record["config"].get("evaluation", {}).get("split")
         for metric in headlines([result]):
             value, entry = result.value(metric), result.entry(metric)
             if value is not None and entry:
-                kind = (
-                    metric,
-                    entry.get("protocol", {}).get("digest"),
-                    entry.get("images"),
-                    entry.get("label_set"),
+                kind = metric, entry["protocol"]["digest"], entry["images"], entry.get("label_set")
+                last[kind] = Measurement(
+                    metric, value, result.interval(metric), entry, split, result.commit
                 )
-                kept[kind] = Measurement(metric, value, result.interval(metric), entry, result)
-    return list(kept.values())
+    return list(last.values())
 
 
 def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:

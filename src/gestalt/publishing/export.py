@@ -27,7 +27,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
     A symbolic link stays: the folder that it names is written.
     """
-    check_free(folder)
     folder = folder.resolve()
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
@@ -67,31 +66,24 @@ def export_checkpoint(
     folder = folder.absolute()
     evidence = gather(checkpoint, weights=weights_hash(model))
     provenance = provenance_of(evidence, checkpoint=checkpoint)
-    if (
-        not datasets
-        and config.data.source == "hub"
-        and isinstance(config.data.options.get("name"), str)
-    ):
-        datasets = [config.data.options["name"]]
+    name = config.data.options.get("name")
+    if not datasets and config.data.source == "hub" and isinstance(name, str):
+        datasets = [name]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     with _new_folder(folder) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)["provenance"]
         described = Described(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(described, evidence), encoding="utf-8")
-        _check_same(load_folder(partial), model)
+        loaded = load_folder(partial)
+        if weights_hash(loaded) != evidence.weights:
+            raise ValueError(
+                "export: the folder does not load with the weights of the checkpoint; nothing was "
+                "written"
+            )
+        if loaded.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+            raise ValueError(
+                "export: the exported tokenizer tokenises texts differently from the model's; "
+                "nothing was written"
+            )
     return folder
-
-
-def _check_same(written: DualEncoder, model: DualEncoder) -> None:
-    """Check that a folder gives the weights and the token ids of the model."""
-    if weights_hash(written) != weights_hash(model):
-        raise ValueError(
-            "export: the folder does not load with the weights of the checkpoint; nothing was "
-            "written"
-        )
-    if written.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
-        raise ValueError(
-            "export: the exported tokenizer tokenises texts differently from the model's; nothing "
-            "was written"
-        )

@@ -56,9 +56,12 @@ def save_folder(
         "image": model.image_origin.record(),
         "text": None if model.text_origin is None else model.text_origin.record(),
     }
-    made = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
-    described = portable({"config": to_plain(config), "provenance": made})
-    described = {"library": LIBRARY, "format": FORMAT, **described}
+    provenance = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
+    described = {
+        "library": LIBRARY,
+        "format": FORMAT,
+        **portable({"config": to_plain(config), "provenance": provenance}),
+    }
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     with replacing(path / WEIGHTS) as partial:

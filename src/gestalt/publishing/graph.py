@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from gestalt.encoders.dense_model import DenseModel, maps_of
 from gestalt.model import DualEncoder
-from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import replacing
 
 LARGEST_DIFFERENCE = 1e-4
@@ -43,7 +42,10 @@ class DenseGraph(nn.Module):
 
     def __init__(self, model: DenseModel, *, pixels: Literal["uint8", "float"] = "uint8") -> None:
         super().__init__()
-        self.model = _without_text(model) if isinstance(model, DualEncoder) else model
+        if isinstance(model, DualEncoder):  # the text side's weights would lie in the file unused
+            model = copy.copy(model)
+            model._modules = {name: part for name, part in model._modules.items() if name != "text"}
+        self.model = model
         self.pixels = pixels
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,17 +73,6 @@ class DenseGraph(nn.Module):
             generator=generator,
         )
         return images if self.pixels == "uint8" else images / 255
-
-
-def _without_text(model: DualEncoder) -> DualEncoder:
-    """Return a copy that shares the image side and has no text side, whose weights would lie in the
-    file unused.
-    """
-    image_side = copy.copy(model)
-    image_side.__dict__["_modules"] = {
-        name: module for name, module in model._modules.items() if name != "text"
-    }
-    return image_side
 
 
 def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
@@ -177,10 +168,9 @@ def write_onnx(
     ``compare``.
 
     Raises:
-        ValueError: a package is missing, the weights are too large, an operation has no ONNX form,
+        ValueError: the weights are too large, an operation has no ONNX form,
             or as ``compare``.
     """
-    check_onnx()
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size >= MOST_BYTES:
         raise ValueError(
@@ -240,19 +230,17 @@ def compare(
         text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
         with _refused(f"{text}: the graph cannot run at this size"):
             found, expected = run(pixels), graph(pixels)
-        if [output.shape for output in found] != [output.shape for output in expected]:
-            raise ValueError(
-                f"{text}: the graph gives {[tuple(output.shape) for output in found]}, another "
-                "shape than the model"
-            )
-        differences = [
-            float((theirs - ours).abs().max()) for theirs, ours in zip(found, expected, strict=True)
-        ]
-        listed = ", ".join(
-            f"{value:.1e} {output}" for output, value in zip(NAMES, differences, strict=True)
+        shapes, expected_shapes = (
+            [tuple(output.shape) for output in outputs] for outputs in (found, expected)
         )
-        text += f", largest difference to the model {listed}"
-        if not max(differences) <= LARGEST_DIFFERENCE:  # also where it is nan
+        if shapes != expected_shapes:
+            raise ValueError(f"{text}: the graph gives {shapes}, another shape than the model")
+        differences = [
+            (theirs - ours).abs().max() for theirs, ours in zip(found, expected, strict=True)
+        ]
+        listed = [f"{value:.1e} {output}" for value, output in zip(differences, NAMES, strict=True)]
+        text += f", largest difference to the model {', '.join(listed)}"
+        if not all(value <= LARGEST_DIFFERENCE for value in differences):  # also where it is nan
             raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")
         lines.append(text)
     return lines

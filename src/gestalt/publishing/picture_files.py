@@ -6,7 +6,6 @@ the name back.
 """
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,18 +31,15 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, An
     area and scores.
     """
     colours = class_colours(len(result.labels), background=None)
-    rows = [
-        {
-            **{
-                "name": name,
-                "value": value,
-                "colour": "#" + bytes(colours[value]).hex(),
-                "area": round(result.areas[name], 6),
-            },
-            **(result.scores[name]._asdict() if name in result.scores else {}),
+    rows = []
+    for value, name in enumerate(result.labels):
+        row = {
+            "name": name,
+            "value": value,
+            "colour": f"#{bytes(colours[value]).hex()}",
+            "area": round(result.areas[name], 6),
         }
-        for value, name in enumerate(result.labels)
-    ]
+        rows.append(row | (result.scores[name]._asdict() if result.scores else {}))
     height, width = result.map.shape
     without = max(0.0, 1 - sum(result.areas.values()))
     return {
@@ -65,21 +61,16 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
             ``.npy``) and the numbers (``.json``).
     """
     for path in files:
-        with replacing(path) as partial:
-            if path.suffix == ".json":
-                partial.write_text(
-                    json.dumps(entry, indent=1, ensure_ascii=False) + "\n",
-                    "utf-8",
-                    "backslashreplace",
-                )
-            elif path.suffix == ".npy":
-                with partial.open("wb") as file:
-                    np.save(file, result.map.numpy())
+        if path.suffix == ".json":
+            _write_json(path, entry)
+            continue
+        with replacing(path) as partial, partial.open("wb") as file:
+            if path.suffix == ".npy":
+                np.save(file, result.map.numpy())
+            elif path.name.endswith("_overlay.png"):
+                result.overlay().save(file, format="PNG")
             else:
-                picture = (
-                    result.overlay() if path.name.endswith("_overlay.png") else indexed(result)
-                )
-                picture.save(partial, format="PNG")
+                indexed(result).save(file, format="PNG")
 
 
 def write_summary(
@@ -88,14 +79,18 @@ def write_summary(
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
     for each name in each.
     """
-    with replacing(folder / f"{kind}.json") as partial:
-        summary = json.dumps({**about, "pictures": entries}, indent=1, ensure_ascii=False)
-        partial.write_text(summary + "\n", "utf-8", "backslashreplace")
-    table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {"picture": entry["picture"], **row} for entry in entries for row in entry[kind]
-    )
-    with replacing(folder / f"{kind}.csv") as partial:
-        partial.write_text(table.getvalue(), "utf-8", "backslashreplace")
+    _write_json(folder / f"{kind}.json", {**about, "pictures": entries})
+    rows = [{"picture": entry["picture"], **row} for entry in entries for row in entry[kind]]
+    with (
+        replacing(folder / f"{kind}.csv") as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, "utf-8", "backslashreplace")

@@ -6,7 +6,6 @@ a palette.  ``pictures.html`` beside this file is the template, with the page's 
 script.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.config.loading import LOGS
-from gestalt.evaluation.pictures import class_colours, picture_of
+from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
-from gestalt.results.page import address, render
+from gestalt.results.page import embedded, render
 from gestalt.support.files import replacing
 
 LARGEST = 1024
@@ -61,7 +60,7 @@ class PicturePage:
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
         any_map = next(iter(by_model[0].values()))
-        original = picture_of(any_map.image)
+        original = pil_image(any_map.image)
         small = original.copy()
         small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
         thumbnail = small.copy()
@@ -71,8 +70,8 @@ class PicturePage:
                 "name": name,
                 "original": original.size,
                 "size": small.size,
-                "base": _embedded(small, "webp", quality=82),
-                "thumbnail": _embedded(thumbnail, "webp", quality=82),
+                "base": embedded(small, "webp", quality=82),
+                "thumbnail": embedded(thumbnail, "webp", quality=82),
                 "views": [
                     [_layers(kind, result, size=small.size) for kind, result in maps.items()]
                     for maps in by_model
@@ -129,28 +128,22 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
         else (0.0, 0.0)
     )
     masks, heat = {}, {}
-    inferno = matplotlib.colormaps["inferno"]
+    inferno = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3]
     for index in _listed([result]):
         palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
-        masks[index] = _png((values == index).astype(np.uint8), palette=palette, clear=True)
+        masks[index] = _png(values == index, palette=palette, transparency=0, bits=1)
         if len(result.similarity):
             shades = (result.similarity[index].numpy() - least) / max(most - least, 1e-9) * 255
-            heat[index] = _png(
-                np.rint(shades).astype(np.uint8),
-                palette=(inferno(range(256))[:, :3] * 255).astype(np.uint8),
-            )
+            heat[index] = _png(np.rint(shades), palette=inferno)
     largest_first = sorted(result.areas.items(), key=lambda pair: -pair[1])
-    areas = (
-        ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0)
-        or "nothing above the threshold"
-    )
+    areas = ", ".join(f"{name} {100 * area:.0f} %" for name, area in largest_first if area > 0)
     return {
         "kind": kind,
         "masks": masks,
         "heat": heat,
         "least": least,
         "most": most,
-        "areas": areas,
+        "areas": areas or "nothing above the threshold",
     }
 
 
@@ -189,18 +182,8 @@ def _listed(results: Sequence[SegmentedImage]) -> list[int]:
     ]
 
 
-def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool = False) -> str:
-    """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0
-    transparent.
-    """
-    image = Image.fromarray(values)
+def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) -> str:
+    """Return positions in a palette as the address of an embedded PNG."""
+    image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
-    return _embedded(
-        image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True
-    )
-
-
-def _embedded(image: Image.Image, kind: str, **options: int) -> str:
-    out = io.BytesIO()
-    image.save(out, format=kind, **options)
-    return address(out.getvalue(), f"image/{kind}")
+    return embedded(image, "png", **options, optimize=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gestalt.config.schema import ConfigError
-from gestalt.results.comparability import measurement_differences, run_notes, setup_differences
+from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Result, companions
@@ -160,7 +160,9 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
     image_set, _, name = metric.partition("/")
     measured = [result for result in view.results.values() if result.value(metric) is not None]
     differences = list(
-        dict.fromkeys([*measurement_differences(measured, metric), *setup_differences(measured)])
+        dict.fromkeys(
+            [*split_by_measurement(measured, metric).differences(), *setup_differences(measured)]
+        )
     )
     if differences and not allow_mixed:
         raise ConfigError(

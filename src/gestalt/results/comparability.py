@@ -8,9 +8,9 @@ the code, the requested images, the training data and the starting weights must 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
@@ -18,18 +18,18 @@ from gestalt.results.result import Result
 Settings = Mapping[str, Any]
 
 BENCHMARK = (
-    *(
-        "set",
-        "images",
-        "images_in_set",
-        "images_with_objects",
-        "objects",
-        "captions",
-        "names",
-        "label_set",
-        "benchmark_hash",
-    ),
-    *("vocabulary", "templates", "ignored_pixels"),
+    "set",
+    "images",
+    "images_in_set",
+    "images_with_objects",
+    "objects",
+    "captions",
+    "names",
+    "label_set",
+    "benchmark_hash",
+    "vocabulary",
+    "templates",
+    "ignored_pixels",
 )
 """Keys of a record's entry that describe the benchmark and not the model."""
 
@@ -76,7 +76,7 @@ LEADING = (
 """Settings that a sentence names first; those of a protocol without their prefix."""
 
 NAMED = 3
-"""Number of settings that a sentence names; ``differing_settings`` has all."""
+"""Number of settings that a sentence names; ``Split.table`` has all."""
 
 
 def measurement(result: Result, metric: str) -> dict[str, Any]:
@@ -94,32 +94,108 @@ def measurement(result: Result, metric: str) -> dict[str, Any]:
     return settings
 
 
-def group_by_measurement(results: Sequence[Result], metric: str) -> list[list[Result]]:
-    """Return the results in groups that share a column, in order of first appearance."""
-    return _group(results, lambda result: measurement(result, metric))
+class Split(NamedTuple):
+    """Results in groups of equal settings, in order of first appearance.
 
-
-def measurement_differences(results: Sequence[Result], metric: str) -> list[str]:
-    """Return a sentence on the settings of the measurement that differ, or an empty list."""
-    groups = group_by_measurement(results, metric)
-    described = [_described(group[0], metric) for group in groups]
-    keys: dict[str, None] = {}
-    for other in described[1:]:
-        differing = _differing([described[0], other])
-        keys |= dict.fromkeys([key for key in differing if not key.endswith(HASHED)] or differing)
-    return [_sentence(groups, keys=list(keys), values=described)] if len(groups) > 1 else []
-
-
-def differing_settings(results: Sequence[Result], metric: str) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of a table of every setting of the measurement that differs, a column
-    for each group; no rows if none does.
+    Attributes:
+        groups: results that share all settings that must match.
+        settings: for each group the settings that describe it.
     """
-    groups = group_by_measurement(results, metric)
-    values = [_described(group[0], metric) for group in groups]
-    rows = [
-        [key, *(str(row.get(key, NOT_RECORDED)) for row in values)] for key in _differing(values)
+
+    groups: list[list[Result]]
+    settings: Sequence[Settings]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the groups, by their first results."""
+        return [
+            group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+            for group in self.groups
+        ]
+
+    def differing(self) -> list[str]:
+        """Return the settings that not all groups share, in order of first appearance."""
+        first = self.settings[0] if self.settings else {}
+        keys = dict.fromkeys(key for row in self.settings for key in row)
+        return [key for key in keys if any(row.get(key) != first.get(key) for row in self.settings)]
+
+    def sentence(self, keys: Sequence[str]) -> str:
+        """Name the groups, then their protocols if these differ, then the few settings that tell
+        most.
+        """
+        ordered = sorted((key for key in keys if key != PROTOCOL), key=self._rank)
+        listed = [
+            f"{key} is {' vs '.join(_shown(row, key) for row in self.settings)}"
+            for key in ordered[:NAMED]
+        ]
+        if len(ordered) > NAMED:
+            listed.append(f"and {len(ordered) - NAMED} more")
+        text = ", ".join(listed)
+        if PROTOCOL in keys:
+            names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in self.settings))
+            details = f" ({text.replace('protocol.', '')})" if text else ""
+            text = f"protocols differ: {names}{details}"
+        return f"{' vs '.join(self.names)}: {text}"
+
+    def _rank(self, key: str) -> tuple[bool, int]:
+        """Sort key of settings: short values before long ones, then those of ``LEADING``."""
+        name = key.removeprefix("protocol.")
+        is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
+        return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
+
+    def differences(self) -> list[str]:
+        """Return a sentence on the settings that differ, or an empty list; hashes are named only
+        where no other setting of a group differs.
+        """
+        keys: dict[str, None] = {}
+        for other in self.settings[1:]:
+            differing = Split([], [self.settings[0], other]).differing()
+            readable = [key for key in differing if not key.endswith(HASHED)]
+            keys |= dict.fromkeys(readable or differing)
+        return [self.sentence(list(keys))] if len(self.groups) > 1 else []
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return heads and rows of every setting that differs, a column for each group; no rows if
+        none does.
+        """
+        rows = [
+            [key, *(str(row.get(key, NOT_RECORDED)) for row in self.settings)]
+            for key in self.differing()
+        ]
+        return ["setting", *self.names], rows
+
+    def distinctions(self) -> list[str]:
+        """Return for each group a short clause on the settings in which it differs from the others;
+        empty for a single group.
+        """
+        if len(self.groups) < 2:
+            return [""] * len(self.groups)
+        names = [str(values.get(PROTOCOL)) for values in self.settings]
+        if len(set(names)) == len(names):
+            return names
+        short = [
+            key
+            for key in self.differing()
+            if all(isinstance(row.get(key), str | int | float | None) for row in self.settings)
+        ]
+        readable = [key for key in short if not key.endswith("digest")] or short
+        clauses: list[str] = []
+        for number, row in enumerate(self.settings, start=1):
+            clause = ", ".join(
+                f"{key.rpartition('.')[2]} {_shown(row, key)}" for key in readable[:NAMED]
+            )
+            clauses.append(f"{clause}; {number}" if clause in clauses else clause)
+        return clauses
+
+
+def split_by_measurement(results: Iterable[Result], metric: str) -> Split:
+    """Split the results that have a metric into groups that share a column."""
+    measured = [result for result in results if result.value(metric) is not None]
+    groups = _split(measured, lambda result: measurement(result, metric)).groups
+    described = [
+        {**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups
     ]
-    return ["setting", *map(_group_name, groups)], rows
+    return Split(groups, described)
 
 
 def setup_differences(results: Sequence[Result]) -> list[str]:
@@ -129,64 +205,34 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     These are the commit, the requested images, and the training data and the weights of inits that
     the configuration does not tell apart.
     """
-    sentences = _differences(results, lambda result: {"commit": result.commit})
-    sentences += _differences(results, _requested_images)
-    for same_request in _group(results, _requested_data):
-        sentences += _differences(
-            same_request,
-            lambda result: {"data.digest": result.record.get("data", {}).get("digest")},
-        )
-    for same_start in _group(results, _starting_configuration):
-        sentences += _differences(same_start, _starting_weights)
-    return sentences
-
-
-def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
-    """Return for each group a short clause on the settings in which it differs from the others;
-    empty for a single group.
-    """
-    if len(groups) < 2:
-        return [""] * len(groups)
-    settings = [_described(group[0], metric) for group in groups]
-    names = [str(values.get(PROTOCOL)) for values in settings]
-    if len(set(names)) == len(names):
-        return names
-    short = [
-        key
-        for key in _differing(settings)
-        if all(isinstance(row.get(key), str | int | float | None) for row in settings)
+    splits = [
+        _split(results, lambda result: {"commit": result.commit}),
+        _split(results, _requested_images),
     ]
-    readable = [key for key in short if not key.endswith("digest")] or short
-    clauses = []
-    for number, row in enumerate(settings, start=1):
-        clause = ", ".join(
-            f"{key.rpartition('.')[2]} {_shown(row, key)}" for key in readable[:NAMED]
+    for same_request in _split(results, _requested_data).groups:
+        splits.append(
+            _split(
+                same_request, lambda one: {"data.digest": one.record.get("data", {}).get("digest")}
+            )
         )
-        clauses.append(f"{clause}; {number}" if clause in clauses else clause)
-    return clauses
+    for same_start in _split(results, _requested_start).groups:
+        splits.append(_split(same_start, _starting_weights))
+    return [split.sentence(split.differing()) for split in splits if len(split.groups) > 1]
 
 
 def run_notes(results: Sequence[Result]) -> list[str]:
     """Return a note for each result of a model that had steps of its run left, and for each commit
     that does not state the exact code.
     """
-    short = [
-        result
-        for result in results
-        if result.record.get("steps", 0) < result.record.get("steps_planned", 0)
-    ]
-    notes = [
-        f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps."
-        for result in short
-    ]
-    inexact = {
-        result.commit
-        for result in results
-        if result.commit == "unknown" or result.commit.endswith(CHANGED)
-    }
-    return notes + [
-        f"Commit {commit}: the exact code is not recorded." for commit in sorted(inexact)
-    ]
+    notes = []
+    for result in results:
+        steps, planned = result.record.get("steps", 0), result.record.get("steps_planned", 0)
+        if steps < planned:
+            notes.append(f"{result.label} ran {steps} of {planned} steps.")
+    for commit in sorted({result.commit for result in results}):
+        if commit == "unknown" or commit.endswith(CHANGED):
+            notes.append(f"Commit {commit}: the exact code is not recorded.")
+    return notes
 
 
 def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
@@ -217,13 +263,6 @@ def _requested_images(result: Result) -> dict[str, Any]:
     return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
 
 
-def _described(result: Result, metric: str) -> dict[str, Any]:
-    """Return the settings that describe a measurement: those that must match, and the requested
-    images.
-    """
-    return {**_requested_images(result), **measurement(result, metric)}
-
-
 def _requested_data(result: Result) -> dict[str, Any]:
     """Return the keys that must lead to the same training data; of a path, its last part."""
     data = result.record["config"].get("data", {})
@@ -236,7 +275,7 @@ def _requested_data(result: Result) -> dict[str, Any]:
     }
 
 
-def _starting_configuration(result: Result) -> dict[str, Any]:
+def _requested_start(result: Result) -> dict[str, Any]:
     """Return the keys that must lead to the same first weights: architecture and init."""
     image = result.record["config"].get("image", {})
     return {key: image.get(key) for key in STARTING_WEIGHTS}
@@ -249,70 +288,19 @@ def _starting_weights(result: Result) -> dict[str, str]:
     return {f"weights used for image.init={init['asked']}": f"{init['used']} {digest}".strip()}
 
 
-def _group(results: Sequence[Result], settings: Callable[[Result], Settings]) -> list[list[Result]]:
+def _split(results: Iterable[Result], settings: Callable[[Result], Settings]) -> Split:
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(json.dumps(settings(result), sort_keys=True), []).append(result)
-    return list(groups.values())
-
-
-def _differing(rows: Sequence[Settings]) -> list[str]:
-    """Return the keys whose values are not the same in all rows, in order of first appearance."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return [key for key in keys if any(row.get(key) != rows[0].get(key) for row in rows)]
-
-
-def _differences(results: Sequence[Result], settings: Callable[[Result], Settings]) -> list[str]:
-    """Return a sentence on the settings that not all results share; all results must have the same
-    keys.
-    """
-    groups = _group(results, settings)
-    values = [settings(group[0]) for group in groups]
-    return [_sentence(groups, keys=_differing(values), values=values)] if len(groups) > 1 else []
-
-
-def _sentence(
-    groups: Sequence[Sequence[Result]], *, keys: Sequence[str], values: Sequence[Settings]
-) -> str:
-    """Name the groups by their first result, then their protocols if these differ, then the few
-    settings that tell most.
-    """
-    ordered = sorted((key for key in keys if key != PROTOCOL), key=lambda key: _rank(key, values))
-    listed = [
-        f"{key} is {' vs '.join(_shown(row, key) for row in values)}" for key in ordered[:NAMED]
-    ]
-    if len(ordered) > NAMED:
-        listed.append(f"and {len(ordered) - NAMED} more")
-    text = ", ".join(listed)
-    if PROTOCOL in keys:
-        names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in values))
-        text = f"protocols differ: {names}" + (
-            f" ({text.replace('protocol.', '')})" if listed else ""
-        )
-    return f"{' vs '.join(map(_group_name, groups))}: {text}"
-
-
-def _group_name(group: Sequence[Result]) -> str:
-    return group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-
-
-def _rank(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
-    """Sort key of settings: short values before long ones, then those of ``LEADING``."""
-    name = key.removeprefix("protocol.")
-    is_long = any(len(str(row.get(key))) > LONGEST for row in values)
-    return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
+    return Split(list(groups.values()), [settings(group[0]) for group in groups.values()])
 
 
 def _shown(settings: Settings, key: str) -> str:
     if key not in settings:
         return NOT_RECORDED
-    text = (
-        "the default"
-        if settings[key] is None and key.startswith("evaluation.")
-        else str(settings[key])
-    )
-    return (
-        text
-        if len(text) <= LONGEST
-        else f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    )
+    if settings[key] is None and key.startswith("evaluation."):
+        return "the default"
+    text = str(settings[key])
+    if len(text) <= LONGEST:
+        return text
+    return f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -9,13 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
-from gestalt.results.comparability import (
-    differing_settings,
-    distinctions,
-    group_by_measurement,
-    measurement_differences,
-    run_notes,
-)
+from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Result, headlines
 from gestalt.results.scores import Score, score_rows
@@ -114,13 +108,12 @@ def compare(
     columns: list[Column] = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
     for metric in _select_metrics(results, metrics):
-        measured = [result for result in results if result.value(metric) is not None]
-        groups = group_by_measurement(measured, metric)
-        for sentence in measurement_differences(measured, metric):
+        split = split_by_measurement(results, metric)
+        for sentence in split.differences():
             concerned.setdefault(sentence, []).append(metric)
         columns += [
             _column(group, metric, name)
-            for group, name in zip(groups, distinctions(groups, metric), strict=True)
+            for group, name in zip(split.groups, split.distinctions(), strict=True)
         ]
     differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
@@ -141,9 +134,7 @@ def differing(
     """
     tables: dict[str, tuple[list[str], list[list[str]]]] = {}
     for metric in _select_metrics(results, metrics):
-        table = differing_settings(
-            [result for result in results if result.value(metric) is not None], metric
-        )
+        table = split_by_measurement(results, metric).table()
         same = next((title for title in tables if tables[title] == table), None)
         if same is not None:
             tables[f"{same}, {metric}"] = tables.pop(same)
@@ -262,28 +253,21 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
     notes += run_notes(results)
-    substituted = dict.fromkeys(
-        result.substituted_init for result in results if result.substituted_init
-    )
-    notes += [
-        f"{init}: "
-        f"{', '.join(result.label for result in results if result.substituted_init == init)}."
-        for init in substituted
-    ]
+    substituted: dict[str, list[str]] = {}
     for result in results:
-        missing = [
-            column
-            for column in columns
-            if not column.distinction and result.label not in column.scores
-        ]
-        notes += [f"{result.label}: no result of {column.title}." for column in missing]
+        substituted.setdefault(result.substituted_init, []).append(result.label)
+    substituted.pop("", None)
+    notes += [f"{init}: {', '.join(labels)}." for init, labels in substituted.items()]
+    for result in results:
+        for column in columns:
+            if not column.distinction and result.label not in column.scores:
+                notes.append(f"{result.label}: no result of {column.title}.")
     for column in columns:
-        labels: dict[str, list[str]] = {}
+        reasons: dict[str, list[str]] = {}
         for result in results:
-            if result.label in column.scores and column.scores[result.label].over_images is None:
-                labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
-        notes += [
-            f"{', '.join(named)}: no interval of {column.title}, {reason}."
-            for reason, named in labels.items()
-        ]
+            score = column.scores.get(result.label)
+            if score is not None and score.over_images is None:
+                reasons.setdefault(result.why_no_interval(column.metric), []).append(result.label)
+        for reason, labels in reasons.items():
+            notes.append(f"{', '.join(labels)}: no interval of {column.title}, {reason}.")
     return notes

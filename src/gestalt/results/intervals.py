@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from scipy.special import stdtrit
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
-from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
+from gestalt.measures.classification.metric import group_metrics
 
 RESAMPLES = 2000
 SEED = 0
@@ -58,24 +59,23 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the sample standard deviation (divisor S - 1), None for a single
-    value.
-    """
-    mean = math.fsum(values) / len(values)
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation (divisor S - 1); None for fewer than two values."""
     if len(values) < 2:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return None
+    mean = fmean(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
-    mean, deviation = mean_and_deviation(values)
-    if deviation is None:
+    spread = deviation(values)
+    if spread is None:
         return None
-    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * deviation / math.sqrt(len(values))
+    mean = fmean(values)
+    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * spread / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
 
 
@@ -94,15 +94,13 @@ def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return pseudo
 
 
-def draws(images: int, *, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """Return how often each image is in each resample, (R, N); a pure function of its arguments."""
+@lru_cache(maxsize=1)  # the metrics of a set share it
+def draws(images: int) -> NDArray[np.int64]:
+    """Return how often each image is in each resample, (R, N)."""
     drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(
-        images, [1 / images] * images, size=resamples
+        images, [1 / images] * images, size=RESAMPLES
     )
     return drawn
-
-
-_shared_draws = lru_cache(maxsize=1)(draws)  # by the metrics of a set
 
 
 def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
@@ -153,23 +151,12 @@ def resampled_groups(
         drawn: as in ``resampled``.
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
-    classes = len(entry["names"])
-    accuracy = divide_or_nan(right, total).reshape(len(drawn), classes, classes)
+    names = entry["names"]
+    cells = divide_or_nan(right, total).reshape(len(drawn), len(names), len(names))
+    scores = group_metrics(cells, names=names, train_groups=entry.get("train_groups"))
     lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
-    scores = {
-        "worst_group": np.where(lacking, np.nan, worst_group(accuracy)),
-        "mean_group": np.where(lacking, np.nan, mean_group(accuracy)),
-    }
-    if "train_groups" in entry:
-        scores["adjusted_accuracy"] = adjusted_accuracy(
-            accuracy, train_groups=entry["train_groups"]
-        )
-    delta = drops(accuracy, usual=range(classes))
-    for index, name in enumerate(entry["names"]):
-        usual = accuracy[:, index, index]
-        scores[f"accuracy/{name}_usual_place"] = usual
-        scores[f"accuracy/{name}_other_place"] = usual - delta[:, index]
-        scores[f"delta/{name}"] = delta[:, index]
+    for name in ("worst_group", "mean_group"):
+        scores[name] = np.where(lacking, np.nan, scores[name])
     return scores
 
 
@@ -192,7 +179,7 @@ class Contribution(NamedTuple):
         are the same for the same N.
         """
         return (
-            self.resampled(_shared_draws(len(self.marks)))
+            self.resampled(draws(len(self.marks)))
             if self.counts is None
             else pseudo_values(self.counts)
         )
@@ -264,31 +251,23 @@ def _from_arrays(
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
         counts = array.astype(np.int64) if array.ndim == 3 else None
-        return Contribution(
-            _marks(array, group=arrays.get("group")), partial(resampled, array), counts
-        )
-    hits = [
-        arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays
-    ]
-    if len(hits) == len(DIRECTIONS):
+        if array.ndim > 1:
+            marks = array[:, -1]
+        else:
+            marks = arrays.get("group", np.isnan(array.astype(np.float64)))
+        return Contribution(marks, partial(resampled, array), counts)
+    recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
+    if arrays.keys() >= set(recalls):
+        hits = [arrays[key] for key in recalls]
         queries = np.stack([part[:, 1] for part in hits], axis=1)
         return Contribution(
             queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0)
         )
     if "group" in arrays and "names" in entry:
         group = arrays["group"].astype(np.int64)
-        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)
-        counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
-        counts[np.arange(len(group)), 1, group] = 1
+        member = np.eye(len(entry["names"]) ** 2, dtype=np.int64)[group]
+        right = arrays["accuracy"].astype(np.int64)
+        counts = np.stack([member * right[:, None], member], axis=1)
         if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
             return Contribution(group, lambda drawn: resampled_groups(counts, entry, drawn)[name])
     return None
-
-
-def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the truth of counts, the queries of hits, and for values the group, else which images
-    have one.
-    """
-    if array.ndim > 1:
-        return array[:, -1]
-    return np.isnan(array.astype(np.float64)) if group is None else group

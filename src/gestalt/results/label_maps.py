@@ -29,19 +29,19 @@ ENTRY = (
 """Keys of a benchmark's entry in the record that the statement repeats."""
 
 MODEL = (
-    *(
-        "experiment",
-        "scale",
-        "seed",
-        "checkpoint",
-        "checkpoint_sha256",
-        "run",
-        "steps",
-        "steps_planned",
-        "weights_sha256",
-        "model",
-    ),
-    *("overrides", "config_hash", "provenance"),
+    "experiment",
+    "scale",
+    "seed",
+    "checkpoint",
+    "checkpoint_sha256",
+    "run",
+    "steps",
+    "steps_planned",
+    "weights_sha256",
+    "model",
+    "overrides",
+    "config_hash",
+    "provenance",
 )
 """Keys of the record that the statement repeats."""
 
@@ -80,11 +80,9 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
         assert scorer.label_maps is not None
         entry, config = scorer.result(), record["config"].get("evaluation", {})
         statement = {
-            **{
-                "benchmark": scorer.name,
-                "split": config.get("split"),
-                "unnamed": ignored_value(len(scorer.labels.names)),
-            },
+            "benchmark": scorer.name,
+            "split": config.get("split"),
+            "unnamed": ignored_value(len(scorer.labels.names)),
             "files": "<image name>.png, class indices",
             **{key: entry[key] for key in ENTRY if key in entry},
             **{key: record[key] for key in MODEL if key in record},

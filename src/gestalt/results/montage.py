@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gestalt.evaluation.confusion import image_miou, pixel_counts
-from gestalt.evaluation.pictures import PAPER, class_colours, in_row, painted, picture_of, scaled
+from gestalt.evaluation.pictures import PAPER, class_colours, in_row, painted, pil_image, scaled
 from gestalt.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.result import Result
 
@@ -23,22 +23,21 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         image_set: name of the set.
     """
     by_cell: dict[str, Predictions] = {}
+    first = None
     for cell, result in runs.items():
         predictions = read_predictions(result.run / "predictions" / f"{image_set}.npz")
-        if predictions is not None and (
-            not by_cell or _subjects(predictions) == _subjects(next(iter(by_cell.values())))
-        ):
+        if predictions is None:
+            continue
+        first = first or predictions
+        if _subjects(predictions) == _subjects(first):
             by_cell[cell] = predictions
-    if not by_cell:
+    if first is None:
         return None
-    rows = [_row(by_cell, index) for index in range(len(next(iter(by_cell.values())).images))]
-    page = Image.new(
-        "RGB", (max(row.width for row in rows), sum(row.height for row in rows)), PAPER
-    )
-    top = 0
-    for row in rows:
-        page.paste(row, (0, top))
-        top += row.height
+    rows = [_row(by_cell, index) for index in range(len(first.images))]
+    width, height = max(row.width for row in rows), rows[0].height  # all have the same
+    page = Image.new("RGB", (width, height * len(rows)), PAPER)
+    for number, row in enumerate(rows):
+        page.paste(row, (0, height * number))
     out = io.BytesIO()
     page.save(out, format="png")
     return out.getvalue()
@@ -56,16 +55,17 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     first = next(iter(by_cell.values()))
     image = first.images[index]
     colours = class_colours(len(first.names), background=first.background)
-    panels = {"image": scaled(picture_of(image.image), smooth=True)}
-    shown = set(np.unique(image.label.numpy()).tolist())
+    panels = {"image": scaled(pil_image(image.image), smooth=True)}
+    maps = [image.label]
     for cell, predictions in by_cell.items():
         prediction = predictions.images[index].prediction
         counts = pixel_counts(prediction, image.label, classes=len(colours)).numpy()
         iou = np.nan_to_num(image_miou(counts[None]))[0]
         panels[f"{cell}: IoU {iou:.2f}"] = painted(image.image, prediction, colours=colours)
-        shown |= set(np.unique(prediction.numpy()).tolist())
+        maps.append(prediction)
     panels["truth"] = painted(image.image, image.label, colours=colours, void=True)
+    present = np.unique([values.numpy() for values in maps])
     entries = [
-        (name, "", colours[number]) for number, name in enumerate(first.names) if number in shown
+        (first.names[index], "", colours[index]) for index in present[present < len(colours)]
     ]
     return in_row(panels, entries=entries, caption=image.title)

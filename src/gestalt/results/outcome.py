@@ -34,11 +34,10 @@ def scorers_of(callbacks: list[Callback]) -> list[Measured]:
 
 def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
     """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value."""
-    return {
-        key: value
-        for callback in scorers_of(callbacks)
-        for key, value in callback.result()["metrics"].items()
-    }
+    metrics: dict[str, float] = {}
+    for scorer in scorers_of(callbacks):
+        metrics |= scorer.result()["metrics"]
+    return metrics
 
 
 def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
@@ -50,10 +49,15 @@ def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
 
 
 def describe(
-    config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]
+    config: Experiment,
+    trainer: Trainer,
+    model: DenseModel,
+    *,
+    tokens_kept: str,
+    overrides: list[str],
 ) -> dict[str, Any]:
-    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of
-    image tokens in a step.
+    """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
+    number of image tokens in a step.
     """
     origin, text = model.image_origin, model.text_origin
     return {
@@ -67,7 +71,7 @@ def describe(
         "text_init": None
         if text is None
         else {"asked": config.text.init, "used": text.init, "source": text.source},
-        "tokens_kept": kept,
+        "tokens_kept": tokens_kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,
         "provenance": provenance(trainer.strategy.root_device),
@@ -119,12 +123,12 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
             arrays = sets.setdefault(name, {})
             assert array_name not in arrays, f"two callbacks give {key}"
             arrays[array_name] = array
+    written = {}
     for name, arrays in sets.items():
-        write_arrays(folder / f"{name}.npz", arrays)
-    return {
-        name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")}
-        for name in sets
-    }
+        path = folder / f"{name}.npz"
+        write_arrays(path, arrays)
+        written[name] = {"file": f"{folder.name}/{path.name}", "sha256": file_hash(path)}
+    return written
 
 
 def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
@@ -133,15 +137,12 @@ def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) ->
     """
     for name, text in images.items():
         print(f"{name}: {text}")
-    groups: dict[str, list[str]] = {}
-    for key in metrics:
-        if "/iou/" in key:
-            groups.setdefault(key.rpartition("/iou/")[0], []).append(key)
     left_out: set[str] = set()
-    for keys in groups.values():
+    for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
+        keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
         if len(keys) > MANY_CLASSES:
             falling = sorted(keys, key=lambda key: -metrics[key])
-            left_out |= set(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
+            left_out.update(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
     for key, value in metrics.items():
         if key not in left_out:
             print(f"{key} {value:.4f}")

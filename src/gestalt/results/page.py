@@ -3,10 +3,12 @@ fetches nothing.
 """
 
 import base64
+import io
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from PIL import Image
 
 HERE = Path(__file__).parent
 """The folder of this package's templates, and of ``style.css``, which a template of another package
@@ -25,6 +27,13 @@ def render(template: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(template.name).render(values)
+
+
+def embedded(image: Image.Image, kind: str, **options: int) -> str:
+    """Return an image as the address of its element; ``kind`` is a format such as ``png``."""
+    out = io.BytesIO()
+    image.save(out, format=kind, **options)
+    return address(out.getvalue(), f"image/{kind}")
 
 
 def address(content: bytes, kind: str) -> str:

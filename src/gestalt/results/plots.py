@@ -15,7 +15,19 @@ from gestalt.results.text import score_text
 
 BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")
-DPI = 150
+styled = matplotlib.rc_context(
+    {
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 150,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+        "text.parse_math": False,  # names of cells and keys may have dollar signs
+    }
+)
+"""Decorates a function that draws."""
 
 DOTS = 30
 """Points of a line, at most, that get a dot each."""
@@ -29,20 +41,22 @@ class Point(NamedTuple):
     interval: Interval | None = None
 
 
+@styled
 def bars(table: Table) -> bytes:
     """Draw a bar for each cell with its interval over images, a dot for each seed, and the
     baselines as lines; the base is darker.
     """
     figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(table.rows))
+    cells = [row.cell for row in table.rows]
+    axes.barh(
+        range(len(cells)),
+        [row.score.mean or 0.0 for row in table.rows],
+        height=0.62,
+        color=[BASE if cell == table.design.against else BAR for cell in cells],
+    )
     for place, row in enumerate(table.rows):
         score = row.score
         values, interval = list(score.values.values()), score.over_images or ()
-        axes.barh(
-            place,
-            score.mean or 0.0,
-            height=0.62,
-            color=BASE if row.cell == table.design.against else BAR,
-        )
         axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
         if len(values) > 1:
             axes.plot(
@@ -52,9 +66,8 @@ def bars(table: Table) -> bytes:
                 color=DOT,
                 markersize=3.5,
             )
-        label = score_text(score.mean, score.deviation)
         axes.annotate(
-            label,
+            score_text(score.mean, score.deviation),
             (max([0.0, *interval, *values]), place),
             xytext=(5, 0),
             textcoords="offset points",
@@ -67,18 +80,16 @@ def bars(table: Table) -> bytes:
             axes.text(
                 value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center"
             )
-    axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows], parse_math=False)
-    axes.set_ylim(len(table.rows) - 0.4, -1.0)
+    axes.set_yticks(range(len(cells)), cells)
+    axes.set_ylim(len(cells) - 0.4, -1.0)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    axes.set_xlabel(
-        f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)",
-        parse_math=False,
-    )
-    axes.set_title(table.design.title, fontsize=11, loc="left", parse_math=False)
+    explained = f"(line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)"
+    axes.set(title=table.design.title, xlabel=f"{table.title}   {explained}")
     return drawn(figure)
 
 
+@styled
 def heat_map(table: Table) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another
     number of keys.
@@ -98,14 +109,12 @@ def heat_map(table: Table) -> bytes | None:
         axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
     # light enough for black text
     axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)
-    axes.set_xticks(range(len(across)), across, parse_math=False)
-    axes.set_yticks(range(len(down)), down, parse_math=False)
-    axes.set(xlabel=table.design.heads[1], ylabel=table.design.heads[0])
-    axes.set_title(
-        f"{table.design.title}\n{table.title} (bold: the base)",
-        fontsize=11,
-        loc="left",
-        parse_math=False,
+    axes.set_xticks(range(len(across)), across)
+    axes.set_yticks(range(len(down)), down)
+    axes.set(
+        title=f"{table.design.title}\n{table.title} (bold: the base)",
+        xlabel=table.design.heads[1],
+        ylabel=table.design.heads[0],
     )
     return drawn(figure)
 
@@ -128,6 +137,7 @@ def curves(tables: Sequence[Table]) -> bytes:
     )
 
 
+@styled
 def lines(
     series: Mapping[str, Sequence[Point]],
     *,
@@ -142,15 +152,9 @@ def lines(
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
+        places, values = [point.x for point in points], [point.y for point in points]
         marker = "o" if len(points) <= DOTS else ""
-        axes.plot(
-            [point.x for point in points],
-            [point.y for point in points],
-            marker=marker,
-            markersize=4,
-            color=colour,
-            label=name,
-        )
+        axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
         for point in points:
             interval = point.interval or ()
             axes.plot([point.x] * len(interval), interval, color=colour, linewidth=1)
@@ -159,20 +163,17 @@ def lines(
         axes.set_xticks(places, [f"{place:g}" for place in places])
     if from_zero:
         axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
-    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     if len(series) > 1:
-        figure.legend(loc="outside right upper", frameon=False)
-    axes.set_title(title, fontsize=11, loc="left", parse_math=False)
+        figure.legend(loc="outside right upper")
     return figure
 
 
 def figure_of(*, width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of this size in inches, without the spines at the top and on the right."""
+    """Return a figure of this size in inches with its axes."""
     # not pyplot, which keeps every figure in a global list
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot()
 
 
 def drawn(figure: Figure, kind: str = "png") -> bytes:

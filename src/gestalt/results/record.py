@@ -3,7 +3,6 @@ imported only to name a device.
 """
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -27,17 +26,18 @@ NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dic
 
 CHANGED = "+changes"
 PACKAGES = (
-    *(
-        "torch",
-        "torchvision",
-        "lightning",
-        "timm",
-        "open_clip_torch",
-        "sentence-transformers",
-        "transformers",
-        "torchmetrics",
-    ),
-    *("omegaconf", "pillow", "numpy", "pydensecrf2"),
+    "torch",
+    "torchvision",
+    "lightning",
+    "timm",
+    "open_clip_torch",
+    "sentence-transformers",
+    "transformers",
+    "torchmetrics",
+    "omegaconf",
+    "pillow",
+    "numpy",
+    "pydensecrf2",
 )
 
 
@@ -121,18 +121,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record atomically as JSON; nan and infinity become null."""
+    finite = json.loads(
+        json.dumps({"format": FORMAT, **record}), parse_constant=lambda constant: None
+    )
     with replacing(path) as partial:
-        partial.write_text(
-            json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n"
-        )
-
-
-def _without_nan(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+        partial.write_text(json.dumps(finite, indent=1) + "\n")
 
 
 def provenance(device: "torch.device | None" = None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The best and worst images were kept when the set was scored, so neither the mode
 needed.
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
-from gestalt.results.page import HERE, address, render
+from gestalt.results.page import HERE, address, embedded, render
 from gestalt.results.plots import Point, drawn, lines
 from gestalt.results.result import Result, companions, headlines
 from gestalt.results.text import NONE, OVER_IMAGES, images_text, interval_text
@@ -97,27 +96,21 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
     """
     families: dict[tuple[str, str, str], dict[float, Point]] = {}
     for result in results:
+        weights = str(result.record.get("weights_sha256"))
         for metric in headlines([result]):
             settings = measurement(result, metric)
             size = settings.pop("protocol.input_size", None)
             settings.pop("protocol.digest", None)
             if size is not None:
-                family = (
-                    metric,
-                    str(result.record.get("weights_sha256")),
-                    json.dumps(settings, sort_keys=True),
-                )
+                family = metric, weights, json.dumps(settings, sort_keys=True)
                 point = Point(float(size), result.value(metric) or 0.0, result.interval(metric))
                 families.setdefault(family, {})[size] = point
     charts = {}
-    for (metric, weights, _), points in families.items():
-        if len(points) > 1:
+    for (metric, weights, _), by_size in families.items():
+        if len(by_size) > 1:
             title = f"{metric} over input size, weights {weights[:8]}"
             charts[title] = _chart(
-                metric,
-                [points[size] for size in sorted(points)],
-                title=title,
-                x_label="input size, pixels",
+                metric, sorted(by_size.values()), title=title, x_label="input size, pixels"
             )
     return charts
 
@@ -152,11 +145,8 @@ def _scalars(run: Path) -> dict[str, list[Point]]:
     events.Reload()
     scalars = {}
     for tag in events.Tags()["scalars"]:
-        steps = {
-            event.step: Point(float(event.step), float(event.value))
-            for event in events.Scalars(tag)
-        }
-        points = [steps[step] for step in sorted(steps)]
+        last = {event.step: event.value for event in events.Scalars(tag)}
+        points = [Point(float(step), float(value)) for step, value in sorted(last.items())]
         scalars[logged_key(tag)] = points[:: max(1, len(points) // CURVE_POINTS)]
     return scalars
 
@@ -186,16 +176,10 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
     wrong = confusion - np.diag(confusion.diagonal())
     pairs = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
-        row, column = divmod(int(place), len(names))
-        if wrong[row, column] > 0:
-            pairs.append(
-                [
-                    names[row],
-                    names[column],
-                    f"{wrong[row, column]:,}",
-                    f"{100 * share[row, column]:.1f} %",
-                ]
-            )
+        truth, predicted = divmod(int(place), len(names))
+        pixels, part = wrong[truth, predicted], share[truth, predicted]
+        if pixels:
+            pairs.append([names[truth], names[predicted], f"{pixels:,}", f"{100 * part:.1f} %"])
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     return {
         "pairs": pairs,
@@ -212,17 +196,10 @@ def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[s
     best, worst = entry.get("best_images", []), entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
+    names, background = predictions.names, predictions.background
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        out = io.BytesIO()
-        segmentation_panels(image, names=predictions.names, background=predictions.background).save(
-            out, format="jpeg", quality=85
-        )
-        cards.append(
-            {
-                "title": image.title,
-                "iou": listed["iou"],
-                "source": address(out.getvalue(), "image/jpeg"),
-            }
-        )
+        panels = segmentation_panels(image, names=names, background=background)
+        source = embedded(panels, "jpeg", quality=85)
+        cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

@@ -2,12 +2,14 @@
 record.  Reading imports no torch.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.measures import MEASURES
 from gestalt.results.record import read_record, result_paths
 from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
@@ -17,19 +19,6 @@ if TYPE_CHECKING:
 
     from gestalt.evaluation.predictions import Predictions
     from gestalt.results.intervals import Contribution, Interval
-
-HEADLINES = (
-    "miou",
-    "matched_miou",
-    "jaccard",
-    "accuracy",
-    "adjusted_accuracy",
-    "worst_group",
-    "top_5",
-    "recall_at_10",
-)
-"""Metrics that get a table, where a result has them; the others stay in its record."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -64,11 +53,8 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        return (
-            f"image.init asked {init['asked']}, used {init['used']}"
-            if init.get("asked") != init.get("used")
-            else ""
-        )
+        requested, resolved = init.get("asked"), init.get("used")
+        return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
 
     def value(self, metric: str) -> float | None:
         """Return a metric by its key; None if it was not measured."""
@@ -103,17 +89,13 @@ class Result:
 
         if name not in self.record["arrays"]:
             return {}
-        path = self._arrays_path(name)
+        path, problem = self._arrays_path(name), ""
         if not path.is_file():
-            raise ConfigError(
-                f"{path}: not found, but {self.path} was written with it; evaluate again, or "
-                "restore the file"
-            )
-        if file_hash(path) != self.record["arrays"][name]["sha256"]:
-            raise ConfigError(
-                f"{path}: not the file that {self.path} was written with; evaluate again, or "
-                "restore the file"
-            )
+            problem = f"not found, but {self.path} was written with it"
+        elif file_hash(path) != self.record["arrays"][name]["sha256"]:
+            problem = f"not the file that {self.path} was written with"
+        if problem:
+            raise ConfigError(f"{path}: {problem}; evaluate again, or restore the file")
         return read_arrays(path)
 
     def _arrays_path(self, name: str) -> Path:
@@ -161,7 +143,7 @@ class Result:
 
 
 def headlines(results: Sequence[Result]) -> list[str]:
-    """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
+    """Return the headline metrics that any result has, in the order of the benchmarks."""
     return headlines_of(
         key
         for result in results
@@ -171,13 +153,14 @@ def headlines(results: Sequence[Result]) -> list[str]:
 
 
 def headlines_of(measured: Iterable[str]) -> list[str]:
-    """Return those of ``HEADLINES`` among the keys of metrics, in the order of the benchmarks."""
+    """Return the headline metrics of the measures among keys, in the order of the benchmarks."""
     keys = dict.fromkeys(measured)
+    shown = dict.fromkeys(name for measure in MEASURES.values() for name in measure.headline)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     return [
         f"{name}/{metric}"
         for name in image_sets
-        for metric in HEADLINES
+        for metric in shown
         if f"{name}/{metric}" in keys
     ]
 
@@ -230,17 +213,11 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """
     paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels, runs = (
-        [result.label for result in results],
-        [(result.label, result.run) for result in results],
-    )
-    places = [
-        result.run if runs.count((result.label, result.run)) == 1 else result.path
-        for result in results
-    ]
-    return [
-        result
-        if labels.count(result.label) == 1
-        else replace(result, label=f"{result.label} ({place})")
-        for result, place in zip(results, places, strict=True)
-    ]
+    labels = Counter(result.label for result in results)
+    runs = Counter((result.label, result.run) for result in results)
+    different = []
+    for result in results:
+        place = result.path if runs[result.label, result.run] > 1 else result.run
+        label = f"{result.label} ({place})" if labels[result.label] > 1 else result.label
+        different.append(replace(result, label=label))
+    return different

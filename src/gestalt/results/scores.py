@@ -5,13 +5,14 @@ A row is one result, or the results of one setting by seed.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
-from gestalt.results.intervals import Interval, mean_and_deviation, percentile_interval, t_interval
+from gestalt.results.intervals import Interval, deviation, percentile_interval, t_interval
 from gestalt.results.result import Result
 
 Rows = Mapping[str, Mapping[int, Result]]
@@ -51,12 +52,12 @@ class Score:
     @property
     def mean(self) -> float | None:
         """Mean over seeds."""
-        return mean_and_deviation(list(self.values.values()))[0] if self.values else None
+        return fmean(self.values.values()) if self.values else None
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over seeds."""
-        return mean_and_deviation(list(self.values.values()))[1] if self.values else None
+        """Sample standard deviation over seeds; None for fewer than two."""
+        return deviation(list(self.values.values()))
 
 
 def score_rows(
@@ -75,23 +76,20 @@ def score_rows(
         ConfigError: the results are of different images; or as ``Result.contribution``.
     """
     samples = _samples(rows, metric, allow_other_images=allow_other_images)
+    values = {
+        row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
+        for row, results in rows.items()
+    }
+    base = values.get(against, {})
     scores = {}
-    for row, results in rows.items():
-        values = {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
-        seeds = [seed for seed in values if seed in rows.get(against, {})]
+    for row, by_seed in values.items():
+        seeds = [seed for seed in by_seed if seed in base]
         difference = None
         if row != against and seeds:
-            differences = [
-                values[seed] - float(rows[against][seed].record["metrics"][metric])
-                for seed in seeds
-            ]
+            differences = [by_seed[seed] - base[seed] for seed in seeds]
             over_images = samples.interval([row, against], seeds)
-            difference = Difference(
-                mean_and_deviation(differences)[0], over_images, t_interval(differences)
-            )
-        scores[row] = Score(
-            values, over_images=samples.interval([row], values), difference=difference
-        )
+            difference = Difference(fmean(differences), over_images, t_interval(differences))
+        scores[row] = Score(by_seed, samples.interval([row], by_seed), difference)
     return scores
 
 
@@ -120,25 +118,26 @@ def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
     """Return the samples of the results that kept arrays, all of the same images, which pairs
     them.
     """
-    samples = Samples({})
-    first: tuple[str, NDArray[Any], str | None] | None = None
-    for row, seed, result in (
-        (row, seed, result) for row, results in rows.items() for seed, result in results.items()
-    ):
-        contribution = result.contribution(metric)
-        if contribution is None:
-            continue
-        names = result.entry(metric).get("image_names")
-        label, marks, first_names = first = first or (result.label, contribution.marks, names)
-        if not np.array_equal(contribution.marks, marks) or names != first_names:
+    contributions = {}
+    for row, results in rows.items():
+        for seed, result in results.items():
+            contribution = result.contribution(metric)
+            if contribution is not None:
+                contributions[row, seed] = result, contribution
+    if not contributions:
+        return Samples({})
+    first, reference = next(iter(contributions.values()))
+    names = first.entry(metric).get("image_names")
+    for result, contribution in contributions.values():
+        if (
+            not np.array_equal(contribution.marks, reference.marks)
+            or result.entry(metric).get("image_names") != names
+        ):
             if allow_other_images:
                 return Samples({})
             raise ConfigError(
-                f"{metric}: the images of {result.label} are not those of {label}, so the "
-                "difference cannot be paired; "
-                "evaluate both again on the same images"
+                f"{metric}: the images of {result.label} are not those of {first.label}, so the "
+                "difference cannot be paired; evaluate both again on the same images"
             )
-        samples = Samples(
-            {**samples.of, (row, seed): contribution.samples()}, contribution.interval
-        )
-    return samples
+    samples = {key: contribution.samples() for key, (_, contribution) in contributions.items()}
+    return Samples(samples, reference.interval)

@@ -60,25 +60,20 @@ def images_text(entry: Mapping[str, Any]) -> str:
     Without ``images_official``, the size of the published set, it is never ``all``.
     """
     images, official = entry.get("images", "?"), entry.get("images_official")
-    if official is None:
-        whole = entry.get("images_in_set")
-        return f"{images} images" if whole in (None, images) else f"{images} of {whole} images"
-    if images == official:
-        return f"all {images} images"
-    return (
-        f"{images} of {official} images"
-        if images < official
-        else f"{images} images, the published set has {official}"
-    )
+    whole = official or entry.get("images_in_set") or images
+    if images == whole:
+        return f"{images} images" if official is None else f"all {images} images"
+    if official is None or images < official:
+        return f"{images} of {whole} images"
+    return f"{images} images, the published set has {official}"
 
 
 def part_text(entry: Mapping[str, Any]) -> str:
     """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its
     size is not recorded.
     """
-    official = entry.get("images_official")
-    whole = entry.get("images_in_set") if official is None else official
-    return "" if whole in (None, entry.get("images")) else images_text(entry)
+    text, images = images_text(entry), entry.get("images", "?")
+    return "" if text in (f"{images} images", f"all {images} images") else text
 
 
 def ends(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:

@@ -14,8 +14,8 @@ Names are known without importing the package; an object is imported when it is 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar
 
 GROUPS = ("aggregations", "losses", "terms", "sources", "image_sets", "benchmarks", "protocols")
@@ -86,10 +86,7 @@ class Registry(Mapping[str, Target], Generic[Target]):
                 )
             return found
         target: Any = self.built_in[name].target
-        if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            target = getattr(import_module(module), attribute)
-        return target  # type: ignore[no-any-return]
+        return resolve_name(target) if isinstance(target, str) else target  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""
@@ -138,21 +135,15 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, EntryPoint]:
         PluginError: a name is built in, or two packages add it.
     """
     added: dict[str, EntryPoint] = {}
-    for entry in sorted(
-        entry_points(group=f"gestalt.{group}"), key=lambda entry: (entry.name, package_of(entry))
-    ):
-        other = (
-            package_of(added[entry.name])
-            if entry.name in added
-            else "gestalt-grouping"
-            if entry.name in built_in
-            else None
-        )
-        if other is not None:
+    owners = dict.fromkeys(built_in, "gestalt-grouping")
+    entries = entry_points(group=f"gestalt.{group}")
+    for entry in sorted(entries, key=lambda entry: (entry.name, package_of(entry))):
+        if entry.name in owners:
             raise PluginError(
-                f"gestalt.{group}: {package_of(entry)} adds {entry.name!r}, a name of {other}; "
-                "uninstall one, or rename it there"
+                f"gestalt.{group}: {package_of(entry)} adds {entry.name!r}, a name of "
+                f"{owners[entry.name]}; uninstall one, or rename it there"
             )
+        owners[entry.name] = package_of(entry)
         added[entry.name] = entry
     return added
 

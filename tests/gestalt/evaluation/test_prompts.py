@@ -13,51 +13,29 @@ from tests.gestalt.painted import LABELS, PaintedModel, Words
 AN = [
     "apple",
     "Umbrella",
-    "hour",
     "hourglass",
-    "honest person",
     "heirloom",
-    "ice cream",
-    "owl",
     "unidentified object",
-    "usher",
-]
-AN += [
     "uninhabited island",
     "urn",
     "X-ray",
     "MP3 player",
     "8-ball",
     "11-a-side pitch",
-    "upright piano",
-    "onion",
-    "SUV",
-    "ox",
 ]
 A = [
     "dog",
     "unicorn",
-    "university",
-    "uniform",
-    "horse",
     "one-way street",
     "European",
-    "euro banknote",
     "USB stick",
     "utensil",
-]
-A += [
     "U-turn",
     "ufo",
     "ukulele",
     "ewe",
-    "television monitor",
-    "yacht",
-    "house",
     "used car",
-    "honeypot",
-    "81-year-old"[1:],
-    "user",
+    "1-year-old",
 ]
 
 

@@ -15,10 +15,6 @@ from gestalt.publishing import export as exporting
 from gestalt.runs.names import CHECKPOINT, exported_folder
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
-IMAGES = torch.randint(
-    0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-)
-
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -39,8 +35,7 @@ def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, ca
     shutil.rmtree("lightning_logs")
     model, loaded = tiny()[0], gestalt.load("elsewhere", "cpu").encoder
     assert exported_folder("elsewhere") is not None
-    assert torch.equal(loaded.embed_image(IMAGES), model.embed_image(IMAGES))
-    assert torch.equal(loaded.embed_patches(IMAGES), model.embed_patches(IMAGES))
+    assert weights_hash(loaded) == weights_hash(model)
     assert torch.equal(loaded.embed_text(["a dog"]), model.embed_text(["a dog"]))
 
 

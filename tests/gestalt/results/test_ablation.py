@@ -7,7 +7,7 @@ from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View, build_table
-from gestalt.results.comparability import measurement_differences, setup_differences
+from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
@@ -46,7 +46,7 @@ def view(tmp_path):
 def differences(view, metric="scenes/miou"):
     """Return the differences that make results incomparable."""
     results = list(view.results.values())
-    return [*measurement_differences(results, metric), *setup_differences(results)]
+    return [*split_by_measurement(results, metric).differences(), *setup_differences(results)]
 
 
 CHANGES = {
@@ -54,16 +54,6 @@ CHANGES = {
         {("avg", 1): {"commit": "facade"}},
         {},
         "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade",
-    ),
-    "protocol": (
-        {},
-        {("avg", 1): ["image.eval_size=64"]},
-        "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64",
-    ),
-    "split": (
-        {},
-        {("avg", 1): ["evaluation.split=tune"]},
-        "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune",
     ),
     "limit": (
         {},

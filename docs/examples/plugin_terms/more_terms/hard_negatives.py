@@ -48,13 +48,12 @@ class HardNegatives(Term):
         """Return this rank's share of the mean over the captions of all ranks that have a
         negative.
         """
-        drawn, texts = [], pairs.batch["text"]
-        for text, epoch, index in zip(
-            texts, pairs.batch["epoch"].tolist(), pairs.batch["sample_id"].tolist(), strict=True
-        ):
-            drawn.append(
-                negative_of(text, self.nouns, seed=self.seed, epoch=epoch, sample_id=index)
-            )
+        texts = pairs.batch["text"]
+        keys = zip(pairs.batch["epoch"].tolist(), pairs.batch["sample_id"].tolist(), strict=True)
+        drawn = [
+            negative_of(text, self.nouns, seed=self.seed, epoch=epoch, sample_id=index)
+            for text, (epoch, index) in zip(texts, keys, strict=True)
+        ]
         device = pairs.image.device
         ids, mask = self.pad(
             [
@@ -87,10 +86,10 @@ def negative_of(text: str, nouns: NounList, *, seed: int, epoch: int, sample_id:
         draw.
     """
     named = nouns.named_by(text)
-    others = [noun for noun in nouns.nouns if noun not in named]
+    near = nouns.named([text])[0]
     if nouns.alike is not None:
-        near = nouns.alike[[nouns.nouns.index(noun) for noun in named]].any(dim=0).tolist()
-        others = [noun for noun in others if not near[nouns.nouns.index(noun)]]
+        near = nouns.alike[near].any(dim=0)  # a noun is alike itself
+    others = [nouns.nouns[index] for index in (~near).nonzero().flatten().tolist()]
     if not named or not others:
         return None
     old, new = np.random.default_rng([seed, epoch, sample_id, DRAW]).random(2)

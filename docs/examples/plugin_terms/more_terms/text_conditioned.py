@@ -3,20 +3,17 @@
 B pairs on this rank, G pairs on all ranks, N patches, E shared width.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gestalt.losses.gather import GatherRows, gather_rows, logsumexp_over_ranks, world_size
+from gestalt.losses.gather import logsumexp_over_ranks
+from gestalt.losses.matrix import BLOCK, compare
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
-
-BLOCK = 2**24
-"""Similarities of patches and captions, and weights, that are held at once."""
 
 
 class TextConditioned(Term):
@@ -45,38 +42,31 @@ class TextConditioned(Term):
     def _share(self, pairs: Pairs) -> Tensor:
         wide = torch.promote_types(pairs.patches.dtype, torch.float32)
         patches = functional.normalize(pairs.patches.to(wide), dim=-1)
-        texts, ids, valid, first = _of_all_ranks(pairs, wide)
+        valid = pairs.valid_rows()
+        texts, matrix = compare(
+            pairs.image.to(wide),
+            pairs.text.to(wide),
+            text_id=pairs.text_id,
+            valid=valid,
+            equal_texts="negatives",
+            chunk=None,
+            measured=False,
+        )
         grams = patches @ patches.transpose(1, 2)  # (B, N, N)
         size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
-        compare = (
-            _compare if len(texts) <= size else partial(checkpoint, _compare, use_reentrant=False)
-        )
-        blocks = [
-            compare(patches, grams, texts[start : start + size], self.temperature)
-            for start in range(0, len(texts), size)
-        ]
+        pool = _pool if len(texts) <= size else partial(checkpoint, _pool, use_reentrant=False)
+        blocks = [pool(patches, grams, part, self.temperature) for part in texts.split(size)]
         logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
-        rows = valid[first : first + len(logits)]
-        columns = torch.arange(len(texts), device=logits.device)
-        positive = columns == columns[first : first + len(logits)].unsqueeze(1)
-        compared = rows.unsqueeze(1) & valid & ((pairs.text_id.unsqueeze(1) != ids) | positive)
-        logits = logits.masked_fill(~compared, torch.finfo(wide).min / 4)
+        further = matrix.same_caption()  # pairs with an equal caption
+        matrix.positives(further).fill_(False)
+        logits = matrix.masked(logits).masked_fill(further, torch.finfo(wide).min / 4)
         normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
-        positives = logits.diagonal(first)
-        losses = logits.logsumexp(dim=1) + normaliser[first : first + len(logits)] - 2 * positives
-        return mean_over_ranks(losses, rows)
+        columns = normaliser[matrix.first : matrix.first + len(logits)]
+        losses = logits.logsumexp(dim=1) + columns - 2 * matrix.positives(logits)
+        return mean_over_ranks(losses, valid)
 
 
-def _of_all_ranks(pairs: Pairs, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return the texts (G, E), their ids and validity, and the column of this rank's first text."""
-    texts, ids, valid = pairs.text.to(wide), pairs.text_id, pairs.valid_rows()
-    if world_size() == 1:
-        return texts, ids, valid, 0
-    gather: Callable[[Tensor], Tensor] = GatherRows.apply
-    return gather(texts), gather_rows(ids), gather_rows(valid), distributed.get_rank() * len(ids)
-
-
-def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) -> Tensor:
+def _pool(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) -> Tensor:
     """Return the cosine of each caption with the patches of each image as it pools them.
 
     The length of a pooled vector follows from the products of its image's patches, so that no

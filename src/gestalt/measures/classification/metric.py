@@ -183,8 +183,29 @@ def adjusted_accuracy(
     return mean
 
 
-def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the accuracies (..., C, P), each group counting the same, (...); nan where
-    no group has an image.
+def group_metrics(
+    cells: NDArray[np.float64],
+    *,
+    names: Sequence[str],
+    train_groups: Sequence[Sequence[int]] | None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of the accuracies (..., C, C) of each class at each place, (...), by name;
+    class and place of one index go together by habit.
+
+    Args:
+        cells: nan without images.
+        names: of the classes.
+        train_groups: as ``adjusted_accuracy``; None without that metric.
     """
-    return mean_without_nan(cells, axis=(-2, -1))
+    metrics = {}
+    if train_groups is not None:
+        metrics["adjusted_accuracy"] = adjusted_accuracy(cells, train_groups=train_groups)
+    metrics["worst_group"] = worst_group(cells)
+    metrics["mean_group"] = mean_without_nan(cells, axis=(-2, -1))
+    deltas = drops(cells, usual=range(len(names)))
+    for index, name in enumerate(names):
+        usual, delta = cells[..., index, index], deltas[..., index]
+        metrics[f"accuracy/{name}_usual_place"] = usual
+        metrics[f"delta/{name}"] = delta
+        metrics[f"accuracy/{name}_other_place"] = usual - delta
+    return metrics

@@ -11,7 +11,7 @@ from gestalt.evaluation.pictures import (
     class_colours,
     in_row,
     painted,
-    picture_of,
+    pil_image,
     scaled,
     voc_colours,
 )
@@ -41,7 +41,7 @@ def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
         for value, iou in objects.items()
     ]
     panels = {
-        "image": scaled(picture_of(scored.image), smooth=True),
+        "image": scaled(pil_image(scored.image), smooth=True),
         f"groups, of {candidates}": painted(
             scored.image,
             stacked(groups, overlaps=overlaps),

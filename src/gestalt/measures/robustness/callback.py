@@ -15,14 +15,7 @@ from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
-from gestalt.measures.classification.metric import (
-    AccuracyScore,
-    GroupAccuracy,
-    adjusted_accuracy,
-    drops,
-    mean_group,
-    worst_group,
-)
+from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, group_metrics
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 
@@ -84,27 +77,14 @@ class Robustness(Scorer[AccuracyScore]):
         """Return accuracy over images, over groups by training share or equally, of the worst;
         cells; deltas; the third class.
         """
-        names, cells = self.labels.names, score.cells
-        values = {
+        groups = group_metrics(score.cells, names=self.labels.names, train_groups=self.train_groups)
+        return {
             "accuracy": score.top(1),
             "accuracy_chance": 1 / len(self.classes.names),
             "accuracy_majority": score.majority,
+            "third_class": float(self._third(score).mean()) if score.images else float("nan"),
+            **{name: float(value) for name, value in groups.items()},
         }
-        if self.train_groups is not None:
-            values["adjusted_accuracy"] = float(
-                adjusted_accuracy(cells, train_groups=self.train_groups)
-            )
-        values |= {"worst_group": float(worst_group(cells)), "mean_group": float(mean_group(cells))}
-        values["third_class"] = float(self._third(score).mean()) if score.images else float("nan")
-        for index, (name, delta) in enumerate(
-            zip(names, drops(cells, usual=range(len(names))).tolist(), strict=True)
-        ):
-            values |= {
-                f"accuracy/{name}_usual_place": float(cells[index, index]),
-                f"delta/{name}": delta,
-            }
-            values[f"accuracy/{name}_other_place"] = float(cells[index, index] - delta)
-        return values
 
     def entry(self, score: AccuracyScore) -> dict[str, Any]:
         """Return the table as integers."""

@@ -13,8 +13,7 @@ from gestalt.measures.classification.metric import (
     accuracy_score,
     adjusted_accuracy,
     drops,
-    mean_group,
-    worst_group,
+    group_metrics,
 )
 from gestalt.measures.rows import PADDING
 
@@ -134,6 +133,7 @@ def test_adjusted_accuracy_ignores_groups_absent_in_training_and_is_nan_for_unte
 
 def test_group_scores_ignore_groups_without_images() -> None:
     cells = np.array([[[0.5, np.nan], [0.25, 1.0]], [[np.nan, np.nan], [np.nan, np.nan]]])
-    np.testing.assert_array_equal(worst_group(cells), [0.25, np.nan])
-    np.testing.assert_array_equal(mean_group(cells), [1.75 / 3, np.nan])
+    metrics = group_metrics(cells, names=("land", "water"), train_groups=None)
+    np.testing.assert_array_equal(metrics["worst_group"], [0.25, np.nan])
+    np.testing.assert_array_equal(metrics["mean_group"], [1.75 / 3, np.nan])
     np.testing.assert_array_equal(drops(cells, usual=(0, 1)), [[np.nan, 0.75], [np.nan, np.nan]])
