@@ -25,7 +25,7 @@ class Measure:
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is
             no choice.
-        headline: the metrics that ``compare``, ``report`` and ``ablate`` show; all are in the record.
+        headline: the metrics that ``compare``, ``report`` and ``ablate`` show.
         charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and
             above it, drawn as a band.
         locates: True if it scores locations, False if it scores whole images.
