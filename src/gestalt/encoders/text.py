@@ -151,10 +151,10 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        loaded, source = read_sentence_model(
+        read = read_sentence_model(
             text.model, weights=weights and text.init != "random", layers=text.layers
         )
-        encoder, tokenizer = loaded[0].model, loaded[0].tokenizer
+        encoder, tokenizer, parts, source = read
         check_vocabulary(
             tokenizer,
             rows=getattr(encoder.config, "vocab_size", 0),
@@ -168,7 +168,7 @@ class SentenceTower(TextTower):
                 f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to "
                 f"{longest} tokens"
             )
-        dense = [part.linear for part in loaded if hasattr(part, "linear")]
+        dense = [part.linear for part in parts if hasattr(part, "linear")]
         super().__init__(
             width=dense[-1].out_features if dense else encoder.config.hidden_size,
             origin=WeightsOrigin(
@@ -182,15 +182,14 @@ class SentenceTower(TextTower):
         self.model = encoder
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
-        self.has_summary = loaded[1].pooling_mode == "cls" or tokenizer.cls_token_id is not None
-        # in a list: as a module its weights would stand in the state dict again
-        self._built_from = [loaded]
+        self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
+        self._built_from = read
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that
         folder.
         """
-        save_architecture(self._built_from[0], folder)
+        save_architecture(self._built_from, folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""

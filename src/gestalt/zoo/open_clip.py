@@ -171,7 +171,7 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
         f"{_trained_as(source, known, quick=quick)}:{known}"
         for known in list_pretrained_tags_by_model(source)
     ]
-    choices = f"choose {', '.join(tags[:5])}" if tags else "open_clip has none: give a file"
+    choices = f"choose {', '.join(tags)}" if tags else "open_clip has none: give a file"
     if not tag:
         raise ValueError(
             f"open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG "

@@ -112,9 +112,7 @@ def open_model(name: str) -> TimmModel:
         model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        known = (
-            timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
-        )
+        known = timm.list_pretrained(f"{architecture}.*") if tag else []
         choices = f"; choose {', '.join(known)}" if known and name not in known else ""
         raise ValueError(
             f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
