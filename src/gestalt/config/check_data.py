@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.keys import in_words
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 from gestalt.config.schema_data import Data
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
@@ -67,26 +67,18 @@ def check_features(config: Experiment, *, name: str = "data.features") -> None:
     Raises:
         ConfigError: names the key and what to choose.
     """
-    image, data = config.image, config.data
-    if not (image.frozen or image.frozen_blocks):
-        refuse(
-            "image.frozen_blocks",
-            0,
-            f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true",
-        )
-    if data.crops is None:
-        refuse(
-            "data.crops",
-            None,
-            f"{name} holds a number of crops of each image; choose it, such as 1",
-        )
-    if data.source == "mixture":
-        refuse(
-            "data.source",
-            data.source,
-            f"its parts have epochs of their own, and {name} has those of one source; choose one "
-            "of them",
-        )
+    refuse_first(config, _of_features(config, name))
+
+
+def _of_features(config: Experiment, name: str) -> Complaints:
+    if not (config.image.frozen or config.image.frozen_blocks):
+        why = f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true"
+        yield "image.frozen_blocks", why
+    if config.data.crops is None:
+        yield "data.crops", f"{name} holds a number of crops of each image; choose it, such as 1"
+    if config.data.source == "mixture":
+        why = f"its parts have epochs of their own, and {name} has those of one source"
+        yield "data.source", f"{why}; choose one of them"
 
 
 def check_options(config: Experiment) -> None:
