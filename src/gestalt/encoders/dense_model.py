@@ -21,11 +21,33 @@ NO_BLOCK = (
 )
 
 
-def tokens_of(parts: Tensor, grid: tuple[int, int], *, summary: Tensor | None = None) -> Tokens:
+def tokens_of(
+    parts: Tensor, grid: tuple[int, int] | None, *, summary: Tensor | None = None
+) -> Tokens:
     """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
     return Tokens(
         summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
     )
+
+
+def normalised(
+    images: Tensor,
+    *,
+    mean: Tensor,
+    std: Tensor,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """Normalise images (B, 3, H, W) uint8 as a model was trained; a ValueError refuses other types.
+
+    ``mean`` and ``std`` (3, 1, 1) are for pixels in [0, 1]; ``memory_format`` is the result's.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            "the image tower normalises pixels itself: expected uint8 in [0, 255], got "
+            f"{images.dtype}"
+        )
+    pixels = images.to(mean.dtype, memory_format=memory_format)
+    return pixels.div_(255).sub_(mean).div_(std)
 
 
 def maps_of(tokens: Tokens) -> Tensor:
@@ -254,11 +276,7 @@ class DenseModel(nn.Module):
                     read_last_block(block, READINGS[reading], grid=grid, features=features)
                 )
             tokens = self.tokens(images)
-        return (
-            tokens
-            if features is None
-            else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
-        )
+        return tokens if features is None else tokens._replace(grid=tuple(features.shape[-2:]))
 
     def _proxy_features(self, images: Tensor) -> Tensor:
         """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""

@@ -2,15 +2,18 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.encoders.dense_model import DenseModel
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.dense_model import DenseModel, normalised
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.tokens import Tokens
 
 
@@ -81,12 +84,7 @@ class Adapter(DenseModel):
         """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other
         types.
         """
-        if images.dtype != torch.uint8:
-            raise ValueError(
-                "the model normalises pixels itself: expected uint8 in [0, 255], got "
-                f"{images.dtype}"
-            )
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return normalised(images, mean=self.mean, std=self.std)
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:
@@ -111,6 +109,28 @@ class Adapter(DenseModel):
         is a ``text_origin``.
         """
         raise NotImplementedError
+
+
+@contextmanager
+def errors_in_one_line(beginning: str) -> Iterator[None]:
+    """Turn the errors of the libraries that load a model into one line; an unreachable hub is not
+    waited for.
+
+    Raises:
+        ValueError: any error of the block, behind ``beginning`` and a colon.
+    """
+    with reaching_hub() as hub:
+        try:
+            yield
+        except Exception as error:
+            # those of torch, safetensors, tokenizers, the hub's client and the constructors
+            raise ValueError(f"{beginning}: {cause(error, hub=hub)}") from error
+
+
+def described(library: str, architecture: Any) -> dict[str, Any]:
+    """Return library, version and architecture of a model, for the record."""
+    version = import_module(library).__version__
+    return {"library": library, "version": version, "architecture": architecture}
 
 
 def whole_side(side: int, stride: tuple[int, int]) -> int:

@@ -1,10 +1,9 @@
 """The configuration of a transformers model, read without running code of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.weights import reaching_hub
+from gestalt.zoo.adapter import errors_in_one_line
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
 """Keys that select an attention; a value with a slash is a repository, whose code would be
@@ -25,9 +24,10 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
-    config: dict[str, Any] = _read(
-        "config.json", name, by=lambda: PretrainedConfig.get_config_dict(name)[0], asked_as=asked_as
-    )
+    place = f"{asked_as}: config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
+    _refuse_code(config, where=place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
             f"{asked_as}: no config.json with a model_type in {name}; give a folder or a "
@@ -45,22 +45,10 @@ def check_tokenizer(name: str, *, asked_as: str) -> None:
     """
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    _read("tokenizer_config.json", name, by=lambda: get_tokenizer_config(name), asked_as=asked_as)
-
-
-def _read(
-    file: str, name: str, *, by: Callable[[], dict[str, Any]], asked_as: str
-) -> dict[str, Any]:
-    """Read one of the JSON files of a model, which names no code."""
-    try:
-        with reaching_hub() as hub:
-            config = by()
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{asked_as}: {file} of {name} cannot be read: {cause(error, hub=hub)}"
-        ) from error
-    _refuse_code(config, where=f"{asked_as}: {file} of {name}")
-    return config
+    place = f"{asked_as}: tokenizer_config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config = get_tokenizer_config(name)
+    _refuse_code(config, where=place)
 
 
 def nested(config: Any) -> Iterator[tuple[str, Any]]:

@@ -93,22 +93,18 @@ def open_model(name: str) -> DenseModel:
             f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; "
             "docs/evaluation.md says what each is"
         )
-    model.eval()
-    return model if isinstance(model, DenseModel) else _wrapped(model, name=name)
-
-
-def _wrapped(module: Any, *, name: str) -> PythonModel:
-    """Wrap a module that has the parts of ``NEEDED``."""
+    if whole:
+        return model.eval()
     origin = WeightsOrigin("python", f"python:{name}")
-    stride, scale = module.stride, getattr(module, "logit_scale", None)
+    stride, scale = model.stride, getattr(model, "logit_scale", None)
     return PythonModel(
-        module,
+        model,
         stride=(stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1])),
-        size=int(module.size),
-        mean=module.mean,
-        std=module.std,
+        size=int(model.size),
+        mean=model.mean,
+        std=model.std,
         image_origin=origin,
-        text_origin=origin if hasattr(module, "embed_text") else None,
+        text_origin=origin if hasattr(model, "embed_text") else None,
         logit_scale=None if scale is None else torch.as_tensor(scale),
     )
 
