@@ -142,22 +142,17 @@ def place_of(identity: Mapping[str, Any]) -> str:
     exported folder, ``kind:name``.
     """
     checkpoint = str(identity["checkpoint"])
-    return (
-        str(identity["run"])
-        if "run" in identity and Path(checkpoint).name == CHECKPOINT.name
-        else checkpoint
-    )
+    newest = "run" in identity and Path(checkpoint).name == CHECKPOINT.name
+    return str(identity["run"]) if newest else checkpoint
 
 
 def step_of(identity: Mapping[str, Any]) -> str:
     """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
     files do not say.
     """
-    return (
-        str(Progress(identity["steps"], identity.get("steps_planned")))
-        if "steps" in identity
-        else ""
-    )
+    if "steps" not in identity:
+        return ""
+    return str(Progress(identity["steps"], identity.get("steps_planned")))
 
 
 def accept(config: Experiment) -> None:
@@ -293,12 +288,9 @@ def _run_path(checkpoint: Path) -> str:
     """Return the run's folder as in the checkpoint's path, or its absolute path if that does not
     contain it.
     """
+    folder = run_folder(checkpoint)
     named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-    return str(
-        named
-        if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..")
-        else run_folder(checkpoint)
-    )
+    return str(named if named.resolve() == folder and named.name not in ("", "..") else folder)
 
 
 def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:

@@ -122,9 +122,13 @@ def _of_text(config: Experiment) -> Complaints:
     if text.init != "random":
         why = "family open_clip has random weights only; choose random, or text.family=sentence"
         yield "text.init", why
-    if text.layers is None or text.width is None or text.heads is None:
+    if not text.layers or not text.width or not text.heads:
         why = "needs text.layers, text.width and text.heads, such as 12, 512 and 8"
         yield "text.family", why
+    elif text.width % text.heads:
+        yield "text.heads", f"choose a divisor of text.width={text.width}"
+    if text.max_length < 3:
+        yield "text.max_length", "family open_clip needs 3 tokens; CLIP has 77"
 
 
 def is_t5(model: str) -> bool:

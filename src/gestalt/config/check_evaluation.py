@@ -65,11 +65,7 @@ def check_evaluation(config: Experiment) -> None:
     rows = [BENCHMARKS[name] for name in names]
     refuse_first(config, _complaints(config, rows))
     if evaluation.calibration is not None:
-        read_calibration(evaluation.calibration).check_scored(
-            threshold=evaluation.threshold,
-            benchmarks=names,
-            split=evaluation.split or "val",
-        )
+        read_calibration(evaluation.calibration).check_scored(evaluation)
     elif evaluation.background == "threshold" and evaluation.threshold is None:
         why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
         refuse("evaluation.threshold", None, why)

@@ -35,22 +35,15 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: tuple[int,
     Raises:
         ValueError: too many blocks, or a CNN that is not a sequence of numbered stages.
     """
-    count = block_count(trunk)
+    count, why = block_count(trunk), ""
     if count == 0:
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: timm numbers no blocks in {backbone!r}; choose 0, or "
-            "image.frozen=true"
-        )
-    if blocks > count:
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: {backbone!r} has {count} blocks; choose 0 to {count}, "
-            "or image.frozen=true"
-        )
-    if not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: {backbone!r} is not one sequence of stages; choose 0, "
-            "or image.frozen=true"
-        )
+        why = f"timm numbers no blocks in {backbone!r}; choose 0"
+    elif blocks > count:
+        why = f"{backbone!r} has {count} blocks; choose 0 to {count}"
+    elif not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
+        why = f"{backbone!r} is not one sequence of stages; choose 0"
+    if why:
+        raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")
 
 
 def freeze_below(trunk: Any, blocks: int) -> None:

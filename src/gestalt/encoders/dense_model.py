@@ -66,17 +66,18 @@ class DenseModel(nn.Module):
         image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model
             without text.
         logit_scale: () learned log of the scale of cosines; None for a model without one.
+        proxy: the second model, whose features give the attention of ``reading="proxyclip"``; set
+            by ``attach_proxy``.
         proxy_name: name of the second model, if one is attached by name.
     """
 
     image_origin: WeightsOrigin
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
+    proxy: "DenseModel | None" = None
     proxy_name: str = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
     _shares_passes: bool = False
-    # in a tuple, so that it is no submodule: the hash of the weights is this model's
-    _proxy: "tuple[DenseModel, ...]" = ()
 
     @property
     @abstractmethod
@@ -140,16 +141,11 @@ class DenseModel(nn.Module):
         """True if the model embeds texts."""
         return self.text_origin is not None
 
-    @property
-    def proxy(self) -> "DenseModel | None":
-        """The second model, whose features give the attention of ``reading="proxyclip"``; set by
-        ``attach_proxy``.
-        """
-        return self._proxy[0] if self._proxy else None
-
     def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
         """Set the second model of ``reading="proxyclip"``, and the name that it was opened by."""
-        self._proxy, self.proxy_name = () if proxy is None else (proxy,), name
+        # not as a submodule: the hash of the weights is this model's
+        object.__setattr__(self, "proxy", proxy)
+        self.proxy_name = name
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""

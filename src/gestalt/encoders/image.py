@@ -125,8 +125,7 @@ class ImageTower(nn.Module):
             order, and grid None. The summary is the class token, None for a trunk without one.
 
         Raises:
-            ValueError: images that are not uint8; a size that does not divide into patches;
-                ``keep`` for a CNN; features of a tower that has nothing frozen.
+            ValueError: images that are not uint8; a size that does not divide into patches.
         """
         if isinstance(images, Features):
             grid = self.grid(images.side, images.side)
@@ -143,9 +142,8 @@ class ImageTower(nn.Module):
         ``Features.values``; arguments as for ``forward``.
 
         Raises:
-            ValueError: as ``forward``; nothing is frozen.
+            ValueError: as ``forward``.
         """
-        self._check_frozen()
         self.grid(images.shape[-2], images.shape[-1])
         run = (
             self.trunk.forward_features
@@ -158,7 +156,6 @@ class ImageTower(nn.Module):
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
         standard deviation.
         """
-        self._check_frozen()
         state = (
             self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
         )
@@ -209,21 +206,10 @@ class ImageTower(nn.Module):
         """
         return timm_block(self.trunk)
 
-    def _check_frozen(self) -> None:
-        if not (self.frozen or self.frozen_blocks):
-            raise ValueError(
-                "nothing of the image tower is frozen, so that it has no features to keep: set "
-                "image.frozen_blocks"
-            )
-
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
         if keep is None:
             return run(x)
-        if not self.is_vit:
-            raise ValueError(
-                "a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn"
-            )
         self.trunk.patch_drop.keep = keep
         try:
             return run(x)
@@ -233,7 +219,6 @@ class ImageTower(nn.Module):
 
     def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
-        self._check_frozen()
         if self.frozen:
             return features
         if not self.is_vit:

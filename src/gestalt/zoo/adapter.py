@@ -26,8 +26,8 @@ class Adapter(DenseModel):
         stride: pixels from one location to the next, (down, across).
         size: side in pixels of the images that it was trained on; scored at by default.
         mean, std: normalisation, for pixels in [0, 1].
-        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a vision-only
-            model.
+        origin: origin of the weights.
+        has_text: False for a vision-only model.
         logit_scale: learned log of the scale of cosines, one element; None for a model without one.
         logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for
             a model without one.
@@ -45,16 +45,16 @@ class Adapter(DenseModel):
         size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        image_origin: WeightsOrigin,
-        text_origin: WeightsOrigin | None,
+        origin: WeightsOrigin,
+        has_text: bool = True,
         logit_scale: Tensor | None = None,
         logit_bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.size = size
-        self.image_origin = image_origin
-        self.text_origin = text_origin
+        self.image_origin = origin
+        self.text_origin = origin if has_text else None
         self._stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
             self.register_buffer(

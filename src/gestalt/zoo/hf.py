@@ -71,7 +71,6 @@ def open_model(name: str) -> HfModel:
         model.config.text_config.max_position_embeddings - adapter.offset,
         tokenizer.model_max_length,
     )
-    origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
     return adapter(
         model,
         tokenizer=tokenizer,
@@ -80,8 +79,7 @@ def open_model(name: str) -> HfModel:
         size=_side(model.config.vision_config, stride=stride[0]),
         mean=mean,
         std=std,
-        image_origin=origin,
-        text_origin=origin,
+        origin=WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}"),
     )
 
 

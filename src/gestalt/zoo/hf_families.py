@@ -87,6 +87,10 @@ class HfModel(Adapter):
         """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""
         return self.vision(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
 
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm that all locations share."""
+        return self.split(self.hidden(pixels), pixels)
+
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
         summary = hidden[:, 0] if self.prefix else None
@@ -141,12 +145,10 @@ class HfAltClip(HfClip):
     offset = 2
 
 
-class HfBlip(HfClip):
+class HfBlip(HfModel):
     """BLIP's contrastive model, which norms its class token twice."""
 
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.hidden(pixels), pixels)
+    prefix = 1
 
     def head(self, tokens: Tokens) -> Tensor:
         """Norm and project the class token: (B, E)."""
@@ -173,10 +175,6 @@ class HfSiglip(HfModel):
     """
 
     padding = "max_length"
-
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.hidden(pixels), pixels)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by attention: (B, E)."""

@@ -95,7 +95,6 @@ def open_model(name: str) -> DenseModel:
         )
     if whole:
         return model.eval()
-    origin = WeightsOrigin("python", f"python:{name}")
     stride, scale = model.stride, getattr(model, "logit_scale", None)
     return PythonModel(
         model,
@@ -103,8 +102,8 @@ def open_model(name: str) -> DenseModel:
         size=int(model.size),
         mean=model.mean,
         std=model.std,
-        image_origin=origin,
-        text_origin=origin if hasattr(model, "embed_text") else None,
+        origin=WeightsOrigin("python", f"python:{name}"),
+        has_text=hasattr(model, "embed_text"),
         logit_scale=None if scale is None else torch.as_tensor(scale),
     )
 

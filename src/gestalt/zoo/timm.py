@@ -109,16 +109,14 @@ def open_model(name: str) -> TimmModel:
             f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
         ) from error
     config = model.pretrained_cfg
-    origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
-    side = whole_side(int(config["input_size"][-1]), stride)
     return TimmModel(
         model,
         stride=stride,
-        size=side,
+        size=whole_side(int(config["input_size"][-1]), stride),
         mean=config["mean"],
         std=config["std"],
-        image_origin=origin,
-        text_origin=None,
+        origin=WeightsOrigin("timm", f"timm {timm.__version__}, {name}"),
+        has_text=False,
     )
 
 

@@ -86,7 +86,7 @@ def test_a_tower_built_for_one_size_takes_another_as_timm_s_dynamic_tower_does(n
     take_any_size(fixed)
     pixels = torch.randn(1, 3, 48, 80)
     origin = WeightsOrigin("timm", name)
-    options = {"mean": MEAN, "std": STD, "image_origin": origin, "text_origin": None}
+    options = {"mean": MEAN, "std": STD, "origin": origin, "has_text": False}
     ours = TimmModel(fixed, stride=(16, 16), size=48, **options).encode(pixels)
     theirs = dynamic.forward_features(pixels)
     torch.testing.assert_close(ours.parts, theirs[:, fixed.num_prefix_tokens :])
