@@ -252,10 +252,12 @@ def _open_run(checkpoint: Path, *, overrides: list[str], check: Check) -> Target
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256=sha256))
     steps, planned = progress_of(content)
+    state = content["state_dict"]
+    del content  # the optimiser's tensors need memory
     provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
     identity = _identity(str(checkpoint), sha256, provenance=provenance)
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
-    model = load_checkpoint_model(checkpoint, built, content["state_dict"])
+    model = load_checkpoint_model(checkpoint, built, state)
     return Target(config, model, folder, identity, trained=saved)
 
 

@@ -52,12 +52,8 @@ def check_data(config: Experiment) -> None:
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
-        refuse(
-            "data.root",
-            None,
-            "source flickr needs the folder that holds Images/ and captions.txt, such as "
-            "data.root=flickr8k",
-        )
+        why = "source flickr needs the folder that holds Images/ and captions.txt, such as"
+        refuse("data.root", None, f"{why} data.root=flickr8k")
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
@@ -102,11 +98,8 @@ def check_options(config: Experiment) -> None:
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
         if taken is not None and option not in taken and changed:
-            refuse(
-                f"data.{changed[0]}",
-                getattr(data, changed[0]),
-                f"source {data.source} does not take it; leave it at its default",
-            )
+            why = f"source {data.source} does not take it; leave it at its default"
+            refuse(f"data.{changed[0]}", getattr(data, changed[0]), why)
 
 
 def _check_taken(
@@ -119,18 +112,14 @@ def _check_taken(
     for option, value in options.items():
         name = f"{place}.options.{option}"
         if option in keys:
-            own = " or ".join(f"{place}.{key}" for key in keys[option])
-            refuse(name, value, f"has a key of its own; set {own}")
+            instead = " or ".join(f"{place}.{key}" for key in keys[option])
+            refuse(name, value, f"has a key of its own; set {instead}")
         if written is None:
             continue
         if option not in written:
             choices = [known for known in written if known not in keys]
-            refuse(
-                name,
-                value,
-                f"source {source} takes no such option; "
-                f"{nearest(option, choices) if choices else 'it takes none'}",
-            )
+            hint = nearest(option, choices) if choices else "it takes none"
+            refuse(name, value, f"source {source} takes no such option; {hint}")
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""

@@ -210,12 +210,10 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):
         if name not in known:
-            own = (
-                f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
-            )
-            raise ConfigError(
-                f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}"
-            )
+            hint = nearest(name, known)
+            if Path(f"{name}.yaml").is_file():
+                hint = f"for your own file write ./{name}.yaml; {hint}"
+            raise ConfigError(f"{kind} {name}: no {folder.name}/{name}.yaml; {hint}")
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
@@ -247,14 +245,10 @@ def _override(word: str) -> dict[str, Any]:
     """Read a word of the command line."""
     key, sign, value = word.partition("=")
     if not sign or not key:
-        scale = (
-            f"; for the scale write --scale {word}"
-            if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")]
-            else ""
-        )
-        raise ConfigError(
-            f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}"
-        )
+        hint = f"{word!r}: an override is key=value, such as trainer.max_epochs=2"
+        if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file():
+            hint += f"; for the scale write --scale {word}"
+        raise ConfigError(hint)
     if key.isupper():
         raise ConfigError(
             f"{word!r}: {key} is not a key but may be a variable of make, which stands outside "

@@ -283,10 +283,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     saved = read_checkpoint(checkpoint, keys=RESUMED)
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
-        trained, parameters = (
-            len(state["state"]),
-            sum(len(group["params"]) for group in state["param_groups"]),
-        )
+        trained = len(state["state"])
+        parameters = sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; "

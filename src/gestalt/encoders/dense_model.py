@@ -65,6 +65,8 @@ class DenseModel(nn.Module):
     Attributes:
         image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model
             without text.
+        patch_stride: pixels from one location to the next, (down, across); they must divide the
+            sides of an image.
         logit_scale: () learned log of the scale of cosines; None for a model without one.
         proxy: the second model, whose features give the attention of ``reading="proxyclip"``; set
             by ``attach_proxy``.
@@ -72,19 +74,13 @@ class DenseModel(nn.Module):
     """
 
     image_origin: WeightsOrigin
+    patch_stride: tuple[int, int]
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
     proxy_name: str = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
     _shares_passes: bool = False
-
-    @property
-    @abstractmethod
-    def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an
-        image.
-        """
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
@@ -272,7 +268,11 @@ class DenseModel(nn.Module):
                     read_last_block(block, READINGS[reading], grid=grid, features=features)
                 )
             tokens = self.tokens(images)
-        return tokens if features is None else tokens._replace(grid=tuple(features.shape[-2:]))
+        return (
+            tokens
+            if features is None
+            else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
+        )
 
     def _proxy_features(self, images: Tensor) -> Tensor:
         """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""

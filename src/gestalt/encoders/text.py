@@ -120,13 +120,15 @@ class TextTower(nn.Module):
         )
         return Padded(ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows]))
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """Return the token ids of each caption, special ones included, 1 to ``max_length``."""
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
+        """Return the token ids of each caption, special ones included, 1 to ``max_length`` if they
+        are cut.
+        """
         raise NotImplementedError
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Return the number of tokens of each caption before it is cut, special ones included."""
-        raise NotImplementedError
+        return [len(row) for row in self.tokenise(texts, cut=False)]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
@@ -188,16 +190,12 @@ class SentenceTower(TextTower):
         """
         save_architecture(self._built_from, folder)
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""
-        rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)[
-            "input_ids"
-        ]
+        longest = self.max_length if cut else None
+        read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
+        rows: list[list[int]] = read["input_ids"]
         return rows
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [len(row) for row in self.tokenizer(texts, verbose=False)["input_ids"]]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""
@@ -253,16 +251,11 @@ class OpenClipTower(TextTower):
             proj_type="none",  # an unused projection would get no gradient
         )
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of each caption, from the start to the end token."""
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-        return [
-            [first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts
-        ]
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [2 + len(self.tokenizer.encode(text)) for text in texts]
+        words = self.max_length - 2 if cut else None
+        return [[first, *self.tokenizer.encode(text)[:words], last] for text in texts]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the transformer."""

@@ -237,18 +237,20 @@ def find_model(model: str) -> tuple[Path, str]:
         return _find_in_package(model.removeprefix(PACKAGE))
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if not (folder / LISTING).is_file():
-            raise ValueError(
-                f"text.model: the folder {folder} holds no {LISTING}: it is not a "
-                "sentence-transformers model"
-            )
-        return folder, f"folder {folder}"
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        source = f"folder {folder}"
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise ValueError(
             f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name "
             f"(OWNER/NAME) or {PACKAGE}NAME"
         )
-    return _find_on_hub(model)
+    else:
+        folder, source = _find_on_hub(model)
+    if not (folder / LISTING).is_file():
+        raise ValueError(
+            f"text.model {model!r}: the folder {folder} holds no {LISTING}: it is not a "
+            "sentence-transformers model, or incomplete"
+        )
+    return folder, source
 
 
 def _find_in_package(package: str) -> tuple[Path, str]:
@@ -299,11 +301,6 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
         raise ValueError(
             f"text.model {name!r} was not found: {searched}, and {reason}. {fix}"
         ) from error
-    if not (folder / LISTING).is_file():
-        raise ValueError(
-            f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers "
-            "model, or incomplete"
-        )
     return folder, f"hub {name} at {folder.name}"
 
 

@@ -55,7 +55,7 @@ class Adapter(DenseModel):
         self.size = size
         self.image_origin = origin
         self.text_origin = origin if has_text else None
-        self._stride = stride
+        self.patch_stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
             self.register_buffer(
                 key, None if value is None else value.detach().reshape(()).clone(), persistent=False
@@ -63,13 +63,6 @@ class Adapter(DenseModel):
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
-
-    @property
-    def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an
-        image.
-        """
-        return self._stride
 
     def tokens(self, images: Tensor) -> Tokens:
         """Normalise and encode images (B, 3, H, W) uint8.

@@ -85,7 +85,7 @@ def open_model(name: str) -> HfModel:
 
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    return described("transformers", read_config(name, asked_as=f"hf:{name}"))
+    return described("transformers", read_config(name, target=f"hf:{name}"))
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:
@@ -109,7 +109,7 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError: it cannot be scored, with the reason.
     """
-    config = read_config(name, asked_as=f"hf:{name}")
+    config = read_config(name, target=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(

@@ -2,6 +2,7 @@
 groups, H W pixels.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -211,9 +212,7 @@ class HfAlign(HfModel):
     @staticmethod
     def stride_of(config: Any) -> tuple[int, int]:
         """Return pixels from one location to the next: of the stem and of the stages."""
-        stride = 2
-        for step in config.strides:
-            stride *= int(step)
+        stride = 2 * math.prod(map(int, config.strides))
         return stride, stride
 
     def encode(self, pixels: Tensor) -> Tokens:

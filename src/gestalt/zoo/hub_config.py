@@ -11,12 +11,12 @@ downloaded and run.
 """
 
 
-def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
+def read_config(name: str, *, target: str) -> dict[str, Any]:
     """Read ``config.json`` of a folder, of the hub's cache or of the hub.
 
     Args:
         name: a folder, or ORG/NAME on the hub.
-        asked_as: beginning of a message, such as ``hf:ORG/NAME``.
+        target: beginning of a message, such as ``hf:ORG/NAME``.
 
     Raises:
         ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not
@@ -24,20 +24,20 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
-    place = f"{asked_as}: config.json of {name}"
+    place = f"{target}: config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
     _refuse_code(config, where=place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
-            f"{asked_as}: no config.json with a model_type in {name}; give a folder or a "
+            f"{target}: no config.json with a model_type in {name}; give a folder or a "
             "repository of transformers"
         )
-    check_tokenizer(name, asked_as=asked_as)
+    check_tokenizer(name, target=target)
     return config
 
 
-def check_tokenizer(name: str, *, asked_as: str) -> None:
+def check_tokenizer(name: str, *, target: str) -> None:
     """Check that a tokenizer needs no code of its own; arguments as ``read_config``.
 
     Raises:
@@ -45,7 +45,7 @@ def check_tokenizer(name: str, *, asked_as: str) -> None:
     """
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    place = f"{asked_as}: tokenizer_config.json of {name}"
+    place = f"{target}: tokenizer_config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config = get_tokenizer_config(name)
     _refuse_code(config, where=place)

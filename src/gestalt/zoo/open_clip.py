@@ -133,9 +133,9 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
     text = config["text_cfg"]
     # open_clip reads it from the same folder
     if text.get("hf_tokenizer_name") and Path(name).is_dir():
-        check_tokenizer(name, asked_as=f"open_clip:{name}")
+        check_tokenizer(name, target=f"open_clip:{name}")
     if text.get("hf_model_name"):
-        read_config(text["hf_model_name"], asked_as=f"open_clip:{name}")
+        read_config(text["hf_model_name"], target=f"open_clip:{name}")
 
 
 def _check_tag(config: dict[str, Any], *, name: str) -> None:
