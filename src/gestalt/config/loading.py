@@ -246,7 +246,7 @@ def _override(word: str) -> dict[str, Any]:
     key, sign, value = word.partition("=")
     if not sign or not key:
         hint = f"{word!r}: an override is key=value, such as trainer.max_epochs=2"
-        if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file():
+        if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")]:
             hint += f"; for the scale write --scale {word}"
         raise ConfigError(hint)
     if key.isupper():
