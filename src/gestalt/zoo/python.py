@@ -81,29 +81,30 @@ def open_model(name: str) -> DenseModel:
         ValueError: the module has no such factory, or what it returns cannot be scored.
     """
     model: Any = _factory(name)()
-    whole = isinstance(model, DenseModel)
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "
             "weights are hashed and moved"
         )
-    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
+    needed = ("size",) if isinstance(model, DenseModel) else NEEDED
+    missing = [key for key in needed if not hasattr(model, key)]
     if missing:
         raise ValueError(
             f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; "
             "docs/evaluation.md says what each is"
         )
-    if whole:
+    if isinstance(model, DenseModel):
         return model.eval()
-    stride, scale = model.stride, getattr(model, "logit_scale", None)
+    module: Any = model
+    stride, scale = module.stride, getattr(module, "logit_scale", None)
     return PythonModel(
-        model,
+        module,
         stride=(stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1])),
-        size=int(model.size),
-        mean=model.mean,
-        std=model.std,
+        size=int(module.size),
+        mean=module.mean,
+        std=module.std,
         origin=WeightsOrigin("python", f"python:{name}"),
-        has_text=hasattr(model, "embed_text"),
+        has_text=hasattr(module, "embed_text"),
         logit_scale=None if scale is None else torch.as_tensor(scale),
     )
 
