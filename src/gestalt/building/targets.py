@@ -232,12 +232,7 @@ def _open_external(
         "text_init": None
         if text is None
         else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {
-            "asked": target,
-            "used": origin.init,
-            "source": origin.source,
-            "sha256": digest,
-        },
+        "image_init": {"asked": target, **origin.record(), "sha256": digest},
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest

@@ -50,13 +50,13 @@ def open_model(name: str) -> HfModel:
     import transformers
 
     config, kind = _examined(name)
-    image_processors: Any = transformers.AutoImageProcessor
+    images: Any = transformers.AutoImageProcessor
     with errors_in_one_line(f"hf:{name}: cannot be loaded"):
         model, loading = getattr(transformers, kind).from_pretrained(
             name, dtype=torch.float32, weights_only=True, output_loading_info=True
         )  # safetensors first; a pickle only as tensors
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        processor = image_processors.from_pretrained(name, trust_remote_code=False)
+        processor = images.from_pretrained(name, trust_remote_code=False)
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
     if missing:
         raise ValueError(
