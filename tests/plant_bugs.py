@@ -36,15 +36,15 @@ BUGS = (
     Bug(
         "embeddings_trained_below_the_boundary",
         "src/gestalt/encoders/boundary.py",
-        old="        if depth <= blocks:\n            trunk.get_parameter",
-        new="        if 0 < depth <= blocks:\n            trunk.get_parameter",
+        old="if depths[name][0] <= blocks]",
+        new="if 0 < depths[name][0] <= blocks]",
         test="tests/gestalt/encoders/test_boundary.py::test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none",
     ),
     Bug(
         "frozen_batch_norms_drift",
         "src/gestalt/encoders/boundary.py",
-        old="            modules[name].training = False",
-        new="            pass",
+        old="        modules[name].training = False",
+        new="        pass",
         test="tests/gestalt/encoders/test_boundary.py::test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms",
     ),
     Bug(

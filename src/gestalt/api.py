@@ -13,10 +13,10 @@ from typing import Any, Literal, Unpack, overload
 import torch
 from torch import Tensor
 
-from gestalt.building.pictures import Picture, read_pictures
 from gestalt.building.targets import open_target
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import ONLY_SCENES
+from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.prompts import checked_texts
 from gestalt.evaluation.protocols import ImageProtocol

@@ -12,7 +12,7 @@ import yaml
 
 from gestalt.config.identity import flatten
 from gestalt.config.loading import read_values
-from gestalt.config.merging import build, typed
+from gestalt.config.merging import converted
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
@@ -47,7 +47,7 @@ def read_file(file: Path, *, scale: str) -> GridFile:
         raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
     if isinstance(raw.get("evaluate_at"), list):
         raw["evaluate_at"] = {scale: raw["evaluate_at"]}
-    grid: GridFile = build(GridFile, typed(raw, origin=file.name, group=GridFile))
+    grid: GridFile = converted(raw, GridFile, origin=file.name)
     for key, values in grid.choose.items():
         _check_different(f"choose: {key}", values)
     for scale, sizes in grid.evaluate_at.items():

@@ -23,30 +23,24 @@ def check_compiler(trainer: Trainer) -> None:
     Raises:
         ConfigError: names what is missing and what to choose.
     """
-    how, accelerator = trainer.compile, trainer.accelerator
-    if how == "none":
+    if trainer.compile == "none":
         return
-    if accelerator == "cpu" or not torch.cuda.is_available():
+    why = ""
+    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
 
         try:
             get_cpp_compiler()
         except InvalidCxxCompiler:
-            refuse(
-                "trainer.compile",
-                how,
-                "torch has no C++ compiler on this machine; install g++, set CXX, or choose none",
-            )
-        return
-    from torch.utils._triton import has_triton
+            why = "torch has no C++ compiler on this machine; install g++, set CXX"
+    else:
+        from torch.utils._triton import has_triton
 
-    if not has_triton():
-        refuse(
-            "trainer.compile",
-            how,
-            "torch has no Triton for this machine's GPU; install triton, or choose none",
-        )
+        if not has_triton():
+            why = "torch has no Triton for this machine's GPU; install triton"
+    if why:
+        refuse("trainer.compile", trainer.compile, f"{why}, or choose none")
 
 
 def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:

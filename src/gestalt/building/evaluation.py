@@ -39,15 +39,13 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     trained_on = row.source == config.data.source
     root = config.data.root if trained_on else config.benchmark_root if row.needs_root else None
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
-    label_sets = [benchmark.label_set for benchmark in benchmarks if benchmark.label_set]
-    split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
     return open_image_set(
         row.image_set,
         root=root,
-        split=split,
-        limit=limit,
-        subset=subset,
-        label_sets=label_sets,
+        split=config.evaluation.split,
+        limit=config.evaluation.limit,
+        subset=config.benchmark_subset,
+        label_sets=[benchmark.label_set for benchmark in benchmarks if benchmark.label_set],
         **options,
     )
 

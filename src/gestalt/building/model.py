@@ -110,11 +110,6 @@ def check_deterministic(config: Experiment) -> None:
 def build_model(config: Experiment) -> DualEncoder:
     """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
-    scalars = LOSSES.fact(config.loss.name, "scalars", {})
-    return _joined(config, _image_tower(config), build_text_tower(config.text), scalars=scalars)
-
-
-def _image_tower(config: Experiment) -> ImageTower:
     image = image_weights(config)
     try:
         tower = build_image_tower(image, size=image.eval_size)
@@ -129,7 +124,8 @@ def _image_tower(config: Experiment) -> ImageTower:
     # records name no folder of an installation
     if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
-    return tower
+    scalars = LOSSES.fact(config.loss.name, "scalars", {})
+    return _joined(config, tower, build_text_tower(config.text), scalars=scalars)
 
 
 def _joined(

@@ -72,13 +72,8 @@ def build_predictions(
         maps, Context(config, BENCHMARKS[name], images)
     )
     predicted = WithPredictions(images, files, values=values, resize=maps.resize)
-    return (
-        ImageSetDataModule(
-            [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)
-        ),
-        scorer,
-        files,
-    )
+    size, workers = config.evaluation.batch_size, reading_processes(config)
+    return ImageSetDataModule([predicted], batch_size=size, workers=workers), scorer, files
 
 
 def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:

@@ -103,10 +103,8 @@ def _voters(config: Experiment) -> Voters:
     always wrong. Patches are those of the recipe's scenes at the evaluation size, each with the
     class of most of its pixels.
     """
-    recipe, split = (
-        recipe_of(config.image.init, config.pretraining),
-        config.evaluation.split or "val",
-    )
+    recipe = recipe_of(config.image.init, config.pretraining)
+    split = config.evaluation.split or "val"
     trained = len(open_images(config, size=recipe.crop_size, object_centred=recipe.object_centred))
     bank = min(trained, BANK)
     queries = -(-bank // 2)

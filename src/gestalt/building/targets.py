@@ -31,7 +31,7 @@ from gestalt.runs.names import (
     hub_name,
     run_folder,
 )
-from gestalt.runs.progress import Progress, is_finished, progress, record_of
+from gestalt.runs.progress import Progress, is_finished, progress_of, record_of
 from gestalt.support.files import file_hash
 from gestalt.support.names import file_name
 from gestalt.zoo.kinds import library_of
@@ -47,29 +47,23 @@ line.
 """
 
 READ = (
-    *(
-        "evaluation.",
-        "benchmark_root=",
-        "benchmark_subset=",
-        "image.eval_size=",
-        "trainer.accelerator=",
-        "trainer.devices=",
-    ),
-    *(
-        "trainer.strategy=",
-        "trainer.num_nodes=",
-        "trainer.precision=",
-        "trainer.profiler=",
-        "trainer.enable_progress_bar=",
-    ),
-    *(
-        "trainer.deterministic=",
-        "trainer.benchmark=",
-        "data.source=",
-        "data.root=",
-        "data.recipe=",
-        "data.workers=",
-    ),
+    "evaluation.",
+    "benchmark_root=",
+    "benchmark_subset=",
+    "image.eval_size=",
+    "trainer.accelerator=",
+    "trainer.devices=",
+    "trainer.strategy=",
+    "trainer.num_nodes=",
+    "trainer.precision=",
+    "trainer.profiler=",
+    "trainer.enable_progress_bar=",
+    "trainer.deterministic=",
+    "trainer.benchmark=",
+    "data.source=",
+    "data.root=",
+    "data.recipe=",
+    "data.workers=",
 )
 """Prefixes of the overrides that scoring another library's model reads; the other keys of its
 configuration are placeholders.
@@ -84,15 +78,19 @@ training.
 """
 
 ONLY_TRAINING = (
-    *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
-    *(
-        "data.limit",
-        "data.crops",
-        "data.features",
-        "data.batch_size",
-        "trainer.accumulate_grad_batches",
-    ),
-    *("trainer.max_", "checkpoint_every_steps"),
+    "seed",
+    "resume",
+    "logger",
+    "optimizer.",
+    "loss.",
+    "pretraining.",
+    "data.limit",
+    "data.crops",
+    "data.features",
+    "data.batch_size",
+    "trainer.accumulate_grad_batches",
+    "trainer.max_",
+    "checkpoint_every_steps",
 )
 """Prefixes of keys that only training reads."""
 
@@ -144,22 +142,17 @@ def place_of(identity: Mapping[str, Any]) -> str:
     exported folder, ``kind:name``.
     """
     checkpoint = str(identity["checkpoint"])
-    return (
-        str(identity["run"])
-        if "run" in identity and Path(checkpoint).name == CHECKPOINT.name
-        else checkpoint
-    )
+    newest = "run" in identity and Path(checkpoint).name == CHECKPOINT.name
+    return str(identity["run"]) if newest else checkpoint
 
 
 def step_of(identity: Mapping[str, Any]) -> str:
     """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
     files do not say.
     """
-    return (
-        str(Progress(identity["steps"], identity.get("steps_planned")))
-        if "steps" in identity
-        else ""
-    )
+    if "steps" not in identity:
+        return ""
+    return str(Progress(identity["steps"], identity.get("steps_planned")))
 
 
 def accept(config: Experiment) -> None:
@@ -239,12 +232,7 @@ def _open_external(
         "text_init": None
         if text is None
         else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {
-            "asked": target,
-            "used": origin.init,
-            "source": origin.source,
-            "sha256": digest,
-        },
+        "image_init": {"asked": target, **origin.record(), "sha256": digest},
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest
@@ -256,15 +244,16 @@ def _open_run(checkpoint: Path, *, overrides: list[str], check: Check) -> Target
     saved = load_saved(folder / "config.yaml")
     config = _for_scoring(saved, overrides, origin=folder / "config.yaml")
     check(config)
-    steps, planned = progress(checkpoint)
-    identity = _identity(
-        str(checkpoint),
-        checkpoint,
-        provenance={"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
-    )
-    check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
+    sha256 = file_hash(checkpoint)
+    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256=sha256))
+    steps, planned = progress_of(content)
+    state = content["state_dict"]
+    del content  # the optimiser's tensors need memory
+    provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
+    identity = _identity(str(checkpoint), sha256, provenance=provenance)
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
-    return Target(config, load_checkpoint_model(checkpoint, built), folder, identity, trained=saved)
+    model = load_checkpoint_model(checkpoint, built, state)
+    return Target(config, model, folder, identity, trained=saved)
 
 
 def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Check) -> Target:
@@ -272,7 +261,8 @@ def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Chec
     saved = load_mapping(description["config"], origin=folder / DESCRIPTION)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
-    identity = _identity(target, folder / WEIGHTS, provenance=description.get("provenance"))
+    sha256 = file_hash(folder / WEIGHTS)
+    identity = _identity(target, sha256, provenance=description.get("provenance"))
     return Target(
         config,
         load_folder(folder),
@@ -282,25 +272,22 @@ def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Chec
     )
 
 
-def _identity(checkpoint: str, file: Path, *, provenance: Any) -> dict[str, Any]:
+def _identity(checkpoint: str, sha256: str, *, provenance: Any) -> dict[str, Any]:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
     has.
     """
     facts = provenance if isinstance(provenance, dict) else {}
     known = {key: facts[key] for key, kind in TRAINED.items() if isinstance(facts.get(key), kind)}
-    return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file), **known}
+    return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
 
 
 def _run_path(checkpoint: Path) -> str:
     """Return the run's folder as in the checkpoint's path, or its absolute path if that does not
     contain it.
     """
+    folder = run_folder(checkpoint)
     named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-    return str(
-        named
-        if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..")
-        else run_folder(checkpoint)
-    )
+    return str(named if named.resolve() == folder and named.name not in ("", "..") else folder)
 
 
 def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Experiment:
@@ -323,13 +310,15 @@ def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Ex
     return replace(config, data=replace(config.data, features=None))
 
 
-def load_checkpoint_model(checkpoint: Path, config: Experiment) -> DualEncoder:
-    """Build the model of a configuration, in eval mode, with the weights of a run's checkpoint.
+def load_checkpoint_model(
+    checkpoint: Path, config: Experiment, state: Mapping[str, Any]
+) -> DualEncoder:
+    """Build the model of a configuration, in eval mode, with the weights in the ``state_dict`` of a
+    run's checkpoint.
 
     Raises:
-        ValueError: the checkpoint cannot be read, or its weights do not fit the configuration.
+        ValueError: the weights do not fit the configuration.
     """
-    state = read_checkpoint(checkpoint)["state_dict"]
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
         # those serve training only
@@ -341,20 +330,18 @@ def load_checkpoint_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
 
 
-def check_recorded(checkpoint: Path, *, sha256: str) -> None:
-    """Check that a checkpoint of a finished run is the file that the run's record was written with.
+def is_recorded(checkpoint: Path, *, sha256: str) -> bool:
+    """Return True if a checkpoint is the file that the record of its finished run was written with;
+    False where no record says.
 
     Raises:
         ValueError: it is another file, or the record cannot be read.
     """
     folder = run_folder(checkpoint)
-    record = record_of(folder)
-    if (
-        not record
-        or not is_finished(folder)
-        or checkpoint.resolve().parent != folder / CHECKPOINT.parent
-    ):
-        return  # a run that goes on writes other files, and a copy elsewhere may be an earlier one
+    if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+        # a run that goes on writes other files, and a copy elsewhere may be an earlier one
+        return False
+    record = record_of(folder) or {}
     known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
     expected = known.get(checkpoint.resolve().name)
     if expected not in (None, sha256):
@@ -363,3 +350,4 @@ def check_recorded(checkpoint: Path, *, sha256: str) -> None:
             f"has {str(expected)[:12]}; "
             f"{AGAIN}, or train again{beside(checkpoint)}"
         )
+    return expected is not None

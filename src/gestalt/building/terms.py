@@ -107,13 +107,7 @@ def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
     alike = alike_nouns(embeddings, level=level)
     alone = int(alike.all(dim=1).sum())
     if alone:
-        why = (
-            f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no "
-            "negative"
-        )
-        refuse(
-            "loss.nouns_alike",
-            level,
-            f"{why}; raise it, or choose a loss.nouns_phrase with fewer words besides the noun",
-        )
+        why = f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no"
+        mend = "raise it, or choose a loss.nouns_phrase with fewer words besides the noun"
+        refuse("loss.nouns_alike", level, f"{why} negative; {mend}")
     return alike

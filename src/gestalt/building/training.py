@@ -23,7 +23,7 @@ from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.tables import LOSSES
-from gestalt.training.bad_samples import BadSamples
+from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
 from gestalt.training.micro_batches import check_separable
 from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 
@@ -133,14 +133,11 @@ IMAGES_OF_TABLE = {
 """Fix to suggest where a table names images that are missing."""
 
 
-def build_bad_samples(config: Experiment, *, samples: int | None = None) -> BadSamples:
+def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> BadSamples:
     """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
     is the number in the data.
     """
-    counted = {} if samples is None else {"samples": samples}
-    mends = (
-        IMAGES_OF_TABLE
-        if "table" in (config.data.source, *(part.source for part in config.data.mixture))
-        else {}
-    )
-    return BadSamples(REASONS, max_share=config.data.max_bad_share, mends=mends, **counted)
+    sources = (config.data.source, *(part.source for part in config.data.mixture))
+    mends = IMAGES_OF_TABLE if "table" in sources else {}
+    share = config.data.max_bad_share
+    return BadSamples(REASONS, max_share=share, samples=samples, mends=mends)

@@ -76,22 +76,14 @@ def usable_cores() -> int:
 def _chosen(config: Experiment) -> tuple[int, str]:
     accelerated = _accelerated(config)
     ranks = ranks_here(config)
-    side, share = (
-        train_size(config.image),
-        -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes)),
-    )
+    side = train_size(config.image)
+    share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
-    number = choose_workers(
-        cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config)
-    )
-    step = (
-        "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
-    )
-    return (
-        number,
-        f"{cores} {'core' if cores == 1 else 'cores'}, batches of {share} images of {side} px, "
-        f"{step}",
-    )
+    size = share * _image_bytes(config)
+    number = choose_workers(cores, accelerated=accelerated, batch_bytes=size)
+    step = "on an accelerator" if accelerated else "on the CPU take the cores themselves"
+    named = "core" if cores == 1 else "cores"
+    return number, f"{cores} {named}, batches of {share} images of {side} px, steps {step}"
 
 
 def _image_bytes(config: Experiment) -> int:
@@ -116,10 +108,6 @@ def ranks_here(config: Experiment) -> int:
         return max(1, int(launched))
     if devices.isdecimal():
         return int(devices)
-    return (
-        len(devices.split(","))
-        if "," in devices
-        else max(1, torch.cuda.device_count())
-        if _accelerated(config)
-        else 1
-    )
+    if "," in devices:
+        return len(devices.split(","))
+    return max(1, torch.cuda.device_count()) if _accelerated(config) else 1

@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import Model
-from gestalt.building.pictures import read_picture
 from gestalt.building.targets import TRAINED, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import announce
+from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.segmented import SegmentedImage

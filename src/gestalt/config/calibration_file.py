@@ -2,22 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
+from gestalt.config.schema_evaluation import Evaluation
 from gestalt.evaluation.protocols import ImageProtocol
 
 NEEDED = {
     "benchmark": str,
     "threshold": float,
-    "chosen_on": dict,
-    "protocol": dict,
+    "chosen_on.image_set": str,
+    "chosen_on.split": str,
+    "protocol.fields": dict,
     "label_set": str,
     "weights_sha256": str,
 }
+"""Keys of a file and the types of their values."""
+
 KEY = "evaluation.calibration"
 
 
@@ -41,21 +44,20 @@ class Calibration:
     label_set: str
     source: dict[str, Any]
 
-    def check_scored(
-        self, *, threshold: float | None, benchmarks: Sequence[str], split: str
-    ) -> None:
+    def check_scored(self, evaluation: Evaluation) -> None:
         """Check that the calibration fits what is scored: one threshold, its benchmark, a split
         that shares no images with its own.
 
         Raises:
             ConfigError: it does not.
         """
+        threshold, split = evaluation.threshold, evaluation.split or "val"
         if threshold is not None:
             raise self._error(
                 f"evaluation.threshold={threshold} is another threshold; give only one of the two"
             )
-        if self.benchmark not in benchmarks:
-            listed = ", ".join(benchmarks)
+        if self.benchmark not in evaluation.benchmarks:
+            listed = ", ".join(evaluation.benchmarks)
             raise self._error(
                 f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
                 "it, or leave the file out"
@@ -131,18 +133,20 @@ def read_calibration(file: str) -> Calibration:
             "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
         )
         raise ConfigError(f"{KEY}={file}: it has no {missing}; {mend}")
-    keys = ("benchmark", "threshold", "label_set")
     source = {
         "file": file,
         "sha256": hashlib.sha256(content).hexdigest(),
         "benchmark": record["benchmark"],
         **record["chosen_on"],
+        "threshold": record["threshold"],
+        "weights_sha256": record["weights_sha256"],
     }
-    source |= {key: record[key] for key in ("threshold", "weights_sha256")}
     return Calibration(
         file,
-        **{key: record[key] for key in keys},
+        benchmark=record["benchmark"],
+        threshold=record["threshold"],
         fields=record["protocol"]["fields"],
+        label_set=record["label_set"],
         source=source,
     )
 
@@ -160,19 +164,14 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
 
 def _missing(record: Any) -> str:
     """Return the keys of a calibration that this record lacks or has with a wrong type."""
-    missing = [
-        key
-        for key, kind in NEEDED.items()
-        if not isinstance(record, dict) or type(record.get(key)) is not kind
-    ]
-    if missing:
-        return ", ".join(missing)
-    inner = {
-        "fields of its protocol": record["protocol"].get("fields"),
-        "image_set": record["chosen_on"].get("image_set"),
-    }
-    inner |= {"split": record["chosen_on"].get("split")}
-    return ", ".join(key for key, value in inner.items() if not value)
+    missing = []
+    for key, kind in NEEDED.items():
+        value = record
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if type(value) is not kind or value in ("", {}):
+            missing.append(key)
+    return ", ".join(missing)
 
 
 def protocol_fields(protocol: ImageProtocol) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.keys import in_words
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 from gestalt.config.schema_data import Data
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
@@ -52,12 +52,8 @@ def check_data(config: Experiment) -> None:
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
-        refuse(
-            "data.root",
-            None,
-            "source flickr needs the folder that holds Images/ and captions.txt, such as "
-            "data.root=flickr8k",
-        )
+        why = "source flickr needs the folder that holds Images/ and captions.txt, such as"
+        refuse("data.root", None, f"{why} data.root=flickr8k")
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
@@ -67,26 +63,18 @@ def check_features(config: Experiment, *, name: str = "data.features") -> None:
     Raises:
         ConfigError: names the key and what to choose.
     """
-    image, data = config.image, config.data
-    if not (image.frozen or image.frozen_blocks):
-        refuse(
-            "image.frozen_blocks",
-            0,
-            f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true",
-        )
-    if data.crops is None:
-        refuse(
-            "data.crops",
-            None,
-            f"{name} holds a number of crops of each image; choose it, such as 1",
-        )
-    if data.source == "mixture":
-        refuse(
-            "data.source",
-            data.source,
-            f"its parts have epochs of their own, and {name} has those of one source; choose one "
-            "of them",
-        )
+    refuse_first(config, _of_features(config, name))
+
+
+def _of_features(config: Experiment, name: str) -> Complaints:
+    if not (config.image.frozen or config.image.frozen_blocks):
+        why = f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true"
+        yield "image.frozen_blocks", why
+    if config.data.crops is None:
+        yield "data.crops", f"{name} holds a number of crops of each image; choose it, such as 1"
+    if config.data.source == "mixture":
+        why = f"its parts have epochs of their own, and {name} has those of one source"
+        yield "data.source", f"{why}; choose one of them"
 
 
 def check_options(config: Experiment) -> None:
@@ -110,11 +98,8 @@ def check_options(config: Experiment) -> None:
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
         if taken is not None and option not in taken and changed:
-            refuse(
-                f"data.{changed[0]}",
-                getattr(data, changed[0]),
-                f"source {data.source} does not take it; leave it at its default",
-            )
+            why = f"source {data.source} does not take it; leave it at its default"
+            refuse(f"data.{changed[0]}", getattr(data, changed[0]), why)
 
 
 def _check_taken(
@@ -127,18 +112,14 @@ def _check_taken(
     for option, value in options.items():
         name = f"{place}.options.{option}"
         if option in keys:
-            own = " or ".join(f"{place}.{key}" for key in keys[option])
-            refuse(name, value, f"has a key of its own; set {own}")
+            instead = " or ".join(f"{place}.{key}" for key in keys[option])
+            refuse(name, value, f"has a key of its own; set {instead}")
         if written is None:
             continue
         if option not in written:
             choices = [known for known in written if known not in keys]
-            refuse(
-                name,
-                value,
-                f"source {source} takes no such option; "
-                f"{nearest(option, choices) if choices else 'it takes none'}",
-            )
+            hint = nearest(option, choices) if choices else "it takes none"
+            refuse(name, value, f"source {source} takes no such option; {hint}")
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gestalt.config.calibration_file import calibration_for, read_calibration
-from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.config.schema import Complaints, ConfigError, Experiment, refuse, refuse_first
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.support.names import nearest
@@ -57,85 +57,48 @@ def check_evaluation(config: Experiment) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    _check_benchmarks(config)
-    _check_files(config)
-    _check_protocol_names(config)
-    _check_calibration(config)
-    _check_threshold(config)
-    for row in _benchmarks(config):
+    evaluation = config.evaluation
+    names = evaluation.benchmarks
+    for name in names:
+        if name not in BENCHMARKS:
+            refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
+    rows = [BENCHMARKS[name] for name in names]
+    refuse_first(config, _complaints(config, rows))
+    if evaluation.calibration is not None:
+        read_calibration(evaluation.calibration).check_scored(evaluation)
+    elif evaluation.background == "threshold" and evaluation.threshold is None:
+        why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
+        refuse("evaluation.threshold", None, why)
+    for row in rows:
         if "segmentation" in row.measures:
             _check_segmentation(config, row)
 
 
-def _check_benchmarks(config: Experiment) -> None:
-    names = config.evaluation.benchmarks
-    for name in names:
-        if name not in BENCHMARKS:
-            refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
-    if len(set(names)) < len(names):
-        refuse("evaluation.benchmarks", names, "a benchmark is named twice; name each once")
-
-
-def _check_files(config: Experiment) -> None:
-    """Check that each benchmark's files are named, and that it has the split."""
-    split = config.evaluation.split
-    for row in _benchmarks(config):
+def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
+    """Yield complaints about the benchmarks, their files and splits, and the names of
+    protocols.
+    """
+    evaluation = config.evaluation
+    if len(set(evaluation.benchmarks)) < len(rows):
+        yield "evaluation.benchmarks", "a benchmark is named twice; name each once"
+    for row in rows:
         # the same source: data.root is the root
         if row.needs_root and row.source != config.data.source and config.benchmark_root is None:
-            refuse(
-                "benchmark_root",
-                None,
-                f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}",
-            )
-    for row in _benchmarks(config):
-        if split is not None and split not in row.splits:
-            refuse(
-                "evaluation.split",
-                split,
-                f"{row.name} has no such split to measure on; {nearest(split, row.splits)}",
-            )
-
-
-def _check_protocol_names(config: Experiment) -> None:
+            why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
+            yield "benchmark_root", why
+    for row in rows:
+        if evaluation.split is not None and evaluation.split not in row.splits:
+            choices = nearest(evaluation.split, row.splits)
+            yield "evaluation.split", f"{row.name} has no such split to measure on; {choices}"
     for measure in MEASURES.values():
-        name = None if measure.key is None else getattr(config.evaluation, measure.key)
+        name = None if measure.key is None else getattr(evaluation, measure.key)
         if name is not None and name not in measure.protocols:
-            refuse(f"evaluation.{measure.key}", name, nearest(name, measure.protocols))
-    name = config.evaluation.grouping_protocol
-    if (
-        name is not None
-        and MEASURES["grouping"].protocols[name].method == "attention"
-        and config.image.family == "cnn"
-    ):
-        refuse(
-            "evaluation.grouping_protocol",
-            name,
-            "needs the attention of a class token, and a cnn has none; choose pca_square",
-        )
-
-
-def _check_calibration(config: Experiment) -> None:
-    evaluation = config.evaluation
-    if evaluation.calibration is not None:
-        read_calibration(evaluation.calibration).check_scored(
-            threshold=evaluation.threshold,
-            benchmarks=evaluation.benchmarks,
-            split=evaluation.split or "val",
-        )
-
-
-def _check_threshold(config: Experiment) -> None:
-    evaluation = config.evaluation
-    if (
-        evaluation.background == "threshold"
-        and evaluation.threshold is None
-        and evaluation.calibration is None
-    ):
-        refuse(
-            "evaluation.threshold",
-            None,
-            "background=threshold needs a cosine, such as evaluation.threshold=0.2",
-        )
+            yield f"evaluation.{measure.key}", nearest(name, measure.protocols)
+    name = evaluation.grouping_protocol
+    protocols = MEASURES["grouping"].protocols
+    if name and protocols[name].method == "attention" and config.image.family == "cnn":
+        why = "needs the attention of a class token, and a cnn has none; choose pca_square"
+        yield "evaluation.grouping_protocol", why
 
 
 def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
@@ -143,16 +106,13 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     protocol.
     """
     name = benchmark.protocol_name("segmentation", chosen=config.evaluation.protocol)
+    preset = MEASURES["segmentation"].protocols[name]
     changes = segmentation_changes(config, benchmark)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_protocol_name(
-            name, protocol=MEASURES["segmentation"].protocols[name].protocol
-        )
+        calibration.check_protocol_name(name, protocol=preset.protocol)
     try:
-        protocol = (
-            MEASURES["segmentation"].protocols[name].build(label_set=benchmark.label_set, **changes)
-        )
+        protocol = preset.build(label_set=benchmark.label_set, **changes)
     except ValueError as error:
         given = ", ".join(
             f"evaluation.{key}={value}" for key, value in changes.items() if value is not None
@@ -160,7 +120,3 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
         raise ConfigError(f"{given}, benchmark {benchmark.name}: {error}") from error
     if protocol.missing_library():
         refuse("evaluation.refinement", "crf", protocol.missing_library())
-
-
-def _benchmarks(config: Experiment) -> list[Benchmark]:
-    return [BENCHMARKS[name] for name in config.evaluation.benchmarks]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gestalt.config.check_data import check_features, check_options
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
 """Environment variables from which Lightning reads the number of the node."""
@@ -38,31 +38,14 @@ def check_training(config: Experiment) -> None:
     check_options(config)
     if config.data.features is not None:
         check_features(config)
-    _check_batch(config)
-    steps, warmup = config.trainer.max_steps, config.optimizer.warmup_steps
-    if 0 < steps < warmup:
-        refuse(
-            "optimizer.warmup_steps",
-            warmup,
-            f"the run ends after trainer.max_steps={steps}; choose no more",
-        )
-    if config.evaluation.calibration is not None:
-        why = (
-            "a threshold is calibrated for trained weights; leave it out, and pass it to `gestalt "
-            "eval`"
-        )
-        refuse("evaluation.calibration", config.evaluation.calibration, why)
+    refuse_first(config, _of_training(config))
 
 
-def _check_batch(config: Experiment) -> None:
+def _of_training(config: Experiment) -> Complaints:
     batch, devices = config.data.batch_size, str(config.trainer.devices)
     if batch * config.trainer.accumulate_grad_batches == 1:
-        refuse(
-            "data.batch_size",
-            1,
-            "the other pairs of a batch are a pair's negatives, and there would be none; choose 2 "
-            "or more",
-        )
+        why = "the other pairs of a batch are a pair's negatives, and there would be none"
+        yield "data.batch_size", f"{why}; choose 2 or more"
     count = (
         len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
     )
@@ -72,11 +55,15 @@ def _check_batch(config: Experiment) -> None:
             f"cannot be shared by {ranks} ranks (trainer.devices={devices}, "
             f"trainer.num_nodes={config.trainer.num_nodes})"
         )
-        refuse(
-            "data.batch_size",
-            batch,
-            f"{shared}; choose a multiple, such as {batch // ranks * ranks or ranks}",
-        )
+        multiple = batch // ranks * ranks or ranks
+        yield "data.batch_size", f"{shared}; choose a multiple, such as {multiple}"
+    steps = config.trainer.max_steps
+    if 0 < steps < config.optimizer.warmup_steps:
+        why = f"the run ends after trainer.max_steps={steps}; choose no more"
+        yield "optimizer.warmup_steps", why
+    if config.evaluation.calibration is not None:
+        why = "a threshold is calibrated for trained weights; leave it out, and pass it to"
+        yield "evaluation.calibration", f"{why} `gestalt eval`"
 
 
 def check_places(config: Experiment) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ TAKEN = ("ablations", "data", "pretrained", "zoo")
 LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
 
-MOST_VALUES = 10_000
-"""Most values of a file; a configuration has a few hundred."""
+MOST_PIECES = 50_000
+"""Most words of a file as JSON, which aliases may multiply; a configuration has a thousand."""
 
 LEFT = (
     *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
@@ -54,9 +55,6 @@ LEFT = (
 nothing reads them.
 """
 
-Layer = tuple[str, dict[str, Any]]
-"""Keys that are set in one place: its name, for messages, and the keys, nested."""
-
 
 class _Values(yaml.SafeLoader):
     """YAML without numbers of base 60 and without dates, and with numbers such as 1e-3."""
@@ -65,12 +63,7 @@ class _Values(yaml.SafeLoader):
         """Return a number, or the text of one with colons, such as ``12:00:00:00`` of
         ``trainer.max_time``.
         """
-        if ":" in node.value:
-            return node.value
-        number = super().construct_yaml_int(node)
-        if abs(number) >= 2**63:
-            raise ValueError(f"a number of {number.bit_length()} bits; choose one of at most 63")
-        return number
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each
@@ -100,8 +93,10 @@ def read_values(text: str) -> Any:
     """
     try:
         content = _Values(text).get_single_data()
-        _check_size(content)
-        return json.loads(json.dumps(content))
+        pieces = list(islice(json.JSONEncoder().iterencode(content), MOST_PIECES))
+        if len(pieces) == MOST_PIECES:
+            raise ValueError("too many values, with YAML aliases written out")
+        return json.loads("".join(pieces))
     except (
         yaml.YAMLError,
         ValueError,
@@ -110,24 +105,6 @@ def read_values(text: str) -> Any:
         RecursionError,
     ) as error:  # PyYAML's own, too
         raise ValueError(" ".join(str(error).split())) from error
-
-
-def _check_size(content: Any) -> None:
-    """Refuse content that YAML's aliases multiply.
-
-    Raises:
-        ValueError: more than ``MOST_VALUES`` values.
-    """
-    nodes, values = [content], 0
-    while nodes:
-        node = nodes.pop()
-        values += 1
-        if values > MOST_VALUES:
-            raise ValueError(f"more than {MOST_VALUES} values, with YAML aliases written out")
-        if isinstance(node, dict):
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
 
 
 def load(
@@ -183,7 +160,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
         raise ConfigError(
             f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/"
         )
-    return _saved((str(path), _read(path)), overrides)
+    return load_mapping(_read(path), origin=path, overrides=overrides)
 
 
 def load_mapping(
@@ -195,7 +172,14 @@ def load_mapping(
     Raises:
         ConfigError: it does not fit the schema.
     """
-    return _saved((str(origin), content), overrides)
+    if any("." in str(name) for name in content):
+        raise ConfigError(
+            f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: "
+            f"{{init: random}}"
+        )
+    config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
+    check(replace(config, loss=Loss()))  # the package of its loss may be gone: none is built of it
+    return config
 
 
 def is_path(name: str) -> bool:
@@ -226,12 +210,10 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):
         if name not in known:
-            own = (
-                f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
-            )
-            raise ConfigError(
-                f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}"
-            )
+            hint = nearest(name, known)
+            if Path(f"{name}.yaml").is_file():
+                hint = f"for your own file write ./{name}.yaml; {hint}"
+            raise ConfigError(f"{kind} {name}: no {folder.name}/{name}.yaml; {hint}")
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
@@ -263,14 +245,10 @@ def _override(word: str) -> dict[str, Any]:
     """Read a word of the command line."""
     key, sign, value = word.partition("=")
     if not sign or not key:
-        scale = (
-            f"; for the scale write --scale {word}"
-            if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")]
-            else ""
-        )
-        raise ConfigError(
-            f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}"
-        )
+        hint = f"{word!r}: an override is key=value, such as trainer.max_epochs=2"
+        if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")]:
+            hint += f"; for the scale write --scale {word}"
+        raise ConfigError(hint)
     if key.isupper():
         raise ConfigError(
             f"{word!r}: {key} is not a key but may be a variable of make, which stands outside "
@@ -284,7 +262,7 @@ def _override(word: str) -> dict[str, Any]:
         raise ConfigError(f"{word!r}: the value cannot be read: {error}") from error
 
 
-def _command_line(words: Sequence[str] | None) -> list[Layer]:
+def _command_line(words: Sequence[str] | None) -> list[tuple[str, dict[str, Any]]]:
     return [("command line", _override(word)) for word in words or ()]
 
 
@@ -319,18 +297,3 @@ def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dic
         if same_source and same_root
         else unflatten({key: None for key in LIMITS if key in limited})
     )
-
-
-def _saved(layer: Layer, overrides: list[str] | None) -> Experiment:
-    """Build and check a saved configuration, whose loss may be of a package that is gone: no loss
-    is built of it.
-    """
-    origin, content = layer
-    if any("." in str(name) for name in content):
-        raise ConfigError(
-            f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: "
-            f"{{init: random}}"
-        )
-    config = merge([(origin, _without_left_keys(content)), *_command_line(overrides)])
-    check(replace(config, loss=Loss()))
-    return config

@@ -33,7 +33,7 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
     """
     merged: Any = OmegaConf.create()
     for origin, layer in layers:
-        typed(layer, origin=origin)  # each layer alone, so that a message names its place
+        converted(layer, Experiment, origin=origin)  # alone, so that a message names its place
         if "${" in json.dumps(layer):
             raise ConfigError(
                 f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
@@ -42,82 +42,45 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
             if value == {} and key in MAPPINGS:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
-    values: Any = OmegaConf.to_container(merged)
-    config: Experiment = build(Experiment, typed(values, origin="all layers"))
+    config: Experiment = converted(OmegaConf.to_container(merged), Experiment, origin="all layers")
     return config
 
 
-def typed(
-    layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = ""
-) -> dict[str, Any]:
-    """Return nested keys with each value of its key's type.
+def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
+    """Return a value as the type of its key; keys of a group without a value have their defaults.
 
     Args:
-        layer: nested keys.
-        origin: place of the layer, for messages.
-        group: class whose keys these are.
-        above: name of the group, with a dot at its end.
+        value: as YAML gives it; a mapping for a group of keys.
+        kind: the type, or the class of the group.
+        origin: place of the value, for messages.
+        key: name of the key; empty for the whole configuration.
 
     Raises:
-        ConfigError: an unknown key, or a value of a wrong type.
-    """
-    kinds = {item.name: item.type for item in fields(group)}
-    values = {}
-    for name, value in layer.items():
-        key = above + name
-        kind = kinds.get(name)
-        if kind is None:
-            place = above.removesuffix(".") or "the experiment"
-            raise ConfigError(
-                f"{key}: {place} has no key {name!r} (in {origin}); {nearest(name, sorted(kinds))}"
-            )
-        if not is_dataclass(kind):
-            values[name] = _converted(value, kind, key=key, origin=origin)
-        elif isinstance(value, dict):
-            values[name] = typed(value, origin=origin, group=kind, above=f"{key}.")
-        else:
-            first = f"{key}.{fields(kind)[0].name}"
-            raise ConfigError(
-                f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its "
-                f"keys, such as {first}"
-            )
-    return values
-
-
-def build(group: Any, values: Mapping[str, Any]) -> Any:
-    """Build a group of keys from nested values; keys without a value have their defaults."""
-    kinds = {item.name: item.type for item in fields(group)}
-    return group(
-        **{
-            name: build(kinds[name], value) if is_dataclass(kinds[name]) else value
-            for name, value in values.items()
-        }
-    )
-
-
-def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
-    """Return a value as the type of its key.
-
-    Raises:
-        ConfigError: it is of another type; the message names key, value and type.
+        ConfigError: an unknown key, or a value of another type; the message names key, value and
+            type.
     """
     options = options_of(kind)
     first: Any = options[0]
     family, inner = get_origin(first), get_args(first)
     if first is Any or type(value) in options or value in inner:
         return value
+    if is_dataclass(first) and isinstance(value, dict):
+        return _group(value, first, origin=origin, key=key)
+    if is_dataclass(kind):
+        raise ConfigError(
+            f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, "
+            f"such as {key}.{fields(kind)[0].name}"
+        )
     if family is list and isinstance(value, list):
         return [
-            _converted(item, inner[0], key=f"{key}[{number}]", origin=origin)
+            converted(item, inner[0], key=f"{key}[{number}]", origin=origin)
             for number, item in enumerate(value)
         ]
     if family is dict and isinstance(value, dict):
         return {
-            name: _converted(item, inner[1], key=f"{key}.{name}", origin=origin)
+            name: converted(item, inner[1], key=f"{key}.{name}", origin=origin)
             for name, item in value.items()
         }
-    if is_dataclass(first) and isinstance(value, dict):
-        return build(first, typed(value, origin=origin, group=first, above=f"{key}."))
     if family is tuple and isinstance(value, list):
         if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
             return tuple(float(number) for number in value)
@@ -133,6 +96,21 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
     words = literals(kind)
     must = nearest(str(value), words) if words else f"must be {in_words(kind)}"
     raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
+
+
+def _group(values: Mapping[str, Any], group: Any, *, origin: str, key: str) -> Any:
+    """Build a group of keys from their values."""
+    kinds = {item.name: item.type for item in fields(group)}
+    built = {}
+    for name, value in values.items():
+        inner = f"{key}.{name}".removeprefix(".")
+        if name not in kinds:
+            raise ConfigError(
+                f"{inner}: {key or 'the experiment'} has no key {name!r} (in {origin}); "
+                f"{nearest(name, sorted(kinds))}"
+            )
+        built[name] = converted(value, kinds[name], origin=origin, key=inner)
+    return group(**built)
 
 
 def _scalar(value: str | float, kind: Any) -> Any:

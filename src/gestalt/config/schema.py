@@ -6,7 +6,9 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal, NoReturn
 
 from gestalt.config.keys import key
@@ -33,6 +35,16 @@ class ConfigError(ValueError):
 def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
     raise ConfigError(f"{name}={value}: {why}")
+
+
+Complaints = Iterator[tuple[str, str]]
+"""Keys whose values cannot run, and why; the first one is refused."""
+
+
+def refuse_first(config: "Experiment", complaints: Complaints) -> None:
+    """Raise a ConfigError of the first complaint, with the value that the key has."""
+    for name, why in complaints:
+        refuse(name, attrgetter(name)(config), why)
 
 
 @dataclass

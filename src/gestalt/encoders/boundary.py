@@ -35,40 +35,31 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: tuple[int,
     Raises:
         ValueError: too many blocks, or a CNN that is not a sequence of numbered stages.
     """
-    count = block_count(trunk)
+    count, why = block_count(trunk), ""
     if count == 0:
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: timm numbers no blocks in {backbone!r}; choose 0, or "
-            "image.frozen=true"
-        )
-    if blocks > count:
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: {backbone!r} has {count} blocks; choose 0 to {count}, "
-            "or image.frozen=true"
-        )
-    if not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
-        raise ValueError(
-            f"image.frozen_blocks={blocks}: {backbone!r} is not one sequence of stages; choose 0, "
-            "or image.frozen=true"
-        )
+        why = f"timm numbers no blocks in {backbone!r}; choose 0"
+    elif blocks > count:
+        why = f"{backbone!r} has {count} blocks; choose 0 to {count}"
+    elif not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
+        why = f"{backbone!r} is not one sequence of stages; choose 0"
+    if why:
+        raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")
 
 
 def freeze_below(trunk: Any, blocks: int) -> None:
     """Stop the training of the stem, of all embeddings and of the first ``blocks`` blocks, in
     place.
     """
-    for name, (depth, _) in block_depths([name for name, _ in trunk.named_parameters()]).items():
-        if depth <= blocks:
-            trunk.get_parameter(name).requires_grad_(False)
+    for name in _names_below([name for name, _ in trunk.named_parameters()], blocks):
+        trunk.get_parameter(name).requires_grad_(False)
 
 
 def set_eval_below(trunk: Any, blocks: int) -> None:
     """Put the stem and the first ``blocks`` blocks into eval mode, in place."""
     modules = {f"{name}.": module for name, module in trunk.named_modules() if name}
-    for name, (depth, _) in block_depths(list(modules)).items():
-        if depth <= blocks:
-            # not those in it: a container of blocks stands before the first
-            modules[name].training = False
+    for name in _names_below(list(modules), blocks):
+        # not those in it: a container of blocks stands before the first
+        modules[name].training = False
 
 
 def frozen_state(trunk: Any, blocks: int) -> dict[str, Tensor]:
@@ -76,8 +67,13 @@ def frozen_state(trunk: Any, blocks: int) -> dict[str, Tensor]:
     name.
     """
     state = trunk.state_dict()
-    depths = block_depths(list(state))
-    return {name: tensor for name, tensor in state.items() if depths[name][0] <= blocks}
+    return {name: state[name] for name in _names_below(list(state), blocks)}
+
+
+def _names_below(names: list[str], blocks: int) -> list[str]:
+    """Return the names that lie before the end of the first ``blocks`` blocks."""
+    depths = block_depths(names)
+    return [name for name in names if depths[name][0] <= blocks]
 
 
 def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:

@@ -152,8 +152,12 @@ def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict
     return dict(zip(names, state.values(), strict=False))
 
 
-def read_state_dict(path: Path) -> Mapping[str, Any]:
+def read_state_dict(path: Path, *, verified: bool = False) -> Mapping[str, Any]:
     """Read a state dict, without running code from the file.
+
+    Args:
+        path: the file.
+        verified: True if the file is known to be whole, by its hash; its checksums are not read.
 
     Raises:
         ValueError: not readable, damaged, or not a state dict.
@@ -166,7 +170,7 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, about files that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
-        if zipfile.is_zipfile(path):
+        if not verified and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
                 damaged = archive.testzip()
             if damaged is not None:
@@ -235,12 +239,15 @@ def cause(error: Exception, *, hub: str = "") -> str:
     return f"{words[:MOST_LETTERS]}{kind}".strip()
 
 
-def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)) -> dict[str, Any]:
+def read_checkpoint(
+    checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",), verified: bool = False
+) -> dict[str, Any]:
     """Return the content of a run's checkpoint, on the CPU, without running code from it.
 
     Args:
         checkpoint: the file.
         keys: those that it must have.
+        verified: as for ``read_state_dict``.
 
     Raises:
         ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints
@@ -248,7 +255,7 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
     """
     hint = beside(checkpoint)
     try:
-        saved = dict(read_state_dict(checkpoint))
+        saved = dict(read_state_dict(checkpoint, verified=verified))
     except ValueError as error:
         raise ValueError(f"{error}{hint}") from error
     missing = [key for key in keys if key not in saved]
@@ -276,10 +283,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     saved = read_checkpoint(checkpoint, keys=RESUMED)
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
-        trained, parameters = (
-            len(state["state"]),
-            sum(len(group["params"]) for group in state["param_groups"]),
-        )
+        trained = len(state["state"])
+        parameters = sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; "

@@ -21,11 +21,33 @@ NO_BLOCK = (
 )
 
 
-def tokens_of(parts: Tensor, grid: tuple[int, int], *, summary: Tensor | None = None) -> Tokens:
+def tokens_of(
+    parts: Tensor, grid: tuple[int, int] | None, *, summary: Tensor | None = None
+) -> Tokens:
     """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
     return Tokens(
         summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
     )
+
+
+def normalised(
+    images: Tensor,
+    *,
+    mean: Tensor,
+    std: Tensor,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Tensor:
+    """Normalise images (B, 3, H, W) uint8 as a model was trained; a ValueError refuses other types.
+
+    ``mean`` and ``std`` (3, 1, 1) are for pixels in [0, 1]; ``memory_format`` is the result's.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            "the image tower normalises pixels itself: expected uint8 in [0, 255], got "
+            f"{images.dtype}"
+        )
+    pixels = images.to(mean.dtype, memory_format=memory_format)
+    return pixels.div_(255).sub_(mean).div_(std)
 
 
 def maps_of(tokens: Tokens) -> Tensor:
@@ -43,25 +65,22 @@ class DenseModel(nn.Module):
     Attributes:
         image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model
             without text.
+        patch_stride: pixels from one location to the next, (down, across); they must divide the
+            sides of an image.
         logit_scale: () learned log of the scale of cosines; None for a model without one.
+        proxy: the second model, whose features give the attention of ``reading="proxyclip"``; set
+            by ``attach_proxy``.
         proxy_name: name of the second model, if one is attached by name.
     """
 
     image_origin: WeightsOrigin
+    patch_stride: tuple[int, int]
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
+    proxy: "DenseModel | None" = None
     proxy_name: str = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
     _shares_passes: bool = False
-    # in a tuple, so that it is no submodule: the hash of the weights is this model's
-    _proxy: "tuple[DenseModel, ...]" = ()
-
-    @property
-    @abstractmethod
-    def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an
-        image.
-        """
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
@@ -118,16 +137,11 @@ class DenseModel(nn.Module):
         """True if the model embeds texts."""
         return self.text_origin is not None
 
-    @property
-    def proxy(self) -> "DenseModel | None":
-        """The second model, whose features give the attention of ``reading="proxyclip"``; set by
-        ``attach_proxy``.
-        """
-        return self._proxy[0] if self._proxy else None
-
     def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
         """Set the second model of ``reading="proxyclip"``, and the name that it was opened by."""
-        self._proxy, self.proxy_name = () if proxy is None else (proxy,), name
+        # not as a submodule: the hash of the weights is this model's
+        object.__setattr__(self, "proxy", proxy)
+        self.proxy_name = name
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""

@@ -29,6 +29,7 @@ from gestalt.encoders.boundary import (
     set_eval_below,
 )
 from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.dense_model import normalised, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.weights import WeightsOrigin, locate
@@ -124,8 +125,7 @@ class ImageTower(nn.Module):
             order, and grid None. The summary is the class token, None for a trunk without one.
 
         Raises:
-            ValueError: images that are not uint8; a size that does not divide into patches;
-                ``keep`` for a CNN; features of a tower that has nothing frozen.
+            ValueError: images that are not uint8; a size that does not divide into patches.
         """
         if isinstance(images, Features):
             grid = self.grid(images.side, images.side)
@@ -134,8 +134,7 @@ class ImageTower(nn.Module):
             grid = self.grid(images.shape[-2], images.shape[-1])
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         summary, parts = self._split(output)
-        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
-        return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
+        return tokens_of(parts, grid if keep is None else None, summary=summary)
 
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -143,9 +142,8 @@ class ImageTower(nn.Module):
         ``Features.values``; arguments as for ``forward``.
 
         Raises:
-            ValueError: as ``forward``; nothing is frozen.
+            ValueError: as ``forward``.
         """
-        self._check_frozen()
         self.grid(images.shape[-2], images.shape[-1])
         run = (
             self.trunk.forward_features
@@ -158,7 +156,6 @@ class ImageTower(nn.Module):
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
         standard deviation.
         """
-        self._check_frozen()
         state = (
             self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
         )
@@ -168,18 +165,9 @@ class ImageTower(nn.Module):
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other
         types.
         """
-        if images.dtype != torch.uint8:
-            raise ValueError(
-                "the image tower normalises pixels itself: expected uint8 in [0, 255], got "
-                f"{images.dtype}"
-            )
         # batches may be ordered by pixel or by channel: the trunk's sums should not depend on it
-        return (
-            images.to(self.mean.dtype, memory_format=self._memory_format(images))
-            .div_(255)
-            .sub_(self.mean)
-            .div_(self.std)
-        )
+        memory_format = self._memory_format(images)
+        return normalised(images, mean=self.mean, std=self.std, memory_format=memory_format)
 
     def check_class_attention(self) -> None:
         """Check that the tower has a class token whose attention can be read.
@@ -216,27 +204,12 @@ class ImageTower(nn.Module):
         """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or
         a block of another kind.
         """
-        return (
-            timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens)
-            if self.is_vit
-            else None
-        )
-
-    def _check_frozen(self) -> None:
-        if not (self.frozen or self.frozen_blocks):
-            raise ValueError(
-                "nothing of the image tower is frozen, so that it has no features to keep: set "
-                "image.frozen_blocks"
-            )
+        return timm_block(self.trunk)
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
         if keep is None:
             return run(x)
-        if not self.is_vit:
-            raise ValueError(
-                "a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn"
-            )
         self.trunk.patch_drop.keep = keep
         try:
             return run(x)
@@ -246,33 +219,25 @@ class ImageTower(nn.Module):
 
     def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
-        self._check_frozen()
         if self.frozen:
             return features
-        ordered = (
-            features
-            if self.is_vit
-            else features.contiguous(memory_format=self._memory_format(features))
-        )
-        return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid)
+        if not self.is_vit:
+            features = features.contiguous(memory_format=self._memory_format(features))
+        return run_above(self.trunk, features, blocks=self.frozen_blocks, grid=grid)
 
     def _memory_format(self, images: Tensor) -> torch.memory_format:
         """Return the order in memory of what a trunk is given: by pixel for a CNN on a CPU, whose
         convolutions are faster then.
         """
-        return (
-            torch.channels_last
-            if not self.is_vit and images.device.type == "cpu"
-            else torch.contiguous_format
-        )
+        by_pixel = not self.is_vit and images.device.type == "cpu"
+        return torch.channels_last if by_pixel else torch.contiguous_format
 
     def _split(self, output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the class token (B, D) or None, and the parts (B, N, D), of a trunk's features."""
         if not self.is_vit:
             return None, output.flatten(2).transpose(1, 2)
-        return (output[:, 0] if self.trunk.cls_token is not None else None), output[
-            :, self.trunk.num_prefix_tokens :
-        ]
+        summary = None if self.trunk.cls_token is None else output[:, 0]
+        return summary, output[:, self.trunk.num_prefix_tokens :]
 
 
 def build_image_tower(image: Image, *, size: int) -> ImageTower:
@@ -289,23 +254,18 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     Raises:
         ValueError: the tower cannot be built; the message names the key.
     """
-    pretrained = (image.init, image.weights) != ("random", None)
-    if pretrained:
-        check_init(image.init, backbone=image.backbone, weights=image.weights)
-        check_changes(image)
+    check_init(image.init, backbone=image.backbone, weights=image.weights)
+    check_changes(image)
     stride, unused = inspect_trunk(image, size=size)
-    file = (
-        locate(image.init, backbone=image.backbone, weights=image.weights) if pretrained else None
-    )
-    trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
+    file = None
+    if image.init != "random":
+        file = locate(image.init, backbone=image.backbone, weights=image.weights)
+        mean, std = file.mean, file.std
+        origin = WeightsOrigin(image.init, file.source, file_hash(file.path), file.published)
+    trunk = build_trunk(image, size=size)
     if file is not None:
         load_checkpoint(trunk, file)
-        mean, std, origin = (
-            file.mean,
-            file.std,
-            WeightsOrigin(image.init, file.source, file_hash(file.path), file.published),
-        )
     trunk = trim(trunk)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)
@@ -330,7 +290,9 @@ def check_changes(image: Image) -> None:
     """
     if image.init == "random" or image.weights is not None:
         return
-    changes = {**changes_of(image), **({} if image.stem == "patch" else {"stem": image.stem})}
+    changes: dict[str, Any] = dict(changes_of(image))
+    if image.stem != "patch":
+        changes["stem"] = image.stem
     if changes:
         changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
         fits = f"init {image.init!r} fits timm's architecture only; use random, or image.weights"

@@ -4,7 +4,7 @@
 Repository, normalisation and size are timm's own records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gestalt.support.names import suggestion
@@ -43,30 +43,6 @@ PACKAGES: dict[str, Package] = {  # timm's "backbone.tag" -> package
 }
 
 
-@dataclass(frozen=True)
-class Weights:
-    """timm's record of pretrained weights of one backbone.
-
-    Attributes:
-        tag: timm's name for them.
-        hub: Hugging Face repository in timm's layout.
-        mean, std: normalisation that they were trained with, for pixels in [0, 1].
-        size: side in pixels of the square images that they were trained on; None if those were not
-            square.
-        package: a pip package that also ships them; None without one.
-        needs_quickgelu: True if the backbone computes GELU and the weights were trained with
-            QuickGELU.
-    """
-
-    tag: str
-    hub: str
-    mean: Channels
-    std: Channels
-    size: int | None
-    package: Package | None
-    needs_quickgelu: bool
-
-
 def timm_records(backbone: str) -> dict[str, Any]:
     """Return timm's ``PretrainedCfg`` of all weights that the hub has for a backbone, by tag."""
     import timm
@@ -87,25 +63,17 @@ def _tags(init: str) -> tuple[str, ...]:
     return INITS[init].facts.get("tags", ()) if init in INITS else (init,)
 
 
-def resolve(init: str, *, backbone: str) -> Weights | None:
-    """Look up the weights that a word or a tag means for a backbone; None if it has none."""
+def resolve(init: str, *, backbone: str) -> Any:
+    """Look up timm's ``PretrainedCfg`` of the weights that a word or a tag means for a backbone,
+    with the normalisation of the package that ships them; None if it has none.
+    """
     records = timm_records(backbone)
     tag = next((tag for tag in _tags(init) if tag in records), None)
     if tag is None:
         return None
-    record, package = records[tag], PACKAGES.get(f"{backbone}.{tag}")
-    normalisation = record if package is None else package
-    _, height, width = record.input_size
-    return Weights(
-        tag=tag,
-        hub=record.hf_hub_id,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        size=height if height == width else None,
-        package=package,
-        needs_quickgelu="quickgelu" not in backbone
-        and any("QuickGELU" in note for note in record.notes or ()),
-    )
+    package = PACKAGES.get(f"{backbone}.{tag}")
+    record = records[tag]
+    return record if package is None else replace(record, mean=package.mean, std=package.std)
 
 
 def check_init(init: str, *, backbone: str, weights: str | None) -> None:
@@ -123,12 +91,12 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
                 "that made the file"
             )
         return
-    row = resolve(init, backbone=backbone)
-    if weights is not None and (row is not None or init in INITS):
+    record = resolve(init, backbone=backbone)
+    if weights is not None and (record is not None or init in INITS):
         return
-    if row is None:
+    if record is None:
         raise ValueError(_no_weights(init, backbone=backbone))
-    if row.needs_quickgelu:
+    if "quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()):
         twin = backbone.replace("_clip_", "_clip_quickgelu_")
         raise ValueError(
             f"image.init {init!r} was trained with QuickGELU, {backbone!r} has GELU; choose "

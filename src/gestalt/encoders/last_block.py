@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.encoders.backbones import is_vit
+
 
 class Heads(NamedTuple):
     """Queries, keys and values of one attention, after its norms and rotary embeddings.
@@ -46,14 +48,17 @@ class LastBlock:
     feed: Callable[[Tensor], Tensor]
 
 
-def timm_block(block: Any, *, prefix: int) -> LastBlock | None:
-    """Take apart a block of timm's ``VisionTransformer`` or ``Eva``; None for one that is not
-    pre-norm with plain attention.
+def timm_block(trunk: Any) -> LastBlock | None:
+    """Take apart the last block of timm's ``VisionTransformer`` or ``Eva``; None for another model,
+    or a block that is not pre-norm with plain attention.
     """
     from timm.layers.attention import Attention, AttentionRope
     from timm.models.eva import EvaAttention, EvaBlock
     from timm.models.vision_transformer import Block
 
+    if not is_vit(trunk):
+        return None
+    block = trunk.blocks[-1]
     known = (type(block) is Block and type(block.attn) is Attention) or (
         type(block) is EvaBlock and type(block.attn) in (EvaAttention, AttentionRope)
     )
@@ -80,7 +85,7 @@ def timm_block(block: Any, *, prefix: int) -> LastBlock | None:
 
     return LastBlock(
         block,
-        prefix=prefix,
+        prefix=trunk.num_prefix_tokens,
         heads=heads,
         merge=merge,
         feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))),

@@ -67,10 +67,8 @@ def timm_positions(trunk: Any, *, grid: Grid, how: str) -> Iterator[None]:
     prefix = embedded.shape[1] - old[0] * old[1]
     resized = resized_positions(embedded[0, prefix:], old=old, new=grid, how=how)
     del trunk.pos_embed
-    trunk.pos_embed, trunk.patch_embed.grid_size = (
-        torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach(),
-        grid,
-    )
+    trunk.pos_embed = torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach()
+    trunk.patch_embed.grid_size = grid
     try:
         yield
     finally:

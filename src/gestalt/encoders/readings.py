@@ -7,8 +7,7 @@ To add one: a function of ``Heads`` and the grid that returns the attention, and
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,22 +22,18 @@ NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
 PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """A row of ``READINGS``.
 
     Attributes:
         attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a
             reading by a second model.
-        residual: True if the block's input is added to the attention's output.
-        mlp: True if the block's MLP follows.
-        source: where its definition is from.
+        whole: True if the block's input is added to the attention's output and the block's MLP
+            follows; False for the attention's output alone.
     """
 
     attention: Callable[[Heads, Grid, int], Tensor] | None
-    residual: bool
-    mlp: bool
-    source: str
+    whole: bool
 
 
 def _similarity(left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -83,40 +78,19 @@ def neighbourhood(grid: Grid, *, std: float) -> Tensor:
 
 
 READINGS: dict[str, Reading] = {
-    "plain": Reading(_plain, residual=True, mlp=True, source="the block itself"),
-    "maskclip": Reading(
-        _identity,
-        residual=True,
-        mlp=True,
-        source="chongzhou96/MaskCLIP at 245d31f, backbones/vit.py",
-    ),
-    "values": Reading(
-        _identity,
-        residual=False,
-        mlp=False,
-        source="MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py",
-    ),
-    "sclip": Reading(
-        _sclip, residual=True, mlp=True, source="wangf3014/SCLIP at b56bd30, clip/model.py"
-    ),
-    "clearclip": Reading(
-        _clearclip,
-        residual=False,
-        mlp=False,
-        source="mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py",
-    ),
-    "naclip": Reading(
-        _naclip,
-        residual=False,
-        mlp=False,
-        source="sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture",
-    ),
-    "proxyclip": Reading(
-        None,
-        residual=False,
-        mlp=False,
-        source="mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py",
-    ),
+    "plain": Reading(_plain, whole=True),  # the block itself
+    # chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
+    "maskclip": Reading(_identity, whole=True),
+    # MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
+    "values": Reading(_identity, whole=False),
+    # wangf3014/SCLIP at b56bd30, clip/model.py
+    "sclip": Reading(_sclip, whole=True),
+    # mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
+    "clearclip": Reading(_clearclip, whole=False),
+    # sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
+    "naclip": Reading(_naclip, whole=False),
+    # mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py
+    "proxyclip": Reading(None, whole=False),
 }
 """Dense readings by name."""
 
@@ -191,8 +165,10 @@ def recombine(
         return _by_proxy(block, heads, tokens, grid=grid, features=features)
     attended = reading.attention(heads, grid, block.prefix) @ heads.value
     merged = block.merge(attended, tokens)
-    merged = tokens + merged if reading.residual else merged
-    return merged + block.feed(merged) if reading.mlp else merged
+    if not reading.whole:
+        return merged
+    merged = tokens + merged
+    return merged + block.feed(merged)
 
 
 def _by_proxy(

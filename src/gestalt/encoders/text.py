@@ -76,11 +76,8 @@ class TextTower(nn.Module):
         """
         bare = type(self).__new__(type(self))
         nn.Module.__init__(bare)
-        bare.tokenizer, bare.max_length, bare.padding_id = (
-            self.tokenizer,
-            self.max_length,
-            self.padding_id,
-        )
+        for name in ("tokenizer", "max_length", "padding_id"):
+            setattr(bare, name, getattr(self, name))
         return bare
 
     def forward(self, texts: list[str] | Padded) -> Tokens:
@@ -123,13 +120,15 @@ class TextTower(nn.Module):
         )
         return Padded(ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows]))
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """Return the token ids of each caption, special ones included, 1 to ``max_length``."""
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
+        """Return the token ids of each caption, special ones included, 1 to ``max_length`` if they
+        are cut.
+        """
         raise NotImplementedError
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Return the number of tokens of each caption before it is cut, special ones included."""
-        raise NotImplementedError
+        return [len(row) for row in self.tokenise(texts, cut=False)]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
@@ -151,10 +150,10 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        loaded, source = read_sentence_model(
+        read = read_sentence_model(
             text.model, weights=weights and text.init != "random", layers=text.layers
         )
-        encoder, tokenizer = loaded[0].model, loaded[0].tokenizer
+        encoder, tokenizer, parts, source = read
         check_vocabulary(
             tokenizer,
             rows=getattr(encoder.config, "vocab_size", 0),
@@ -168,7 +167,7 @@ class SentenceTower(TextTower):
                 f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to "
                 f"{longest} tokens"
             )
-        dense = [part.linear for part in loaded if hasattr(part, "linear")]
+        dense = [part.linear for part in parts if hasattr(part, "linear")]
         super().__init__(
             width=dense[-1].out_features if dense else encoder.config.hidden_size,
             origin=WeightsOrigin(
@@ -182,26 +181,21 @@ class SentenceTower(TextTower):
         self.model = encoder
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
-        self.has_summary = loaded[1].pooling_mode == "cls" or tokenizer.cls_token_id is not None
-        # in a list: as a module its weights would stand in the state dict again
-        self._built_from = [loaded]
+        self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
+        self._built_from = read
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that
         folder.
         """
-        save_architecture(self._built_from[0], folder)
+        save_architecture(self._built_from, folder)
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""
-        rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)[
-            "input_ids"
-        ]
+        longest = self.max_length if cut else None
+        read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
+        rows: list[list[int]] = read["input_ids"]
         return rows
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [len(row) for row in self.tokenizer(texts, verbose=False)["input_ids"]]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""
@@ -229,13 +223,9 @@ class OpenClipTower(TextTower):
 
     def __init__(self, text: Text) -> None:
         layers, width, heads, max_length = text.layers, text.width, text.heads, text.max_length
-        if not layers or not width or not heads or width % heads or max_length < 3:
-            raise ValueError(
-                f"text.layers={layers}, text.width={width}, text.heads={heads}, "
-                f"text.max_length={max_length}: family open_clip needs "
-                "layers, a width that its heads divide, and 3 tokens; CLIP's ViT-B/16 has 12, 512, "
-                "8 and 77"
-            )
+        assert layers is not None  # config/check.py
+        assert width is not None
+        assert heads is not None
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transformer import TextTransformer
@@ -261,16 +251,11 @@ class OpenClipTower(TextTower):
             proj_type="none",  # an unused projection would get no gradient
         )
 
-    def tokenise(self, texts: list[str]) -> list[list[int]]:
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of each caption, from the start to the end token."""
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-        return [
-            [first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts
-        ]
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [2 + len(self.tokenizer.encode(text)) for text in texts]
+        words = self.max_length - 2 if cut else None
+        return [[first, *self.tokenizer.encode(text)[:words], last] for text in texts]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the transformer."""

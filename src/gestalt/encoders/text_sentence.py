@@ -5,10 +5,8 @@ dropout, cut to their first layers.
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,6 +19,9 @@ POOLINGS = ("mean", "cls")
 LISTING = "modules.json"
 """The file at the root of every sentence-transformers model."""
 
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Arguments with which the libraries read a folder: no download, no code of a model's own."""
+
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
 
 PADDING = 128
@@ -29,7 +30,24 @@ ones, a tenth may be unused.
 """
 
 
-def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> tuple[Any, str]:
+class SentenceModel(NamedTuple):
+    """A sentence-transformers model in float32 on the CPU, without pooler and dropout.
+
+    Attributes:
+        encoder: of transformers.
+        tokenizer: of transformers; its ``model_max_length`` is the longest text that it takes.
+        parts: the modules after the encoder: Pooling ("mean" or "cls"), any number of linear
+            Dense, optionally Normalize.
+        source: where it came from, for messages.
+    """
+
+    encoder: Any
+    tokenizer: Any
+    parts: list[Any]
+    source: str
+
+
+def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> SentenceModel:
     """Find and load a sentence-transformers model.
 
     Args:
@@ -39,125 +57,160 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> tup
             generator).
         layers: keep the first n transformer layers; None keeps all.
 
-    Returns:
-        A ``SentenceTransformer`` of the modules Transformer, Pooling ("mean" or "cls"), any number
-        of linear Dense, optionally Normalize, in float32 on the CPU; and where it came from, for
-        messages.
-
     Raises:
         ValueError: the model is not found (the message names the places searched and how to get
             it), has a part that cannot act on single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
     try:
-        loaded = _read(folder, weights=weights)
-        _check_parts(loaded)
+        _check_files(folder)
+        encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
+        _check_parts(parts)
     except Exception as error:
         # the library passes on those of torch, safetensors, transformers, json and its own
         # constructors
         raise ValueError(
             f"text.model {model!r}: {source} cannot be loaded: {cause(error)}"
         ) from error
-    if not weights:
-        loaded[0].model = type(loaded[0].model)(loaded[0].model.config)
-        for part in loaded:
-            if hasattr(part, "linear"):
-                part.linear.reset_parameters()  # drawn after the encoder
-    _prepare(loaded[0].model)
+    _prepare(encoder)
     if layers is not None:
-        keep_layers(loaded[0].model, layers, model=model)
-    return loaded, source
+        keep_layers(encoder, layers, model=model)
+    return SentenceModel(encoder, tokenizer, parts, source)
 
 
-def _read(folder: Path, *, weights: bool) -> Any:
-    """Load a model by its library; no setting of the folder may make transformers run code."""
+def _check_files(folder: Path) -> None:
+    """Check that a model has parts that can act on tokens, and that no setting of it may make
+    transformers run code or change a text.
+
+    Raises:
+        ValueError: it has not, or a setting may.
+    """
     for path in folder.rglob("sentence_*_config.json"):
-        if any(
-            value
-            for key, value in json.loads(path.read_text(encoding="utf-8")).items()
-            if key.endswith(("_args", "_kwargs"))
-        ):
+        if any(value and key.endswith(("_args", "_kwargs")) for key, value in _json(path).items()):
             raise ValueError(
                 f"{path.name} has arguments for transformers, which could make it run code: choose "
                 "a model without them"
             )
     if any(folder.rglob("adapter_config.json")):
         raise ValueError("its weights are an adapter's: merge them into the model first")
-    from sentence_transformers import SentenceTransformer
-
-    here: dict[str, Any] = {"device": "cpu", "local_files_only": True, "trust_remote_code": False}
-    if weights:
-        return SentenceTransformer(str(folder), model_kwargs={"dtype": torch.float32}, **here)
-    with _no_weights_files():
-        return SentenceTransformer(str(folder), **here)
-
-
-@contextmanager
-def _no_weights_files() -> Iterator[None]:
-    """Let sentence-transformers read and write architectures alone, without their files of
-    weights.
-    """
-    from unittest.mock import patch
-
-    from sentence_transformers.base.modules import Module
-    from transformers import PreTrainedModel
-
-    def build(kind: type[Any], /, *_: Any, config: Any, **__: Any) -> Any:
-        with torch.device("meta"):  # draws nothing
-            encoder = kind(config)
-        return encoder.to_empty(device="cpu")
-
-    def save(encoder: Any, folder: str, **_: Any) -> None:
-        encoder.config.save_pretrained(folder)
-
-    with (
-        patch.object(PreTrainedModel, "from_pretrained", classmethod(build)),
-        patch.object(PreTrainedModel, "save_pretrained", save),
-        patch.object(Module, "load_torch_weights", lambda *, model, **_: model),
-        patch.object(Module, "save_torch_weights", lambda *_, **__: None),
-    ):
-        yield
-
-
-def _check_parts(loaded: Any) -> None:
-    """Check that every part acts on each token as on the mean over tokens, and that no prompt is
-    put before a text.
-
-    Raises:
-        ValueError: a part that does not, or a prompt.
-    """
-    kinds = [type(part).__name__ for part in loaded]
-    middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
+    kinds = [_kind(row) for row in _json(folder / LISTING)]
+    middle = kinds[2:-1] if kinds[-1:] == ["Normalize"] else kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
         raise ValueError(
             f"it is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, "
             "optionally Normalize"
         )
-    if loaded.default_prompt_name is not None:
+    settings = folder / "config_sentence_transformers.json"
+    prompt = _json(settings).get("default_prompt_name") if settings.is_file() else None
+    if prompt is not None:
         raise ValueError(
-            f"it puts its prompt {loaded.default_prompt_name!r} before each text: choose a model "
-            "without one"
+            f"it puts its prompt {prompt!r} before each text: choose a model without one"
         )
-    if loaded[1].pooling_mode not in POOLINGS:
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _kind(row: dict[str, str]) -> str:
+    """Return the class that a row of ``LISTING`` names, without its module."""
+    return row["type"].rpartition(".")[2]
+
+
+def _loaded(folder: Path) -> tuple[Any, Any, list[Any]]:
+    """Return encoder, tokenizer and further parts of a model, with its weights."""
+    from sentence_transformers import SentenceTransformer
+
+    loaded = SentenceTransformer(
+        str(folder), model_kwargs={"dtype": torch.float32}, device="cpu", **LOCAL
+    )
+    return loaded[0].model, loaded[0].tokenizer, list(loaded)[1:]
+
+
+def _fresh(folder: Path) -> tuple[Any, Any, list[Any]]:
+    """Build encoder, tokenizer and further parts of a model from its configuration, as
+    sentence-transformers does; no file of weights is read.
+    """
+    import transformers
+    from sentence_transformers.sentence_transformer import modules
+
+    first, *others = _json(folder / LISTING)
+    place = folder / first["path"]
+    parts = []
+    for row in others:
+        kind = getattr(modules, _kind(row))
+        options = kind.load_config(str(folder), subfolder=row["path"])
+        if "activation_function" in options:
+            name = options["activation_function"].rpartition(".")[2]
+            options["activation_function"] = getattr(nn, name)()
+        parts.append(kind(**options))
+    config = transformers.AutoConfig.from_pretrained(place, **LOCAL)
+    for_text = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    factory: Any = transformers.AutoModelForTextEncoding if for_text else transformers.AutoModel
+    encoder = factory.from_config(config, dtype=torch.float32)
+    for part in parts:
+        if hasattr(part, "linear"):
+            part.linear.reset_parameters()  # drawn after the encoder
+    return encoder, _tokenizer(place, config), parts
+
+
+def _tokenizer(place: Path, config: Any) -> Any:
+    """Read the tokenizer of an encoder, with the length and the case that its folder sets."""
+    from sentence_transformers.sentence_transformer.modules import Transformer
+    from tokenizers.normalizers import Lowercase, Sequence
+    from transformers import AutoTokenizer
+
+    settings = Transformer.load_config(str(place))
+    length = settings.get("max_seq_length")
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        place, **LOCAL, **({} if length is None else {"model_max_length": length})
+    )
+    if length is None:
+        positions = getattr(config, "max_position_embeddings", tokenizer.model_max_length)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    if settings.get("do_lower_case"):
+        fast = tokenizer.backend_tokenizer
+        fast.normalizer = Sequence([Lowercase(), *filter(None, [fast.normalizer])])
+    return tokenizer
+
+
+def _check_parts(parts: list[Any]) -> None:
+    """Check that every part acts on each token as on the mean over tokens.
+
+    Raises:
+        ValueError: a part that does not.
+    """
+    if parts[0].pooling_mode not in POOLINGS:
         raise ValueError(
-            f"it pools by {loaded[1].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on "
+            f"it pools by {parts[0].pooling_mode!r}: only {' and '.join(POOLINGS)} can act on "
             "tokens"
         )
-    for part in list(loaded)[2 : 2 + len(middle)]:
-        extra = type(part.activation_function).__name__ + (
-            " and a residual" if part.use_residual else ""
-        )
-        if extra != "Identity":
-            raise ValueError(
-                f"it has a Dense layer with {extra}: only Identity can act on tokens as on their "
-                "mean"
-            )
+    for part in parts:
+        if hasattr(part, "linear"):
+            extra = type(part.activation_function).__name__
+            extra += " and a residual" if part.use_residual else ""
+            if extra != "Identity":
+                raise ValueError(
+                    f"it has a Dense layer with {extra}: only Identity can act on tokens as on "
+                    "their mean"
+                )
 
 
-def save_architecture(loaded: Any, folder: Path) -> None:
-    """Write a ``SentenceTransformer`` without its weights to a folder that is made if missing."""
-    with _no_weights_files():
-        loaded.save(str(folder), create_model_card=False)
+def save_architecture(model: SentenceModel, folder: Path) -> None:
+    """Write a model without its weights to a folder that is made if missing."""
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    rows = [{"path": "", "type": f"{Transformer.__module__}.{Transformer.__name__}"}]
+    for number, part in enumerate(model.parts, start=1):
+        kind = type(part)
+        place = f"{number}_{kind.__name__}"
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        part.save_config(str(folder / place))
+        rows.append({"path": place, "type": f"{kind.__module__}.{kind.__name__}"})
+    listing = [{"idx": number, "name": str(number), **row} for number, row in enumerate(rows)]
+    (folder / LISTING).write_text(json.dumps(listing, indent=2), encoding="utf-8")
+    model.encoder.config.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
 
 
 def _prepare(encoder: Any) -> None:
@@ -184,18 +237,20 @@ def find_model(model: str) -> tuple[Path, str]:
         return _find_in_package(model.removeprefix(PACKAGE))
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if not (folder / LISTING).is_file():
-            raise ValueError(
-                f"text.model: the folder {folder} holds no {LISTING}: it is not a "
-                "sentence-transformers model"
-            )
-        return folder, f"folder {folder}"
-    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        source = f"folder {folder}"
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise ValueError(
             f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name "
             f"(OWNER/NAME) or {PACKAGE}NAME"
         )
-    return _find_on_hub(model)
+    else:
+        folder, source = _find_on_hub(model)
+    if not (folder / LISTING).is_file():
+        raise ValueError(
+            f"text.model {model!r}: the folder {folder} holds no {LISTING}: it is not a "
+            "sentence-transformers model, or incomplete"
+        )
+    return folder, source
 
 
 def _find_in_package(package: str) -> tuple[Path, str]:
@@ -246,11 +301,6 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
         raise ValueError(
             f"text.model {name!r} was not found: {searched}, and {reason}. {fix}"
         ) from error
-    if not (folder / LISTING).is_file():
-        raise ValueError(
-            f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers "
-            "model, or incomplete"
-        )
     return folder, f"hub {name} at {folder.name}"
 
 

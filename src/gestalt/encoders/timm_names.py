@@ -53,10 +53,13 @@ def nearest_models(name: str) -> str:
 @cache
 def _sources() -> str:
     """Return the text of timm's files of models."""
-    package = find_spec("timm")
-    assert package is not None
-    assert package.origin is not None
-    return "\n".join(
-        path.read_text(encoding="utf-8")
-        for path in sorted((Path(package.origin).parent / "models").glob("*.py"))
-    )
+    files = sorted((folder_of("timm") / "models").glob("*.py"))
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of an installed package, without importing it."""
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

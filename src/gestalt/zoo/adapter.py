@@ -2,15 +2,18 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.encoders.dense_model import DenseModel
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.dense_model import DenseModel, normalised
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.tokens import Tokens
 
 
@@ -23,8 +26,8 @@ class Adapter(DenseModel):
         stride: pixels from one location to the next, (down, across).
         size: side in pixels of the images that it was trained on; scored at by default.
         mean, std: normalisation, for pixels in [0, 1].
-        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a vision-only
-            model.
+        origin: origin of the weights.
+        has_text: False for a vision-only model.
         logit_scale: learned log of the scale of cosines, one element; None for a model without one.
         logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for
             a model without one.
@@ -42,17 +45,17 @@ class Adapter(DenseModel):
         size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        image_origin: WeightsOrigin,
-        text_origin: WeightsOrigin | None,
+        origin: WeightsOrigin,
+        has_text: bool = True,
         logit_scale: Tensor | None = None,
         logit_bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.size = size
-        self.image_origin = image_origin
-        self.text_origin = text_origin
-        self._stride = stride
+        self.image_origin = origin
+        self.text_origin = origin if has_text else None
+        self.patch_stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
             self.register_buffer(
                 key, None if value is None else value.detach().reshape(()).clone(), persistent=False
@@ -60,13 +63,6 @@ class Adapter(DenseModel):
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
-
-    @property
-    def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, (down, across); they must divide the sides of an
-        image.
-        """
-        return self._stride
 
     def tokens(self, images: Tensor) -> Tokens:
         """Normalise and encode images (B, 3, H, W) uint8.
@@ -81,12 +77,7 @@ class Adapter(DenseModel):
         """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other
         types.
         """
-        if images.dtype != torch.uint8:
-            raise ValueError(
-                "the model normalises pixels itself: expected uint8 in [0, 255], got "
-                f"{images.dtype}"
-            )
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return normalised(images, mean=self.mean, std=self.std)
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:
@@ -111,6 +102,28 @@ class Adapter(DenseModel):
         is a ``text_origin``.
         """
         raise NotImplementedError
+
+
+@contextmanager
+def errors_in_one_line(beginning: str) -> Iterator[None]:
+    """Turn the errors of the libraries that load a model into one line; an unreachable hub is not
+    waited for.
+
+    Raises:
+        ValueError: any error of the block, behind ``beginning`` and a colon.
+    """
+    with reaching_hub() as hub:
+        try:
+            yield
+        except Exception as error:
+            # those of torch, safetensors, tokenizers, the hub's client and the constructors
+            raise ValueError(f"{beginning}: {cause(error, hub=hub)}") from error
+
+
+def described(library: str, architecture: Any) -> dict[str, Any]:
+    """Return library, version and architecture of a model, for the record."""
+    version = import_module(library).__version__
+    return {"library": library, "version": version, "architecture": architecture}
 
 
 def whole_side(side: int, stride: tuple[int, int]) -> int:

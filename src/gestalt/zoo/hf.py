@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
-from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.text_sentence import check_vocabulary
-from gestalt.encoders.weights import WeightsOrigin, reaching_hub
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
-from gestalt.zoo.adapter import whole_side
+from gestalt.zoo.adapter import described, errors_in_one_line, whole_side
 from gestalt.zoo.hf_families import (
     HfAlign,
     HfAltClip,
@@ -51,18 +50,13 @@ def open_model(name: str) -> HfModel:
     import transformers
 
     config, kind = _examined(name)
-    image_processors: Any = transformers.AutoImageProcessor
-    try:
-        with reaching_hub() as hub:
-            model, loading = getattr(transformers, kind).from_pretrained(
-                name, dtype=torch.float32, weights_only=True, output_loading_info=True
-            )  # safetensors first; a pickle only as tensors
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            processor = image_processors.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:
-        # transformers passes on those of torch, safetensors, tokenizers, the hub's client and its
-        # own constructors
-        raise ValueError(f"hf:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
+    images: Any = transformers.AutoImageProcessor
+    with errors_in_one_line(f"hf:{name}: cannot be loaded"):
+        model, loading = getattr(transformers, kind).from_pretrained(
+            name, dtype=torch.float32, weights_only=True, output_loading_info=True
+        )  # safetensors first; a pickle only as tensors
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        processor = images.from_pretrained(name, trust_remote_code=False)
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
     if missing:
         raise ValueError(
@@ -77,7 +71,6 @@ def open_model(name: str) -> HfModel:
         model.config.text_config.max_position_embeddings - adapter.offset,
         tokenizer.model_max_length,
     )
-    origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
     return adapter(
         model,
         tokenizer=tokenizer,
@@ -86,20 +79,13 @@ def open_model(name: str) -> HfModel:
         size=_side(model.config.vision_config, stride=stride[0]),
         mean=mean,
         std=std,
-        image_origin=origin,
-        text_origin=origin,
+        origin=WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}"),
     )
 
 
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    import transformers
-
-    return {
-        "library": "transformers",
-        "version": transformers.__version__,
-        "architecture": read_config(name, asked_as=f"hf:{name}"),
-    }
+    return described("transformers", read_config(name, target=f"hf:{name}"))
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:
@@ -123,7 +109,7 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError: it cannot be scored, with the reason.
     """
-    config = read_config(name, asked_as=f"hf:{name}")
+    config = read_config(name, target=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(

@@ -2,6 +2,7 @@
 groups, H W pixels.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -87,6 +88,10 @@ class HfModel(Adapter):
         """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""
         return self.vision(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
 
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm that all locations share."""
+        return self.split(self.hidden(pixels), pixels)
+
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
         summary = hidden[:, 0] if self.prefix else None
@@ -141,12 +146,10 @@ class HfAltClip(HfClip):
     offset = 2
 
 
-class HfBlip(HfClip):
+class HfBlip(HfModel):
     """BLIP's contrastive model, which norms its class token twice."""
 
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.hidden(pixels), pixels)
+    prefix = 1
 
     def head(self, tokens: Tokens) -> Tensor:
         """Norm and project the class token: (B, E)."""
@@ -173,10 +176,6 @@ class HfSiglip(HfModel):
     """
 
     padding = "max_length"
-
-    def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
-        return self.split(self.hidden(pixels), pixels)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by attention: (B, E)."""
@@ -213,9 +212,7 @@ class HfAlign(HfModel):
     @staticmethod
     def stride_of(config: Any) -> tuple[int, int]:
         """Return pixels from one location to the next: of the stem and of the stages."""
-        stride = 2
-        for step in config.strides:
-            stride *= int(step)
+        stride = 2 * math.prod(map(int, config.strides))
         return stride, stride
 
     def encode(self, pixels: Tensor) -> Tokens:

@@ -1,10 +1,9 @@
 """The configuration of a transformers model, read without running code of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.weights import reaching_hub
+from gestalt.zoo.adapter import errors_in_one_line
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
 """Keys that select an attention; a value with a slash is a repository, whose code would be
@@ -12,12 +11,12 @@ downloaded and run.
 """
 
 
-def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
+def read_config(name: str, *, target: str) -> dict[str, Any]:
     """Read ``config.json`` of a folder, of the hub's cache or of the hub.
 
     Args:
         name: a folder, or ORG/NAME on the hub.
-        asked_as: beginning of a message, such as ``hf:ORG/NAME``.
+        target: beginning of a message, such as ``hf:ORG/NAME``.
 
     Raises:
         ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not
@@ -25,19 +24,20 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
-    config: dict[str, Any] = _read(
-        "config.json", name, by=lambda: PretrainedConfig.get_config_dict(name)[0], asked_as=asked_as
-    )
+    place = f"{target}: config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
+    _refuse_code(config, where=place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
-            f"{asked_as}: no config.json with a model_type in {name}; give a folder or a "
+            f"{target}: no config.json with a model_type in {name}; give a folder or a "
             "repository of transformers"
         )
-    check_tokenizer(name, asked_as=asked_as)
+    check_tokenizer(name, target=target)
     return config
 
 
-def check_tokenizer(name: str, *, asked_as: str) -> None:
+def check_tokenizer(name: str, *, target: str) -> None:
     """Check that a tokenizer needs no code of its own; arguments as ``read_config``.
 
     Raises:
@@ -45,22 +45,10 @@ def check_tokenizer(name: str, *, asked_as: str) -> None:
     """
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    _read("tokenizer_config.json", name, by=lambda: get_tokenizer_config(name), asked_as=asked_as)
-
-
-def _read(
-    file: str, name: str, *, by: Callable[[], dict[str, Any]], asked_as: str
-) -> dict[str, Any]:
-    """Read one of the JSON files of a model, which names no code."""
-    try:
-        with reaching_hub() as hub:
-            config = by()
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{asked_as}: {file} of {name} cannot be read: {cause(error, hub=hub)}"
-        ) from error
-    _refuse_code(config, where=f"{asked_as}: {file} of {name}")
-    return config
+    place = f"{target}: tokenizer_config.json of {name}"
+    with errors_in_one_line(f"{place} cannot be read"):
+        config = get_tokenizer_config(name)
+    _refuse_code(config, where=place)
 
 
 def nested(config: Any) -> Iterator[tuple[str, Any]]:

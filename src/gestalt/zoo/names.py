@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.encoders.timm_names import is_listed, nearest_models
+from gestalt.encoders.timm_names import folder_of, is_listed, nearest_models
 from gestalt.support.names import suggestion
 
 DESCRIPTION = "open_clip_config.json"
@@ -48,17 +48,11 @@ def check_name(kind: str, name: str) -> None:
 
 def _open_clip_complaint(name: str, folder: Path | None) -> str:
     if folder is not None:
-        described = (folder / DESCRIPTION).is_file()
-        return (
-            ""
-            if described
-            else f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
-        )
+        if (folder / DESCRIPTION).is_file():
+            return ""
+        return f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
     architecture = name.partition(":")[0]
-    package = find_spec("open_clip")
-    assert package is not None
-    assert package.origin is not None
-    known = [path.stem for path in (Path(package.origin).parent / "model_configs").glob("*.json")]
+    known = [path.stem for path in (folder_of("open_clip") / "model_configs").glob("*.json")]
     if name.startswith("hf-hub:") or architecture in known:
         return ""
     hint = suggestion(architecture, known, count=3)

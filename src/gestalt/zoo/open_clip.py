@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.text_sentence import check_vocabulary
-from gestalt.encoders.weights import reaching_hub
+from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
 from gestalt.zoo.names import DESCRIPTION
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
@@ -37,22 +36,18 @@ def open_model(name: str) -> OpenClipModel:
     tower, stride = _tower(config, name=name)
     source, tag = _source(name)
     text = config["text_cfg"]
-    try:
-        with warnings.catch_warnings(), reaching_hub() as hub:
-            warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
-            model = open_clip.create_model(
-                source,
-                pretrained=tag,
-                require_pretrained=True,
-                precision="fp32",
-                pretrained_text=False,
-            )
-            tokenizer = open_clip.get_tokenizer(
-                source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
-            )
-    except Exception as error:
-        # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
-        raise ValueError(f"open_clip:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
+    with warnings.catch_warnings(), errors_in_one_line(f"open_clip:{name}: cannot be loaded"):
+        warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
+        model = open_clip.create_model(
+            source,
+            pretrained=tag,
+            require_pretrained=True,
+            precision="fp32",
+            pretrained_text=False,
+        )
+        tokenizer = open_clip.get_tokenizer(
+            source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
+        )
     if text.get("hf_tokenizer_name"):  # any other tokenizer is a part of open_clip
         check_vocabulary(
             tokenizer.tokenizer,
@@ -71,13 +66,7 @@ def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model that ``open_model`` loads, for the
     record.
     """
-    import open_clip
-
-    return {
-        "library": "open_clip",
-        "version": open_clip.__version__,
-        "architecture": read_description(name),
-    }
+    return described("open_clip", read_description(name))
 
 
 def _source(name: str) -> tuple[str, str | None]:
@@ -100,13 +89,8 @@ def read_description(name: str) -> dict[str, Any]:
     """
     from open_clip.factory import get_model_config
 
-    try:
-        with reaching_hub() as hub:
-            config: dict[str, Any] | None = get_model_config(_source(name)[0])
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}"
-        ) from error
+    with errors_in_one_line(f"open_clip:{name}: {DESCRIPTION} cannot be read"):
+        config: dict[str, Any] | None = get_model_config(_source(name)[0])
     if config is None or not all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):
@@ -125,15 +109,12 @@ def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], t
     _refuse_code(config, name=name)
     _check_tag(config, name=name)
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
-    try:
+    with errors_in_one_line(f"open_clip:{name}"):
         with torch.device("meta"):
             visual = _build_vision_tower(
                 config["embed_dim"], vision, config.get("quick_gelu", False)
             )
         return tower_of(visual.eval())
-    except Exception as error:
-        # open_clip's and timm's constructors raise what the first wrong value happens to cause
-        raise ValueError(f"open_clip:{name}: {cause(error)}") from error
 
 
 def _refuse_code(config: dict[str, Any], *, name: str) -> None:
@@ -152,9 +133,9 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
     text = config["text_cfg"]
     # open_clip reads it from the same folder
     if text.get("hf_tokenizer_name") and Path(name).is_dir():
-        check_tokenizer(name, asked_as=f"open_clip:{name}")
+        check_tokenizer(name, target=f"open_clip:{name}")
     if text.get("hf_model_name"):
-        read_config(text["hf_model_name"], asked_as=f"open_clip:{name}")
+        read_config(text["hf_model_name"], target=f"open_clip:{name}")
 
 
 def _check_tag(config: dict[str, Any], *, name: str) -> None:
@@ -171,7 +152,7 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
         f"{_trained_as(source, known, quick=quick)}:{known}"
         for known in list_pretrained_tags_by_model(source)
     ]
-    choices = f"choose {', '.join(tags[:5])}" if tags else "open_clip has none: give a file"
+    choices = f"choose {', '.join(tags)}" if tags else "open_clip has none: give a file"
     if not tag:
         raise ValueError(
             f"open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG "

@@ -33,11 +33,8 @@ class OpenClipModel(Adapter):
     """
 
     def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
-        visual, origin = model.visual, WeightsOrigin("open_clip", source)
-        size, step = (
-            visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0],
-            math.lcm(*stride),
-        )
+        visual, step = model.visual, math.lcm(*stride)
+        size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
         super().__init__(
             model,
             stride=stride,
@@ -45,8 +42,7 @@ class OpenClipModel(Adapter):
             size=max(1, int(size) // step) * step,
             mean=visual.image_mean,
             std=visual.image_std,
-            image_origin=origin,
-            text_origin=origin,
+            origin=WeightsOrigin("open_clip", source),
             logit_scale=model.logit_scale,
             logit_bias=model.logit_bias,
         )

@@ -81,25 +81,21 @@ def open_model(name: str) -> DenseModel:
         ValueError: the module has no such factory, or what it returns cannot be scored.
     """
     model: Any = _factory(name)()
-    whole = isinstance(model, DenseModel)
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "
             "weights are hashed and moved"
         )
-    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
+    needed = ("size",) if isinstance(model, DenseModel) else NEEDED
+    missing = [key for key in needed if not hasattr(model, key)]
     if missing:
         raise ValueError(
             f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; "
             "docs/evaluation.md says what each is"
         )
-    model.eval()
-    return model if isinstance(model, DenseModel) else _wrapped(model, name=name)
-
-
-def _wrapped(module: Any, *, name: str) -> PythonModel:
-    """Wrap a module that has the parts of ``NEEDED``."""
-    origin = WeightsOrigin("python", f"python:{name}")
+    if isinstance(model, DenseModel):
+        return model.eval()
+    module: Any = model
     stride, scale = module.stride, getattr(module, "logit_scale", None)
     return PythonModel(
         module,
@@ -107,8 +103,8 @@ def _wrapped(module: Any, *, name: str) -> PythonModel:
         size=int(module.size),
         mean=module.mean,
         std=module.std,
-        image_origin=origin,
-        text_origin=origin if hasattr(module, "embed_text") else None,
+        origin=WeightsOrigin("python", f"python:{name}"),
+        has_text=hasattr(module, "embed_text"),
         logit_scale=None if scale is None else torch.as_tensor(scale),
     )
 

@@ -15,7 +15,7 @@ from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
-from gestalt.zoo.adapter import Adapter, whole_side
+from gestalt.zoo.adapter import Adapter, described, whole_side
 
 
 class TimmTower(Adapter):
@@ -27,16 +27,24 @@ class TimmTower(Adapter):
         return self.model
 
     def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        return encode_by_trunk(self.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
+        """Encode normalised pixels (B, 3, H, W) by ``forward_features``.
+
+        The summary is the class token and the registers, over which some models pool too, flat (B,
+        prefix D); None where there are none.
+        """
+        trunk, grid = self.trunk, self.grid(*pixels.shape[-2:])
+        if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
+            trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
+        features = trunk.forward_features(pixels)
+        if features.ndim == 4:
+            return tokens_of(features.flatten(2).transpose(1, 2), grid)
+        prefix = trunk.num_prefix_tokens
+        summary = features[:, :prefix].flatten(1) if prefix else None
+        return tokens_of(features[:, prefix:], grid, summary=summary)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of a ViT's last block; None for another kind."""
-        return (
-            timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens)
-            if is_vit(self.trunk)
-            else None
-        )
+        return timm_block(self.trunk)
 
     def has_class_token(self) -> bool:
         """Return True if the model has a class token."""
@@ -59,23 +67,6 @@ class TimmModel(TimmTower):
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""
         return self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
-
-
-def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
-    """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model.
-
-    The summary is the class token and the registers, over which some models pool too, flat (B,
-    prefix D); None where there are none.
-    """
-    if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
-        trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
-    features = trunk.forward_features(pixels)
-    if features.ndim == 4:
-        parts, summary = features.flatten(2).transpose(1, 2), None
-    else:
-        prefix = trunk.num_prefix_tokens
-        parts, summary = features[:, prefix:], features[:, :prefix].flatten(1) if prefix else None
-    return tokens_of(parts, grid, summary=summary)
 
 
 def features_of(trunk: Any, tokens: Tokens) -> Tensor:
@@ -112,38 +103,32 @@ def open_model(name: str) -> TimmModel:
         model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        known = (
-            timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
-        )
+        known = timm.list_pretrained(f"{architecture}.*") if tag else []
         choices = f"; choose {', '.join(known)}" if known and name not in known else ""
         raise ValueError(
             f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
         ) from error
     config = model.pretrained_cfg
-    origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
-    side = whole_side(int(config["input_size"][-1]), stride)
     return TimmModel(
         model,
         stride=stride,
-        size=side,
+        size=whole_side(int(config["input_size"][-1]), stride),
         mean=config["mean"],
         std=config["std"],
-        image_origin=origin,
-        text_origin=None,
+        origin=WeightsOrigin("timm", f"timm {timm.__version__}, {name}"),
+        has_text=False,
     )
 
 
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    import timm
-
     if Path(name).is_dir():
         from timm.models._hub import load_model_config_from_path
 
         architecture = str(load_model_config_from_path(name)[1])
     else:
         architecture = name if name.startswith("hf-hub:") else name.partition(".")[0]
-    return {"library": "timm", "version": timm.__version__, "architecture": architecture}
+    return described("timm", architecture)
 
 
 def _create(name: str, *, pretrained: bool) -> Any:

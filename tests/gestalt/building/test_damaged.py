@@ -1,8 +1,13 @@
 """Weights that are not those that were written are refused before anything is scored with them."""
 
 import json
+import re
 import shutil
+import sys
+import zipfile
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -81,6 +86,43 @@ def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -
     )
     shutil.copytree(path.parent, run / "kept")
     open_target(str(run / "kept" / name))  # may be an earlier one
+
+
+def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksums(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, checksums = Mock(wraps=torch.load), Mock(return_value=None)
+    monkeypatch.setattr(torch, "load", loads)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", checksums)
+    open_target(str(run))
+    assert (loads.call_count, checksums.call_count) == (1, 0)
+    (run / "result.json").unlink()
+    open_target(str(run))
+    assert (loads.call_count, checksums.call_count) == (2, 1)
+
+
+def test_a_truncated_checkpoint_is_refused(run: Path) -> None:
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    refused(path, words="damaged or replaced: .*copy or download it again")
+    (run / "result.json").unlink()
+    refused(path, words="damaged, truncated, or not a file of weights .*download it again")
+
+
+def test_a_run_is_opened_through_few_files(run: Path) -> None:
+    files = set()
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name != "<module>":
+            files.update(re.findall(r"/gestalt/(.*)|/data_modules/(.*)", code.co_filename))
+
+    sys.setprofile(note)
+    try:
+        open_target(str(run))
+    finally:
+        sys.setprofile(None)
+    assert len(files) <= 35
 
 
 def test_a_run_that_goes_on_after_its_record_is_opened(run: Path) -> None:

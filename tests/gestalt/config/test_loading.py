@@ -71,6 +71,17 @@ REFUSED = [  # experiment, scale and overrides; the line
         (*DEMO, "text.family=open_clip", "text.init=random"),
         "text.family=open_clip: needs .*text.heads",
     ),
+    (
+        (
+            *DEMO,
+            "text.family=open_clip",
+            "text.init=random",
+            "text.layers=1",
+            "text.width=9",
+            "text.heads=2",
+        ),
+        "text.heads=2: choose a divisor of text.width=9",
+    ),
     ((*DEMO, "data.source=scene"), "data.source=scene: did you mean 'scenes'"),
     ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), "evaluation.benchmarks=.*named twice"),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), "benchmark_root=None: .*VOCdevkit/VOC2012"),

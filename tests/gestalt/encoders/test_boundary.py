@@ -158,15 +158,6 @@ def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
         )
 
 
-def test_a_tower_without_a_frozen_part_has_no_features() -> None:
-    with pytest.raises(
-        ValueError, match=r"nothing of the image tower is frozen.*set image\.frozen_blocks"
-    ):
-        vit().features(pixels(32, 32))
-    with pytest.raises(ValueError, match="nothing of the image tower is frozen"):
-        vit()(Features(torch.zeros(1, 17, 32), 32))
-
-
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
 )

@@ -179,11 +179,9 @@ def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
             )
 
 
-def test_a_cnn_has_no_summary_and_drops_nothing_and_pixels_are_uint8() -> None:
+def test_a_cnn_has_no_summary_and_pixels_are_uint8() -> None:
     tower = cnn("resnet18")
     assert tower(pixels(64, 64)).summary is None
-    with pytest.raises(ValueError, match=r"CNN cannot drop patches"):
-        tower(pixels(64, 64), torch.tensor([[0], [1]]))
     with pytest.raises(ValueError, match=r"uint8 .* got torch.float32"):
         tower(pixels(64, 64).float())
     with pytest.raises(ValueError, match="33 x 32 pixels does not divide into patches of 32 x 32"):

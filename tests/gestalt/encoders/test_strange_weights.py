@@ -154,7 +154,7 @@ def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     line = _refused(
         lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model"
     )
-    assert "it asks to run code of its own" in line
+    assert "it is Mine, Pooling, Normalize; expected Transformer" in line
     assert not (tmp_path / "ran").exists()
 
 

@@ -190,10 +190,6 @@ def test_t5_refuses_float16(folders: dict[str, str]) -> None:
         ({"layers": 4}, "text.layers is 4: text.model .* has 3 layers, choose 0 to 3"),
         ({"max_length": 33}, "text.max_length is 33: text.model .* reads 1 to 32 tokens"),
         (
-            {"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2},
-            "a width that its heads divide",
-        ),
-        (
             {"model": "package:no_such_package"},
             "Python has no package 'no_such_package' .*pip install no-such-package",
         ),

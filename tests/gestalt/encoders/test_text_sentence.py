@@ -1,6 +1,7 @@
 """Finding and loading sentence-transformers models, on tiny ones written to disk."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from gestalt.encoders.text import SentenceTower
+from gestalt.encoders.text_sentence import read_sentence_model
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 
 
@@ -46,6 +48,28 @@ def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(
         # norms and biases start at 1 and 0
         constant = value.unique().numel() == 1 or key.endswith("position_ids")
         assert constant or not torch.equal(value, trained[key])
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_an_architecture_without_weights_is_the_one_that_the_library_loads(
+    folders: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(folders[name], tmp_path / name)
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 16, "do_lower_case": True})
+    )
+    loaded = read_sentence_model(str(folder), weights=True, layers=None)
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+    fresh = read_sentence_model(str(folder), weights=False, layers=None)
+    for first, second in zip(
+        (loaded.encoder, *loaded.parts), (fresh.encoder, *fresh.parts), strict=True
+    ):
+        assert type(first) is type(second)
+        shapes = {key: value.shape for key, value in first.state_dict().items()}
+        assert shapes == {key: value.shape for key, value in second.state_dict().items()}
+    assert fresh.tokenizer.model_max_length == loaded.tokenizer.model_max_length == 16
+    assert fresh.tokenizer("A Dog")["input_ids"] == loaded.tokenizer("A Dog")["input_ids"]
 
 
 def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str, str]) -> None:

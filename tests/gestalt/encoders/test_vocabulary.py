@@ -47,7 +47,7 @@ def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path:
 
 
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
-    save_architecture(read_sentence_model(MINILM, weights=False, layers=0)[0], tmp_path / "text")
+    save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(

@@ -66,13 +66,13 @@ def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size() -> None
     for word, backbone, tag, normalisation, size in ROWS:
         row = resolve(word, backbone=backbone)
         assert row is not None, (word, backbone)
-        assert (row.hub, row.tag, row.size) == (
+        assert (row.hf_hub_id, row.tag, row.input_size) == (
             f"timm/{backbone.replace('_quickgelu', '')}.{tag}",
             tag,
-            size,
+            (3, size, size),
         )
         assert (row.mean, row.std) == NORMALISATIONS[normalisation], (word, backbone)
-        assert not row.needs_quickgelu, (word, backbone)
+        check_init(word, backbone=backbone, weights=None)
 
 
 @pytest.mark.parametrize("init", ["clip", "metaclip_400m"])
@@ -199,10 +199,11 @@ def test_missing_weights_are_reported_with_the_search_path_and_the_download_comm
     def unreachable(*_: Any, **__: Any) -> None:
         raise errors.OfflineModeIsEnabled("offline mode") if offline else OSError("name not known")
 
+    monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     with pytest.raises(ValueError, match=r"image\.weights \(not set\)") as caught:
         locate("dino", backbone="vit_small_patch16_224", weights=None)
     message = str(caught.value)

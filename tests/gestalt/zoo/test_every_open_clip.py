@@ -8,8 +8,9 @@ import timm
 import torch
 from open_clip.factory import get_model_config
 
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.zoo.open_clip_towers import take_any_size, tower_of
-from gestalt.zoo.timm import encode_by_trunk
+from gestalt.zoo.timm import TimmModel
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 WIDTH = 64
@@ -84,6 +85,8 @@ def test_a_tower_built_for_one_size_takes_another_as_timm_s_dynamic_tower_does(n
     dynamic.load_state_dict(fixed.state_dict())
     take_any_size(fixed)
     pixels = torch.randn(1, 3, 48, 80)
-    ours = encode_by_trunk(fixed, pixels, grid=(3, 5))
+    origin = WeightsOrigin("timm", name)
+    options = {"mean": MEAN, "std": STD, "origin": origin, "has_text": False}
+    ours = TimmModel(fixed, stride=(16, 16), size=48, **options).encode(pixels)
     theirs = dynamic.forward_features(pixels)
     torch.testing.assert_close(ours.parts, theirs[:, fixed.num_prefix_tokens :])
