@@ -5,11 +5,11 @@ their results go.
 import glob
 import os
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, count
+from gestalt.commands.flags import MODEL, Words, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
 from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
@@ -50,65 +50,53 @@ SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
 """Endings of the name of a single picture's result, beside the picture."""
 
 
-def _picture_flags(command: ArgumentParser, *, single: str) -> None:
-    command.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
-    )
-    command.add_argument(
-        "--model",
-        "--ckpt",
-        dest="models",
-        action="append",
-        required=True,
-        metavar="TARGET",
-        help=f"{MODEL}; repeatable",
-    )
-    command.add_argument(
-        "--protocol",
-        metavar="NAME",
-        help="how pictures are resized and compared (default: the model's)",
-    )
-    command.add_argument(
-        "--to",
-        metavar="DIR",
-        help="folder for coloured pictures, maps and numbers, made if missing",
-    )
-    command.add_argument(
-        "--html",
-        metavar="FILE",
-        help="page with pictures, masks, heat maps and areas, which opens from disk",
-    )
-    command.add_argument("--npy", action="store_true", help="also write the maps as NumPy arrays")
-    command.add_argument(
-        "--output",
-        metavar="FILE",
-        help=f"PNG of a single picture (default: <picture>{single} beside it)",
-    )
+_PICTURES = {
+    "paths PATH": {
+        "nargs": "+",
+        "help": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
+    },
+    "--model --ckpt TARGET": {
+        "dest": "models",
+        "action": "append",
+        "required": True,
+        "help": f"{MODEL}; repeatable",
+    },
+    "--protocol NAME": "how pictures are resized and compared (default: the model's)",
+    "--to DIR": "folder for coloured pictures, maps and numbers, made if missing",
+    "--html FILE": "page with pictures, masks, heat maps and areas, which opens from disk",
+    "--npy": "also write the maps as NumPy arrays",
+}
+_OUTPUT = "PNG of a single picture (default: <picture>{} beside it)"
 
-
-def segment_flags(command: ArgumentParser) -> None:
-    """Add the flags of ``segment``."""
-    _picture_flags(command, single=SEGMENTED)
-    command.add_argument(
-        "--labels",
-        required=True,
-        help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
-    )
-    command.add_argument(
-        "--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip"
-    )
-    command.add_argument(
-        "--threshold",
-        type=float,
-        metavar="X",
-        help="smallest score of a labelled pixel, a cosine in most protocols",
-    )
-    command.add_argument(
-        "--groups", type=count, metavar="N", help="also show this many groups on the page"
-    )
+WORDS = {
+    "segment": Words(
+        {
+            **_PICTURES,
+            "--output FILE": _OUTPUT.format(SEGMENTED),
+            "--labels LABELS": {
+                "required": True,
+                "help": 'phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
+            },
+            "--reading NAME": "how the tower's last block is computed, such as naclip",
+            "--threshold X": {
+                "type": float,
+                "help": "smallest score of a labelled pixel, a cosine in most protocols",
+            },
+            "--groups N": {"type": count, "help": "also show this many groups on the page"},
+        }
+    ),
+    "group": Words(
+        {
+            **_PICTURES,
+            "--output FILE": _OUTPUT.format(GROUPED),
+            "--groups N": {
+                "type": count,
+                "default": 8,
+                "help": "largest number of groups (default: %(default)s)",
+            },
+        }
+    ),
+}
 
 
 def check_segment(arguments: Namespace) -> None:
@@ -121,18 +109,6 @@ def check_segment(arguments: Namespace) -> None:
     arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
     _check_known("--protocol", arguments.protocol, PRESETS)
     check_outputs(arguments, kind="labels", single=SEGMENTED)
-
-
-def group_flags(command: ArgumentParser) -> None:
-    """Add the flags of ``group``."""
-    _picture_flags(command, single=GROUPED)
-    command.add_argument(
-        "--groups",
-        type=count,
-        default=8,
-        metavar="N",
-        help="largest number of groups (default: %(default)s)",
-    )
 
 
 def check_group(arguments: Namespace) -> None:

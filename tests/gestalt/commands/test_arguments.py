@@ -1,6 +1,5 @@
 """The table of commands, and checks that refuse a command before torch is imported."""
 
-from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands.arguments import COMMANDS, check_of, parse
-from gestalt.commands.model_words import eval_flags
+from gestalt.commands.model_words import WORDS
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 
@@ -17,7 +16,7 @@ def test_every_command_has_its_file_its_flags_and_a_check_by_its_name() -> None:
     for name, row in COMMANDS.items():
         words = import_module(f"gestalt.commands.{row.words}")
         assert callable(import_module(f"gestalt.commands.{row.module}").run), name
-        assert callable(getattr(words, f"{name}_flags")), name
+        assert name in words.WORDS
         own = {
             key
             for key in vars(words)
@@ -154,11 +153,9 @@ def test_a_word_too_many_and_an_unknown_flag_are_refused(
 def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
     from gestalt.building.targets import ONLY_TRAINING
 
-    command = ArgumentParser()
-    eval_flags(command)
     named = [
         word
-        for word in str(command.epilog).split()
+        for word in WORDS["eval"].keys.split()
         if "." in word or word.startswith("benchmark_root=")
     ]
     assert len(named) == 3
