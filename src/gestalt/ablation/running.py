@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
@@ -34,18 +34,16 @@ class Outcome(NamedTuple):
     """The outcome of a job.
 
     Attributes:
-        status: skipped if it was finished before.
-        seconds: wall time in this call, 0 if skipped.
-        reason: line on why it failed; empty if it did not.
         state: state of a finished job.
-        log: file of its output.
+        seconds: wall time in this call, 0 if it was finished before.
+        reason: line on why it failed; empty if it did not.
+        log: file of its output; None if it was finished before.
         whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
     """
 
-    status: Literal["finished", "skipped", "failed"]
+    state: State
     seconds: float = 0.0
     reason: str = ""
-    state: State = State("new")
     log: Path | None = None
     whole: bool = False
 
@@ -193,7 +191,7 @@ class Pool:
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":
-                self._end(job, Outcome("skipped", state=state))
+                self._end(job, Outcome(state))
             elif state.kind == "busy":
                 if job not in self._busy:
                     self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
@@ -213,34 +211,26 @@ class Pool:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            after = job.read_state()
-            if status == 0 and after.kind == "finished":
-                self._end(
-                    job,
-                    Outcome(
-                        "finished",
-                        seconds,
-                        state=after,
-                        log=process.log,
-                        whole=before.kind == "new",
-                    ),
-                )
+            state = job.read_state()
+            why = ""
+            if status:
+                why = reason(process.output(), status=status)
+            elif state.kind != "finished":
+                why = "it ended without an error and without a result"
+            if why:
+                outcome = Outcome(State("new"), seconds, why, process.log)
             else:
-                why = (
-                    reason(process.output(), status=status)
-                    if status
-                    else "it ended without an error and without a result"
-                )
-                self._end(job, Outcome("failed", seconds, reason=why, log=process.log))
+                outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
+            self._end(job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1
         self._ended(job, outcome)
-        line = {
-            "skipped": f"finished before, {outcome.state.folder}",
-            "failed": f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})",
-            "finished": f"{outcome.state.folder}, {span(outcome.seconds)}",
-        }[outcome.status]
+        line = f"{outcome.state.folder}, {span(outcome.seconds)}"
+        if outcome.log is None:
+            line = f"finished before, {outcome.state.folder}"
+        elif outcome.reason:
+            line = f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})"
         self._say(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:

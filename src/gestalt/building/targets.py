@@ -348,7 +348,7 @@ def check_recorded(checkpoint: Path, *, sha256: str) -> None:
         ValueError: it is another file, or the record cannot be read.
     """
     folder = run_folder(checkpoint)
-    record = record_of(folder)
+    record = record_of(folder / RESULT)
     if (
         not record
         or not is_finished(folder)

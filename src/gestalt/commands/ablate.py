@@ -58,7 +58,9 @@ def ablate(arguments: Namespace) -> int:
     with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy=busy):
         remarks: list[str] = []
         if grid.equal:
-            grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop)
+            grid, remarks = at_equal_cost(
+                grid, folder=folder, count=_step_flop, write=not arguments.dry_run
+            )
             tell("\n".join(remarks))
         study = Study(
             grid,
@@ -101,7 +103,7 @@ def plan(study: Study) -> list[str]:
     if study.grid.choose and not study.chosen:
         for seed in range(study.seeds):
             lines += [
-                f"{'new':<9} {cell.name}, seed {seed}, with the chosen value"
+                f"{'new':<9} {cell}, seed {seed}, with the chosen value"
                 for cell in study.grid.cells
             ]
     total, remaining = len(lines), sum(not line.startswith("finished") for line in lines)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from gestalt.ablation.grid import Cell, Grid, checked
+from gestalt.ablation.grid import Grid, checked
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
@@ -19,7 +19,7 @@ that its runs stay the same.
 
 
 def at_equal_cost(
-    grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]]
+    grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]], write: bool = True
 ) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
@@ -29,6 +29,7 @@ def at_equal_cost(
         grid: from ``read_grid``, with ``equal: flop``.
         folder: folder of the grid's page, where the counts are kept.
         count: maps a configuration to the FLOP of a step and the steps of its run.
+        write: False to leave the file of the counts as it is.
 
     Raises:
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
@@ -38,42 +39,36 @@ def at_equal_cost(
     counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
     costs = {}
     for cell in grid.cells:
-        config = load(grid.base, scale=grid.scale, overrides=[*grid.words(cell, seed=0)])
+        config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
         key = config_hash(config)
         if key not in counts:
             try:
                 flop, steps = count(config)
             except ValueError as error:
                 raise ConfigError(
-                    f"grid {grid.name}: cell {cell.name}: its FLOP cannot be counted: {error}"
+                    f"grid {grid.name}: cell {cell}: its FLOP cannot be counted: {error}"
                 ) from error
             counts[key] = {"flop": flop, "steps": steps}
-            write_record(file, {"counts": counts})
-        costs[cell.name] = counts[key]
+            if write:
+                write_record(file, {"counts": counts})
+        costs[cell] = counts[key]
     budget = costs[grid.against]
-    cells, lines = [], []
-    for cell in grid.cells:
-        cost = costs[cell.name]
+    cells, lines = {}, []
+    for cell, cost in costs.items():
         steps = max(1, round(Fraction(budget["steps"] * budget["flop"], cost["flop"])))
-        cells.append(_with_steps(cell, steps, of=cost["steps"]))
+        cells[cell] = dict(grid.cells[cell])
+        if steps != cost["steps"]:
+            cells[cell]["trainer.max_steps"] = steps
+        if steps > cost["steps"]:  # or the run would end by its epochs
+            cells[cell]["trainer.max_epochs"] = -1
         lines.append(
-            f"{cell.name}: {steps:,} steps of {format_flop(cost['flop'])}, "
+            f"{cell}: {steps:,} steps of {format_flop(cost['flop'])}, "
             f"{format_flop(steps * cost['flop'])} in total."
         )
     try:
-        return checked(replace(grid, cells=tuple(cells))), lines
+        return checked(replace(grid, cells=cells)), lines
     except ConfigError as error:
         raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
-
-
-def _with_steps(cell: Cell, steps: int, *, of: int) -> Cell:
-    """Return a cell that ends at a step; a longer run than its own, which has ``of`` steps, has no
-    end by epochs.
-    """
-    if steps == of:
-        return cell
-    epochs = {"trainer.max_epochs": -1} if steps > of else {}
-    return replace(cell, values={**cell.values, "trainer.max_steps": steps, **epochs})
 
 
 def format_flop(flop: float) -> str:

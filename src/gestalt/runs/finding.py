@@ -85,7 +85,7 @@ def variations(folder: Path) -> list[str]:
         saved = load_saved(folder / "config.yaml")
         experiment = _experiment_keys(saved)
     except ConfigError:
-        words = (record_of(folder) or {}).get("overrides", [])
+        words = (record_of(folder / RESULT) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
     run = hashed_keys(saved)
     keys = sorted(key for key in run | experiment if _makes_variant(key))

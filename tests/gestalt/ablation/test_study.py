@@ -79,6 +79,25 @@ def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
     assert all("finished before" in line for line in again.said)
 
 
+def test_a_record_of_another_run_in_an_older_format_stops_no_grid():
+    other = Path("lightning_logs/clippy_dino_max/tiny/version_0")
+    other.mkdir(parents=True)
+    (other / "result.json").write_text(json.dumps({"format": 1, "config_hash": "another"}))
+    made = study()
+    made.run()
+    assert not made.failures
+    assert len(started()) == 3
+
+
+def test_the_file_of_the_cells_identifies_the_grid_and_every_run():
+    made = study(choose=("optimizer.learning_rate=0.001,0.002",))
+    made.run()
+    grid = json.loads(Path("page/cells.json").read_text())
+    assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
+    assert [run["tuning"] for run in grid["runs"]] == [True] * 6 + [False] * 3
+    assert [run["config_hash"] for run in grid["runs"][:6]] == [job.hash for job in made.tuning()]
+
+
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{AVG}")
     made = study()

@@ -71,7 +71,7 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
     grid, tmp_path
 ) -> None:
     equal, lines = at_equal_cost(grid, folder=tmp_path, count=count)
-    cells = {cell.name: cell.values for cell in equal.cells}
+    cells = equal.cells
     assert cells["max"] == {}
     # the run that it would be without equal cost
     assert cells["positives"] == {"loss.equal_texts": "positives"}
@@ -82,22 +82,25 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
         "trainer.max_epochs": -1,
     }
     assert lines[2] == "nouns: 8 steps of 2e-08 GFLOP, 1.6e-07 GFLOP in total."
-    for cell in equal.cells:
+    for cell, values in cells.items():
         config = load(equal.base, scale=equal.scale, overrides=list(equal.words(cell, seed=3)))
         assert (config.trainer.max_steps, config.seed) == (
-            cell.values.get("trainer.max_steps", -1),
+            values.get("trainer.max_steps", -1),
             3,
         )
 
 
 def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path) -> None:
+    dry, _ = at_equal_cost(grid, folder=tmp_path, count=count, write=False)
+    assert not (tmp_path / COUNTS).exists()
     first, _ = at_equal_cost(grid, folder=tmp_path, count=count)
+    assert first == dry
     again, _ = at_equal_cost(
         grid, folder=tmp_path, count=lambda config: pytest.fail("counted again")
     )
     assert again == first
     kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
-    base = load(grid.base, scale=grid.scale, overrides=list(grid.words(grid.cells[0], seed=0)))
+    base = load(grid.base, scale=grid.scale, overrides=list(grid.words("max", seed=0)))
     assert kept[config_hash(base)] == {"flop": 10, "steps": 16}
 
 
