@@ -20,7 +20,7 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
-from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.runs.folders import new_evaluation
 
 LEAST = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
@@ -93,7 +93,7 @@ def calibrate(
         "weights_sha256": weights_hash(model),
         "provenance": provenance(),
     }
-    with claimed(new_evaluation(opened.folder, kind="calibrations")) as path:
+    with new_evaluation(opened.folder, kind="calibrations") as path:
         write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path

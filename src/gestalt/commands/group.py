@@ -35,7 +35,7 @@ def _mapper(model: Model, arguments: Namespace, *, about: dict[str, Any]) -> Map
         model,
         about,
         {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)},
-        [chosen],
+        (chosen,),
     )
 
 

@@ -5,6 +5,8 @@ files and a page.
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +41,8 @@ grows with the ratio's square.
 Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
 
 
-class Mapper(NamedTuple):
+@dataclass
+class Mapper:
     """A model that maps pictures.
 
     Attributes:
@@ -47,12 +50,31 @@ class Mapper(NamedTuple):
         about: how it maps them, as JSON.
         maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
         protocols: how the model sees a picture, for each map.
+        entries: the numbers of the pictures so far.
+        caveats: the warnings so far.
     """
 
     model: Model
     about: dict[str, Any]
     maps: dict[str, Mapped]
     protocols: Sequence[ImageProtocol] = ()
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a summary says of the model: its name as it was given, what that meant, and the hash
+        of its weights.
+        """
+        known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
+        weights = weights_hash(self.model.encoder)
+        return {"model": self.model.name, **known, "weights_sha256": weights}
+
+    def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
+        """Return the maps of each picture by their kind; print caveats."""
+        with printed_caveats(self.model.name, self.caveats):
+            mapped = [maps(pictures) for maps in self.maps.values()]
+        return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
 
 
 class Read(NamedTuple):
@@ -78,50 +100,28 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
         The exit status: 1 if a picture could not be read, or is too elongated for a protocol.
     """
     skipped: dict[str, str] = {}
-    entries: list[list[dict[str, Any]]] = [[] for _ in mappers]
-    caveats: list[list[str]] = [[] for _ in mappers]
     for mapper in mappers:
         announce(mapper.model.origin)
-    descriptions = [_description(mapper.model) for mapper in mappers]
-    page = _page(mappers, descriptions) if arguments.html else None
+    page = _page(mappers) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
-        results = []
-        for mapper, texts in zip(mappers, caveats, strict=True):
-            with printed_caveats(mapper.model.name, texts):
-                results.append(
-                    {
-                        name: maps([picture.pixels for picture in batch])
-                        for name, maps in mapper.maps.items()
-                    }
-                )
-        for position, picture in enumerate(batch):
-            shown = [{name: maps[position] for name, maps in result.items()} for result in results]
-            for index, (maps, rows) in enumerate(zip(shown, entries, strict=True)):
-                rows.append(numbers(maps[kind], picture=picture.path, kind=kind))
-                if arguments.folders:
-                    files = result_files(picture.name, kind=kind, npy=arguments.npy)
-                    write_result(
-                        maps[kind],
-                        rows[-1],
-                        files=[arguments.folders[index] / file for file in files],
-                    )
+        mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
+        for picture, *shown in zip(batch, *mapped, strict=True):
+            for mapper, maps in zip(mappers, shown, strict=True):
+                mapper.entries.append(numbers(maps[kind], picture=picture.path, kind=kind))
+            for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
+                names = result_files(picture.name, kind=kind, npy=arguments.npy)
+                files = [folder / name for name in names]
+                write_result(maps[kind], mapper.entries[-1], files=files)
             if arguments.output:
                 shown[0][kind].save(arguments.output)
             if page is not None:
                 page.add(picture.name, shown)
-    by_model = zip(
-        mappers, descriptions, arguments.folders, entries, caveats, strict=bool(arguments.folders)
-    )
-    for mapper, facts, folder, rows, texts in by_model:
-        write_summary(
-            rows,
-            about={**facts, **mapper.about, "caveats": texts, "skipped": skipped},
-            folder=folder,
-            kind=kind,
-        )
+    for mapper, folder in zip(mappers, arguments.folders, strict=False):
+        about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
+        write_summary(mapper.entries, about=about, folder=folder, kind=kind)
     if page is not None and not page.empty:
-        page.write(Path(arguments.html), caveats=caveats)
+        page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
     done = len(arguments.pictures) - len(skipped)
     if done:
         for place in (arguments.output, arguments.to, arguments.html):
@@ -136,21 +136,13 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     return 1 if skipped else 0
 
 
-def _description(model: Model) -> dict[str, Any]:
-    """Return what a summary says of a model: its name as it was given, what that meant, and the
-    hash of its weights.
-    """
-    known = {key: model.identity[key] for key in TRAINED if key in model.identity}
-    return {"model": model.name, **known, "weights_sha256": weights_hash(model.encoder)}
-
-
-def _page(mappers: Sequence[Mapper], descriptions: Sequence[dict[str, Any]]) -> PicturePage:
+def _page(mappers: Sequence[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
-    places = [place_of(mapper.model.identity) for mapper in mappers]
-    notes = [
-        ", ".join(filter(None, (step_of(facts), f"weights SHA-256 {facts['weights_sha256']}")))
-        for facts in descriptions
-    ]
+    places, notes = [], []
+    for mapper in mappers:
+        weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
+        places.append(place_of(mapper.model.identity))
+        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
     return PicturePage(places, notes=notes)
 
 

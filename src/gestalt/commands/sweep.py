@@ -21,7 +21,7 @@ from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import headlines_of, read_result
 from gestalt.results.text import OVER_IMAGES
-from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
 
 Rows = Mapping[str, tuple[float, Interval | None]]
@@ -143,7 +143,7 @@ def _write(
     model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, overrides: list[str]
 ) -> Path:
     """Write the record and the plot of a sweep; return the record's path."""
-    with claimed(new_evaluation(model.folder, kind=kind)) as path:
+    with new_evaluation(model.folder, kind=kind) as path:
         write_record(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )

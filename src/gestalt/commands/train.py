@@ -135,17 +135,14 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
             **describe(config, trainer, model, kept=module.kept, overrides=overrides),
-            **{
-                "steps": trainer.global_step,
-                "steps_planned": total_steps,
-                "loss": module.last_loss,
-            },
-            **{"weights_sha256": weights_hash(model), "best": _best(trainer)},
+            "steps": trainer.global_step,
+            "steps_planned": total_steps,
+            "loss": module.last_loss,
+            "weights_sha256": weights_hash(model),
+            "best": _best(trainer),
             "data": {**data.about(), "bad_samples": bad_samples.record()},
-            **{
-                "seconds": clock.seconds,
-                "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
-            },
+            "seconds": clock.seconds,
+            "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         return _finish(trainer, folder, record=record, config=config)
 
