@@ -2,6 +2,7 @@
 processes; ``cluster`` submits them.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
 from gestalt.support.parent import followed
-from gestalt.support.signals import STOPPING, handled
+from gestalt.support.signals import STOPPING, Interrupted, handled
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")
 """Command of a run; -P: no module of the working directory stands in for one of a package."""
@@ -48,17 +49,13 @@ class Outcome(NamedTuple):
     whole: bool = False
 
 
-class Stopped(RuntimeError):
+class Stopped(Interrupted):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        state = (
-            "the submitted jobs go on"
-            if detached
-            else "all runs have stopped and can be resumed from their last checkpoints"
-        )
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {state}")
-        self.signal_number = signal_number
+        super().__init__(signal_number)
+        state = "all runs have stopped and can be resumed from their last checkpoints"
+        self.args = (f"{self}; {'the submitted jobs go on' if detached else state}",)
 
 
 class LocalProcess(subprocess.Popen[bytes]):
@@ -131,17 +128,16 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = min(threads, int(os.environ["OMP_NUM_THREADS"]))
+    shared = {"OMP_NUM_THREADS": str(threads)}
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         import torch
 
         named = ",".join(map(str, range(torch.cuda.device_count())))
     devices = [name for name in named.split(",") if name]
-    share = devices[slot % len(devices) :: jobs] if devices else []
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {}),
-    }
+    if devices:
+        shared["CUDA_VISIBLE_DEVICES"] = ",".join(devices[slot % len(devices) :: jobs])
+    return shared
 
 
 class Pool:
@@ -183,11 +179,9 @@ class Pool:
     def _fill(self, waiting: deque[Job]) -> None:
         """Start jobs while slots are free; look at each waiting job once."""
         for _ in range(len(waiting)):
-            slot = next(
-                (slot for slot in range(self._launcher.limit) if slot not in self._running), None
-            )
-            if slot is None:
+            if len(self._running) == self._launcher.limit:
                 return
+            slot = next(slot for slot in itertools.count() if slot not in self._running)
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":

@@ -3,7 +3,6 @@ page.
 """
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,17 +120,18 @@ class Study:
             self.choose()
         pool.run(self.reported())
         pool.run(self.scoring())
-        entries = _entries(self.folder)
-        walls = {
-            (run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()
-        }
+        entries, walls = _entries(self.folder), {}
+        for run in self.reported():
+            wall = entries.get(run.key, {}).get("wall")
+            if wall:
+                walls[run.cell, run.seed] = wall
         return write_page(
             self.grid.design(),
             self._views(),
             folder=self.folder,
             allow_mixed=self.allow_mixed,
             remarks=[*self.remarks, *self.failures],
-            walls={key: wall for key, wall in walls.items() if wall},
+            walls=walls,
         )
 
     def _views(self) -> list[View]:
@@ -144,10 +144,7 @@ class Study:
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
-        states = [
-            run.read_state()
-            for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]
-        ]
+        states = [run.read_state() for run in [*self.tuning(), *self.reported()]]
         commits = {
             str(state.record["provenance"]["commit"])
             for state in states
@@ -204,18 +201,8 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
     return View(name, results)
 
 
-def expected_seconds(jobs: Sequence[Training]) -> float | None:
-    """Return the median seconds of the finished trainings; None without any."""
-    records = [job.read_state().record for job in jobs]
-    spent = [sum(record["seconds"].values()) for record in records if record is not None]
-    return statistics.median(spent) if spent else None
-
-
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
     path = folder / ATTEMPTS
-    return (
-        {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]}
-        if path.is_file()
-        else {}
-    )
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
+    return {entry["key"]: entry for entry in runs}

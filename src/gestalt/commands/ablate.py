@@ -1,17 +1,17 @@
 """ablate: run a grid of experiments and compare its cells."""
 
-import shlex
+import statistics
 import sys
 from argparse import Namespace
 from contextlib import nullcontext
 from typing import Any
 
 from gestalt.ablation.cluster import CLUSTERS, ClusterLauncher, read_parameters
-from gestalt.ablation.running import LocalLauncher, Stopped
-from gestalt.ablation.study import Study, expected_seconds
+from gestalt.ablation.running import LocalLauncher
+from gestalt.ablation.study import Study
 from gestalt.commands.equal_cost import at_equal_cost
 from gestalt.commands.process import quiet
-from gestalt.commands.stopping import program, tell
+from gestalt.commands.stopping import tell
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.results.text import span
@@ -19,15 +19,6 @@ from gestalt.runs import locks
 
 
 def run(arguments: Namespace) -> int:
-    """Run the grid; the exit status is 1 if a run failed."""
-    try:
-        return ablate(arguments)
-    except Stopped as stop:
-        tell(f"gestalt: {stop}\ncontinue with: {program()} {shlex.join(arguments.words)}")
-        return 128 + stop.signal_number
-
-
-def ablate(arguments: Namespace) -> int:
     """Run a grid, or list what would be run.  Returns 1 if a run failed, else 0.
 
     Raises:
@@ -35,11 +26,8 @@ def ablate(arguments: Namespace) -> int:
             grid, or the results are not comparable.
         Stopped: a signal came.
     """
-    grid, cluster, parameters = (
-        arguments.grid,
-        arguments.cluster,
-        read_parameters(arguments.submitit),
-    )
+    grid, cluster = arguments.grid, arguments.cluster
+    parameters = read_parameters(arguments.submitit)
     if parameters and cluster is None:
         raise ConfigError(
             f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}"
@@ -96,9 +84,11 @@ def plan(study: Study) -> list[str]:
     if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
     jobs = [*tuning, *study.reported()]
-    lines = []
+    lines, spent = [], []
     for job in jobs:
         state = job.read_state()
+        if state.record is not None:
+            spent.append(sum(state.record["seconds"].values()))
         lines.append(f"{state.kind:<9} {job.label}{f'  {state.folder}' if state.folder else ''}")
     if study.grid.choose and not study.chosen:
         for seed in range(study.seeds):
@@ -109,13 +99,10 @@ def plan(study: Study) -> list[str]:
     total, remaining = len(lines), sum(not line.startswith("finished") for line in lines)
     if study.grid.evaluate_at:
         lines.append(f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px")
-    seconds = expected_seconds(jobs)
     time = "nothing to do"
-    if remaining:
+    if remaining and spent:
         at_a_time = min(study.launcher.limit, remaining)
-        time = (
-            f"about {span(seconds * remaining / at_a_time)}"
-            if seconds
-            else "time unknown until one is finished"
-        )
+        time = f"about {span(statistics.median(spent) * remaining / at_a_time)}"
+    elif remaining:
+        time = "time unknown until one is finished"
     return [*lines, f"{remaining} of {total} runs to come; {time}"]

@@ -2,11 +2,10 @@
 
 import time
 from argparse import Namespace
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +20,9 @@ from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.data_modules.sources import Source
 from gestalt.features.files import as_stored, open_rows
-from gestalt.features.key import FILE, Description
+from gestalt.features.key import FILE, Description, kept_share
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -45,15 +45,13 @@ class Tower(NamedTuple):
     Attributes:
         model: on its device.
         fabric: device and number format.
-        keep_share: share of the patch tokens that an image keeps.
-        seed: seed of the run.
+        config: configuration of the run.
         pairs: number of pairs; crop c of image i is row c * pairs + i.
     """
 
     model: DualEncoder
     fabric: Fabric
-    keep_share: float
-    seed: int
+    config: Experiment
     pairs: int
 
     @torch.no_grad()
@@ -61,18 +59,16 @@ class Tower(NamedTuple):
         """Return the features of images (B, 3, S, S) uint8, given their rows."""
         tower, device = self.model.image_tower, self.fabric.device
         height, width = tower.grid(images.shape[-2], images.shape[-1])
-        number, keep = torch.tensor(rows), None
-        if self.keep_share < 1:
-            kept = kept_tokens(height * width, self.keep_share)
+        number, keep, total = torch.tensor(rows), None, height * width
+        if kept_share(self.config.image) < 1:
             keep = keep_indices(
                 number % self.pairs,
                 number // self.pairs,
-                seed=self.seed,
-                total=height * width,
-                kept=kept,
+                seed=self.config.seed,
+                total=total,
+                kept=kept_tokens(total, kept_share(self.config.image)),
             ).to(device)
-        context: AbstractContextManager[Any] = self.fabric.strategy.precision.forward_context()
-        with context:
+        with self.fabric.autocast():
             return tower.features(images.to(device), keep)
 
 
@@ -119,31 +115,17 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         precision=config.trainer.precision,  # type: ignore[arg-type]
     )
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
-    tower = Tower(
-        model,
-        fabric,
-        config.image.keep_tokens if config.image.subsampling else 1.0,
-        config.seed,
-        len(source),
-    )
+    tower = Tower(model, fabric, config, len(source))
     size = train_size(config.image)
     probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
     wanted = Description(
         key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch.")
     )
-    with locks.hold(
-        folder / ".lock",
-        busy=f"{folder}: another process is writing this cache; wait, or choose another --to",
-    ):
-        description = _write(
-            config, folder, _open_description(folder, wanted), source=source, tower=tower
-        )
-    bad = (
-        f"; {len(description.bad):,} of {description.written:,} images are bad"
-        if description.bad
-        else ""
-    )
-    tell(f"{folder}: complete{bad}; train with data.features={folder}")
+    busy = f"{folder}: another process is writing this cache; wait, or choose another --to"
+    with locks.hold(folder / ".lock", busy=busy):
+        description = _write(folder, _open_description(folder, wanted), source=source, tower=tower)
+    bad = f"{len(description.bad):,} of {description.written:,} images are bad; "
+    tell(f"{folder}: complete; {bad if description.bad else ''}train with data.features={folder}")
 
 
 def _open_description(folder: Path, wanted: Description) -> Description:
@@ -188,10 +170,9 @@ def _check_room(folder: Path, description: Description, *, count: int) -> None:
         )
 
 
-def _write(
-    config: Experiment, folder: Path, description: Description, *, source: Any, tower: Tower
-) -> Description:
+def _write(folder: Path, description: Description, *, source: Source, tower: Tower) -> Description:
     """Write the images that are not written yet.  Returns the description of the complete cache."""
+    config = tower.config
     assert config.data.crops is not None
     count, first, start = config.data.crops * len(source), description.written, time.monotonic()
     _check_room(folder, description, count=count)
@@ -200,7 +181,7 @@ def _write(
         folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0
     )
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
-    each = max(1, KEPT // (BATCH * prod(description.shape) * file.itemsize))
+    each = max(1, KEPT // (BATCH * file[0].nbytes))
     bad = dict(description.bad)
     loaded = load_crops(
         spans, source=source, size=train_size(config.image), workers=loading_processes(config)

@@ -200,7 +200,6 @@ WORDS = {
 
 def check_eval(arguments: Namespace) -> None:
     """Read ``sizes``, and load the configuration of the run."""
-    words = arguments.overrides
     if (
         sum(
             flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)
@@ -228,14 +227,14 @@ def check_eval(arguments: Namespace) -> None:
         arguments.protocols = _protocols(arguments.protocols)
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
-        words = [
+        arguments.overrides = [
             "evaluation.calibration=null",
-            *words,
+            *arguments.overrides,
             f"evaluation.benchmarks=[{arguments.calibrate}]",
         ]
     run = check_target(arguments.target)
     if run is not None:
-        load_saved(run / "config.yaml", overrides=words)
+        load_saved(run / "config.yaml", overrides=arguments.overrides)
 
 
 def _protocols(text: str) -> list[str]:

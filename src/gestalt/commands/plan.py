@@ -18,8 +18,16 @@ from torch import Tensor
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
-from gestalt.commands.train import prepare
-from gestalt.commands.trial import Trial, build_trial, check_alone, read_pairs, repeated, step_flop
+from gestalt.commands.train import Parts, prepare
+from gestalt.commands.trial import (
+    build_trial,
+    check_alone,
+    read_pairs,
+    repeated,
+    step_flop,
+    take_steps,
+    trial_trainer,
+)
 from gestalt.config.schema import Experiment, refuse
 from gestalt.results.record import device_name
 from gestalt.results.text import span
@@ -155,7 +163,7 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
+def _take_steps(trial: Parts, *, batch: int, room: float) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
@@ -166,7 +174,7 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
     count, peaks = STEPS + WARMUP, []
     try:
         for size in (small, 2 * small):
-            trial.fit(probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
+            take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
             peaks.append(memory_gib(_device(trial.config)) * 2**30)
         each = max(1.0, (peaks[1] - peaks[0]) / small)
         further = int(((1 - SPARE) * room - peaks[1]) / each)
@@ -176,7 +184,8 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
     while trial_batch:
         probe = StepProbe()
         try:
-            trial.fit(
+            take_steps(
+                trial,
                 probe,
                 steps=count,
                 batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count,
@@ -188,7 +197,7 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
 
 
 def _time_lines(
-    config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int
+    config: Experiment, trial: Parts, *, step: float, batch: int, ranks: int
 ) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
@@ -225,16 +234,15 @@ def _time_lines(
     ]
 
 
-def _validation_seconds(trial: Trial, *, ranks: int) -> float:
+def _validation_seconds(trial: Parts, *, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
     ranks.
     """
 
     def seconds(limit: int) -> float:
         begin = time.monotonic()
-        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(
-            trial.module, datamodule=trial.data, verbose=False
-        )
+        trainer = trial_trainer(trial, *trial.scorers, limit_val_batches=limit)
+        trainer.validate(trial.module, datamodule=trial.data, verbose=False)
         return time.monotonic() - begin
 
     seconds(1)  # warms up

@@ -63,6 +63,8 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
 
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:
+    if arguments.command == "ablate":
+        return f"\ncontinue with: {program()} {shlex.join(arguments.words)}"
     if stop.checkpoint is None:
         return (
             "; nothing is lost: run the same command again"

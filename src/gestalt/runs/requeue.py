@@ -59,12 +59,9 @@ def requeue_job(environment: Mapping[str, str]) -> str:
     """
     if "SLURM_JOB_ID" not in environment:
         return ""
-    array = environment.get("SLURM_ARRAY_JOB_ID")
-    job = (
-        environment["SLURM_JOB_ID"]
-        if array is None
-        else f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
-    )
+    job = environment["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     try:
         done = subprocess.run(
             ["scontrol", "requeue", job],
@@ -73,14 +70,11 @@ def requeue_job(environment: Mapping[str, str]) -> str:
             timeout=SCONTROL_SECONDS,
             check=False,
         )
+        fault = f": {' '.join(done.stderr.split())}" if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
+        fault = f" failed: {error}"
+    if fault:
         return (
-            f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same "
-            "command again"
-        )
-    if done.returncode:
-        return (
-            f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; "
-            "submit the same command again"
+            f"SLURM job {job} was not queued again, scontrol{fault}; submit the same command again"
         )
     return f"SLURM job {job} is queued again"

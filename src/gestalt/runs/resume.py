@@ -4,10 +4,10 @@ refused at once.
 
 from pathlib import Path
 
-from gestalt.config.identity import config_hash, hashed_keys
+from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.finding import resolve_checkpoint
+from gestalt.runs.finding import differences, resolve_checkpoint
 from gestalt.runs.names import CHECKPOINT, run_folder, runs_of, saved_hash
 from gestalt.runs.requeue import unfinished_run
 
@@ -52,17 +52,14 @@ def _newest_match(config: Experiment) -> Path:
 
 
 def _refuse_other(checkpoint: Path, config: Experiment) -> None:
-    saved, given = (
-        hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")),
-        hashed_keys(config),
-    )
-    keys = sorted(key for key in saved | given if saved.get(key) != given.get(key))
-    if keys:
-        differences = "; ".join(
-            f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys
-        )
+    saved = load_saved(run_folder(checkpoint) / "config.yaml")
+    found = [
+        f"{key}: {value} saved, {given} given"
+        for key, (value, given) in differences(saved, config).items()
+    ]
+    if found:
         mend = "give the saved values, or start without resume"
         raise ConfigError(
-            f"resume={config.resume}: {checkpoint} is of another configuration: {differences}; "
-            f"{mend}"
+            f"resume={config.resume}: {checkpoint} is of another configuration: "
+            f"{'; '.join(found)}; {mend}"
         )

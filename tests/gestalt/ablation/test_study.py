@@ -14,7 +14,7 @@ import pytest
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.running import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
-from gestalt.commands.ablate import ablate, plan
+from gestalt.commands.ablate import plan, run
 from gestalt.commands.arguments import parse
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
@@ -142,6 +142,7 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
     interrupt()
     with pytest.raises(Stopped, match="SIGINT") as stop:
         study().run()
+    assert str(stop.value).startswith("stopped by SIGINT; all runs have stopped and can be resumed")
     assert stop.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
     stopped = next(
@@ -159,11 +160,11 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
 def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatch, tmp_path):
     monkeypatch.setenv("FAKE", f"hang:{CLS}")
     made = study(overrides=("trainer.max_steps=3",))
-    run = next(run for run in made.reported() if run.cell == "cls")
-    orphan = subprocess.Popen([*FAKE, *run.command(run.read_state())])
+    job = next(job for job in made.reported() if job.cell == "cls")
+    orphan = subprocess.Popen([*FAKE, *job.command(job.read_state())])
     while not Path("hangs").exists():
         time.sleep(0.02)
-    assert run.read_state().kind == "busy"
+    assert job.read_state().kind == "busy"
     seen = []
     made.say = lambda line: (
         seen.append(line),
@@ -173,7 +174,7 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
     assert [line for line in started() if CLS in line][1].endswith(
-        f"resume={run.read_state().folder}"
+        f"resume={job.read_state().folder}"
     )
 
 
@@ -251,7 +252,7 @@ def test_two_processes_never_run_one_grid():
     arguments = parse(["ablate"])
     arguments.grid = read_grid("aggregation", scale="tiny")
     with pytest.raises(ConfigError, match="another process runs this grid"):
-        ablate(arguments)
+        run(arguments)
     other.communicate()
     locks.hold(folder / ".lock", busy="").close()
 

@@ -146,7 +146,7 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
     batch = repeated(read_pairs(trial), pairs)
     _, whole = counted_step(trial, batch), counted_step(trial, batch)
     flop, steps = step_flop(config)
-    assert (flop, steps) == (whole, trial.total)
+    assert (flop, steps) == (whole, trial.total_steps)
 
 
 @pytest.mark.slow

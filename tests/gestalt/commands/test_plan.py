@@ -85,8 +85,11 @@ def test_a_run_that_its_longest_time_ends_is_reported() -> None:
 def test_two_batch_sizes_tell_how_many_pairs_fit(room, fitting, monkeypatch) -> None:
     """500 MiB for a step of any size, and 20 for each of its pairs."""
     sizes = []
-    trial = SimpleNamespace(
-        config=config(), fit=lambda probe, steps, batches: sizes.append(batches and batches[0])
+    trial = SimpleNamespace(config=config())
+    monkeypatch.setattr(
+        command,
+        "take_steps",
+        lambda trial, probe, steps, batches: sizes.append(batches and batches[0]),
     )
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
