@@ -106,9 +106,7 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
             "threshold to calibrate"
         )
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
-    protocol = (
-        scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
-    )
+    protocol = replace(scorer.protocol, threshold=scorer.protocol.threshold or LEAST)
     prompts = scorer.embed(model, protocol=protocol)
     device = prompts.vectors.device
     for batch in loader:
@@ -120,13 +118,13 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
         )
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)
-    split = config.evaluation.split or "the reported split"
     counted = {
+        "split": config.evaluation.split or "the reported split",
         "image_set": image_set.name,
         "images": len(image_set),
         "images_official": image_set.official_length,
     }
-    return scorer, sweep, {"split": split, **counted}
+    return scorer, sweep, counted
 
 
 def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> None:
@@ -151,9 +149,7 @@ def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> N
         f"  best on this split        {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap "
         f"{record['gap_to_oracle']:.4f}"
     )
-    folder = Path.cwd()
-    words = f"evaluation.calibration={path.relative_to(folder) if folder in path.parents else path}"
-    print(
-        "score with it, under the same settings: "
-        f"{words}{' evaluation.threshold=null' if replaces_threshold else ''}"
-    )
+    here = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
+    words = f"evaluation.calibration={here}"
+    words += " evaluation.threshold=null" if replaces_threshold else ""
+    print(f"score with it, under the same settings: {words}")

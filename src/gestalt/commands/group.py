@@ -1,7 +1,6 @@
 """group: divide pictures into groups of locations with similar features, without names."""
 
 from argparse import Namespace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,22 +20,13 @@ def run(arguments: Namespace) -> int:
             fit it.
     """
     quiet()
-    about = {"groups": arguments.groups, "protocol": arguments.protocol}
-    models = [load(target) for target in arguments.models]
-    return map_pictures(
-        arguments, [_mapper(model, arguments, about=about) for model in models], kind="groups"
-    )
-
-
-def _mapper(model: Model, arguments: Namespace, *, about: dict[str, Any]) -> Mapper:
-    """Return the function that groups with a model."""
-    chosen = grouping_protocol(model.config, groups=arguments.groups, name=arguments.protocol)
-    return Mapper(
-        model,
-        about,
-        {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)},
-        (chosen,),
-    )
+    groups, name = arguments.groups, arguments.protocol
+    mappers = []
+    for model in [load(target) for target in arguments.models]:
+        chosen = grouping_protocol(model.config, groups=groups, name=name)
+        maps = {"groups": grouped(model, groups=groups, protocol=name)}
+        mappers.append(Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen]))
+    return map_pictures(arguments, mappers, kind="groups")
 
 
 def grouped(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:

@@ -199,39 +199,33 @@ WORDS = {
 
 
 def check_eval(arguments: Namespace) -> None:
-    """Read ``sizes``, and load the configuration of the run."""
-    if (
-        sum(
-            flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)
-        )
-        > 1
-    ):
+    """Read ``sizes`` and ``protocols``, complete ``overrides`` for a calibration, and load the
+    configuration of the run.
+    """
+    sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    several = [flag for flag in (sizes, protocols, benchmark) if flag is not None]
+    if len(several) > 1:
         raise ConfigError(
             "eval: --sizes, --protocols and --calibrate are different evaluations; give one"
         )
-    if arguments.predictions is not None and (
-        arguments.sizes or arguments.calibrate or arguments.protocols
-    ):
+    if several and arguments.predictions is not None:
         raise ConfigError(
             "eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols "
             "and --calibrate"
         )
-    if arguments.split is not None and arguments.calibrate is None:
+    if arguments.split is not None and benchmark is None:
         raise ConfigError(
             f"--split {arguments.split}: needs --calibrate; to score another split write "
             f"evaluation.split={arguments.split}"
         )
-    if arguments.sizes is not None:
-        arguments.sizes = _sizes(arguments.sizes)
-    if arguments.protocols is not None:
-        arguments.protocols = _protocols(arguments.protocols)
-    if arguments.calibrate is not None:
-        check_has_masks(arguments.calibrate)
-        arguments.overrides = [
-            "evaluation.calibration=null",
-            *arguments.overrides,
-            f"evaluation.benchmarks=[{arguments.calibrate}]",
-        ]
+    if sizes is not None:
+        arguments.sizes = _sizes(sizes)
+    if protocols is not None:
+        arguments.protocols = _protocols(protocols)
+    if benchmark is not None:
+        check_has_masks(benchmark)
+        last = f"evaluation.benchmarks=[{benchmark}]"
+        arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
     run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml", overrides=arguments.overrides)
@@ -277,11 +271,12 @@ def check_reproduce(arguments: Namespace) -> None:
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    check_has_masks(arguments.bench, option="--bench", measure=arguments.measure)
-    if arguments.measure == "grouping" and arguments.values != "index":
+    benchmark, measure, values = arguments.bench, arguments.measure, arguments.values
+    check_has_masks(benchmark, option="--bench", measure=measure)
+    if measure == "grouping" and values != "index":
         raise ConfigError(
-            f"--values {arguments.values}: each value of a map is a group under --measure "
-            "grouping; leave it out"
+            f"--values {values}: each value of a map is a group under --measure grouping; leave it "
+            "out"
         )
     for word in arguments.overrides:
         if not word.startswith(READ_BY_SCORE):
@@ -289,27 +284,24 @@ def check_score(arguments: Namespace) -> None:
                 f"{word}: scoring label maps does not read it; leave it out (read: "
                 f"{', '.join(READ_BY_SCORE)})"
             )
-    words = [
-        "data.source=scenes",
-        *arguments.overrides,
-        f"evaluation.benchmarks=[{arguments.bench}]",
-    ]
+    last = f"evaluation.benchmarks=[{benchmark}]"
+    words = ["data.source=scenes", *arguments.overrides, last]
     arguments.config = load(None, scale=None, overrides=words)
     check_places(arguments.config)
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
-    arguments.maps = folder / arguments.bench if (folder / arguments.bench).is_dir() else folder
-    if arguments.measure == "grouping":
+    arguments.maps = folder / benchmark if (folder / benchmark).is_dir() else folder
+    if measure == "grouping":
         arguments.values = "groups"
-    elif arguments.values not in VALUES:
-        arguments.values = _values(Path(arguments.values))
-    pairs = [note.partition("=") for note in arguments.note]
-    if not all(key and sign for key, sign, _ in pairs):
-        raise ConfigError(
-            f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448"
-        )
-    arguments.notes = {key: value for key, _, value in pairs}
+    elif values not in VALUES:
+        arguments.values = _values(Path(values))
+    arguments.notes = {}
+    for note in arguments.note:
+        key, sign, value = note.partition("=")
+        if not key or not sign:
+            raise ConfigError(f"--note {note}: a note is key=value, such as protocol=mmseg-448")
+        arguments.notes[key] = value
 
 
 def _values(path: Path) -> dict[int, str | None]:
@@ -337,29 +329,27 @@ def _values(path: Path) -> dict[int, str | None]:
 
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target, to = arguments.target, arguments.to
-    if to is None and arguments.onnx is None and arguments.torch_export is None:
+    target, to, license = arguments.target, arguments.to, arguments.license
+    onnx, program = arguments.onnx, arguments.torch_export
+    if to is None and onnx is None and program is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
         )
-    if to is None and (arguments.license is not None or arguments.dataset):
+    if to is None and (license is not None or arguments.dataset):
         raise ConfigError("export: --license and --dataset are for the model card; give --to DIR")
-    if arguments.license is not None and not re.fullmatch(
-        r"[a-z0-9][a-z0-9.-]*", arguments.license
-    ):
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
         raise ConfigError(
-            f"--license {arguments.license}: write the identifier of a licence, such as "
-            "apache-2.0, mit or cc-by-nc-4.0"
+            f"--license {license}: write the identifier of a licence, such as apache-2.0, mit or "
+            "cc-by-nc-4.0"
         )
-    for flag, file, ending in (
-        ("--onnx", arguments.onnx, ".onnx"),
-        ("--torch-export", arguments.torch_export, ".pt2"),
-    ):
+    for flag, file, ending in (("--onnx", onnx, ".onnx"), ("--torch-export", program, ".pt2")):
         if file is not None and Path(file).suffix != ending:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
-    if arguments.onnx is not None:
+    if onnx is not None:
         check_onnx()
     run = check_target(target)
+    if run is not None:
+        load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(
@@ -367,5 +357,3 @@ def check_export(arguments: Namespace) -> None:
                 "other models by their library"
             )
         check_free(Path(to))
-    if run is not None:
-        load_saved(run / "config.yaml")

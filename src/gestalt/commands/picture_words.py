@@ -208,11 +208,9 @@ def result_names(pictures: Sequence[Path]) -> list[str]:
     whole = [Path(os.path.abspath(path)) for path in pictures]
     common = Path(os.path.commonpath([path.parent for path in whole]))
     below = [path.relative_to(common) for path in whole]
-    for names in (
-        [path.stem for path in pictures],
-        [path.with_suffix("").as_posix() for path in below],
-        [f"{path.with_suffix('').as_posix()}_{path.suffix[1:]}" for path in below],
-    ):
+    stems = [path.with_suffix("").as_posix() for path in below]
+    whole_names = [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, below, strict=True)]
+    for names in ([path.stem for path in pictures], stems, whole_names):
         if len(set(names)) == len(names):
             return names
     repeated = next(
@@ -264,55 +262,42 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         ConfigError: no place for the results, a place that cannot be written to, a file that is
             there already and was not named, or a model that is not there.
     """
-    arguments.pictures = pictures_of(arguments.paths)
-    arguments.names = result_names(arguments.pictures)
-    arguments.folders = (
-        [] if arguments.to is None else model_folders(arguments.models, to=Path(arguments.to))
-    )
-    alone = len(arguments.pictures) == len(arguments.models) == 1
-    several = f"{len(arguments.pictures)} pictures, {len(arguments.models)} models"
-    if arguments.output and not alone:
+    output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
+    pictures = pictures_of(arguments.paths)
+    arguments.pictures, arguments.names = pictures, result_names(pictures)
+    arguments.folders = [] if to is None else model_folders(models, to=Path(to))
+    alone = len(pictures) == len(models) == 1
+    several = f"{len(pictures)} pictures, {len(models)} models"
+    if output and not alone:
         raise ConfigError(
-            f"--output {arguments.output}: for one picture and one model, not {several}; name a "
-            "folder with --to"
+            f"--output {output}: for one picture and one model, not {several}; name a folder with "
+            "--to"
         )
-    if not alone and arguments.to is None and arguments.html is None:
+    if not alone and to is None and html is None:
         raise ConfigError(
             f"{several}: name a folder for the results with --to DIR, or a page with --html FILE"
         )
-    if arguments.npy and arguments.to is None:
+    if arguments.npy and to is None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
-    if arguments.to is not None and Path(arguments.to).exists() and not Path(arguments.to).is_dir():
-        raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
-    _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
-    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(
-        arguments.pictures[0]
-    ):
+    if to is not None and Path(to).exists() and not Path(to).is_dir():
+        raise ConfigError(f"--to {to}: not a folder; name one, which is made if missing")
+    _check_file("--output", output, kind="PNG", endings=(".png",))
+    if output and os.path.realpath(output) == os.path.realpath(pictures[0]):
+        raise ConfigError(f"--output {output}: this is the picture itself; name another file")
+    _check_file("--html", html, kind="page", endings=(".html", ".htm"))
+    if html and len(pictures) > MOST_ON_A_PAGE:
         raise ConfigError(
-            f"--output {arguments.output}: this is the picture itself; name another file"
+            f"--html {html}: {len(pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer"
         )
-    _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
-    if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
-        raise ConfigError(
-            f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds "
-            f"{MOST_ON_A_PAGE}; name fewer"
-        )
-    beside = arguments.pictures[0].with_name(f"{arguments.pictures[0].stem}{single}")
-    if arguments.output is None and arguments.to is None and arguments.html is None:
-        _refuse_existing([beside], flag="--output", mend="or this one to overwrite it")
-        arguments.output = beside
+    if output is None and to is None and html is None:
+        arguments.output = pictures[0].with_name(f"{pictures[0].stem}{single}")
+        _refuse_existing([arguments.output], flag="--output", mend="or this one to overwrite it")
     for folder in arguments.folders:
-        files = [
-            file
-            for name in arguments.names
-            for file in result_files(name, kind=kind, npy=arguments.npy)
-        ]
-        _refuse_existing(
-            [folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")],
-            flag="--to",
-            mend="or remove it",
-        )
-    for model in arguments.models:
+        files = [f"{kind}.json", f"{kind}.csv"]
+        for name in arguments.names:
+            files += result_files(name, kind=kind, npy=arguments.npy)
+        _refuse_existing([folder / file for file in files], flag="--to", mend="or remove it")
+    for model in models:
         check_target(model)
 
 

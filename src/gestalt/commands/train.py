@@ -324,12 +324,10 @@ def _finish(
         return metrics
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
-    saved = (
-        {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
-        if checkpoint.exists()
-        else {}
-    )
-    record = {"metrics": metrics, **record, **saved, "checkpoints": hashes}
+    record = {"metrics": metrics, **record}
+    if checkpoint.exists():
+        record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
+    record["checkpoints"] = hashes
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,26 +33,3 @@ def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
             "and check the weights"
         )
     return array
-
-
-class RowReader:
-    """Reads rows of the file; each process maps it when it first reads from it.
-
-    Args:
-        folder: folder of the file.
-        computed: number format in which the rows were computed, to which they are converted.
-    """
-
-    def __init__(self, folder: Path, *, computed: str) -> None:
-        self._path = folder / FILE
-        self._format: torch.dtype = getattr(torch, computed)
-        self._open: NDArray[Any] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": None}
-
-    def read(self, numbers: NDArray[np.int64]) -> Tensor:
-        """Return rows by number."""
-        if self._open is None:
-            self._open = np.load(self._path, mmap_mode="r")
-        return torch.from_numpy(np.asarray(self._open[numbers])).to(self._format)
