@@ -233,9 +233,15 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
         raise ConfigError(
             f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}"
         )
-    return replace(
-        grid, against=grid.against or hashes.get(config_hash(base), names[0]), metric=_metric(base)
-    )
+    benchmarks = base.evaluation.benchmarks
+    segmented = [name for name in benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    if not segmented:
+        raise ConfigError(
+            f"evaluation.benchmarks={benchmarks}: none measures segmentation, by which cells are "
+            "compared"
+        )
+    against = grid.against or hashes.get(config_hash(base), names[0])
+    return replace(grid, against=against, metric=f"{segmented[0]}/miou")
 
 
 def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
@@ -245,14 +251,3 @@ def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Exp
         return config
     except ConfigError as error:
         raise ConfigError(f"{part}: {error}") from error
-
-
-def _metric(config: Experiment) -> str:
-    """Return the mIoU of the first benchmark that measures segmentation."""
-    for name in config.evaluation.benchmarks:
-        if "segmentation" in BENCHMARKS[name].measures:
-            return f"{name}/miou"
-    raise ConfigError(
-        f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by "
-        "which cells are compared"
-    )

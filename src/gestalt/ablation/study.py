@@ -120,6 +120,10 @@ class Study:
             self.choose()
         pool.run(self.reported())
         pool.run(self.scoring())
+        scored = self.scoring()
+        views = [_view("", self.reported())]
+        for size in self.grid.evaluate_at:
+            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
         entries, walls = _entries(self.folder), {}
         for run in self.reported():
             wall = entries.get(run.key, {}).get("wall")
@@ -127,20 +131,12 @@ class Study:
                 walls[run.cell, run.seed] = wall
         return write_page(
             self.grid.design(),
-            self._views(),
+            views,
             folder=self.folder,
             allow_mixed=self.allow_mixed,
             remarks=[*self.remarks, *self.failures],
             walls=walls,
         )
-
-    def _views(self) -> list[View]:
-        """Return the results of the finished runs, then those of each further test size."""
-        views = [_view("", self.reported())]
-        scored = self.scoring()
-        for size in self.grid.evaluate_at:
-            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
-        return views
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
@@ -180,8 +176,13 @@ class Study:
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
         }
         grid = self.grid
-        record = {"grid": grid.name, "base": grid.base_name, "scale": grid.scale_name}
-        record |= {"against": grid.against, "runs": list(entries.values())}
+        record = {
+            "grid": grid.name,
+            "base": grid.base_name,
+            "scale": grid.scale_name,
+            "against": grid.against,
+            "runs": list(entries.values()),
+        }
         write_record(self.folder / ATTEMPTS, record)
         if outcome.reason:
             self.failures.append(

@@ -23,14 +23,11 @@ def run(arguments: Namespace) -> int:
     for kind in [arguments.kind] if arguments.kind else KINDS:
         if arguments.kind is None:
             print(f"\n{kind}")
-        _print(KINDS[kind]())
+        rows = KINDS[kind]()
+        name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
+        for row in rows:
+            print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
     return 0
-
-
-def _print(rows: list[Row]) -> None:
-    name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
-    for row in rows:
-        print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
 
 
 def _yaml(folder: Path) -> list[Row]:

@@ -161,7 +161,11 @@ def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
     path = Path(word)
     if path.is_dir():
-        pictures = [file for file in path.iterdir() if _is_picture(file)]
+        pictures = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in ENDINGS and file.name[0] != "." and file.is_file()
+        ]
         if not pictures:
             raise ConfigError(
                 f"{word}: no picture in this folder; for folders inside it write a pattern, such "
@@ -180,10 +184,6 @@ def _named_by(word: str) -> list[Path]:
             f"{word}: no such file; name a picture, a folder of pictures or a pattern"
         )
     return sorted(pictures, key=natural)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
 
 
 def natural(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:

@@ -342,23 +342,18 @@ def _memory_room(device: torch.device, *, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    page = os.sysconf("SC_PAGE_SIZE")
+    used_here, free = 0, os.sysconf("SC_PHYS_PAGES") * page
     with suppress(OSError):  # not Linux
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(fields["MemAvailable"].split()[0])
+        used_here = page * int(Path("/proc/self/statm").read_text().split()[1])
     with suppress(OSError, ValueError):  # no container, or no limit
         limit, used = (
             int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
         )
         free = min(free, limit - used)
-    return (_resident_bytes() + free) / ranks
-
-
-def _resident_bytes() -> int:
-    """Return the bytes of this process; 0 where the system does not tell."""
-    with suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    return (used_here + free) / ranks
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

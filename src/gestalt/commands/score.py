@@ -56,12 +56,16 @@ def run(arguments: Namespace) -> int:
         rank_timeout=config.rank_timeout,
         enable_progress_bar=config.trainer.enable_progress_bar,
     )
+    # the other keys are placeholders
+    read = ("evaluation.benchmarks=", *READ_BY_SCORE)
+    flat = flatten(to_plain(config))
+    settings = {key: value for key, value in flat.items() if f"{key}=".startswith(read)}
     record = {
         "experiment": "predictions",
         "name": name,
         "command": shlex.join(["gestalt", *arguments.words]),
         "overrides": arguments.overrides,
-        "config": _settings(config),
+        "config": unflatten(settings),
         "config_hash": None,
         "predictions": {
             "folder": str(maps.folder),
@@ -79,18 +83,6 @@ def run(arguments: Namespace) -> int:
     }
     write_evaluation(output, record, [scorer])
     return 0
-
-
-def _settings(config: Experiment) -> dict[str, Any]:
-    """Return the part of the configuration that is read; the other keys are placeholders."""
-    flat = flatten(to_plain(config))
-    return unflatten(
-        {
-            key: value
-            for key, value in flat.items()
-            if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))
-        }
-    )
 
 
 def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:

@@ -71,7 +71,8 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
             if arguments.command in ("train", "pretrain", "eval", "features")
             else ""
         )
-    if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
+    runs = (LOGS / arguments.config.name).resolve() if arguments.command == "train" else None
+    if runs is None or not stop.checkpoint.resolve().is_relative_to(runs):
         return "; the same command continues from there"
     launcher = (
         ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
@@ -81,10 +82,6 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         ["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"]
     )
     return f"\ncontinue{launcher} with: {program()} {command}"
-
-
-def _is_below(folder: Path, file: Path) -> bool:
-    return file.resolve().is_relative_to(folder.resolve())
 
 
 def program() -> str:

@@ -60,7 +60,13 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
             variants.  The message has the fix.
     """
     if Path(target).is_dir():
-        return _only_run(target, holding=holding, expected=expected)
+        folders = _holders(Path(target), holding)
+        if not folders:
+            raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
+        if len(folders) > 1 and Path(target) not in folders:
+            found = f"holds {len(folders)} runs; name one of {_listed(folders)}"
+            raise ConfigError(f"{target}: {found}")
+        return Path(target) if Path(target) in folders else folders[0]
     runs = _runs_below(LOGS / target)
     run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
     if run is None:
@@ -103,17 +109,6 @@ def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]
 
 def _makes_variant(key: str) -> bool:
     return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
-
-
-def _only_run(target: str, *, holding: Path, expected: str) -> Path:
-    folders = _holders(Path(target), holding)
-    if not folders:
-        raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
-    if Path(target) in folders:
-        return Path(target)
-    if len(folders) > 1:
-        raise ConfigError(f"{target}: holds {len(folders)} runs; name one of {_listed(folders)}")
-    return folders[0]
 
 
 def _holders(root: Path, file: Path) -> list[Path]:
