@@ -22,8 +22,7 @@ from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import RATIO, SCALE
 from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
-from gestalt.features.files import FILE
-from gestalt.features.key import Description, key_of
+from gestalt.features.key import IMAGES, Description, key_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 
@@ -89,7 +88,7 @@ class CachedImages:
         self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int
     ) -> None:
         self.side = side
-        self._cache, self._path = cache, folder / FILE
+        self._cache, self._path = cache, folder / IMAGES
         self._crops, self._pairs = crops, pairs
         self._open: NDArray[Any] | None = None
 

@@ -55,10 +55,12 @@ COMMANDS = {
         "write results as one HTML page that opens from disk", "model_words", "report"
     ),
     "segment": Command(
-        "give every pixel of pictures the label that it resembles most", "picture_words", "segment"
+        "give every pixel of pictures the label that it resembles most", "picture_words", "pictures"
     ),
     "group": Command(
-        "divide pictures into groups of similar locations, without labels", "picture_words", "group"
+        "divide pictures into groups of similar locations, without labels",
+        "picture_words",
+        "pictures",
     ),
     "export": Command(
         "write a trained model as a folder that loads anywhere, or as a graph",

@@ -5,11 +5,12 @@ from argparse import Namespace
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.building.features import load_crops, whole_key
@@ -21,8 +22,7 @@ from gestalt.commands.stopping import tell, until_stopped
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.data_modules.sources import Source
-from gestalt.features.files import as_stored, open_rows
-from gestalt.features.key import FILE, Description, kept_share
+from gestalt.features.key import FILE, IMAGES, Description, kept_share
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -177,8 +177,11 @@ def _write(folder: Path, description: Description, *, source: Source, tower: Tow
     count, first, start = config.data.crops * len(source), description.written, time.monotonic()
     _check_room(folder, description, count=count)
     description.write(folder)  # first, since a folder with rows alone is refused
-    file = open_rows(
-        folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0
+    file = np.lib.format.open_memmap(
+        folder / IMAGES,
+        mode="r+" if first else "w+",
+        dtype=np.dtype(description.stored),
+        shape=None if first else (count, *description.shape),
     )
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, KEPT // (BATCH * file[0].nbytes))
@@ -202,3 +205,18 @@ def _write(folder: Path, description: Description, *, source: Source, tower: Tow
                 f"{(span.stop - first) / (time.monotonic() - start):.1f} a second"
             )
     return description
+
+
+def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
+    """Convert a tower's output for the file.
+
+    Raises:
+        ValueError: the format cannot hold a number.
+    """
+    array: NDArray[Any] = values.detach().float().cpu().numpy().astype(stored)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, "
+            "and check the weights"
+        )
+    return array

@@ -12,7 +12,8 @@ from gestalt.config.schema import Experiment, Image, refuse
 from gestalt.support.files import replacing
 
 FORMAT = 2
-FILE = "features.json"
+FILE, IMAGES = "features.json", "images.npy"
+"""Files of a cache: its description, and the features of images by row."""
 
 IMAGE = (
     "backbone",

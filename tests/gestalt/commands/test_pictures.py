@@ -343,7 +343,7 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
 def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(
     command, kind, said, monkeypatch, capsys
 ):
-    monkeypatch.setattr("gestalt.commands.picture_run.AT_ONCE", 1)
+    monkeypatch.setattr("gestalt.commands.pictures.AT_ONCE", 1)
     target = str(Path("exported").absolute())
     assert main([*command, "frames", "--model", target, "--to", "out", "--html", "page.html"]) == 0
     lines = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gestalt.building.features import CachedImages
-from gestalt.features.files import as_stored, open_rows
-from gestalt.features.key import Description
+from gestalt.commands.features import as_stored
+from gestalt.features.key import IMAGES, Description
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,7 @@ def test_rows_come_back_in_any_order_in_the_format_in_which_they_were_computed(
     content = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(0)).to(
         getattr(torch, computed)
     )
-    file = open_rows(tmp_path, stored=stored, shape=(8, 3, 2), resumed=False)
-    file[:5] = as_stored(content[:5], stored=stored)
-    file.flush()
-    file = open_rows(tmp_path, stored=stored, shape=(8, 3, 2), resumed=True)
-    file[5:] = as_stored(content[5:], stored=stored)
-    file.flush()
+    np.save(tmp_path / IMAGES, as_stored(content, stored=stored))
     order = [7, 0, 3, 3, 5]
     cache = Description({}, stored, [3, 2], computed)
     reader = CachedImages(cache, tmp_path, side=8, crops=2, pairs=4)

@@ -1,5 +1,5 @@
-"""The run that ``segment`` and ``group`` share: read pictures, map each with each model, write
-files and a page.
+"""segment and group: give every pixel of pictures the label that it resembles most, or a group of
+similar locations; read pictures, map each with each model, write files and a page.
 """
 
 import sys
@@ -10,16 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gestalt.api import Model
+from gestalt.api import Model, load
 from gestalt.building.pictures import read_picture
 from gestalt.building.targets import TRAINED, place_of, step_of
 from gestalt.commands.picture_words import result_files
-from gestalt.commands.process import announce
+from gestalt.commands.process import announce, quiet
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.grouping.protocol import grouping_protocol
+from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_files import numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
@@ -57,7 +60,7 @@ class Mapper:
     model: Model
     about: dict[str, Any]
     maps: dict[str, Mapped]
-    protocols: Sequence[ImageProtocol] = ()
+    protocols: list[ImageProtocol]
     entries: list[dict[str, Any]] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
@@ -87,18 +90,21 @@ class Read(NamedTuple):
     pixels: Tensor
 
 
-def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) -> int:
-    """Map every picture, write what the arguments ask for, and print where it is.
-
-    Args:
-        arguments: as ``check_outputs`` completed them.
-        mappers: the models.
-        kind: kind of the maps that are written as files, ``labels`` or ``groups``; the page has all
-            kinds.
+def run(arguments: Namespace) -> int:
+    """Map every picture with every model, write what the arguments ask for, and print where it is.
 
     Returns:
         The exit status: 1 if a picture could not be read, or is too elongated for a protocol.
+
+    Raises:
+        ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
+            of groups that does not fit it.
     """
+    quiet()
+    kind, mapper_of = {"segment": ("labels", _segmenter), "group": ("groups", _grouper)}[
+        arguments.command
+    ]
+    mappers = [mapper_of(load(target), arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
         announce(mapper.model.origin)
@@ -134,6 +140,58 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
             file=sys.stderr,
         )
     return 1 if skipped else 0
+
+
+def _segmenter(model: Model, arguments: Namespace) -> Mapper:
+    """Return the functions that segment with a model and, if asked for, group."""
+    chosen = picture_protocol(
+        model.config,
+        model.encoder,
+        protocol=arguments.protocol,
+        reading=arguments.reading,
+        threshold=arguments.threshold,
+    )
+
+    def segmented(pictures: list[Tensor]) -> list[SegmentedImage]:
+        return model.segment(pictures, arguments.labels, protocol=chosen)
+
+    protocol = {
+        "name": chosen.name,
+        "reading": chosen.reading,
+        "threshold": chosen.threshold,
+        "digest": chosen.digest(),
+    }
+    mapper = Mapper(model, {"protocol": protocol}, {"labels": segmented}, [chosen])
+    if arguments.groups is not None:
+        mapper.maps["groups"] = _grouping(model, groups=arguments.groups)
+        mapper.protocols.append(grouping_protocol(model.config, groups=arguments.groups))
+    return mapper
+
+
+def _grouper(model: Model, arguments: Namespace) -> Mapper:
+    """Return the function that groups with a model."""
+    groups, name = arguments.groups, arguments.protocol
+    chosen = grouping_protocol(model.config, groups=groups, name=name)
+    maps = {"groups": _grouping(model, groups=groups, protocol=name)}
+    return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
+
+
+def _grouping(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:
+    """Return the function from pictures to their groups, named by number, largest first."""
+
+    def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
+        shares = torch.bincount(values.flatten(), minlength=groups) / values.numel()
+        order = shares.argsort(descending=True, stable=True)
+        names = tuple(f"group {number}" for number in range(1, groups + 1))
+        areas = dict(zip(names, shares[order].tolist(), strict=True))
+        ranks = order.argsort()[values.long()].to(torch.uint8)
+        return SegmentedImage(names, ranks, {}, areas, picture, torch.empty(0, 1, 1))
+
+    def mapped(pictures: list[Tensor]) -> list[SegmentedImage]:
+        maps = model.group(pictures, groups, protocol=protocol)
+        return [grouped(picture, values) for picture, values in zip(pictures, maps, strict=True)]
+
+    return mapped
 
 
 def _page(mappers: Sequence[Mapper]) -> PicturePage:
