@@ -6,14 +6,13 @@ from argparse import Namespace
 from contextlib import nullcontext
 from typing import Any
 
-from gestalt.ablation.cluster import CLUSTERS, ClusterLauncher, read_parameters
+from gestalt.ablation.cluster import ClusterLauncher, read_parameters
 from gestalt.ablation.running import LocalLauncher
 from gestalt.ablation.study import Study
 from gestalt.commands.equal_cost import at_equal_cost
-from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 from gestalt.results.text import span
 from gestalt.runs import locks
 
@@ -29,9 +28,7 @@ def run(arguments: Namespace) -> int:
     grid, cluster = arguments.grid, arguments.cluster
     parameters = read_parameters(arguments.submitit)
     if parameters and cluster is None:
-        raise ConfigError(
-            f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}"
-        )
+        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
     folder = LOGS / "ablations" / grid.name / grid.scale_name
     launcher: Any = LocalLauncher(arguments.jobs or 1, folder / "logs")
     if cluster is not None:
@@ -46,9 +43,7 @@ def run(arguments: Namespace) -> int:
     with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy=busy):
         remarks: list[str] = []
         if grid.equal:
-            grid, remarks = at_equal_cost(
-                grid, folder=folder, count=_step_flop, write=not arguments.dry_run
-            )
+            grid, remarks = at_equal_cost(grid, folder=folder, write=not arguments.dry_run)
             tell("\n".join(remarks))
         study = Study(
             grid,
@@ -65,15 +60,6 @@ def run(arguments: Namespace) -> int:
         print(study.run())
     tell("\n".join([*study.failures, f"page: {folder / 'table.md'}"]))
     return 1 if study.failures else 0
-
-
-def _step_flop(config: Experiment) -> tuple[int, int]:
-    from gestalt.commands.trial import check_alone, step_flop  # torch
-
-    check_alone("equal: flop counts on")
-    quiet()
-    tell("counting the FLOP of a step")
-    return step_flop(config)
 
 
 def plan(study: Study) -> list[str]:

@@ -1,15 +1,16 @@
 """Give the cells of a grid the number of steps that costs the same FLOP."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from gestalt.ablation.grid import Grid, checked
+from gestalt.commands.process import quiet
+from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 from gestalt.results.record import write_record
 
 COUNTS = "flop.json"
@@ -18,9 +19,7 @@ that its runs stay the same.
 """
 
 
-def at_equal_cost(
-    grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]], write: bool = True
-) -> tuple[Grid, list[str]]:
+def at_equal_cost(grid: Grid, *, folder: Path, write: bool) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
     A cell whose number of steps does not change keeps its configuration.
@@ -28,13 +27,14 @@ def at_equal_cost(
     Args:
         grid: from ``read_grid``, with ``equal: flop``.
         folder: folder of the grid's page, where the counts are kept.
-        count: maps a configuration to the FLOP of a step and the steps of its run.
         write: False to leave the file of the counts as it is.
 
     Raises:
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
             cell.
     """
+    from gestalt.commands import trial  # torch
+
     file = folder / COUNTS
     counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
     costs = {}
@@ -42,8 +42,11 @@ def at_equal_cost(
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
         key = config_hash(config)
         if key not in counts:
+            trial.check_alone("equal: flop counts on")
+            quiet()
+            tell("counting the FLOP of a step")
             try:
-                flop, steps = count(config)
+                flop, steps = trial.step_flop(config)
             except ValueError as error:
                 raise ConfigError(
                     f"grid {grid.name}: cell {cell}: its FLOP cannot be counted: {error}"

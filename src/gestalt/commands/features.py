@@ -32,7 +32,7 @@ from gestalt.support.memory import keep_freed_memory
 BATCH = 64
 """Number of images that are encoded together."""
 
-KEPT = 2**28
+SAVED = 2**28
 """Bytes of images between notes of what is written; a stopped command repeats at most so many."""
 
 SPARE = 2**26
@@ -184,7 +184,7 @@ def _write(folder: Path, description: Description, *, source: Source, tower: Tow
         shape=None if first else (count, *description.shape),
     )
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
-    each = max(1, KEPT // (BATCH * file[0].nbytes))
+    each = max(1, SAVED // (BATCH * file[0].nbytes))
     bad = dict(description.bad)
     loaded = load_crops(
         spans, source=source, size=train_size(config.image), workers=loading_processes(config)

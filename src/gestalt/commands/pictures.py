@@ -232,9 +232,8 @@ def check_elongated(picture: Read, protocol: ImageProtocol) -> None:
     """
     height, width = picture.pixels.shape[1:]
     rows, columns = protocol.target_size(height, width)
-    if getattr(protocol, "window", None) is None and max(rows, columns) > MOST_ELONGATED * min(
-        rows, columns
-    ):
+    ratio = max(rows, columns) / min(rows, columns)
+    if getattr(protocol, "window", None) is None and ratio > MOST_ELONGATED:
         raise ValueError(
             f"{picture.path}: {width} x {height} pixels are too elongated for protocol "
             f"{protocol.name}, which would see {columns} x {rows} "
@@ -247,10 +246,8 @@ def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:
     """Yield pictures in order, a few at a time."""
     batch: list[Read] = []
     for picture in pictures:
-        if batch and (
-            len(batch) == AT_ONCE
-            or sum(each.pixels[0].numel() for each in (*batch, picture)) > PIXELS_AT_ONCE
-        ):
+        pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
+        if batch and (len(batch) == AT_ONCE or pixels > PIXELS_AT_ONCE):
             yield batch
             batch = []
         batch.append(picture)

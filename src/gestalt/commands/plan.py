@@ -18,7 +18,7 @@ from torch import Tensor
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
-from gestalt.commands.train import Parts, prepare
+from gestalt.commands.train import RunParts, prepare
 from gestalt.commands.trial import (
     build_trial,
     check_alone,
@@ -163,7 +163,7 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: Parts, *, batch: int, room: float) -> tuple[int, StepProbe]:
+def _take_steps(trial: RunParts, *, batch: int, room: float) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
@@ -197,7 +197,7 @@ def _take_steps(trial: Parts, *, batch: int, room: float) -> tuple[int, StepProb
 
 
 def _time_lines(
-    config: Experiment, trial: Parts, *, step: float, batch: int, ranks: int
+    config: Experiment, trial: RunParts, *, step: float, batch: int, ranks: int
 ) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
@@ -234,7 +234,7 @@ def _time_lines(
     ]
 
 
-def _validation_seconds(trial: Parts, *, ranks: int) -> float:
+def _validation_seconds(trial: RunParts, *, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
     ranks.
     """

@@ -154,15 +154,11 @@ def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
     """Return a warning for each benchmark whose threshold was calibrated with other weights than
     the model's.
     """
-    calibrated = [
-        scorer
-        for scorer in callbacks
-        if isinstance(scorer, Segmentation) and scorer.calibration is not None
-    ]
-    weights = weights_hash(model) if calibrated else ""
-    return [
-        f"{scorer.name}: its threshold was calibrated with other weights "
-        f"({scorer.calibration['file']})"
-        for scorer in calibrated
-        if scorer.calibration is not None and scorer.calibration["weights_sha256"] != weights
-    ]
+    lines = []
+    for scorer in callbacks:
+        if not isinstance(scorer, Segmentation) or scorer.calibration is None:
+            continue
+        if scorer.calibration["weights_sha256"] != weights_hash(model):
+            place = f"({scorer.calibration['file']})"
+            lines.append(f"{scorer.name}: its threshold was calibrated with other weights {place}")
+    return lines

@@ -56,8 +56,8 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
         The exit status, 128 + the number of the signal.
     """
     tell(f"gestalt: {stop}{_continuation(stop, arguments)}")
-    asked = arguments.command == "train" and arguments.config.resume == "auto"
-    if asked and stop.signal_number == signal.SIGUSR1 and first_rank():
+    requeues = arguments.command == "train" and arguments.config.resume == "auto"
+    if requeues and stop.signal_number == signal.SIGUSR1 and first_rank():
         tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; run the same command again'}")
     return 128 + stop.signal_number
 

@@ -151,7 +151,7 @@ def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunParts:
     """The parts of a run.
 
     Attributes:
@@ -172,7 +172,7 @@ class Parts:
     reading: list[str]
 
 
-def build_parts(config: Experiment) -> Parts:
+def build_parts(config: Experiment) -> RunParts:
     """Build the parts of a run."""
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
@@ -182,7 +182,7 @@ def build_parts(config: Experiment) -> Parts:
     model = build_model(config)
     reading = connect_loader(config, model, data, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
-    return Parts(config, module, data, scorers, steps_per_epoch, total_steps, reading)
+    return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, reading)
 
 
 def _restore_finished(
@@ -281,7 +281,7 @@ def _trainer(
     return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 
 
-def _first_lines(parts: Parts) -> list[str]:
+def _first_lines(parts: RunParts) -> list[str]:
     config, origin = parts.config, parts.module.model.image_tower.origin
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""

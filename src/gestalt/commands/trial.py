@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.building.source import pairs_a_step
-from gestalt.commands.train import Parts, build_parts
+from gestalt.commands.train import RunParts, build_parts
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.training.trainer import keywords_of, make_trainer
 
@@ -47,7 +47,7 @@ NOTHING_WRITTEN = {
 """Keywords of a trainer that takes steps on one device until it is told to stop."""
 
 
-def trial_trainer(trial: Parts, *callbacks: Callback, **keywords: Any) -> Trainer:
+def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
     """Return a trainer that steps as a run does and writes nothing."""
     folder = Path(tempfile.gettempdir())
     keywords = {**keywords_of(trial.config.trainer), **NOTHING_WRITTEN, **keywords}
@@ -57,7 +57,7 @@ def trial_trainer(trial: Parts, *callbacks: Callback, **keywords: Any) -> Traine
 
 
 def take_steps(
-    trial: Parts, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
+    trial: RunParts, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
 ) -> None:
     """Take training steps on the run's batches, or on some in memory."""
     decay = trial.config.optimizer.ema
@@ -86,7 +86,7 @@ def check_alone(what: str) -> None:
             )
 
 
-def build_trial(config: Experiment) -> Parts:
+def build_trial(config: Experiment) -> RunParts:
     """Build the parts of a run for steps on one device."""
     # the cache is a folder of the user's
     config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
@@ -95,7 +95,7 @@ def build_trial(config: Experiment) -> Parts:
     return trial
 
 
-def read_pairs(trial: Parts) -> dict[str, Any]:
+def read_pairs(trial: RunParts) -> dict[str, Any]:
     """Read the pairs of the first batch, ``READ`` at most, without those that cannot be read.
 
     Raises:
@@ -173,7 +173,7 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     ), trial.total_steps
 
 
-def counted_step(trial: Parts, batch: dict[str, Any]) -> int:
+def counted_step(trial: RunParts, batch: dict[str, Any]) -> int:
     """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
     only elementwise operations.
     """
