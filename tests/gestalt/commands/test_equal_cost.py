@@ -30,7 +30,9 @@ from gestalt.config.schema import ConfigError
 from tests.gestalt.command import environment
 
 GRID = {
-    **{"base": "clippy_random_max", "equal": "flop", "against": "max"},
+    "base": "clippy_random_max",
+    "equal": "flop",
+    "against": "max",
     "cells": {
         "max": {},
         "positives": {"loss.equal_texts": "positives"},

@@ -41,21 +41,17 @@ WAYS = {
         "trainer.accumulate_grad_batches=2",
     ),
     "a_cnn": (
-        *(
-            "clippy_supervised_max",
-            "image.backbone=resnet18",
-            "image.family=cnn",
-            "image.inits.supervised=random",
-            "image.keep_tokens=1",
-        ),
-        *(
-            "image.patch_size=null",
-            "image.width=null",
-            "image.depth=null",
-            "image.heads=null",
-            "image.frozen_blocks=3",
-            *FROZEN,
-        ),
+        "clippy_supervised_max",
+        "image.backbone=resnet18",
+        "image.family=cnn",
+        "image.inits.supervised=random",
+        "image.keep_tokens=1",
+        "image.patch_size=null",
+        "image.width=null",
+        "image.depth=null",
+        "image.heads=null",
+        "image.frozen_blocks=3",
+        *FROZEN,
     ),
 }
 

@@ -87,14 +87,12 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
     path = tmp_path / "lightning_logs/predictions/An_Oracle/evaluations/0.json"
     record = json.loads(path.read_text())
     assert record["predictions"] | {"sha256": ""} == {
-        **{
-            "folder": masks,
-            "files": 3,
-            "sha256": "",
-            "measure": "segmentation",
-            "values": "truth",
-            "suffix": "",
-        },
+        "folder": masks,
+        "files": 3,
+        "sha256": "",
+        "measure": "segmentation",
+        "values": "truth",
+        "suffix": "",
         **{"notes": {"protocol": "read off the truth"}, "stated": None},
     }
     done = gestalt("compare", str(path), str(path), folder=tmp_path)
