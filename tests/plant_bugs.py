@@ -568,7 +568,7 @@ BUGS = (
     ),
     Bug(
         "finished_runs_are_continued",
-        "src/gestalt/runs/requeue.py",
+        "src/gestalt/runs/resume.py",
         old=(
             "        folder\n"
             "        for folder in runs\n"

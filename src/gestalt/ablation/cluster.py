@@ -23,7 +23,6 @@ from gestalt.config.schema import ConfigError
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 
-CLUSTERS = ("slurm", "local")
 # submitit's own times are minutes
 DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
@@ -186,11 +185,11 @@ class ClusterLauncher:
         itself.
         """
         overridden = {word.partition("=")[0] for word in job.words}
-        words = []
-        for key, name in FOLLOWS.items():
-            if name in self._parameters and key not in overridden:
-                words.append(f"{key}={self._parameters[name]}")
-        return tuple(words)
+        return tuple(
+            f"{key}={self._parameters[name]}"
+            for key, name in FOLLOWS.items()
+            if name in self._parameters and key not in overridden
+        )
 
 
 def read_parameters(words: list[str]) -> dict[str, Any]:

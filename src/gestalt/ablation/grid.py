@@ -33,23 +33,6 @@ TUNE = "evaluation.split=tune"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One setting of a grid.
-
-    Attributes:
-        name: its name in tables and logs.
-        values: key of the configuration -> value.
-    """
-
-    name: str
-    values: dict[str, Any]
-
-    def words(self) -> list[str]:
-        """Return the overrides as ``key=value``."""
-        return [word(key, value) for key, value in self.values.items()]
-
-
-@dataclass(frozen=True)
 class Grid:
     """A grid at a scale.
 
@@ -57,7 +40,7 @@ class Grid:
         name: stem of the file.
         base: experiment that every cell starts from, a name or an absolute path.
         scale: a name or an absolute path.
-        cells: in the file's order.
+        cells: name of a cell -> key of the configuration -> value, in the file's order.
         varied: the keys of ``vary``; empty for named cells.
         choose: key -> values that each cell is trained with to choose the best on the tuning split.
         common: overrides of every cell: those of the file for this scale, then those of the command
@@ -73,7 +56,7 @@ class Grid:
     name: str
     base: str
     scale: str
-    cells: tuple[Cell, ...]
+    cells: dict[str, dict[str, Any]]
     varied: tuple[str, ...] = ()
     choose: dict[str, list[Any]] = field(default_factory=dict)
     common: tuple[str, ...] = ()
@@ -93,16 +76,17 @@ class Grid:
         """Name that runs at the scale are filed under."""
         return stem(self.scale)
 
-    def words(self, cell: Cell, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
+    def words(self, cell: str, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
         """Return all overrides of a run."""
-        return (*self.common, *cell.words(), *chosen, f"seed={seed}")
+        words = [word(key, value) for key, value in self.cells[cell].items()]
+        return (*self.common, *words, *chosen, f"seed={seed}")
 
     def design(self) -> Design:
         """Return the grid as its tables show it."""
         cells = {}
-        for cell in self.cells:
-            values = [word(key, cell.values[key]).partition("=")[2] for key in self.varied]
-            cells[cell.name] = tuple(values) or (cell.name,)
+        for name, values in self.cells.items():
+            texts = [word(key, values[key]).partition("=")[2] for key in self.varied]
+            cells[name] = tuple(texts) or (name,)
         return Design(
             self.name,
             base=self.base_name,
@@ -169,7 +153,7 @@ def read_grid(
             name=file.stem,
             base=_absolute(written.base, file.parent),
             scale=_absolute(scale, Path.cwd()),
-            cells=tuple(Cell(name, values) for name, values in cells.items()),
+            cells=cells,
             varied=tuple(written.vary),
             choose=read_choices(choose) or written.choose,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
@@ -191,7 +175,7 @@ def _absolute(name: str, folder: Path) -> str:
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     """Refuse overrides of keys that the grid sets."""
-    varied = {key for cell in grid.cells for key in cell.values}
+    varied = {key for values in grid.cells.values() for key in values}
     for override in overrides:
         key = override.partition("=")[0]
         if key in ("seed", "resume"):
@@ -226,40 +210,38 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     Raises:
         ConfigError: a configuration cannot run; names the cell.
     """
-    base = _load(grid, (*grid.common, "seed=0"), folder=folder, part="base")
+    common = (*grid.common, "seed=0")
+    base = _load(grid, common, folder=folder, part="base")
     for size in grid.evaluate_at:
-        _load(
-            grid,
-            (*grid.common, "seed=0", f"image.eval_size={size}"),
-            folder=folder,
-            part="evaluate_at",
-        )
+        _load(grid, (*common, f"image.eval_size={size}"), folder=folder, part="evaluate_at")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
-        config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
+        part = f"cell {cell}"
+        config = _load(grid, grid.words(cell, seed=0), folder=folder, part=part)
         if grid.equal and config.trainer.max_time is not None:
             raise ConfigError(
-                f"cell {cell.name}: trainer.max_time ends runs before their equal cost; leave it "
-                "out"
+                f"{part}: trainer.max_time ends runs before their equal cost; leave it out"
             )
         for chosen in grid.choices():
-            _load(
-                grid,
-                (*grid.words(cell, chosen=chosen, seed=0), TUNE),
-                folder=folder,
-                part=f"cell {cell.name}",
-            )
-        first = hashes.setdefault(config_hash(config), cell.name)
-        if first != cell.name:
-            raise ConfigError(f"cells {first} and {cell.name} are the same run; keep one")
-    names = [cell.name for cell in grid.cells]
+            words = (*grid.words(cell, chosen=chosen, seed=0), TUNE)
+            _load(grid, words, folder=folder, part=part)
+        first = hashes.setdefault(config_hash(config), cell)
+        if first != cell:
+            raise ConfigError(f"cells {first} and {cell} are the same run; keep one")
+    names = list(grid.cells)
     if grid.against and grid.against not in names:
         raise ConfigError(
             f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}"
         )
-    return replace(
-        grid, against=grid.against or hashes.get(config_hash(base), names[0]), metric=_metric(base)
-    )
+    benchmarks = base.evaluation.benchmarks
+    segmented = [name for name in benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    if not segmented:
+        raise ConfigError(
+            f"evaluation.benchmarks={benchmarks}: none measures segmentation, by which cells are "
+            "compared"
+        )
+    against = grid.against or hashes.get(config_hash(base), names[0])
+    return replace(grid, against=against, metric=f"{segmented[0]}/miou")
 
 
 def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
@@ -269,14 +251,3 @@ def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Exp
         return config
     except ConfigError as error:
         raise ConfigError(f"{part}: {error}") from error
-
-
-def _metric(config: Experiment) -> str:
-    """Return the mIoU of the first benchmark that measures segmentation."""
-    for name in config.evaluation.benchmarks:
-        if "segmentation" in BENCHMARKS[name].measures:
-            return f"{name}/miou"
-    raise ConfigError(
-        f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by "
-        "which cells are compared"
-    )

@@ -87,7 +87,12 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
             cell = dict(zip(grid.vary, combination, strict=True))
-            cells[", ".join(_label(key, value) for key, value in cell.items())] = cell
+            # a word alone, any other value after its key
+            labels = [
+                value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
+                for key, value in cell.items()
+            ]
+            cells[", ".join(labels)] = cell
     slugs: dict[str, str] = {}
     for name in cells:
         if not slug(name):
@@ -103,11 +108,6 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
 def _check_different(name: str, values: list[Any]) -> None:
     if not values or len({json.dumps(value) for value in values}) < len(values):
         raise ConfigError(f"{name} is {values}; list different values, such as [cls, avg, max]")
-
-
-def _label(key: str, value: Any) -> str:
-    """Return a value as part of a cell's name: a word alone, any other value after its key."""
-    return value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
 
 
 def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from gestalt.ablation.grid import TUNE, Cell, Grid
+from gestalt.ablation.grid import TUNE, Grid
 from gestalt.ablation.grid_file import slug
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load, stem
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
+from gestalt.runs.progress import record_of
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
@@ -39,37 +40,42 @@ class Training:
     """A training run of a cell.
 
     Attributes:
-        cell: its name.
+        grid: the grid.
+        cell: name of its cell.
         seed: seed of the run.
-        base: the experiment.
-        scale: name of the scale.
-        words: all overrides, with the seed.
-        tried: overrides to choose from, if the run is scored on the tuning split; empty for a
-            reported run.
+        chosen: values of ``choose``, as overrides.
+        tuning: True if the run is scored on the tuning split, to choose by; False for a reported
+            run.
     """
 
+    grid: Grid
     cell: str
     seed: int
-    base: str
-    scale: str
-    words: tuple[str, ...]
-    tried: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    tuning: bool = False
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All overrides, with the seed."""
+        words = self.grid.words(self.cell, chosen=self.chosen, seed=self.seed)
+        return (*words, TUNE) if self.tuning else words
 
     @property
     def hash(self) -> str:
         """Hash of the configuration, which identifies finished runs."""
-        return _hash_of_words(self.base, self.scale, self.words)
+        return _hash_of_words(self.grid.base, self.grid.scale, self.words)
 
     @property
     def label(self) -> str:
         """Name in messages."""
-        tried = f", {' '.join(self.tried)}, tuning split" if self.tried else ""
+        tried = f", {' '.join(self.chosen)}, tuning split" if self.tuning else ""
         return f"{self.cell}, seed {self.seed}{tried}"
 
     @property
     def stem(self) -> str:
         """Stem of the log's file name."""
-        return slug(f"{self.cell} seed{self.seed} {' '.join(self.tried)}")
+        tried = " ".join(self.chosen) if self.tuning else ""
+        return slug(f"{self.cell} seed{self.seed} {tried}")
 
     @property
     def key(self) -> str:
@@ -80,12 +86,12 @@ class Training:
         """Return the state of the newest finished run of the configuration, else of a busy one,
         else of the newest with a checkpoint.
         """
-        folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         unfinished = []
-        for folder in folders:
-            record = _read(folder / RESULT)
+        for folder in reversed(runs_of(self.grid.base_name, self.grid.scale_name)):
+            path = folder / RESULT
+            record = record_of(path)
             if record is not None and record.get("config_hash") == self.hash:
-                return State("finished", folder, record, folder / RESULT)
+                return State("finished", folder, read_record(path), path)
             if record is None and saved_hash(folder) == self.hash:
                 unfinished.append(folder)
         for folder in unfinished:
@@ -104,7 +110,7 @@ class Training:
         """
         resumable = state.folder is not None and (state.folder / CHECKPOINT).exists()
         resume = [f"resume={state.folder}"] if resumable else []
-        return ["train", self.base, "--scale", self.scale, QUIET, *self.words, *resume]
+        return ["train", self.grid.base, "--scale", self.grid.scale, QUIET, *self.words, *resume]
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class Evaluating:
     run: Path
     size: int
     limit: int | None
+    tuning: ClassVar[bool] = False
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -132,6 +139,11 @@ class Evaluating:
             f"image.eval_size={self.size}",
             f"evaluation.limit={'null' if self.limit is None else self.limit}",
         )
+
+    @property
+    def hash(self) -> str | None:
+        """Hash of the configuration."""
+        return saved_hash(self.run, words=self.words)
 
     @property
     def label(self) -> str:
@@ -152,17 +164,13 @@ class Evaluating:
         """Return the state of the newest evaluation of the same weights with the same
         configuration.
         """
-        config_hash = saved_hash(self.run, words=self.words)
-        result = _read(self.run / RESULT)
+        result = record_of(self.run / RESULT)
         assert result is not None
+        identity = {"config_hash": self.hash, "weights_sha256": result["weights_sha256"]}
         for path in reversed(evaluations_in(self.run)):
-            record = _read(path)
-            if (
-                record
-                and record.get("config_hash") == config_hash
-                and record["weights_sha256"] == result["weights_sha256"]
-            ):
-                return State("finished", self.run, record, path)
+            record = record_of(path) or {}
+            if identity == {key: record.get(key) for key in identity}:
+                return State("finished", self.run, read_record(path), path)
         return State("new", self.run)
 
     def command(self, state: State) -> list[str]:
@@ -173,28 +181,9 @@ class Evaluating:
 Job = Training | Evaluating
 
 
-def training(
-    grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False
-) -> Training:
-    """Return a cell's run with this seed and these chosen values; with ``tune`` it is scored on the
-    tuning split.
-    """
-    words = (*grid.words(cell, chosen=chosen, seed=seed), *((TUNE,) if tune else ()))
-    return Training(
-        cell.name, seed, grid.base, grid.scale, words=words, tried=chosen if tune else ()
-    )
-
-
 @lru_cache(maxsize=4096)
 def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
     return config_hash(load(base, scale=scale, overrides=list(words)))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read a record; None if the file is missing, or still empty because its writer has only
-    reserved the name.
-    """
-    return read_record(path) if path.is_file() and path.stat().st_size else None
 
 
 def _is_held(folder: Path) -> bool:

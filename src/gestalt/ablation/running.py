@@ -2,6 +2,7 @@
 processes; ``cluster`` submits them.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -11,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
 from gestalt.support.parent import followed
-from gestalt.support.signals import STOPPING, handled
+from gestalt.support.signals import STOPPING, Interrupted, handled
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")
 """Command of a run; -P: no module of the working directory stands in for one of a package."""
@@ -34,33 +35,27 @@ class Outcome(NamedTuple):
     """The outcome of a job.
 
     Attributes:
-        status: skipped if it was finished before.
-        seconds: wall time in this call, 0 if skipped.
-        reason: line on why it failed; empty if it did not.
         state: state of a finished job.
-        log: file of its output.
+        seconds: wall time in this call, 0 if it was finished before.
+        reason: line on why it failed; empty if it did not.
+        log: file of its output; None if it was finished before.
         whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
     """
 
-    status: Literal["finished", "skipped", "failed"]
+    state: State
     seconds: float = 0.0
     reason: str = ""
-    state: State = State("new")
     log: Path | None = None
     whole: bool = False
 
 
-class Stopped(RuntimeError):
+class Stopped(Interrupted):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        state = (
-            "the submitted jobs go on"
-            if detached
-            else "all runs have stopped and can be resumed from their last checkpoints"
-        )
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {state}")
-        self.signal_number = signal_number
+        super().__init__(signal_number)
+        state = "all runs have stopped and can be resumed from their last checkpoints"
+        self.args = (f"{self}; {'the submitted jobs go on' if detached else state}",)
 
 
 class LocalProcess(subprocess.Popen[bytes]):
@@ -133,17 +128,16 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = min(threads, int(os.environ["OMP_NUM_THREADS"]))
+    shared = {"OMP_NUM_THREADS": str(threads)}
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         import torch
 
         named = ",".join(map(str, range(torch.cuda.device_count())))
     devices = [name for name in named.split(",") if name]
-    share = devices[slot % len(devices) :: jobs] if devices else []
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {}),
-    }
+    if devices:
+        shared["CUDA_VISIBLE_DEVICES"] = ",".join(devices[slot % len(devices) :: jobs])
+    return shared
 
 
 class Pool:
@@ -185,15 +179,13 @@ class Pool:
     def _fill(self, waiting: deque[Job]) -> None:
         """Start jobs while slots are free; look at each waiting job once."""
         for _ in range(len(waiting)):
-            slot = next(
-                (slot for slot in range(self._launcher.limit) if slot not in self._running), None
-            )
-            if slot is None:
+            if len(self._running) == self._launcher.limit:
                 return
+            slot = next(slot for slot in itertools.count() if slot not in self._running)
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":
-                self._end(job, Outcome("skipped", state=state))
+                self._end(job, Outcome(state))
             elif state.kind == "busy":
                 if job not in self._busy:
                     self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
@@ -213,34 +205,26 @@ class Pool:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            after = job.read_state()
-            if status == 0 and after.kind == "finished":
-                self._end(
-                    job,
-                    Outcome(
-                        "finished",
-                        seconds,
-                        state=after,
-                        log=process.log,
-                        whole=before.kind == "new",
-                    ),
-                )
+            state = job.read_state()
+            why = ""
+            if status:
+                why = reason(process.output(), status=status)
+            elif state.kind != "finished":
+                why = "it ended without an error and without a result"
+            if why:
+                outcome = Outcome(State("new"), seconds, why, process.log)
             else:
-                why = (
-                    reason(process.output(), status=status)
-                    if status
-                    else "it ended without an error and without a result"
-                )
-                self._end(job, Outcome("failed", seconds, reason=why, log=process.log))
+                outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
+            self._end(job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1
         self._ended(job, outcome)
-        line = {
-            "skipped": f"finished before, {outcome.state.folder}",
-            "failed": f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})",
-            "finished": f"{outcome.state.folder}, {span(outcome.seconds)}",
-        }[outcome.status]
+        line = f"{outcome.state.folder}, {span(outcome.seconds)}"
+        if outcome.log is None:
+            line = f"finished before, {outcome.state.folder}"
+        elif outcome.reason:
+            line = f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})"
         self._say(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:

@@ -3,14 +3,13 @@ page.
 """
 
 import json
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import Evaluating, Job, Training, training
+from gestalt.ablation.jobs import Evaluating, Job, Training
 from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View
@@ -51,24 +50,22 @@ class Study:
         """Return the runs on the tuning split: each cell with each value to choose from, with seed
         0.
         """
-        grid = self.grid
         return [
-            training(grid, cell, seed=0, chosen=chosen, tune=True)
-            for cell in grid.cells
-            for chosen in grid.choices()
+            Training(self.grid, cell, seed=0, chosen=chosen, tuning=True)
+            for cell in self.grid.cells
+            for chosen in self.grid.choices()
         ]
 
     def reported(self) -> list[Training]:
         """Return the runs of the page, by seed, so that an early end leaves complete seeds; cells
         without a chosen value are left out.
         """
-        cells = [
-            cell for cell in self.grid.cells if not self.grid.choose or cell.name in self.chosen
-        ]
+        chosen = self.chosen if self.grid.choose else dict.fromkeys(self.grid.cells, ())
         return [
-            training(self.grid, cell, seed=seed, chosen=self.chosen.get(cell.name, ()))
+            Training(self.grid, cell, seed, chosen=chosen[cell])
             for seed in range(self.seeds)
-            for cell in cells
+            for cell in self.grid.cells
+            if cell in chosen
         ]
 
     def scoring(self) -> list[Evaluating]:
@@ -91,20 +88,20 @@ class Study:
         for cell in self.grid.cells:
             scores = {}
             for run in self.tuning():
-                record = run.read_state().record if run.cell == cell.name else None
+                record = run.read_state().record if run.cell == cell else None
                 if record is not None and self.grid.metric in record["metrics"]:
-                    scores[run.tried] = float(record["metrics"][self.grid.metric])
+                    scores[run.chosen] = float(record["metrics"][self.grid.metric])
             if not scores:
                 self.remarks.append(
-                    f"{cell.name}: none of the values to choose from has a finished run, so the "
+                    f"{cell}: none of the values to choose from has a finished run, so the "
                     "cell is left out."
                 )
                 continue
             best = max(scores, key=lambda tried: scores[tried])
-            self.chosen[cell.name] = best
+            self.chosen[cell] = best
             listed = ", ".join(f"{' '.join(tried)}: {score:.3f}" for tried, score in scores.items())
             self.remarks.append(
-                f"{cell.name}: chosen {' '.join(best)} by {self.grid.metric} on the tuning split, "
+                f"{cell}: chosen {' '.join(best)} by {self.grid.metric} on the tuning split, "
                 f"seed 0 ({listed})."
             )
 
@@ -123,33 +120,27 @@ class Study:
             self.choose()
         pool.run(self.reported())
         pool.run(self.scoring())
-        entries = _entries(self.folder)
-        walls = {
-            (run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()
-        }
+        scored = self.scoring()
+        views = [_view("", self.reported())]
+        for size in self.grid.evaluate_at:
+            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
+        entries, walls = _entries(self.folder), {}
+        for run in self.reported():
+            wall = entries.get(run.key, {}).get("wall")
+            if wall:
+                walls[run.cell, run.seed] = wall
         return write_page(
             self.grid.design(),
-            self._views(),
+            views,
             folder=self.folder,
             allow_mixed=self.allow_mixed,
             remarks=[*self.remarks, *self.failures],
-            walls={key: wall for key, wall in walls.items() if wall},
+            walls=walls,
         )
-
-    def _views(self) -> list[View]:
-        """Return the results of the finished runs, then those of each further test size."""
-        views = [_view("", self.reported())]
-        scored = self.scoring()
-        for size in self.grid.evaluate_at:
-            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
-        return views
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
-        states = [
-            run.read_state()
-            for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]
-        ]
+        states = [run.read_state() for run in [*self.tuning(), *self.reported()]]
         commits = {
             str(state.record["provenance"]["commit"])
             for state in states
@@ -176,17 +167,24 @@ class Study:
             "cell": job.cell,
             "seed": job.seed,
             "overrides": list(job.words),
-            "status": "failed" if outcome.status == "failed" else "finished",
+            "tuning": job.tuning,
+            "config_hash": job.hash,
+            "status": "failed" if outcome.reason else "finished",
             "reason": outcome.reason,
             "folder": str(outcome.state.folder) if outcome.state.folder else None,
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
         }
-        write_record(
-            self.folder / ATTEMPTS,
-            {"grid": self.grid.name, "scale": self.grid.scale_name, "runs": list(entries.values())},
-        )
-        if outcome.status == "failed":
+        grid = self.grid
+        record = {
+            "grid": grid.name,
+            "base": grid.base_name,
+            "scale": grid.scale_name,
+            "against": grid.against,
+            "runs": list(entries.values()),
+        }
+        write_record(self.folder / ATTEMPTS, record)
+        if outcome.reason:
             self.failures.append(
                 f"{job.cell}, seed {job.seed}: failed: {outcome.reason} (log {outcome.log})"
             )
@@ -204,18 +202,8 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
     return View(name, results)
 
 
-def expected_seconds(jobs: Sequence[Training]) -> float | None:
-    """Return the median seconds of the finished trainings; None without any."""
-    records = [job.read_state().record for job in jobs]
-    spent = [sum(record["seconds"].values()) for record in records if record is not None]
-    return statistics.median(spent) if spent else None
-
-
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
     path = folder / ATTEMPTS
-    return (
-        {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]}
-        if path.is_file()
-        else {}
-    )
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
+    return {entry["key"]: entry for entry in runs}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,8 +22,7 @@ from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import RATIO, SCALE
 from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
-from gestalt.features.files import RowReader
-from gestalt.features.key import Description, key_of
+from gestalt.features.key import IMAGES, Description, key_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 
@@ -88,11 +88,13 @@ class CachedImages:
         self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int
     ) -> None:
         self.side = side
-        self._reader = RowReader(folder, computed=cache.computed)
-        self._crops = crops
-        self._pairs = pairs
-        self._bad = cache.bad
-        self._stored = cache.stored
+        self._cache, self._path = cache, folder / IMAGES
+        self._crops, self._pairs = crops, pairs
+        self._open: NDArray[Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # each process maps the file when it first reads from it
+        return {**vars(self), "_open": None}
 
     def _row(self, key: Key) -> int:
         epoch, index = key
@@ -100,16 +102,23 @@ class CachedImages:
 
     def about(self) -> dict[str, Any]:
         """Return the number of crops and of bad ones, and the number format of the files."""
-        return {"crops": self._crops, "bad": len(self._bad), "stored": self._stored}
+        return {
+            "crops": self._crops,
+            "bad": len(self._cache.bad),
+            "stored": self._cache.stored,
+        }
 
     def bad(self, key: Key) -> BadSample | None:
         """Return why an image could not be read."""
-        fault = self._bad.get(str(self._row(key)))
+        fault = self._cache.bad.get(str(self._row(key)))
         return None if fault is None else BadSample(fault[0], where=fault[1], key=fault[2])
 
     def read(self, keys: Sequence[Key]) -> Tensor:
-        """Return the features of images."""
-        return self._reader.read(np.array([self._row(key) for key in keys], dtype=np.int64))
+        """Return the features of images, in the number format in which they were computed."""
+        if self._open is None:
+            self._open = np.load(self._path, mmap_mode="r")
+        rows = torch.from_numpy(self._open[[self._row(key) for key in keys]])
+        return rows.to(getattr(torch, self._cache.computed))
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]

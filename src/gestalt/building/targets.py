@@ -341,7 +341,7 @@ def is_recorded(checkpoint: Path, *, sha256: str) -> bool:
     if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
         # a run that goes on writes other files, and a copy elsewhere may be an earlier one
         return False
-    record = record_of(folder) or {}
+    record = record_of(folder / RESULT) or {}
     known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
     expected = known.get(checkpoint.resolve().name)
     if expected not in (None, sha256):

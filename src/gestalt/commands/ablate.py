@@ -1,33 +1,23 @@
 """ablate: run a grid of experiments and compare its cells."""
 
-import shlex
+import statistics
 import sys
 from argparse import Namespace
 from contextlib import nullcontext
 from typing import Any
 
-from gestalt.ablation.cluster import CLUSTERS, ClusterLauncher, read_parameters
-from gestalt.ablation.running import LocalLauncher, Stopped
-from gestalt.ablation.study import Study, expected_seconds
+from gestalt.ablation.cluster import ClusterLauncher, read_parameters
+from gestalt.ablation.running import LocalLauncher
+from gestalt.ablation.study import Study
 from gestalt.commands.equal_cost import at_equal_cost
-from gestalt.commands.process import quiet
-from gestalt.commands.stopping import program, tell
+from gestalt.commands.stopping import tell
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 from gestalt.results.text import span
 from gestalt.runs import locks
 
 
 def run(arguments: Namespace) -> int:
-    """Run the grid; the exit status is 1 if a run failed."""
-    try:
-        return ablate(arguments)
-    except Stopped as stop:
-        tell(f"gestalt: {stop}\ncontinue with: {program()} {shlex.join(arguments.words)}")
-        return 128 + stop.signal_number
-
-
-def ablate(arguments: Namespace) -> int:
     """Run a grid, or list what would be run.  Returns 1 if a run failed, else 0.
 
     Raises:
@@ -35,15 +25,10 @@ def ablate(arguments: Namespace) -> int:
             grid, or the results are not comparable.
         Stopped: a signal came.
     """
-    grid, cluster, parameters = (
-        arguments.grid,
-        arguments.cluster,
-        read_parameters(arguments.submitit),
-    )
+    grid, cluster = arguments.grid, arguments.cluster
+    parameters = read_parameters(arguments.submitit)
     if parameters and cluster is None:
-        raise ConfigError(
-            f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}"
-        )
+        raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
     folder = LOGS / "ablations" / grid.name / grid.scale_name
     launcher: Any = LocalLauncher(arguments.jobs or 1, folder / "logs")
     if cluster is not None:
@@ -58,7 +43,7 @@ def ablate(arguments: Namespace) -> int:
     with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy=busy):
         remarks: list[str] = []
         if grid.equal:
-            grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop)
+            grid, remarks = at_equal_cost(grid, folder=folder, write=not arguments.dry_run)
             tell("\n".join(remarks))
         study = Study(
             grid,
@@ -77,15 +62,6 @@ def ablate(arguments: Namespace) -> int:
     return 1 if study.failures else 0
 
 
-def _step_flop(config: Experiment) -> tuple[int, int]:
-    from gestalt.commands.trial import check_alone, step_flop  # torch
-
-    check_alone("equal: flop counts on")
-    quiet()
-    tell("counting the FLOP of a step")
-    return step_flop(config)
-
-
 def plan(study: Study) -> list[str]:
     """List the runs of a call with their states, one a line, and the expected time in the last
     line.
@@ -94,26 +70,25 @@ def plan(study: Study) -> list[str]:
     if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
     jobs = [*tuning, *study.reported()]
-    lines = []
+    lines, spent = [], []
     for job in jobs:
         state = job.read_state()
+        if state.record is not None:
+            spent.append(sum(state.record["seconds"].values()))
         lines.append(f"{state.kind:<9} {job.label}{f'  {state.folder}' if state.folder else ''}")
     if study.grid.choose and not study.chosen:
         for seed in range(study.seeds):
             lines += [
-                f"{'new':<9} {cell.name}, seed {seed}, with the chosen value"
+                f"{'new':<9} {cell}, seed {seed}, with the chosen value"
                 for cell in study.grid.cells
             ]
     total, remaining = len(lines), sum(not line.startswith("finished") for line in lines)
     if study.grid.evaluate_at:
         lines.append(f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px")
-    seconds = expected_seconds(jobs)
     time = "nothing to do"
-    if remaining:
+    if remaining and spent:
         at_a_time = min(study.launcher.limit, remaining)
-        time = (
-            f"about {span(seconds * remaining / at_a_time)}"
-            if seconds
-            else "time unknown until one is finished"
-        )
+        time = f"about {span(statistics.median(spent) * remaining / at_a_time)}"
+    elif remaining:
+        time = "time unknown until one is finished"
     return [*lines, f"{remaining} of {total} runs to come; {time}"]

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from gestalt.commands.flags import add_words
+
 
 class Command(NamedTuple):
     """A command of the command line.
 
     Attributes:
         help: what it does.
-        words: the file in this folder with its flags, ``<name>_flags``, and its check,
+        words: the file in this folder with its flags, in ``WORDS``, and its check,
             ``check_<name>``, if it has one.
         module: the file in this folder whose ``run`` is called.
     """
@@ -53,10 +55,12 @@ COMMANDS = {
         "write results as one HTML page that opens from disk", "model_words", "report"
     ),
     "segment": Command(
-        "give every pixel of pictures the label that it resembles most", "picture_words", "segment"
+        "give every pixel of pictures the label that it resembles most", "picture_words", "pictures"
     ),
     "group": Command(
-        "divide pictures into groups of similar locations, without labels", "picture_words", "group"
+        "divide pictures into groups of similar locations, without labels",
+        "picture_words",
+        "pictures",
     ),
     "export": Command(
         "write a trained model as a folder that loads anywhere, or as a graph",
@@ -97,7 +101,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     for name, row in COMMANDS.items():
         command = commands.add_parser(name, help=row.help, allow_abbrev=False)
         if given[:1] == [name]:
-            takes_keys = _add_flags(command, name)
+            words_of = import_module(f"gestalt.commands.{row.words}").WORDS[name]
+            add_words(command, words_of)
+            takes_keys = bool(words_of.keys)
     arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
@@ -112,19 +118,6 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         )
     arguments.overrides, arguments.words = rest, given
     return arguments
-
-
-def _add_flags(command: argparse.ArgumentParser, name: str) -> bool:
-    """Add the flags of a command, or of its tools.  Returns True if it takes key=value words, which
-    its epilog then describes.
-    """
-    words = import_module(f"gestalt.commands.{COMMANDS[name].words}")
-    tools = getattr(words, f"{name}_flags")(command) or [command]
-    for tool in tools:
-        tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        if tool.epilog:
-            tool.usage = f"{tool.format_usage().removeprefix('usage: ').rstrip()} [key=value ...]"
-    return any(tool.epilog for tool in tools)
 
 
 def check_of(command: str) -> Callable[[argparse.Namespace], None]:

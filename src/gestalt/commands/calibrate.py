@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import TRAINED
-from gestalt.commands.scoring import open_target
+from gestalt.building.targets import TRAINED, Target
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -20,30 +19,21 @@ from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.results.record import provenance, write_record
 from gestalt.results.text import images_text
-from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.runs.folders import new_evaluation
 
 LEAST = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
 
 
-def calibrate(
-    target: str,
-    *,
-    benchmark: str,
-    split: str | None,
-    overrides: list[str],
-    output: str | None = None,
-) -> Path:
+def calibrate(target: Target, *, benchmark: str, split: str | None) -> Path:
     """Choose the threshold of a benchmark's background rule on images that are not reported, and
     report what it costs.
 
     Args:
-        target: as ``building.targets.open_target``; a model with text.
+        target: a model with text, with a configuration that scores the benchmark alone;
+            ``evaluation.protocol`` names the protocol whose threshold is chosen.
         benchmark: the name of a benchmark that measures segmentation.
         split: to choose on; None for train, or tune for scenes.
-        overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` names the
-            protocol whose threshold is chosen.
-        output: folder for the record; None for the run's.
 
     Returns:
         The record, ``calibrations/<n>.json`` in the run's folder.
@@ -53,20 +43,18 @@ def calibrate(
             one.
     """
     split = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
-    words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    opened = open_target(target, overrides=words, output=output)
-    config, identity = opened.config, opened.identity
+    config, identity = target.config, target.identity
     if shares_images(split, config.evaluation.split or "val"):
         raise ConfigError(
             f"--split {split}: it shares images with the reported split, which would flatter the "
             "score; choose a split that shares none"
         )
-    if not opened.model.has_text:
+    if not target.model.has_text:
         raise ConfigError(
-            f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; "
-            "choose a model with text"
+            f"--calibrate {benchmark}: {identity['checkpoint']} is vision-only and has no names "
+            "for classes; choose a model with text"
         )
-    model = opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
     scorer, chosen, chosen_on = _swept(
         replace(config, evaluation=replace(config.evaluation, split=split)), model
     )
@@ -93,7 +81,7 @@ def calibrate(
         "weights_sha256": weights_hash(model),
         "provenance": provenance(),
     }
-    with claimed(new_evaluation(opened.folder, kind="calibrations")) as path:
+    with new_evaluation(target.folder, kind="calibrations") as path:
         write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path
@@ -118,9 +106,7 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
             "threshold to calibrate"
         )
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
-    protocol = (
-        scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
-    )
+    protocol = replace(scorer.protocol, threshold=scorer.protocol.threshold or LEAST)
     prompts = scorer.embed(model, protocol=protocol)
     device = prompts.vectors.device
     for batch in loader:
@@ -132,13 +118,13 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
         )
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)
-    split = config.evaluation.split or "the reported split"
     counted = {
+        "split": config.evaluation.split or "the reported split",
         "image_set": image_set.name,
         "images": len(image_set),
         "images_official": image_set.official_length,
     }
-    return scorer, sweep, {"split": split, **counted}
+    return scorer, sweep, counted
 
 
 def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> None:
@@ -163,9 +149,7 @@ def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> N
         f"  best on this split        {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap "
         f"{record['gap_to_oracle']:.4f}"
     )
-    folder = Path.cwd()
-    words = f"evaluation.calibration={path.relative_to(folder) if folder in path.parents else path}"
-    print(
-        "score with it, under the same settings: "
-        f"{words}{' evaluation.threshold=null' if replaces_threshold else ''}"
-    )
+    here = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
+    words = f"evaluation.calibration={here}"
+    words += " evaluation.threshold=null" if replaces_threshold else ""
+    print(f"score with it, under the same settings: {words}")

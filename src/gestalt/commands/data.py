@@ -29,13 +29,13 @@ from gestalt.support.files import replacing
 
 def run(arguments: Namespace) -> int:
     """Run the tool and print its summary."""
-    config = arguments.config
+    config, to = arguments.config, arguments.to
     if arguments.tool == "inspect":
-        print(inspect_data(config, to=arguments.to))
+        print(inspect_data(config, to=to))
     elif arguments.tool == "pack":
-        print(pack_data(config, to=arguments.to, shards=arguments.shards))
+        print(pack_data(config, to=to, shards=arguments.shards))
     else:
-        print(show_data(config, to=arguments.to, count=arguments.count, columns=arguments.columns))
+        print(show_data(config, to=to, count=arguments.count, columns=arguments.columns))
     return 0
 
 
@@ -122,34 +122,26 @@ def _inside(config: Experiment) -> dict[str, Any]:
     must not pack files of this machine.
     """
     data = config.data
-    if data.source == "mixture":
-        parts = [asdict(part) for part in data.mixture]
-        return {
-            "parts": [
-                {**part, "options": _refusing(part["source"], part["options"]) | part["options"]}
-                for part in parts
-            ]
-        }
-    return _refusing(data.source, data.options)
+    if data.source != "mixture":
+        return _refusing(data.source, data.options)
+    parts = [asdict(part) for part in data.mixture]
+    for part in parts:
+        part["options"] |= _refusing(part["source"], part["options"])
+    return {"parts": parts}
 
 
 def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
-    return (
-        {"outside": False}
-        if "outside" in (options_written(source) or ()) and "outside" not in options
-        else {}
-    )
+    known = "outside" in (options_written(source) or ())
+    return {"outside": False} if known and "outside" not in options else {}
 
 
 def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -> Path:
-    path = (
-        LOGS / "data" / f"{config.data.source}_{source.digest()}{suffix}"
-        if to is None
-        else Path(to)
-    )
     if to is None:
+        path = LOGS / "data" / f"{config.data.source}_{source.digest()}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.parent.is_dir():
+    else:
+        path = Path(to)
+    if not path.parent.is_dir():
         raise ConfigError(f"--to {to}: folder {path.parent} not found")
     if path.is_dir():
         raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'data{suffix}'}")

@@ -1,15 +1,16 @@
 """Give the cells of a grid the number of steps that costs the same FLOP."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from gestalt.ablation.grid import Cell, Grid, checked
+from gestalt.ablation.grid import Grid, checked
+from gestalt.commands.process import quiet
+from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 from gestalt.results.record import write_record
 
 COUNTS = "flop.json"
@@ -18,9 +19,7 @@ that its runs stay the same.
 """
 
 
-def at_equal_cost(
-    grid: Grid, *, folder: Path, count: Callable[[Experiment], tuple[int, int]]
-) -> tuple[Grid, list[str]]:
+def at_equal_cost(grid: Grid, *, folder: Path, write: bool) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
     A cell whose number of steps does not change keeps its configuration.
@@ -28,52 +27,51 @@ def at_equal_cost(
     Args:
         grid: from ``read_grid``, with ``equal: flop``.
         folder: folder of the grid's page, where the counts are kept.
-        count: maps a configuration to the FLOP of a step and the steps of its run.
+        write: False to leave the file of the counts as it is.
 
     Raises:
         ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the
             cell.
     """
+    from gestalt.commands import trial  # torch
+
     file = folder / COUNTS
     counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
     costs = {}
     for cell in grid.cells:
-        config = load(grid.base, scale=grid.scale, overrides=[*grid.words(cell, seed=0)])
+        config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
         key = config_hash(config)
         if key not in counts:
+            trial.check_alone("equal: flop counts on")
+            quiet()
+            tell("counting the FLOP of a step")
             try:
-                flop, steps = count(config)
+                flop, steps = trial.step_flop(config)
             except ValueError as error:
                 raise ConfigError(
-                    f"grid {grid.name}: cell {cell.name}: its FLOP cannot be counted: {error}"
+                    f"grid {grid.name}: cell {cell}: its FLOP cannot be counted: {error}"
                 ) from error
             counts[key] = {"flop": flop, "steps": steps}
-            write_record(file, {"counts": counts})
-        costs[cell.name] = counts[key]
+            if write:
+                write_record(file, {"counts": counts})
+        costs[cell] = counts[key]
     budget = costs[grid.against]
-    cells, lines = [], []
-    for cell in grid.cells:
-        cost = costs[cell.name]
+    cells, lines = {}, []
+    for cell, cost in costs.items():
         steps = max(1, round(Fraction(budget["steps"] * budget["flop"], cost["flop"])))
-        cells.append(_with_steps(cell, steps, of=cost["steps"]))
+        cells[cell] = dict(grid.cells[cell])
+        if steps != cost["steps"]:
+            cells[cell]["trainer.max_steps"] = steps
+        if steps > cost["steps"]:  # or the run would end by its epochs
+            cells[cell]["trainer.max_epochs"] = -1
         lines.append(
-            f"{cell.name}: {steps:,} steps of {format_flop(cost['flop'])}, "
+            f"{cell}: {steps:,} steps of {format_flop(cost['flop'])}, "
             f"{format_flop(steps * cost['flop'])} in total."
         )
     try:
-        return checked(replace(grid, cells=tuple(cells))), lines
+        return checked(replace(grid, cells=cells)), lines
     except ConfigError as error:
         raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
-
-
-def _with_steps(cell: Cell, steps: int, *, of: int) -> Cell:
-    """Return a cell that ends at a step; a longer run than its own, which has ``of`` steps, has no
-    end by epochs.
-    """
-    if steps == of:
-        return cell
-    epochs = {"trainer.max_epochs": -1} if steps > of else {}
-    return replace(cell, values={**cell.values, "trainer.max_steps": steps, **epochs})
 
 
 def format_flop(flop: float) -> str:

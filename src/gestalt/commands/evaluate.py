@@ -16,19 +16,20 @@ def run(arguments: Namespace) -> int:
     calibration.
     """
     quiet()
-    target, words = arguments.target, {"overrides": arguments.overrides, "output": arguments.output}
+    words = arguments.overrides
+    target = open_target(arguments.target, overrides=words, output=arguments.output)
     if arguments.calibrate is not None:
-        path = calibrate(target, benchmark=arguments.calibrate, split=arguments.split, **words)
+        path = calibrate(target, benchmark=arguments.calibrate, split=arguments.split)
         print(f"record: {path}")
     elif arguments.sizes is not None:
-        record = sweep_sizes(target, sizes=arguments.sizes, **words)
+        record = sweep_sizes(target, sizes=arguments.sizes, overrides=words)
         if record is not None:
             print(f"sweep: {record} and {record.with_suffix('.png').name}")
     elif arguments.protocols is not None:
-        record = sweep_protocols(target, protocols=arguments.protocols, **words)
+        record = sweep_protocols(target, protocols=arguments.protocols, overrides=words)
         if record is not None:
             print(f"protocols: {record} and {record.with_suffix('.png').name}")
     else:
         folder = None if arguments.predictions is None else Path(arguments.predictions)
-        score(open_target(target, **words), overrides=arguments.overrides, predictions=folder)
+        score(target, overrides=words, predictions=folder)
     return 0

@@ -26,23 +26,20 @@ def run(arguments: Namespace) -> int:
     announce(opened.origin)
     opened.model.requires_grad_(False)
     if arguments.to is not None:
-        print(_write_folder(opened, arguments))
+        assert isinstance(opened.model, DualEncoder)
+        checkpoint = Path(opened.identity["checkpoint"])
+        folder = export_checkpoint(
+            opened.model,
+            load_saved(run_folder(checkpoint) / "config.yaml"),
+            checkpoint=checkpoint,
+            folder=Path(arguments.to),
+            license=arguments.license,
+            datasets=arguments.dataset,
+        )
+        print(folder)
     if arguments.onnx is not None or arguments.torch_export is not None:
         _write_graphs(opened, arguments)
     return 0
-
-
-def _write_folder(opened: Target, arguments: Namespace) -> Path:
-    checkpoint = Path(opened.identity["checkpoint"])
-    assert isinstance(opened.model, DualEncoder)
-    return export_checkpoint(
-        opened.model,
-        load_saved(run_folder(checkpoint) / "config.yaml"),
-        checkpoint=checkpoint,
-        folder=Path(arguments.to),
-        license=arguments.license,
-        datasets=arguments.dataset,
-    )
 
 
 def _write_graphs(opened: Target, arguments: Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import time
 from argparse import Namespace
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.building.features import load_crops, whole_key
@@ -21,8 +21,8 @@ from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
-from gestalt.features.files import as_stored, open_rows
-from gestalt.features.key import FILE, Description
+from gestalt.data_modules.sources import Source
+from gestalt.features.key import FILE, IMAGES, Description, kept_share
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -32,7 +32,7 @@ from gestalt.support.memory import keep_freed_memory
 BATCH = 64
 """Number of images that are encoded together."""
 
-KEPT = 2**28
+SAVED = 2**28
 """Bytes of images between notes of what is written; a stopped command repeats at most so many."""
 
 SPARE = 2**26
@@ -45,15 +45,13 @@ class Tower(NamedTuple):
     Attributes:
         model: on its device.
         fabric: device and number format.
-        keep_share: share of the patch tokens that an image keeps.
-        seed: seed of the run.
+        config: configuration of the run.
         pairs: number of pairs; crop c of image i is row c * pairs + i.
     """
 
     model: DualEncoder
     fabric: Fabric
-    keep_share: float
-    seed: int
+    config: Experiment
     pairs: int
 
     @torch.no_grad()
@@ -61,18 +59,16 @@ class Tower(NamedTuple):
         """Return the features of images (B, 3, S, S) uint8, given their rows."""
         tower, device = self.model.image_tower, self.fabric.device
         height, width = tower.grid(images.shape[-2], images.shape[-1])
-        number, keep = torch.tensor(rows), None
-        if self.keep_share < 1:
-            kept = kept_tokens(height * width, self.keep_share)
+        number, keep, total = torch.tensor(rows), None, height * width
+        if kept_share(self.config.image) < 1:
             keep = keep_indices(
                 number % self.pairs,
                 number // self.pairs,
-                seed=self.seed,
-                total=height * width,
-                kept=kept,
+                seed=self.config.seed,
+                total=total,
+                kept=kept_tokens(total, kept_share(self.config.image)),
             ).to(device)
-        context: AbstractContextManager[Any] = self.fabric.strategy.precision.forward_context()
-        with context:
+        with self.fabric.autocast():
             return tower.features(images.to(device), keep)
 
 
@@ -119,31 +115,17 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         precision=config.trainer.precision,  # type: ignore[arg-type]
     )
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
-    tower = Tower(
-        model,
-        fabric,
-        config.image.keep_tokens if config.image.subsampling else 1.0,
-        config.seed,
-        len(source),
-    )
+    tower = Tower(model, fabric, config, len(source))
     size = train_size(config.image)
     probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
     wanted = Description(
         key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch.")
     )
-    with locks.hold(
-        folder / ".lock",
-        busy=f"{folder}: another process is writing this cache; wait, or choose another --to",
-    ):
-        description = _write(
-            config, folder, _open_description(folder, wanted), source=source, tower=tower
-        )
-    bad = (
-        f"; {len(description.bad):,} of {description.written:,} images are bad"
-        if description.bad
-        else ""
-    )
-    tell(f"{folder}: complete{bad}; train with data.features={folder}")
+    busy = f"{folder}: another process is writing this cache; wait, or choose another --to"
+    with locks.hold(folder / ".lock", busy=busy):
+        description = _write(folder, _open_description(folder, wanted), source=source, tower=tower)
+    bad = f"{len(description.bad):,} of {description.written:,} images are bad; "
+    tell(f"{folder}: complete; {bad if description.bad else ''}train with data.features={folder}")
 
 
 def _open_description(folder: Path, wanted: Description) -> Description:
@@ -188,19 +170,21 @@ def _check_room(folder: Path, description: Description, *, count: int) -> None:
         )
 
 
-def _write(
-    config: Experiment, folder: Path, description: Description, *, source: Any, tower: Tower
-) -> Description:
+def _write(folder: Path, description: Description, *, source: Source, tower: Tower) -> Description:
     """Write the images that are not written yet.  Returns the description of the complete cache."""
+    config = tower.config
     assert config.data.crops is not None
     count, first, start = config.data.crops * len(source), description.written, time.monotonic()
     _check_room(folder, description, count=count)
     description.write(folder)  # first, since a folder with rows alone is refused
-    file = open_rows(
-        folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0
+    file = np.lib.format.open_memmap(
+        folder / IMAGES,
+        mode="r+" if first else "w+",
+        dtype=np.dtype(description.stored),
+        shape=None if first else (count, *description.shape),
     )
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
-    each = max(1, KEPT // (BATCH * prod(description.shape) * file.itemsize))
+    each = max(1, SAVED // (BATCH * file[0].nbytes))
     bad = dict(description.bad)
     loaded = load_crops(
         spans, source=source, size=train_size(config.image), workers=loading_processes(config)
@@ -221,3 +205,18 @@ def _write(
                 f"{(span.stop - first) / (time.monotonic() - start):.1f} a second"
             )
     return description
+
+
+def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
+    """Convert a tower's output for the file.
+
+    Raises:
+        ValueError: the format cannot hold a number.
+    """
+    array: NDArray[Any] = values.detach().float().cpu().numpy().astype(stored)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, "
+            "and check the weights"
+        )
+    return array

@@ -1,6 +1,8 @@
-"""Help texts and types that the flags of several commands share."""
+"""The words of a command as data, and help texts and types that the flags of several share."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 MODEL = (
@@ -12,6 +14,46 @@ KEYS = (
     "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 "
     "resume=last"
 )
+REPEATED = {"action": "append", "default": []}
+"""Keywords of a flag that may be given several times."""
+
+
+class Words(NamedTuple):
+    """The words of a command.
+
+    Attributes:
+        flags: a flag with its metavar, or a positional word -> its help, or keywords of
+            ``add_argument``; a flag without a metavar is a switch unless it has keywords.
+        keys: help on its key=value words; empty if it takes none.
+        tools: a tool of the command -> its help; its flags are ``flags`` and those of its row.
+    """
+
+    flags: Mapping[str, Any]
+    keys: str = ""
+    tools: Mapping[str, "tuple[str, Mapping[str, Any]]"] = {}
+
+
+def add_words(command: argparse.ArgumentParser, words: Words) -> None:
+    """Add the flags and tools of a command to its parser."""
+    if words.tools:
+        group = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
+        for name, (text, flags) in words.tools.items():
+            tool = group.add_parser(name, help=text, allow_abbrev=False)
+            add_words(tool, Words({**flags, **words.flags}, words.keys))
+        return
+    for spelling, row in words.flags.items():
+        *names, last = spelling.split(" ")
+        keywords = row if isinstance(row, dict) else {"help": row}
+        if names:
+            keywords = {**keywords, "metavar": last}
+        elif isinstance(row, str) and last.startswith("-"):
+            keywords = {**keywords, "action": "store_true"}
+        command.add_argument(*(names or [last]), **keywords)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if words.keys:
+        command.epilog = words.keys
+        usage = command.format_usage().removeprefix("usage: ").rstrip()
+        command.usage = f"{usage} [key=value ...]"
 
 
 def count(word: str) -> int:

@@ -6,9 +6,9 @@ import ast
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
+from gestalt import data_modules
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
@@ -23,14 +23,11 @@ def run(arguments: Namespace) -> int:
     for kind in [arguments.kind] if arguments.kind else KINDS:
         if arguments.kind is None:
             print(f"\n{kind}")
-        _print(KINDS[kind]())
+        rows = KINDS[kind]()
+        name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
+        for row in rows:
+            print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
     return 0
-
-
-def _print(rows: list[Row]) -> None:
-    name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
-    for row in rows:
-        print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
 
 
 def _yaml(folder: Path) -> list[Row]:
@@ -45,29 +42,18 @@ def _first_sentence(text: str) -> str:
     return text.partition("    Source:")[0].partition(".  ")[0].rstrip(".")
 
 
-def _modules(package: str) -> dict[str, str]:
-    """Return the modules of a package with the first sentence of each, none of them imported."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent
-    files = {path.stem: path for path in sorted(folder.glob("[!_]*.py"))} | {
-        path.parent.name: path for path in folder.glob("*/__init__.py")
-    }
-    texts = {
-        name: ast.get_docstring(ast.parse(file.read_text())) or "" for name, file in files.items()
-    }
-    return {
-        name: _first_sentence(" ".join(text.partition("\n\n")[0].split("\n")))
-        for name, text in texts.items()
-    }
-
-
 def _folder(group: str) -> list[Row]:
-    """Return the rows of a registry whose built-in rows are the files of a folder."""
-    return Registry(
-        group, [Row(name, line) for name, line in _modules(f"gestalt.data_modules.{group}").items()]
-    ).rows()
+    """Return the rows of a registry whose built-in rows are the files of a folder, none of them
+    imported.
+    """
+    folder = Path(data_modules.__path__[0]) / group
+    rows = []
+    for file in sorted([*folder.glob("[!_]*.py"), *folder.glob("*/__init__.py")]):
+        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        paragraph = text.partition("\n\n")[0].replace("\n", " ")
+        name = file.parent.name if file.stem == "__init__" else file.stem
+        rows.append(Row(name, _first_sentence(paragraph)))
+    return Registry(group, rows).rows()
 
 
 def _benchmarks() -> list[Row]:
@@ -97,10 +83,6 @@ def _protocols() -> list[Row]:
     return rows
 
 
-def _measures() -> list[Row]:
-    return [Row(name, row.description) for name, row in MEASURES.items()]
-
-
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "experiments": lambda: _yaml(EXPERIMENTS),
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
@@ -113,6 +95,6 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "image_sets": lambda: _folder("image_sets"),
     "benchmarks": _benchmarks,
     "protocols": _protocols,
-    "measures": _measures,
+    "measures": lambda: [Row(name, row.description) for name, row in MEASURES.items()],
     "models": lambda: [Row(kind, description) for kind, description in EXTERNAL.items()],
 }

@@ -2,13 +2,12 @@
 export, compare, report and list.
 """
 
-import argparse
 import json
 import re
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, MODEL
+from gestalt.commands.flags import KEYS, MODEL, REPEATED, Words
 from gestalt.commands.named_files import check_target
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_places
@@ -40,82 +39,196 @@ READ_BY_SCORE = (
 )
 """Prefixes of the overrides that scoring label maps reads."""
 
+_MAPS = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
+_KINDS = ", ".join(f"{kind} ({meaning})" for kind, meaning in VALUES.items())
 
-def eval_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``eval``."""
-    command.epilog = (
+WORDS = {
+    "eval": Words(
+        {
+            "target": MODEL,
+            "--sizes N,N": "score at each of these sizes, pixels a side, and plot: 224,336,448",
+            "--calibrate BENCHMARK": (
+                "choose the background threshold of a benchmark that measures segmentation"
+            ),
+            "--protocols NAME,NAME": (
+                "score segmentation under each of these protocols, or all, and plot"
+            ),
+            "--split SPLIT": (
+                "the images that --calibrate chooses on (default: train, or tune for scenes)"
+            ),
+            "--output DIR": "folder for the records (default: the run's)",
+            "--predictions DIR": (
+                "write the predicted class maps to DIR/<benchmark>, for score or other tools"
+            ),
+        },
         "key=value: any key of the configuration that scoring reads, such as "
         "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
-        "evaluation.limit=100"
-    )
-    command.add_argument("target", help=MODEL)
-    command.add_argument(
-        "--sizes",
-        metavar="N,N",
-        help="score at each of these sizes, pixels a side, and plot: 224,336,448",
-    )
-    command.add_argument(
-        "--calibrate",
-        metavar="BENCHMARK",
-        help="choose the background threshold of a benchmark that measures segmentation",
-    )
-    command.add_argument(
-        "--protocols",
-        metavar="NAME,NAME",
-        help="score segmentation under each of these protocols, or all, and plot",
-    )
-    command.add_argument(
-        "--split",
-        help="the images that --calibrate chooses on (default: train, or tune for scenes)",
-    )
-    command.add_argument(
-        "--output", metavar="DIR", help="folder for the records (default: the run's)"
-    )
-    command.add_argument(
-        "--predictions",
-        metavar="DIR",
-        help="write the predicted class maps to DIR/<benchmark>, for score or other tools",
-    )
+        "evaluation.limit=100",
+    ),
+    "reproduce": Words(
+        {
+            "name": {
+                "nargs": "?",
+                "help": "a published number, such as sclip/voc21 (default: list all)",
+            },
+            "--model KIND:NAME": (
+                "the model in place of the published one, such as open_clip:FOLDER"
+            ),
+            "--output DIR": "folder for the record (default: the model's)",
+        },
+        KEYS,
+    ),
+    "score": Words(
+        {
+            "folder DIR": f"label maps: {_MAPS}; or with a sub-folder of the benchmark's name",
+            "--bench BENCHMARK": {
+                "required": True,
+                "help": "one that measures segmentation, such as pascal_voc",
+            },
+            "--name NAME": "name of the system in tables (default: the folder's)",
+            "--measure": {
+                "choices": ("segmentation", "grouping"),
+                "default": "segmentation",
+                "help": "class maps, or maps whose every value is a group",
+            },
+            "--values KIND|FILE": {
+                "default": "index",
+                "help": f"{_KINDS}; or a JSON of value to class name or null",
+            },
+            "--suffix SUFFIX": {
+                "default": "",
+                "help": (
+                    "what follows the image's name in the files' names, such as "
+                    "--suffix=_leftImg8bit"
+                ),
+            },
+            "--resize": {
+                "choices": ("nearest",),
+                "help": "scale maps of another size than the truth (default: refuse them)",
+            },
+            "--note KEY=VALUE": {**REPEATED, "help": "a fact for the record, such as protocol=..."},
+            "--output DIR": "folder for the records (default: lightning_logs/predictions/<name>)",
+        },
+        "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
+        "benchmark_subset=true",
+    ),
+    "export": Words(
+        {
+            "target": MODEL,
+            "--to DIR": "folder to make: weights, configuration, tokenizer and model card of a run",
+            "--license ID": (
+                "licence of the weights for the card, such as apache-2.0 (default: none is stated)"
+            ),
+            "--dataset NAME": {
+                **REPEATED,
+                "help": "name on the hub of training data, for the card",
+            },
+            "--onnx FILE": "ONNX file of the dense image encoder to write; needs the extra onnx",
+            "--torch-export FILE": "file of the same encoder for torch.export.load",
+            "--pixels": {
+                "choices": ("uint8", "float"),
+                "default": "uint8",
+                "help": "input of these files: uint8, or float in [0, 1] (default: %(default)s)",
+            },
+        }
+    ),
+    "compare": Words(
+        {
+            "targets RESULT": {
+                "nargs": "+",
+                "help": "a run's folder, a result's JSON, or an experiment's name",
+            },
+            "--metric KEY": {
+                **REPEATED,
+                "help": "such as miou or scenes/miou (default: the headlines)",
+            },
+            "--allow-mixed": "give results that were measured differently columns of their own",
+            "--details": "list every setting in which results were measured differently",
+            **{
+                f"--{name}": {
+                    "dest": "format",
+                    "action": "store_const",
+                    "const": name,
+                    "default": "markdown",
+                    "help": f"write {text}",
+                }
+                for name, text in (
+                    ("markdown", "markdown (default)"),
+                    ("latex", "latex"),
+                    ("csv", "csv"),
+                )
+            },
+        }
+    ),
+    "report": Words(
+        {
+            "targets RESULT": {
+                "nargs": "+",
+                "help": "a run's folder (and its evaluations), a result's JSON, or an experiment",
+            },
+            "--output OUTPUT": {
+                "default": "report.html",
+                "help": "HTML to write (default: %(default)s)",
+            },
+        }
+    ),
+    "list": Words(
+        {
+            "kind": {
+                "nargs": "?",
+                "choices": (
+                    "experiments",
+                    "scales",
+                    "grids",
+                    "aggregations",
+                    "inits",
+                    "losses",
+                    "terms",
+                    "sources",
+                    "image_sets",
+                    "benchmarks",
+                    "protocols",
+                    "measures",
+                    "models",
+                ),
+                "help": "one table (default: all)",
+            }
+        }
+    ),
+}
 
 
 def check_eval(arguments: Namespace) -> None:
-    """Read ``sizes``, and load the configuration of the run."""
-    words = arguments.overrides
-    if (
-        sum(
-            flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)
-        )
-        > 1
-    ):
+    """Read ``sizes`` and ``protocols``, complete ``overrides`` for a calibration, and load the
+    configuration of the run.
+    """
+    sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    several = [flag for flag in (sizes, protocols, benchmark) if flag is not None]
+    if len(several) > 1:
         raise ConfigError(
             "eval: --sizes, --protocols and --calibrate are different evaluations; give one"
         )
-    if arguments.predictions is not None and (
-        arguments.sizes or arguments.calibrate or arguments.protocols
-    ):
+    if several and arguments.predictions is not None:
         raise ConfigError(
             "eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols "
             "and --calibrate"
         )
-    if arguments.split is not None and arguments.calibrate is None:
+    if arguments.split is not None and benchmark is None:
         raise ConfigError(
             f"--split {arguments.split}: needs --calibrate; to score another split write "
             f"evaluation.split={arguments.split}"
         )
-    if arguments.sizes is not None:
-        arguments.sizes = _sizes(arguments.sizes)
-    if arguments.protocols is not None:
-        arguments.protocols = _protocols(arguments.protocols)
-    if arguments.calibrate is not None:
-        check_has_masks(arguments.calibrate)
-        words = [
-            "evaluation.calibration=null",
-            *words,
-            f"evaluation.benchmarks=[{arguments.calibrate}]",
-        ]
+    if sizes is not None:
+        arguments.sizes = _sizes(sizes)
+    if protocols is not None:
+        arguments.protocols = _protocols(protocols)
+    if benchmark is not None:
+        check_has_masks(benchmark)
+        last = f"evaluation.benchmarks=[{benchmark}]"
+        arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
     run = check_target(arguments.target)
     if run is not None:
-        load_saved(run / "config.yaml", overrides=words)
+        load_saved(run / "config.yaml", overrides=arguments.overrides)
 
 
 def _protocols(text: str) -> list[str]:
@@ -142,22 +255,6 @@ def _sizes(text: str) -> list[int]:
     return sorted(sizes)
 
 
-def reproduce_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``reproduce``."""
-    command.epilog = KEYS
-    command.add_argument(
-        "name", nargs="?", help="a published number, such as sclip/voc21 (default: list all)"
-    )
-    command.add_argument(
-        "--model",
-        metavar="KIND:NAME",
-        help="the model in place of the published one, such as open_clip:FOLDER",
-    )
-    command.add_argument(
-        "--output", metavar="DIR", help="folder for the record (default: the model's)"
-    )
-
-
 def check_reproduce(arguments: Namespace) -> None:
     """Check the name, that key=value words come with one, and that they leave its settings as they
     are.
@@ -172,69 +269,14 @@ def check_reproduce(arguments: Namespace) -> None:
         published_number(arguments.name).check(arguments.overrides)
 
 
-def score_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``score``."""
-    command.epilog = (
-        "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
-        "benchmark_subset=true"
-    )
-    kinds = ", ".join(f"{kind} ({meaning})" for kind, meaning in VALUES.items())
-    maps = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
-    command.add_argument(
-        "folder",
-        metavar="DIR",
-        help=f"label maps: {maps}; or with a sub-folder of the benchmark's name",
-    )
-    command.add_argument(
-        "--bench",
-        required=True,
-        metavar="BENCHMARK",
-        help="one that measures segmentation, such as pascal_voc",
-    )
-    command.add_argument("--name", help="name of the system in tables (default: the folder's)")
-    command.add_argument(
-        "--measure",
-        choices=("segmentation", "grouping"),
-        default="segmentation",
-        help="class maps, or maps whose every value is a group",
-    )
-    command.add_argument(
-        "--values",
-        default="index",
-        metavar="KIND|FILE",
-        help=f"{kinds}; or a JSON of value to class name or null",
-    )
-    command.add_argument(
-        "--suffix",
-        default="",
-        help="what follows the image's name in the files' names, such as --suffix=_leftImg8bit",
-    )
-    command.add_argument(
-        "--resize",
-        choices=("nearest",),
-        help="scale maps of another size than the truth (default: refuse them)",
-    )
-    command.add_argument(
-        "--note",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a fact for the record, such as protocol=...",
-    )
-    command.add_argument(
-        "--output",
-        metavar="DIR",
-        help="folder for the records (default: lightning_logs/predictions/<name>)",
-    )
-
-
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    check_has_masks(arguments.bench, option="--bench", measure=arguments.measure)
-    if arguments.measure == "grouping" and arguments.values != "index":
+    benchmark, measure, values = arguments.bench, arguments.measure, arguments.values
+    check_has_masks(benchmark, option="--bench", measure=measure)
+    if measure == "grouping" and values != "index":
         raise ConfigError(
-            f"--values {arguments.values}: each value of a map is a group under --measure "
-            "grouping; leave it out"
+            f"--values {values}: each value of a map is a group under --measure grouping; leave it "
+            "out"
         )
     for word in arguments.overrides:
         if not word.startswith(READ_BY_SCORE):
@@ -242,27 +284,24 @@ def check_score(arguments: Namespace) -> None:
                 f"{word}: scoring label maps does not read it; leave it out (read: "
                 f"{', '.join(READ_BY_SCORE)})"
             )
-    words = [
-        "data.source=scenes",
-        *arguments.overrides,
-        f"evaluation.benchmarks=[{arguments.bench}]",
-    ]
+    last = f"evaluation.benchmarks=[{benchmark}]"
+    words = ["data.source=scenes", *arguments.overrides, last]
     arguments.config = load(None, scale=None, overrides=words)
     check_places(arguments.config)
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
-    arguments.maps = folder / arguments.bench if (folder / arguments.bench).is_dir() else folder
-    if arguments.measure == "grouping":
+    arguments.maps = folder / benchmark if (folder / benchmark).is_dir() else folder
+    if measure == "grouping":
         arguments.values = "groups"
-    elif arguments.values not in VALUES:
-        arguments.values = _values(Path(arguments.values))
-    pairs = [note.partition("=") for note in arguments.note]
-    if not all(key and sign for key, sign, _ in pairs):
-        raise ConfigError(
-            f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448"
-        )
-    arguments.notes = {key: value for key, _, value in pairs}
+    elif values not in VALUES:
+        arguments.values = _values(Path(values))
+    arguments.notes = {}
+    for note in arguments.note:
+        key, sign, value = note.partition("=")
+        if not key or not sign:
+            raise ConfigError(f"--note {note}: a note is key=value, such as protocol=mmseg-448")
+        arguments.notes[key] = value
 
 
 def _values(path: Path) -> dict[int, str | None]:
@@ -288,67 +327,29 @@ def _values(path: Path) -> dict[int, str | None]:
     return values
 
 
-def export_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``export``."""
-    command.add_argument("target", help=MODEL)
-    command.add_argument(
-        "--to",
-        metavar="DIR",
-        help="folder to make: weights, configuration, tokenizer and model card of a run",
-    )
-    command.add_argument(
-        "--license",
-        metavar="ID",
-        help="licence of the weights for the card, such as apache-2.0 (default: none is stated)",
-    )
-    command.add_argument(
-        "--dataset",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="name on the hub of training data, for the card",
-    )
-    command.add_argument(
-        "--onnx",
-        metavar="FILE",
-        help="ONNX file of the dense image encoder to write; needs the extra onnx",
-    )
-    command.add_argument(
-        "--torch-export", metavar="FILE", help="file of the same encoder for torch.export.load"
-    )
-    command.add_argument(
-        "--pixels",
-        choices=("uint8", "float"),
-        default="uint8",
-        help="input of these files: uint8, or float in [0, 1] (default: %(default)s)",
-    )
-
-
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target, to = arguments.target, arguments.to
-    if to is None and arguments.onnx is None and arguments.torch_export is None:
+    target, to, license = arguments.target, arguments.to, arguments.license
+    onnx, program = arguments.onnx, arguments.torch_export
+    if to is None and onnx is None and program is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
         )
-    if to is None and (arguments.license is not None or arguments.dataset):
+    if to is None and (license is not None or arguments.dataset):
         raise ConfigError("export: --license and --dataset are for the model card; give --to DIR")
-    if arguments.license is not None and not re.fullmatch(
-        r"[a-z0-9][a-z0-9.-]*", arguments.license
-    ):
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
         raise ConfigError(
-            f"--license {arguments.license}: write the identifier of a licence, such as "
-            "apache-2.0, mit or cc-by-nc-4.0"
+            f"--license {license}: write the identifier of a licence, such as apache-2.0, mit or "
+            "cc-by-nc-4.0"
         )
-    for flag, file, ending in (
-        ("--onnx", arguments.onnx, ".onnx"),
-        ("--torch-export", arguments.torch_export, ".pt2"),
-    ):
+    for flag, file, ending in (("--onnx", onnx, ".onnx"), ("--torch-export", program, ".pt2")):
         if file is not None and Path(file).suffix != ending:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
-    if arguments.onnx is not None:
+    if onnx is not None:
         check_onnx()
     run = check_target(target)
+    if run is not None:
+        load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(
@@ -356,69 +357,3 @@ def check_export(arguments: Namespace) -> None:
                 "other models by their library"
             )
         check_free(Path(to))
-    if run is not None:
-        load_saved(run / "config.yaml")
-
-
-def compare_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``compare``."""
-    command.add_argument(
-        "targets",
-        nargs="+",
-        metavar="RESULT",
-        help="a run's folder, a result's JSON, or an experiment's name",
-    )
-    command.add_argument(
-        "--metric",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="such as miou or scenes/miou (default: the headlines)",
-    )
-    command.add_argument(
-        "--allow-mixed",
-        action="store_true",
-        help="give results that were measured differently columns of their own",
-    )
-    command.add_argument(
-        "--details",
-        action="store_true",
-        help="list every setting in which results were measured differently",
-    )
-    for name, default in (("markdown", True), ("latex", False), ("csv", False)):
-        help_text = f"write {name}{' (default)' if default else ''}"
-        command.add_argument(
-            f"--{name}",
-            dest="format",
-            action="store_const",
-            const=name,
-            default="markdown",
-            help=help_text,
-        )
-
-
-def report_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``report``."""
-    results = "a run's folder (and its evaluations), a result's JSON, or an experiment"
-    command.add_argument("targets", nargs="+", metavar="RESULT", help=results)
-    command.add_argument(
-        "--output", default="report.html", help="HTML to write (default: %(default)s)"
-    )
-
-
-def list_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``list``."""
-    parts = (
-        "experiments",
-        "scales",
-        "grids",
-        "aggregations",
-        "inits",
-        "losses",
-        "terms",
-        "sources",
-    )
-    kinds = (*parts, "image_sets", "benchmarks", "protocols")
-    command.add_argument(
-        "kind", nargs="?", choices=(*kinds, "measures", "models"), help="one table (default: all)"
-    )

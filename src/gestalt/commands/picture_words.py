@@ -5,11 +5,11 @@ their results go.
 import glob
 import os
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, count
+from gestalt.commands.flags import MODEL, Words, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
 from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
@@ -50,65 +50,53 @@ SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
 """Endings of the name of a single picture's result, beside the picture."""
 
 
-def _picture_flags(command: ArgumentParser, *, single: str) -> None:
-    command.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
-    )
-    command.add_argument(
-        "--model",
-        "--ckpt",
-        dest="models",
-        action="append",
-        required=True,
-        metavar="TARGET",
-        help=f"{MODEL}; repeatable",
-    )
-    command.add_argument(
-        "--protocol",
-        metavar="NAME",
-        help="how pictures are resized and compared (default: the model's)",
-    )
-    command.add_argument(
-        "--to",
-        metavar="DIR",
-        help="folder for coloured pictures, maps and numbers, made if missing",
-    )
-    command.add_argument(
-        "--html",
-        metavar="FILE",
-        help="page with pictures, masks, heat maps and areas, which opens from disk",
-    )
-    command.add_argument("--npy", action="store_true", help="also write the maps as NumPy arrays")
-    command.add_argument(
-        "--output",
-        metavar="FILE",
-        help=f"PNG of a single picture (default: <picture>{single} beside it)",
-    )
+_PICTURES = {
+    "paths PATH": {
+        "nargs": "+",
+        "help": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
+    },
+    "--model --ckpt TARGET": {
+        "dest": "models",
+        "action": "append",
+        "required": True,
+        "help": f"{MODEL}; repeatable",
+    },
+    "--protocol NAME": "how pictures are resized and compared (default: the model's)",
+    "--to DIR": "folder for coloured pictures, maps and numbers, made if missing",
+    "--html FILE": "page with pictures, masks, heat maps and areas, which opens from disk",
+    "--npy": "also write the maps as NumPy arrays",
+}
+_OUTPUT = "PNG of a single picture (default: <picture>{} beside it)"
 
-
-def segment_flags(command: ArgumentParser) -> None:
-    """Add the flags of ``segment``."""
-    _picture_flags(command, single=SEGMENTED)
-    command.add_argument(
-        "--labels",
-        required=True,
-        help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
-    )
-    command.add_argument(
-        "--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip"
-    )
-    command.add_argument(
-        "--threshold",
-        type=float,
-        metavar="X",
-        help="smallest score of a labelled pixel, a cosine in most protocols",
-    )
-    command.add_argument(
-        "--groups", type=count, metavar="N", help="also show this many groups on the page"
-    )
+WORDS = {
+    "segment": Words(
+        {
+            **_PICTURES,
+            "--output FILE": _OUTPUT.format(SEGMENTED),
+            "--labels LABELS": {
+                "required": True,
+                "help": 'phrases, separated by commas: "dog, cat, grass"; one needs --threshold',
+            },
+            "--reading NAME": "how the tower's last block is computed, such as naclip",
+            "--threshold X": {
+                "type": float,
+                "help": "smallest score of a labelled pixel, a cosine in most protocols",
+            },
+            "--groups N": {"type": count, "help": "also show this many groups on the page"},
+        }
+    ),
+    "group": Words(
+        {
+            **_PICTURES,
+            "--output FILE": _OUTPUT.format(GROUPED),
+            "--groups N": {
+                "type": count,
+                "default": 8,
+                "help": "largest number of groups (default: %(default)s)",
+            },
+        }
+    ),
+}
 
 
 def check_segment(arguments: Namespace) -> None:
@@ -121,18 +109,6 @@ def check_segment(arguments: Namespace) -> None:
     arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
     _check_known("--protocol", arguments.protocol, PRESETS)
     check_outputs(arguments, kind="labels", single=SEGMENTED)
-
-
-def group_flags(command: ArgumentParser) -> None:
-    """Add the flags of ``group``."""
-    _picture_flags(command, single=GROUPED)
-    command.add_argument(
-        "--groups",
-        type=count,
-        default=8,
-        metavar="N",
-        help="largest number of groups (default: %(default)s)",
-    )
 
 
 def check_group(arguments: Namespace) -> None:
@@ -185,7 +161,11 @@ def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
     path = Path(word)
     if path.is_dir():
-        pictures = [file for file in path.iterdir() if _is_picture(file)]
+        pictures = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in ENDINGS and file.name[0] != "." and file.is_file()
+        ]
         if not pictures:
             raise ConfigError(
                 f"{word}: no picture in this folder; for folders inside it write a pattern, such "
@@ -204,10 +184,6 @@ def _named_by(word: str) -> list[Path]:
             f"{word}: no such file; name a picture, a folder of pictures or a pattern"
         )
     return sorted(pictures, key=natural)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
 
 
 def natural(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
@@ -232,11 +208,9 @@ def result_names(pictures: Sequence[Path]) -> list[str]:
     whole = [Path(os.path.abspath(path)) for path in pictures]
     common = Path(os.path.commonpath([path.parent for path in whole]))
     below = [path.relative_to(common) for path in whole]
-    for names in (
-        [path.stem for path in pictures],
-        [path.with_suffix("").as_posix() for path in below],
-        [f"{path.with_suffix('').as_posix()}_{path.suffix[1:]}" for path in below],
-    ):
+    stems = [path.with_suffix("").as_posix() for path in below]
+    whole_names = [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, below, strict=True)]
+    for names in ([path.stem for path in pictures], stems, whole_names):
         if len(set(names)) == len(names):
             return names
     repeated = next(
@@ -288,55 +262,42 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         ConfigError: no place for the results, a place that cannot be written to, a file that is
             there already and was not named, or a model that is not there.
     """
-    arguments.pictures = pictures_of(arguments.paths)
-    arguments.names = result_names(arguments.pictures)
-    arguments.folders = (
-        [] if arguments.to is None else model_folders(arguments.models, to=Path(arguments.to))
-    )
-    alone = len(arguments.pictures) == len(arguments.models) == 1
-    several = f"{len(arguments.pictures)} pictures, {len(arguments.models)} models"
-    if arguments.output and not alone:
+    output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
+    pictures = pictures_of(arguments.paths)
+    arguments.pictures, arguments.names = pictures, result_names(pictures)
+    arguments.folders = [] if to is None else model_folders(models, to=Path(to))
+    alone = len(pictures) == len(models) == 1
+    several = f"{len(pictures)} pictures, {len(models)} models"
+    if output and not alone:
         raise ConfigError(
-            f"--output {arguments.output}: for one picture and one model, not {several}; name a "
-            "folder with --to"
+            f"--output {output}: for one picture and one model, not {several}; name a folder with "
+            "--to"
         )
-    if not alone and arguments.to is None and arguments.html is None:
+    if not alone and to is None and html is None:
         raise ConfigError(
             f"{several}: name a folder for the results with --to DIR, or a page with --html FILE"
         )
-    if arguments.npy and arguments.to is None:
+    if arguments.npy and to is None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
-    if arguments.to is not None and Path(arguments.to).exists() and not Path(arguments.to).is_dir():
-        raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
-    _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
-    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(
-        arguments.pictures[0]
-    ):
+    if to is not None and Path(to).exists() and not Path(to).is_dir():
+        raise ConfigError(f"--to {to}: not a folder; name one, which is made if missing")
+    _check_file("--output", output, kind="PNG", endings=(".png",))
+    if output and os.path.realpath(output) == os.path.realpath(pictures[0]):
+        raise ConfigError(f"--output {output}: this is the picture itself; name another file")
+    _check_file("--html", html, kind="page", endings=(".html", ".htm"))
+    if html and len(pictures) > MOST_ON_A_PAGE:
         raise ConfigError(
-            f"--output {arguments.output}: this is the picture itself; name another file"
+            f"--html {html}: {len(pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer"
         )
-    _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
-    if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
-        raise ConfigError(
-            f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds "
-            f"{MOST_ON_A_PAGE}; name fewer"
-        )
-    beside = arguments.pictures[0].with_name(f"{arguments.pictures[0].stem}{single}")
-    if arguments.output is None and arguments.to is None and arguments.html is None:
-        _refuse_existing([beside], flag="--output", mend="or this one to overwrite it")
-        arguments.output = beside
+    if output is None and to is None and html is None:
+        arguments.output = pictures[0].with_name(f"{pictures[0].stem}{single}")
+        _refuse_existing([arguments.output], flag="--output", mend="or this one to overwrite it")
     for folder in arguments.folders:
-        files = [
-            file
-            for name in arguments.names
-            for file in result_files(name, kind=kind, npy=arguments.npy)
-        ]
-        _refuse_existing(
-            [folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")],
-            flag="--to",
-            mend="or remove it",
-        )
-    for model in arguments.models:
+        files = [f"{kind}.json", f"{kind}.csv"]
+        for name in arguments.names:
+            files += result_files(name, kind=kind, npy=arguments.npy)
+        _refuse_existing([folder / file for file in files], flag="--to", mend="or remove it")
+    for model in models:
         check_target(model)
 
 

@@ -2,13 +2,12 @@
 
 import math
 import os
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,30 @@ from torch import Tensor
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
-from gestalt.commands.train import prepare
-from gestalt.commands.trial import Trial, build_trial, check_alone, read_pairs, repeated, step_flop
+from gestalt.commands.train import RunParts, prepare
+from gestalt.commands.trial import (
+    build_trial,
+    check_alone,
+    read_pairs,
+    repeated,
+    step_flop,
+    take_steps,
+    trial_trainer,
+)
 from gestalt.config.schema import Experiment, refuse
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
+from gestalt.training.progress import memory_gib
 
 STEPS, WARMUP = 20, 2
 """Steps that are timed, at most, and steps before them."""
 
 SECONDS = 40.0
 """Seconds after which no further step is taken."""
+
+SMALL = 64
+"""Largest number of pairs of the smaller batch by which memory is estimated."""
 
 VALIDATED = 3
 """Batches of each validation set that are scored."""
@@ -74,14 +85,13 @@ def plan(config: Experiment) -> int:
     )
     trial = build_trial(replace(config, data=data))
     batch = pairs_a_step(trial.config)
-    cuda = _uses_cuda(config)
-    room = _memory_room(cuda=cuda) / (1 if cuda else devices)
+    device = _device(config)
+    room = _memory_room(device, ranks=devices)
     trial_batch, probe = _take_steps(trial, batch=batch, room=room)
-    peak = peak_bytes(cuda=cuda)
-    device = device_name(torch.device("cuda" if cuda else "cpu"))
+    peak = memory_gib(device) * 2**30
     lines = [
-        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, "
-        "one process; nothing is written",
+        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on "
+        f"{device_name(device)}, one process; nothing is written",
         memory_line(
             config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
         ),
@@ -153,41 +163,41 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
+def _take_steps(trial: RunParts, *, batch: int, room: float) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
-    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and
-    optimiser state, in proportion, tells whether all pairs fit.  The system would kill a process on
-    a CPU that only tries.
+    Steps at two smaller batch sizes go first: what a pair adds to the peak of their memory tells
+    whether all pairs fit.  The system would kill a process on a CPU that only tries.
     """
-    pairs, small, probe = read_pairs(trial), max(2, batch // 8), StepProbe()
-    cuda, weights = _uses_cuda(trial.config), _bytes(trial.module.parameters())
-    before = weights if cuda else _resident_bytes()
+    pairs, small, probe = read_pairs(trial), max(2, min(batch // 4, SMALL)), StepProbe()
+    count, peaks = STEPS + WARMUP, []
     try:
-        trial.fit(probe, steps=WARMUP, batches=[repeated(pairs, small)] * WARMUP)
-        fixed = before + weights + probe.state  # gradients are as large as weights
-        each = max(1.0, peak_bytes(cuda=cuda) - fixed) / small
-        trial_batch = min(batch, int(((1 - SPARE) * room - fixed) / each))
+        for size in (small, 2 * small):
+            take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
+            peaks.append(memory_gib(_device(trial.config)) * 2**30)
+        each = max(1.0, (peaks[1] - peaks[0]) / small)
+        further = int(((1 - SPARE) * room - peaks[1]) / each)
+        trial_batch = max(0, min(batch, 2 * small + further))
     except torch.OutOfMemoryError:
-        trial_batch = small // 2
-    count = STEPS + WARMUP
+        trial_batch = small if peaks else small // 2
     while trial_batch:
         probe = StepProbe()
         try:
-            trial.fit(
+            take_steps(
+                trial,
                 probe,
                 steps=count,
                 batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count,
             )
-            return trial_batch, probe
+            break
         except torch.OutOfMemoryError:
             trial_batch //= 2
-    return 0, probe
+    return trial_batch, probe
 
 
 def _time_lines(
-    config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int
+    config: Experiment, trial: RunParts, *, step: float, batch: int, ranks: int
 ) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
@@ -220,20 +230,19 @@ def _time_lines(
             f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix "
             "products, convolutions and attention)"
         ),
-        _line(f"time: {span(seconds)} to the end, {text}"),
+        time_line(f"time: {span(seconds)} to the end, {text}", seconds, config.trainer.max_time),
     ]
 
 
-def _validation_seconds(trial: Trial, *, ranks: int) -> float:
+def _validation_seconds(trial: RunParts, *, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
     ranks.
     """
 
     def seconds(limit: int) -> float:
         begin = time.monotonic()
-        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(
-            trial.module, datamodule=trial.data, verbose=False
-        )
+        trainer = trial_trainer(trial, *trial.scorers, limit_val_batches=limit)
+        trainer.validate(trial.module, datamodule=trial.data, verbose=False)
         return time.monotonic() - begin
 
     seconds(1)  # warms up
@@ -246,6 +255,17 @@ def _validation_seconds(trial: Trial, *, ranks: int) -> float:
 
 def _line(text: str, mend: str = "") -> str:
     return f"fix   {text}; {mend}" if mend else f"ok    {text}"
+
+
+def time_line(text: str, seconds: float, longest: str | None) -> str:
+    """Return the line on the time of the run, which ``trainer.max_time`` may end before."""
+    if longest is not None:
+        days, hours, minutes, rest = map(int, longest.split(":"))
+        limit = timedelta(days=days, hours=hours, minutes=minutes, seconds=rest)
+        if limit.total_seconds() < seconds:
+            text = f"{text}; trainer.max_time={longest} ends it before its last step"
+            return _line(text, "choose a longer one, or fewer steps")
+    return _line(text)
 
 
 def memory_line(
@@ -310,41 +330,30 @@ def waiting_line(config: Experiment, probe: StepProbe) -> str:
     )
 
 
-def peak_bytes(*, cuda: bool) -> int:
-    """Return the most bytes in use: of the accelerator, or of this process since its start."""
-    if cuda:
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+def _device(config: Experiment) -> torch.device:
+    """Return the device of a step."""
+    cuda = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu")
 
 
-def _uses_cuda(config: Experiment) -> bool:
-    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-
-
-def _memory_room(*, cuda: bool) -> int:
-    """Return the bytes that this process may use in all: of the accelerator, or of the machine
-    within its container's limit.
+def _memory_room(device: torch.device, *, ranks: int) -> float:
+    """Return the bytes that this process may use in all: of the accelerator, or its share of the
+    machine within its container's limit.
     """
-    if cuda:
+    if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    page = os.sysconf("SC_PAGE_SIZE")
+    used_here, free = 0, os.sysconf("SC_PHYS_PAGES") * page
     with suppress(OSError):  # not Linux
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(fields["MemAvailable"].split()[0])
+        used_here = page * int(Path("/proc/self/statm").read_text().split()[1])
     with suppress(OSError, ValueError):  # no container, or no limit
         limit, used = (
             int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
         )
         free = min(free, limit - used)
-    return _resident_bytes() + free
-
-
-def _resident_bytes() -> int:
-    """Return the bytes of this process; 0 where the system does not tell."""
-    with suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
+    return (used_here + free) / ranks
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

@@ -23,18 +23,9 @@ from gestalt.support.memory import keep_freed_memory
 
 def run(arguments: Namespace) -> int:
     """Make the weights and print the file."""
-    words = [
-        "gestalt",
-        "pretrain",
-        "--init",
-        arguments.init,
-        "--scale",
-        arguments.scale,
-        *arguments.overrides,
-    ]
-    return until_stopped(
-        lambda: pretrain(arguments.config, arguments.file, command=shlex.join(words))
-    )
+    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale]
+    command = shlex.join([*words, *arguments.overrides])
+    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command=command))
 
 
 def pretrain(config: Experiment, file: Path, *, command: str) -> None:
@@ -50,16 +41,9 @@ def pretrain(config: Experiment, file: Path, *, command: str) -> None:
     check_names(config)
     keep_freed_memory()
     folder = folder_of(file)
-    lock = (
-        hold(
-            folder / ".lock",
-            busy=f"another process makes {file}: wait for it, or choose another --to",
-        )
-        if first_rank()
-        else None
-    )
-    with lock or nullcontext():
-        if lock:
+    busy = f"another process makes {file}: wait for it, or choose another --to"
+    with hold(folder / ".lock", busy=busy) if first_rank() else nullcontext():
+        if first_rank():
             _keep_keys(folder, config)
         make(file, build_pretraining(config), config, command=command)
     tell(f"image.init {config.image.init}: {file}")

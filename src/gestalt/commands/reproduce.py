@@ -18,7 +18,11 @@ def run(arguments: Namespace) -> int:
     difference.
     """
     if arguments.name is None:
-        print(table())
+        print("name, mIoU in percent, protocol, model")
+        for row in published().values():
+            print(
+                f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}"
+            )
         return 0
     quiet()
     reproduce(
@@ -28,15 +32,6 @@ def run(arguments: Namespace) -> int:
         output=arguments.output,
     )
     return 0
-
-
-def table() -> str:
-    """Return a line for each published number."""
-    lines = [
-        f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}"
-        for row in published().values()
-    ]
-    return "\n".join(["name, mIoU in percent, protocol, model", *lines])
 
 
 def reproduce(

@@ -9,30 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 
 from gestalt.building.predictions import Maps, build_predictions
 from gestalt.commands.model_words import READ_BY_SCORE
 from gestalt.commands.process import quiet
+from gestalt.commands.scoring import run_scorers, write_evaluation
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.measures.label_maps import STATEMENT
-from gestalt.results.outcome import entries_of, metrics_of, write_outcome
+from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
-from gestalt.runs.folders import check_writable, claimed, new_evaluation
+from gestalt.runs.folders import check_writable
 from gestalt.support.files import files_hash
 from gestalt.support.names import file_name
-from gestalt.training.trainer import make_trainer
-
-
-class NoModel(LightningModule):
-    """A module for the trainer, without a model; callbacks score the batches."""
-
-    model = None
-
-    def validation_step(self, *_: Any) -> None:
-        """Do nothing."""
 
 
 def run(arguments: Namespace) -> int:
@@ -56,57 +46,43 @@ def run(arguments: Namespace) -> int:
         *data.parts_scored(limit=config.evaluation.limit),
     ]:
         print(line, file=sys.stderr)
-    keywords: dict[str, Any] = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "enable_progress_bar": config.trainer.enable_progress_bar,
-    }
-    keywords |= {
-        "rank_timeout": config.rank_timeout,
-        "logger": False,
-        "enable_checkpointing": False,
-    }
-    trainer = make_trainer(output, **keywords, callbacks=[scorer])
-    trainer.validate(NoModel(), datamodule=data, verbose=False)
-    record = {
-        **{
-            "experiment": "predictions",
-            "name": name,
-            "command": shlex.join(["gestalt", *arguments.words]),
-        },
-        **{"overrides": arguments.overrides, "config": _settings(config), "config_hash": None},
-        "predictions": {
-            **{
-                "folder": str(maps.folder),
-                "files": len(files),
-                "sha256": files_hash(files, folder=maps.folder),
-            },
-            **{**kind, "notes": arguments.notes, "stated": stated},
-        },
-        **{
-            "benchmarks": entries_of([scorer]),
-            "ranks": trainer.world_size,
-            "provenance": provenance(torch.device("cpu")),
-        },
-        **{"metrics": metrics_of([scorer]), "seconds": round(time.monotonic() - start, 1)},
-    }
-    with claimed(new_evaluation(output)) as path:
-        write_outcome(
-            path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix("")
-        )
-    return 0
-
-
-def _settings(config: Experiment) -> dict[str, Any]:
-    """Return the part of the configuration that is read; the other keys are placeholders."""
-    flat = flatten(to_plain(config))
-    return unflatten(
-        {
-            key: value
-            for key, value in flat.items()
-            if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))
-        }
+    trainer = run_scorers(
+        None,
+        data,
+        [scorer],
+        folder=output,
+        accelerator="cpu",
+        devices=1,
+        rank_timeout=config.rank_timeout,
+        enable_progress_bar=config.trainer.enable_progress_bar,
     )
+    # the other keys are placeholders
+    read = ("evaluation.benchmarks=", *READ_BY_SCORE)
+    flat = flatten(to_plain(config))
+    settings = {key: value for key, value in flat.items() if f"{key}=".startswith(read)}
+    record = {
+        "experiment": "predictions",
+        "name": name,
+        "command": shlex.join(["gestalt", *arguments.words]),
+        "overrides": arguments.overrides,
+        "config": unflatten(settings),
+        "config_hash": None,
+        "predictions": {
+            "folder": str(maps.folder),
+            "files": len(files),
+            "sha256": files_hash(files, folder=maps.folder),
+            **kind,
+            "notes": arguments.notes,
+            "stated": stated,
+        },
+        "benchmarks": entries_of([scorer]),
+        "ranks": trainer.world_size,
+        "provenance": provenance(torch.device("cpu")),
+        "metrics": metrics_of([scorer]),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_evaluation(output, record, [scorer])
+    return 0
 
 
 def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:

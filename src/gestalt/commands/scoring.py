@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gestalt.building import targets
 from gestalt.building.evaluation import build_evaluation
@@ -20,22 +20,40 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.results.label_maps import state_origin, write_maps
 from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
-from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
+from gestalt.runs.folders import check_writable, first_rank, new_evaluation
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
 
 
 class ScoredModule(LightningModule):
     """A module that holds a model, ours or another library's, for the callbacks that score it in
-    Lightning's validation.
+    Lightning's validation; None if they score label maps.
     """
 
-    def __init__(self, model: DenseModel) -> None:
+    def __init__(self, model: DenseModel | None) -> None:
         super().__init__()
         self.model = model
 
     def validation_step(self, *_: Any) -> None:
         """Do nothing: callbacks score each image set."""
+
+
+def run_scorers(
+    model: DenseModel | None, data: Any, callbacks: list[Callback], *, folder: Path, **keywords: Any
+) -> Trainer:
+    """Score image sets by callbacks; ``keywords`` are of ``make_trainer``.  Returns the trainer."""
+    keywords |= {"logger": False, "enable_checkpointing": False}
+    trainer = make_trainer(folder, **keywords, callbacks=callbacks)
+    trainer.validate(ScoredModule(model), datamodule=data, verbose=False)
+    return trainer
+
+
+def write_evaluation(folder: Path, record: dict[str, Any], callbacks: list[Callback]) -> Path:
+    """Write ``evaluations/<n>.json`` in a folder, and its arrays.  Returns the path."""
+    with new_evaluation(folder) as path:
+        arrays = path.with_suffix("")
+        write_outcome(path, record, callbacks, arrays=arrays, extremes=arrays)
+    return path
 
 
 class Scored(NamedTuple):
@@ -115,13 +133,8 @@ def score(
         config.trainer.profiler, target.folder / "profile" if first_rank() else None
     )
     keywords = {**keywords_of(config.trainer), "profiler": profiler}
-    keywords |= {
-        "rank_timeout": config.rank_timeout,
-        "logger": False,
-        "enable_checkpointing": False,
-    }
-    trainer = make_trainer(target.folder, **keywords, callbacks=callbacks)
-    trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)
+    keywords["rank_timeout"] = config.rank_timeout
+    trainer = run_scorers(model, validation, callbacks, folder=target.folder, **keywords)
     metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, tokens_kept="", overrides=overrides),
@@ -132,11 +145,8 @@ def score(
     }
     path = None
     if trainer.is_global_zero:
-        with claimed(new_evaluation(target.folder)) as path:
-            write_outcome(
-                path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix("")
-            )
-            state_origin(written, record)
+        path = write_evaluation(target.folder, record, callbacks)
+        state_origin(written, record)
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
@@ -144,15 +154,11 @@ def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
     """Return a warning for each benchmark whose threshold was calibrated with other weights than
     the model's.
     """
-    calibrated = [
-        scorer
-        for scorer in callbacks
-        if isinstance(scorer, Segmentation) and scorer.calibration is not None
-    ]
-    weights = weights_hash(model) if calibrated else ""
-    return [
-        f"{scorer.name}: its threshold was calibrated with other weights "
-        f"({scorer.calibration['file']})"
-        for scorer in calibrated
-        if scorer.calibration is not None and scorer.calibration["weights_sha256"] != weights
-    ]
+    lines = []
+    for scorer in callbacks:
+        if not isinstance(scorer, Segmentation) or scorer.calibration is None:
+            continue
+        if scorer.calibration["weights_sha256"] != weights_hash(model):
+            place = f"({scorer.calibration['file']})"
+            lines.append(f"{scorer.name}: its threshold was calibrated with other weights {place}")
+    return lines

@@ -56,20 +56,23 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
         The exit status, 128 + the number of the signal.
     """
     tell(f"gestalt: {stop}{_continuation(stop, arguments)}")
-    asked = arguments.command == "train" and arguments.config.resume == "auto"
-    if asked and stop.signal_number == signal.SIGUSR1 and first_rank():
+    requeues = arguments.command == "train" and arguments.config.resume == "auto"
+    if requeues and stop.signal_number == signal.SIGUSR1 and first_rank():
         tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; run the same command again'}")
     return 128 + stop.signal_number
 
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:
+    if arguments.command == "ablate":
+        return f"\ncontinue with: {program()} {shlex.join(arguments.words)}"
     if stop.checkpoint is None:
         return (
             "; nothing is lost: run the same command again"
             if arguments.command in ("train", "pretrain", "eval", "features")
             else ""
         )
-    if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
+    runs = (LOGS / arguments.config.name).resolve() if arguments.command == "train" else None
+    if runs is None or not stop.checkpoint.resolve().is_relative_to(runs):
         return "; the same command continues from there"
     launcher = (
         ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
@@ -79,10 +82,6 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
         ["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"]
     )
     return f"\ncontinue{launcher} with: {program()} {command}"
-
-
-def _is_below(folder: Path, file: Path) -> bool:
-    return file.resolve().is_relative_to(folder.resolve())
 
 
 def program() -> str:

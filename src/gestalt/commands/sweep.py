@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.targets import Target
-from gestalt.commands.scoring import Scored, open_target, score
+from gestalt.commands.scoring import Scored, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
@@ -21,24 +21,21 @@ from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines, styled
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import headlines_of, read_result
 from gestalt.results.text import OVER_IMAGES
-from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
 
 Rows = Mapping[str, tuple[float, Interval | None]]
 """Protocol to mIoU and its 95 % interval over images."""
 
 
-def sweep_sizes(
-    target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None
-) -> Path | None:
+def sweep_sizes(target: Target, *, sizes: Sequence[int], overrides: list[str]) -> Path | None:
     """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json``
     and ``.png`` hold them together.
 
     Args:
-        target: as ``open_target``.
+        target: the model.
         sizes: pixels a side, ascending.
-        overrides: ``key=value`` words on the saved config.
-        output: folder for the records; None for the run's.
+        overrides: the words that it was opened with.
 
     Returns:
         The JSON, on the first rank.
@@ -47,42 +44,37 @@ def sweep_sizes(
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
             size, or a calibrated threshold.
     """
-    model = open_target(target, overrides=overrides, output=output)
-    _check_sizes(model, sizes=sizes)
-    scored = [
-        score(_at_size(model, size), overrides=[*overrides, f"image.eval_size={size}"])
+    _check_sizes(target, sizes=sizes)
+    scored = {
+        size: score(_at_size(target, size), overrides=[*overrides, f"image.eval_size={size}"])
         for size in sizes
-    ]
-    if scored[0].path is None:
+    }
+    evaluations = _evaluations(target, scored)
+    if not evaluations:
         return None
     # a metric is missing at a size where it is nan
-    keys = dict.fromkeys(key for result in scored for key in result.metrics)
-    values = {key: [result.metrics.get(key) for result in scored] for key in keys}
+    keys = dict.fromkeys(key for result in scored.values() for key in result.metrics)
+    values = {key: [result.metrics.get(key) for result in scored.values()] for key in keys}
+    trained_at = target.trained_at
     fields = {
         "sizes": list(sizes),
-        "trained_at": model.trained_at,
+        "trained_at": trained_at,
         "metrics": values,
-        "images": scored[0].images,
-        "evaluations": [
-            str(result.path.relative_to(model.folder))
-            for result in scored
-            if result.path is not None
-        ],
+        "images": scored[sizes[0]].images,
+        "evaluations": list(evaluations.values()),
     }
-    figure = plot_sizes(
-        values, sizes=sizes, trained_at=model.trained_at, title=_title(target, model)
-    )
-    return _write(model, fields, figure, kind="sweeps", overrides=overrides)
+    figure = plot_sizes(values, sizes=sizes, trained_at=trained_at, title=_title(target))
+    return _write(target, fields, figure, kind="sweeps", overrides=overrides)
 
 
 def sweep_protocols(
-    target: str, *, protocols: Sequence[str], overrides: list[str], output: str | None = None
+    target: Target, *, protocols: Sequence[str], overrides: list[str]
 ) -> Path | None:
     """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`; print a table
     for each benchmark.
 
     Args:
-        target, overrides, output: as there.
+        target, overrides: as there.
         protocols: names; equal settings otherwise.
 
     Returns:
@@ -92,30 +84,32 @@ def sweep_protocols(
         ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one
             protocol only, or settings that a protocol does not take.
     """
-    model = open_target(target, overrides=overrides, output=output)
-    names = [
-        name
-        for name in model.config.evaluation.benchmarks
-        if "segmentation" in BENCHMARKS[name].measures
-    ]
-    if not names or not model.model.has_text:
+    evaluation = target.config.evaluation
+    names = [name for name in evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    if not names or not target.model.has_text:
         raise ConfigError(
-            f"--protocols: {target} has no segmentation to score on "
-            f"{', '.join(model.config.evaluation.benchmarks)}"
+            f"--protocols: {target.identity['checkpoint']} has no segmentation to score on "
+            f"{', '.join(evaluation.benchmarks)}"
         )
-    if model.config.evaluation.calibration is not None:
+    if evaluation.calibration is not None:
         raise ConfigError(
             "--protocols: evaluation.calibration fits one protocol only; leave it out"
         )
+    under = {}
     for name in protocols:  # all of them before the first is scored
-        check_evaluation(_under_protocol(model, name).config)
-    scored: dict[str, Scored] = {}
-    for name in protocols:
-        words = [*overrides, f"evaluation.protocol={name}"]
-        scored[name] = score(
-            _under_protocol(model, name), overrides=words, only=frozenset({"segmentation"})
+        config = replace(target.config, evaluation=replace(evaluation, protocol=name))
+        check_evaluation(config)
+        under[name] = target._replace(config=config)
+    scored = {
+        name: score(
+            each,
+            overrides=[*overrides, f"evaluation.protocol={name}"],
+            only=frozenset({"segmentation"}),
         )
-    if scored[protocols[0]].path is None:
+        for name, each in under.items()
+    }
+    evaluations = _evaluations(target, scored)
+    if not evaluations:
         return None
     rows = {name: _rows(scored, f"{name}/miou") for name in names}
     fields = {
@@ -127,23 +121,30 @@ def sweep_protocols(
             for benchmark, by_protocol in rows.items()
         },
         "intervals": OVER_IMAGES,
-        "evaluations": {
-            name: str(row.path.relative_to(model.folder))
-            for name, row in scored.items()
-            if row.path is not None
-        },
+        "evaluations": evaluations,
     }
-    figure = plot_protocols(rows, title=_title(target, model))
-    path = _write(model, fields, figure, kind="protocols", overrides=overrides)
+    figure = plot_protocols(rows, title=_title(target))
+    path = _write(target, fields, figure, kind="protocols", overrides=overrides)
     print_rows(rows)
     return path
+
+
+def _evaluations(target: Target, scored: Mapping[Any, Scored]) -> dict[Any, str]:
+    """Return the record of each score, relative to the folder of the records; empty on ranks after
+    the first.
+    """
+    return {
+        key: str(result.path.relative_to(target.folder))
+        for key, result in scored.items()
+        if result.path is not None
+    }
 
 
 def _write(
     model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, overrides: list[str]
 ) -> Path:
     """Write the record and the plot of a sweep; return the record's path."""
-    with claimed(new_evaluation(model.folder, kind=kind)) as path:
+    with new_evaluation(model.folder, kind=kind) as path:
         write_record(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
@@ -152,19 +153,14 @@ def _write(
     return path
 
 
-def _title(target: str, model: Target) -> str:
-    return f"{model.config.name}, {model.config.scale}" if model.config.scale else target
+def _title(target: Target) -> str:
+    config = target.config
+    return f"{config.name}, {config.scale}" if config.scale else str(target.identity["checkpoint"])
 
 
 def _at_size(model: Target, size: int) -> Target:
     return model._replace(
         config=replace(model.config, image=replace(model.config.image, eval_size=size))
-    )
-
-
-def _under_protocol(model: Target, name: str) -> Target:
-    return model._replace(
-        config=replace(model.config, evaluation=replace(model.config.evaluation, protocol=name))
     )
 
 
@@ -181,9 +177,9 @@ def _check_sizes(model: Target, *, sizes: Sequence[int]) -> None:
             model.model.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    for scorer in build_evaluation(_at_size(model, sizes[0]).config, has_text=model.model.has_text)[
-        1
-    ]:
+    smallest = _at_size(model, sizes[0]).config
+    _, scorers = build_evaluation(smallest, has_text=model.model.has_text)
+    for scorer in scorers:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
             fixed = (
                 f"protocol {scorer.protocol.name} fixes the size at {scorer.protocol.input_size} px"

@@ -4,6 +4,7 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.weights import weights_hash
-from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.results.outcome import describe, metrics_of, write_outcome
 from gestalt.results.result import headlines_of
@@ -103,49 +103,38 @@ def _held(folder: Path | None) -> AbstractContextManager[Any]:
 def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
-    data, scorers, steps_per_epoch, total_steps = open_data(config)
-    nouns = nouns_of(config, data.source)
-    model = build_model(config)
-    reading = connect_loader(config, model, data, nouns=nouns)
-    module = build_module(config, model, total_steps=total_steps, nouns=nouns)
+    parts = build_parts(config)
+    module, data, total_steps = parts.module, parts.data, parts.total_steps
+    model = module.model
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
-        lines = _first_lines(
-            config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps
-        )
-        _announce(
-            config,
-            [*lines, data.summary(), *reading, describe_workers(config), f"run: {folder}"],
-            folder=folder,
-        )
-        finished = (
-            None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
-        )
+        lines = _first_lines(parts)
+        read = [data.summary(), *parts.reading, describe_workers(config), f"run: {folder}"]
+        _announce(config, [*lines, *read], folder=folder)
+        finished = None
+        if resumed is not None:
+            finished = _restore_finished(module, resumed, total_steps=total_steps)
         bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
-        remaining = None if finished is not None else total_steps
         trainer = _trainer(
             config,
-            [*scorers, bad_samples, clock],
+            [*parts.scorers, bad_samples, clock],
             folder=folder,
             resumed=resumed,
             lines=lines,
-            total_steps=remaining,
+            total_steps=total_steps if finished is None else None,
         )
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
             **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
-            **{
-                "steps": trainer.global_step,
-                "steps_planned": total_steps,
-                "loss": module.last_loss,
-            },
-            **{"weights_sha256": weights_hash(model), "best": _best(trainer)},
+            "steps": trainer.global_step,
+            "steps_planned": total_steps,
+            "loss": module.last_loss,
+            "weights_sha256": weights_hash(model),
+            "best": _best(trainer),
             "data": {**data.about(), "bad_samples": bad_samples.record()},
-            **{
-                "seconds": clock.seconds,
-                "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
-            },
+            "seconds": clock.seconds,
+            "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         return _finish(trainer, folder, record=record, config=config)
 
@@ -161,15 +150,39 @@ def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
     return score(open_target(str(checkpoint), overrides=words), overrides=words).metrics
 
 
-def open_data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
-    """Open the pairs and validation sets.  Returns them, the callbacks that score, and the steps of
-    an epoch and of the run.
+@dataclass(frozen=True)
+class RunParts:
+    """The parts of a run.
+
+    Attributes:
+        config: its configuration.
+        module: the model with its loss and optimiser.
+        data: its batches and validation sets.
+        scorers: callbacks of the validation.
+        steps_per_epoch, total_steps: numbers of steps.
+        reading: lines on the cached features that are read, if any.
     """
+
+    config: Experiment
+    module: ContrastiveModule
+    data: Any
+    scorers: list[Callback]
+    steps_per_epoch: int
+    total_steps: int
+    reading: list[str]
+
+
+def build_parts(config: Experiment) -> RunParts:
+    """Build the parts of a run."""
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
-    validation, callbacks = build_evaluation(config)
+    validation, scorers = build_evaluation(config)
     data = build_data(config, source, validation=validation)
-    return data, callbacks, steps_per_epoch, total_steps
+    nouns = nouns_of(config, source)
+    model = build_model(config)
+    reading = connect_loader(config, model, data, nouns=nouns)
+    module = build_module(config, model, total_steps=total_steps, nouns=nouns)
+    return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, reading)
 
 
 def _restore_finished(
@@ -268,22 +281,17 @@ def _trainer(
     return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 
 
-def _first_lines(
-    config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int
-) -> list[str]:
-    origin = model.image_tower.origin
+def _first_lines(parts: RunParts) -> list[str]:
+    config, origin = parts.config, parts.module.model.image_tower.origin
+    count = config.trainer.accumulate_grad_batches
+    in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
         f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
-        f"text.init: {config.text.init} ({model.text_tower.origin.source})",
-        f"{total_steps} steps of {pairs_a_step(config)} pairs{_in_parts(config)}, "
-        f"{steps_per_epoch} an epoch",
+        f"text.init: {config.text.init} ({parts.module.model.text_tower.origin.source})",
+        f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
+        f"{parts.steps_per_epoch} an epoch",
     ]
-
-
-def _in_parts(config: Experiment) -> str:
-    count = config.trainer.accumulate_grad_batches
-    return f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
 
 
 def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> None:
@@ -316,12 +324,10 @@ def _finish(
         return metrics
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
-    saved = (
-        {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
-        if checkpoint.exists()
-        else {}
-    )
-    record = {"metrics": metrics, **record, **saved, "checkpoints": hashes}
+    record = {"metrics": metrics, **record}
+    if checkpoint.exists():
+        record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
+    record["checkpoints"] = hashes
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))

@@ -2,12 +2,11 @@
 pretrain, ablate and data.
 """
 
-import argparse
 import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, SCALE, count
+from gestalt.commands.flags import KEYS, REPEATED, SCALE, Words, count
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
@@ -19,23 +18,137 @@ from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
 
+_SCALE = {"--scale SCALE": {"default": "demo", "help": SCALE}}
+_RUN = {
+    "experiment": "one of `gestalt list experiments`, or the path of a YAML file of yours",
+    **_SCALE,
+}
 
-def train_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``train``."""
-    _run_flags(command)
-    command.add_argument(
-        "--plan",
-        action="store_true",
-        help="take a few steps, print the run's estimated speed, memory and time, and stop",
-    )
-
-
-def _run_flags(command: argparse.ArgumentParser) -> None:
-    command.epilog = KEYS
-    command.add_argument(
-        "experiment", help="one of `gestalt list experiments`, or the path of a YAML file of yours"
-    )
-    command.add_argument("--scale", default="demo", help=SCALE)
+WORDS = {
+    "train": Words(
+        {
+            **_RUN,
+            "--plan": (
+                "take a few steps, print the run's estimated speed, memory and time, and stop"
+            ),
+        },
+        KEYS,
+    ),
+    "features": Words(
+        {
+            **_RUN,
+            "--to DIR": {
+                "required": True,
+                "help": "folder to make, or to complete; train with data.features=DIR",
+            },
+            "--dtype": {
+                "choices": ("float32", "float16"),
+                "default": "float32",
+                "help": "number format of the files (default: %(default)s, exact)",
+            },
+            "--check": "write nothing; only check that DIR is complete and made for this run",
+        },
+        KEYS,
+    ),
+    "pretrain": Words(
+        {
+            "--init": {
+                "choices": ("dino", "supervised"),
+                "required": True,
+                "help": "self-distillation, or classification by labels",
+            },
+            **_SCALE,
+            "--to FILE": (
+                "file to write (default: lightning_logs/pretrained/SCALE/INIT.safetensors)"
+            ),
+        },
+        KEYS,
+    ),
+    "ablate": Words(
+        {
+            "grid": {
+                "nargs": "?",
+                "help": (
+                    "one of `gestalt list grids`, or the path of a YAML file of yours (default: "
+                    "aggregation_by_init)"
+                ),
+            },
+            **_SCALE,
+            "--seeds N": {
+                "type": count,
+                "default": 1,
+                "help": "runs of each cell (default: %(default)s)",
+            },
+            "--jobs N": {
+                "type": count,
+                "help": "runs at a time (default: 1; all at once on SLURM)",
+            },
+            "--choose KEY=a,b": {
+                **REPEATED,
+                "help": "values to try on the tuning split in each cell",
+            },
+            "--dry-run": "list the runs, those that are finished, and the time",
+            "--allow-mixed": "compare results of several commits, protocols or benchmarks",
+            "--cluster": {
+                "choices": ("slurm", "local"),
+                "help": "submit each run through submitit",
+            },
+            "--submitit KEY=value": {**REPEATED, "help": "a parameter for submitit"},
+        },
+        "key=value: any key of the configuration but seed and resume, for every cell, such as "
+        "trainer.max_epochs=2 data.root=DIR",
+    ),
+    "data": Words(
+        {
+            "source": "tars, parquet, hub, table, coco_captions, flickr, scenes or mixture",
+            "--scale SCALE": {
+                "default": "cc12m",
+                "help": "scale whose image size and other keys are used (default: %(default)s)",
+            },
+        },
+        "key=value: as for training, such as data.root=DIR data.options.split=val "
+        "data.caption=alt_text",
+        {
+            "inspect": (
+                "read every sample, and write a manifest with counts and the bad samples",
+                {
+                    "--to FILE": (
+                        "JSON to write (default: lightning_logs/data/<source>_<digest>.json)"
+                    )
+                },
+            ),
+            "pack": (
+                "write a source into webdataset's tars, image files unchanged",
+                {
+                    "--to DIR": {"required": True, "help": "folder to make"},
+                    "--shards N": {"type": count, "required": True, "help": "number of tars"},
+                    "--limit M": {
+                        "type": count,
+                        "help": "the first M samples; the same as data.limit=M",
+                    },
+                },
+            ),
+            "show": (
+                "draw a contact sheet of the first pairs that training sees",
+                {
+                    "--to FILE": (
+                        "PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)"
+                    ),
+                    "--count N": {
+                        "type": count,
+                        "default": 24,
+                        "help": "number of pairs (default: %(default)s)",
+                    },
+                    "--columns N": {
+                        "type": count,
+                        "default": 6,
+                        "help": "pairs in a row (default: %(default)s)",
+                    },
+                },
+            ),
+        },
+    ),
+}
 
 
 def check_train(arguments: Namespace) -> None:
@@ -63,24 +176,6 @@ def _check_run_files(config: Experiment) -> None:
     _check_pairs(config)
 
 
-def features_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``features``."""
-    _run_flags(command)
-    command.add_argument(
-        "--to",
-        metavar="DIR",
-        required=True,
-        help="folder to make, or to complete; train with data.features=DIR",
-    )
-    formats = "number format of the files (default: %(default)s, exact)"
-    command.add_argument("--dtype", choices=("float32", "float16"), default="float32", help=formats)
-    command.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; only check that DIR is complete and made for this run",
-    )
-
-
 def check_features(arguments: Namespace) -> None:
     """Load ``config``, the configuration of the run whose features are cached."""
     arguments.config = load(
@@ -91,23 +186,6 @@ def check_features(arguments: Namespace) -> None:
     check_features_fit(arguments.config, name="the cache")
     check_training(arguments.config)
     _check_run_files(arguments.config)
-
-
-def pretrain_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``pretrain``."""
-    command.epilog = KEYS
-    command.add_argument(
-        "--init",
-        choices=("dino", "supervised"),
-        required=True,
-        help="self-distillation, or classification by labels",
-    )
-    command.add_argument("--scale", default="demo", help=SCALE)
-    command.add_argument(
-        "--to",
-        metavar="FILE",
-        help="file to write (default: lightning_logs/pretrained/SCALE/INIT.safetensors)",
-    )
 
 
 def check_pretrain(arguments: Namespace) -> None:
@@ -129,60 +207,6 @@ def check_pretrain(arguments: Namespace) -> None:
     arguments.config, arguments.file = config, file
 
 
-def ablate_flags(command: argparse.ArgumentParser) -> None:
-    """Add the flags of ``ablate``."""
-    command.epilog = (
-        "key=value: any key of the configuration but seed and resume, for every cell, such as "
-        "trainer.max_epochs=2 data.root=DIR"
-    )
-    command.add_argument(
-        "grid",
-        nargs="?",
-        help=(
-            "one of `gestalt list grids`, or the path of a YAML file of yours (default: "
-            "aggregation_by_init)"
-        ),
-    )
-    command.add_argument("--scale", default="demo", help=SCALE)
-    command.add_argument(
-        "--seeds",
-        type=count,
-        default=1,
-        metavar="N",
-        help="runs of each cell (default: %(default)s)",
-    )
-    command.add_argument(
-        "--jobs", type=count, metavar="N", help="runs at a time (default: 1; all at once on SLURM)"
-    )
-    command.add_argument(
-        "--choose",
-        action="append",
-        default=[],
-        metavar="KEY=a,b",
-        help="values to try on the tuning split in each cell",
-    )
-    command.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="list the runs, those that are finished, and the time",
-    )
-    command.add_argument(
-        "--allow-mixed",
-        action="store_true",
-        help="compare results of several commits, protocols or benchmarks",
-    )
-    command.add_argument(
-        "--cluster", choices=("slurm", "local"), help="submit each run through submitit"
-    )
-    command.add_argument(
-        "--submitit",
-        action="append",
-        default=[],
-        metavar="KEY=value",
-        help="a parameter for submitit",
-    )
-
-
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
     from gestalt.ablation.grid import read_grid  # the results below it import torch
@@ -196,72 +220,6 @@ def check_ablate(arguments: Namespace) -> None:
     arguments.grid = read_grid(
         name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
     )
-
-
-def data_flags(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """Add the tools of ``data``, and return their parsers."""
-    keys = (
-        "key=value: as for training, such as data.root=DIR data.options.split=val "
-        "data.caption=alt_text"
-    )
-    tools = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
-    inspect = tools.add_parser(
-        "inspect",
-        help="read every sample, and write a manifest with counts and the bad samples",
-        epilog=keys,
-        allow_abbrev=False,
-    )
-    inspect.add_argument(
-        "--to",
-        metavar="FILE",
-        help="JSON to write (default: lightning_logs/data/<source>_<digest>.json)",
-    )
-    pack = tools.add_parser(
-        "pack",
-        help="write a source into webdataset's tars, image files unchanged",
-        epilog=keys,
-        allow_abbrev=False,
-    )
-    pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
-    pack.add_argument("--shards", type=count, metavar="N", required=True, help="number of tars")
-    pack.add_argument(
-        "--limit", type=count, metavar="M", help="the first M samples; the same as data.limit=M"
-    )
-    show = tools.add_parser(
-        "show",
-        help="draw a contact sheet of the first pairs that training sees",
-        epilog=keys,
-        allow_abbrev=False,
-    )
-    show.add_argument(
-        "--to",
-        metavar="FILE",
-        help="PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)",
-    )
-    show.add_argument(
-        "--count",
-        type=count,
-        default=24,
-        metavar="N",
-        help="number of pairs (default: %(default)s)",
-    )
-    show.add_argument(
-        "--columns",
-        type=count,
-        default=6,
-        metavar="N",
-        help="pairs in a row (default: %(default)s)",
-    )
-    for tool in (inspect, pack, show):
-        tool.add_argument(
-            "source", help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture"
-        )
-        tool.add_argument(
-            "--scale",
-            default="cc12m",
-            help="scale whose image size and other keys are used (default: %(default)s)",
-        )
-    return [inspect, pack, show]
 
 
 def check_data(arguments: Namespace) -> None:

@@ -4,9 +4,9 @@ flop`` measure.  Nothing is written.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from gestalt.building.features import connect_loader
-from gestalt.building.model import build_model
 from gestalt.building.source import pairs_a_step
-from gestalt.building.terms import nouns_of
-from gestalt.building.training import build_module
-from gestalt.commands.train import open_data
+from gestalt.commands.train import RunParts, build_parts
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.module import ContrastiveModule
 from gestalt.training.trainer import keywords_of, make_trainer
 
 READ = 64
@@ -52,44 +47,27 @@ NOTHING_WRITTEN = {
 """Keywords of a trainer that takes steps on one device until it is told to stop."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The parts of a run on one device.
+def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
+    """Return a trainer that steps as a run does and writes nothing."""
+    folder = Path(tempfile.gettempdir())
+    keywords = {**keywords_of(trial.config.trainer), **NOTHING_WRITTEN, **keywords}
+    return make_trainer(
+        folder, rank_timeout=trial.config.rank_timeout, callbacks=callbacks, **keywords
+    )
 
-    Attributes:
-        config: configuration of the trial.
-        module: the model with its loss and optimiser.
-        data: its batches and validation sets.
-        scorers: callbacks of the validation.
-        total: number of steps of the run.
-    """
 
-    config: Experiment
-    module: ContrastiveModule
-    data: Any
-    scorers: Sequence[Callback]
-    total: int
-
-    def trainer(self, *callbacks: Callback, **keywords: Any) -> Trainer:
-        """Return a trainer that steps as the run does and writes nothing."""
-        folder = Path(tempfile.gettempdir())
-        keywords = {**keywords_of(self.config.trainer), **NOTHING_WRITTEN, **keywords}
-        return make_trainer(
-            folder, rank_timeout=self.config.rank_timeout, callbacks=callbacks, **keywords
-        )
-
-    def fit(
-        self, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
-    ) -> None:
-        """Take training steps on the run's batches, or on some in memory."""
-        decay = self.config.optimizer.ema
-        averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-        trainer = self.trainer(*averaging, *callbacks, max_steps=steps)
-        if batches is None:
-            trainer.fit(self.module, datamodule=self.data)
-        else:
-            loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
-            trainer.fit(self.module, train_dataloaders=loader)
+def take_steps(
+    trial: RunParts, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
+) -> None:
+    """Take training steps on the run's batches, or on some in memory."""
+    decay = trial.config.optimizer.ema
+    averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+    trainer = trial_trainer(trial, *averaging, *callbacks, max_steps=steps)
+    if batches is None:
+        trainer.fit(trial.module, datamodule=trial.data)
+    else:
+        loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
+        trainer.fit(trial.module, train_dataloaders=loader)
 
 
 def check_alone(what: str) -> None:
@@ -108,19 +86,16 @@ def check_alone(what: str) -> None:
             )
 
 
-def build_trial(config: Experiment) -> Trial:
-    """Build the parts."""
+def build_trial(config: Experiment) -> RunParts:
+    """Build the parts of a run for steps on one device."""
     # the cache is a folder of the user's
     config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
-    data, scorers, _, total = open_data(config)
-    nouns = nouns_of(config, data.source)
-    module = build_module(config, build_model(config), total_steps=total, nouns=nouns)
-    module.kept = "trial"  # a first step with an empty one prints its token count
-    connect_loader(config, module.model, data, nouns=nouns)
-    return Trial(config, module, data, scorers, total)
+    trial = build_parts(config)
+    trial.module.kept = "trial"  # a first step with an empty one prints its token count
+    return trial
 
 
-def read_pairs(trial: Trial) -> dict[str, Any]:
+def read_pairs(trial: RunParts) -> dict[str, Any]:
     """Read the pairs of the first batch, ``READ`` at most, without those that cannot be read.
 
     Raises:
@@ -192,18 +167,18 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     )
     trial = build_trial(config)
     batch = read_pairs(trial)
-    trial.fit(steps=1, batches=[repeated(batch, SIZES[0])])
+    take_steps(trial, steps=1, batches=[repeated(batch, SIZES[0])])
     return extended(
         {size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs
-    ), trial.total
+    ), trial.total_steps
 
 
-def counted_step(trial: Trial, batch: dict[str, Any]) -> int:
+def counted_step(trial: RunParts, batch: dict[str, Any]) -> int:
     """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
     only elementwise operations.
     """
     with counting() as counter:
-        trial.fit(steps=1, batches=[batch])
+        take_steps(trial, steps=1, batches=[batch])
     return counter.get_total_flops()
 
 

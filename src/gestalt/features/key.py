@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Experiment, Image, refuse
 from gestalt.support.files import replacing
 
 FORMAT = 2
-FILE = "features.json"
+FILE, IMAGES = "features.json", "images.npy"
+"""Files of a cache: its description, and the features of images by row."""
 
 IMAGE = (
     "backbone",
@@ -34,13 +35,16 @@ def key_of(config: Experiment) -> dict[str, Any]:
     return {
         **{f"image.{name}": getattr(image, name) for name in IMAGE},
         "image size": image.train_size if image.subsampling else image.eval_size,
-        "share of kept tokens": image.keep_tokens if image.subsampling else 1.0,
-        **{
-            "data.crops": config.data.crops,
-            "seed": config.seed,
-            "trainer.precision": config.trainer.precision,
-        },
+        "share of kept tokens": kept_share(image),
+        "data.crops": config.data.crops,
+        "seed": config.seed,
+        "trainer.precision": config.trainer.precision,
     }
+
+
+def kept_share(image: Image) -> float:
+    """Return the share of the patch tokens that an image keeps."""
+    return image.keep_tokens if image.subsampling else 1.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gestalt.evaluation.predictions import Predictions
     from gestalt.results.intervals import Contribution, Interval
 
+
 @dataclass(frozen=True)
 class Result:
     """The score of a run, or of one evaluation of it.
@@ -158,10 +159,7 @@ def headlines_of(measured: Iterable[str]) -> list[str]:
     shown = dict.fromkeys(name for measure in MEASURES.values() for name in measure.headline)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     return [
-        f"{name}/{metric}"
-        for name in image_sets
-        for metric in shown
-        if f"{name}/{metric}" in keys
+        f"{name}/{metric}" for name in image_sets for metric in shown if f"{name}/{metric}" in keys
     ]
 
 

@@ -60,7 +60,13 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
             variants.  The message has the fix.
     """
     if Path(target).is_dir():
-        return _only_run(target, holding=holding, expected=expected)
+        folders = _holders(Path(target), holding)
+        if not folders:
+            raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
+        if len(folders) > 1 and Path(target) not in folders:
+            found = f"holds {len(folders)} runs; name one of {_listed(folders)}"
+            raise ConfigError(f"{target}: {found}")
+        return Path(target) if Path(target) in folders else folders[0]
     runs = _runs_below(LOGS / target)
     run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
     if run is None:
@@ -83,35 +89,26 @@ def variations(folder: Path) -> list[str]:
     """
     try:
         saved = load_saved(folder / "config.yaml")
-        experiment = _experiment_keys(saved)
+        overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
+        if saved.data.root is not None:
+            overrides.append(f"data.root={json.dumps(saved.data.root)}")
+        experiment = load(saved.name, scale=saved.scale, overrides=overrides)
     except ConfigError:
-        words = (record_of(folder) or {}).get("overrides", [])
+        words = (record_of(folder / RESULT) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
-    run = hashed_keys(saved)
-    keys = sorted(key for key in run | experiment if _makes_variant(key))
-    return [f"{key}={run.get(key)}" for key in keys if run.get(key) != experiment.get(key)]
+    differing = differences(saved, experiment)
+    return [f"{key}={value}" for key, (value, _) in differing.items() if _makes_variant(key)]
+
+
+def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the hashed keys in which two configurations differ, sorted, with both values."""
+    first, second = hashed_keys(one), hashed_keys(other)
+    pairs = {key: (first.get(key), second.get(key)) for key in sorted(first | second)}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _makes_variant(key: str) -> bool:
     return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
-
-
-def _experiment_keys(saved: Experiment) -> dict[str, Any]:
-    """Return the hashed keys of a run's experiment as it is written, on the data of the run."""
-    overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
-    overrides += [] if saved.data.root is None else [f"data.root={json.dumps(saved.data.root)}"]
-    return hashed_keys(load(saved.name, scale=saved.scale, overrides=overrides))
-
-
-def _only_run(target: str, *, holding: Path, expected: str) -> Path:
-    folders = _holders(Path(target), holding)
-    if not folders:
-        raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
-    if Path(target) in folders:
-        return Path(target)
-    if len(folders) > 1:
-        raise ConfigError(f"{target}: holds {len(folders)} runs; name one of {_listed(folders)}")
-    return folders[0]
 
 
 def _holders(root: Path, file: Path) -> list[Path]:

@@ -33,22 +33,18 @@ def new_version(config: Experiment) -> Path | None:
     return _claim(parent, "version_{}", make=Path.mkdir)
 
 
-def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
-    """Claim the next free ``<kind>/<n>.json`` of a run, as an empty file."""
+@contextmanager
+def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Iterator[Path]:
+    """Claim the next free ``<kind>/<n>.json`` of a run, as an empty file; if the block ends before
+    anything is written there, as on a full disk, remove it and its folder of arrays.
+    """
     parent = folder / kind
     parent.mkdir(exist_ok=True)
-    return _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[Path]:
-    """Yield a claimed file; if the block ends before anything is written there, as on a full disk,
-    remove it and its folder of arrays.
-    """
+    path = _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
     try:
         yield path
     finally:
-        if path.is_file() and not path.stat().st_size:
+        if not path.stat().st_size:
             path.unlink()
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 

@@ -34,19 +34,20 @@ def is_finished(folder: Path) -> bool:
     Raises:
         ConfigError: its record is not JSON.
     """
-    record = record_of(folder)
+    record = record_of(folder / RESULT)
     return record is not None and bool((record.get("steps") or 0) >= (record.get(PLANNED) or 0))
 
 
-def record_of(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's ``result.json``, unchecked; None if there is none.
+def record_of(path: Path) -> dict[str, Any] | None:
+    """Return the content of a record, unchecked; None if the file is missing, or still empty
+    because its writer has only reserved the name.
 
     Raises:
         ConfigError: it is not JSON.
     """
-    path = folder / RESULT
     try:
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+        text = path.read_text() if path.is_file() else ""
+        return dict(json.loads(text)) if text else None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
 

@@ -4,12 +4,13 @@ refused at once.
 
 from pathlib import Path
 
-from gestalt.config.identity import config_hash, hashed_keys
+from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.finding import resolve_checkpoint
+from gestalt.runs.finding import differences, resolve_checkpoint
 from gestalt.runs.names import CHECKPOINT, run_folder, runs_of, saved_hash
-from gestalt.runs.requeue import unfinished_run
+from gestalt.runs.progress import is_finished
+from gestalt.runs.requeue import DIVERGED
 
 
 def resolve_resume(config: Experiment) -> Path | None:
@@ -24,7 +25,7 @@ def resolve_resume(config: Experiment) -> Path | None:
     if config.resume == "last":
         return _newest_match(config)
     if config.resume == "auto":
-        return unfinished_run(config)
+        return _unfinished_run(config)
     if not Path(config.resume).exists():
         raise ConfigError(
             f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last "
@@ -51,18 +52,52 @@ def _newest_match(config: Experiment) -> Path:
     raise AssertionError("the newest run has another hash and the same keys")
 
 
-def _refuse_other(checkpoint: Path, config: Experiment) -> None:
-    saved, given = (
-        hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")),
-        hashed_keys(config),
-    )
-    keys = sorted(key for key in saved | given if saved.get(key) != given.get(key))
-    if keys:
-        differences = "; ".join(
-            f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys
+def _unfinished_run(config: Experiment) -> Path | None:
+    """Return the last checkpoint of the only unfinished run of this configuration; None if there is
+    none.  Runs that diverged do not count.
+
+    A run is unfinished while it has a checkpoint and no ``result.json``, or one that
+    ``trainer.max_time`` ended before its last step.
+
+    Raises:
+        ConfigError: several runs are unfinished, and the configuration does not tell which is
+            meant; or the newest run diverged.
+    """
+    runs = [
+        folder
+        for folder in runs_of(config.name, config.scale)
+        if saved_hash(folder) == config_hash(config)
+    ]
+    diverged = [folder for folder in runs if (folder / DIVERGED).exists()]
+    unfinished = [
+        folder
+        for folder in runs
+        if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)
+    ]
+    if runs and runs[-1] in diverged:
+        reason = (runs[-1] / DIVERGED).read_text().strip()
+        raise ConfigError(
+            f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or continue "
+            f"with resume={runs[-1]}"
         )
+    if len(unfinished) > 1:
+        names = ", ".join(map(str, unfinished))
+        raise ConfigError(
+            f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; "
+            "name one with resume=FOLDER"
+        )
+    return unfinished[0] / CHECKPOINT if unfinished else None
+
+
+def _refuse_other(checkpoint: Path, config: Experiment) -> None:
+    saved = load_saved(run_folder(checkpoint) / "config.yaml")
+    found = [
+        f"{key}: {value} saved, {given} given"
+        for key, (value, given) in differences(saved, config).items()
+    ]
+    if found:
         mend = "give the saved values, or start without resume"
         raise ConfigError(
-            f"resume={config.resume}: {checkpoint} is of another configuration: {differences}; "
-            f"{mend}"
+            f"resume={config.resume}: {checkpoint} is of another configuration: "
+            f"{'; '.join(found)}; {mend}"
         )

@@ -46,17 +46,13 @@ def record(
     miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
     protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
     benchmark = {
-        **{
-            "set": "scenes",
-            "images": IMAGES,
-            "names": ["a", "b", "c"],
-            "label_set": "abc",
-            "protocol": protocol,
-        },
-        **{
-            "counts": {"model": total.tolist()},
-            "counts_rows": ["intersection", "prediction", "truth"],
-        },
+        "set": "scenes",
+        "images": IMAGES,
+        "names": ["a", "b", "c"],
+        "label_set": "abc",
+        "protocol": protocol,
+        "counts": {"model": total.tolist()},
+        "counts_rows": ["intersection", "prediction", "truth"],
     }
     made = {
         "format": FORMAT,

@@ -11,7 +11,7 @@ import pytest
 
 from gestalt.ablation.cluster import ClusterJob, ClusterLauncher, read_parameters
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.jobs import training
+from gestalt.ablation.jobs import Training
 from gestalt.ablation.study import Study
 from gestalt.config.schema import ConfigError
 from tests.gestalt.command import environment
@@ -56,7 +56,7 @@ def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch)
 def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch):
     monkeypatch.setenv("FAKE", "hang:image.aggregation=avg")
     grid = read_grid("aggregation", scale="tiny")
-    work = training(grid, grid.cells[1], seed=0)
+    work = Training(grid, "avg", seed=0)
     process = launcher().start(work, state=work.read_state(), slot=0)
     while not Path("hangs").exists():
         time.sleep(0.05)
@@ -74,18 +74,18 @@ def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch
 
 def test_cluster_resources_become_trainer_overrides_unless_the_run_sets_them():
     grid = read_grid("aggregation", scale="tiny")
-    work = training(grid, grid.cells[0], seed=0)
+    work = Training(grid, "max", seed=0)
     made = launcher(gpus_per_node=4, nodes=1)
     assert made._words(work) == ("trainer.devices=4", "trainer.num_nodes=1")
     own = read_grid("aggregation", scale="tiny", overrides=("trainer.devices=2",))
-    assert made._words(training(own, own.cells[0], seed=0)) == ("trainer.num_nodes=1",)
-    assert training(grid, grid.cells[0], seed=0).hash == training(own, own.cells[0], seed=0).hash
+    assert made._words(Training(own, "max", seed=0)) == ("trainer.num_nodes=1",)
+    assert Training(grid, "max", seed=0).hash == Training(own, "max", seed=0).hash
 
 
 def test_a_job_ignores_the_signal_of_submitit_while_it_runs():
     grid = read_grid("aggregation", scale="tiny")
     job = ClusterJob(
-        training(grid, grid.cells[0], seed=0),
+        Training(grid, "max", seed=0),
         (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"),
     )
     assert job() == 0

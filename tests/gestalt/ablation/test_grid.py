@@ -47,7 +47,7 @@ def test_every_shipped_grid_loads_in_every_cell_and_states_its_source_and_comman
         grid = read_grid(name, scale=scale)
         assert len(grid.cells) >= 2
         assert grid.metric == "scenes/miou"
-        assert grid.against in [cell.name for cell in grid.cells]
+        assert grid.against in grid.cells
     lines = (EXPERIMENTS / "ablations" / f"{name}.yaml").read_text().splitlines()
     assert "Source: " in lines[0]
     default = "make ablate [" if name == "aggregation_by_init" else f"make ablate GRID={name} "
@@ -56,14 +56,14 @@ def test_every_shipped_grid_loads_in_every_cell_and_states_its_source_and_comman
 
 def test_vary_makes_every_combination_in_order():
     grid = read_grid("aggregation_by_init", scale="tiny")
-    assert [cell.name for cell in grid.cells][:4] == [
+    assert list(grid.cells)[:4] == [
         "cls, random",
         "cls, supervised",
         "cls, dino",
         "avg, random",
     ]
     assert len(grid.cells) == 9
-    assert grid.words(grid.cells[0], seed=2) == (
+    assert grid.words("cls, random", seed=2) == (
         "image.aggregation=cls",
         "image.init=random",
         "seed=2",
@@ -90,7 +90,7 @@ def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
         folder,
         f"base: gestalt\ncells: {{nouns: {{}}, pairs: {{{terms}, image.aggregation: avg}}}}\n",
     )
-    words = grid.words(grid.cells[1], seed=0)
+    words = grid.words("pairs", seed=0)
     assert "loss.terms={}" in words
     assert load("gestalt", scale="tiny", overrides=list(words)).loss.terms == {}
 

@@ -14,7 +14,7 @@ import pytest
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.running import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
-from gestalt.commands.ablate import ablate, plan
+from gestalt.commands.ablate import plan, run
 from gestalt.commands.arguments import parse
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
@@ -79,6 +79,25 @@ def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
     assert all("finished before" in line for line in again.said)
 
 
+def test_a_record_of_another_run_in_an_older_format_stops_no_grid():
+    other = Path("lightning_logs/clippy_dino_max/tiny/version_0")
+    other.mkdir(parents=True)
+    (other / "result.json").write_text(json.dumps({"format": 1, "config_hash": "another"}))
+    made = study()
+    made.run()
+    assert not made.failures
+    assert len(started()) == 3
+
+
+def test_the_file_of_the_cells_identifies_the_grid_and_every_run():
+    made = study(choose=("optimizer.learning_rate=0.001,0.002",))
+    made.run()
+    grid = json.loads(Path("page/cells.json").read_text())
+    assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
+    assert [run["tuning"] for run in grid["runs"]] == [True] * 6 + [False] * 3
+    assert [run["config_hash"] for run in grid["runs"][:6]] == [job.hash for job in made.tuning()]
+
+
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{AVG}")
     made = study()
@@ -123,6 +142,7 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
     interrupt()
     with pytest.raises(Stopped, match="SIGINT") as stop:
         study().run()
+    assert str(stop.value).startswith("stopped by SIGINT; all runs have stopped and can be resumed")
     assert stop.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
     stopped = next(
@@ -140,11 +160,11 @@ def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(mo
 def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatch, tmp_path):
     monkeypatch.setenv("FAKE", f"hang:{CLS}")
     made = study(overrides=("trainer.max_steps=3",))
-    run = next(run for run in made.reported() if run.cell == "cls")
-    orphan = subprocess.Popen([*FAKE, *run.command(run.read_state())])
+    job = next(job for job in made.reported() if job.cell == "cls")
+    orphan = subprocess.Popen([*FAKE, *job.command(job.read_state())])
     while not Path("hangs").exists():
         time.sleep(0.02)
-    assert run.read_state().kind == "busy"
+    assert job.read_state().kind == "busy"
     seen = []
     made.say = lambda line: (
         seen.append(line),
@@ -154,7 +174,7 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
     assert [line for line in started() if CLS in line][1].endswith(
-        f"resume={run.read_state().folder}"
+        f"resume={job.read_state().folder}"
     )
 
 
@@ -232,7 +252,7 @@ def test_two_processes_never_run_one_grid():
     arguments = parse(["ablate"])
     arguments.grid = read_grid("aggregation", scale="tiny")
     with pytest.raises(ConfigError, match="another process runs this grid"):
-        ablate(arguments)
+        run(arguments)
     other.communicate()
     locks.hold(folder / ".lock", busy="").close()
 

@@ -103,33 +103,12 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
             ["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"],
             r"data\.options\.spilt=dev: .* did you mean 'split'?",
         ),
-        (
-            [
-                "inspect",
-                "flickr",
-                "data.root=flickr",
-                "data.mixture=[{source: scenes, options: {x: 1}}]",
-            ],
-            r"mixture\[0\]\.options\.x=1",
-        ),
         (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: not found"),
         (
             ["inspect", "flickr", "data.root=flickr", "data.caption=x"],
             "data.caption=x: Flickr8k captions have no columns",
         ),
         (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
-        (
-            ["inspect", "scenes", "data.caption_choice=first"],
-            r"data\.caption_choice=first: source scenes does not take it",
-        ),
-        (
-            ["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"],
-            r"options\.captions=a: has a key of its own",
-        ),
-        (
-            ["inspect", "mixture", "data.mixture=[{source: flickr, options: {parts: a}}]"],
-            r"options\.parts=a: source flickr takes no such",
-        ),
         (
             ["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"],
             r"data\.options\.recipe=x: has a key of its own",
@@ -140,7 +119,6 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
             ["inspect", "flickr", "data.root=flickr", "--to", "flickr"],
             r"--to flickr: is a folder; name a file, such as flickr/data\.json",
         ),
-        (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/data\.png"),
         (
             [
                 "pack",
@@ -154,14 +132,9 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
             "cannot be made: Not a directory",
         ),
         (
-            ["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"],
-            r"data\.mixture=.*does not take it",
-        ),
-        (
             ["inspect", "mixture", "data.mixture=[{source: scenes}, {source: flikr}]"],
             r"data\.mixture\[1\]\.source=flikr: did you mean 'flickr'",
         ),
-        (["inspect", "mixture", "data.mixture=[{sauce: scenes}]"], "sauce"),
         (
             [
                 "inspect",
@@ -178,7 +151,6 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
             ["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"],
             "--shards 9: the source has 6 samples",
         ),
-        (["show", "flickr", "data.rooot=flickr"], "data.rooot"),
     ],
 )
 def test_a_mistake_is_reported_in_one_line_with_the_remedy(words, message, flickr, capsys):

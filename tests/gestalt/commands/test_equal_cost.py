@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from gestalt.ablation.grid import read_grid
 from gestalt.building.source import pairs_a_step
+from gestalt.commands import trial
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
 from gestalt.commands.trial import (
     build_trial,
@@ -29,7 +30,9 @@ from gestalt.config.schema import ConfigError
 from tests.gestalt.command import environment
 
 GRID = {
-    **{"base": "clippy_random_max", "equal": "flop", "against": "max"},
+    "base": "clippy_random_max",
+    "equal": "flop",
+    "against": "max",
     "cells": {
         "max": {},
         "positives": {"loss.equal_texts": "positives"},
@@ -68,10 +71,11 @@ def count(config):
 
 
 def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(
-    grid, tmp_path
+    grid, tmp_path, monkeypatch
 ) -> None:
-    equal, lines = at_equal_cost(grid, folder=tmp_path, count=count)
-    cells = {cell.name: cell.values for cell in equal.cells}
+    monkeypatch.setattr(trial, "step_flop", count)
+    equal, lines = at_equal_cost(grid, folder=tmp_path, write=True)
+    cells = equal.cells
     assert cells["max"] == {}
     # the run that it would be without equal cost
     assert cells["positives"] == {"loss.equal_texts": "positives"}
@@ -82,49 +86,50 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
         "trainer.max_epochs": -1,
     }
     assert lines[2] == "nouns: 8 steps of 2e-08 GFLOP, 1.6e-07 GFLOP in total."
-    for cell in equal.cells:
+    for cell, values in cells.items():
         config = load(equal.base, scale=equal.scale, overrides=list(equal.words(cell, seed=3)))
         assert (config.trainer.max_steps, config.seed) == (
-            cell.values.get("trainer.max_steps", -1),
+            values.get("trainer.max_steps", -1),
             3,
         )
 
 
-def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path) -> None:
-    first, _ = at_equal_cost(grid, folder=tmp_path, count=count)
-    again, _ = at_equal_cost(
-        grid, folder=tmp_path, count=lambda config: pytest.fail("counted again")
-    )
+def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(
+    grid, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(trial, "step_flop", count)
+    dry, _ = at_equal_cost(grid, folder=tmp_path, write=False)
+    assert not (tmp_path / COUNTS).exists()
+    first, _ = at_equal_cost(grid, folder=tmp_path, write=True)
+    assert first == dry
+    monkeypatch.setattr(trial, "step_flop", lambda config: pytest.fail("counted again"))
+    again, _ = at_equal_cost(grid, folder=tmp_path, write=True)
     assert again == first
     kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
-    base = load(grid.base, scale=grid.scale, overrides=list(grid.words(grid.cells[0], seed=0)))
+    base = load(grid.base, scale=grid.scale, overrides=list(grid.words("max", seed=0)))
     assert kept[config_hash(base)] == {"flop": 10, "steps": 16}
 
 
-def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid, tmp_path) -> None:
+def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
+    grid, tmp_path, monkeypatch
+) -> None:
     def fails(config):
         if name_of(config) == "nouns":
             raise ConfigError("none of the first 8 pairs can be read")
         return count(config)
 
-    with pytest.raises(
-        ConfigError,
-        match=(
-            "grid mine: cell nouns: its FLOP cannot be counted: none of the first 8 pairs can be "
-            "read"
-        ),
-    ):
-        at_equal_cost(grid, folder=tmp_path / "a", count=fails)
+    monkeypatch.setattr(trial, "step_flop", fails)
+    with pytest.raises(ConfigError, match="cell nouns: its FLOP cannot be counted: none of the"):
+        at_equal_cost(grid, folder=tmp_path / "a", write=True)
     few = (
         r"grid mine: equal: flop: cell nouns: optimizer\.warmup_steps=2: the run ends after "
         r"trainer\.max_steps=1; choose no more"
     )
+    monkeypatch.setattr(
+        trial, "step_flop", lambda config: (160 if name_of(config) == "nouns" else 10, 16)
+    )
     with pytest.raises(ConfigError, match=few):
-        at_equal_cost(
-            grid,
-            folder=tmp_path / "b",
-            count=lambda config: (160 if name_of(config) == "nouns" else 10, 16),
-        )
+        at_equal_cost(grid, folder=tmp_path / "b", write=True)
 
 
 @pytest.mark.slow
@@ -139,11 +144,11 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
         overrides=["evaluation.benchmarks=[]", "data.workers=0", *words],
     )
     pairs = pairs_a_step(config)
-    trial = build_trial(config)
-    batch = repeated(read_pairs(trial), pairs)
-    _, whole = counted_step(trial, batch), counted_step(trial, batch)
+    parts = build_trial(config)
+    batch = repeated(read_pairs(parts), pairs)
+    _, whole = counted_step(parts, batch), counted_step(parts, batch)
     flop, steps = step_flop(config)
-    assert (flop, steps) == (whole, trial.total)
+    assert (flop, steps) == (whole, parts.total_steps)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands import faults
-from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
 
 PAIRS = ("data", "show", "scenes", "--scale", "tiny", "--count", "2", "--columns", "2")
@@ -102,7 +102,7 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
 
 def test_a_failed_evaluation_frees_its_number(tmp_path: Path) -> None:
     def fail() -> None:
-        with claimed(new_evaluation(tmp_path)) as path:
+        with new_evaluation(tmp_path) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)
             raise OSError("full")
 

@@ -41,21 +41,17 @@ WAYS = {
         "trainer.accumulate_grad_batches=2",
     ),
     "a_cnn": (
-        *(
-            "clippy_supervised_max",
-            "image.backbone=resnet18",
-            "image.family=cnn",
-            "image.inits.supervised=random",
-            "image.keep_tokens=1",
-        ),
-        *(
-            "image.patch_size=null",
-            "image.width=null",
-            "image.depth=null",
-            "image.heads=null",
-            "image.frozen_blocks=3",
-            *FROZEN,
-        ),
+        "clippy_supervised_max",
+        "image.backbone=resnet18",
+        "image.family=cnn",
+        "image.inits.supervised=random",
+        "image.keep_tokens=1",
+        "image.patch_size=null",
+        "image.width=null",
+        "image.depth=null",
+        "image.heads=null",
+        "image.frozen_blocks=3",
+        *FROZEN,
     ),
 }
 
@@ -125,7 +121,7 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "KEPT", 2 * 33 * 32 * 4)
+    monkeypatch.setattr(command, "SAVED", 2 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
     config = made("clippy_random_max", *FLICKR, "image.frozen_blocks=1", *FROZEN, root=photographs)
     cache(config, tmp_path / "whole", stored="float32")

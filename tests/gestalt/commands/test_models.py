@@ -11,13 +11,19 @@ from PIL import Image
 from gestalt.__main__ import main
 from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
+from gestalt.commands.scoring import open_target
 from gestalt.evaluation.weights import weights_hash
 from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.command import gestalt
 from tests.gestalt.test_api import saved_timm
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
-TCL = ["evaluation.protocol=mmseg-448/tcl", "evaluation.refinement=none", "evaluation.limit=2"]
+TCL = [
+    "evaluation.protocol=mmseg-448/tcl",
+    "evaluation.refinement=none",
+    "evaluation.limit=2",
+    "evaluation.benchmarks=[scenes]",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -110,11 +116,9 @@ def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets
     records = [
         json.loads(
             calibrate(
-                target,
+                open_target(target, overrides=TCL, output=str(tmp_path / "records")),
                 benchmark="scenes",
                 split=None,
-                overrides=TCL,
-                output=str(tmp_path / "records"),
             ).read_text()
         )
         for target in (targets[0], targets[2])
@@ -130,8 +134,9 @@ def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
     saved_timm(tmp_path / "vit")
     target = f"timm:{tmp_path / 'vit'}"
     save_photo(tmp_path / "photo.png")
+    opened = open_target(target, overrides=TCL)
     with pytest.raises(ValueError, match="is vision-only and has no names for classes"):
-        calibrate(target, benchmark="scenes", split=None, overrides=TCL)
+        calibrate(opened, benchmark="scenes", split=None)
     assert main(["segment", "photo.png", "--labels", "dog, grass", "--model", target]) == 2
 
 

@@ -1,10 +1,20 @@
 """train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.commands.plan import StepProbe, data_line, disk_line, memory_line, waiting_line
+from gestalt.commands import plan as command
+from gestalt.commands.plan import (
+    StepProbe,
+    data_line,
+    disk_line,
+    memory_line,
+    time_line,
+    waiting_line,
+)
 from gestalt.config.loading import load
 from gestalt.module import ContrastiveModule
 
@@ -61,6 +71,32 @@ def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
     assert data_line(config(), bad=3, pairs=320).endswith(
         "3 of 320 pairs cannot be read; run gestalt data inspect scenes, which names them"
     )
+
+
+def test_a_run_that_its_longest_time_ends_is_reported() -> None:
+    assert time_line("time: 2 h", 7200.0, "00:02:00:00") == "ok    time: 2 h"
+    assert time_line("time: 2 h", 7201.0, "00:02:00:00").endswith(
+        "trainer.max_time=00:02:00:00 ends it before its last step; choose a longer one, or fewer "
+        "steps"
+    )
+
+
+@pytest.mark.parametrize(("room", "fitting"), [(1400, 40), (2000, 64), (500, 0)])
+def test_two_batch_sizes_tell_how_many_pairs_fit(room, fitting, monkeypatch) -> None:
+    """500 MiB for a step of any size, and 20 for each of its pairs."""
+    sizes = []
+    trial = SimpleNamespace(config=config())
+    monkeypatch.setattr(
+        command,
+        "take_steps",
+        lambda trial, probe, steps, batches: sizes.append(batches and batches[0]),
+    )
+    monkeypatch.setattr(command, "SPARE", 0)
+    monkeypatch.setattr(command, "read_pairs", lambda trial: None)
+    monkeypatch.setattr(command, "repeated", lambda pairs, count: count)
+    monkeypatch.setattr(command, "memory_gib", lambda device: (500 + 20 * sizes[-1]) / 1024)
+    assert command._take_steps(trial, batch=64, room=(room - 100) * 2**20)[0] == fitting
+    assert sizes[:2] == [16, 32]
 
 
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:

@@ -1,6 +1,5 @@
 """One checkpoint under several protocols: each number equals that of a separate evaluation."""
 
-import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,38 +47,13 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
     target = Target(
         config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
     )
-    monkeypatch.setattr("gestalt.commands.sweep.open_target", lambda *_, **__: target)
     monkeypatch.setattr(
         "gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored")
     )
     with pytest.raises(
         ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"
     ):
-        sweep_protocols("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
-
-
-def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "full")
-
-    target = Target(
-        load("clippy_dino_max", scale="tiny"),
-        SimpleNamespace(has_text=True),
-        folder=tmp_path,
-        identity={},
-        trained=None,
-    )
-    for name, stand_in in {
-        "open_target": lambda *_, **__: target,
-        "score": lambda *_, **__: SimpleNamespace(path=tmp_path / "0.json", images={}),
-        "plot_protocols": lambda *_, **__: None,
-        "_rows": lambda *_: {},
-        "write_record": full,
-    }.items():
-        monkeypatch.setattr(f"gestalt.commands.sweep.{name}", stand_in)
-    with pytest.raises(OSError, match="full"):
-        sweep_protocols("a run", protocols=["whole_square"], overrides=[])
-    assert not list((tmp_path / "protocols").iterdir())
+        sweep_protocols(target, protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
 
 
 def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):

@@ -10,21 +10,14 @@ from tests.gestalt.command import gestalt
 
 pytestmark = pytest.mark.slow
 
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2")
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    done = gestalt(
-        "train",
-        "clippy_dino_max",
-        "--scale",
-        "tiny",
-        "trainer.max_steps=2",
-        "trainer.enable_progress_bar=false",
-        folder=folder,
-    )
+    done = gestalt(*TRAIN, "trainer.enable_progress_bar=false", folder=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[0].startswith("scenes/")
     return folder
@@ -38,9 +31,7 @@ def refused(*words, folder):
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"]
-)
+@pytest.mark.parametrize("word", ["seed=9", "trainer.max_steps=7"])
 def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
     line = refused("eval", RUN, word, folder=trained)
     assert word.partition("=")[0] in line
@@ -48,13 +39,10 @@ def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
     assert not list((trained / RUN).glob("evaluations/*.json"))
 
 
-@pytest.mark.parametrize("kind", ["cut off", "empty", "noise", "another"])
+@pytest.mark.parametrize("kind", ["cut off", "empty", "another"])
 @pytest.mark.parametrize(
     "command",
-    [
-        ("eval", RUN),
-        ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "resume=last"),
-    ],
+    [("eval", RUN), (*TRAIN, "resume=last")],
 )
 def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, command):
     shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
@@ -63,13 +51,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, comm
     if kind == "another":
         torch.save({"a": 1}, file)
     else:
-        file.write_bytes(
-            {
-                "cut off": file.read_bytes()[:100_000],
-                "empty": b"",
-                "noise": bytes(range(7, 200)) * 50,
-            }[kind]
-        )
+        file.write_bytes(file.read_bytes()[:100_000] if kind == "cut off" else b"")
     line = refused(*command, folder=tmp_path)
     assert re.search(r"checkpoints/last\.ckpt(:| cannot be read)", line)
     assert "best.ckpt" in line

@@ -22,20 +22,16 @@ TRAIN = (
     "resume=auto",
 )
 JOB = {
-    **{
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NAME": "gestalt",
-        "SLURM_NTASKS": "1",
-        "SLURM_NTASKS_PER_NODE": "1",
-        "SLURM_NNODES": "1",
-    },
-    **{
-        "SLURM_PROCID": "0",
-        "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0",
-        "SLURM_NODELIST": "127.0.0.1",
-        "SLURM_RESTART_COUNT": "0",
-    },
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "gestalt",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "127.0.0.1",
+    "SLURM_RESTART_COUNT": "0",
 }
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,10 @@
 line.
 """
 
-import errno
 import json
 
 import pytest
 
-from gestalt.__main__ import main
 from gestalt.results.result import read_result
 from tests.data_modules.fakes.masks import draw_voc
 from tests.gestalt.command import gestalt
@@ -89,14 +87,12 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
     path = tmp_path / "lightning_logs/predictions/An_Oracle/evaluations/0.json"
     record = json.loads(path.read_text())
     assert record["predictions"] | {"sha256": ""} == {
-        **{
-            "folder": masks,
-            "files": 3,
-            "sha256": "",
-            "measure": "segmentation",
-            "values": "truth",
-            "suffix": "",
-        },
+        "folder": masks,
+        "files": 3,
+        "sha256": "",
+        "measure": "segmentation",
+        "values": "truth",
+        "suffix": "",
         **{"notes": {"protocol": "read off the truth"}, "stated": None},
     }
     done = gestalt("compare", str(path), str(path), folder=tmp_path)
@@ -117,35 +113,3 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
     assert "Their maker states protocol: read off the truth." in " ".join(
         (tmp_path / "report.html").read_text().split()
     )
-
-
-def test_a_score_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.chdir(tmp_path)
-    draw_voc(tmp_path)
-    monkeypatch.setattr("gestalt.commands.score.write_outcome", full)
-    words = (
-        "--bench",
-        "pascal_voc",
-        "benchmark_root=.",
-        "benchmark_subset=true",
-        "data.workers=0",
-        BAR,
-    )
-    assert (
-        main(
-            [
-                "score",
-                "VOCdevkit/VOC2012/SegmentationClass",
-                *words,
-                "--values",
-                "truth",
-                "--output",
-                "records",
-            ]
-        )
-        == 1
-    )
-    assert not list((tmp_path / "records" / "evaluations").iterdir())

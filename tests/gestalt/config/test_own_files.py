@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.ablation.jobs import State, training
+from gestalt.ablation.jobs import State, Training
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
@@ -89,7 +89,7 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     grid = read_grid("grids/rates.yaml", scale="./small.yaml")
     assert (grid.name, grid.base_name, grid.scale_name) == ("rates", "mine", "small")
     assert grid.common == ("data.limit=64",)
-    run = training(grid, grid.cells[0], seed=0)
+    run = Training(grid, next(iter(grid.cells)), seed=0)
     assert run.command(State("new"))[:4] == [
         "train",
         str(folder / "mine.yaml"),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.features.files import RowReader, as_stored, open_rows
+from gestalt.building.features import CachedImages
+from gestalt.commands.features import as_stored
+from gestalt.features.key import IMAGES, Description
 
 
 @pytest.mark.parametrize(
@@ -20,20 +22,17 @@ def test_rows_come_back_in_any_order_in_the_format_in_which_they_were_computed(
     content = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(0)).to(
         getattr(torch, computed)
     )
-    file = open_rows(tmp_path, stored=stored, shape=(8, 3, 2), resumed=False)
-    file[:5] = as_stored(content[:5], stored=stored)
-    file.flush()
-    file = open_rows(tmp_path, stored=stored, shape=(8, 3, 2), resumed=True)
-    file[5:] = as_stored(content[5:], stored=stored)
-    file.flush()
-    order = np.array([7, 0, 3, 3, 5])
-    reader = RowReader(tmp_path, computed=computed)
-    rows = reader.read(order)
+    np.save(tmp_path / IMAGES, as_stored(content, stored=stored))
+    order = [7, 0, 3, 3, 5]
+    cache = Description({}, stored, [3, 2], computed)
+    reader = CachedImages(cache, tmp_path, side=8, crops=2, pairs=4)
+    keys = [divmod(row, 4) for row in order]
+    rows = reader.read(keys)
     assert rows.dtype == content.dtype
     torch.testing.assert_close(
         rows, content[order], rtol=0, atol=0 if stored == "float32" else 2e-3
     )
-    assert torch.equal(pickle.loads(pickle.dumps(reader)).read(order), rows)
+    assert torch.equal(pickle.loads(pickle.dumps(reader)).read(keys), rows)
     assert len(pickle.dumps(reader)) < 1000
 
 

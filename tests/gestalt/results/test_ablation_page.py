@@ -42,7 +42,8 @@ def picture(seed):
 def view(tmp_path):
     """All cells but one, with predictions."""
     made = View("")
-    for place, cell in enumerate(GRID.cells[:-2] + GRID.cells[-1:]):
+    cells = list(GRID.cells)
+    for place, cell in enumerate(cells[:-2] + cells[-1:]):
         config = load(GRID.base, scale="tiny", overrides=list(GRID.words(cell, seed=0)))
         saved, array = record(config, 0.1 + 0.05 * place)
         folder = tmp_path / "runs" / str(place)
@@ -63,7 +64,7 @@ def view(tmp_path):
             folder / "predictions" / "scenes.npz",
             Predictions(NAMES, background=0, images=tuple(images)),
         )
-        made.results[cell.name, 0] = Result(f"{cell.name} seed 0", folder / "result.json", saved)
+        made.results[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
     return made
 
 

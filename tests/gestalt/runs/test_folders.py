@@ -57,7 +57,13 @@ def raced(claim) -> list[Path]:
 def test_runs_that_start_and_evaluations_that_end_at_once_get_a_place_each(tmp_path):
     asked = config()
     assert len(set(raced(lambda: new_version(asked)))) == RACERS
-    assert len(set(raced(lambda: new_evaluation(tmp_path)))) == RACERS
+
+    def evaluate() -> Path:
+        with new_evaluation(tmp_path) as path:
+            path.write_text("{}")
+        return path
+
+    assert len(set(raced(evaluate))) == RACERS
 
 
 def test_a_version_folder_made_concurrently_is_not_reused(monkeypatch):

@@ -1,0 +1,255 @@
+"""segment and group: give every pixel of pictures the label that it resembles most, or a group of
+similar locations; read pictures, map each with each model, write files and a page.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gestalt.api import Model, load
+from gestalt.building.targets import TRAINED, place_of, step_of
+from gestalt.commands.picture_words import result_files
+from gestalt.commands.process import announce, quiet
+from gestalt.data_modules.pixels.pictures import read_picture
+from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.grouping.protocol import grouping_protocol
+from gestalt.measures.segmentation.fitting import picture_protocol
+from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.publishing.picture_files import numbers, write_result, write_summary
+from gestalt.publishing.picture_page import PicturePage
+from gestalt.support.caveats import printed_caveats
+
+AT_ONCE = 8
+"""Most pictures in memory at one time."""
+
+PIXELS_AT_ONCE = 1 << 23
+"""Most pixels in memory at one time, unless one picture has more; a picture takes about 40 bytes a
+pixel while it is mapped.
+"""
+
+MOST_ELONGATED = 16.0
+"""Largest ratio of the sides of a picture that is seen whole with its aspect kept: attention's cost
+grows with the ratio's square.
+"""
+
+Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
+
+
+@dataclass
+class Mapper:
+    """A model that maps pictures.
+
+    Attributes:
+        model: the model.
+        about: how it maps them, as JSON.
+        maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
+        protocols: how the model sees a picture, for each map.
+        entries: the numbers of the pictures so far.
+        caveats: the warnings so far.
+    """
+
+    model: Model
+    about: dict[str, Any]
+    maps: dict[str, Mapped]
+    protocols: list[ImageProtocol]
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a summary says of the model: its name as it was given, what that meant, and the hash
+        of its weights.
+        """
+        known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
+        weights = weights_hash(self.model.encoder)
+        return {"model": self.model.name, **known, "weights_sha256": weights}
+
+    def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
+        """Return the maps of each picture by their kind; print caveats."""
+        with printed_caveats(self.model.name, self.caveats):
+            mapped = [maps(pictures) for maps in self.maps.values()]
+        return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
+
+
+class Read(NamedTuple):
+    """A picture that was read: its file, the name of its results, and its pixels (3, H, W)
+    uint8.
+    """
+
+    path: Path
+    name: str
+    pixels: Tensor
+
+
+def run(arguments: Namespace) -> int:
+    """Map every picture with every model, write what the arguments ask for, and print where it is.
+
+    Returns:
+        The exit status: 1 if a picture could not be read, or is too elongated for a protocol.
+
+    Raises:
+        ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
+            of groups that does not fit it.
+    """
+    quiet()
+    kind, mapper_of = {"segment": ("labels", _segmenter), "group": ("groups", _grouper)}[
+        arguments.command
+    ]
+    mappers = [mapper_of(load(target), arguments) for target in arguments.models]
+    skipped: dict[str, str] = {}
+    for mapper in mappers:
+        announce(mapper.model.origin)
+    page = _page(mappers) if arguments.html else None
+    protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
+    for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
+        mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
+        for picture, *shown in zip(batch, *mapped, strict=True):
+            for mapper, maps in zip(mappers, shown, strict=True):
+                mapper.entries.append(numbers(maps[kind], picture=picture.path, kind=kind))
+            for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
+                names = result_files(picture.name, kind=kind, npy=arguments.npy)
+                files = [folder / name for name in names]
+                write_result(maps[kind], mapper.entries[-1], files=files)
+            if arguments.output:
+                shown[0][kind].save(arguments.output)
+            if page is not None:
+                page.add(picture.name, shown)
+    for mapper, folder in zip(mappers, arguments.folders, strict=False):
+        about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
+        write_summary(mapper.entries, about=about, folder=folder, kind=kind)
+    if page is not None and not page.empty:
+        page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
+    done = len(arguments.pictures) - len(skipped)
+    if done:
+        for place in (arguments.output, arguments.to, arguments.html):
+            if place:
+                # a file's name need not be UTF-8
+                print(str(place).encode(errors="backslashreplace").decode())
+    if skipped:
+        print(
+            f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped",
+            file=sys.stderr,
+        )
+    return 1 if skipped else 0
+
+
+def _segmenter(model: Model, arguments: Namespace) -> Mapper:
+    """Return the functions that segment with a model and, if asked for, group."""
+    chosen = picture_protocol(
+        model.config,
+        model.encoder,
+        protocol=arguments.protocol,
+        reading=arguments.reading,
+        threshold=arguments.threshold,
+    )
+
+    def segmented(pictures: list[Tensor]) -> list[SegmentedImage]:
+        return model.segment(pictures, arguments.labels, protocol=chosen)
+
+    protocol = {
+        "name": chosen.name,
+        "reading": chosen.reading,
+        "threshold": chosen.threshold,
+        "digest": chosen.digest(),
+    }
+    mapper = Mapper(model, {"protocol": protocol}, {"labels": segmented}, [chosen])
+    if arguments.groups is not None:
+        mapper.maps["groups"] = _grouping(model, groups=arguments.groups)
+        mapper.protocols.append(grouping_protocol(model.config, groups=arguments.groups))
+    return mapper
+
+
+def _grouper(model: Model, arguments: Namespace) -> Mapper:
+    """Return the function that groups with a model."""
+    groups, name = arguments.groups, arguments.protocol
+    chosen = grouping_protocol(model.config, groups=groups, name=name)
+    maps = {"groups": _grouping(model, groups=groups, protocol=name)}
+    return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
+
+
+def _grouping(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:
+    """Return the function from pictures to their groups, named by number, largest first."""
+
+    def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
+        shares = torch.bincount(values.flatten(), minlength=groups) / values.numel()
+        order = shares.argsort(descending=True, stable=True)
+        names = tuple(f"group {number}" for number in range(1, groups + 1))
+        areas = dict(zip(names, shares[order].tolist(), strict=True))
+        ranks = order.argsort()[values.long()].to(torch.uint8)
+        return SegmentedImage(names, ranks, {}, areas, picture, torch.empty(0, 1, 1))
+
+    def mapped(pictures: list[Tensor]) -> list[SegmentedImage]:
+        maps = model.group(pictures, groups, protocol=protocol)
+        return [grouped(picture, values) for picture, values in zip(pictures, maps, strict=True)]
+
+    return mapped
+
+
+def _page(mappers: Sequence[Mapper]) -> PicturePage:
+    """Return an empty page, with a note for each model."""
+    places, notes = [], []
+    for mapper in mappers:
+        weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
+        places.append(place_of(mapper.model.identity))
+        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
+    return PicturePage(places, notes=notes)
+
+
+def _reading(
+    arguments: Namespace, skipped: dict[str, str], *, protocols: Sequence[ImageProtocol]
+) -> Iterator[Read]:
+    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be
+    mapped, and put them into ``skipped``.
+    """
+    pairs = list(zip(arguments.pictures, arguments.names, strict=True))
+    for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
+        try:
+            picture = Read(path, name, read_picture(path))
+            for protocol in protocols:
+                check_elongated(picture, protocol)
+        except ValueError as error:
+            skipped[str(path)] = str(error)
+            tqdm.write(f"gestalt: {error}", file=sys.stderr)
+            continue
+        yield picture
+
+
+def check_elongated(picture: Read, protocol: ImageProtocol) -> None:
+    """Refuse a picture that a protocol would see whole at a size which takes minutes or all memory.
+
+    Raises:
+        ValueError: the resized picture's sides have a ratio above ``MOST_ELONGATED``, and it is not
+            seen in windows.
+    """
+    height, width = picture.pixels.shape[1:]
+    rows, columns = protocol.target_size(height, width)
+    ratio = max(rows, columns) / min(rows, columns)
+    if getattr(protocol, "window", None) is None and ratio > MOST_ELONGATED:
+        raise ValueError(
+            f"{picture.path}: {width} x {height} pixels are too elongated for protocol "
+            f"{protocol.name}, which would see {columns} x {rows} "
+            "at once; crop the picture, or choose a protocol of squares, such as whole_square to "
+            "segment or pca_square to group"
+        )
+
+
+def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:
+    """Yield pictures in order, a few at a time."""
+    batch: list[Read] = []
+    for picture in pictures:
+        pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
+        if batch and (len(batch) == AT_ONCE or pixels > PIXELS_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
