@@ -75,7 +75,7 @@ def best_of(
         columns: bands of its columns.
         scale: if given, the total of exp(scale * score) is computed too, and no map is left out.
     """
-    size = (_end(rows), _end(columns))
+    size = (rows[-1].place.stop, columns[-1].place.stop)
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
     candidates = _possible_winners(
@@ -93,10 +93,7 @@ def best_of(
             scores = torch.mm(
                 part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])
             ).view(shape)
-            place = (
-                slice(row.start, row.start + shape[1]),
-                slice(column.start, column.start + shape[2]),
-            )
+            place = row.place, column.place
             value[place], index[place] = first_largest(
                 scores, order=tile, room=tile_room[1].view(shape)
             )
@@ -208,7 +205,3 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
         best = Best(value, winner=index, total=total)
     assert best is not None
     return best
-
-
-def _end(bands: tuple[Band, ...]) -> int:
-    return bands[-1].start + len(bands[-1].weights)
