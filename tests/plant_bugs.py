@@ -216,8 +216,8 @@ BUGS = (
     Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
-        old="= first[ids != PADDING]",
-        new="= first",
+        old="= rows[rows[:, 0] != PADDING]",
+        new="= rows",
         test="tests/gestalt/measures/test_metrics.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
@@ -514,15 +514,15 @@ BUGS = (
     Bug(
         "rank_without_images_sends_no_rows",
         "src/gestalt/measures/rows.py",
-        old="rows.append(row.to(self.device))",
-        new="continue",
+        old="self.rows.append(self._padding.to(self.device))",
+        new="pass",
         test="tests/gestalt/measures/test_merged_ranks.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
     ),
     Bug(
         "images_seen_twice_count_twice",
         "src/gestalt/measures/classification/metric.py",
-        old="rows = rows[counted_once(rows[:, 0])]",
-        new="rows = rows[rows[:, 0] != PADDING]",
+        old="rows = self.counted_once()",
+        new="rows = torch.cat(self.rows).numpy()",
         test="tests/gestalt/measures/classification/test_metric.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
@@ -535,7 +535,7 @@ BUGS = (
     Bug(
         "mean_over_objects",
         "src/gestalt/measures/grouping/metric.py",
-        old="jaccard=_mean(image[~np.isnan(image)])",
+        old="jaccard=_mean(image[counted])",
         new="jaccard=_mean(objects[:, 2] / objects[:, 3])",
         test="tests/gestalt/measures/grouping/test_metric.py::test_jaccard_is_averaged_over_images_and_not_over_objects",
     ),

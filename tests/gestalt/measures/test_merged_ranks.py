@@ -18,6 +18,7 @@ from gestalt.measures.rows import PADDING, SetMetric
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
+from tests.gestalt.measures.stage import count
 from tests.gestalt.measures.test_metrics import CAPTIONS, CLASSES, embedded, pair
 
 IMAGES = 7
@@ -36,17 +37,15 @@ def update_accuracy(metric: Any, index: int, sample_id: int) -> None:
 METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
     "segmentation": (
         lambda: MeanIoU(CLASSES),
-        lambda metric, index, sample_id: metric.update(*pair(index), sample_id),
+        lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
     ),
     "grouping": (
         JaccardSimilarity,
-        lambda metric, index, sample_id: metric.update(*grouping.pair(index), sample_id),
+        lambda metric, index, sample_id: count(metric, *grouping.pair(index), sample_id),
     ),
     "matching": (
         lambda: MatchedIoU(CLASSES, CLASSES),
-        lambda metric, index, sample_id: metric.update(
-            *([part] for part in pair(index)), torch.tensor([sample_id])
-        ),
+        lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
     ),
     "classification": (
         lambda: GroupAccuracy(classification.CLASSES, places=classification.CLASSES),

@@ -69,7 +69,8 @@ class RetrievalRecall(SetMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_rows("image", "image_id", "text", "text_id")
+        for state in ("image", "image_id", "text", "text_id"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(
         self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]

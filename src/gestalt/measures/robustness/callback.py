@@ -13,11 +13,10 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Scorer
+from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import (
     AccuracyScore,
-    GroupAccuracy,
     adjusted_accuracy,
     drops,
     mean_group,
@@ -27,7 +26,7 @@ from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 
 
-class Robustness(Scorer[AccuracyScore]):
+class Robustness(ClassificationScorer):
     """Classify images whose background misleads, by a dense map and a rule, and measure the
     accuracy that it costs.
 
@@ -45,7 +44,6 @@ class Robustness(Scorer[AccuracyScore]):
     measure, needs = "robustness", ("class_label", "place")
     tag, suffix = "maps", "_map"
     protocol: RobustnessProtocol
-    labels: LabelSet
 
     def __init__(
         self,
@@ -56,14 +54,12 @@ class Robustness(Scorer[AccuracyScore]):
         train_groups: Sequence[Sequence[int]] | None = None,
         **options: Any,
     ) -> None:
-        self.classes = with_third(labels, protocol.third_class)
-        metrics = {"model": GroupAccuracy(len(labels.names), places=len(labels.names))}
         super().__init__(
             name,
-            protocol=protocol,
-            metrics=metrics,
             labels=labels,
-            prompted=self.classes,
+            protocol=protocol,
+            classes=with_third(labels, protocol.third_class),
+            places=len(labels.names),
             **options,
         )
         self.train_groups = train_groups
@@ -85,11 +81,7 @@ class Robustness(Scorer[AccuracyScore]):
         cells; deltas; the third class.
         """
         names, cells = self.labels.names, score.cells
-        values = {
-            "accuracy": score.top(1),
-            "accuracy_chance": 1 / len(self.classes.names),
-            "accuracy_majority": score.majority,
-        }
+        values = self.accuracies(score)
         if self.train_groups is not None:
             values["adjusted_accuracy"] = float(
                 adjusted_accuracy(cells, train_groups=self.train_groups)
@@ -116,10 +108,7 @@ class Robustness(Scorer[AccuracyScore]):
                 "true class; a column a place, in the order of the classes that it goes with by "
                 "habit"
             ),
-            "counts": {
-                "model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]
-            },
-            "counts_rows": ["right", "truth"],
+            **super().entry(score),
         }
         if self.train_groups is not None:
             entry["train_groups"] = [list(row) for row in self.train_groups]
@@ -162,10 +151,5 @@ class Robustness(Scorer[AccuracyScore]):
 
 def build(context: Context) -> Robustness:
     """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
-    return Robustness(
-        context.benchmark.name,
-        labels=context.labels,
-        protocol=context.protocol("robustness"),
-        train_groups=getattr(context.image_set, "train_groups", None),
-        **context.options,
-    )
+    groups = getattr(context.image_set, "train_groups", None)
+    return context.scorer(Robustness, labels=context.labels, train_groups=groups)

@@ -17,11 +17,6 @@ LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""
 
 
-def constant(label: Tensor, *, index: int) -> Tensor:
-    """Predict the same class everywhere, in the shape of the label."""
-    return torch.full_like(label, index)
-
-
 def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     """Return the class that each class is predicted as when prompts are swapped: one fixed cycle
     over the classes that have prompts.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,11 +17,10 @@ from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Predicted, Scorer
+from gestalt.measures.callback import Baseline, Scorer
 from gestalt.measures.extremes import Extremes, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.baselines import constant
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.training.pictures import log_folders
 
@@ -61,43 +61,39 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the predictions of a batch."""
-        return self.counted(batch["prediction"], truth, batch=batch)
+        return self.count(batch["prediction"], truth, batch=batch)
 
-    def counted(
+    def count(
         self,
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
         batch: Mapping[str, Any],
-        **baselines: Predicted,
+        **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions and the baselines of a batch, and keep the best and the worst
         images.  Returns the predictions.
         """
         background = self.labels.background
         if background is not None:
-            baselines["constant_background"] = lambda: [
-                constant(label, index=background) for label in truth
-            ]
-        self.count({"model": predictions, **baselines}, truth, batch=batch)
-        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
-        iou = image_miou(
-            dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
-        )
-        for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
+            baselines["constant_background"] = lambda label, _: torch.full_like(label, background)
+        super().count(predictions, truth, batch=batch, **baselines)
+        rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
+        counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
+        for position, (index, counts) in enumerate(counted):
             if index != PADDING:
-                self._extremes.add(
-                    value,
-                    ScoredImage.of(
-                        batch, position, prediction=predictions[position], label=truth[position]
-                    ),
+                one = dense_counts(
+                    counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
                 )
+                shown = ScoredImage.of(
+                    batch, position, prediction=predictions[position], label=truth[position]
+                )
+                self._extremes.add(float(image_miou(one)[0]), shown)
         return predictions
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
-        super().begin(model)
+        super().begin(model, **embedding)
         self._extremes = Extremes()
 
     def gather(self) -> None:

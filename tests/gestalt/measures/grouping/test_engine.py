@@ -128,7 +128,7 @@ def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
     assert [one.grid for one in found] == [(4, 10)] * 2
     assert found[0].groups.dtype == torch.uint8
     metric = JaccardSimilarity()
-    metric.update(found[0].groups, label, 0)
+    metric.update([found[0].groups], [label], torch.tensor([0]))
     assert metric.compute().jaccard == 1
 
 
