@@ -3,6 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -24,9 +25,10 @@ from gestalt.evaluation.prompts import (
     templates_digest,
     used_prompts,
 )
+from gestalt.losses.gather import objects_of_ranks
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import gathered_on_first, spread
+from gestalt.measures.shown import spread
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
@@ -325,7 +327,7 @@ class Scorer(Measured, Generic[Score]):
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()
-        shown = gathered_on_first(self._shown) if self.shown_ids else []
+        shown = objects_of_ranks(self._shown) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:
             return
@@ -340,4 +342,5 @@ class Scorer(Measured, Generic[Score]):
                 batch_size=1,
             )
         if trainer.is_global_zero:
-            self.draw(trainer, shown=sorted(shown, key=lambda image: image.sample_id))
+            images = chain.from_iterable(shown)
+            self.draw(trainer, shown=sorted(images, key=lambda image: image.sample_id))

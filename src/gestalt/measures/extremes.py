@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.evaluation.predictions import ScoredImage, write_predictions
+from gestalt.losses.gather import objects_of_ranks
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import gathered_on_first
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs
@@ -45,9 +45,7 @@ def ends(
 
 
 class Extremes:
-    """The best and the worst images so far, on one rank; after ``gather``, on the first rank those
-    of all.
-    """
+    """The best and the worst images so far, on one rank; after ``gather``, those of all ranks."""
 
     def __init__(self) -> None:
         self.images: dict[int, tuple[float, ScoredImage]] = {}
@@ -61,9 +59,9 @@ class Extremes:
             self.images = {index: self.images[index] for index in ids[best + worst].tolist()}
 
     def gather(self) -> None:
-        """Gather the images of all ranks on the first; every rank must call it."""
-        shown = gathered_on_first([image for _, image in self.images.values()])
-        self.images = {image.sample_id: (np.nan, image) for image in shown}
+        """Gather the images of all ranks; every rank must call it."""
+        for images in objects_of_ranks(self.images):
+            self.images = self.images | images
 
 
 def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:

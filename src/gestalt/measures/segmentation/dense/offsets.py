@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import equal_sizes
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.losses.gather import objects_of_ranks, world_size
+from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, fitted_to_patches
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -73,15 +73,12 @@ def largest_cosines(
     batches = [
         chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)
     ]
-    rank = distributed.get_rank() if world_size() > 1 else 0
-    local = {}
-    for number in range(rank, len(batches), world_size()):
-        read = [image for image in map(images.picture, batches[number]) if image is not None]
-        local[number] = _measured(model, read, prompts=prompts, protocol=protocol)
-    by_batch: dict[int, list[tuple[int, Tensor]]] = {}
-    for part in objects_of_ranks(local):
-        by_batch |= part
-    measured = [row for number in sorted(by_batch) for row in by_batch[number]]
+
+    def measure(batch: Sequence[int]) -> list[tuple[int, Tensor]]:
+        read = [image for image in map(images.picture, batch) if image is not None]
+        return _measured(model, read, prompts=prompts, protocol=protocol)
+
+    measured = [row for rows in shared_by_ranks(batches, measure) for row in rows]
     if not measured:
         raise ValueError(
             f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of "
