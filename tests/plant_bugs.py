@@ -636,8 +636,8 @@ BUGS = (
     Bug(
         "all_rows_are_embedded",
         "src/gestalt/training/micro_batches.py",
-        old="None if count in (0, len(valid)) else",
-        new="None if count >= 0 else",
+        old='whole = whole or batch["valid_count"] in (0, len(batch["text"]))',
+        new="whole = True",
         test="tests/gestalt/test_module.py::test_a_step_equals_that_on_the_valid_pairs_alone",
     ),
     Bug(
@@ -692,13 +692,8 @@ BUGS = (
     Bug(
         "micro_batch_with_the_masks_of_the_first",
         "src/gestalt/training/micro_batches.py",
-        old='                images_of(part), texts_of(part), keep=part.get("keep"), dense=dense',
-        new=(
-            "                images_of(part),\n"
-            "                texts_of(part),\n"
-            '                keep=self.inputs["keep"][: len(part["text"])],\n'
-            "                dense=dense,"
-        ),
+        old='keep=part.get("keep")',
+        new='keep=self.inputs["keep"][: len(part["text"])]',
         test="tests/gestalt/training/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
     ),
     Bug(

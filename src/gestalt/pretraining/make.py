@@ -22,17 +22,17 @@ from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
 
 TRAINER = (
-    *(
-        "accelerator",
-        "strategy",
-        "devices",
-        "num_nodes",
-        "precision",
-        "log_every_n_steps",
-        "deterministic",
-        "benchmark",
-    ),
-    *("detect_anomaly", "enable_progress_bar", "enable_model_summary"),
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "log_every_n_steps",
+    "deterministic",
+    "benchmark",
+    "detect_anomaly",
+    "enable_progress_bar",
+    "enable_model_summary",
 )
 """Keys of ``trainer`` that pretraining reads."""
 
@@ -114,8 +114,8 @@ def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
         speed,
         SaveOnSignal(),
         EpochCheckpoint(),
+        StepCheckpoint(every_steps=probe.every_steps),
     ]
-    callbacks += [StepCheckpoint(every_steps=probe.every_steps)]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     return make_trainer(
         folder,
