@@ -396,8 +396,8 @@ BUGS = (
     Bug(
         "captions_drawn_without_their_image",
         "src/gestalt/measures/retrieval/metric.py",
-        old='"text_to_image": owner}',
-        new='"text_to_image": np.arange(len(owner)) % len(images.key)}',
+        old='"text_to_image": (text_ranks, owner)',
+        new='"text_to_image": (text_ranks, np.arange(len(owner)) % len(images))',
         test="tests/gestalt/measures/test_metrics.py::test_image_hits_count_the_hits_of_an_image_and_of_its_captions",
     ),
     Bug(

@@ -58,18 +58,10 @@ def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)
     real = torch.nonzero(variance > NO_VARIANCE * energy)[:, 0].flip(0)[: protocol.groups]
     scores = (vectors[:, real] * variance[real].sqrt() if wide else tokens @ vectors[:, real]).T
-    scores = scores * signs(scores, rule=protocol.sign).unsqueeze(1)
+    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
+    scores = torch.where(largest < 0, -scores, scores)
     cosines = scores / tokens.norm(dim=1).clamp_min(torch.finfo(tokens.dtype).tiny)
     return functional.pad(cosines, (0, 0, 0, protocol.groups - len(real)))
-
-
-def signs(scores: Tensor, *, rule: str) -> Tensor:
-    """Return 1 or -1 for each row of scores (k, N), (k,), by a rule of
-    ``BottomUpProtocol.sign``.
-    """
-    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))[:, 0]
-    decisive = largest if rule == "largest" else scores.pow(3).sum(dim=1)
-    return torch.where(decisive < 0, -1.0, 1.0).to(scores.dtype)
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {
