@@ -895,7 +895,7 @@ BUGS = (
     Bug(
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/dense/offsets.py",
-        old="return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]",
+        old="return [(pixels_hash(image), row) for image, row in zip(read, largest, strict=True)]",
         new=(
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "
             "strict=True)]"

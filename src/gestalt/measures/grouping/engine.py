@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import by_size, sizes_of
+from gestalt.evaluation.images import all_resized, by_size, sizes_of
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -117,7 +117,7 @@ def similarity_maps(
             for similarity in similarities
         ]
 
-    return by_size(images, protocol=protocol, run=compare)
+    return by_size(all_resized(images, protocol=protocol), compare)
 
 
 def finite(batch: Tensor) -> Tensor:

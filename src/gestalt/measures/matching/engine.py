@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import by_size, resized, sizes_of
+from gestalt.evaluation.images import all_resized, by_size, resized, sizes_of
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, finite
@@ -99,7 +99,7 @@ def clustered(
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(images, protocol=protocol, run=compare)
+    maps = by_size(all_resized(images, protocol=protocol), compare)
     return [
         BottomUp(decided(near, protocol=protocol, size=size), grid=grid, candidates=len(centres))
         for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)

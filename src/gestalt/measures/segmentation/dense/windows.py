@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import all_resized, computed_once, equal_sizes
+from gestalt.evaluation.images import all_resized, by_size, computed_once
 from gestalt.measures.segmentation.dense.placement import Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -113,18 +113,17 @@ def cut_and_embed(
         for top in rows
         for left in columns
     ]
-    embedded: dict[int, Tensor] = {}
-    for positions, stack in equal_sizes(windows):
+
+    def embed(stack: Tensor) -> Tensor:
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
-        parts = []
-        for start in range(0, len(stack), step):
-            part = model.embed_patches(
-                stack[start : start + step], reading=protocol.reading, positions=protocol.positions
-            )
-            parts.append(part.float())
-        embedded.update(zip(positions, torch.cat(parts), strict=True))
-    features = (embedded[position] for position in range(len(windows)))
+        parts = [
+            model.embed_patches(part, reading=protocol.reading, positions=protocol.positions)
+            for part in torch.split(stack, step)
+        ]
+        return torch.cat([part.float() for part in parts])
+
+    features = iter(by_size(windows, embed))
     pieces = []
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
         stack = torch.stack(list(islice(features, len(rows) * len(columns))))
