@@ -139,16 +139,13 @@ def write_init(
     """
     from safetensors.torch import save
 
-    normalisation = {
-        name: buffer.flatten().tolist()
-        for name, buffer in (("mean", tower.mean), ("std", tower.std))
-    }
+    mean, std = tower.mean.flatten().tolist(), tower.std.flatten().tolist()
     with replacing(file) as partial:
         # its own writer raises no OSError
         partial.write_bytes(save(untrimmed_state(tower, untrimmed)))
         write_record(
             file.with_name(f"{file.name}.json"),
-            {**normalisation, "size": size, "sha256": file_hash(partial), **record},
+            {"mean": mean, "std": std, "size": size, "sha256": file_hash(partial), **record},
         )
 
 

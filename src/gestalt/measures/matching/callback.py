@@ -64,7 +64,7 @@ class Matching(Scorer[MatchedScore]):
             protocol=protocol,
             metrics=metrics,
             labels=labels,
-            **{**options, "length": len(images)},
+            **options,
         )
         self.images = images
         self._centres: NDArray[np.float64] | None = None
