@@ -218,7 +218,7 @@ BUGS = (
         "src/gestalt/measures/rows.py",
         old="= rows[rows[:, 0] != PADDING]",
         new="= rows",
-        test="tests/gestalt/measures/test_metrics.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "validation_dealt_singly",
@@ -523,7 +523,7 @@ BUGS = (
         "src/gestalt/measures/classification/metric.py",
         old="rows = self.counted_once()",
         new="rows = torch.cat(self.rows).numpy()",
-        test="tests/gestalt/measures/classification/test_metric.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "void_is_an_object",

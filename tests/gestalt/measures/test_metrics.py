@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE, UNNAMED
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
-from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.stage import count
 
@@ -108,19 +107,6 @@ def test_ignored_pixels_count_for_nothing() -> None:
     metric = MeanIoU(3)
     count(metric, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 255, 255]]), 0)
     assert metric.compute().counts.tolist() == [[1, 0, 0]] * 3
-
-
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    once, more = MeanIoU(CLASSES), MeanIoU(CLASSES)
-    for index in (0, 1, 2):
-        count(once, *pair(index), index)
-    for index in (2, 0, 1, 0):
-        count(more, *pair(index), index)
-    count(more, *pair(3), PADDING)
-    assert more.compute().images == 3
-    assert more.compute().confusion.tolist() == once.compute().confusion.tolist()
-    assert more.compute().ignored_pixels == once.compute().ignored_pixels
-    np.testing.assert_array_equal(once.compute().image_counts, more.compute().image_counts)
 
 
 def test_counts_beyond_float32_stay_exact() -> None:
@@ -261,15 +247,6 @@ def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_bloc
         captions=[[f"caption {index}"] for index in range(count)],
     )
     assert set(metric.compute().hits.values()) == {0}
-
-
-def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
-    score, more = retrieval_of([0, 1, 2]).compute(), retrieval_of([2, 1, PADDING, 0, 1]).compute()
-    assert (more.images, more.captions) == (3, 6)
-    assert score._replace(image_hits={}) == more._replace(image_hits={})
-    assert all(
-        np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items()
-    )
 
 
 @pytest.mark.parametrize("k", [1, 5])

@@ -73,12 +73,6 @@ def test_empty_cells_and_empty_sets_score_nan() -> None:
     assert np.isnan(scored(torch.tensor([0])).cells).sum() == CLASSES**2 - 1
 
 
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    doubled = torch.cat([torch.arange(LENGTH), torch.tensor([3, -1, -1, 0])])
-    np.testing.assert_array_equal(scored(doubled).right, scored().right)
-    assert scored(doubled).images == LENGTH
-
-
 def test_predicting_the_third_class_is_wrong_and_not_counted_as_a_class() -> None:
     metric = GroupAccuracy(2)
     truth = torch.tensor([0, 1, 1])

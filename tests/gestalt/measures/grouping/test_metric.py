@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity, best_overlaps
-from gestalt.measures.rows import PADDING
 from tests.gestalt.measures.stage import count
 
 GROUPS = 8
@@ -125,18 +124,6 @@ def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
         overlaps = best_overlaps(groups.long() + shift if shift else groups, instance)
         assert overlaps.dtype == torch.int64
         assert overlaps.tolist() == rows
-
-
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    more = JaccardSimilarity()
-    for index in (2, 0, 1, 0):
-        count(more, *pair(index), index)
-    count(more, *pair(3), PADDING)
-    count(more, *pair(5), PADDING)
-    once = score_of([pair(index) for index in range(3)])
-    assert more.compute().image_id.tolist() == [0, 1, 2]
-    assert more.compute().jaccard == once.jaccard
-    np.testing.assert_array_equal(more.compute().overlaps, once.overlaps)
 
 
 @pytest.mark.parametrize(
