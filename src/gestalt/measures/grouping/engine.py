@@ -4,7 +4,7 @@ attends to.
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -101,23 +101,27 @@ def similarity_maps(
         ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
     """
 
-    def compare(stack: Tensor) -> Iterable[Tensor]:
+    def compare(stack: Tensor) -> Iterator[Tensor]:
         if protocol.method == "attention":
-            return finite(model.class_attention(stack).float())
-        # (b, D, h, w)
-        batch = finite(
-            model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
-        )
-        similarities = (
-            image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
-            for tokens in batch
-        )
-        return [
-            similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device)
-            for similarity in similarities
-        ]
+            yield from finite(model.class_attention(stack).float())
+            return
+        for tokens in wide_tokens(model, stack, protocol=protocol):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
+            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
     return by_size(all_resized(images, protocol=protocol), compare)
+
+
+def wide_tokens(
+    model: Any, stack: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol
+) -> Tensor:
+    """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
+
+    Raises:
+        ValueError: a token contains NaN or infinity.
+    """
+    projected = protocol.features == "projected"
+    return finite(model.patch_tokens(stack, projected=projected).cpu().double())
 
 
 def finite(batch: Tensor) -> Tensor:

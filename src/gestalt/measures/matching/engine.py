@@ -16,7 +16,7 @@ from gestalt.data_modules.image_sets import ImageSet
 from gestalt.evaluation.images import all_resized, by_size, resized, sizes_of
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, decided, finite
+from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
 
 
@@ -73,9 +73,7 @@ def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tens
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = finite(
-        model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
-    )
+    tokens = wide_tokens(model, stack, protocol=protocol)
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 

@@ -129,7 +129,7 @@ def cut_and_embed(
         stack = torch.stack(list(islice(features, len(rows) * len(columns))))
         pieces.append(
             Pieces(
-                features=stack.unflatten(0, (len(rows), len(columns))),
+                features=stack.reshape(len(rows), len(columns), *stack.shape[1:]),
                 starts=(rows, columns),
                 side=side,
                 canvas=(canvas.shape[-2], canvas.shape[-1]),
