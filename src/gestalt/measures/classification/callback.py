@@ -1,7 +1,7 @@
 """Classification of one image set at each evaluation.  N images, C classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,8 @@ class ClassificationScorer(Scorer[AccuracyScore]):
         ValueError: as ``Scorer``, or as ``GroupAccuracy``.
     """
 
-    measure, needs = "classification", ("class_label",)
+    measure = "classification"
+    needs: ClassVar[tuple[str, ...]] = ("class_label",)
     protocol: ClassificationProtocol
     labels: LabelSet
 

@@ -113,13 +113,13 @@ class GroupAccuracy(RowMetric):
     def compute(self) -> AccuracyScore:
         """Compute the set's score over all ranks."""
         rows = self.counted_once()
-        _, truth, place, _, rank = rows.T
+        sample_id, truth, place, prediction, rank = rows.T
         cell, shape = truth * self.places + place, (self.classes, self.places)
         right, total = (
             np.bincount(cell[chosen], minlength=math.prod(shape)).reshape(shape).astype(np.int64)
             for chosen in (rank == 0, slice(None))
         )
-        return AccuracyScore(len(rows), *rows.T, right, total)
+        return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
 def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
