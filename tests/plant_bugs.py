@@ -66,7 +66,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='batch["epoch"] if self.crops is None else batch["epoch"] % self.crops',
         new='batch["epoch"]',
-        test="tests/gestalt/test_module.py::test_kept_tokens_repeat_with_the_crops",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_on_the_sample_and_on_the_epoch_modulo_crops",
     ),
     Bug(
         "features_of_the_first_crop",
@@ -216,9 +216,9 @@ BUGS = (
     Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
-        old="= first[ids != PADDING]",
-        new="= first",
-        test="tests/gestalt/measures/test_metrics.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        old="= rows[rows[:, 0] != PADDING]",
+        new="= rows",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "validation_dealt_singly",
@@ -273,7 +273,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='            batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept',
         new='            batch["sample_id"], torch.zeros_like(epoch), seed=self.seed, total=total, kept=kept',
-        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_on_the_sample_and_on_the_epoch_modulo_crops",
     ),
     Bug(
         "logit_scale_not_clamped",
@@ -396,8 +396,8 @@ BUGS = (
     Bug(
         "captions_drawn_without_their_image",
         "src/gestalt/measures/retrieval/metric.py",
-        old='"text_to_image": owner}',
-        new='"text_to_image": np.arange(len(owner)) % len(images.key)}',
+        old='"text_to_image": (text_ranks, owner)',
+        new='"text_to_image": (text_ranks, np.arange(len(owner)) % len(images))',
         test="tests/gestalt/measures/test_metrics.py::test_image_hits_count_the_hits_of_an_image_and_of_its_captions",
     ),
     Bug(
@@ -514,16 +514,16 @@ BUGS = (
     Bug(
         "rank_without_images_sends_no_rows",
         "src/gestalt/measures/rows.py",
-        old="rows.append(row.to(self.device))",
-        new="continue",
+        old="self.rows.append(self._padding.to(self.device))",
+        new="pass",
         test="tests/gestalt/measures/test_merged_ranks.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
     ),
     Bug(
         "images_seen_twice_count_twice",
         "src/gestalt/measures/classification/metric.py",
-        old="rows = rows[counted_once(rows[:, 0])]",
-        new="rows = rows[rows[:, 0] != PADDING]",
-        test="tests/gestalt/measures/classification/test_metric.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+        old="rows = self.counted_once()",
+        new="rows = torch.cat(self.rows).numpy()",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(
         "void_is_an_object",
@@ -535,7 +535,7 @@ BUGS = (
     Bug(
         "mean_over_objects",
         "src/gestalt/measures/grouping/metric.py",
-        old="jaccard=_mean(image[~np.isnan(image)])",
+        old="jaccard=_mean(image[counted])",
         new="jaccard=_mean(objects[:, 2] / objects[:, 3])",
         test="tests/gestalt/measures/grouping/test_metric.py::test_jaccard_is_averaged_over_images_and_not_over_objects",
     ),
@@ -636,8 +636,8 @@ BUGS = (
     Bug(
         "all_rows_are_embedded",
         "src/gestalt/training/micro_batches.py",
-        old="None if count in (0, len(valid)) else",
-        new="None if count >= 0 else",
+        old='whole = whole or batch["valid_count"] in (0, len(batch["text"]))',
+        new="whole = True",
         test="tests/gestalt/test_module.py::test_a_step_equals_that_on_the_valid_pairs_alone",
     ),
     Bug(
@@ -686,19 +686,14 @@ BUGS = (
         "scale_gradient_once_a_block",
         "src/gestalt/losses/blockwise.py",
         old="grad_log_scale + (grad_queries[rows] * queries[rows]).sum()",
-        new="grad_log_scale + len(blocks) * (grad_queries[rows] * queries[rows]).sum()",
+        new="grad_log_scale + len(matrix.blocks()) * (grad_queries[rows] * queries[rows]).sum()",
         test="tests/gestalt/losses/test_blockwise.py::test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole",
     ),
     Bug(
         "micro_batch_with_the_masks_of_the_first",
         "src/gestalt/training/micro_batches.py",
-        old='                images_of(part), texts_of(part), keep=part.get("keep"), dense=dense',
-        new=(
-            "                images_of(part),\n"
-            "                texts_of(part),\n"
-            '                keep=self.inputs["keep"][: len(part["text"])],\n'
-            "                dense=dense,"
-        ),
+        old='keep=part.get("keep")',
+        new='keep=self.inputs["keep"][: len(part["text"])]',
         test="tests/gestalt/training/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
     ),
     Bug(
@@ -900,7 +895,7 @@ BUGS = (
     Bug(
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/dense/offsets.py",
-        old="return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]",
+        old="return [(pixels_hash(image), row) for image, row in zip(read, largest, strict=True)]",
         new=(
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "
             "strict=True)]"

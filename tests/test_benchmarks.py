@@ -104,7 +104,7 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
             prediction = np.vectorize(lambda value: index.get(value, 0))(
                 painted_values(sample["image"])
             )
-        metric.update(torch.from_numpy(prediction), label, number)
+        metric.update([torch.from_numpy(prediction)], [label], torch.tensor([number]))
     return float(metric.compute().miou)
 
 

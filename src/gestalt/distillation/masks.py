@@ -59,12 +59,14 @@ class MaskToken(nn.Module):
         self.token = nn.Parameter(torch.zeros(width))
 
     @contextmanager
-    def replacing(self, trunk: Any, mask: Tensor) -> Iterator[None]:
+    def replacing(self, trunk: Any, mask: Tensor | None) -> Iterator[None]:
         """Mask a timm ViT's patches within the block: its ``patch_embed`` gives the token where
-        ``mask`` (B, N) is True.
+        ``mask`` (B, N) is True; None masks none.
         """
 
         def replace(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+            if mask is None:
+                return embedded
             # embeddings are (B, N, D) or (B, h, w, D)
             chosen = mask.reshape(*embedded.shape[:-1], 1)
             return torch.where(chosen, self.token.to(embedded.dtype), embedded)

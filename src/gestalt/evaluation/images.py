@@ -1,6 +1,6 @@
 """Resize images of any size for the tower, and run those of equal size together.  H W pixels."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -84,25 +84,16 @@ def squashed(label: Tensor, *, side: int) -> Tensor:
     return label[rows][:, columns]
 
 
-def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Stack images of equal size; yield (positions, (b, 3, H, W)), sizes in order of first
-    appearance.
+def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
+    """Run images of equal size together, as (b, 3, H, W), and return one result per image, in the
+    images' order.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(tuple(image.shape), []).append(position)
-    for positions in groups.values():
-        yield positions, torch.stack([images[position] for position in positions])
-
-
-def by_size(
-    images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]
-) -> list[Result]:
-    """Resize images, run those of equal size together as (b, 3, H, W), and return one result per
-    image, in the images' order.
-    """
     results: dict[int, Result] = {}
-    for positions, stack in equal_sizes(all_resized(images, protocol=protocol)):
+    for positions in groups.values():
+        stack = torch.stack([images[position] for position in positions])
         results.update(zip(positions, run(stack), strict=True))
     return [results[position] for position in range(len(images))]
 

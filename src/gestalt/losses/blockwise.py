@@ -5,7 +5,7 @@ B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gestalt.losses.gather import gather_rows, world_size
-from gestalt.losses.matrix import PairMatrix
+from gestalt.losses.matrix import PairMatrix, counted_only
+
+BlockLoss = tuple[Tensor, Tensor, Tensor | None]
+"""A block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,)."""
 
 
 class WithGradient(torch.autograd.Function):
@@ -52,37 +55,30 @@ def cross_entropy(
         The sum, and (B,) bool, True for rows whose nearest text has their caption; None if not
         measured.
     """
+    blocks = matrix.blocks()
     with torch.no_grad():
-        scale = log_scale.exp()
-        queries = image * scale
-        blocks = matrix.blocks()
+        queries = image * log_scale.exp()
         whole = matrix.masked(queries @ texts.T) if len(blocks) == 1 else None
 
-        def logits_of(rows: slice) -> Tensor:
-            return matrix.block(rows).masked(queries[rows] @ texts.T) if whole is None else whole
+        def logits_of(rows: slice, block: PairMatrix) -> Tensor:
+            return block.masked(queries[rows] @ texts.T) if whole is None else whole
 
         # logarithm of each column's sum of exponentials, of a rank without rows
         normaliser = texts.new_full((len(texts),), -torch.inf)
         for rows in blocks:
-            normaliser = torch.logaddexp(normaliser, logits_of(rows).logsumexp(dim=0))
+            logits = logits_of(rows, matrix.block(rows))
+            normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=0))
         if world_size() > 1:
             normaliser = gather_rows(normaliser.unsqueeze(0)).logsumexp(dim=0)
 
-        def loss_of(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
-            return _cross_entropy_of_block(logits_of(rows), normaliser, matrix=matrix.block(rows))
+    def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
+        return _cross_entropy_of_block(logits_of(rows, block), normaliser, matrix=block)
 
-        total = _sum_of_blocks(loss_of, queries, texts, blocks=blocks, scale=scale)
-    return WithGradient.apply(
-        total.value, total.gradients[:3], image, texts, log_scale
-    ), total.correct  # type: ignore[no-untyped-call]
+    return _sum_of_blocks(loss_of, image, texts, log_scale, queries=queries, matrix=matrix)
 
 
-def _cross_entropy_of_block(
-    logits: Tensor, normaliser: Tensor, *, matrix: PairMatrix
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows
-    (R,).  The logits are overwritten.
-    """
+def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: PairMatrix) -> BlockLoss:
+    """Return the loss of a block's logits, which are overwritten."""
     correct = matrix.correct(logits)
     log_p_text = logits.log_softmax(dim=1)
     log_p_image = logits.sub_(normaliser)
@@ -94,12 +90,7 @@ def _cross_entropy_of_block(
         value = -(matrix.sum_of_positives(log_p_text) + matrix.sum_of_positives(log_p_image))
         grad_logits = log_p_text.exp_().add_(log_p_image.exp_())
         matrix.positives(grad_logits).sub_(2)
-    compared = matrix.compared()
-    return (
-        value,
-        grad_logits if compared is None else grad_logits.masked_fill_(~compared, 0),
-        correct,
-    )
+    return value, grad_logits, correct
 
 
 def sigmoid(
@@ -119,26 +110,16 @@ def sigmoid(
         As ``cross_entropy``.
     """
     with torch.no_grad():
-        scale = log_scale.exp()
-        queries = image * scale
+        queries = image * log_scale.exp()
 
-        def loss_of(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
-            return _sigmoid_of_block(
-                torch.addmm(bias, queries[rows], texts.T), matrix=matrix.block(rows)
-            )
+    def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
+        return _sigmoid_of_block(torch.addmm(bias, queries[rows], texts.T), matrix=block)
 
-        total = _sum_of_blocks(loss_of, queries, texts, blocks=matrix.blocks(), scale=scale)
-    return WithGradient.apply(
-        total.value, total.gradients, image, texts, log_scale, bias
-    ), total.correct  # type: ignore[no-untyped-call]
+    return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
 
 
-def _sigmoid_of_block(
-    logits: Tensor, *, matrix: PairMatrix
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return a block's loss, its gradient with respect to the logits (R, G), and its correct rows
-    (R,).  The logits are overwritten.
-    """
+def _sigmoid_of_block(logits: Tensor, *, matrix: PairMatrix) -> BlockLoss:
+    """Return the loss of a block's logits, which are overwritten."""
     correct = matrix.correct(matrix.masked(logits))
     is_pair = matrix.same_caption() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
     matrix.positives(is_pair).fill_(True)
@@ -146,60 +127,49 @@ def _sigmoid_of_block(
     losses = -functional.logsigmoid(-signed_logits)
     grad_logits = torch.sigmoid(signed_logits, out=logits)
     grad_logits = torch.where(is_pair, -grad_logits, grad_logits)
-    compared = matrix.compared()
-    if compared is not None:
-        losses, grad_logits = (
-            losses.masked_fill_(~compared, 0),
-            grad_logits.masked_fill_(~compared, 0),
-        )
-    return losses.sum(), grad_logits, correct
-
-
-class _Total(NamedTuple):
-    """Loss, its gradients and the correct rows of all blocks.
-
-    Attributes:
-        value: scalar.
-        gradients: of the value, with respect to images (B, E), texts (G, E), the logarithm of the
-            scale, and a number added to all logits.
-        correct: (B,) bool; None if not measured.
-    """
-
-    value: Tensor
-    gradients: tuple[Tensor, Tensor, Tensor, Tensor]
-    correct: Tensor | None
+    return counted_only(losses, matrix.compared()).sum(), grad_logits, correct
 
 
 def _sum_of_blocks(
-    loss_of: Callable[[slice], tuple[Tensor, Tensor, Tensor | None]],
-    queries: Tensor,
+    loss_of: Callable[[slice, PairMatrix], BlockLoss],
+    image: Tensor,
     texts: Tensor,
-    *,
-    blocks: list[slice],
-    scale: Tensor,
-) -> _Total:
-    """Sum the blocks' losses and gradients.
+    log_scale: Tensor,
+    *bias: Tensor,
+    queries: Tensor,
+    matrix: PairMatrix,
+) -> tuple[Tensor, Tensor | None]:
+    """Sum the blocks' losses, with the gradient.
 
     Args:
-        loss_of: computes a block's loss, its gradient with respect to the logits (R, G), and its
-            correct rows (R,).
-        queries: (B, E), images times the scale.
+        loss_of: computes a block.
+        image: (B, E).
         texts: (G, E).
-        blocks: the blocks of rows.
-        scale: scalar.
+        log_scale: scalar.
+        bias: a number added to all logits, if there is one.
+        queries: (B, E), images times the scale.
+        matrix: what is compared.
+
+    Returns:
+        The sum, and (B,) bool, the correct rows; None if not measured.
     """
-    value, grad_log_scale, grad_bias = texts.new_zeros(3).unbind()
     correct: list[Tensor] = []
-    grad_queries, grad_texts = torch.empty_like(queries), torch.zeros_like(texts)
-    for rows in blocks:
-        value_of_block, grad_logits, correct_rows = loss_of(rows)
-        correct += [] if correct_rows is None else [correct_rows]
-        torch.mm(grad_logits, texts, out=grad_queries[rows])
-        grad_texts.addmm_(grad_logits.T, queries[rows])
-        value, grad_bias = value + value_of_block, grad_bias + grad_logits.sum()
-        grad_log_scale = grad_log_scale + (grad_queries[rows] * queries[rows]).sum()
-    return _Total(
-        value,
-        (grad_queries.mul_(scale), grad_texts, grad_log_scale, grad_bias),
-        torch.cat(correct) if correct else None,
-    )
+    with torch.no_grad():
+        value, grad_log_scale, grad_bias = texts.new_zeros(3).unbind()
+        grad_queries, grad_texts = torch.empty_like(queries), torch.zeros_like(texts)
+        for rows in matrix.blocks():
+            block = matrix.block(rows)
+            value_of_block, grad_logits, correct_rows = loss_of(rows, block)
+            compared = block.compared()
+            if compared is not None:
+                grad_logits.masked_fill_(~compared, 0)
+            correct += [] if correct_rows is None else [correct_rows]
+            torch.mm(grad_logits, texts, out=grad_queries[rows])
+            grad_texts.addmm_(grad_logits.T, queries[rows])
+            value, grad_bias = value + value_of_block, grad_bias + grad_logits.sum()
+            grad_log_scale = grad_log_scale + (grad_queries[rows] * queries[rows]).sum()
+        grad_image = grad_queries.mul_(log_scale.exp())
+    inputs = (image, texts, log_scale, *bias)
+    gradients = (grad_image, grad_texts, grad_log_scale, grad_bias)[: len(inputs)]
+    value = WithGradient.apply(value, gradients, *inputs)  # type: ignore[no-untyped-call]
+    return value, torch.cat(correct) if correct else None

@@ -2,11 +2,14 @@
 ranks.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class GatherRows(torch.autograd.Function):
@@ -97,6 +100,18 @@ def objects_of_ranks(value: Any) -> list[Any]:
     if len(objects) > 1:
         distributed.all_gather_object(objects, value)
     return objects
+
+
+def shared_by_ranks(items: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
+    """Return a result of each item, in order, each computed on one rank and given to all; all ranks
+    must call it together.
+    """
+    world = world_size()
+    rank = distributed.get_rank() if world > 1 else 0
+    results: dict[int, Result] = {}
+    for first, part in enumerate(objects_of_ranks([compute(item) for item in items[rank::world]])):
+        results.update(zip(range(first, len(items), world), part, strict=True))
+    return [results[number] for number in range(len(items))]
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

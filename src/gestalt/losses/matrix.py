@@ -86,12 +86,7 @@ class PairMatrix(NamedTuple):
         """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees
         them; finite, also if two are added.
         """
-        compared = self.compared()
-        return (
-            logits
-            if compared is None
-            else logits.masked_fill(~compared, torch.finfo(logits.dtype).min / 4)
-        )
+        return counted_only(logits, self.compared(), fill=torch.finfo(logits.dtype).min / 4)
 
     def positives(self, values: Tensor) -> Tensor:
         """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
@@ -101,13 +96,11 @@ class PairMatrix(NamedTuple):
         """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that
         count.
         """
-        diagonal, rows = self.positives(values), self.valid_rows()
-        return (diagonal if rows is None else diagonal.masked_fill(~rows, 0)).sum()
+        return counted_only(self.positives(values), self.valid_rows()).sum()
 
     def same_caption(self) -> Tensor:
         """Return (B, G) bool, True where a column has the row's caption and both count."""
-        same, compared = self.ids.unsqueeze(1) == self.all_ids, self.compared()
-        return same if compared is None else same & compared
+        return counted_only(self.ids.unsqueeze(1) == self.all_ids, self.compared())
 
     def targets(self, dtype: torch.dtype) -> Tensor:
         """Return (B, G): in each row, 1 spread evenly over the columns that have its caption."""
@@ -120,19 +113,22 @@ class PairMatrix(NamedTuple):
         """
         if not self.measured:
             return None
-        correct, rows = self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows()
-        return correct if rows is None else correct & rows
+        return counted_only(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
 
     def terms(self, loss: Tensor, correct: Tensor | None) -> ContrastiveTerms:
         """Return the terms, from this rank's share of the loss and its correct rows, (B,) bool."""
         if correct is None or self.counts is None:
             return ContrastiveTerms(loss, accuracy=None, duplicates=None)
-        repeated, rows = self.counts > 1, self.valid_rows()
-        repeated = repeated if rows is None else repeated & rows
+        repeated = counted_only(self.counts > 1, self.valid_rows())
         accuracy, duplicates = (
             rows.sum().to(loss.dtype) * self.weight for rows in (correct, repeated)
         )
         return ContrastiveTerms(loss, accuracy, duplicates)
+
+
+def counted_only(values: Tensor, counted: Tensor | None, *, fill: float = 0) -> Tensor:
+    """Return values with those that do not count filled; None if all count."""
+    return values if counted is None else values.masked_fill(~counted, fill)
 
 
 def compare(

@@ -3,6 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -24,16 +25,17 @@ from gestalt.evaluation.prompts import (
     templates_digest,
     used_prompts,
 )
+from gestalt.losses.gather import objects_of_ranks
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import gathered_on_first, spread
+from gestalt.measures.shown import spread
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
 
-Predicted = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
-"""The predictions of a batch, or a function that makes them where they are needed."""
+Baseline = Callable[[Tensor, int], Tensor]
+"""Predicts an image from its truth and its position in the batch."""
 
 
 class Scorer(Measured, Generic[Score]):
@@ -115,7 +117,6 @@ class Scorer(Measured, Generic[Score]):
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
         self._prompt_cache = PromptCache(cache_folder() / "prompts") if prompt_cache else None
-        self._embedding: dict[str, Any] = {}  # arguments of this evaluation's embedding
         self._shown: list[ScoredImage] = []
 
     @abstractmethod
@@ -144,10 +145,10 @@ class Scorer(Measured, Generic[Score]):
         """Draw one image; called only if there is a ``tag``."""
         raise NotImplementedError
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self.prompts = self.embed(model, protocol=self.protocol, **self._embedding)
+            self.prompts = self.embed(model, protocol=self.protocol, **embedding)
 
     def embed(self, model: Any, *, protocol: Any, **embedding: Any) -> ClassEmbeddings:
         """Embed the classes under a ``PromptProtocol``; ``embedding`` as ``class_embeddings``."""
@@ -183,19 +184,21 @@ class Scorer(Measured, Generic[Score]):
 
     def count(
         self,
-        predictions: Mapping[str, Predicted],
+        predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
         batch: Mapping[str, Any],
-    ) -> None:
-        """Update each metric by the predictions of a batch under its key, but not a baseline whose
-        score is known.
+        **baselines: Baseline,
+    ) -> list[Tensor]:
+        """Count the predictions of a batch, and the baselines whose score is not known.  Returns
+        the predictions.
         """
-        for key, prediction in predictions.items():
+        self.metrics["model"].update(predictions, truth, batch["sample_id"])
+        for key, predict in baselines.items():
             if key not in self._known:
-                self.metrics[key].update(
-                    prediction() if callable(prediction) else prediction, truth, batch["sample_id"]
-                )
+                predicted = [predict(label, position) for position, label in enumerate(truth)]
+                self.metrics[key].update(predicted, truth, batch["sample_id"])
+        return predictions
 
     def logged(self) -> dict[str, float]:
         """Return ``<benchmark>/<metric>`` and value of the last evaluation, without nan; empty
@@ -277,11 +280,8 @@ class Scorer(Measured, Generic[Score]):
         ):
             cache = None  # the weights change with each epoch
         share_passes(model, True)
-        self._embedding = {
-            "cache": cache,
-            "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None,
-        }
-        self.begin(model)
+        progress = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        self.begin(model, cache=cache, progress=progress)
 
     def on_validation_batch_end(
         self,
@@ -327,7 +327,7 @@ class Scorer(Measured, Generic[Score]):
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()
-        shown = gathered_on_first(self._shown) if self.shown_ids else []
+        shown = objects_of_ranks(self._shown) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:
             return
@@ -342,4 +342,5 @@ class Scorer(Measured, Generic[Score]):
                 batch_size=1,
             )
         if trainer.is_global_zero:
-            self.draw(trainer, shown=sorted(shown, key=lambda image: image.sample_id))
+            images = chain.from_iterable(shown)
+            self.draw(trainer, shown=sorted(images, key=lambda image: image.sample_id))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
@@ -11,6 +11,9 @@ from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.benchmarks import Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.callback import Scorer
+
+Kind = TypeVar("Kind", bound=Scorer[Any])
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Context:
             "pictures": self.config.evaluation.pictures,
             "prompt_cache": self.config.evaluation.prompt_cache,
         }
+
+    def scorer(self, kind: type[Kind], **options: Any) -> Kind:
+        """Build a scorer of the benchmark under the measure's protocol."""
+        protocol = self.protocol(kind.measure)
+        return kind(self.benchmark.name, protocol=protocol, **self.options, **options)
 
     def chosen(self, measure: str) -> str | None:
         """Return the protocol that the config names for a measure; None if it names none."""

@@ -12,7 +12,6 @@ from PIL import Image
 
 from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
-from gestalt.measures.shown import gathered_on_first
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs
@@ -44,26 +43,18 @@ def ends(
     return best, [position for position in rising if position not in best][:count]
 
 
-class Extremes:
-    """The best and the worst images so far, on one rank; after ``gather``, on the first rank those
-    of all.
-    """
+Extremes = dict[int, tuple[float, ScoredImage]]
+"""The best and the worst images so far, each with its mean IoU, by id."""
 
-    def __init__(self) -> None:
-        self.images: dict[int, tuple[float, ScoredImage]] = {}
 
-    def add(self, iou: float, shown: ScoredImage) -> None:
-        """Add an image, and drop the one that is no longer among the ends."""
-        self.images[shown.sample_id] = (iou, shown)
-        if np.isnan(iou) or len(self.images) > 2 * KEPT:
-            ids = np.array(list(self.images))
-            best, worst = ends(np.array([value for value, _ in self.images.values()]), ids)
-            self.images = {index: self.images[index] for index in ids[best + worst].tolist()}
-
-    def gather(self) -> None:
-        """Gather the images of all ranks on the first; every rank must call it."""
-        shown = gathered_on_first([image for _, image in self.images.values()])
-        self.images = {image.sample_id: (np.nan, image) for image in shown}
+def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extremes:
+    """Add an image; leave out the one that is no longer among the ends."""
+    extremes = {**extremes, shown.sample_id: (iou, shown)}
+    if not np.isnan(iou) and len(extremes) <= 2 * KEPT:
+        return extremes
+    ids = np.array(list(extremes))
+    best, worst = ends(np.array([value for value, _ in extremes.values()]), ids)
+    return {index: extremes[index] for index in ids[best + worst].tolist()}
 
 
 def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:

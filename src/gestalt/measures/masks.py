@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,24 +11,20 @@ from numpy.typing import NDArray
 from gestalt.evaluation.confusion import iou_of
 
 
-@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
 class MaskScore:
-    """Pixel counts of a set's label maps, as NumPy arrays, the same on every rank.
+    """Base of the scores of a set's label maps: counts of pixels as NumPy arrays, the same on every
+    rank.
 
     Attributes:
         sample_id: (N,) int64, ascending.
         confusion: int64, labelled pixels of the set, by truth and prediction.
+        image_counts: (N, 3, C) int64, pixels of intersection, prediction and truth of each image,
+            for paired intervals over images.
     """
 
     sample_id: NDArray[np.int64]
     confusion: NDArray[np.int64]
-
-    @property
-    def image_counts(self) -> NDArray[np.int64]:
-        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for paired
-        intervals over images.
-        """
-        raise NotImplementedError
+    image_counts: NDArray[np.int64]
 
     @property
     def images(self) -> int:

@@ -2,8 +2,7 @@
 ranks, counted once.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,56 +16,70 @@ PADDING = -1
 
 
 class SetMetric(Metric):
-    """A metric whose states are lists of rows, gathered over ranks and computed once.
-
-    Padding stays in the rows through the sync; ``compute`` drops it and counts each id once.
-    """
+    """A metric over a whole set, computed once."""
 
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
 
-    def add_rows(self, *states: str, **padding: Tensor) -> None:
-        """Add states that are lists of rows; a keyword also gives the row of padding for a rank
-        without any.
-        """
-        self._padding = padding
-        for state in (*states, *padding):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+class RowMetric(SetMetric):
+    """A metric whose state is a list of (n, ``width``) int64 rows, gathered over ranks.
+
+    Padding stays in the rows through the sync, and is dropped when the score is computed.
+    """
+
+    rows: list[Tensor]
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self._padding = torch.tensor([[PADDING] + [0] * (width - 1)])
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send
         tensors of one type and width.
         """
-        for state, row in self._padding.items():
-            rows: list[Tensor] = getattr(self, state)
-            if not rows:
-                rows.append(row.to(self.device))
+        if not self.rows:
+            self.rows.append(self._padding.to(self.device))
         super().sync(*args, **kwargs)
 
+    def counted_once(self, key: int = 1) -> NDArray[np.int64]:
+        """Return the rows of all ranks without padding, in ascending order of their first ``key``
+        values: the first of those that share them.
+        """
+        rows = gathered(self.rows)
+        _, first = np.unique(rows[:, :key], axis=0, return_index=True)
+        rows = rows[first]
+        real: NDArray[np.int64] = rows[rows[:, 0] != PADDING]
+        return real
 
-@contextmanager
-def naming(sample_id: int) -> Iterator[None]:
-    """Put the sample's id in front of a ValueError's message."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"sample {sample_id}: {error}") from error
 
+class ImageMetric(RowMetric):
+    """A metric that counts the pixels of one image at a time."""
 
-def ids_of(sample_id: Tensor | int, *, device: torch.device) -> Tensor:
-    """Return one id, or a batch of them, as (B,) int64."""
-    return torch.as_tensor(sample_id).reshape(-1).to(device=device, dtype=torch.int64)
+    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
+        """Count an image.  Returns its rows (n, ``width``) int64, on any device."""
+        raise NotImplementedError
+
+    def update(
+        self, predictions: Sequence[Tensor], labels: Sequence[Tensor], sample_id: Tensor
+    ) -> None:
+        """Count a batch of images of any sizes, whose ids in the set are (B,); ``PADDING`` is not
+        scored.
+
+        Raises:
+            ValueError: an image that cannot be counted, with its id.
+        """
+        for prediction, label, index in zip(predictions, labels, sample_id.tolist(), strict=True):
+            try:
+                rows = self.rows_of(prediction, label, index)
+            except ValueError as error:
+                raise ValueError(f"sample {index}: {error}") from error
+            self.rows.append(rows.to(self.device))
 
 
 def gathered(state: Any) -> NDArray[Any]:
     """Return a list state, concatenated by the sync or not, as one array."""
     array: NDArray[Any] = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
     return array
-
-
-def counted_once(sample_id: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the position of each id's first row, in ascending order of id, without padding."""
-    ids, first = np.unique(sample_id, return_index=True)
-    once: NDArray[np.intp] = first[ids != PADDING]
-    return once

@@ -22,17 +22,17 @@ from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
 
 TRAINER = (
-    *(
-        "accelerator",
-        "strategy",
-        "devices",
-        "num_nodes",
-        "precision",
-        "log_every_n_steps",
-        "deterministic",
-        "benchmark",
-    ),
-    *("detect_anomaly", "enable_progress_bar", "enable_model_summary"),
+    "accelerator",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "precision",
+    "log_every_n_steps",
+    "deterministic",
+    "benchmark",
+    "detect_anomaly",
+    "enable_progress_bar",
+    "enable_model_summary",
 )
 """Keys of ``trainer`` that pretraining reads."""
 
@@ -114,8 +114,8 @@ def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
         speed,
         SaveOnSignal(),
         EpochCheckpoint(),
+        StepCheckpoint(every_steps=probe.every_steps),
     ]
-    callbacks += [StepCheckpoint(every_steps=probe.every_steps)]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     return make_trainer(
         folder,
@@ -139,16 +139,13 @@ def write_init(
     """
     from safetensors.torch import save
 
-    normalisation = {
-        name: buffer.flatten().tolist()
-        for name, buffer in (("mean", tower.mean), ("std", tower.std))
-    }
+    mean, std = tower.mean.flatten().tolist(), tower.std.flatten().tolist()
     with replacing(file) as partial:
         # its own writer raises no OSError
         partial.write_bytes(save(untrimmed_state(tower, untrimmed)))
         write_record(
             file.with_name(f"{file.name}.json"),
-            {**normalisation, "size": size, "sha256": file_hash(partial), **record},
+            {"mean": mean, "std": std, "size": size, "sha256": file_hash(partial), **record},
         )
 
 

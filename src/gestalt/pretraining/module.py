@@ -4,7 +4,6 @@ batch, N patches, K prototypes.
 
 import copy
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -129,12 +128,8 @@ class Network(nn.Module):
         """Score the prototypes of each patch: (V, B, 3, H, W) uint8 to (V, B, N, K); ``mask``
         (V, B, N) hides patches.
         """
-        hiding = (
-            nullcontext()
-            if mask is None
-            else self.mask_token.replacing(self.tower.trunk, mask.flatten(0, 1))
-        )
-        with hiding:
+        hidden = None if mask is None else mask.flatten(0, 1)
+        with self.mask_token.replacing(self.tower.trunk, hidden):
             tokens = self.tower(crops.flatten(0, 1))
         scores: Tensor = self.head(tokens.parts)
         return scores.reshape(*crops.shape[:2], *scores.shape[1:])

@@ -23,11 +23,11 @@ NEIGHBOURS, TEMPERATURE = 20, 0.07
 QUERIES = 1024  # at a time
 IMAGES = 256  # at a time
 
+Readers = dict[str, Callable[[Tokens], Tensor]]
+
 # image vectors that are scored: DINO's, and CLIPpy's
-VECTORS: dict[str, Callable[[Tokens], Tensor]] = {
-    "summary": summary_of,
-    "max": max_of_parts,
-}
+VECTORS: Readers = {"summary": summary_of, "max": max_of_parts}
+PATCHES: Readers = {"patches": lambda tokens: tokens.parts.flatten(0, 1)}
 
 
 class Labelled(NamedTuple):
@@ -123,10 +123,10 @@ class Probe(Callback):
 
 def image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dict[str, float]:
     """Return the k-NN accuracy of each set of queries by each image vector."""
-    bank, labels = vectors(tower, voters.bank.images, device=device), voters.bank.labels.to(device)
+    bank, labels = encoded(tower, voters.bank.images, VECTORS), voters.bank.labels.to(device)
     scores = {}
     for name, (images, truth) in voters.queries.items():
-        for kind, queries in vectors(tower, images, device=device).items():
+        for kind, queries in encoded(tower, images, VECTORS).items():
             correct = knn_predict(bank[kind], labels, queries) == truth.to(device)
             scores[f"{name}/{kind}"] = float(correct.float().mean())
     return scores
@@ -134,40 +134,27 @@ def image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dic
 
 def patch_score(tower: ImageTower, voters: Voters, device: torch.device) -> float:
     """Return the k-NN mean IoU of patch classes."""
-    grid = tower.grid(*voters.patch_bank.images.shape[-2:])
     bank, queries = (
-        patches(tower, voters.patch_bank.images, device=device),
-        patches(tower, voters.patch_queries.images, device=device),
+        encoded(tower, images, PATCHES)["patches"]
+        for images, _ in (voters.patch_bank, voters.patch_queries)
     )
     labels, truth = (
-        patch_labels(voters.patch_bank.labels, grid=grid),
-        patch_labels(voters.patch_queries.labels, grid=grid),
+        patch_labels(maps, grid=tower.grid(*images.shape[-2:])).flatten().to(device)
+        for images, maps in (voters.patch_bank, voters.patch_queries)
     )
-    return mean_iou(
-        knn_predict(bank, labels.flatten().to(device), queries), truth.flatten().to(device)
-    )
+    return mean_iou(knn_predict(bank, labels, queries), truth)
 
 
-def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[str, Tensor]:
-    """Encode images in chunks.  (N, 3, H, W) uint8 to (N, D) float32 for each of ``VECTORS``."""
-    chunks: dict[str, list[Tensor]] = {kind: [] for kind in VECTORS}
-    for chunk in torch.split(images, IMAGES):
-        tokens = tower(chunk.to(device))
-        for kind, vector in VECTORS.items():
-            chunks[kind].append(vector(tokens).float())
-    return {kind: torch.cat(parts) for kind, parts in chunks.items()}
-
-
-def patches(tower: ImageTower, images: Tensor, *, device: torch.device) -> Tensor:
-    """Encode images in chunks.  (N, 3, H, W) uint8 to the patch tokens of all, (N * h * w, D)
-    float32.
+def encoded(tower: ImageTower, images: Tensor, readers: Readers) -> dict[str, Tensor]:
+    """Encode images in chunks, on the tower's device.  (N, 3, H, W) uint8 to the vectors of each
+    reader, float32.
     """
-    return torch.cat(
-        [
-            tower(chunk.to(device)).parts.float().flatten(0, 1)
-            for chunk in torch.split(images, IMAGES)
-        ]
-    )
+    chunks: dict[str, list[Tensor]] = {kind: [] for kind in readers}
+    for chunk in torch.split(images, IMAGES):
+        tokens = tower(chunk.to(tower.mean.device))
+        for kind, read in readers.items():
+            chunks[kind].append(read(tokens).float())
+    return {kind: torch.cat(parts) for kind, parts in chunks.items()}
 
 
 def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:

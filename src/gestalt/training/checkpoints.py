@@ -43,6 +43,9 @@ class RunCheckpoint(ModelCheckpoint):
     the run resumes.
     """
 
+    def __init__(self, filename: str = LAST, **keywords: Any) -> None:
+        super().__init__(filename=filename, enable_version_counter=False, **keywords)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and paths, with paths in the run's present folder.
 
@@ -68,12 +71,7 @@ class StepCheckpoint(RunCheckpoint):
     """
 
     def __init__(self, *, every_steps: int) -> None:
-        super().__init__(
-            filename=LAST,
-            every_n_train_steps=every_steps,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
+        super().__init__(every_n_train_steps=every_steps, save_on_train_epoch_end=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,25 +85,14 @@ class EpochCheckpoint(RunCheckpoint):
     """Saves ``last`` at the end of each epoch, after validation."""
 
     def __init__(self) -> None:
-        super().__init__(
-            filename=LAST,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
+        super().__init__(every_n_epochs=1, save_on_train_epoch_end=True)
 
 
 class BestCheckpoint(RunCheckpoint):
     """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""
 
     def __init__(self, monitor: str) -> None:
-        super().__init__(
-            filename=BEST,
-            monitor=monitor,
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
+        super().__init__(BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True)
 
     def compare_last(self, trainer: Trainer, last: Path) -> None:
         """Copy ``last`` to ``best`` if the validation after training, which Lightning does not

@@ -32,20 +32,14 @@ class BadStep(NamedTuple):
     gradient_norm: float
     logit_scale: float
 
-    def happened(self) -> str:
-        """Return the number that is not finite, its value and the step."""
-        name, value = (
-            ("gradient norm", self.gradient_norm)
-            if math.isfinite(self.loss)
-            else ("loss", self.loss)
-        )
-        return f"{name} is {value} at step {self.step}"
-
     def message(self, learning_rate: float) -> str:
         """Return the message of a run that stops for it, with the hyperparameters to change."""
+        name, value = ("loss", self.loss)
+        if math.isfinite(value):
+            name, value = ("gradient norm", self.gradient_norm)
         return (
-            f"{self.happened()} (learning rate {learning_rate:.3g}, logit scale "
-            f"{math.exp(self.logit_scale):.3g}); "
+            f"{name} is {value} at step {self.step} (learning rate {learning_rate:.3g}, logit "
+            f"scale {math.exp(self.logit_scale):.3g}); "
             "no checkpoint contains it. Try a lower optimizer.learning_rate, a longer warm-up or "
             "trainer.gradient_clip_val"
         )

@@ -55,7 +55,10 @@ class MicroBatches:
         whole: bool = False,
     ) -> None:
         self.model, self.batch, self.parts, self.seed = model, batch, parts, seed
-        self.rows = None if whole else valid_rows(batch["valid"], count=batch["valid_count"])
+        # DDP needs every parameter in the graph: a batch without a valid pair is embedded too.  The
+        # loader counts valid pairs, so that only a batch with bad rows waits for the device
+        whole = whole or batch["valid_count"] in (0, len(batch["text"]))
+        self.rows = None if whole else batch["valid"].nonzero().squeeze(1)
         inputs = batch if keep is None else {**batch, "keep": keep}
         self.inputs = inputs if self.rows is None else take(inputs, self.rows)
 
@@ -65,12 +68,18 @@ class MicroBatches:
         """
 
         def embed(part: Mapping[str, Any]) -> Embeddings:
-            embeddings: Embeddings = self.model(
-                images_of(part), texts_of(part), keep=part.get("keep"), dense=dense
+            images = (
+                Features(part["features"], part["side"]) if "features" in part else part["image"]
             )
+            texts = (
+                Padded(part["token_ids"], part["token_mask"])
+                if "token_ids" in part
+                else part["text"]
+            )
+            embeddings: Embeddings = self.model(images, texts, keep=part.get("keep"), dense=dense)
             return embeddings
 
-        parts = self._in_parts(embed)
+        parts = self._of_pairs(embed)
         image, text = (
             self._scatter([part.image for part in parts]),
             self._scatter([part.text for part in parts]),
@@ -101,22 +110,16 @@ class MicroBatches:
 
     def embed_text(self, texts: Padded | Tokens) -> Tensor:
         """Embed K texts for terms of the loss.  Returns (K, E), L2-normalised."""
-        if self.parts == 1:
-            return self.model.embed_text(texts)
-        found = []
-        for span in spans(len(texts.mask), parts=self.parts):
+
+        def part_of(span: slice) -> Padded | Tokens:
             fields: dict[str, Any] = {
                 name: value[span]
                 for name, value in texts._asdict().items()
                 if isinstance(value, Tensor)
             }
-            part = texts._replace(**fields)
-            found.append(
-                checkpointed(
-                    partial(self.model.embed_text, part), device=self.model.logit_scale.device
-                )
-            )
-        return torch.cat(found)
+            return texts._replace(**fields)
+
+        return torch.cat(self._in_parts(self.model.embed_text, part_of, count=len(texts.mask)))
 
     def encode_masked(self, token: MaskToken, share: float) -> Tensor:
         """Encode the images, a share of the patches of each replaced by the token.  Returns
@@ -133,19 +136,27 @@ class MicroBatches:
                     self.model.tokens(part["image"], part.get("keep"))
                 ).parts
 
-        return self._scatter(self._in_parts(encode))
+        return self._scatter(self._of_pairs(encode))
 
-    def _in_parts(self, function: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
-        """Call a function of the model with each micro-batch; with fewer than ``parts`` where there
-        are fewer rows.
+    def _of_pairs(self, function: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+        """Call a function of the model with each micro-batch of the pairs."""
+        return self._in_parts(function, partial(take, self.inputs), count=len(self.inputs["text"]))
+
+    def _in_parts(
+        self, function: Callable[[Any], Any], part_of: Callable[[slice], Any], *, count: int
+    ) -> list[Any]:
+        """Call a function of the model with each part of ``count`` rows; with fewer than ``parts``
+        where there are fewer rows.
         """
         if self.parts == 1:
-            return [function(self.inputs)]
+            return [function(part_of(slice(None)))]
         device = self.model.logit_scale.device
-        parts = [
-            take(self.inputs, span) for span in spans(len(self.inputs["text"]), parts=self.parts)
+        ends = [count * part // self.parts for part in range(self.parts + 1)]
+        return [
+            checkpointed(partial(function, part_of(slice(start, end))), device=device)
+            for start, end in pairwise(ends)
+            if start < end
         ]
-        return [checkpointed(partial(function, part), device=device) for part in parts]
 
     def _scatter(self, parts: list[Tensor]) -> Tensor:
         """Put vectors, or the patches of images, at their rows of the batch."""
@@ -157,15 +168,6 @@ class MicroBatches:
         )
 
 
-def valid_rows(valid: Tensor, *, count: int) -> Tensor | None:
-    """Return the indices of valid pairs, or None to embed the whole batch, also if none is valid:
-    DDP needs every parameter in the graph.
-
-    The loader knows their ``count``, so that only a batch with bad rows waits for the device.
-    """
-    return None if count in (0, len(valid)) else valid.nonzero().squeeze(1)
-
-
 def take(batch: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Any]:
     """Return some rows of the fields that the towers and the draws read."""
     texts = batch["text"]
@@ -173,28 +175,10 @@ def take(batch: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Any]:
     return {**batch, **{key: batch[key][rows] for key in BY_ROW if key in batch}, "text": chosen}
 
 
-def spans(count: int, *, parts: int) -> list[slice]:
-    """Return the rows of each of ``parts`` micro-batches of ``count`` rows, without empty ones."""
-    ends = [count * part // parts for part in range(parts + 1)]
-    return [slice(start, end) for start, end in pairwise(ends) if start < end]
-
-
 def image_size(batch: Mapping[str, Any]) -> tuple[int, int]:
     """Return height and width of a batch's images in pixels, also where it has their features."""
     return (
         (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
-    )
-
-
-def images_of(batch: Mapping[str, Any]) -> Tensor | Features:
-    """Return the images of a batch, or their features."""
-    return Features(batch["features"], batch["side"]) if "features" in batch else batch["image"]
-
-
-def texts_of(batch: Mapping[str, Any]) -> list[str] | Padded:
-    """Return the captions of a batch: padded or as texts, whichever it has."""
-    return (
-        Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
     )
 
 

@@ -40,7 +40,8 @@ def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure
     assert [protocol.name for protocol in table.values()] == list(table)
     assert len({protocol.digest() for protocol in table.values()}) == len(table)
     protocol = next(iter(table.values()))
-    fields = [field.name for field in dataclasses.fields(protocol) if field.name != "method"]
+    names = {field.name for field in dataclasses.fields(protocol)}
+    fields = names - {"method", "sign"}  # another method needs other fields; one sign rule is known
     digests = {changed(protocol, field).digest() for field in fields}
     assert len(digests | {protocol.digest()}) == len(fields) + 1
 

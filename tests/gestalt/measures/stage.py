@@ -16,6 +16,11 @@ from tests.gestalt.painted import PaintedModel
 LENGTH = 7
 
 
+def count(metric: Any, prediction: Tensor, label: Tensor, index: int) -> None:
+    """Update a metric by one image."""
+    metric.update([prediction], [label], torch.tensor([index]))
+
+
 class Dealt(Sampler[list[int]]):
     """Whole batches of two, dealt to ranks; padding past the end."""
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.extremes import KEPT, Extremes, ends
+from gestalt.measures.extremes import KEPT, Extremes, add_extreme, ends
 
 
 def shown(index: int) -> ScoredImage:
@@ -36,10 +36,11 @@ def test_no_image_is_at_both_ends(count, best, worst):
 def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, levels):
     draw = np.random.default_rng(levels)
     iou = draw.integers(0, levels, 50) / levels  # four levels: many ties
-    kept = [Extremes() for _ in range(ranks)]
+    kept: list[Extremes] = [{} for _ in range(ranks)]
     for index in draw.permutation(50).tolist():
-        kept[index % ranks].add(iou[index], shown(index))
-    assert all(len(one.images) <= 2 * KEPT for one in kept)
-    found = {index for one in kept for index in one.images}
+        rank = index % ranks
+        kept[rank] = add_extreme(kept[rank], shown(index), iou=iou[index])
+    assert all(len(one) <= 2 * KEPT for one in kept)
+    found = {index for one in kept for index in one}
     best, worst = ends(iou, np.arange(50))
     assert {*best, *worst} <= found

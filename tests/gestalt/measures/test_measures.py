@@ -111,7 +111,12 @@ def matching(*, pictures: int = 2, **changes: Any) -> Matching:
         "clusters_square", MATCHING_PROTOCOLS, **SIZE, upsample="nearest", fit_tokens=9, **changes
     )
     return Matching(
-        "painted", labels=LABELS, protocol=protocol, images=PaintedSet(), pictures=pictures
+        "painted",
+        labels=LABELS,
+        protocol=protocol,
+        images=PaintedSet(),
+        length=LENGTH,
+        pictures=pictures,
     )  # type: ignore[arg-type]
 
 

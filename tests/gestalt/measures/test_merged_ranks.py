@@ -18,6 +18,7 @@ from gestalt.measures.rows import PADDING, SetMetric
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
+from tests.gestalt.measures.stage import count
 from tests.gestalt.measures.test_metrics import CAPTIONS, CLASSES, embedded, pair
 
 IMAGES = 7
@@ -36,17 +37,15 @@ def update_accuracy(metric: Any, index: int, sample_id: int) -> None:
 METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
     "segmentation": (
         lambda: MeanIoU(CLASSES),
-        lambda metric, index, sample_id: metric.update(*pair(index), sample_id),
+        lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
     ),
     "grouping": (
         JaccardSimilarity,
-        lambda metric, index, sample_id: metric.update(*grouping.pair(index), sample_id),
+        lambda metric, index, sample_id: count(metric, *grouping.pair(index), sample_id),
     ),
     "matching": (
         lambda: MatchedIoU(CLASSES, CLASSES),
-        lambda metric, index, sample_id: metric.update(
-            *([part] for part in pair(index)), torch.tensor([sample_id])
-        ),
+        lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
     ),
     "classification": (
         lambda: GroupAccuracy(classification.CLASSES, places=classification.CLASSES),
@@ -112,6 +111,12 @@ def plain(score: Any) -> dict[str, Any]:
 def test_merging_two_ranks_gives_the_score_of_one(name: str) -> None:
     merged = computed(counted(name, [0, 1, 4, 5]), counted(name, [2, 3, 6, 7]))
     np.testing.assert_equal(plain(merged), plain(counted(name, range(IMAGES)).compute()))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once(name: str) -> None:
+    more = counted(name, [2, IMAGES, 0, 1, 0, IMAGES])
+    np.testing.assert_equal(plain(more.compute()), plain(counted(name, range(3)).compute()))
 
 
 # whose loader pads, so that no rank is without images

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE, UNNAMED
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
-from gestalt.measures.rows import PADDING, gathered
-from gestalt.measures.segmentation.metric import MeanIoU, segmentation_score
+from gestalt.measures.segmentation.metric import MeanIoU
+from tests.gestalt.measures.stage import count
 
 CLASSES = 5
 
@@ -79,26 +79,25 @@ def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no
 
 def test_an_image_scored_by_two_ranks_raises() -> None:
     metric = MeanIoU(CLASSES)
-    metric.update(*pair(3), 3)
-    state = gathered(metric.sample_id), gathered(metric.counts)
-    twice = {"ignored": gathered(metric.ignored), "confusion": 2 * metric.confusion.numpy()}
+    count(metric, *pair(3), 3)
+    metric.confusion *= 2
     with pytest.raises(RuntimeError, match="scored by two ranks"):
-        segmentation_score(*state, **twice)
+        metric.compute()
 
 
 def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
     metric = MeanIoU(CLASSES)
-    metric.update(*pair(3), 3)
+    count(metric, *pair(3), 3)
     first = metric.compute()
     metric.reset()
-    metric.update(*pair(3), 3)
+    count(metric, *pair(3), 3)
     assert metric.compute().confusion.tolist() == first.confusion.tolist()
     assert first.confusion.sum() > 0
 
 
 def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one() -> None:
     metric = MeanIoU(4)
-    metric.update(torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
+    count(metric, torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
     score = metric.compute()
     np.testing.assert_array_equal(score.iou, [1, 0.5, 0, np.nan])
     assert score.miou == 0.5
@@ -106,30 +105,15 @@ def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one() -
 
 def test_ignored_pixels_count_for_nothing() -> None:
     metric = MeanIoU(3)
-    metric.update(torch.tensor([[0, 1, 2]]), torch.tensor([[0, 255, 255]]), 0)
+    count(metric, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 255, 255]]), 0)
     assert metric.compute().counts.tolist() == [[1, 0, 0]] * 3
 
 
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    once, more = MeanIoU(CLASSES), MeanIoU(CLASSES)
-    for index in (0, 1, 2):
-        once.update(*pair(index), index)
-    for index in (2, 0, 1, 0):
-        more.update(*pair(index), index)
-    more.update(*pair(3), PADDING)
-    assert more.compute().images == 3
-    assert more.compute().confusion.tolist() == once.compute().confusion.tolist()
-    assert more.compute().ignored_pixels == once.compute().ignored_pixels
-    np.testing.assert_array_equal(once.compute().image_counts, more.compute().image_counts)
-
-
 def test_counts_beyond_float32_stay_exact() -> None:
-    rows = np.array([[0, 0, *[2**24] * 3], [1, 0, 1, 1, 1]])
-    confusion = np.array([[2**24 + 1, 0], [0, 0]])
-    score = segmentation_score(
-        np.array([0, 1]), rows, ignored=np.zeros(2, dtype=np.int64), confusion=confusion
-    )
-    assert score.counts[0, 0] == 2**24 + 1
+    metric = MeanIoU(2)
+    for index, size in enumerate([(2**12, 2**12), (1, 1)]):
+        count(metric, *torch.zeros(2, *size, dtype=torch.uint8), index)
+    assert metric.compute().counts[0, 0] == 2**24 + 1
 
 
 @pytest.mark.parametrize(
@@ -148,7 +132,7 @@ def test_what_cannot_be_counted_names_the_sample(
     prediction: Tensor, label: Tensor, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        MeanIoU(3).update(prediction, label, 9)
+        count(MeanIoU(3), prediction, label, 9)
 
 
 CAPTIONS = [
@@ -263,15 +247,6 @@ def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_bloc
         captions=[[f"caption {index}"] for index in range(count)],
     )
     assert set(metric.compute().hits.values()) == {0}
-
-
-def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
-    score, more = retrieval_of([0, 1, 2]).compute(), retrieval_of([2, 1, PADDING, 0, 1]).compute()
-    assert (more.images, more.captions) == (3, 6)
-    assert score._replace(image_hits={}) == more._replace(image_hits={})
-    assert all(
-        np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items()
-    )
 
 
 @pytest.mark.parametrize("k", [1, 5])

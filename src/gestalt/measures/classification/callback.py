@@ -1,7 +1,7 @@
 """Classification of one image set at each evaluation.  N images, C classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,24 +24,32 @@ class ClassificationScorer(Scorer[AccuracyScore]):
 
     Args:
         name, options: as ``Scorer``.
-        labels: classes and their prompts.
+        labels: C classes and their prompts.
         protocol: how images are resized and prompts made.
+        classes: the classes that compete; ``labels`` by default.
+        places: P, places that images may have; 1 for a set without.
 
     Raises:
         ValueError: as ``Scorer``, or as ``GroupAccuracy``.
     """
 
-    measure, needs = "classification", ("class_label",)
+    measure = "classification"
+    needs: ClassVar[tuple[str, ...]] = ("class_label",)
     protocol: ClassificationProtocol
     labels: LabelSet
 
     def __init__(
-        self, name: str, *, labels: LabelSet, protocol: ClassificationProtocol, **options: Any
+        self,
+        name: str,
+        *,
+        labels: LabelSet,
+        classes: LabelSet | None = None,
+        places: int = 1,
+        **options: Any,
     ) -> None:
-        metrics = {"model": GroupAccuracy(len(labels.names))}
-        super().__init__(
-            name, protocol=protocol, metrics=metrics, labels=labels, prompted=labels, **options
-        )
+        self.classes = classes or labels
+        metrics = {"model": GroupAccuracy(len(labels.names), places=places)}
+        super().__init__(name, metrics=metrics, labels=labels, prompted=self.classes, **options)
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
@@ -55,21 +63,24 @@ class ClassificationScorer(Scorer[AccuracyScore]):
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy, top 5, and the scores of chance and of always the commonest class."""
-        classes = len(self.labels.names)
-        values = {
-            "accuracy": score.top(1),
-            "accuracy_chance": 1 / classes,
-            "accuracy_majority": score.majority,
-        }
+        classes, values = len(self.classes.names), self.accuracies(score)
         if classes > TOP:
             values |= {f"top_{TOP}": score.top(TOP), f"top_{TOP}_chance": TOP / classes}
         return values
 
+    def accuracies(self, score: AccuracyScore) -> dict[str, float]:
+        """Return accuracy, and that of chance and of always the commonest class."""
+        return {
+            "accuracy": score.top(1),
+            "accuracy_chance": 1 / len(self.classes.names),
+            "accuracy_majority": score.majority,
+        }
+
     def entry(self, score: AccuracyScore) -> dict[str, Any]:
-        """Return the integer counts of each class."""
+        """Return the integer counts of each class at each place."""
         return {
             "counts": {
-                "model": [score.right.sum(axis=1).tolist(), score.total.sum(axis=1).tolist()]
+                "model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]
             },
             "counts_rows": ["right", "truth"],
         }
@@ -84,7 +95,4 @@ class ClassificationScorer(Scorer[AccuracyScore]):
 
 def build(context: Context) -> ClassificationScorer:
     """Build the scorer of a benchmark's classes at the configured size."""
-    protocol = context.protocol("classification")
-    return ClassificationScorer(
-        context.benchmark.name, labels=context.labels, protocol=protocol, **context.options
-    )
+    return context.scorer(ClassificationScorer, labels=context.labels)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import by_size
+from gestalt.evaluation.images import all_resized, by_size
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.retrieval.engine import embed_images
@@ -124,7 +124,7 @@ def reduced_labels(
             labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
-    labels, maps = zip(*by_size(images, protocol=protocol, run=reduce), strict=True)
+    labels, maps = zip(*by_size(all_resized(images, protocol=protocol), reduce), strict=True)
     return Reduced(torch.stack(labels), list(maps))
 
 

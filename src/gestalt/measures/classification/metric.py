@@ -2,6 +2,7 @@
 classes, P places.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import divide_or_nan, mean_without_nan
-from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered
+from gestalt.measures.rows import PADDING, RowMetric
 
 
 class AccuracyScore(NamedTuple):
@@ -54,28 +55,7 @@ class AccuracyScore(NamedTuple):
         return int(self.total.sum(axis=1).max()) / self.images if self.images else float("nan")
 
 
-def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> AccuracyScore:
-    """Drop padding, count each image once.  rows (M, 5) as in ``GroupAccuracy``, in any order."""
-    rows = rows[counted_once(rows[:, 0])]
-    sample_id, truth, place, prediction, rank = rows.T
-    cell = truth * places + place
-    right, total = (
-        np.bincount(cell[chosen], minlength=classes * places) for chosen in (rank == 0, slice(None))
-    )
-    shape = (classes, places)
-    return AccuracyScore(
-        len(rows),
-        sample_id,
-        truth,
-        place,
-        prediction,
-        rank,
-        right.reshape(shape).astype(np.int64),
-        total.reshape(shape).astype(np.int64),
-    )
-
-
-class GroupAccuracy(SetMetric):
+class GroupAccuracy(RowMetric):
     """Accuracy over a whole set, of each class and of each class at each place.
 
     The state is a list of (n, 5) int64 rows: image id, true class, place, predicted class, and the
@@ -89,13 +69,10 @@ class GroupAccuracy(SetMetric):
         ValueError: a true class or a place that does not exist, with the sample's id.
     """
 
-    rows: list[Tensor]
-
     def __init__(self, classes: int, *, places: int = 1) -> None:
-        super().__init__()
+        super().__init__(5)
         self.classes = classes
         self.places = places
-        self.add_rows(rows=torch.tensor([[PADDING, 0, 0, 0, 0]]))
 
     def update(
         self,
@@ -135,7 +112,14 @@ class GroupAccuracy(SetMetric):
 
     def compute(self) -> AccuracyScore:
         """Compute the set's score over all ranks."""
-        return accuracy_score(gathered(self.rows), classes=self.classes, places=self.places)
+        rows = self.counted_once()
+        sample_id, truth, place, prediction, rank = rows.T
+        cell, shape = truth * self.places + place, (self.classes, self.places)
+        right, total = (
+            np.bincount(cell[chosen], minlength=math.prod(shape)).reshape(shape).astype(np.int64)
+            for chosen in (rank == 0, slice(None))
+        )
+        return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
 def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,14 +16,14 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Predicted, Scorer
+from gestalt.measures.callback import Baseline, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
 from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
-from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle
+from gestalt.measures.segmentation.baselines import blocks, object_oracle
 
 
 class GroupMaps(Scorer[JaccardScore]):
@@ -54,26 +55,7 @@ class GroupMaps(Scorer[JaccardScore]):
         predictions: list[Tensor] = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
         self.groups = max(self.groups or 0, *counts)
-        return self.counted(predictions, truth, batch=batch, counts=counts)
-
-    def counted(
-        self,
-        groups: list[Tensor],
-        truth: Sequence[Tensor],
-        *,
-        batch: Mapping[str, Any],
-        counts: Sequence[int],
-        **baselines: Predicted,
-    ) -> list[Tensor]:
-        """Count the groups of a batch, as many as ``counts`` in each image, and the
-        baselines.  Returns the groups.
-        """
-        baselines["whole_image"] = lambda: [constant(instance, index=0) for instance in truth]
-        baselines["blocks"] = lambda: [
-            blocks(instance, count=count) for instance, count in zip(truth, counts, strict=True)
-        ]
-        self.count({"model": groups, **baselines}, truth, batch=batch)
-        return groups
+        return self.count(predictions, truth, batch=batch, **partitions(counts))
 
     def values(self, score: JaccardScore) -> dict[str, float]:
         """Return the similarity without and with the background, of the model and the baselines."""
@@ -132,18 +114,25 @@ class Grouping(GroupMaps):
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
         self.groups = grouped[0].candidates
-
-        def oracle() -> list[Tensor]:
-            return [
-                object_oracle(instance, grid=image.grid)
-                for image, instance in zip(grouped, truth, strict=True)
-            ]
-
-        groups, counts = (
+        return self.count(
             [image.groups for image in grouped],
-            [image.candidates for image in grouped],
+            truth,
+            batch=batch,
+            **partitions([image.candidates for image in grouped]),
+            patch_oracle=lambda instance, position: object_oracle(
+                instance, grid=grouped[position].grid
+            ),
         )
-        return self.counted(groups, truth, batch=batch, counts=counts, patch_oracle=oracle)
+
+
+def partitions(counts: Sequence[int]) -> dict[str, Baseline]:
+    """Return the baselines without a model, of as many groups as ``counts`` in each image of a
+    batch.
+    """
+    return {
+        "whole_image": lambda instance, _: torch.zeros_like(instance),
+        "blocks": lambda instance, position: blocks(instance, count=counts[position]),
+    }
 
 
 def build(context: Context) -> Measured:
@@ -153,13 +142,10 @@ def build(context: Context) -> Measured:
     Raises:
         ConfigError: they hold none, and the config names a grouping protocol.
     """
-    name, why, chosen = (
-        context.benchmark.name,
-        context.image_set.no_instances,
-        context.chosen("grouping"),
-    )
+    name, why = context.benchmark.name, context.image_set.no_instances
+    chosen = context.chosen("grouping")
     if why is None:
-        return Grouping(name, protocol=context.protocol("grouping"), **context.options)
+        return context.scorer(Grouping)
     if chosen is not None:
         raise ConfigError(
             f"evaluation.grouping_protocol={chosen}: benchmark {name} has no objects, {why}; "

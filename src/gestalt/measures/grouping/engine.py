@@ -4,7 +4,7 @@ attends to.
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import by_size, sizes_of
+from gestalt.evaluation.images import all_resized, by_size, sizes_of
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -58,18 +58,10 @@ def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)
     real = torch.nonzero(variance > NO_VARIANCE * energy)[:, 0].flip(0)[: protocol.groups]
     scores = (vectors[:, real] * variance[real].sqrt() if wide else tokens @ vectors[:, real]).T
-    scores = scores * signs(scores, rule=protocol.sign).unsqueeze(1)
+    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
+    scores = torch.where(largest < 0, -scores, scores)
     cosines = scores / tokens.norm(dim=1).clamp_min(torch.finfo(tokens.dtype).tiny)
     return functional.pad(cosines, (0, 0, 0, protocol.groups - len(real)))
-
-
-def signs(scores: Tensor, *, rule: str) -> Tensor:
-    """Return 1 or -1 for each row of scores (k, N), (k,), by a rule of
-    ``BottomUpProtocol.sign``.
-    """
-    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))[:, 0]
-    decisive = largest if rule == "largest" else scores.pow(3).sum(dim=1)
-    return torch.where(decisive < 0, -1.0, 1.0).to(scores.dtype)
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -109,23 +101,27 @@ def similarity_maps(
         ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
     """
 
-    def compare(stack: Tensor) -> Iterable[Tensor]:
+    def compare(stack: Tensor) -> Iterator[Tensor]:
         if protocol.method == "attention":
-            return finite(model.class_attention(stack).float())
-        # (b, D, h, w)
-        batch = finite(
-            model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
-        )
-        similarities = (
-            image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
-            for tokens in batch
-        )
-        return [
-            similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device)
-            for similarity in similarities
-        ]
+            yield from finite(model.class_attention(stack).float())
+            return
+        for tokens in wide_tokens(model, stack, protocol=protocol):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
+            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    return by_size(images, protocol=protocol, run=compare)
+    return by_size(all_resized(images, protocol=protocol), compare)
+
+
+def wide_tokens(
+    model: Any, stack: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol
+) -> Tensor:
+    """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
+
+    Raises:
+        ValueError: a token contains NaN or infinity.
+    """
+    projected = protocol.features == "projected"
+    return finite(model.patch_tokens(stack, projected=projected).cpu().double())
 
 
 def finite(batch: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ of ranks do not matter.
 """
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.measures.rows import PADDING, SetMetric, gathered, ids_of, naming
+from gestalt.measures.rows import ImageMetric
 
 BACKGROUND = 0
 """The value of the background in an instance map."""
@@ -155,32 +154,6 @@ def _inside(groups: Tensor, row: Tensor, *, values: int, objects: Tensor) -> tup
     return names.cpu()[present], inside[:, present]
 
 
-def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
-    """Drop padding, count each object once, divide, average.  rows (M, 4) as in
-    ``JaccardSimilarity``, in any order.
-    """
-    rows = rows[rows[:, 0] != PADDING]
-    _, first = np.unique(rows[:, :2], axis=0, return_index=True)
-    rows = rows[first]  # by image, then by value
-    ids = np.unique(rows[:, 0])
-    overlaps = rows[rows[:, 1] != NO_OBJECT]
-    objects = overlaps[overlaps[:, 1] != BACKGROUND]
-    image = _means(objects, ids=ids)
-    with_background = np.where(np.isnan(image), np.nan, _means(overlaps, ids=ids))
-    return JaccardScore(
-        jaccard=_mean(image[~np.isnan(image)]),
-        jaccard_with_background=_mean(with_background[~np.isnan(image)]),
-        images=len(ids),
-        images_with_objects=int((~np.isnan(image)).sum()),
-        objects=len(objects),
-        ignored_pixels=int(rows[rows[:, 1] == NO_OBJECT, 2].sum()),
-        image_id=ids,
-        image_jaccard=image,
-        image_jaccard_with_background=with_background,
-        overlaps=overlaps,
-    )
-
-
 def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by
     image; returns (N,).
@@ -195,7 +168,7 @@ def _mean(values: NDArray[np.float64]) -> float:
     return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
 
 
-class JaccardSimilarity(SetMetric):
+class JaccardSimilarity(ImageMetric):
     """Best IoU over an image's groups of each of its objects, averaged over objects and then over
     images.
 
@@ -209,37 +182,37 @@ class JaccardSimilarity(SetMetric):
     how they score.
     """
 
-    rows: list[Tensor]
-
     def __init__(self) -> None:
-        super().__init__()
-        self.add_rows(rows=torch.tensor([[PADDING, NO_OBJECT, 0, 0]]))
+        super().__init__(4)
 
-    def update(
-        self,
-        groups: Tensor | Sequence[Tensor],
-        instance: Tensor | Sequence[Tensor],
-        sample_id: Tensor | int,
-    ) -> None:
-        """Count one image, or a batch of images of any sizes.
-
-        Args:
-            groups: (H, W), or (C, H, W) bool for masks that may overlap; or B of them.
-            instance: (H, W) with ``IGNORE``, or B of them.
-            sample_id: the id in the set, or (B,) of them; ``PADDING`` is not scored.
+    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
+        """Count the groups, (H, W), or (C, H, W) bool for masks that may overlap, of an image with
+        objects (H, W).
         """
-        candidates = [groups] if isinstance(groups, Tensor) else groups
-        instances = [instance] if isinstance(instance, Tensor) else instance
-        ids = ids_of(sample_id, device=self.device).tolist()
-        for candidate, truth, index in zip(candidates, instances, ids, strict=True):
-            with naming(index):
-                overlaps = best_overlaps(candidate, truth)[:, :3].to(self.device)
-            seen = torch.tensor(
-                [[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]],
-                device=self.device,
-            )
-            self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
+        overlaps = functional.pad(best_overlaps(prediction, label)[:, :3], (1, 0), value=index)
+        ignored = int((label == IGNORE).sum())
+        return torch.cat(
+            [overlaps.new_tensor([[index, NO_OBJECT, ignored, label.numel()]]), overlaps]
+        )
 
     def compute(self) -> JaccardScore:
-        """Compute the set's score over all ranks."""
-        return jaccard_score(gathered(self.rows))
+        """Compute the set's score over all ranks: divide, average."""
+        rows = self.counted_once(key=2)
+        ids = np.unique(rows[:, 0])
+        overlaps = rows[rows[:, 1] != NO_OBJECT]
+        objects = overlaps[overlaps[:, 1] != BACKGROUND]
+        image = _means(objects, ids=ids)
+        counted = ~np.isnan(image)
+        with_background = np.where(counted, _means(overlaps, ids=ids), np.nan)
+        return JaccardScore(
+            jaccard=_mean(image[counted]),
+            jaccard_with_background=_mean(with_background[counted]),
+            images=len(ids),
+            images_with_objects=int(counted.sum()),
+            objects=len(objects),
+            ignored_pixels=int(rows[rows[:, 1] == NO_OBJECT, 2].sum()),
+            image_id=ids,
+            image_jaccard=image,
+            image_jaccard_with_background=with_background,
+            overlaps=overlaps,
+        )

@@ -10,7 +10,7 @@ from gestalt.support.names import nearest
 
 Method = Literal["pca", "kmeans", "spectral", "attention"]
 Features = Literal["tower", "projected"]
-Sign = Literal["largest", "cubes"]
+Sign = Literal["largest"]
 GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
@@ -58,8 +58,7 @@ class BottomUpProtocol(ImageProtocol):
     normalise: bool = True  # L2-normalise tokens first
     # subtract the image's mean token; cosines are then taken of centred tokens too
     centre: bool = True
-    # of a component: positive is its score of largest magnitude (ties: the first), or the sum of
-    # its scores' cubes
+    # of a component: positive is its score of largest magnitude (ties: the first)
     sign: Sign = "largest"
     seed: int = 0  # of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept

@@ -16,13 +16,13 @@ from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Predicted, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
-from gestalt.measures.segmentation.baselines import constant, patch_oracle
+from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
@@ -64,7 +64,7 @@ class Matching(Scorer[MatchedScore]):
             protocol=protocol,
             metrics=metrics,
             labels=labels,
-            **{**options, "length": len(images)},
+            **options,
         )
         self.images = images
         self._centres: NDArray[np.float64] | None = None
@@ -95,21 +95,15 @@ class Matching(Scorer[MatchedScore]):
             protocol=self.protocol,
             sizes=sizes_of(truth),
         )
-        predicted = [image.groups for image in images]
-
-        def oracle() -> list[Tensor]:
-            return [
-                patch_oracle(label, grid=image.grid, ignored=void)
-                for image, label in zip(images, truth, strict=True)
-            ]
-
-        predictions: dict[str, Predicted] = {
-            "model": predicted,
-            "one_cluster": lambda: [constant(label, index=0) for label in truth],
-            "patch_oracle": oracle,
-        }
-        self.count(predictions, truth, batch=batch)
-        return predicted
+        return self.count(
+            [image.groups for image in images],
+            truth,
+            batch=batch,
+            one_cluster=lambda label, _: torch.zeros_like(label),
+            patch_oracle=lambda label, position: patch_oracle(
+                label, grid=images[position].grid, ignored=void
+            ),
+        )
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
@@ -147,11 +141,4 @@ class Matching(Scorer[MatchedScore]):
 
 def build(context: Context) -> Matching:
     """Build the scorer of a benchmark's clusters at the configured size."""
-    protocol = context.protocol("matching")
-    return Matching(
-        context.benchmark.name,
-        labels=context.labels,
-        protocol=protocol,
-        images=context.image_set,
-        **context.options,
-    )
+    return context.scorer(Matching, labels=context.labels, images=context.image_set)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import by_size, resized, sizes_of
-from gestalt.losses.gather import objects_of_ranks, world_size
+from gestalt.evaluation.images import all_resized, by_size, resized, sizes_of
+from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, decided, finite
+from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
 
 
@@ -53,16 +53,16 @@ def fitted_centres(
         protocol: resizing, tokens, draw, starts.
         device: where the tower is.
     """
-    mine = {}
-    rank = distributed.get_rank() if world_size() > 1 else 0
-    for index in list(chosen)[rank :: world_size()]:
+
+    def tokens_of(index: int) -> NDArray[np.float64]:
         image = resized(images.sample(index)["image"].to(device), protocol=protocol)
         tokens = set_tokens(model, image[None], protocol=protocol)[0]
-        mine[index] = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
-    tokens_of: dict[int, NDArray[np.float64]] = {}
-    for part in objects_of_ranks(mine):
-        tokens_of |= part
-    rows = np.concatenate([tokens_of[index] for index in sorted(tokens_of)])
+        drawn: NDArray[np.float64] = drawn_tokens(
+            tokens.flatten(1).T, index, protocol=protocol
+        ).numpy()
+        return drawn
+
+    rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
     return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
 
 
@@ -73,9 +73,7 @@ def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tens
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = finite(
-        model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
-    )
+    tokens = wide_tokens(model, stack, protocol=protocol)
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
@@ -99,7 +97,7 @@ def clustered(
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(images, protocol=protocol, run=compare)
+    maps = by_size(all_resized(images, protocol=protocol), compare)
     return [
         BottomUp(decided(near, protocol=protocol, size=size), grid=grid, candidates=len(centres))
         for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)

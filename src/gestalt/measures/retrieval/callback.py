@@ -53,5 +53,4 @@ class Retrieval(Scorer[RetrievalScore]):
 
 def build(context: Context) -> Retrieval:
     """Build the scorer of a benchmark's captions at the configured size."""
-    protocol = context.protocol("retrieval")
-    return Retrieval(context.benchmark.name, protocol=protocol, **context.options)
+    return context.scorer(Retrieval)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import by_size
+from gestalt.evaluation.images import all_resized, by_size
 from gestalt.evaluation.prompts import TEXTS_AT_ONCE
 from gestalt.evaluation.protocols import ImageProtocol
 
@@ -16,9 +16,8 @@ def embed_images(model: Any, images: Sequence[Tensor], *, protocol: ImageProtoco
     """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go
     through the tower together.
     """
-    return torch.stack(
-        by_size(images, protocol=protocol, run=lambda stack: model.embed_image(stack).float())
-    )
+    resized = all_resized(images, protocol=protocol)
+    return torch.stack(by_size(resized, lambda stack: model.embed_image(stack).float()))
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,19 +17,6 @@ RECALL_AT = (1, 5, 10)
 
 QUERIES_AT_ONCE = 256
 """Largest number of rows of the similarity matrix in memory at one time."""
-
-
-class Embedded(NamedTuple):
-    """One side of the retrieval, each row once.
-
-    Attributes:
-        vectors: (n, E) float32.
-        key: (n, 1) int64, ids of images; (n, 3), for captions: image id, position among the image's
-            captions, hash of the words.
-    """
-
-    vectors: Tensor
-    key: NDArray[np.int64]
 
 
 class RetrievalScore(NamedTuple):
@@ -69,7 +56,8 @@ class RetrievalRecall(SetMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_rows("image", "image_id", "text", "text_id")
+        for state in ("image", "image_id", "text", "text_id"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(
         self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]
@@ -99,57 +87,65 @@ class RetrievalRecall(SetMetric):
         )
 
     def compute(self) -> RetrievalScore:
-        """Compute the set's recalls over all ranks."""
-        image, text = (
-            torch.cat(state) if isinstance(state, list) else state
-            for state in (self.image, self.text)
+        """Rank every caption for every image of all ranks and every image for every caption.
+
+        A caption belongs to every image that has a caption of the same words.  A query hits at k
+        when fewer than k strangers are as similar as, or more similar than, its most similar
+        partner: a tie with a stranger is a miss, so that a model that embeds everything the same
+        scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger
+        to every caption.
+        """
+        images, image_key = _once(self.image, key=gathered(self.image_id).reshape(-1, 1))
+        texts, text_key = _once(self.text, key=gathered(self.text_id))
+        _, word = np.unique(text_key[:, 2], return_inverse=True)
+        owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
+        # (N, distinct captions)
+        owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
+        owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
+        words = torch.from_numpy(word)
+        image_ranks = _strangers_ahead(images, texts, partners=lambda rows: owns[rows][:, words])
+        text_ranks = _strangers_ahead(texts, images, partners=lambda rows: owns[:, words[rows]].T)
+        captioned = owns.any(dim=1).numpy()
+        # the ranks of the queries, and their images
+        queries = {
+            "image_to_text": (image_ranks[captioned], captioned.nonzero()[0]),
+            "text_to_image": (text_ranks, owner),
+        }
+        recalls: dict[str, float] = {}
+        image_hits: dict[str, NDArray[np.int64]] = {}
+        for k in RECALL_AT:
+            for direction, (ranks, owners) in queries.items():
+                counts = np.stack(
+                    [
+                        np.bincount(chosen, minlength=len(images))
+                        for chosen in (owners[ranks < k], owners)
+                    ],
+                    axis=1,
+                ).astype(np.int64)
+                image_hits[f"{direction}_recall_at_{k}"] = counts
+                hits, total = counts.sum(axis=0).tolist()
+                recalls[f"{direction}_recall_at_{k}"] = hits / total if total else float("nan")
+            recalls[f"recall_at_{k}"] = (
+                recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
+            ) / 2
+        return RetrievalScore(
+            recalls, images=int(captioned.sum()), captions=len(texts), image_hits=image_hits
         )
-        images = _once(image, key=gathered(self.image_id).reshape(-1, 1))
-        texts = _once(text, key=gathered(self.text_id))
-        return retrieval_score(images, texts)
 
 
-def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Embedded:
-    """Return rows sorted by key, each key once, padding dropped: the same rows in the same order
-    for any number of ranks.
+def _once(state: Any, *, key: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+    """Return the vectors of a list state, concatenated by the sync or not, and their keys, sorted
+    by key, each key once, without padding: the same rows in the same order for any number of ranks.
     """
+    vectors: Tensor = torch.cat(state) if isinstance(state, list) else state
     keys, first = np.unique(key, axis=0, return_index=True)
-    kept = keys[:, 0] != PADDING
-    return Embedded(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
-
-
-def retrieval_score(images: Embedded, texts: Embedded) -> RetrievalScore:
-    """Rank every caption for every image and every image for every caption.
-
-    A caption belongs to every image that has a caption of the same words.  A query hits at k when
-    fewer than k strangers are as similar as, or more similar than, its most similar partner: a tie
-    with a stranger is a miss, so that a model that embeds everything the same scores 0 and not 1;
-    nan is a tie.  An image without captions is not a query, only a stranger to every caption.
-    """
-    _, word = np.unique(texts.key[:, 2], return_inverse=True)
-    owner = np.searchsorted(images.key[:, 0], texts.key[:, 0])
-    # (N, distinct captions)
-    owns = torch.zeros(len(images.key), int(word.max(initial=-1)) + 1, dtype=torch.bool)
-    owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
-    words = torch.from_numpy(word)
-    image_ranks = _strangers_ahead(
-        images.vectors, texts.vectors, partners=lambda rows: owns[rows][:, words]
-    )
-    text_ranks = _strangers_ahead(
-        texts.vectors, images.vectors, partners=lambda rows: owns[:, words[rows]].T
-    )
-    captioned = owns.any(dim=1)
-    ranks = {"image_to_text": image_ranks[captioned].numpy(), "text_to_image": text_ranks.numpy()}
-    return _score(
-        ranks,
-        owners={"image_to_text": captioned.numpy().nonzero()[0], "text_to_image": owner},
-        images=len(images.key),
-    )
+    real = keys[:, 0] != PADDING
+    return vectors[torch.from_numpy(first[real]).to(vectors.device)], keys[real]
 
 
 def _strangers_ahead(
     queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]
-) -> Tensor:
+) -> NDArray[np.int64]:
     """Count for each query the keys that are not partners and at least as similar as the best
     partner, (n,) int64.
 
@@ -164,32 +160,5 @@ def _strangers_ahead(
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
         ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
-    return torch.cat(ranks)
-
-
-def _score(
-    ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.int64]], images: int
-) -> RetrievalScore:
-    """Turn the ranks of the queries of both directions into recalls; ``owners`` are the images of
-    the queries.
-    """
-    recalls: dict[str, float] = {}
-    image_hits: dict[str, NDArray[np.int64]] = {}
-    for k in RECALL_AT:
-        for direction, rank in ranks.items():
-            owner = owners[direction]
-            hits = np.bincount(owner[rank < k], minlength=images)
-            counts = np.stack([hits, np.bincount(owner, minlength=images)], axis=1).astype(np.int64)
-            image_hits[f"{direction}_recall_at_{k}"] = counts
-            recalls[f"{direction}_recall_at_{k}"] = (
-                int(hits.sum()) / len(rank) if len(rank) else float("nan")
-            )
-        recalls[f"recall_at_{k}"] = (
-            recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
-        ) / 2
-    return RetrievalScore(
-        recalls,
-        images=len(ranks["image_to_text"]),
-        captions=len(ranks["text_to_image"]),
-        image_hits=image_hits,
-    )
+    ahead: NDArray[np.int64] = torch.cat(ranks).numpy()
+    return ahead

@@ -13,14 +13,14 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Scorer
+from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
-from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, group_metrics
+from gestalt.measures.classification.metric import AccuracyScore, group_metrics
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 
 
-class Robustness(Scorer[AccuracyScore]):
+class Robustness(ClassificationScorer):
     """Classify images whose background misleads, by a dense map and a rule, and measure the
     accuracy that it costs.
 
@@ -38,7 +38,6 @@ class Robustness(Scorer[AccuracyScore]):
     measure, needs = "robustness", ("class_label", "place")
     tag, suffix = "maps", "_map"
     protocol: RobustnessProtocol
-    labels: LabelSet
 
     def __init__(
         self,
@@ -49,14 +48,12 @@ class Robustness(Scorer[AccuracyScore]):
         train_groups: Sequence[Sequence[int]] | None = None,
         **options: Any,
     ) -> None:
-        self.classes = with_third(labels, protocol.third_class)
-        metrics = {"model": GroupAccuracy(len(labels.names), places=len(labels.names))}
         super().__init__(
             name,
-            protocol=protocol,
-            metrics=metrics,
             labels=labels,
-            prompted=self.classes,
+            protocol=protocol,
+            classes=with_third(labels, protocol.third_class),
+            places=len(labels.names),
             **options,
         )
         self.train_groups = train_groups
@@ -79,9 +76,7 @@ class Robustness(Scorer[AccuracyScore]):
         """
         groups = group_metrics(score.cells, names=self.labels.names, train_groups=self.train_groups)
         return {
-            "accuracy": score.top(1),
-            "accuracy_chance": 1 / len(self.classes.names),
-            "accuracy_majority": score.majority,
+            **self.accuracies(score),
             "third_class": float(self._third(score).mean()) if score.images else float("nan"),
             **{name: float(value) for name, value in groups.items()},
         }
@@ -96,10 +91,7 @@ class Robustness(Scorer[AccuracyScore]):
                 "true class; a column a place, in the order of the classes that it goes with by "
                 "habit"
             ),
-            "counts": {
-                "model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]
-            },
-            "counts_rows": ["right", "truth"],
+            **super().entry(score),
         }
         if self.train_groups is not None:
             entry["train_groups"] = [list(row) for row in self.train_groups]
@@ -142,10 +134,5 @@ class Robustness(Scorer[AccuracyScore]):
 
 def build(context: Context) -> Robustness:
     """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
-    return Robustness(
-        context.benchmark.name,
-        labels=context.labels,
-        protocol=context.protocol("robustness"),
-        train_groups=getattr(context.image_set, "train_groups", None),
-        **context.options,
-    )
+    groups = getattr(context.image_set, "train_groups", None)
+    return context.scorer(Robustness, labels=context.labels, train_groups=groups)

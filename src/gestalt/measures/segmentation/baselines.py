@@ -17,11 +17,6 @@ LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""
 
 
-def constant(label: Tensor, *, index: int) -> Tensor:
-    """Predict the same class everywhere, in the shape of the label."""
-    return torch.full_like(label, index)
-
-
 def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     """Return the class that each class is predicted as when prompts are swapped: one fixed cycle
     over the classes that have prompts.
@@ -54,12 +49,8 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE)
     classes = classes[classes != ignored]
     if len(classes) == 0:
         return label.clone()
-    rows, columns = (
-        overlap(side, cells=cells, device=label.device)
-        for side, cells in zip(label.shape, grid, strict=True)
-    )
     # (present, h, w)
-    areas = torch.stack([rows @ (label == value).float() @ columns.T for value in classes])
+    areas = torch.stack([cell_areas(label == value, grid=grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
     _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
     prediction: Tensor = classes[index]
@@ -78,16 +69,12 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
     labelled = instance != IGNORE
-    rows, columns = (
-        overlap(side, cells=cells, device=instance.device)
-        for side, cells in zip(instance.shape, grid, strict=True)
-    )
-    whole = (rows @ labelled.float() @ columns.T).clamp_min(torch.finfo(rows.dtype).tiny)
+    whole = cell_areas(labelled, grid=grid).clamp_min(torch.finfo(torch.float32).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
         share, _ = upsampled_argmax(
-            (rows @ inside.float() @ columns.T / whole)[None],
+            (cell_areas(inside, grid=grid) / whole)[None],
             size=(instance.shape[0], instance.shape[1]),
         )
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
@@ -123,6 +110,17 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     row = torch.arange(height, device=label.device) * rows // height
     column = torch.arange(width, device=label.device) * columns // width
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
+
+
+def cell_areas(mask: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Return the pixels of a mask (H, W) that lie in each cell of the grid, (h, w) float32; a pixel
+    that cells cut through counts in parts.
+    """
+    rows, columns = (
+        overlap(side, cells=cells, device=mask.device)
+        for side, cells in zip(mask.shape, grid, strict=True)
+    )
+    return rows @ mask.float() @ columns.T
 
 
 def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:

@@ -81,10 +81,10 @@ class Segmentation(ClassMaps):
             return labels
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Any, **embedding: Any) -> None:
         """Fit the protocol to the model, and begin as ``ClassMaps``."""
         self.fit_to(model)
-        super().begin(model)
+        super().begin(model, **embedding)
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fitted``."""
@@ -130,17 +130,15 @@ class Segmentation(ClassMaps):
         )
         void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
-
-        def oracle() -> list[Tensor]:
-            return [
-                patch_oracle(label, grid=image.grid, ignored=void)
-                for image, label in zip(images, truth, strict=True)
-            ]
-
         predicted = [image.prediction for image in images]
-        shuffled = [swap[prediction.long()] for prediction in predicted]
-        return self.counted(
-            predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle
+        return self.count(
+            predicted,
+            truth,
+            batch=batch,
+            shuffled_text=lambda _, position: swap[predicted[position].long()],
+            patch_oracle=lambda label, position: patch_oracle(
+                label, grid=images[position].grid, ignored=void
+            ),
         )
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,11 +17,11 @@ from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Predicted, Scorer
-from gestalt.measures.extremes import Extremes, ends
+from gestalt.losses.gather import objects_of_ranks
+from gestalt.measures.callback import Baseline, Scorer
+from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.baselines import constant
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.training.pictures import log_folders
 
@@ -57,52 +58,50 @@ class ClassMaps(Scorer[SegmentationScore]):
             for key in ("model", *self.baselines)
         }
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
-        self._extremes = Extremes()
+        self._extremes: Extremes = {}
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the predictions of a batch."""
-        return self.counted(batch["prediction"], truth, batch=batch)
+        return self.count(batch["prediction"], truth, batch=batch)
 
-    def counted(
+    def count(
         self,
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
         batch: Mapping[str, Any],
-        **baselines: Predicted,
+        **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions and the baselines of a batch, and keep the best and the worst
         images.  Returns the predictions.
         """
         background = self.labels.background
         if background is not None:
-            baselines["constant_background"] = lambda: [
-                constant(label, index=background) for label in truth
-            ]
-        self.count({"model": predictions, **baselines}, truth, batch=batch)
-        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
-        iou = image_miou(
-            dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
-        )
-        for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
+            baselines["constant_background"] = lambda label, _: torch.full_like(label, background)
+        super().count(predictions, truth, batch=batch, **baselines)
+        rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
+        counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
+        for position, (index, counts) in enumerate(counted):
             if index != PADDING:
-                self._extremes.add(
-                    value,
-                    ScoredImage.of(
-                        batch, position, prediction=predictions[position], label=truth[position]
-                    ),
+                one = dense_counts(
+                    counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
                 )
+                shown = ScoredImage.of(
+                    batch, position, prediction=predictions[position], label=truth[position]
+                )
+                iou = float(image_miou(one)[0])
+                self._extremes = add_extreme(self._extremes, shown, iou=iou)
         return predictions
 
-    def begin(self, model: Any) -> None:
+    def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
-        super().begin(model)
-        self._extremes = Extremes()
+        super().begin(model, **embedding)
+        self._extremes = {}
 
     def gather(self) -> None:
-        """Gather the best and the worst images of all ranks on the first."""
-        self._extremes.gather()
+        """Gather the best and the worst images of all ranks."""
+        for extremes in objects_of_ranks(self._extremes):
+            self._extremes = self._extremes | extremes
 
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
@@ -117,33 +116,30 @@ class ClassMaps(Scorer[SegmentationScore]):
         entry: dict[str, Any] = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
-        for end, images in self._ends(score).items():
+        for end, images in self._ends().items():
             entry[end] = [{"sample_id": index, "iou": iou} for index, iou in images]
         if self.unnamed:
             entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
         return entry
 
-    def _ends(self, score: SegmentationScore) -> dict[str, list[tuple[int, float]]]:
+    def _ends(self) -> dict[str, list[tuple[int, float]]]:
         """Return id and mean IoU of the best and the worst images, the same on every rank."""
+        score = self.scores["model"]
         iou = image_miou(score.image_counts)
-        best, worst = ends(iou, score.sample_id)
-        ranked = {}
-        for end, rows in (("best_images", best), ("worst_images", worst)):
-            ranked[end] = [(int(score.sample_id[row]), float(iou[row])) for row in rows]
-        return ranked
+        best, worst = (
+            [(int(score.sample_id[row]), float(iou[row])) for row in rows]
+            for rows in ends(iou, score.sample_id)
+        )
+        return {"best_images": best, "worst_images": worst}
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty
-        before the first evaluation.
+        """Return ``<set>`` to the best images and then the worst; empty before the first
+        evaluation.
         """
-        if not self.scores or not self._extremes.images:
+        if not self.scores or not self._extremes:
             return {}
-        ranked = self._ends(self.scores["model"])
-        shown = [
-            self._extremes.images[index][1]
-            for index, _ in ranked["best_images"] + ranked["worst_images"]
-        ]
-        return {self.name: self._as_arrays(shown)}
+        ids = [index for images in self._ends().values() for index, _ in images]
+        return {self.name: self._as_arrays([self._extremes[index][1] for index in ids])}
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""

@@ -87,11 +87,10 @@ def _segment(
     scale: float,
 ) -> TopDown:
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
-    named = name_pixels(Winners(pieces, maps, protocol, size, scale), background=prompts.background)
-    prediction, unbound = (
-        typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound)
-    )
-    return TopDown(prediction, grid=pieces.grid, score=named.score, unbound=unbound)
+    winners = Winners(pieces, maps, protocol, size, scale)
+    named, score, unbound = name_pixels(winners, background=prompts.background)
+    prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named, unbound))
+    return TopDown(prediction, grid=pieces.grid, score=score, unbound=unbound)
 
 
 def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:

@@ -1,6 +1,5 @@
 """Mean IoU from integer counts of each image.  N samples, C classes, H W pixels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from gestalt.evaluation.confusion import confusion_matrix, counts_of
 from gestalt.measures.masks import MaskScore
-from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
+from gestalt.measures.rows import PADDING, ImageMetric
 from gestalt.support.label_values import ignored_value
 
 MOST_CLASSES = 4_096
@@ -22,8 +21,11 @@ ROW = 5
 and truth in the image.
 """
 
+NO_CLASS = -1
+"""Class in the row of the image itself, which holds its ignored pixels."""
 
-@dataclass(kw_only=True)
+
+@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
 class SegmentationScore(MaskScore):
     """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction, or (C, C +
     1), the last column without a class.
@@ -34,11 +36,13 @@ class SegmentationScore(MaskScore):
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
+    sample_id: NDArray[np.int64]
+    confusion: NDArray[np.int64]
     rows: NDArray[np.int64]
     ignored_pixels: int
 
     @cached_property
-    def image_counts(self) -> NDArray[np.int64]:
+    def image_counts(self) -> NDArray[np.int64]:  # type: ignore[override]
         """(N, 3, C) int64, the counts of each image, made of the rows when they are first asked
         for.
         """
@@ -52,62 +56,25 @@ class SegmentationScore(MaskScore):
         return counts
 
 
-def sparse_rows(counts: Tensor, *, index: int) -> Tensor:
-    """Return the rows of an image's counts (3, C): (m, ``ROW``), one for each class in its truth or
-    prediction.
-    """
-    present = counts[1:].any(dim=0).nonzero()
-    return torch.cat([torch.full_like(present, index), present, counts.T[present[:, 0]]], dim=1)
-
-
 def dense_counts(
     rows: NDArray[np.int64], *, sample_id: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
-    """Return the counts (N, 3, C) of the images with these ids, which rise; rows of other ids are
-    left out.
+    """Return the counts (N, 3, C) of the images with these ids, which rise, from rows of classes
+    and of images.
     """
     counts = np.zeros((len(sample_id), 3, classes), dtype=np.int64)
-    known = rows[np.isin(rows[:, 0], sample_id)]
-    counts[np.searchsorted(sample_id, known[:, 0]), :, known[:, 1]] = known[:, 2:]
+    rows = rows[rows[:, 1] != NO_CLASS]
+    counts[np.searchsorted(sample_id, rows[:, 0]), :, rows[:, 1]] = rows[:, 2:]
     return counts
 
 
-def segmentation_score(
-    sample_id: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    *,
-    ignored: NDArray[np.int64],
-    confusion: NDArray[np.int64],
-) -> SegmentationScore:
-    """Drop padding, count each id once.  sample_id (M,), rows (m, ``ROW``), ignored (M,) in any
-    order; confusion of the set, summed.
-
-    Raises:
-        RuntimeError: the matrix and the images count different pixels: two ranks scored one image.
-    """
-    once = counted_once(sample_id)
-    ignored_pixels = int(ignored[once].sum())
-    rows = np.unique(rows[rows[:, 0] != PADDING], axis=0)
-    score = SegmentationScore(
-        sample_id=sample_id[once], rows=rows, confusion=confusion, ignored_pixels=ignored_pixels
-    )
-    summed = np.stack(
-        [confusion.diagonal(), confusion.sum(axis=0)[: len(confusion)], confusion.sum(axis=1)]
-    )
-    if not np.array_equal(summed, score.counts):
-        raise RuntimeError(
-            "the confusion matrix and the images' counts differ: an image was scored by two ranks; "
-            "deal each to one"
-        )
-    return score
-
-
-class MeanIoU(SetMetric):
+class MeanIoU(ImageMetric):
     """Mean intersection over union of a whole set, over its classes.
 
-    States are lists of (n,) ids, (m, ``ROW``) int64 counts and (n,) ignored pixels, and one (C, C)
-    int64 matrix, which counts each image once and no padding.  The memory of an image's counts
-    grows with the classes in it, not with C.
+    States are a list of (m, ``ROW``) int64 rows, one for each class that occurs in an image's truth
+    or prediction and one with ``NO_CLASS`` for each image, and one (C, C) int64 matrix, which
+    counts each image once and no padding.  The memory of an image's counts grows with the classes
+    in it, not with C.
 
     Args:
         classes: C, 2 to ``MOST_CLASSES``.
@@ -120,13 +87,10 @@ class MeanIoU(SetMetric):
     Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
     """
 
-    sample_id: list[Tensor]
-    counts: list[Tensor]
-    ignored: list[Tensor]
     confusion: Tensor
 
     def __init__(self, classes: int, *, unnamed: bool = False) -> None:
-        super().__init__()
+        super().__init__(ROW)
         if not 2 <= classes <= MOST_CLASSES:
             raise ValueError(
                 f"{classes} classes: a segmentation has 2 to {MOST_CLASSES}, since its confusion "
@@ -134,8 +98,6 @@ class MeanIoU(SetMetric):
             )
         self.classes = classes
         self.unnamed = unnamed
-        nothing = torch.tensor([[PADDING] + [0] * (ROW - 1)])
-        self.add_rows(sample_id=nothing[:, 0], counts=nothing, ignored=nothing[:, 1])
         self.add_state(
             "confusion",
             default=torch.zeros(classes, classes + unnamed, dtype=torch.int64),
@@ -143,36 +105,17 @@ class MeanIoU(SetMetric):
         )
         self._seen = {PADDING}
 
-    def update(
-        self,
-        prediction: Tensor | Sequence[Tensor],
-        label: Tensor | Sequence[Tensor],
-        sample_id: Tensor | int,
-    ) -> None:
-        """Count one image, or a batch of images of any sizes.
-
-        Args:
-            prediction: (H, W), or B of them.
-            label: (H, W) with the ``ignored_value`` of C, or B of them.
-            sample_id: the id in the set, or (B,) of them; ``PADDING`` is not scored.
-        """
-        predictions = [prediction] if isinstance(prediction, Tensor) else prediction
-        labels = [label] if isinstance(label, Tensor) else label
-        ids = ids_of(sample_id, device=self.device)
-        rows, ignored = [], []
-        for predicted, truth, index in zip(predictions, labels, ids.tolist(), strict=True):
-            with naming(index):
-                matrix = confusion_matrix(
-                    predicted, truth, classes=self.classes, unnamed=self.unnamed
-                )
-            rows.append(sparse_rows(counts_of(matrix), index=index))
-            ignored.append((truth == ignored_value(self.classes)).sum())
-            if index not in self._seen:
-                self.confusion += matrix.to(self.device)
-            self._seen.add(index)
-        self.sample_id.append(ids)
-        self.counts.append(torch.cat(rows).to(self.device))
-        self.ignored.append(torch.stack(ignored).to(self.device))
+    def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
+        """Count an image; ``label`` is (H, W) with the ``ignored_value`` of C."""
+        matrix = confusion_matrix(prediction, label, classes=self.classes, unnamed=self.unnamed)
+        if index not in self._seen:
+            self.confusion += matrix.to(self.device)
+        self._seen.add(index)
+        counts = counts_of(matrix)
+        present = counts[1:].any(dim=0).nonzero()[:, 0]
+        rows = torch.column_stack([torch.full_like(present, index), present, counts.T[present]])
+        ignored = int((label == ignored_value(self.classes)).sum())
+        return torch.cat([rows.new_tensor([[index, NO_CLASS, ignored, 0, 0]]), rows])
 
     def reset(self) -> None:
         """Reset the counts, and the ids that were seen."""
@@ -180,9 +123,23 @@ class MeanIoU(SetMetric):
         self._seen = {PADDING}
 
     def compute(self) -> SegmentationScore:
-        """Compute the set's score over all ranks."""
-        confusion: NDArray[np.int64] = self.confusion.cpu().numpy().copy()
-        ignored = gathered(self.ignored)
-        return segmentation_score(
-            gathered(self.sample_id), gathered(self.counts), ignored=ignored, confusion=confusion
+        """Compute the set's score over all ranks.
+
+        Raises:
+            RuntimeError: the matrix and the images count different pixels: two ranks scored one
+                image.
+        """
+        rows = self.counted_once(key=2)
+        images = rows[rows[:, 1] == NO_CLASS]
+        score = SegmentationScore(
+            sample_id=images[:, 0],
+            rows=rows[rows[:, 1] != NO_CLASS],
+            confusion=self.confusion.cpu().numpy().copy(),
+            ignored_pixels=int(images[:, 2].sum()),
         )
+        if not np.array_equal(counts_of(self.confusion).cpu().numpy(), score.counts):
+            raise RuntimeError(
+                "the confusion matrix and the images' counts differ: an image was scored by two "
+                "ranks; deal each to one"
+            )
+        return score

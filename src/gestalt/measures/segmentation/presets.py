@@ -13,6 +13,12 @@ from gestalt.measures.segmentation.protocol import USUAL_PROXY, TopDownProtocol
 from gestalt.support.names import nearest
 from gestalt.support.plugins import Registry
 
+NOTHING_IS_BACKGROUND: dict[str, Any] = {
+    "background": "prompts",
+    "threshold": None,
+    "area_threshold": None,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
@@ -22,7 +28,6 @@ class Preset:
         protocol: the fields without exceptions.
         label_sets: changes for a label set.
         unrefined: changes under ``refinement=none``, for a protocol that refines.
-        no_background: changes for label sets without a background class.
         fixed: changes under ``defects=fixed``, which also correct the vocabulary.
         sized_by_tower: True if ``input_size`` is by default the tower's evaluation size.
     """
@@ -30,9 +35,13 @@ class Preset:
     protocol: TopDownProtocol
     label_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unrefined: Mapping[str, Any] = field(default_factory=dict)
-    no_background: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     sized_by_tower: bool = False
+
+    @property
+    def no_background(self) -> Mapping[str, Any]:
+        """Changes for label sets without a background class."""
+        return {} if self.protocol.threshold is None else NOTHING_IS_BACKGROUND
 
     def build(
         self,
@@ -68,7 +77,7 @@ class Preset:
         if given.get("defects") == "fixed":
             fields |= self.fixed
         if given.get("background") == "prompts":
-            fields |= {"threshold": None, "area_threshold": None}
+            fields |= NOTHING_IS_BACKGROUND
         elif (
             not has_background
             and self.no_background
@@ -88,8 +97,6 @@ NARROW = (
     "an image so long that it is narrower than a window: stretched to whole patches, not padded "
     "with zeros"
 )
-
-NOTHING_IS_BACKGROUND: dict[str, Any] = {"background": "prompts", "threshold": None}
 
 MMSEG: dict[str, Any] = {
     "input_size": 448,
@@ -181,7 +188,6 @@ GROUPVIT = Preset(
         ),
     ),
     label_sets={"context60": {"threshold": 0.35}},
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 _TCL_LEFT_OUT = (
@@ -222,7 +228,6 @@ TCL = Preset(
             "else kakaobrain/tcl at bc2b551"
         ),
     },
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 TALK2DINO = Preset(
@@ -249,7 +254,6 @@ TALK2DINO = Preset(
             "models/dinotext/dinotext.py"
         ),
     ),
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 SCLIP: dict[str, Any] = {
@@ -283,7 +287,6 @@ SCLIP_OWN = Preset(
         "coco_stuff_171": {"input_size": 448},
         "cityscapes_19": {"input_size": 560},
     },
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 NACLIP = Preset(
@@ -306,7 +309,6 @@ NACLIP = Preset(
         "coco_object_81": {"threshold": 0.1},
         "cityscapes_19": {"input_size": 560},
     },
-    no_background=NOTHING_IS_BACKGROUND,
     # strict: what is left of a side after whole patches is dropped, and the grid stretched over it
     fixed={"fit": "stretch"},
 )
@@ -328,7 +330,6 @@ PROXYCLIP = Preset(
         "ade20k_150": {"input_size": 448},
         "cityscapes_19": {"input_size": 448, "window": 224},
     },
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 CLEARCLIP = Preset(
@@ -350,7 +351,6 @@ CLEARCLIP = Preset(
         "coco_object_81": {"threshold": 0.4},
         "cityscapes_19": {"window": 224},
     },
-    no_background=NOTHING_IS_BACKGROUND,
 )
 
 MASKCLIP = replace(

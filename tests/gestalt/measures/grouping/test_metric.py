@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity, best_overlaps
-from gestalt.measures.rows import PADDING
+from tests.gestalt.measures.stage import count
 
 GROUPS = 8
 LENGTH = 7
@@ -38,7 +38,7 @@ def score_of(pairs: list[tuple[Tensor, Tensor]]) -> JaccardScore:
     """The metric over some images."""
     metric = JaccardSimilarity()
     for index, (groups, instance) in enumerate(pairs):
-        metric.update(groups, instance, index)
+        count(metric, groups, instance, index)
     score: JaccardScore = metric.compute()
     return score
 
@@ -126,18 +126,6 @@ def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
         assert overlaps.tolist() == rows
 
 
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    more = JaccardSimilarity()
-    for index in (2, 0, 1, 0):
-        more.update(*pair(index), index)
-    more.update(*pair(3), PADDING)
-    more.update(*pair(5), PADDING)
-    once = score_of([pair(index) for index in range(3)])
-    assert more.compute().image_id.tolist() == [0, 1, 2]
-    assert more.compute().jaccard == once.jaccard
-    np.testing.assert_array_equal(more.compute().overlaps, once.overlaps)
-
-
 @pytest.mark.parametrize(
     ("groups", "instance", "message"),
     [
@@ -158,4 +146,4 @@ def test_what_cannot_be_counted_names_the_sample(
     groups: Tensor, instance: Tensor, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        JaccardSimilarity().update(groups, instance, 9)
+        count(JaccardSimilarity(), groups, instance, 9)

@@ -14,7 +14,6 @@ from gestalt.measures.matching.metric import (
     best_match,
     matched_counts,
 )
-from gestalt.measures.rows import PADDING
 
 CLASSES, LENGTH = 4, 6
 
@@ -88,10 +87,3 @@ def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> No
     match = best_match(confusion)
     assert match.tolist() == [0, 1, NO_CLASS]
     assert matched_counts(confusion, match=match).tolist() == [[9, 4], [9, 4], [14, 4]]
-
-
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
-    np.testing.assert_array_equal(
-        scored([0, 1, 2, 3, 4, 5, 2, PADDING]).image_counts, scored().image_counts
-    )
-    assert scored([0, 1, 2, 3, 4, 5, 2, PADDING]).images == LENGTH

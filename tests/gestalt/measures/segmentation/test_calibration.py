@@ -14,6 +14,7 @@ from gestalt.measures.segmentation.metric import MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
+from tests.gestalt.measures.stage import count
 
 SMALL = {"input_size": 64, "window": 48, "stride": 32, "vocabulary": "label_set"}
 RULES = {
@@ -59,7 +60,7 @@ def test_a_threshold_sweep_gives_the_scores_of_separate_evaluations(rule: str) -
         for number, ((_, label), (one, _)) in enumerate(
             zip(pairs, found_and_labels(changed), strict=True)
         ):
-            metric.update(one.prediction, label, number)
+            count(metric, one.prediction, label, number)
         assert swept[position] == pytest.approx(float(metric.compute().miou), abs=1e-12)
 
 

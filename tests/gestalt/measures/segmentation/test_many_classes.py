@@ -27,6 +27,7 @@ from tests.gestalt.measures.segmentation.test_parity import (
     noise,
     rules_of,
 )
+from tests.gestalt.measures.stage import count
 from tests.gestalt.painted import Words
 
 CLASSES = 300
@@ -64,7 +65,7 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
     inside, either, void = np.zeros(CLASSES), np.zeros(CLASSES), 0
     for index in range(5):
         prediction, label = sparse_pair(index)
-        metric.update(prediction, label, index)
+        count(metric, prediction, label, index)
         for guess, truth in zip(
             prediction.flatten().tolist(), label.flatten().tolist(), strict=True
         ):
@@ -72,7 +73,7 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
             for value in {guess, truth} if truth != NONE else ():
                 inside[value] += guess == truth
                 either[value] += 1
-    rows = torch.cat(metric.counts)
+    rows = torch.cat(metric.rows)
     score = metric.compute()
     np.testing.assert_array_equal(
         score.iou, np.divide(inside, either, out=np.full(CLASSES, np.nan), where=either > 0)
@@ -88,8 +89,11 @@ def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(
     classes: int, ignored: int
 ) -> None:
     metric = MeanIoU(classes)
-    metric.update(
-        torch.tensor([[254, 254, 0]]), torch.tensor([[254, ignored, min(255, classes - 1)]]), 0
+    count(
+        metric,
+        torch.tensor([[254, 254, 0]]),
+        torch.tensor([[254, ignored, min(255, classes - 1)]]),
+        0,
     )
     score = metric.compute()
     assert (score.ignored_pixels, int(score.counts[2].sum())) == (1, 2)

@@ -6,7 +6,7 @@ whole images.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -75,28 +75,29 @@ def best_of(
         columns: bands of its columns.
         scale: if given, the total of exp(scale * score) is computed too, and no map is left out.
     """
-    size = (_end(rows), _end(columns))
+    size = (rows[-1].place.stop, columns[-1].place.stop)
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    candidates = _possible_winners(
+    possible = _possible_winners(
         maps, rows=rows, columns=columns, margin=MARGIN if scale is None else EVERY_MAP
     )
-    most = max(len(tile) for band in candidates for tile in band.tiles)
+    most = int(possible.sum(dim=2).max())
     # shared by all tiles: new pages are slow
     room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))
-    for row, band in zip(rows, candidates, strict=True):
-        half = row.weights @ maps[:, row.span].index_select(0, band.maps)  # (m, t, C)
-        for column, tile, places in zip(columns, band.tiles, band.places, strict=True):
+    for row, in_row in zip(rows, possible, strict=True):
+        in_band = in_row.any(dim=0)
+        band = in_band.nonzero()[:, 0].to(maps.device)
+        half = row.weights @ maps[:, row.span].index_select(0, band)  # (m, t, C)
+        for column, in_tile in zip(columns, in_row, strict=True):
+            tile = in_tile.nonzero()[:, 0].to(maps.device)
+            places = in_tile[in_band].nonzero()[:, 0].to(maps.device)
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             shape = (*part.shape[:2], len(column.weights))
             tile_room = room[:, : math.prod(shape)]
             scores = torch.mm(
                 part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])
             ).view(shape)
-            place = (
-                slice(row.start, row.start + shape[1]),
-                slice(column.start, column.start + shape[2]),
-            )
+            place = row.place, column.place
             value[place], index[place] = first_largest(
                 scores, order=tile, room=tile_room[1].view(shape)
             )
@@ -129,60 +130,24 @@ def first_largest(
     return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
 
 
-class _Candidates(NamedTuple):
-    """The maps that may win in a band of rows.
-
-    Attributes:
-        maps: (m,) int64, those that may win in any tile of the band.
-        tiles: for each band of columns, the indices of the maps that may win in that tile, rising.
-        places: for each band of columns, the positions of these maps in ``maps``.
-    """
-
-    maps: Tensor
-    tiles: Sequence[Tensor]
-    places: Sequence[Tensor]
-
-
 def _possible_winners(
     maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], margin: float
-) -> list[_Candidates]:
-    """Return the maps whose largest cell in a tile is not below the smallest cell of another map,
-    one entry per band of rows.
+) -> Tensor:
+    """Return where each map may win, (row bands, column bands, M) bool on the CPU: in the tiles in
+    which its largest cell is not below the smallest cell of another.
 
     The margin is a share of the largest score; ``EVERY_MAP`` leaves none out.
     """
-    largest, smallest = (
-        _tile_bounds(maps, reduce, rows=rows, columns=columns)
-        for reduce in (torch.amax, torch.amin)
-    )
+    bounds = []
+    for reduce in (torch.amax, torch.amin):
+        # (M, row bands, C)
+        by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)
+        bounds.append(
+            torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
+        )
+    largest, smallest = bounds
     least = smallest.amax(dim=0) - margin * maps.abs().amax()
-    possible = (largest >= least).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
-    in_band = possible.any(dim=1)  # (row bands, M)
-    row, _, map_index = possible.nonzero().T
-    place = (in_band.long().cumsum(dim=1) - 1)[row, map_index]
-    counts = possible.sum(dim=2).flatten().tolist()
-    tiles, places = (torch.split(values.to(maps.device), counts) for values in (map_index, place))
-    by_band = torch.split(in_band.nonzero()[:, 1].to(maps.device), in_band.sum(dim=1).tolist())
-    spans = [slice(len(columns) * band, len(columns) * (band + 1)) for band in range(len(rows))]
-    return [
-        _Candidates(indices, tiles=tiles[span], places=places[span])
-        for indices, span in zip(by_band, spans, strict=True)
-    ]
-
-
-def _tile_bounds(
-    maps: Tensor,
-    reduce: Callable[..., Tensor],
-    *,
-    rows: tuple[Band, ...],
-    columns: tuple[Band, ...],
-) -> Tensor:
-    """Return the largest or smallest cell of each map in each tile, (M, row bands, column
-    bands).
-    """
-    # (M, row bands, C)
-    by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)
-    return torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
+    return (largest >= least).permute(1, 2, 0).cpu()
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:
@@ -208,7 +173,3 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
         best = Best(value, winner=index, total=total)
     assert best is not None
     return best
-
-
-def _end(bands: tuple[Band, ...]) -> int:
-    return bands[-1].start + len(bands[-1].weights)

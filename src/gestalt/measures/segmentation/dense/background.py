@@ -1,30 +1,18 @@
 """Background rules: from the winning prompt of a pixel to its class.  H W pixels."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from gestalt.measures.segmentation.dense.winners import Winners
 
 
-class Named(NamedTuple):
-    """The classes of an image's pixels.
-
-    Attributes:
-        classes: (H, W) int64.
-        score: (H, W) float32, compared with the threshold: the best score, or its probability.
-        unbound: (H, W) int64, the classes before the threshold.
-    """
-
-    classes: Tensor
-    score: Tensor
-    unbound: Tensor
-
-
-def name_pixels(winners: Winners, *, background: int | None) -> Named:
+def name_pixels(winners: Winners, *, background: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied
     before, as a map among the others.
+
+    Returns:
+        (H, W) int64, the classes of the pixels; (H, W) float32, the score that is compared with the
+        threshold, the best one or its probability; (H, W) int64, the classes before the threshold.
     """
     best, protocol = winners.among(), winners.protocol
     classes, score = winners.maps.classes[best.winner], best.value
@@ -39,7 +27,7 @@ def name_pixels(winners: Winners, *, background: int | None) -> Named:
         or protocol.background == "affinity"
         or (protocol.background == "probability" and best.total is None)
     ):
-        return Named(classes, score=score, unbound=classes)
+        return classes, score, classes
     assert background is not None
     below = (
         score <= protocol.threshold
@@ -47,7 +35,7 @@ def name_pixels(winners: Winners, *, background: int | None) -> Named:
         else score < protocol.threshold
     )
     # a constant channel comes before the others, so it wins a tie
-    return Named(classes.masked_fill(below, background), score=score, unbound=classes)
+    return classes.masked_fill(below, background), score, classes
 
 
 def _without_small(

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
-from gestalt.evaluation.images import equal_sizes
+from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.losses.gather import objects_of_ranks, world_size
+from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, fitted_to_patches
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -73,15 +73,20 @@ def largest_cosines(
     batches = [
         chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)
     ]
-    rank = distributed.get_rank() if world_size() > 1 else 0
-    local = {}
-    for number in range(rank, len(batches), world_size()):
-        read = [image for image in map(images.picture, batches[number]) if image is not None]
-        local[number] = _measured(model, read, prompts=prompts, protocol=protocol)
-    by_batch: dict[int, list[tuple[int, Tensor]]] = {}
-    for part in objects_of_ranks(local):
-        by_batch |= part
-    measured = [row for number in sorted(by_batch) for row in by_batch[number]]
+
+    def measure(batch: Sequence[int]) -> list[tuple[int, Tensor]]:
+        read = [image for image in map(images.picture, batch) if image is not None]
+        if not read:
+            return []
+        device = prompts.vectors.device
+        pieces = cut_and_embed(model, [image.to(device) for image in read], protocol=protocol)
+        with torch.autocast(device.type, enabled=False):
+            largest = [
+                cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces
+            ]
+        return [(pixels_hash(image), row) for image, row in zip(read, largest, strict=True)]
+
+    measured = [row for rows in shared_by_ranks(batches, measure) for row in rows]
     if not measured:
         raise ValueError(
             f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of "
@@ -89,21 +94,6 @@ def largest_cosines(
         )
     mean = torch.stack([row for _, row in measured]).mean(dim=0)
     return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
-
-
-def _measured(
-    model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
-) -> list[tuple[int, Tensor]]:
-    """Return the hash of each image, and the largest cosine of each prompt in it, (K,) float64 on
-    the CPU.
-    """
-    if not images:
-        return []
-    device = prompts.vectors.device
-    pieces = cut_and_embed(model, [image.to(device) for image in images], protocol=protocol)
-    with torch.autocast(device.type, enabled=False):
-        largest = [cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces]
-    return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]
 
 
 def with_image_weight(
@@ -120,12 +110,12 @@ def with_image_weight(
     """
     if protocol.image_weight == 0:
         return [prompts] * len(pieces)
-    offsets: dict[int, Tensor] = {}
+
+    def offsets(stack: Tensor) -> Tensor:
+        pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
+        return (0 if prompts.offset is None else prompts.offset) + protocol.image_weight * pooled
+
     whole = [
         fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces
     ]
-    for positions, stack in equal_sizes(whole):
-        pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
-        shared = 0 if prompts.offset is None else prompts.offset
-        offsets.update(zip(positions, shared + protocol.image_weight * pooled, strict=True))
-    return [prompts._replace(offset=offsets[position]) for position in range(len(pieces))]
+    return [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]

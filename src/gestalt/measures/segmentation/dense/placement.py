@@ -48,6 +48,11 @@ class Band(NamedTuple):
     span: slice
     weights: Tensor
 
+    @property
+    def place(self) -> slice:
+        """The pixels."""
+        return slice(self.start, self.start + len(self.weights))
+
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
     """Return the first pixels of the windows along a side; the last is shifted back inside, and no

@@ -3,13 +3,14 @@ width, h w patch grid, H W pixels.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import all_resized, computed_once, equal_sizes
+from gestalt.evaluation.images import all_resized, by_size, computed_once
 from gestalt.measures.segmentation.dense.placement import Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -112,30 +113,26 @@ def cut_and_embed(
         for top in rows
         for left in columns
     ]
-    features: dict[int, Tensor] = {}
-    for positions, stack in equal_sizes(windows):
+
+    def embed(stack: Tensor) -> Tensor:
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
-        parts = []
-        for start in range(0, len(stack), step):
-            part = model.embed_patches(
-                stack[start : start + step], reading=protocol.reading, positions=protocol.positions
-            )
-            parts.append(part.float())
-        features.update(zip(positions, torch.cat(parts), strict=True))
-    pieces, position = [], 0
+        parts = [
+            model.embed_patches(part, reading=protocol.reading, positions=protocol.positions)
+            for part in torch.split(stack, step)
+        ]
+        return torch.cat([part.float() for part in parts])
+
+    features = iter(by_size(windows, embed))
+    pieces = []
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
-        count = len(rows) * len(columns)
-        stack = torch.stack([features[position + number] for number in range(count)])
-        position += count
-        shape = (canvas.shape[-2], canvas.shape[-1])
-        stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
+        stack = torch.stack(list(islice(features, len(rows) * len(columns))))
         pieces.append(
             Pieces(
-                features=stack,
+                features=stack.reshape(len(rows), len(columns), *stack.shape[1:]),
                 starts=(rows, columns),
                 side=side,
-                canvas=shape,
+                canvas=(canvas.shape[-2], canvas.shape[-1]),
                 image=canvas,
                 original=image,
             )
@@ -148,13 +145,12 @@ def _places(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
     """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
-    if protocol.window is None or protocol.stride is None:
-        return (0,), (0,), (height, width)
+    window = protocol.window or max(height, width)
     rows, columns = (
-        window_starts(side, window=protocol.window, stride=protocol.stride)
+        window_starts(side, window=window, stride=protocol.stride or window)
         for side in (height, width)
     )
-    return rows, columns, (min(height, protocol.window), min(width, protocol.window))
+    return rows, columns, (min(height, window), min(width, window))
 
 
 def fitted_to_patches(

@@ -1,9 +1,9 @@
 """The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I
 J windows, H W pixels.
 
-Three routes, by the steps after the patch grid: linear steps, tile by tile, from the patch grid or,
-under a softmax over prompts, from the resized image; PAMR on pixels, by blocks of whole maps; a
-CRF, on the whole maps of all classes.
+Four routes, by the steps after the patch grid: linear steps alone, tile by tile; a softmax over
+prompts after the up-sampling to windows, tile by tile over the windows that overlap there; PAMR on
+pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from gestalt.measures.segmentation.dense.crf import dense_crf
 from gestalt.measures.segmentation.dense.pamr import pamr
 from gestalt.measures.segmentation.dense.placement import (
     Axis,
+    Band,
     canvas_matrix,
     label_bands,
     resample,
@@ -72,12 +73,11 @@ class Winners:
         all maps by default.
         """
         values, classes = (rows if chosen is None else rows[chosen] for rows in self.maps)
-        protocol = self.protocol
-        of_canvas = protocol.scores == "softmax"
+        protocol, softmax = self.protocol, self.protocol.scores == "softmax"
         axes = self.pieces.axes(
             self.size,
             upsample=protocol.window_upsample,
-            at_once=protocol.window is None and not of_canvas,
+            at_once=protocol.window is None and not softmax,
         )
         if protocol.refinement == "crf":
             return self._by_crf(values, classes, axes=axes)
@@ -86,11 +86,9 @@ class Winners:
                 _refined_blocks(values, self.pieces, axes=axes, protocol=protocol), scale=self.scale
             )
         tile = tile_side(values.device, maps=len(self.maps.values))
-        if of_canvas:
-            values = _mean_softmax(values, self.pieces, axes=axes)
-        rows, columns = (
-            label_bands(axis, tile, values.device, of_canvas=of_canvas) for axis in axes
-        )
+        rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
+        if softmax:
+            return _best_of_softmax(values, self.pieces, axes=axes, rows=rows, columns=columns)
         return best_of(values, rows=rows, columns=columns, scale=self.scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor, *, axes: tuple[Axis, Axis]) -> Best:
@@ -128,17 +126,60 @@ def placed(
     return rows @ values @ columns.T
 
 
-def _mean_softmax(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis]) -> Tensor:
-    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, rows,
-    columns) of the canvas.
+def _best_of_softmax(
+    values: Tensor,
+    pieces: Pieces,
+    *,
+    axes: tuple[Axis, Axis],
+    rows: tuple[Band, ...],
+    columns: tuple[Band, ...],
+) -> Best:
+    """Return the largest of K softmax maps at each pixel; ``rows`` and ``columns`` are the bands of
+    the label, made of the canvas's pixels.
     """
-    rows, columns = (window_matrix(axis).float().to(values.device) for axis in axes)
-    total = values.new_zeros(len(values), *pieces.canvas)
-    count = values.new_zeros(pieces.canvas)
-    for number, window in enumerate(by_window(values, pieces)):
+    windows = by_window(values, pieces)
+    inside = [window_matrix(axis).float().to(values.device) for axis in axes]
+    value = values.new_empty(axes[0].label, axes[1].label)
+    winner = torch.empty_like(value, dtype=torch.int64)
+    for row in rows:
+        for column in columns:
+            mean = _mean_softmax(windows, pieces, inside=inside, rows=row.span, columns=column.span)
+            scores = row.weights @ mean @ column.weights.T
+            place = row.place, column.place
+            value[place], winner[place] = first_largest(scores)
+    return Best(value, winner=winner, total=None)
+
+
+def _mean_softmax(
+    windows: Tensor, pieces: Pieces, *, inside: list[Tensor], rows: slice, columns: slice
+) -> Tensor:
+    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, a, b), at
+    some rows and columns of the canvas.
+
+    Args:
+        windows: (I * J, K, h, w) cosines.
+        pieces: where the windows start.
+        inside: matrices from a window's cells to its rows and columns.
+        rows, columns: a rows and b columns of the canvas.
+    """
+    total = windows.new_zeros(
+        windows.shape[1], rows.stop - rows.start, columns.stop - columns.start
+    )
+    count = torch.zeros_like(total[0])
+    for number, window in enumerate(windows):
         down, across = pieces.place(number)
-        total[:, down, across] += (rows @ window @ columns.T).softmax(dim=0)
-        count[down, across] += 1
+        top, bottom = max(down.start, rows.start), min(down.stop, rows.stop)
+        left, right = max(across.start, columns.start), min(across.stop, columns.stop)
+        if top >= bottom or left >= right:
+            continue
+        to_rows = inside[0][top - down.start : bottom - down.start]
+        to_columns = inside[1][left - across.start : right - across.start]
+        place = (
+            slice(top - rows.start, bottom - rows.start),
+            slice(left - columns.start, right - columns.start),
+        )
+        total[:, *place] += (to_rows @ window @ to_columns.T).softmax(dim=0)
+        count[place] += 1
     return total.div_(count)
 
 
