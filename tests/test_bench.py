@@ -39,7 +39,7 @@ def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())["gpu"]
     assert [row["samples_per_second"] > 0 for row in results["rows"]] == [True, True]
-    small, large = (row["flop"] for row in results["rows"])
+    small, large = (row["tflop"] for row in results["rows"])
     # four times the patches are embedded, and a fifth of them kept
     assert 1.5 < large / small < 2.5
     assert all(row["setting"] in done.stdout for row in results["rows"])
@@ -56,7 +56,7 @@ def test_the_gpu_benchmark_without_a_gpu_is_reported_and_fails():
     assert done.returncode == 2, done.stderr
     assert (
         done.stdout
-        == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
+        == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n\n"
     )
 
 

@@ -61,6 +61,7 @@ TINY = (
 )
 BATCH, TINY_BATCH = 256, 4  # pairs
 WARM_UP, STEPS, TINY_STEPS = 3, 20, 2
+LEFT_OUT = "training steps on a GPU: left out; torch finds no CUDA device on this machine"
 CAPTION = "a photo of {} red boats on a lake in front of the mountains"
 
 
@@ -88,8 +89,12 @@ def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | N
                 f"{name}: --batch {count} does not fit the memory of {device_name(place)}; choose "
                 "a smaller one"
             ) from error
-    machine = {"device": device_name(place), "peak_flops": peak_flops(device_name(place))}
-    return {**machine, "tiny": tiny, "batch": count, "steps": steps, "rows": rows}
+    name, peak = device_name(place), peak_flops(device_name(place))
+    return {
+        "title": f"training steps on {name}, bf16-mixed, batch {count}, loader excluded; MFU of "
+        + ("a device without a known peak" if peak is None else f"{peak / 1e12:.0f} TFLOP/s"),
+        "rows": rows,
+    }
 
 
 def measured(config: Experiment, *, side: int, device: torch.device, steps: int) -> dict[str, Any]:
@@ -108,13 +113,13 @@ def measured(config: Experiment, *, side: int, device: torch.device, steps: int)
         torch.cuda.reset_peak_memory_stats(device)
     taken = statistics.median(seconds(step.after_data) for _ in range(steps))
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    peak = peak_flops(device_name(device))
+    peak, flop = peak_flops(device_name(device)), counter.get_total_flops()
     return {
         "seconds": taken,
         "samples_per_second": config.data.batch_size / taken,
-        "flop": counter.get_total_flops(),
-        "mfu": None if peak is None else counter.get_total_flops() / taken / peak,
-        "peak_memory_bytes": memory,
+        "tflop": flop / 1e12,
+        "mfu": peak and flop / taken / peak,
+        "peak_memory_gib": memory and memory / 2**30,
     }
 
 
@@ -138,33 +143,3 @@ def peak_flops(name: str) -> float | None:
     return next(
         (peak for pattern, peak in PEAKS.items() if re.search(rf"\b{pattern}\b", name)), None
     )
-
-
-def show(results: dict[str, Any] | None) -> None:
-    """Print what was measured."""
-    if results is None:
-        print("training steps on a GPU: left out; torch finds no CUDA device on this machine")
-        return
-    peak = results["peak_flops"]
-    known = (
-        "the table has no peak of this device: no MFU"
-        if peak is None
-        else f"peak {peak / 1e12:.0f} TFLOP/s in dense bfloat16"
-    )
-    print(
-        f"training steps on {results['device']}, bf16-mixed, batch {results['batch']}, loader "
-        f"excluded; {known}"
-    )
-    if results["tiny"]:
-        print("  tiny towers: the numbers say nothing but that the code runs")
-    for row in results["rows"]:
-        memory = (
-            ""
-            if row["peak_memory_bytes"] is None
-            else f"   {row['peak_memory_bytes'] / 2**30:5.1f} GiB at most"
-        )
-        utilisation = "" if row["mfu"] is None else f"   MFU {row['mfu']:.1%}"
-        speed = (
-            f"{row['samples_per_second']:8.1f} samples/s   {row['flop'] / 1e12:8.3f} TFLOP a step"
-        )
-        print(f"  {row['setting']:38} {speed}{utilisation}{memory}")

@@ -33,15 +33,12 @@ def gestalt(
     """``gestalt WORDS`` with ``folder`` as the working directory; fifteen minutes at most;
     ``threads`` None leaves torch its default.
 
-    One process on one thread starts warm.
+    On one thread a process starts warm.
     """
     variables = environment()
     if threads is None:
         variables.pop("OMP_NUM_THREADS")
-    several = any(
-        word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words
-    )
-    run = subprocess.run if several or threads is None else warm.run
+    run = subprocess.run if threads is None else warm.run
     return run(
         [sys.executable, *program, *words],
         cwd=folder,
@@ -69,20 +66,17 @@ def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProc
     and schedulers do.
     """
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (folder / "started").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
-        _, stderr = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, stderr=stderr)
+    process = warm.Warm([sys.executable, "-c", code, *words], cwd=folder, env=environment())
+    await_start(folder)
+    os.killpg(process.pid, signal.SIGTERM)
+    return process.communicate(timeout=300)
+
+
+def await_start(folder: Path) -> None:
+    """Wait until a process has made the file ``started``."""
+    deadline = time.monotonic() + 300
+    while not (folder / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
@@ -92,9 +86,7 @@ def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
     code = SLOW_STEPS.format(module=module, owner=owner)
     command = [sys.executable, "-c", code, *words]
     process = warm.Warm(command, cwd=folder, env=environment())
-    deadline = time.monotonic() + 300
-    while not (folder / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_start(folder)
     os.kill(process.pid, signal.SIGINT)
     done = process.communicate(timeout=300)
     assert done.returncode == 128 + signal.SIGINT, done.stderr

@@ -125,7 +125,10 @@ def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
 
 @slow
 def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
-    done = gestalt(*DINO, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
+    # on the default number of threads, and started as a user does
+    done = gestalt(
+        *DINO, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path, threads=None
+    )
     assert done.returncode == 0, done.stderr
     from safetensors.torch import load_file
 
@@ -136,17 +139,25 @@ def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
 
 @slow
 @pytest.mark.parametrize(
-    ("init", "steps", "vector"), [("supervised", 200, "summary"), ("dino", 120, "max")]
+    ("scale", "init", "steps", "vector"),
+    [
+        ("tiny", "supervised", 120, "summary"),
+        ("tiny", "dino", 120, "max"),
+        pytest.param("demo", "supervised", 200, "summary", marks=pytest.mark.nightly),
+        pytest.param("demo", "dino", 120, "max", marks=pytest.mark.nightly),
+    ],
 )
-def test_pretraining_at_demo_scale_beats_random_weights_by_knn(tmp_path, init, steps, vector):
+def test_pretraining_beats_random_weights_by_knn(tmp_path, scale, init, steps, vector):
     words = [
         f"pretraining.steps={steps}",
         f"pretraining.score_every_steps={steps}",
         "trainer.enable_progress_bar=false",
     ]
-    done = gestalt("pretrain", "--init", init, "--scale", "demo", *words, folder=tmp_path)
+    if scale == "tiny":
+        words += ["pretraining.batch_size=32", "pretraining.limit=null"]
+    done = gestalt("pretrain", "--init", init, "--scale", scale, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    path = tmp_path / f"lightning_logs/pretrained/demo/{init}.safetensors.json"
+    path = tmp_path / f"lightning_logs/pretrained/{scale}/{init}.safetensors.json"
     (_, random), (_, trained) = json.loads(path.read_text())["knn"]["curves"][
         f"new_scenes/{vector}"
     ]
