@@ -51,7 +51,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='batch["epoch"] if self.crops is None else batch["epoch"] % self.crops',
         new='batch["epoch"]',
-        test="tests/gestalt/test_module.py::test_kept_tokens_repeat_with_the_crops",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops",
     ),
     Bug(
         "features_of_the_first_crop",
@@ -258,7 +258,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='            batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept',
         new='            batch["sample_id"], torch.zeros_like(epoch), seed=self.seed, total=total, kept=kept',
-        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops",
     ),
     Bug(
         "logit_scale_not_clamped",

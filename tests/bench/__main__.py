@@ -1,11 +1,10 @@
 """Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART].
 
 training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows
-all three.  demo: the demo's step in its parts.  loss: the contrastive loss beside open_clip's.
-rival: the step against open_clip's own loop.  evaluation: top-down evaluation against a plain
-implementation.  loading: images a second from photographs.  gpu: samples a second, MFU and memory
-of ViT-B/16 on a CUDA device; left out where there is none.  Each number is a median; each part
-takes minutes.
+all three.  loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own
+loop.  evaluation: top-down evaluation against a plain implementation.  loading: images a second
+from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out
+where there is none.  Each number is a median; each part takes minutes.
 """
 
 import argparse
@@ -19,7 +18,7 @@ import pandas
 
 from gestalt.results.record import provenance
 
-PARTS = ("training", "demo", "loss", "rival", "evaluation", "loading", "gpu")
+PARTS = ("training", "loss", "rival", "evaluation", "loading", "gpu")
 """Each is the file of that name; only what runs is imported.
 
 ``measure`` returns a title, rows of numbers, and which targets are reached; or None where a part is

@@ -6,18 +6,20 @@ numbers.  MFU is model FLOP utilisation: the FLOP of a step as torch counts them
 convolutions, forward and backward) over the step's time and the peak of the device.
 """
 
-import itertools
 import re
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from clock import seconds
-from step import TrainingStep
 from torch.utils.flop_counter import FlopCounterMode
 
+from gestalt.building.model import build_model
+from gestalt.building.training import build_module
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
+from gestalt.losses.contrastive import text_ids
 from gestalt.results.record import device_name
 
 # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
@@ -101,17 +103,14 @@ def measured(config: Experiment, *, side: int, device: torch.device, steps: int)
     """Time the steps of one configuration; the first ones warm up, and the FLOP of the very first
     are counted.
     """
-    step = TrainingStep(
-        config, itertools.repeat(made_batch(config.data.batch_size, side=side)), device=device
-    )
-    step.data()
+    step = training_step(config, made_batch(config.data.batch_size, side=side), device=device)
     with FlopCounterMode(display=False) as counter:
-        step.after_data()
+        step()
     for _ in range(WARM_UP):
-        step.after_data()
+        step()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    taken = statistics.median(seconds(step.after_data) for _ in range(steps))
+    taken = statistics.median(seconds(step) for _ in range(steps))
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     peak, flop = peak_flops(device_name(device)), counter.get_total_flops()
     return {
@@ -121,6 +120,36 @@ def measured(config: Experiment, *, side: int, device: torch.device, steps: int)
         "mfu": peak and flop / taken / peak,
         "peak_memory_gib": memory and memory / 2**30,
     }
+
+
+def training_step(
+    config: Experiment, batch: dict[str, Any], *, device: torch.device
+) -> Callable[[], None]:
+    """Return a step on this batch, in the precision of the configuration, by a fresh model."""
+    model = build_model(config).to(device)
+    module = build_module(config, model, total_steps=1000)
+    optimizer = module.make_optimizer(model, module.terms)
+    batch |= {key: batch[key].to(device) for key in ("image", "sample_id", "epoch")}
+    mixed = config.trainer.precision == "bf16-mixed"
+
+    def step() -> None:
+        keep, _ = module._draw_tokens(batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            vectors = model(batch["image"], batch["text"], keep=keep)
+        ids = text_ids(batch["text"]).to(device)
+        loss = module.loss(
+            vectors.image,
+            vectors.text,
+            logit_scale=model.logit_scale,
+            text_id=ids,
+            valid=torch.ones_like(ids, dtype=torch.bool),
+        ).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
 
 
 def made_batch(count: int, *, side: int) -> dict[str, Any]:

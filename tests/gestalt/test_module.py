@@ -64,14 +64,7 @@ class FewWeights(nn.Module):
 
 
 def pulled(
-    image: Tensor,
-    text: Tensor,
-    *,
-    logit_scale: Tensor,
-    text_id: Tensor,
-    valid: Tensor | None,
-    direction: float = -1.0,
-    measured: bool = True,
+    image: Tensor, text: Tensor, *, logit_scale: Tensor, direction: float = -1.0, **_: Any
 ) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
@@ -90,18 +83,9 @@ class Breaks:
     def __init__(self, first: int, *, value: float, once: bool = False) -> None:
         self.first, self.value, self.once, self.calls = first, value, once, 0
 
-    def __call__(
-        self,
-        image: Tensor,
-        text: Tensor,
-        *,
-        logit_scale: Tensor,
-        text_id: Tensor,
-        valid: Tensor | None,
-        measured: bool,
-    ) -> ContrastiveTerms:
+    def __call__(self, image: Tensor, text: Tensor, **given: Any) -> ContrastiveTerms:
         self.calls += 1
-        terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+        terms = pulled(image, text, **given)
         if self.once:
             return (
                 terms._replace(loss=terms.loss + self.value) if self.calls == self.first else terms
@@ -156,6 +140,25 @@ def collated(pairs: list[dict]) -> dict:
     return {**default_collate(pairs), "valid_count": len(pairs)}
 
 
+def build(
+    model: nn.Module,
+    *,
+    loss: Any = pulled,
+    share: float = 0.5,
+    rate: float = 0.1,
+    crops: int | None = None,
+) -> ContrastiveModule:
+    return ContrastiveModule(
+        model,
+        loss=loss,
+        make_optimizer=lambda trained, _: torch.optim.SGD(trained.parameters(), lr=rate),
+        rate_factor=lambda step: 1.0,
+        keep_share=share,
+        seed=3,
+        crops=crops,
+    )
+
+
 def trained(
     model: FewWeights,
     *,
@@ -170,15 +173,7 @@ def trained(
     crops: int | None = None,
     **fit: Any,
 ) -> tuple:
-    module = ContrastiveModule(
-        model,
-        loss=loss,
-        make_optimizer=lambda trained, _: torch.optim.SGD(trained.parameters(), lr=rate),
-        rate_factor=lambda step: 1.0,
-        keep_share=share,
-        seed=3,
-        crops=crops,
-    )
+    module = build(model, loss=loss, share=share, rate=rate, crops=crops)
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
@@ -225,22 +220,12 @@ def test_kept_tokens_are_counted_each_step():
     ] * STEPS
 
 
-def test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch():
+@pytest.mark.parametrize(("crops", "epoch"), [(None, 5), (2, 1)])
+def test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops(crops, epoch):
     model = FewWeights()
-    trained(model, share=0.5)
-    expected = keep_indices(
-        torch.tensor([0, 7, 14, 21]), torch.full((4,), 5), seed=3, total=TOTAL, kept=8
-    )
-    for keep in model.kept:
-        assert torch.equal(keep, expected)
-
-
-def test_kept_tokens_repeat_with_the_crops():
-    model = FewWeights()
-    trained(model, share=0.5, crops=2)
-    expected = keep_indices(
-        torch.tensor([0, 7, 14, 21]), torch.full((4,), 1), seed=3, total=TOTAL, kept=8
-    )
+    trained(model, share=0.5, crops=crops)
+    samples, epochs = torch.tensor([0, 7, 14, 21]), torch.full((4,), epoch)
+    expected = keep_indices(samples, epochs, seed=3, total=TOTAL, kept=8)
     assert all(torch.equal(keep, expected) for keep in model.kept)
 
 
@@ -318,9 +303,9 @@ def test_logging_less_often_does_not_change_logged_values():
 def test_a_loss_measures_only_at_the_steps_that_are_logged():
     asked: list[bool] = []
 
-    def loss(image, text, *, logit_scale, text_id, valid, measured=True):
+    def loss(image, text, *, measured=True, **given):
         asked.append(measured)
-        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+        return pulled(image, text, **given)
 
     _, watch = trained(FewWeights(), loss=loss, steps=6, every=3)
     assert asked == [False, False, True] * 2
@@ -328,8 +313,8 @@ def test_a_loss_measures_only_at_the_steps_that_are_logged():
 
 
 def test_a_nan_gradient_is_reported():
-    def loss(image, text, *, logit_scale, text_id, valid, measured):
-        terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+    def loss(image, text, **given):
+        terms = pulled(image, text, **given)
         # its slope at 0 is NaN
         return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())
 
@@ -339,12 +324,7 @@ def test_a_nan_gradient_is_reported():
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
-    def loss(image, text, *, logit_scale, text_id, valid, measured):
-        return pulled(
-            image, text, logit_scale=logit_scale, text_id=text_id, valid=valid, direction=direction
-        )
-
-    _, watch = trained(FewWeights(), loss=loss, rate=2.5)
+    _, watch = trained(FewWeights(), loss=partial(pulled, direction=direction), rate=2.5)
     # the bound rounds in float32
     assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)
     assert watch.scales[-1] == pytest.approx(end)
@@ -371,8 +351,6 @@ def test_gradients_are_clipped_as_torch_does(clip):
     loss = pulled(
         *functional.normalize(torch.stack([model.image, model.text]), dim=-1),
         logit_scale=model.logit_scale,
-        text_id=None,
-        valid=None,
     )
     loss.loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -394,9 +372,7 @@ def test_a_fused_step_clips_the_gradients_it_reads(clip):
         groups = [{"params": list(model.parameters())}]
         # eps: keeps its scale visible
         optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)
-        pulled(
-            model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None
-        ).loss.backward()
+        pulled(model.image, model.text, logit_scale=model.logit_scale).loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
@@ -413,14 +389,7 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     assert saved["gestalt"]["steps_planned"] == module.trainer.max_steps == 3
-    fresh = ContrastiveModule(
-        FewWeights(),
-        loss=pulled,
-        make_optimizer=lambda trained, _: torch.optim.SGD(trained),
-        rate_factor=lambda step: 1.0,
-        keep_share=0.5,
-        seed=3,
-    )
+    fresh = build(FewWeights())
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
@@ -468,19 +437,13 @@ class Normed(nn.Module):
 def stepped(batch: dict) -> tuple[Tensor, Normed]:
     """The loss of one step on a batch, and the model with its gradients."""
     model = Normed().double()
-    module = ContrastiveModule(
-        model,
-        loss=partial(contrastive_loss, directions="sum", equal_texts="negatives"),
-        make_optimizer=lambda trained, _: torch.optim.SGD(trained),
-        rate_factor=lambda step: 1.0,
-        keep_share=0.5,
-        seed=3,
-    )
+    loss = partial(contrastive_loss, directions="sum", equal_texts="negatives")
+    module = build(model, loss=loss)
     module._is_logged = lambda: False  # needs a trainer
     module.print = lambda *_: None
-    loss = module.training_step(batch, 0)
-    torch.autograd.backward(loss)
-    return loss.detach(), model
+    found = module.training_step(batch, 0)
+    torch.autograd.backward(found)
+    return found.detach(), model
 
 
 def test_a_step_equals_that_on_the_valid_pairs_alone():
