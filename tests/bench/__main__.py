@@ -34,21 +34,15 @@ def main() -> int:
     gpu = parser.add_argument_group("the part gpu")
     gpu.add_argument("--batch", type=int, help="pairs a step, 256 unless given")
     gpu.add_argument(
-        "--device",
-        choices=("cuda", "cpu"),
-        default="cuda",
-        help="cpu, with --tiny, is for trying the code",
+        "--tiny",
+        action="store_true",
+        help="towers of two layers, 32 wide, without a GPU too, for trying the code",
     )
-    gpu.add_argument("--tiny", action="store_true", help="towers of two layers, 32 wide")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     for name in (options.only,) if options.only else PARTS:
         part = import_module(name)
-        keywords = (
-            {"device": options.device, "tiny": options.tiny, "batch": options.batch}
-            if name == "gpu"
-            else {}
-        )
+        keywords = {"tiny": options.tiny, "batch": options.batch} if name == "gpu" else {}
         results[name] = part.measure(**keywords)
         print("\n".join(shown(results[name])) if results[name] else part.LEFT_OUT, end="\n\n")
     if options.json is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from clock import seconds
+from clock import DEVICE, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.building.model import build_model
@@ -67,11 +67,10 @@ LEFT_OUT = "training steps on a GPU: left out; torch finds no CUDA device on thi
 CAPTION = "a photo of {} red boats on a lake in front of the mountains"
 
 
-def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | None:
-    """Measure every setting; None without the device."""
-    if device == "cuda" and not torch.cuda.is_available():
+def measure(*, tiny: bool, batch: int | None) -> dict[str, Any] | None:
+    """Measure every setting; None without a GPU, unless it is tiny."""
+    if DEVICE.type == "cpu" and not tiny:
         return None
-    place = torch.device(device)
     count, steps = batch or (TINY_BATCH if tiny else BATCH), TINY_STEPS if tiny else STEPS
     rows = []
     for name, (side, overrides) in SETTINGS.items():
@@ -85,13 +84,13 @@ def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | N
         ]
         config = load("clippy_random_max", scale=None, overrides=words)
         try:
-            rows.append({"setting": name, **measured(config, side=side, device=place, steps=steps)})
+            rows.append({"setting": name, **measured(config, side=side, steps=steps)})
         except torch.cuda.OutOfMemoryError as error:
             raise SystemExit(
-                f"{name}: --batch {count} does not fit the memory of {device_name(place)}; choose "
+                f"{name}: --batch {count} does not fit the memory of {device_name(DEVICE)}; choose "
                 "a smaller one"
             ) from error
-    name, peak = device_name(place), peak_flops(device_name(place))
+    name, peak = device_name(DEVICE), peak_flops(device_name(DEVICE))
     return {
         "title": f"training steps on {name}, bf16-mixed, batch {count}, loader excluded; MFU of "
         + ("a device without a known peak" if peak is None else f"{peak / 1e12:.0f} TFLOP/s"),
@@ -99,20 +98,20 @@ def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | N
     }
 
 
-def measured(config: Experiment, *, side: int, device: torch.device, steps: int) -> dict[str, Any]:
+def measured(config: Experiment, *, side: int, steps: int) -> dict[str, Any]:
     """Time the steps of one configuration; the first ones warm up, and the FLOP of the very first
     are counted.
     """
-    step = training_step(config, made_batch(config.data.batch_size, side=side), device=device)
+    step = training_step(config, made_batch(config.data.batch_size, side=side))
     with FlopCounterMode(display=False) as counter:
         step()
     for _ in range(WARM_UP):
         step()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(DEVICE)
     taken = statistics.median(seconds(step) for _ in range(steps))
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    peak, flop = peak_flops(device_name(device)), counter.get_total_flops()
+    memory = torch.cuda.max_memory_allocated(DEVICE) if DEVICE.type == "cuda" else None
+    peak, flop = peak_flops(device_name(DEVICE)), counter.get_total_flops()
     return {
         "seconds": taken,
         "samples_per_second": config.data.batch_size / taken,
@@ -122,21 +121,19 @@ def measured(config: Experiment, *, side: int, device: torch.device, steps: int)
     }
 
 
-def training_step(
-    config: Experiment, batch: dict[str, Any], *, device: torch.device
-) -> Callable[[], None]:
+def training_step(config: Experiment, batch: dict[str, Any]) -> Callable[[], None]:
     """Return a step on this batch, in the precision of the configuration, by a fresh model."""
-    model = build_model(config).to(device)
+    model = build_model(config).to(DEVICE)
     module = build_module(config, model, total_steps=1000)
     optimizer = module.make_optimizer(model, module.terms)
-    batch |= {key: batch[key].to(device) for key in ("image", "sample_id", "epoch")}
+    batch |= {key: batch[key].to(DEVICE) for key in ("image", "sample_id", "epoch")}
     mixed = config.trainer.precision == "bf16-mixed"
 
     def step() -> None:
         keep, _ = module._draw_tokens(batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mixed):
             vectors = model(batch["image"], batch["text"], keep=keep)
-        ids = text_ids(batch["text"]).to(device)
+        ids = text_ids(batch["text"]).to(DEVICE)
         loss = module.loss(
             vectors.image,
             vectors.text,

@@ -2,10 +2,10 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import warm
@@ -61,15 +61,27 @@ def same(one, other):
     assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
 
 
-def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS``, sent SIGTERM while it trains, with its whole process group, as torchrun
-    and schedulers do.
+def slowed(
+    *words: str, folder: Path, module: str = "gestalt.module", owner: str = "ContrastiveModule"
+) -> warm.Warm:
+    """``gestalt WORDS``, under way, whose second step of ``owner``, a LightningModule in
+    ``module``, takes two seconds.
     """
-    code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
-    process = warm.Warm([sys.executable, "-c", code, *words], cwd=folder, env=environment())
+    code = SLOW_STEPS.format(module=module, owner=owner)
+    return warm.Warm([sys.executable, "-c", code, *words], cwd=folder, env=environment())
+
+
+def ended_by(
+    number: int, process: warm.Warm, *, folder: Path, kill: Callable[[int, int], None] = os.kill
+) -> str:
+    """Send a signal to a process that has made the file ``started``, or by ``os.killpg`` to its
+    group; it has to end by it.  Returns stderr.
+    """
     await_start(folder)
-    os.killpg(process.pid, signal.SIGTERM)
-    return process.communicate(timeout=300)
+    kill(process.pid, number)
+    done = process.communicate(timeout=300)
+    assert done.returncode == 128 + number, done.stderr
+    return done.stderr
 
 
 def await_start(folder: Path) -> None:
@@ -77,20 +89,6 @@ def await_start(folder: Path) -> None:
     deadline = time.monotonic() + 300
     while not (folder / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
-    """``gestalt WORDS``, interrupted by Ctrl-C in the second step of ``owner``, a LightningModule
-    in ``module``.  Returns stderr.
-    """
-    code = SLOW_STEPS.format(module=module, owner=owner)
-    command = [sys.executable, "-c", code, *words]
-    process = warm.Warm(command, cwd=folder, env=environment())
-    await_start(folder)
-    os.kill(process.pid, signal.SIGINT)
-    done = process.communicate(timeout=300)
-    assert done.returncode == 128 + signal.SIGINT, done.stderr
-    return done.stderr
 
 
 SLOW_STEPS = """

@@ -11,7 +11,7 @@ import torch
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from tests.gestalt.command import gestalt, interrupted, result
+from tests.gestalt.command import ended_by, gestalt, result, slowed
 
 TINY = ("--scale", "tiny", "trainer.enable_progress_bar=false")
 FILE = "inits/tiny.safetensors"
@@ -115,9 +115,10 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
 
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
-    stderr = interrupted(
+    process = slowed(
         *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="SelfDistillation"
     )
+    stderr = ended_by(signal.SIGINT, process, folder=tmp_path)
     assert "the same command continues" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]

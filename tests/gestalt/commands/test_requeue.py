@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tests.gestalt.command import SLOW_STEPS, await_start, environment, gestalt, result, same
+from tests.gestalt.command import SLOW_STEPS, ended_by, environment, gestalt, result, same
 from tests.warm import Warm
 
 TRAIN = (
@@ -87,15 +87,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def signalled(process, number, *, folder):
-    """Send a signal to a process that has started its work, which ends it; return its errors."""
-    await_start(folder)
-    os.kill(process.pid, number)
-    done = process.communicate(timeout=300)
-    assert done.returncode == 128 + number, done.stderr
-    return done.stderr
-
-
 def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
     code = SLOW_DATA.format(
         module="gestalt.data_modules.image_text",
@@ -103,7 +94,7 @@ def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_
         name="train_dataloader",
     )
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
-    stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
+    stderr = ended_by(signal.SIGUSR1, process, folder=tmp_path)
     assert (
         "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM "
         "job 7 is queued again" in stderr
@@ -122,7 +113,7 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
     process = in_a_job(
         "-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path
     )
-    stderr = signalled(process, signal.SIGTERM, folder=tmp_path)
+    stderr = ended_by(signal.SIGTERM, process, folder=tmp_path)
     assert "gestalt: stopped by SIGTERM; nothing is lost: run the same command again" in stderr
     assert "Traceback" not in stderr
     assert not list(run.glob("evaluations/*.json"))
@@ -133,7 +124,7 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
 ):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     process = in_a_job("-c", code, *TRAIN, folder=stray)
-    stderr = signalled(process, signal.SIGUSR1, folder=stray)
+    stderr = ended_by(signal.SIGUSR1, process, folder=stray)
     assert "SLURM job 7 is queued again" in stderr
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"
     assert sorted(path.name for path in stray.glob("hpc_ckpt_*")) == ["hpc_ckpt_1.ckpt"]
