@@ -1,25 +1,10 @@
-"""Plant known bugs, one at a time, in a copy of the code, and check that a test fails: python
-tests/plant_bugs.py [NAME ...]
+"""Known bugs that ``test_planted_bugs.py`` plants, one at a time, in a copy of the code.
 
 Each row of ``BUGS`` is a mistake that is easy to make and hard to see in a learning curve.  Its
-test passes on the present code and must fail with the bug.  The working tree is never changed.  The
-exit status is 1 if a bug is not caught.
+test passes on the present code and must fail with the bug.
 """
 
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from importlib.util import cache_from_source
-from pathlib import Path
 from typing import NamedTuple
-
-ROOT = Path(__file__).resolve().parents[1]
-Run = Callable[..., subprocess.CompletedProcess[str]]
-COPIED = ("src", "data_modules", "docs/examples", "tests", "experiments", "setup.cfg")
 
 
 class Bug(NamedTuple):
@@ -66,7 +51,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='batch["epoch"] if self.crops is None else batch["epoch"] % self.crops',
         new='batch["epoch"]',
-        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_on_the_sample_and_on_the_epoch_modulo_crops",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops",
     ),
     Bug(
         "features_of_the_first_crop",
@@ -273,7 +258,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='            batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept',
         new='            batch["sample_id"], torch.zeros_like(epoch), seed=self.seed, total=total, kept=kept',
-        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_the_seed_on_the_sample_and_on_the_epoch_modulo_crops",
+        test="tests/gestalt/test_module.py::test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops",
     ),
     Bug(
         "logit_scale_not_clamped",
@@ -960,121 +945,3 @@ BUGS = (
         test="tests/gestalt/ablation/test_local.py::test_a_run_of_a_grid_imports_no_module_of_the_working_directory",
     ),
 )
-
-
-def copy_code(folder: Path) -> None:
-    """Copy what the tests need into an empty folder."""
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        else:
-            shutil.copy(ROOT / name, folder / name)
-
-
-def with_bug(bug: Bug, text: str) -> str:
-    """Return the file's text with the bug.
-
-    Raises:
-        ValueError: the text to replace does not occur exactly once.
-    """
-    if text.count(bug.old) != 1:
-        raise ValueError(
-            f"{bug.name}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, expected once; "
-            "bring the table up to date"
-        )
-    planted = text.replace(bug.old, bug.new)
-    compile(planted, bug.file, "exec")
-    return planted
-
-
-def run_tests(
-    folder: Path, *tests: str, run: Run = subprocess.run
-) -> subprocess.CompletedProcess[str]:
-    """Run tests in a copy, which takes precedence over installed packages."""
-    path = os.pathsep.join([str(folder / "src"), str(folder)])
-    # other people's plugins could be imported already
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **alone}
-    command = [sys.executable, "-m", "pytest", "--tb=short", *tests]
-    return run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-
-
-def rewrite(file: Path, text: str) -> None:
-    """Write a module and delete its bytecode, which Python would accept for a file of the same
-    second and size.
-    """
-    file.write_text(text)
-    Path(cache_from_source(str(file))).unlink(missing_ok=True)
-
-
-def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
-    """Plant a bug in a copy, run its test, remove the bug.  Returns the first line of the test's
-    error; None if it passes.
-
-    Raises:
-        RuntimeError: the test could not run, which proves nothing.
-    """
-    file = folder / bug.file
-    text = file.read_text()
-    rewrite(file, with_bug(bug, text))
-    try:
-        done = run_tests(folder, "--maxfail=1", bug.test, run=run)
-    finally:
-        rewrite(file, text)
-    if done.returncode not in (0, 1):
-        raise RuntimeError(
-            f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-    errors = [
-        line.removeprefix("E").strip()
-        for line in done.stdout.splitlines()
-        if line.startswith("E  ")
-    ]
-    if done.returncode == 0:
-        return None
-    if not errors:
-        raise RuntimeError(
-            f"{bug.name}: its test failed without an error line\n{done.stdout}{done.stderr}"
-        )
-    return errors[0]
-
-
-def main(names: list[str]) -> int:
-    """Plant the named bugs, or all.  Returns the exit status."""
-    unknown = sorted(set(names) - {bug.name for bug in BUGS})
-    if unknown:
-        print(
-            f"no such bug: {', '.join(unknown)}; choose from {', '.join(bug.name for bug in BUGS)}",
-            file=sys.stderr,
-        )
-        return 2
-    chosen = [bug for bug in BUGS if not names or bug.name in names]
-    unseen = 0
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        copy_code(folder)
-        clean = run_tests(folder, *sorted({bug.test for bug in chosen}))
-        if clean.returncode != 0:
-            print(
-                f"the tests do not pass without a bug:\n{clean.stdout}{clean.stderr}",
-                file=sys.stderr,
-            )
-            return 1
-        print(f"{len(chosen)} tests pass without a bug ({time.monotonic() - start:.0f} s)")
-        for bug in chosen:
-            error = failure(folder, bug)
-            unseen += error is None
-            print(
-                f"{'UNSEEN' if error is None else 'caught'}  {bug.name:28} "
-                f"{bug.test.rpartition('::')[2]}\n        {error or ''}",
-                flush=True,
-            )
-    print(f"{len(chosen) - unseen} of {len(chosen)} bugs caught, {time.monotonic() - start:.0f} s")
-    return int(unseen > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -3,8 +3,10 @@ has imported the heavy libraries.
 
 Those imports take longer than most commands that the tests run.  The process that is forked imports
 other people's libraries only and computes nothing: every run reads the code of this project anew,
-has an environment, a working directory and a random state of its own, and can be killed.  What must
-be as a user starts it (several ranks, launchers, a first run) goes through ``subprocess`` itself.
+has an environment, a working directory, a session and a random state of its own, and can be killed.
+The Python processes that it starts (ranks, the runs of a grid) are warm too: it forks ``SPARES`` of
+itself before it begins to work, and these are its children as the started ones would be.  What must
+be as a user starts it (launchers, a first run) goes through ``subprocess`` itself.
 """
 
 import atexit
@@ -18,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +34,9 @@ LIBRARIES = (
     "torchvision",
     "torch.utils.tensorboard",
 )
+
+SPARES = 4  # of a process; the next that it starts is cold
+_SPARES: list[tuple[int, int]] = []  # process id, and the descriptor that its request is written to
 
 
 class Warm:
@@ -137,38 +143,102 @@ def _serve(address: str) -> dict[str, Any]:
         request: dict[str, Any] = json.loads(connection.makefile().readline())
         if (pid := os.fork()) == 0:
             connection.close()
+            os.setsid()
             return request
         connection.sendall(f"{pid}\n".encode())
         connection.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
         os._exit(0)
 
 
-def _become(request: dict[str, Any], *, path: list[str]) -> None:
-    """Take over folder, environment and command of the request."""
+def _take_over(request: dict[str, Any], *, path: list[str]) -> None:
+    """Take over the folder, environment, outputs and path of the request."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    for number, name in enumerate(request["outputs"], start=1):
-        file = os.open(name, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, number)
-        os.close(file)
-    (kind, *words), named = (
-        request["words"],
-        [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry],
-    )
+    for number, output in enumerate(request["outputs"], start=1):
+        if isinstance(output, str):
+            file = os.open(output, os.O_WRONLY | os.O_APPEND)
+            os.dup2(file, number)
+            os.close(file)
+        elif output >= 0:
+            os.dup2(output, number)
+    kind = request["words"][0]
     sys.path[:] = [
         str(Path(kind).resolve().parent) if kind not in ("-m", "-c") else os.getcwd(),
-        *named,
+        *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
         *path,
     ]
+    # which took its rank from the environment when it was imported
+    rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _stock() -> dict[str, Any] | None:
+    """Fork spares.  Returns None at once in this process, and its request in a spare that is
+    called.
+    """
+    while _SPARES:  # those of the process that this was a spare of
+        os.close(_SPARES.pop()[1])
+    for _ in range(SPARES):
+        read, write = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.close(write)
+            for _, descriptor in _SPARES:
+                os.close(descriptor)
+            _SPARES.clear()
+            with os.fdopen(read) as file:
+                text = file.read()
+            if not text:  # the process that it was kept for has ended
+                os._exit(0)
+            request: dict[str, Any] = json.loads(text)
+            if request["session"]:
+                os.setsid()
+            return request
+        os.close(read)
+        _SPARES.append((pid, write))
+    return None
+
+
+class Started(subprocess.Popen):  # type: ignore[type-arg]
+    """``Popen`` that calls a spare where the program is Python."""
+
+    def _execute_child(self, args: Any, *rest: Any) -> None:
+        (_, _, _, descriptors, cwd, env, *_), session = rest, rest[-2]
+        words = [str(word) for word in args] if isinstance(args, list | tuple) else []
+        # inherited descriptors: of the compiling processes of torch
+        if words[:1] != [sys.executable] or descriptors or not _SPARES:
+            super()._execute_child(args, *rest)  # type: ignore[misc]
+            return
+        self.pid, descriptor = _SPARES.pop()
+        self._child_created = True
+        request = {
+            "words": words[2:] if words[1] == "-P" else words[1:],
+            "cwd": str(cwd or os.getcwd()),
+            "env": dict(os.environ if env is None else env),
+            "outputs": [_output(rest[12]), _output(rest[14])],
+            "session": session,
+        }
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(request, file)
+
+
+def _output(descriptor: int) -> int | str:
+    """Return a standard output, or -1 for the inherited one, as it is, and another file by its
+    path: this process closes it at once.
+    """
+    return descriptor if descriptor <= 2 else os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def _begin(kind: str, *words: str) -> None:
+    """Run ``python KIND WORDS``, after a ``sitecustomize`` in the path, as Python does."""
+    sys.argv = [kind, *words] if kind not in ("-m", "-c") else [kind, *words[1:]]
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ImportError):
+        import_module("sitecustomize")
     if kind == "-c":
-        sys.argv = ["-c", *words[1:]]
         exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
     elif kind == "-m":
-        sys.argv = words
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     else:
-        sys.argv = [kind, *words]
         runpy.run_path(kind, run_name="__main__")
 
 
@@ -176,8 +246,15 @@ if __name__ == "__main__":
     path = sys.path[1:]
     for library in LIBRARIES:
         import_module(library)
+    from lightning_utilities.core.rank_zero import rank_zero_only
+
     assert len(os.listdir("/proc/self/task")) == 1 or sys.platform != "linux", (
         "a process with threads must not be forked"
     )
     gc.freeze()
-    _become(_serve(sys.argv[1]), path=path)
+    request: dict[str, Any] | None = _serve(sys.argv[1])
+    while request is not None:
+        _take_over(request, path=path)
+        words, request = request["words"], _stock()
+    subprocess.Popen = Started  # type: ignore[misc]
+    _begin(*words)

@@ -1,11 +1,10 @@
 """Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only PART].
 
 training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows
-all three; the demo's step in its parts. loss: the contrastive loss beside open_clip's.  rival: the
-step against open_clip's own loop.  evaluation: top-down evaluation against a plain
-implementation.  validation: the validations of a demo run against its steps.  loading: images a
-second from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left
-out where there is none.  Each number is a median; each part takes minutes.
+all three.  loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own
+loop.  evaluation: top-down evaluation against a plain implementation.  loading: images a second
+from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out
+where there is none.  Each number is a median; each part takes minutes.
 """
 
 import argparse
@@ -15,10 +14,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from gestalt.results.record import provenance
 
-PARTS = ("training", "loss", "rival", "evaluation", "validation", "loading", "gpu")
-"""Each is the file of that name; only what runs is imported."""
+PARTS = ("training", "loss", "rival", "evaluation", "loading", "gpu")
+"""Each is the file of that name; only what runs is imported.
+
+``measure`` returns a title, rows of numbers, and which targets are reached; or None where a part is
+left out, for the reason in ``LEFT_OUT``.
+"""
 
 
 def main() -> int:
@@ -29,28 +34,33 @@ def main() -> int:
     gpu = parser.add_argument_group("the part gpu")
     gpu.add_argument("--batch", type=int, help="pairs a step, 256 unless given")
     gpu.add_argument(
-        "--device",
-        choices=("cuda", "cpu"),
-        default="cuda",
-        help="cpu, with --tiny, is for trying the code",
+        "--tiny",
+        action="store_true",
+        help="towers of two layers, 32 wide, without a GPU too, for trying the code",
     )
-    gpu.add_argument("--tiny", action="store_true", help="towers of two layers, 32 wide")
     options = parser.parse_args()
     results: dict[str, Any] = {}
     for name in (options.only,) if options.only else PARTS:
         part = import_module(name)
-        keywords = (
-            {"device": options.device, "tiny": options.tiny, "batch": options.batch}
-            if name == "gpu"
-            else {}
-        )
+        keywords = {"tiny": options.tiny, "batch": options.batch} if name == "gpu" else {}
         results[name] = part.measure(**keywords)
-        part.show(results[name])
+        print("\n".join(shown(results[name])) if results[name] else part.LEFT_OUT, end="\n\n")
     if options.json is not None:
         options.json.write_text(
             json.dumps({**results, "provenance": provenance()}, indent=1) + "\n"
         )
     return 2 if options.only == "gpu" and results["gpu"] is None else 0
+
+
+def shown(results: dict[str, Any]) -> list[str]:
+    """Return the lines of a part."""
+    table = pandas.DataFrame(results["rows"])
+    targets = results.get("targets", {}).items()
+    return [
+        results["title"],
+        table.to_string(index=False, na_rep="", float_format="{:,.3f}".format),
+        *(f"target: {target}: {'yes' if reached else 'NO'}" for target, reached in targets),
+    ]
 
 
 if __name__ == "__main__":

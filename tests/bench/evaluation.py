@@ -240,58 +240,35 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
         "faster_after_the_tower": statistics.median(
             (row[2] - row[3]) / (row[0] - row[1]) for row in taken
         ),
-        "peak_bytes": peaks[0],
-        "plain_peak_bytes": peaks[1],
+        "peak_mib": peaks[0] / 2**20,
+        "plain_peak_mib": peaks[1] / 2**20,
         "memory": peaks[0] / peaks[1],
         "same_pixels": same,
     }
 
 
-def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
+def measure(*, rounds: int = 3) -> dict[str, Any]:
     """Measure the small tower on every case and the others on the usual ones, on one thread: CPU
     time is then the time taken.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [
+        rows = [
             measured(tower, case, rounds=rounds)
             for tower in TOWERS
             for case in (CASES if tower == "small" else USUAL)
         ]
     finally:
         torch.set_num_threads(threads)
-
-
-def show(results: Sequence[dict[str, Any]]) -> None:
-    """Print what was measured."""
-    print(
-        "top-down evaluation against a plain loop (windows of an image together), same tower, one "
-        "thread; memory without the tower's"
-    )
-    for row in results:
-        memory = (
-            f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
-        )
-        print(f"  {row['tower']}, {row['case']}: {row['same_pixels']:.4%} of pixels the same")
-        print(
-            f"    {row['images_per_second']:.2f} images/s against "
-            f"{row['plain_images_per_second']:.2f}: {row['faster']:.2f} x",
-            end="",
-        )
-        print(
-            f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: "
-            f"{row['memory']:.3f}"
-        )
-    targets = {
-        "never slower": min(row["faster"] for row in results) >= 1,
-        "a tenth of the memory at 1024 px": all(
-            row["memory"] <= MEMORY for row in results if "1024" in row["case"]
-        ),
+    return {
+        "title": "top-down evaluation against a plain loop (windows of an image together), same "
+        "tower, one thread; memory without the tower's",
+        "rows": rows,
+        "targets": {
+            "never slower": min(row["faster"] for row in rows) >= 1,
+            "a tenth of the memory at 1024 px": all(
+                row["memory"] <= MEMORY for row in rows if "1024" in row["case"]
+            ),
+        },
     }
-    print(
-        "  targets: "
-        + "; ".join(
-            f"{target}: {'yes' if reached else 'NO'}" for target, reached in targets.items()
-        )
-    )

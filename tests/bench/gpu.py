@@ -6,18 +6,20 @@ numbers.  MFU is model FLOP utilisation: the FLOP of a step as torch counts them
 convolutions, forward and backward) over the step's time and the peak of the device.
 """
 
-import itertools
 import re
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from clock import seconds
-from step import TrainingStep
+from clock import DEVICE, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
+from gestalt.building.model import build_model
+from gestalt.building.training import build_module
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
+from gestalt.losses.contrastive import text_ids
 from gestalt.results.record import device_name
 
 # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA
@@ -61,14 +63,14 @@ TINY = (
 )
 BATCH, TINY_BATCH = 256, 4  # pairs
 WARM_UP, STEPS, TINY_STEPS = 3, 20, 2
+LEFT_OUT = "training steps on a GPU: left out; torch finds no CUDA device on this machine"
 CAPTION = "a photo of {} red boats on a lake in front of the mountains"
 
 
-def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | None:
-    """Measure every setting; None without the device."""
-    if device == "cuda" and not torch.cuda.is_available():
+def measure(*, tiny: bool, batch: int | None) -> dict[str, Any] | None:
+    """Measure every setting; None without a GPU, unless it is tiny."""
+    if DEVICE.type == "cpu" and not tiny:
         return None
-    place = torch.device(device)
     count, steps = batch or (TINY_BATCH if tiny else BATCH), TINY_STEPS if tiny else STEPS
     rows = []
     for name, (side, overrides) in SETTINGS.items():
@@ -82,40 +84,69 @@ def measure(*, device: str, tiny: bool, batch: int | None) -> dict[str, Any] | N
         ]
         config = load("clippy_random_max", scale=None, overrides=words)
         try:
-            rows.append({"setting": name, **measured(config, side=side, device=place, steps=steps)})
+            rows.append({"setting": name, **measured(config, side=side, steps=steps)})
         except torch.cuda.OutOfMemoryError as error:
             raise SystemExit(
-                f"{name}: --batch {count} does not fit the memory of {device_name(place)}; choose "
+                f"{name}: --batch {count} does not fit the memory of {device_name(DEVICE)}; choose "
                 "a smaller one"
             ) from error
-    machine = {"device": device_name(place), "peak_flops": peak_flops(device_name(place))}
-    return {**machine, "tiny": tiny, "batch": count, "steps": steps, "rows": rows}
+    name, peak = device_name(DEVICE), peak_flops(device_name(DEVICE))
+    return {
+        "title": f"training steps on {name}, bf16-mixed, batch {count}, loader excluded; MFU of "
+        + ("a device without a known peak" if peak is None else f"{peak / 1e12:.0f} TFLOP/s"),
+        "rows": rows,
+    }
 
 
-def measured(config: Experiment, *, side: int, device: torch.device, steps: int) -> dict[str, Any]:
+def measured(config: Experiment, *, side: int, steps: int) -> dict[str, Any]:
     """Time the steps of one configuration; the first ones warm up, and the FLOP of the very first
     are counted.
     """
-    step = TrainingStep(
-        config, itertools.repeat(made_batch(config.data.batch_size, side=side)), device=device
-    )
-    step.data()
+    step = training_step(config, made_batch(config.data.batch_size, side=side))
     with FlopCounterMode(display=False) as counter:
-        step.after_data()
+        step()
     for _ in range(WARM_UP):
-        step.after_data()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    taken = statistics.median(seconds(step.after_data) for _ in range(steps))
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    peak = peak_flops(device_name(device))
+        step()
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(DEVICE)
+    taken = statistics.median(seconds(step) for _ in range(steps))
+    memory = torch.cuda.max_memory_allocated(DEVICE) if DEVICE.type == "cuda" else None
+    peak, flop = peak_flops(device_name(DEVICE)), counter.get_total_flops()
     return {
         "seconds": taken,
         "samples_per_second": config.data.batch_size / taken,
-        "flop": counter.get_total_flops(),
-        "mfu": None if peak is None else counter.get_total_flops() / taken / peak,
-        "peak_memory_bytes": memory,
+        "tflop": flop / 1e12,
+        "mfu": peak and flop / taken / peak,
+        "peak_memory_gib": memory and memory / 2**30,
     }
+
+
+def training_step(config: Experiment, batch: dict[str, Any]) -> Callable[[], None]:
+    """Return a step on this batch, in the precision of the configuration, by a fresh model."""
+    model = build_model(config).to(DEVICE)
+    module = build_module(config, model, total_steps=1000)
+    optimizer = module.make_optimizer(model, module.terms)
+    batch |= {key: batch[key].to(DEVICE) for key in ("image", "sample_id", "epoch")}
+    mixed = config.trainer.precision == "bf16-mixed"
+
+    def step() -> None:
+        keep, _ = module._draw_tokens(batch)
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=mixed):
+            vectors = model(batch["image"], batch["text"], keep=keep)
+        ids = text_ids(batch["text"]).to(DEVICE)
+        loss = module.loss(
+            vectors.image,
+            vectors.text,
+            logit_scale=model.logit_scale,
+            text_id=ids,
+            valid=torch.ones_like(ids, dtype=torch.bool),
+        ).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
 
 
 def made_batch(count: int, *, side: int) -> dict[str, Any]:
@@ -138,33 +169,3 @@ def peak_flops(name: str) -> float | None:
     return next(
         (peak for pattern, peak in PEAKS.items() if re.search(rf"\b{pattern}\b", name)), None
     )
-
-
-def show(results: dict[str, Any] | None) -> None:
-    """Print what was measured."""
-    if results is None:
-        print("training steps on a GPU: left out; torch finds no CUDA device on this machine")
-        return
-    peak = results["peak_flops"]
-    known = (
-        "the table has no peak of this device: no MFU"
-        if peak is None
-        else f"peak {peak / 1e12:.0f} TFLOP/s in dense bfloat16"
-    )
-    print(
-        f"training steps on {results['device']}, bf16-mixed, batch {results['batch']}, loader "
-        f"excluded; {known}"
-    )
-    if results["tiny"]:
-        print("  tiny towers: the numbers say nothing but that the code runs")
-    for row in results["rows"]:
-        memory = (
-            ""
-            if row["peak_memory_bytes"] is None
-            else f"   {row['peak_memory_bytes'] / 2**30:5.1f} GiB at most"
-        )
-        utilisation = "" if row["mfu"] is None else f"   MFU {row['mfu']:.1%}"
-        speed = (
-            f"{row['samples_per_second']:8.1f} samples/s   {row['flop'] / 1e12:8.3f} TFLOP a step"
-        )
-        print(f"  {row['setting']:38} {speed}{utilisation}{memory}")

@@ -27,7 +27,9 @@ SIZES = {224: 480, 640: 160, 2048: 32}  # longest side, pixels: number of photog
 QUALITY = 90
 TARGET_OVERHEAD = 0.15  # ms an image beyond the fastest loop
 TARGETS = {224: None, 640: None, 2048: 1.3}  # times torchvision's reader
-TARGET_DIFFERENCE = 2.0  # of 255
+DIFFERENCE = 2.0  # of 255
+READER = "torchvision"
+LEFT_OUT = "loading photographs: left out; GESTALT_DATA names no folder with coco_mini/"
 
 
 def photographs(root: Path) -> Iterator[tuple[int, list[bytes]]]:
@@ -48,38 +50,32 @@ def resized(content: bytes, longest: int) -> bytes:
     return file.getvalue()
 
 
-def times(contents: list[bytes]) -> dict[str, Any]:
+def times(contents: list[bytes]) -> list[dict[str, Any]]:
     """Return the processor's ms an image of each reader and each loop, medians over the rounds, and
-    ours against the others.
+    ours against it: its time as a multiple of ours, and the ms that ours takes beyond.
     """
     with tempfile.TemporaryDirectory() as folder:
         tars = write_tars(Path(folder), contents)
         works = {("reader", name): build(tars) for name, build in READERS.items()}
-        missing = [name for (_, name), work in works.items() if work is None]
         works |= {("loop", name): work for name, work in loops(contents).items()}
-        measured: dict[tuple[str, str], list[float]] = {
-            key: [] for key, work in works.items() if work is not None
-        }
+        measured: dict[tuple[str, str], list[float]] = {key: [] for key in works}
         for number in range(ROUNDS + 1):
             for key, values in measured.items():
                 start = time.process_time()
-                done = works[key]()  # type: ignore[misc]
+                done = works[key]()
                 if number > 0:  # the first round warms up
                     values.append(1000 * (time.process_time() - start) / done)
     mine = measured["reader", "ours"]
-    medians = {key: statistics.median(values) for key, values in measured.items()}
-    fastest = min((key for key in medians if key[0] == "loop"), key=medians.__getitem__)
-    return {
-        "readers": {name: value for (kind, name), value in medians.items() if kind == "reader"},
-        "loops": {name: value for (kind, name), value in medians.items() if kind == "loop"},
-        "missing": missing,
-        "ours_over": {
-            f"{kind} {name}": statistics.median(b / a for a, b in zip(mine, values, strict=True))
-            for (kind, name), values in measured.items()
-        },
-        "fastest_loop": fastest[1],
-        "overhead": statistics.median(a - b for a, b in zip(mine, measured[fastest], strict=True)),
-    }
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "ms": statistics.median(values),
+            "ours over it": statistics.median(b / a for a, b in zip(mine, values, strict=True)),
+            "ours beyond it": statistics.median(a - b for a, b in zip(mine, values, strict=True)),
+        }
+        for (kind, name), values in measured.items()
+    ]
 
 
 def difference(contents: list[bytes]) -> dict[str, float]:
@@ -99,66 +95,43 @@ def difference(contents: list[bytes]) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any] | None:
-    """Measure speed, pixels and memory; None without photographs."""
+    """Measure speed and pixels; None without photographs."""
     root = os.environ.get("GESTALT_DATA")
     if not root:
         return None
+    rows: list[dict[str, Any]] = []
+    targets = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a loading process
     try:
-        sets = dict(photographs(Path(root)))
-        rows = {
-            str(longest): {**times(contents), "difference": difference(contents)}
-            for longest, contents in sets.items()
-        }
+        for longest, contents in photographs(Path(root)):
+            found = times(contents)
+            rows += [{"px": longest, **row} for row in found]
+            targets |= reached(longest, found, **difference(contents))
     finally:
         torch.set_num_threads(threads)
-    return {"sets": rows, "load": os.getloadavg()[0], "cores": os.cpu_count()}
+    return {
+        "title": f"loading to {SIDE}x{SIDE} uint8 on one of {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, the processor's ms an image, medians of {ROUNDS} rounds in "
+        "turns; loops decode and resize in memory and do nothing else",
+        "rows": rows,
+        "targets": targets,
+    }
 
 
-def show(results: dict[str, Any] | None) -> None:
-    """Print what was measured."""
-    if results is None:
-        print("loading photographs: left out; GESTALT_DATA names no folder with coco_mini/")
-        return
-    print(
-        f"loading to {SIDE}x{SIDE} uint8 on one core, the processor's ms an image, medians of "
-        f"{ROUNDS} rounds in turns"
-    )
-    print(
-        f"  {results['cores']} cores, load {results['load']:.1f}; loops decode and resize in "
-        "memory and do nothing else"
-    )
-    for longest, row in results["sets"].items():
-        print(f"  {longest} px")
-        for kind in ("readers", "loops"):
-            values = ", ".join(
-                f"{name} {value:.3f} ({row['ours_over'][f'{kind[:-1]} {name}']:.2f})"
-                for name, value in row[kind].items()
-            )
-            print(f"    {kind}, and ours over each: {values}")
-        if row["missing"]:
-            print(f"    not installed, not measured: {', '.join(row['missing'])}")
-        show_targets(int(longest), row)
-
-
-def show_targets(longest: int, row: dict[str, Any]) -> None:
-    """Print a size's verdicts."""
-    target = TARGETS[longest]
-    if target is None:
-        overhead = row["overhead"]
-        value = f"{overhead:.3f} ms beyond {row['fastest_loop']}"
-        verdict("overhead", value, f"at most {TARGET_OVERHEAD} ms", overhead <= TARGET_OVERHEAD)
+def reached(
+    longest: int, rows: list[dict[str, Any]], *, mean: float, worst: float
+) -> dict[str, bool]:
+    """Return a size's targets, with the values, and whether they are reached."""
+    if (target := TARGETS[longest]) is None:
+        fastest = min((row for row in rows if row["kind"] == "loop"), key=lambda row: row["ms"])
+        value = fastest["ours beyond it"]
+        speed = f"{value:.3f} ms beyond {fastest['name']}, at most {TARGET_OVERHEAD} ms"
+        fast = value <= TARGET_OVERHEAD
     else:
-        times_torchvision = row["ours_over"]["reader torchvision"]
-        verdict(
-            "over torchvision", f"{times_torchvision:.2f}", f"{target}", times_torchvision >= target
+        (value,) = (
+            row["ours over it"] for row in rows if (row["kind"], row["name"]) == ("reader", READER)
         )
-    mean, worst = row["difference"]["mean"], row["difference"]["worst"]
-    value = f"{mean:.2f} of 255, worst image {worst:.2f}"
-    verdict("pixels differ by", value, f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE)
-
-
-def verdict(quantity: str, value: str, target: str, reached: bool) -> None:
-    """Print one line: the quantity, its value, the target, reached or not."""
-    print(f"    {quantity:18} {value:60} target {target}: {'yes' if reached else 'NO'}")
+        speed, fast = f"{value:.2f} times {READER}'s reader, at least {target}", value >= target
+    pixels = f"{mean:.2f} of 255 between pixels, worst image {worst:.2f}, below {DIFFERENCE:.0f}"
+    return {f"{longest} px: {speed}": fast, f"{longest} px: {pixels}": mean < DIFFERENCE}

@@ -76,7 +76,7 @@ def measure(
     Raises:
         RuntimeError: the two losses differ.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pairs in sizes:
         batch = Batch(pairs, width=width)
         if not torch.allclose(batch.ours(), batch.theirs(), rtol=1e-5):
@@ -87,53 +87,28 @@ def measure(
         works = {
             "ours": batch.ours,
             "logged": partial(batch.ours, measured=True),
-            "theirs": batch.theirs,
+            "open_clip": batch.theirs,
         }
         taken = turns(works, rounds=rounds, calls=max(1, 1024 // pairs))
-        medians = {name: statistics.median(times) for name, times in taken.items()}
         rows.append(
             {
                 "pairs": pairs,
-                **medians,
-                "ratio": ratio(taken),
-                "logged_ratio": ratio(taken, of="logged"),
+                **{f"{name} ms": 1000 * statistics.median(taken[name]) for name in works},
+                "ratio": ratio(taken["ours"], taken["open_clip"]),
+                "logged ratio": ratio(taken["logged"], taken["open_clip"]),
             }
         )
     batch = Batch(large, width=width)
-    taken = turns(
-        {"ours": lambda: batch.ours(CHUNK), "theirs": batch.ours},
-        rounds=max(1, rounds // 10),
-        calls=1,
-    )
+    works = {"blocks": partial(batch.ours, CHUNK), "whole": batch.ours}
+    taken = turns(works, rounds=max(1, rounds // 10), calls=1)
     return {
-        "threads": torch.get_num_threads(),
+        "title": f"contrastive loss, forward + backward, {torch.get_num_threads()} CPU threads; "
+        f"{large} pairs in blocks of {CHUNK}: {ratio(taken['blocks'], taken['whole']):.2f} of the "
+        "time without being asked",
         "rows": rows,
-        "large": large,
-        "blocks": ratio(taken),
     }
 
 
-def ratio(taken: dict[str, list[float]], *, of: str = "ours") -> float:
-    """Return the median over rounds of ours, or another work, by theirs."""
-    return statistics.median(
-        ours / theirs for ours, theirs in zip(taken[of], taken["theirs"], strict=True)
-    )
-
-
-def show(results: dict[str, Any]) -> None:
-    """Print what was measured."""
-    print(
-        f"contrastive loss, forward + backward, {results['threads']} CPU threads; ratio of medians "
-        "in turns"
-    )
-    for row in results["rows"]:
-        ours, theirs, logged = (1000 * row[name] for name in ("ours", "theirs", "logged"))
-        print(
-            f"  {row['pairs']:4d} pairs  {ours:8.3f} ms   open_clip {theirs:8.3f} ms   ratio "
-            f"{row['ratio']:.2f}"
-            f"   at logged steps {logged:8.3f} ms, {row['logged_ratio']:.2f}"
-        )
-    print(
-        f"  {results['large']} pairs in blocks of {CHUNK}: {results['blocks']:.2f} of the time "
-        "without being asked\n"
-    )
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Return the median over rounds of ours by theirs."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))

@@ -2,11 +2,10 @@
 and loops that only decode and resize.
 
 Each function returns a piece of work that yields nothing but the number of images that it made,
-(3, SIDE, SIDE) uint8, or None where a package is not installed.  No reader converts to floats,
-which is the device's work, and none shuffles or tokenises.
+(3, SIDE, SIDE) uint8.  No reader converts to floats, which is the device's work, and none shuffles
+or tokenises.
 """
 
-import importlib.util
 import io
 import os
 import tarfile
@@ -14,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import simplejpeg
 import torch
+import webdataset
 from PIL import Image
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -94,12 +95,8 @@ def torchvision_reader(tars: list[str]) -> Work:
     return lambda: sum(len(texts) for _, texts in loader)
 
 
-def webdataset_reader(tars: list[str]) -> Work | None:
+def webdataset_reader(tars: list[str]) -> Work:
     """open_clip's pipeline of webdataset, Pillow and torchvision, up to uint8."""
-    if importlib.util.find_spec("webdataset") is None:
-        return None
-    import webdataset
-
     stages = [
         webdataset.SimpleShardList(tars),
         webdataset.tarfile_to_samples(),
@@ -115,12 +112,8 @@ def webdataset_reader(tars: list[str]) -> Work | None:
     return lambda: sum(len(texts) for _, texts in loader)
 
 
-def datasets_reader(tars: list[str]) -> Work | None:
+def datasets_reader(tars: list[str]) -> Work:
     """A stream of datasets' own reader of such tars, with the same transform."""
-    if importlib.util.find_spec("datasets") is None:
-        return None
-    import datasets
-
     datasets.disable_progress_bars()
     stream = datasets.load_dataset(
         "webdataset", data_files={"train": tars}, split="train", streaming=True
@@ -134,7 +127,7 @@ def datasets_reader(tars: list[str]) -> Work | None:
     return lambda: sum(len(batch["text"]) for batch in loader)
 
 
-READERS: dict[str, Callable[[list[str]], Work | None]] = {
+READERS: dict[str, Callable[[list[str]], Work]] = {
     "ours": ours,
     "torchvision": torchvision_reader,
     "webdataset": webdataset_reader,

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from tests.chaos.matrix import Cell
 from tests.data_modules.tar_files import write_shards
 from tests.gestalt.command import environment
 
-CHILD = str(Path(__file__).with_name("child.py"))
 HOOK = str(Path(__file__).with_name("hook"))
 SECONDS = 150  # of a call
 TOO_LONG = 124
@@ -79,27 +78,19 @@ class Verdict:
     """The outcome of a cell.
 
     Attributes:
-        faults: each broken promise as a sentence; empty if all were kept.
-        status: exit status of the struck call.
-        message: its last line.
         place: function and number of its call that was struck.
+        faults: each broken promise as a sentence; empty if all were kept.
         seconds: of the cell.
     """
 
     cell: Cell
+    place: str
     faults: list[str] = field(default_factory=list)
-    status: int | None = None
-    message: str = ""
-    place: str = ""
     seconds: float = 0.0
 
-    def record(self) -> dict[str, Any]:
-        """The same as JSON."""
-        return {
-            **asdict(self),
-            "cell": self.cell.name,
-            "verdict": "broken" if self.faults else "kept",
-        }
+    def __str__(self) -> str:
+        said = "; ".join(self.faults) or "kept"
+        return f"{self.cell.name} ({self.place}): {said} ({self.seconds:.1f} s)"
 
 
 def slug(name: str) -> str:
@@ -147,7 +138,7 @@ def call(
     run: Any = subprocess.run if cold else warm.run
     try:
         done = run(
-            [sys.executable, CHILD, *line],
+            [sys.executable, "-m", "gestalt", *line],
             cwd=folder,
             env=variables,
             capture_output=True,
@@ -164,20 +155,18 @@ def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Ver
     begin = time.monotonic()
     folder, marker = parent / slug(cell.name), parent / f"{slug(cell.name)}.struck"
     prepare(folder, cell)
-    line, verdict = words(cell), Verdict(cell)
-    strike = cell.strike(seed=seed, marker=marker, folder=folder)
+    line, strike = words(cell), cell.strike(seed=seed, marker=marker, folder=folder)
+    verdict = Verdict(cell, f"{strike.place.partition(':')[2]}, call {strike.call}")
     cold = cell.fault in ("full disk", "filling disk") or (cell.phase, cell.fault) == (
         "index",
         "dead worker",
     )
-    verdict.status, errors = call(line, folder, cold=cold, strike=strike)
-    verdict.message = (errors.strip().splitlines() or [""])[-1]
-    verdict.place = f"{strike.place.partition(':')[2]}, call {strike.call}"
+    status, errors = call(line, folder, cold=cold, strike=strike)
     (parent / f"{slug(cell.name)}.txt").write_text(errors)
     verdict.faults += [] if marker.exists() else ["the fault did not strike"]
-    verdict.faults += ended(cell, verdict.status, errors)
+    verdict.faults += ended(cell, status, errors)
     verdict.faults += orphans(folder)
-    if verdict.status != 0:
+    if status != 0:
         status, errors = call(line, folder, cold=False)
         (parent / f"{slug(cell.name)}.again.txt").write_text(errors)
         verdict.faults += (
@@ -188,7 +177,7 @@ def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Ver
         verdict.faults += orphans(folder)
     verdict.faults += left_over(folder)
     verdict.faults += reference.differences(leavings(folder), line=line)
-    verdict.seconds = round(time.monotonic() - begin, 1)
+    verdict.seconds = time.monotonic() - begin
     if not verdict.faults:
         shutil.rmtree(folder)
     return verdict

@@ -26,7 +26,6 @@ SLOW_SECONDS = 2.0
 ROOM = 1_000_000  # bytes of a file that still fit on a disk that is filling: part of a checkpoint
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGUSR1")
 READERS = ("slow reader", "failing reader")
-FAULTS = (*SIGNALS, "full disk", "filling disk", "read-only folder", "dead worker", *READERS)
 READ_ERRORS = ("ESTALE", "ETIMEDOUT", "ECONNRESET", "EHOSTDOWN")
 """Failures of a network file system.  EIO is not one: it marks the sample as bad, and the run goes
 on without it, as it promises.
@@ -38,7 +37,7 @@ class Strike:
     """A fault and its moment.
 
     Attributes:
-        fault: of ``FAULTS``.
+        fault: one of a row of ``tests.chaos.matrix``.
         place: MODULE:FUNCTION, wrapped in each process that imports the module.
         call: number of the call that is struck, from 1.
         moment: before the call, or inside: when its file is written and not yet renamed.

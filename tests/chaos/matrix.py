@@ -1,14 +1,11 @@
-"""The matrix: each fault in each phase, on one and on two ranks, and why a cell that is missing
-is.
-"""
+"""The matrix: each fault in each phase, on one and on two ranks, and why some are left out."""
 
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, READ_ERRORS, READERS, SIGNALS, Strike
+from tests.chaos.faults import READ_ERRORS, READERS, SIGNALS, Strike
 
-PHASES = ("index", "init", "step", "validation", "checkpoint", "record", "grid", "pack")
 STEP = "gestalt.module:ContrastiveModule.training_step"
 CHECKPOINT = "gestalt.training.checkpoints:AtomicCheckpointIO.save_checkpoint"
 RECORD = [f"gestalt.results.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
@@ -50,13 +47,9 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique, and part of a folder's name."""
-        victim = "" if self.victim == "self" else f", {self.victim_text}"
+        rank = "rank " * self.victim.isdigit()
+        victim = "" if self.victim == "self" else f", {rank}{self.victim}"
         return f"{self.phase}, {self.fault}, {self.ranks} rank{'s' * (self.ranks > 1)}{victim}"
-
-    @property
-    def victim_text(self) -> str:
-        """The victim in words."""
-        return f"rank {self.victim}" if self.victim.isdigit() else self.victim
 
     @property
     def reference(self) -> "Cell":
@@ -106,51 +99,34 @@ class Cell:
 
 
 WRITES = ("full disk", "read-only folder")
-# phases, faults, ranks, reason
-NONSENSE: list[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], str]] = [
-    (("pack",), ("dead worker",), (1,), "packing has no loading processes"),
-    (("pack",), FAULTS, (2,), "packing is one process"),
-    (
-        ("grid",),
-        FAULTS,
-        (2,),
-        "a grid is one process; the ranks of its runs are those of the other phases",
-    ),
-    (
-        ("grid",),
-        ("dead worker", "slow reader"),
-        (1,),
-        "happens inside a run of the grid, as in the other phases",
-    ),
-    (("checkpoint", "record"), READERS, (1, 2), "nothing is read meanwhile"),
-    (
-        ("checkpoint", "record"),
-        ("dead worker",),
-        (1, 2),
-        "noticed by the next read, which is the cell of the training step",
-    ),
-    (("step", "validation"), WRITES, (2,), "the first rank writes alone, as on one rank"),
-    (
-        tuple(phase for phase in PHASES if phase != "checkpoint"),
-        ("filling disk",),
-        (1,),
-        "no other file is as large, and a full disk is tested",
-    ),
-    (PHASES, ("filling disk",), (2,), "the first rank writes alone, as on one rank"),
-    (("index",), FAULTS, (2,), "the first rank makes the indices before it starts the others"),
-    (("init",), FAULTS, (2,), "the code of the training step on two ranks"),
-    (
-        ("validation",),
-        ("SIGUSR1", "dead worker", "slow reader"),
-        (2,),
-        "the code of the training step on two ranks, and of one rank here",
-    ),
-    (("checkpoint", "record"), ("SIGUSR1",), (2,), "the code of SIGTERM"),
-]
-OTHERS = {  # cells with another victim than the process at work
-    ("grid", 1): [("parent", SIGNALS)],
-    ("step", 2): [("0", ("SIGKILL",)), ("1", ("SIGKILL",)), ("group", ("SIGTERM", "SIGUSR1"))],
+ALL = (*SIGNALS, *WRITES, "dead worker", *READERS)
+# no other file than a checkpoint is as large as what fits on a filling disk
+ALONE = {  # phase -> faults on one rank
+    **dict.fromkeys(("index", "init", "step", "validation"), ALL),
+    # nothing is read meanwhile, and a dead worker is noticed by the next read
+    "checkpoint": (*SIGNALS, *WRITES, "filling disk"),
+    "record": (*SIGNALS, *WRITES),
+    # what else happens inside its runs is in the other phases
+    "grid": (*SIGNALS, *WRITES, "failing reader"),
+    # it has no loading processes
+    "pack": (*SIGNALS, *WRITES, *READERS),
 }
+TOGETHER = {  # phase -> faults on two ranks, where the code is not that of another cell
+    "step": ("dead worker", *READERS),
+    "validation": ("SIGKILL", "SIGTERM", "failing reader"),
+    "checkpoint": ("SIGKILL", "SIGTERM", *WRITES),
+    "record": ("SIGKILL", "SIGTERM", *WRITES),
+}
+OTHERS = [  # cells with another victim than the process at work
+    *(Cell("grid", fault, victim="parent") for fault in SIGNALS),
+    *(Cell("step", "SIGKILL", 2, victim=rank) for rank in "01"),
+    *(Cell("step", fault, 2, victim="group") for fault in ("SIGTERM", "SIGUSR1")),
+]
+CELLS = [
+    *(Cell(phase, fault) for phase, faults in ALONE.items() for fault in faults),
+    *(Cell(phase, fault, 2) for phase, faults in TOGETHER.items() for fault in faults),
+    *OTHERS,
+]
 SHORT = (
     "step, SIGKILL, 1 rank",
     "step, dead worker, 1 rank",
@@ -158,31 +134,3 @@ SHORT = (
     "pack, SIGKILL, 1 rank",
 )
 """Cells of the short form."""
-
-
-def reason(phase: str, fault: str, *, ranks: int) -> str:
-    """Return why there is no such cell; empty if there is."""
-    return next(
-        (
-            why
-            for phases, faults, of, why in NONSENSE
-            if phase in phases and fault in faults and ranks in of
-        ),
-        "",
-    )
-
-
-def cells() -> list[Cell]:
-    """List the cells, those of one rank first."""
-    listed = []
-    for ranks in (1, 2):
-        for phase in PHASES:
-            others = OTHERS.get((phase, ranks), [])
-            for fault in FAULTS:
-                instead = ranks == 2 and any(fault in faults for _, faults in others)
-                if not reason(phase, fault, ranks=ranks) and not instead:
-                    listed.append(Cell(phase, fault, ranks))
-            listed += [
-                Cell(phase, fault, ranks, victim) for victim, faults in others for fault in faults
-            ]
-    return listed

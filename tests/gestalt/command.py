@@ -2,10 +2,10 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import warm
@@ -33,15 +33,12 @@ def gestalt(
     """``gestalt WORDS`` with ``folder`` as the working directory; fifteen minutes at most;
     ``threads`` None leaves torch its default.
 
-    One process on one thread starts warm.
+    On one thread a process starts warm.
     """
     variables = environment()
     if threads is None:
         variables.pop("OMP_NUM_THREADS")
-    several = any(
-        word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words
-    )
-    run = subprocess.run if several or threads is None else warm.run
+    run = subprocess.run if threads is None else warm.run
     return run(
         [sys.executable, *program, *words],
         cwd=folder,
@@ -64,41 +61,34 @@ def same(one, other):
     assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
 
 
-def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS``, sent SIGTERM while it trains, with its whole process group, as torchrun
-    and schedulers do.
-    """
-    code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (folder / "started").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
-        _, stderr = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, stderr=stderr)
-
-
-def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
-    """``gestalt WORDS``, interrupted by Ctrl-C in the second step of ``owner``, a LightningModule
-    in ``module``.  Returns stderr.
+def slowed(
+    *words: str, folder: Path, module: str = "gestalt.module", owner: str = "ContrastiveModule"
+) -> warm.Warm:
+    """``gestalt WORDS``, under way, whose second step of ``owner``, a LightningModule in
+    ``module``, takes two seconds.
     """
     code = SLOW_STEPS.format(module=module, owner=owner)
-    command = [sys.executable, "-c", code, *words]
-    process = warm.Warm(command, cwd=folder, env=environment())
+    return warm.Warm([sys.executable, "-c", code, *words], cwd=folder, env=environment())
+
+
+def ended_by(
+    number: int, process: warm.Warm, *, folder: Path, kill: Callable[[int, int], None] = os.kill
+) -> str:
+    """Send a signal to a process that has made the file ``started``, or by ``os.killpg`` to its
+    group; it has to end by it.  Returns stderr.
+    """
+    await_start(folder)
+    kill(process.pid, number)
+    done = process.communicate(timeout=300)
+    assert done.returncode == 128 + number, done.stderr
+    return done.stderr
+
+
+def await_start(folder: Path) -> None:
+    """Wait until a process has made the file ``started``."""
     deadline = time.monotonic() + 300
     while not (folder / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    done = process.communicate(timeout=300)
-    assert done.returncode == 128 + signal.SIGINT, done.stderr
-    return done.stderr
 
 
 SLOW_STEPS = """

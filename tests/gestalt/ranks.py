@@ -1,11 +1,10 @@
 """Be the ranks of one job: a test file started once a rank, or threads of this process."""
 
 import gc
-import os
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, distributed
+
+from tests.gestalt.command import environment
+from tests.warm import Warm
 
 
 def be_rank(work: Callable[[int, Path], None]) -> None:
@@ -23,6 +25,7 @@ def be_rank(work: Callable[[int, Path], None]) -> None:
     interpreter's own end, a thread of gloo that still lets go of a tensor aborts the process
     (pytorch/pytorch pull request 179291).
     """
+    warnings.simplefilter("error")
     work(int(sys.argv[2]), Path(sys.argv[1]))
     gc.collect()
 
@@ -34,19 +37,17 @@ def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
     Returns:
         What each rank left in ``rank<n>.pt``.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "error", file, str(folder)]
-    processes = [
-        subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(ranks)
-    ]
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * ranks, errors
+    run_all([file, str(folder), str(rank)] for rank in range(ranks))
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(ranks)]
+
+
+def run_all(commands: Iterable[list[str]]) -> None:
+    """Run ``python COMMAND`` for each of the commands, at the same time; none may fail."""
+    processes = [
+        Warm([sys.executable, *command], cwd=Path.cwd(), env=environment()) for command in commands
+    ]
+    done = [process.communicate(timeout=300) for process in processes]
+    assert not any(one.returncode for one in done), [one.stderr for one in done]
 
 
 class Threads:

@@ -83,13 +83,14 @@ class Breaks:
     def __init__(self, first: int, *, value: float, once: bool = False) -> None:
         self.first, self.value, self.once, self.calls = first, value, once, 0
 
-    def __call__(self, image: Tensor, text: Tensor, **options: Any) -> ContrastiveTerms:
+    def __call__(self, image: Tensor, text: Tensor, **given: Any) -> ContrastiveTerms:
         self.calls += 1
-        terms = pulled(image, text, **options)
-        if self.calls < self.first or (self.once and self.calls > self.first):
-            return terms
-        broken = terms.loss + self.value if self.once else terms.loss * self.value
-        return terms._replace(loss=broken)
+        terms = pulled(image, text, **given)
+        if self.once:
+            return (
+                terms._replace(loss=terms.loss + self.value) if self.calls == self.first else terms
+            )
+        return terms if self.calls < self.first else terms._replace(loss=terms.loss * self.value)
 
 
 class Watch(Callback):
@@ -139,7 +140,7 @@ def collated(pairs: list[dict]) -> dict:
     return {**default_collate(pairs), "valid_count": len(pairs)}
 
 
-def module_of(
+def build(
     model: nn.Module,
     *,
     loss: Any = pulled,
@@ -172,7 +173,7 @@ def trained(
     crops: int | None = None,
     **fit: Any,
 ) -> tuple:
-    module = module_of(model, loss=loss, share=share, rate=rate, crops=crops)
+    module = build(model, loss=loss, share=share, rate=rate, crops=crops)
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
@@ -220,12 +221,11 @@ def test_kept_tokens_are_counted_each_step():
 
 
 @pytest.mark.parametrize(("crops", "epoch"), [(None, 5), (2, 1)])
-def test_kept_tokens_depend_on_the_seed_on_the_sample_and_on_the_epoch_modulo_crops(crops, epoch):
+def test_kept_tokens_depend_on_seed_epoch_and_sample_and_repeat_with_the_crops(crops, epoch):
     model = FewWeights()
     trained(model, share=0.5, crops=crops)
-    expected = keep_indices(
-        torch.tensor([0, 7, 14, 21]), torch.full((4,), epoch), seed=3, total=TOTAL, kept=8
-    )
+    samples, epochs = torch.tensor([0, 7, 14, 21]), torch.full((4,), epoch)
+    expected = keep_indices(samples, epochs, seed=3, total=TOTAL, kept=8)
     assert all(torch.equal(keep, expected) for keep in model.kept)
 
 
@@ -303,9 +303,9 @@ def test_logging_less_often_does_not_change_logged_values():
 def test_a_loss_measures_only_at_the_steps_that_are_logged():
     asked: list[bool] = []
 
-    def loss(image, text, *, measured, **options):
+    def loss(image, text, *, measured=True, **given):
         asked.append(measured)
-        return pulled(image, text, **options)
+        return pulled(image, text, **given)
 
     _, watch = trained(FewWeights(), loss=loss, steps=6, every=3)
     assert asked == [False, False, True] * 2
@@ -313,8 +313,8 @@ def test_a_loss_measures_only_at_the_steps_that_are_logged():
 
 
 def test_a_nan_gradient_is_reported():
-    def loss(image, text, **options):
-        terms = pulled(image, text, **options)
+    def loss(image, text, **given):
+        terms = pulled(image, text, **given)
         # its slope at 0 is NaN
         return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())
 
@@ -324,8 +324,7 @@ def test_a_nan_gradient_is_reported():
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
-    loss = partial(pulled, direction=direction)
-    _, watch = trained(FewWeights(), loss=loss, rate=2.5)
+    _, watch = trained(FewWeights(), loss=partial(pulled, direction=direction), rate=2.5)
     # the bound rounds in float32
     assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)
     assert watch.scales[-1] == pytest.approx(end)
@@ -390,7 +389,7 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     assert saved["gestalt"]["steps_planned"] == module.trainer.max_steps == 3
-    fresh = module_of(FewWeights())
+    fresh = build(FewWeights())
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
@@ -439,12 +438,12 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
     """The loss of one step on a batch, and the model with its gradients."""
     model = Normed().double()
     loss = partial(contrastive_loss, directions="sum", equal_texts="negatives")
-    module = module_of(model, loss=loss)
+    module = build(model, loss=loss)
     module._is_logged = lambda: False  # needs a trainer
     module.print = lambda *_: None
-    share = module.training_step(batch, 0)
-    torch.autograd.backward(share)
-    return share.detach(), model
+    found = module.training_step(batch, 0)
+    torch.autograd.backward(found)
+    return found.detach(), model
 
 
 def test_a_step_equals_that_on_the_valid_pairs_alone():

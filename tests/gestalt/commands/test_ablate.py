@@ -5,7 +5,6 @@ TensorBoard shows the sweep.
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from gestalt.training.board import logged_key
 from tests.gestalt.command import environment, gestalt
 from tests.gestalt.support.test_parent import ends
+from tests.warm import Warm
 
 WORDS = ("ablate", "aggregation", "--scale", "tiny", "trainer.max_steps=2")
 pytestmark = pytest.mark.slow
@@ -49,11 +49,9 @@ def hparams(logs):
 
 
 def children(process):
-    """The processes that a process has started."""
-    return [
-        int(number)
-        for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    ]
+    """The runs that a process has started, each in a session of its own."""
+    numbers = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(number) for number in numbers if os.getsid(int(number)) == int(number)]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +60,7 @@ def killed(tmp_path_factory):
     seconds, and then called again.
     """
     folder = tmp_path_factory.mktemp("killed")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "gestalt", *WORDS],
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
+    first = Warm([sys.executable, "-m", "gestalt", *WORDS], cwd=folder, env=environment())
     deadline = time.monotonic() + 280
     while (
         time.monotonic() < deadline
@@ -76,7 +69,7 @@ def killed(tmp_path_factory):
         time.sleep(0.1)
     cells = children(first.pid)
     os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first.communicate(timeout=10)
     assert len(cells) == 1
     assert all(ends(cell, within=10) for cell in cells)
     before = [path.stat().st_mtime_ns for path in results(folder)]

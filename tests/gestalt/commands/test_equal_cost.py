@@ -3,8 +3,6 @@ compared with.
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -27,7 +25,7 @@ from gestalt.commands.trial import (
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from tests.gestalt.command import environment
+from tests.gestalt.command import gestalt
 
 GRID = {
     "base": "clippy_random_max",
@@ -175,17 +173,8 @@ def test_what_changes_no_result_changes_no_count() -> None:
 def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path) -> None:
     cells = {"max": {}, "nouns": {"loss.terms": {"nouns": 1.0}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
-    words = [
-        sys.executable,
-        "-m",
-        "gestalt",
-        "ablate",
-        "./mine.yaml",
-        "--scale",
-        "tiny",
-        "optimizer.warmup_steps=2",
-    ]
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    words = ("ablate", "./mine.yaml", "--scale", "tiny", "optimizer.warmup_steps=2")
+    done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "lightning_logs" / "ablations" / "mine" / "tiny"
     counts = sorted(
@@ -200,9 +189,7 @@ def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tm
     assert taken == [round(counts[0][0] * counts[0][1] / counts[1][0]), counts[0][1]]
     page = (folder / "table.md").read_text()
     assert f"nouns: {taken[0]:,} steps of " in page
-    again = subprocess.run(
-        [*words, "--dry-run"], cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
+    again = gestalt(*words, "--dry-run", folder=tmp_path)
     assert "0 of 2 runs to come; nothing to do" in again.stdout
 
 

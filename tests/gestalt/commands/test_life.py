@@ -4,13 +4,14 @@ nothing is overwritten.
 
 import json
 import math
+import os
 import shutil
 import signal
 
 import pytest
 
 from gestalt.runs.folders import hold
-from tests.gestalt.command import KILL, gestalt, interrupted, result, same, terminated_as_a_group
+from tests.gestalt.command import KILL, ended_by, gestalt, result, same, slowed
 
 TRAIN = (
     "train",
@@ -116,9 +117,7 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
 
 
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
-    stderr = interrupted(
-        *TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule"
-    )
+    stderr = ended_by(signal.SIGINT, slowed(*TRAIN, folder=tmp_path), folder=tmp_path)
     assert "resume=last" in stderr
     by_name = gestalt("eval", "clippy_dino_max", folder=tmp_path)
     assert (
@@ -133,9 +132,9 @@ def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
 def test_a_signal_to_the_whole_group_saves_too_though_it_reaches_the_loading_processes(
     whole, tmp_path
 ):
-    done = terminated_as_a_group(*TRAIN, "data.workers=2", folder=tmp_path)
-    assert done.returncode == 128 + signal.SIGTERM, done.stderr
-    assert "stopped by SIGTERM; saved" in done.stderr
+    process = slowed(*TRAIN, "data.workers=2", folder=tmp_path)
+    stderr = ended_by(signal.SIGTERM, process, folder=tmp_path, kill=os.killpg)
+    assert "stopped by SIGTERM; saved" in stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path), whole[2])

@@ -11,7 +11,7 @@ import torch
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from tests.gestalt.command import gestalt, interrupted, result
+from tests.gestalt.command import ended_by, gestalt, result, slowed
 
 TINY = ("--scale", "tiny", "trainer.enable_progress_bar=false")
 FILE = "inits/tiny.safetensors"
@@ -115,9 +115,10 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
 
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
-    stderr = interrupted(
+    process = slowed(
         *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="SelfDistillation"
     )
+    stderr = ended_by(signal.SIGINT, process, folder=tmp_path)
     assert "the same command continues" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
@@ -125,7 +126,10 @@ def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
 
 @slow
 def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
-    done = gestalt(*DINO, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
+    # on the default number of threads, and started as a user does
+    done = gestalt(
+        *DINO, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path, threads=None
+    )
     assert done.returncode == 0, done.stderr
     from safetensors.torch import load_file
 
@@ -136,17 +140,25 @@ def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
 
 @slow
 @pytest.mark.parametrize(
-    ("init", "steps", "vector"), [("supervised", 200, "summary"), ("dino", 120, "max")]
+    ("scale", "init", "steps", "vector"),
+    [
+        ("tiny", "supervised", 120, "summary"),
+        ("tiny", "dino", 120, "max"),
+        pytest.param("demo", "supervised", 200, "summary", marks=pytest.mark.nightly),
+        pytest.param("demo", "dino", 120, "max", marks=pytest.mark.nightly),
+    ],
 )
-def test_pretraining_at_demo_scale_beats_random_weights_by_knn(tmp_path, init, steps, vector):
+def test_pretraining_beats_random_weights_by_knn(tmp_path, scale, init, steps, vector):
     words = [
         f"pretraining.steps={steps}",
         f"pretraining.score_every_steps={steps}",
         "trainer.enable_progress_bar=false",
     ]
-    done = gestalt("pretrain", "--init", init, "--scale", "demo", *words, folder=tmp_path)
+    if scale == "tiny":
+        words += ["pretraining.batch_size=32", "pretraining.limit=null"]
+    done = gestalt("pretrain", "--init", init, "--scale", scale, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    path = tmp_path / f"lightning_logs/pretrained/demo/{init}.safetensors.json"
+    path = tmp_path / f"lightning_logs/pretrained/{scale}/{init}.safetensors.json"
     (_, random), (_, trained) = json.loads(path.read_text())["knn"]["curves"][
         f"new_scenes/{vector}"
     ]

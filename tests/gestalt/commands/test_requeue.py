@@ -4,14 +4,13 @@ it to an identical result.
 
 import os
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
-from tests.gestalt.command import SLOW_STEPS, environment, gestalt, result, same
+from tests.gestalt.command import SLOW_STEPS, ended_by, environment, gestalt, result, same
+from tests.warm import Warm
 
 TRAIN = (
     "train",
@@ -52,14 +51,7 @@ def in_a_job(*command, folder):
         scontrol.write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol.log\n')
         scontrol.chmod(0o755)
     variables = environment(**JOB, PATH=f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Warm([sys.executable, *command], cwd=folder, env=variables)
 
 
 @pytest.fixture
@@ -91,15 +83,6 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def signalled(process, number, *, folder):
-    """Send a signal to a process that has started its work; return its output."""
-    deadline = time.monotonic() + 120
-    while not (folder / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    return process.communicate(timeout=300)
-
-
 def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
     code = SLOW_DATA.format(
         module="gestalt.data_modules.image_text",
@@ -107,8 +90,7 @@ def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_
         name="train_dataloader",
     )
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
-    _, stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
-    assert process.returncode == 128 + signal.SIGUSR1, stderr
+    stderr = ended_by(signal.SIGUSR1, process, folder=tmp_path)
     assert (
         "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM "
         "job 7 is queued again" in stderr
@@ -127,8 +109,7 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
     process = in_a_job(
         "-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path
     )
-    _, stderr = signalled(process, signal.SIGTERM, folder=tmp_path)
-    assert process.returncode == 128 + signal.SIGTERM, stderr
+    stderr = ended_by(signal.SIGTERM, process, folder=tmp_path)
     assert "gestalt: stopped by SIGTERM; nothing is lost: run the same command again" in stderr
     assert "Traceback" not in stderr
     assert not list(run.glob("evaluations/*.json"))
@@ -139,14 +120,12 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
 ):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     process = in_a_job("-c", code, *TRAIN, folder=stray)
-    _, stderr = signalled(process, signal.SIGUSR1, folder=stray)
-    assert process.returncode == 128 + signal.SIGUSR1, stderr
+    stderr = ended_by(signal.SIGUSR1, process, folder=stray)
     assert "SLURM job 7 is queued again" in stderr
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"
     assert sorted(path.name for path in stray.glob("hpc_ckpt_*")) == ["hpc_ckpt_1.ckpt"]
-    again = in_a_job("-m", "gestalt", *TRAIN, folder=stray)
-    _, stderr = again.communicate(timeout=900)
-    assert again.returncode == 0, stderr
+    again = in_a_job("-m", "gestalt", *TRAIN, folder=stray).communicate(timeout=900)
+    assert again.returncode == 0, again.stderr
     assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == [
         "version_0"
     ]

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor, multiprocessing
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tests.gestalt.painted import PaintedModel
+from tests.gestalt.ranks import run_all
 
 LENGTH = 7
 
@@ -109,4 +110,5 @@ def run_alone_and_as_ranks(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     function(0, 1, str(folder), port)
-    multiprocessing.spawn(function, args=(world, str(folder), port), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
+    code = f"from {function.__module__} import {function.__name__} as work; work(%d, %d, %r, %d)"
+    run_all(["-c", code % (rank, world, str(folder), port)] for rank in range(world))

@@ -28,7 +28,7 @@ class Losing(LightningModule):
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
         """Stop, or learn."""
         if self.global_step == 2 and self.global_rank == 1:
-            Path("in_a_step").touch()
+            Path("started").touch()
             os.kill(os.getpid(), signal.SIGSTOP)
         return (self.weight * batch).mean()
 
