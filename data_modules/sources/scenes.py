@@ -62,12 +62,6 @@ class Scenes(Source):
         (placed,) = self._layout(index).objects
         return placed.kind
 
-    def class_map(self, index: int) -> Tensor:
-        """Draw the class map of a scene, (S, S) int64: 0 background, 1 to C the recipe's classes in
-        order.
-        """
-        return torch.from_numpy(self.maker.scene(self._layout(index), size=self._size).label).long()
-
     def _layout(self, index: int) -> Layout:
         return self.maker.plan(index, seed=self._seed, split=self._split)
 

@@ -65,7 +65,7 @@ INIT = (
     QUIET,
     "pretraining.steps=4",
     "pretraining.batch_size=4",
-    "pretraining.score_every_steps=2",
+    "pretraining.save_every_steps=2",
 )
 GRID = ("ablate", "./grid.yaml", *COMMON, *SCORED, "trainer.max_steps=3")
 PACK = ("data", "pack", "tars", "data.root=corpus", "--to", "packed", "--shards", "2")

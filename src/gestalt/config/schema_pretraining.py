@@ -50,9 +50,4 @@ class Pretraining:
         above=0,
     )
     seed: int = key(0, "Seed of weights, order, crops and masks; separate from `seed`.", at_least=0)
-    score_every_steps: int = key(
-        100,
-        "Steps between k-NN scores; the state is saved at the same steps.",
-        kind="steps",
-        above=0,
-    )
+    save_every_steps: int = key(100, "Steps between checkpoints.", kind="steps", above=0)

@@ -1,6 +1,7 @@
 """Train an image tower, and write its weights with their provenance."""
 
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -12,12 +13,12 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_resumable
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.module import Pretrainer
-from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe
 from gestalt.results.record import provenance, write_record
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
 from gestalt.training.bad_samples import BadSamples
 from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.clock import Clock
 from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
 
@@ -43,7 +44,6 @@ class Parts(NamedTuple):
     Attributes:
         module: trains the tower.
         data: its images.
-        probe: scores the tower meanwhile.
         bad_samples: counts the images that cannot be read.
         untrimmed: the trunk as ``build_trunk`` makes it: names every tensor of the file.
         size: side in pixels of the images that the position embeddings are made for.
@@ -52,7 +52,6 @@ class Parts(NamedTuple):
 
     module: Pretrainer
     data: LightningDataModule
-    probe: Probe
     bad_samples: BadSamples
     untrimmed: nn.Module
     size: int
@@ -73,7 +72,8 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
         NonFiniteLoss: the gradient is NaN or infinite.
         TooManyBad: the share of unreadable images exceeds ``data.max_bad_share``.
     """
-    trainer = build_trainer(file, parts, config)
+    clock = Clock(monotonic())
+    trainer = build_trainer(file, parts, config, clock=clock)
     checkpoint = folder_of(file) / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
@@ -93,8 +93,7 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
         "data": parts.description,
         "bad_samples": parts.bad_samples.record(),
         "steps": trainer.global_step,
-        "knn": {"neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "curves": parts.probe.curves},
-        "seconds": parts.probe.clock.seconds,
+        "seconds": clock.seconds,
         "config": to_plain(config),
         "provenance": provenance(),
     }
@@ -104,17 +103,16 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
+def build_trainer(file: Path, parts: Parts, config: Experiment, *, clock: Clock) -> Trainer:
     """Return the trainer of a run in the folder of the file."""
-    folder, speed, probe = folder_of(file), Speed(), parts.probe
+    folder, speed = folder_of(file), Speed()
     callbacks: list[Callback] = [
-        probe,
         parts.bad_samples,
-        probe.clock,
+        clock,
         speed,
         SaveOnSignal(),
         EpochCheckpoint(),
-        StepCheckpoint(every_steps=probe.every_steps),
+        StepCheckpoint(every_steps=config.pretraining.save_every_steps),
     ]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     return make_trainer(

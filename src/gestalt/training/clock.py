@@ -1,8 +1,6 @@
 """Clock: seconds of training, validation and other work."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -27,16 +25,6 @@ class Clock(Callback):
         """Seconds by phase so far, rounded to a tenth."""
         self._switch(self._phase)
         return {key: round(value, 1) for key, value in self._seconds.items()}
-
-    @contextmanager
-    def validating(self) -> Iterator[None]:
-        """Count the block as validation, for a callback that measures between steps."""
-        previous = self._phase
-        self._switch("validation")
-        try:
-            yield
-        finally:
-            self._switch(previous)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch to training."""

@@ -4,13 +4,19 @@ refused.
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
+from gestalt.aggregation import max_of_parts
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
+from gestalt.data_modules.sources import open_source
+from gestalt.encoders.image import build_image_tower
+from gestalt.pretraining.module import summary_of
 from tests.gestalt.command import ended_by, gestalt, result, slowed
 
 TINY = ("--scale", "tiny", "trainer.enable_progress_bar=false")
@@ -32,7 +38,7 @@ def whole(tmp_path_factory):
 
 
 @slow
-def test_pretraining_writes_weights_with_provenance_and_scores_from_which_training_starts(whole):
+def test_pretraining_writes_weights_with_provenance_from_which_training_starts(whole):
     folder, done = whole
     record = record_in(folder)
     assert FILE in done.stderr
@@ -41,19 +47,10 @@ def test_pretraining_writes_weights_with_provenance_and_scores_from_which_traini
         record["command"]
         == "gestalt pretrain --init dino --scale tiny trainer.enable_progress_bar=false"
     )
-    names = {
-        f"{queries}/{vector}"
-        for queries in ("new_scenes", "new_combinations")
-        for vector in ("summary", "max")
-    } | {"patches/miou"}
-    assert {
-        name: [step for step, _ in curve] for name, curve in record["knn"]["curves"].items()
-    } == {key: [0, 4, 8] for key in names}
     assert record["config"]["pretraining"]["steps"] == 8
     assert record["data"]["digest"]
     assert record["provenance"]["packages"]["torch"] == torch.__version__
-    # validation: k-NN
-    assert min(record["seconds"][phase] for phase in ("training", "validation")) > 0
+    assert record["seconds"]["training"] > 0
     assert list(folder.glob("inits/tiny/events*"))
     assert not list(folder.glob("**/*.ckpt"))
     trained = gestalt(
@@ -108,9 +105,7 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
     )
     done = gestalt(*DINO, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "step 0:" not in done.stdout
-    record, expected = record_in(tmp_path), record_in(whole[0])
-    assert (record["sha256"], record["knn"]) == (expected["sha256"], expected["knn"])
+    assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
 
 
 @slow
@@ -138,31 +133,34 @@ def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-3)
 
 
+def neighbours_agree(tower, vector):
+    """Share of new scenes of one object whose nearest training scene shows the same object."""
+    trained = open_source("scenes", root=None, size=32, seed=0, limit=1024, object_centred=True)
+    seen = []
+    with torch.no_grad():
+        for numbers in (range(512), range(512, 1024)):
+            tokens = tower(torch.stack([trained.image(number, 0) for number in numbers]))
+            labels = torch.tensor([trained.label(number) for number in numbers])
+            seen.append((functional.normalize(vector(tokens), dim=-1), labels))
+    (bank, known), (queries, truth) = seen
+    return float((known[(queries @ bank.T).argmax(dim=1)] == truth).float().mean())
+
+
 @slow
 @pytest.mark.parametrize(
-    ("scale", "init", "steps", "vector"),
-    [
-        ("tiny", "supervised", 120, "summary"),
-        ("tiny", "dino", 120, "max"),
-        pytest.param("demo", "supervised", 200, "summary", marks=pytest.mark.nightly),
-        pytest.param("demo", "dino", 120, "max", marks=pytest.mark.nightly),
-    ],
+    ("init", "vector"), [("supervised", summary_of), ("dino", max_of_parts)], ids=["class", "max"]
 )
-def test_pretraining_beats_random_weights_by_knn(tmp_path, scale, init, steps, vector):
-    words = [
-        f"pretraining.steps={steps}",
-        f"pretraining.score_every_steps={steps}",
-        "trainer.enable_progress_bar=false",
-    ]
-    if scale == "tiny":
-        words += ["pretraining.batch_size=32", "pretraining.limit=null"]
-    done = gestalt("pretrain", "--init", init, "--scale", scale, *words, folder=tmp_path)
+def test_new_scenes_are_nearer_to_their_like_after_pretraining(tmp_path, init, vector):
+    words = ["pretraining.steps=120", "pretraining.batch_size=32", "pretraining.limit=null"]
+    done = gestalt("pretrain", "--init", init, "--to", FILE, *TINY, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    path = tmp_path / f"lightning_logs/pretrained/{scale}/{init}.safetensors.json"
-    (_, random), (_, trained) = json.loads(path.read_text())["knn"]["curves"][
-        f"new_scenes/{vector}"
-    ]
-    assert trained > random + 0.02
+    image = load("clippy_dino_max", scale="tiny").image
+    torch.manual_seed(0)
+    random, trained = (
+        build_image_tower(replace(image, **changes), size=32).eval()
+        for changes in ({"init": "random"}, {"init": init, "weights": str(tmp_path / FILE)})
+    )
+    assert neighbours_agree(trained, vector) > neighbours_agree(random, vector) + 0.02
 
 
 CNN = ["image.family=cnn", "image.backbone=resnet18", "image.keep_tokens=1.0"]

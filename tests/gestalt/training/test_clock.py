@@ -36,17 +36,6 @@ def test_training_validation_and_the_rest_add_up(now):
     assert clock.seconds == {"other": 6, "training": 20, "validation": 7}
 
 
-def test_validation_between_steps_does_not_count_as_training_time(now):
-    clock = Clock(now.seconds)
-    clock.on_train_start(None, None)
-    now.seconds += 3
-    with clock.validating():
-        now.seconds += 4
-    now.seconds += 2
-    clock.on_train_end(None, None)
-    assert clock.seconds == {"other": 0, "training": 5, "validation": 4}
-
-
 def test_a_resumed_run_adds_to_the_recorded_seconds(now):
     first = Clock(now.seconds)
     fit(first, now, training=20, validation=7)
