@@ -110,7 +110,12 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     changes = segmentation_changes(config, benchmark)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_protocol_name(name, protocol=preset.protocol)
+        chosen = calibration.fields.get("name")
+        if preset.protocol.name != chosen:
+            scored = f"{benchmark.name} would be scored under {name}"
+            raise calibration.error(
+                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
+            )
     try:
         protocol = preset.build(label_set=benchmark.label_set, **changes)
     except ValueError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, NoReturn
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, unhashed
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
@@ -119,8 +119,8 @@ class Image:
         kind="blocks",
         at_least=0,
     )
-    gradient_checkpointing: bool = key(
-        False, "Recompute activations in the backward pass: less memory, more time.", hashed=False
+    gradient_checkpointing: bool = unhashed(
+        False, "Recompute activations in the backward pass: less memory, more time."
     )
 
 
@@ -226,25 +226,21 @@ class Trainer:
     `accumulate_grad_batches` and `compile`.
     """
 
-    accelerator: str = key(
-        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False
+    accelerator: str = unhashed(
+        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
-    strategy: str = key(
+    strategy: str = unhashed(
         "auto",
         "How work is distributed over devices.",
         choices=("auto", "ddp", "ddp_find_unused_parameters_true"),
-        hashed=False,
     )
-    devices: int | str = key(
+    devices: int | str = unhashed(
         "auto",
         "Devices of each node.",
         pattern=r"auto|-1|[1-9]\d*|\d+(,\d+)+",
         form="auto, a number of devices above 0, or the devices' numbers such as '0,2'",
-        hashed=False,
     )
-    num_nodes: int = key(
-        1, "Number of nodes; more than one requires a launcher.", above=0, hashed=False
-    )
+    num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)
     precision: str = key(
         "bf16-mixed",
         "Number format of weights and activations.",
@@ -254,20 +250,17 @@ class Trainer:
         32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1
     )
     max_steps: int = key(-1, "Number of steps. -1: no limit.", kind="steps", above=0, also=-1)
-    max_time: str | None = key(
+    max_time: str | None = unhashed(
         None,
         "Longest time of training. `null`: no limit.",
         pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
         form="days:hours:minutes:seconds, such as 00:12:00:00",
-        hashed=False,
     )
     limit_train_batches: int | None = key(
         None, "Steps per epoch. `null`: all.", kind="steps", above=0
     )
     check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
-    log_every_n_steps: int = key(
-        10, "Steps between logged points.", kind="steps", above=0, hashed=False
-    )
+    log_every_n_steps: int = unhashed(10, "Steps between logged points.", kind="steps", above=0)
     accumulate_grad_batches: int = key(
         1,
         "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch "
@@ -285,23 +278,21 @@ class Trainer:
         "resized in training.",
     )
     benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
-    compile: Literal["none", "towers", "step"] = key(
+    compile: Literal["none", "towers", "step"] = unhashed(
         "none",
         "Compile the towers, or the whole forward pass of a step with the loss, before the first "
         "step; validation is not compiled.",
-        hashed=False,
     )
-    detect_anomaly: bool = key(
-        False, "Stop where a gradient becomes NaN and name the operation; slow.", hashed=False
+    detect_anomaly: bool = unhashed(
+        False, "Stop where a gradient becomes NaN and name the operation; slow."
     )
-    profiler: str | None = key(
+    profiler: str | None = unhashed(
         None,
         "Lightning's profiler, written to `profile/`. `null`: none.",
         choices=("simple", "advanced", "pytorch"),
-        hashed=False,
     )
-    enable_progress_bar: bool = key(True, "Show a progress bar.", hashed=False)
-    enable_model_summary: bool = key(False, "Print a table of the model's layers.", hashed=False)
+    enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
+    enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
 
 @dataclass
@@ -326,39 +317,35 @@ class Experiment:
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
-    checkpoint_every_steps: int | None = key(
+    checkpoint_every_steps: int | None = unhashed(
         None,
         "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.",
         kind="steps",
         above=0,
-        hashed=False,
     )
-    rank_timeout: int = key(
+    rank_timeout: int = unhashed(
         600,
         "Longest time that ranks wait for each other before the run stops.",
         kind="seconds",
         above=0,
-        hashed=False,
     )
-    resume: str | None = key(
+    resume: str | None = unhashed(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
         "with the same keys, or else a new run. "
         "`null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
-        hashed=False,
     )
-    logger: list[LoggerPart | str] = key(
+    logger: list[LoggerPart | str] = unhashed(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
         "installed package. `init_args` are arguments "
         "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues "
         "the same run of each.",
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
-        hashed=False,
     )
-    benchmark_root: str | None = key(
-        None, "Folder with the files of the benchmarks. `null`: none.", kind="path", hashed=False
+    benchmark_root: str | None = unhashed(
+        None, "Folder with the files of the benchmarks. `null`: none.", kind="path"
     )
     benchmark_subset: bool = key(
         False, "Accept benchmarks whose number of images differs from the published one."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, unhashed
 
 ONLY_SCENES = "the model was trained on generated scenes alone: expect noise on photographs"
 """The caveat of a model of which ``only_scenes`` is True."""
@@ -95,28 +95,25 @@ class Data:
         kind="crops",
         above=0,
     )
-    features: str | None = key(
+    features: str | None = unhashed(
         None,
         "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "
         "of the image tower. `null`: read images.",
         kind="path",
-        hashed=False,
     )
-    cache: str | None = key(
+    cache: str | None = unhashed(
         None,
         "Folder for indices of tars whose own folder is read-only, and for hashes of captions in "
         "remote parquet. "
         "`null`: `~/.cache/gestalt`.",
         kind="path",
-        hashed=False,
     )
     batch_size: int = key(8192, "Pairs per step, over all ranks.", kind="pairs", above=0)
-    workers: int | None = key(
+    workers: int | None = unhashed(
         None,
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
         "cores, the image size and the accelerator.",
         at_least=0,
-        hashed=False,
     )
     window_shards: int = key(
         16,
@@ -125,12 +122,11 @@ class Data:
         kind="shards",
         above=0,
     )
-    max_bad_share: float = key(
+    max_bad_share: float = unhashed(
         0.1,
         "Largest share of unreadable samples; the run stops above it.",
         at_least=0,
         at_most=1,
-        hashed=False,
     )
 
 

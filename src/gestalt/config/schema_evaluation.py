@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, unhashed
 
 
 @dataclass
@@ -100,12 +100,11 @@ class Evaluation:
         kind="images",
         above=0,
     )
-    pictures: int = key(
-        6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False
+    pictures: int = unhashed(
+        6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0
     )
-    prompt_cache: bool = key(
+    prompt_cache: bool = unhashed(
         True,
         "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder "
         "`GESTALT_CACHE`.",
-        hashed=False,
     )

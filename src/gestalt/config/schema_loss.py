@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, unhashed
 from gestalt.tables import LOSSES, TERMS
 
 NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
@@ -25,14 +25,13 @@ class Loss:
     equal_texts: Literal["negatives", "positives"] = key(
         "negatives", "How other images with the same caption are treated."
     )
-    chunk: int | None = key(
+    chunk: int | None = unhashed(
         None,
         "Images of a rank that the loss compares with all texts at a time: fewer need less memory "
         "and give the same loss. `null`: 2^24 "
         "pairs at a time.",
         kind="images",
         above=0,
-        hashed=False,
     )
     terms: dict[str, float] = key(
         {},

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gestalt.config.schema import Image
 from gestalt.encoders.stem import with_conv_stem
+from gestalt.tokens import Pair
 
 TIMM_NAMES = {
     "patch_size": "patch_size",
@@ -51,7 +52,7 @@ def changes_of(image: Image) -> dict[str, int]:
     return {key: getattr(image, key) for key in TIMM_NAMES if getattr(image, key) is not None}
 
 
-def build_trunk(image: Image, *, size: int) -> nn.Module:
+def build_trunk(image: Image, *, size: int) -> Any:
     """Build a timm model with fresh weights and without a classifier, before ``trim``: its
     parameters have the names of timm's files.
 
@@ -67,9 +68,7 @@ def build_trunk(image: Image, *, size: int) -> nn.Module:
         changes = {TIMM_NAMES[key]: value for key, value in changes_of(image).items()}
         options = {"img_size": size, "dynamic_img_size": True, **changes}
     try:
-        model: nn.Module = timm.create_model(
-            image.backbone, pretrained=False, num_classes=0, **options
-        )
+        model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as cause:
         why = cause or type(cause).__name__
         backbone = (
@@ -79,7 +78,7 @@ def build_trunk(image: Image, *, size: int) -> nn.Module:
     return model if image.stem == "patch" else with_conv_stem(model)
 
 
-def inspect_trunk(image: Image, *, size: int) -> tuple[tuple[int, int], set[str]]:
+def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     """Check a backbone against its family and the image size, on a copy without memory.
 
     Returns:
@@ -117,7 +116,7 @@ def is_vit(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer | Eva)
 
 
-def trim(model: nn.Module) -> nn.Module:
+def trim(model: Any) -> Any:
     """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in
     place; a CNN stays as it is.
     """
@@ -125,18 +124,19 @@ def trim(model: nn.Module) -> nn.Module:
         return model
     from timm.models.eva import Eva
 
-    vit: Any = model
-    if isinstance(vit.norm, nn.Identity):
-        vit.norm = vit.fc_norm  # models that normalise after averaging have their final norm here
-    vit.fc_norm = nn.Identity()
-    vit.attn_pool = None
-    vit.patch_drop = TokenDropping(
-        prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva)
+    if isinstance(model.norm, nn.Identity):
+        model.norm = (
+            model.fc_norm
+        )  # models that normalise after averaging have their final norm here
+    model.fc_norm = nn.Identity()
+    model.attn_pool = None
+    model.patch_drop = TokenDropping(
+        prefix=model.num_prefix_tokens, returns_indices=isinstance(model, Eva)
     )
     return model
 
 
-def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
+def token_stride(model: Any, *, backbone: str) -> Pair:
     """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of
     a CNN (on the meta device).
 
@@ -167,7 +167,7 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
     return height // shape[2], width // shape[3]
 
 
-def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, int]:
+def grid_of(height: int, width: int, *, stride: Pair) -> Pair:
     """Return the grid (h, w) of an image of (H, W) pixels.
 
     Raises:
@@ -182,7 +182,7 @@ def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, i
     return height // down, width // across
 
 
-def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
+def unused_parameters(trunk: Any, stride: Pair) -> set[str]:
     """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would
     wait for their gradients.
 
@@ -193,17 +193,3 @@ def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
         features = trunk.train().forward_features(image)
         (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
     return {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
-
-
-def checkpoint_gradients(trunk: Any, *, backbone: str) -> None:
-    """Recompute activations in the backward pass, in place.
-
-    Raises:
-        ValueError: timm does not support it for this model.
-    """
-    try:
-        trunk.set_grad_checkpointing(True)
-    except (AssertionError, AttributeError) as cause:
-        raise ValueError(
-            f"image.gradient_checkpointing: timm has none for {backbone!r} ({cause})"
-        ) from cause

@@ -14,16 +14,14 @@ from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 
 NO_BLOCK = (
     "its image tower has no last block that a dense reading could recombine; choose reading=plain"
 )
 
 
-def tokens_of(
-    parts: Tensor, grid: tuple[int, int] | None, *, summary: Tensor | None = None
-) -> Tokens:
+def tokens_of(parts: Tensor, grid: Pair | None, *, summary: Tensor | None = None) -> Tokens:
     """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
     return Tokens(
         summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
@@ -74,7 +72,7 @@ class DenseModel(nn.Module):
     """
 
     image_origin: WeightsOrigin
-    patch_stride: tuple[int, int]
+    patch_stride: Pair
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
@@ -100,7 +98,7 @@ class DenseModel(nn.Module):
         """Return the parts of the last block; None if the tower has no such block."""
         return None
 
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which position embeddings are resized by another rule than timm's.
 
         Raises:
@@ -199,7 +197,7 @@ class DenseModel(nn.Module):
             self._last_pass = (images, self.tokens(images))
         return self._last_pass[1]
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def grid(self, height: int, width: int) -> Pair:
         """Return the grid (h, w) of an image of (H, W) pixels.
 
         Raises:

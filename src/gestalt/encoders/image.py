@@ -15,26 +15,22 @@ from gestalt.encoders.backbones import (
     TokenDropping,
     build_trunk,
     changes_of,
-    checkpoint_gradients,
     grid_of,
     inspect_trunk,
     trim,
 )
 from gestalt.encoders.boundary import (
     check_boundary,
-    freeze_below,
-    frozen_state,
+    names_below,
     run_above,
     run_below,
-    set_eval_below,
 )
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
-from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
-from gestalt.tokens import Features, Tokens
+from gestalt.tokens import Features, Pair, Tokens
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -66,7 +62,7 @@ class ImageTower(nn.Module):
         self,
         trunk: Any,
         *,
-        stride: tuple[int, int],
+        stride: Pair,
         mean: Channels,
         std: Channels,
         origin: WeightsOrigin,
@@ -86,7 +82,9 @@ class ImageTower(nn.Module):
         if frozen:
             self.trunk.requires_grad_(False)
         if frozen_blocks:
-            freeze_below(self.trunk, frozen_blocks)
+            names = [name for name, _ in trunk.named_parameters()]
+            for name in names_below(names, frozen_blocks):
+                trunk.get_parameter(name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageTower":
@@ -101,10 +99,13 @@ class ImageTower(nn.Module):
                 if isinstance(module, BatchNorm):
                     module.eval()
         if self.frozen_blocks:
-            set_eval_below(self.trunk, self.frozen_blocks)
+            modules = {f"{name}.": module for name, module in self.trunk.named_modules() if name}
+            for name in names_below(list(modules), self.frozen_blocks):
+                # not those in it: a container of blocks stands before the first
+                modules[name].training = False
         return self
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def grid(self, height: int, width: int) -> Pair:
         """Return the patch grid (h, w) of an image of (H, W) pixels.
 
         Raises:
@@ -156,10 +157,9 @@ class ImageTower(nn.Module):
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
         standard deviation.
         """
-        state = (
-            self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
-        )
-        return {**state, "mean": self.mean, "std": self.std}
+        state = self.trunk.state_dict()
+        names = list(state) if self.frozen else names_below(list(state), self.frozen_blocks)
+        return {name: state[name] for name in names} | {"mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other
@@ -200,12 +200,6 @@ class ImageTower(nn.Module):
         matrix = last_attention(self.trunk, lambda: self(images))
         return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
 
-    def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or
-        a block of another kind.
-        """
-        return timm_block(self.trunk)
-
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
         if keep is None:
@@ -217,7 +211,7 @@ class ImageTower(nn.Module):
             # gradient checkpointing recomputes only the blocks, which do not read it
             self.trunk.patch_drop.keep = None
 
-    def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    def _above(self, features: Tensor, *, grid: Pair) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
         if self.frozen:
             return features
@@ -272,7 +266,12 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     if image.frozen_blocks:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
     if image.gradient_checkpointing:
-        checkpoint_gradients(trunk, backbone=image.backbone)
+        try:
+            trunk.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as cause:
+            raise ValueError(
+                f"image.gradient_checkpointing: timm has none for {image.backbone!r} ({cause})"
+            ) from cause
     return ImageTower(
         trunk,
         stride=stride,

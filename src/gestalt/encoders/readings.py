@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.last_block import Heads, LastBlock
-
-Grid = tuple[int, int]
+from gestalt.tokens import Pair
 
 NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
 # beta and gamma of mc-lan/ProxyCLIP at e7b767f, proxyclip_segmentor.py
@@ -32,7 +31,7 @@ class Reading(NamedTuple):
             follows; False for the attention's output alone.
     """
 
-    attention: Callable[[Heads, Grid, int], Tensor] | None
+    attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
 
 
@@ -40,27 +39,27 @@ def _similarity(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return (left @ right.transpose(-2, -1)) * scale
 
 
-def _plain(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _plain(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     return _similarity(heads.query, heads.key, heads.scale).softmax(dim=-1)
 
 
-def _identity(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _identity(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     """Let each token attend to itself alone: the output is the values."""
     return torch.eye(heads.value.shape[-2], dtype=heads.value.dtype, device=heads.value.device)
 
 
-def _sclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _sclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     queries, keys = (
         _similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.key)
     )
     return queries + keys
 
 
-def _clearclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _clearclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     return _similarity(heads.query, heads.query, heads.scale).softmax(dim=-1)
 
 
-def _naclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _naclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     near = neighbourhood(grid, std=NACLIP_STD).to(heads.key)
     return (
         _similarity(heads.key, heads.key, heads.scale)
@@ -68,7 +67,7 @@ def _naclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
     ).softmax(dim=-1)
 
 
-def neighbourhood(grid: Grid, *, std: float) -> Tensor:
+def neighbourhood(grid: Pair, *, std: float) -> Tensor:
     """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid
     (h, w): (h w, h w) float64.
     """
@@ -115,7 +114,7 @@ def proxy_attention(features: Tensor) -> Tensor:
 
 @contextmanager
 def read_last_block(
-    block: LastBlock, reading: Reading, *, grid: Grid, features: Tensor | None = None
+    block: LastBlock, reading: Reading, *, grid: Pair, features: Tensor | None = None
 ) -> Iterator[None]:
     """Within the context, the block computes the reading in place of itself.
 
@@ -153,7 +152,7 @@ def recombine(
     tokens: Tensor,
     options: Mapping[str, Any],
     *,
-    grid: Grid,
+    grid: Pair,
     features: Tensor | None,
 ) -> Tensor:
     """Compute a block's output from its input tokens (B, T, D) by a reading; see
@@ -172,7 +171,7 @@ def recombine(
 
 
 def _by_proxy(
-    block: LastBlock, heads: Heads, tokens: Tensor, *, grid: Grid, features: Tensor
+    block: LastBlock, heads: Heads, tokens: Tensor, *, grid: Pair, features: Tensor
 ) -> Tensor:
     """Attend over values resized to the second model's grid; class and register tokens keep their
     values.

@@ -332,13 +332,6 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     encoder.config.num_hidden_layers = layers
 
 
-def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
-    """True if matrix products run in float16, by autocast or by the weights' type."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type) == torch.float16
-    return dtype == torch.float16
-
-
 def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
     """Check that a tokenizer of transformers knows the words of its model.
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, transformers_block
 from gestalt.encoders.positions import resized_positions
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 
 
@@ -55,7 +55,7 @@ class HfModel(Adapter):
         return self.model.vision_model
 
     @staticmethod
-    def stride_of(config: Any) -> tuple[int, int]:
+    def stride_of(config: Any) -> Pair:
         """Return pixels from one location to the next of a vision configuration."""
         return int(config.patch_size), int(config.patch_size)
 
@@ -103,7 +103,7 @@ class HfModel(Adapter):
         return None if layers is None else transformers_block(layers[-1], prefix=self.prefix)
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than the library's;
         as ``DenseModel``.
         """
@@ -210,7 +210,7 @@ class HfAlign(HfModel):
         return -temperature.detach().log()
 
     @staticmethod
-    def stride_of(config: Any) -> tuple[int, int]:
+    def stride_of(config: Any) -> Pair:
         """Return pixels from one location to the next: of the stem and of the stages."""
         stride = 2 * math.prod(map(int, config.strides))
         return stride, stride

@@ -15,7 +15,7 @@ from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, open_clip_block
 from gestalt.encoders.positions import resized_positions
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 from gestalt.zoo.timm import TimmTower, features_of
 
@@ -32,7 +32,7 @@ class OpenClipModel(Adapter):
         source: library, version and name, for messages and records.
     """
 
-    def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
+    def __init__(self, model: Any, *, tokenizer: Any, stride: Pair, source: str) -> None:
         visual, step = model.visual, math.lcm(*stride)
         size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
         super().__init__(
@@ -55,7 +55,7 @@ class OpenClipModel(Adapter):
         return self.model.visual
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
@@ -186,7 +186,7 @@ def take_any_size(trunk: Any) -> None:
     embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format("NHWC")
 
 
-def tower_of(visual: Any) -> tuple[type[OpenClipModel], tuple[int, int]]:
+def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
     """Return the class that reads an image tower, which may be on the meta device, and its stride.
 
     Raises:

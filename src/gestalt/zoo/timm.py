@@ -14,7 +14,7 @@ from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter, described, whole_side
 
 
@@ -50,7 +50,7 @@ class TimmTower(Adapter):
         """Return True if the model has a class token."""
         return getattr(self.trunk, "cls_token", None) is not None
 
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
+    def positioned(self, positions: str, *, grid: Pair) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
