@@ -210,17 +210,17 @@ class Model:
             )
         self.encoder.grid(*pictures[0].shape[1:])
         trunk, pixels = self.encoder.trunk_input(torch.stack(pictures))
-        options |= {
-            "norm": norm,
-            "output_fmt": output_fmt,
-            "intermediates_only": intermediates_only,
-        }
         try:
-            return trunk.forward_intermediates(pixels, indices=indices, **options)  # type: ignore[operator]
-        except (
-            AssertionError,
-            TypeError,
-        ) as error:  # a value, or a keyword that this tower does not have
+            return trunk.forward_intermediates(  # type: ignore[operator]
+                pixels,
+                indices=indices,
+                norm=norm,
+                output_fmt=output_fmt,
+                intermediates_only=intermediates_only,
+                **options,
+            )
+        # a value, or a keyword that this tower does not have
+        except (AssertionError, TypeError) as error:
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
     def similarity(

@@ -161,15 +161,12 @@ class DualEncoder(DenseModel):
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
         tokens = self.tokens(images, keep)
-        parts = tokens.parts.shape[1]
-        if not dense:
-            return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=parts)
-        projected = self.image.project(tokens)
+        projected = self.image.project(tokens) if dense else None
         return Embeddings(
             self.image.pool(tokens, projected=projected),
             self.embed_text(texts),
-            parts=parts,
-            patches=projected.parts,
+            parts=tokens.parts.shape[1],
+            patches=None if projected is None else projected.parts,
         )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:

@@ -89,7 +89,8 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     """
     with torch.device("meta"):
         trunk = trim(build_trunk(image, size=size))
-    kind = f"image.backbone {image.backbone!r} ({type(trunk).__name__})"
+    backbone = f"image.backbone {image.backbone!r}"
+    kind = f"{backbone} ({type(trunk).__name__})"
     if not is_vit(trunk) and image.family == "vit":
         raise ValueError(
             f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or "
@@ -97,7 +98,7 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
         )
     if is_vit(trunk) and image.family != "vit":
         raise ValueError(f"{kind} is of image.family vit, not {image.family}")
-    stride = token_stride(trunk, backbone=image.backbone)
+    stride = token_stride(trunk, subject=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(
             f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, "
@@ -136,9 +137,9 @@ def trim(model: Any) -> Any:
     return model
 
 
-def token_stride(model: Any, *, backbone: str) -> Pair:
+def token_stride(model: Any, *, subject: str) -> Pair:
     """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of
-    a CNN (on the meta device).
+    a CNN (on the meta device); ``subject`` is the model in messages.
 
     Raises:
         ValueError: a CNN for images of one size, or whose features are not a map that divides the
@@ -155,12 +156,12 @@ def token_stride(model: Any, *, backbone: str) -> Pair:
             )
     except (AssertionError, RuntimeError, ValueError) as cause:
         raise ValueError(
-            f"image.backbone {backbone!r} takes images of one size only ({cause}): choose another"
+            f"{subject} takes images of one size only ({cause}): choose another"
         ) from cause
     shape = tuple(features.shape) if isinstance(features, torch.Tensor) else ()
     if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
         raise ValueError(
-            f"image.backbone {backbone!r} ({type(model).__name__}) gives "
+            f"{subject} ({type(model).__name__}) gives "
             f"{shape or type(features).__name__} for {height} x {width} pixels, "
             f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )

@@ -5,6 +5,7 @@ B batch, N locations, D tower width, E shared width, K texts, h w grid of locati
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -232,12 +233,7 @@ class DenseModel(nn.Module):
         assert block is not None
         matrices: list[Tensor] = []
 
-        def keep(
-            module: nn.Module,
-            inputs: tuple[Tensor, ...],
-            options: dict[str, Tensor],
-            output: object,
-        ) -> None:
+        def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
             matrices.append(
                 (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
@@ -257,7 +253,15 @@ class DenseModel(nn.Module):
         """
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
-        features = self._proxy_features(images) if READINGS[reading].attention is None else None
+        features = None
+        if READINGS[reading].attention is None:
+            if self.proxy is None:
+                raise ValueError(
+                    "reading=proxyclip needs a second model, vision-only, such as "
+                    "timm:vit_base_patch8_224.dino; name it as proxy"
+                )
+            self.proxy.eval().to(images.device)
+            features = self.proxy.patch_tokens(images, projected=False)
         with ExitStack() as stack:
             if positions != "timm":
                 stack.enter_context(self.positioned(positions, grid=grid))
@@ -271,17 +275,6 @@ class DenseModel(nn.Module):
             if features is None
             else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
         )
-
-    def _proxy_features(self, images: Tensor) -> Tensor:
-        """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""
-        proxy = self.proxy
-        if proxy is None:
-            raise ValueError(
-                "reading=proxyclip needs a second model, vision-only, such as "
-                "timm:vit_base_patch8_224.dino; name it as proxy"
-            )
-        proxy.eval().to(images.device)
-        return proxy.patch_tokens(images, projected=False)
 
 
 def share_passes(model: object, shared: bool) -> None:

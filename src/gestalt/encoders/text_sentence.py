@@ -117,7 +117,7 @@ def _kind(row: dict[str, str]) -> str:
     return row["type"].rpartition(".")[2]
 
 
-def _loaded(folder: Path) -> tuple[Any, Any, list[Any]]:
+def _loaded(folder: Path) -> Any:
     """Return encoder, tokenizer and further parts of a model, with its weights."""
     from sentence_transformers import SentenceTransformer
 
@@ -127,7 +127,7 @@ def _loaded(folder: Path) -> tuple[Any, Any, list[Any]]:
     return loaded[0].model, loaded[0].tokenizer, list(loaded)[1:]
 
 
-def _fresh(folder: Path) -> tuple[Any, Any, list[Any]]:
+def _fresh(folder: Path) -> Any:
     """Build encoder, tokenizer and further parts of a model from its configuration, as
     sentence-transformers does; no file of weights is read.
     """

@@ -209,9 +209,5 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
             "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
             "made for one size"
         )
-    try:
-        return OpenClipTimm, token_stride(visual.trunk, backbone=type(visual.trunk).__name__)
-    except ValueError as error:
-        raise ValueError(
-            f"its image tower, timm's {str(error).removeprefix('image.backbone ')}"
-        ) from error
+    subject = f"its image tower, timm's {type(visual.trunk).__name__!r}"
+    return OpenClipTimm, token_stride(visual.trunk, subject=subject)

@@ -99,15 +99,13 @@ def open_model(name: str) -> TimmModel:
     architecture, _, tag = name.partition(".")
     try:
         with torch.device("meta"):
-            stride = token_stride(_create(name, pretrained=False), backbone=name)
+            stride = token_stride(_create(name, pretrained=False), subject=repr(name))
         model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
         known = timm.list_pretrained(f"{architecture}.*") if tag else []
         choices = f"; choose {', '.join(known)}" if known and name not in known else ""
-        raise ValueError(
-            f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
-        ) from error
+        raise ValueError(f"timm:{name}: {cause(error)}{choices}") from error
     config = model.pretrained_cfg
     return TimmModel(
         model,
