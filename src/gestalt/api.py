@@ -68,9 +68,8 @@ def load(
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
-    encoder = opened.model.requires_grad_(False)
     model = Model(
-        encoder,
+        opened.model.requires_grad_(False),
         opened.config,
         fspath(target),
         opened.origin,

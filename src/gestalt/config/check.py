@@ -63,10 +63,7 @@ def _of_image(config: Experiment) -> Complaints:
     timm's own architecture only, and ``gestalt.encoders.boundary`` the number of frozen blocks.
     """
     image = config.image
-    changed = [
-        key for key in ("patch_size", "width", "depth", "heads") if getattr(image, key) is not None
-    ]
-    takes_tags = image.stem == "patch" and not changed
+    takes_tags = image.stem == "patch" and not image.changes()
     for word, used in image.inits.items():
         if word not in INITS:
             refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INITS)}")
@@ -87,7 +84,7 @@ def _of_image(config: Experiment) -> Complaints:
         if image.keep_tokens < 1 and image.subsampling:
             why = "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit"
             yield "image.keep_tokens", why
-        for key in changed:
+        for key in image.changes():
             yield f"image.{key}", "only a vit's architecture can be changed; choose null"
         if image.stem != "patch":
             yield "image.stem", "a cnn has no patch embedding to replace; choose patch"

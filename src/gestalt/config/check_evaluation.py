@@ -86,7 +86,6 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
         if row.needs_root and row.source != config.data.source and config.benchmark_root is None:
             why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
             yield "benchmark_root", why
-    for row in rows:
         if evaluation.split is not None and evaluation.split not in row.splits:
             choices = nearest(evaluation.split, row.splits)
             yield "evaluation.split", f"{row.name} has no such split to measure on; {choices}"

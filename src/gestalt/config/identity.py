@@ -27,9 +27,7 @@ def to_yaml(config: Experiment) -> str:
 
 def to_plain(config: Experiment) -> Keys:
     """Return the resolved configuration as dicts and lists."""
-    plain = json.loads(json.dumps(asdict(config)))
-    assert isinstance(plain, dict)
-    return plain
+    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
 
 
 def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:

@@ -104,6 +104,9 @@ def key(default: Any, meaning: str, **details: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+positive = partial(key, above=0)
+"""Makes a field whose number is above 0."""
+
 unhashed = partial(key, hashed=False)
 """Makes a field of which the hash of a configuration says nothing."""
 

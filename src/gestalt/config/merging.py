@@ -41,8 +41,8 @@ def merge(layers: list[tuple[str, Keys]]) -> Experiment:
             if value == {} and key in MAPPINGS:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
-    config: Experiment = converted(OmegaConf.to_container(merged), Experiment, origin="all layers")
-    return config
+    plain = OmegaConf.to_container(merged)
+    return converted(plain, Experiment, origin="all layers")  # type: ignore[no-any-return]
 
 
 def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:

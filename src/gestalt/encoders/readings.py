@@ -64,7 +64,7 @@ def neighbourhood(grid: Pair, *, std: float) -> Tensor:
     return torch.exp(-torch.cdist(places, places).square() / (2 * std**2))
 
 
-READINGS: dict[str, Reading] = {
+READINGS = {
     # the block itself
     "plain": Reading(
         lambda heads, grid, prefix: _attention(heads.query, heads.key, heads.scale), whole=True

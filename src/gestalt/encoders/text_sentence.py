@@ -326,9 +326,7 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
             f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}"
         )
     name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
-    assert isinstance(stack, nn.ModuleList)
-    parent, _, attribute = name.rpartition(".")
-    setattr(encoder.get_submodule(parent), attribute, stack[:layers])
+    encoder.set_submodule(name, stack[:layers])
     encoder.config.num_hidden_layers = layers
 
 

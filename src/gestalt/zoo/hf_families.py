@@ -3,7 +3,7 @@ groups, H W pixels.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,18 +36,17 @@ class HfModel(Adapter):
     offset = 0  # positions of a text that are not tokens
 
     def __init__(self, model: Any, *, tokenizer: Any, max_length: int, **arguments: Any) -> None:
+        scale = getattr(model, "logit_scale", None)
+        if hasattr(model, "temperature"):  # ALIGN divides cosines
+            scale = -model.temperature.log()
         super().__init__(
             model,
-            logit_scale=self._log_scale(model),
+            logit_scale=scale,
             logit_bias=getattr(model, "logit_bias", None),
             **arguments,
         )
         self.tokenizer = tokenizer
         self.max_length = max_length
-
-    @staticmethod
-    def _log_scale(model: Any) -> Tensor | None:
-        return getattr(model, "logit_scale", None)
 
     @property
     def vision(self) -> Any:
@@ -71,15 +70,14 @@ class HfModel(Adapter):
             return_tensors="pt",
             **options,
         )
-        return self.pooled_text(
-            {
-                key: words[key].to(self.mean.device)
-                for key in ("input_ids", "attention_mask")
-                if key in words
-            }
-        )
+        inputs = {
+            key: words[key].to(self.mean.device)
+            for key in ("input_ids", "attention_mask")
+            if key in words
+        }
+        return self.pooled_text(**inputs)
 
-    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
         output = self.model.get_text_features(**inputs)
         return getattr(output, "pooler_output", output)  # a tensor in older releases
@@ -165,7 +163,7 @@ class HfBlipRetrieval(HfBlip):
         """Project the class token: (B, E)."""
         return self.model.vision_proj(tokens.summary)
 
-    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Project the first token, (K, E), not normalised."""
         return self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
 
@@ -205,11 +203,6 @@ class HfAlign(HfModel):
     """ALIGN: an EfficientNet whose pooled map is the embedding."""
 
     @staticmethod
-    def _log_scale(model: Any) -> Tensor | None:
-        temperature: Tensor = model.temperature
-        return -temperature.detach().log()
-
-    @staticmethod
     def stride_of(config: Any) -> Pair:
         """Return pixels from one location to the next: of the stem and of the stages."""
         stride = 2 * math.prod(map(int, config.strides))
@@ -223,10 +216,6 @@ class HfAlign(HfModel):
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
         return self.vision.pooler(maps_of(tokens)).flatten(1)
-
-    def last_block(self) -> LastBlock | None:
-        """Return None: a CNN."""
-        return None
 
 
 class HfGroupViT(HfModel):

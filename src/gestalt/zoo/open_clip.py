@@ -4,10 +4,10 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
@@ -62,7 +62,7 @@ def open_model(name: str) -> OpenClipModel:
     )
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str) -> Keys:
     """Return library, version and architecture of a model that ``open_model`` loads, for the
     record.
     """
@@ -81,7 +81,7 @@ def _source(name: str) -> tuple[str, str | None]:
     return architecture, tag
 
 
-def read_description(name: str) -> dict[str, Any]:
+def read_description(name: str) -> Keys:
     """Read the configuration of a model: architecture, towers and tokenizer.
 
     Raises:
@@ -90,7 +90,7 @@ def read_description(name: str) -> dict[str, Any]:
     from open_clip.factory import get_model_config
 
     with errors_in_one_line(f"open_clip:{name}: {DESCRIPTION} cannot be read"):
-        config: dict[str, Any] | None = get_model_config(_source(name)[0])
+        config: Keys | None = get_model_config(_source(name)[0])
     if config is None or not all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):
@@ -98,7 +98,7 @@ def read_description(name: str) -> dict[str, Any]:
     return config
 
 
-def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
+def _tower(config: Keys, *, name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
     """Return the class that reads a model and its stride, from its configuration alone.
 
     Raises:
@@ -117,7 +117,7 @@ def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], t
         return tower_of(visual.eval())
 
 
-def _refuse_code(config: dict[str, Any], *, name: str) -> None:
+def _refuse_code(config: Keys, *, name: str) -> None:
     """Refuse a configuration that asks a loader to run code of its folder or repository, before
     anything is built from it.
     """
@@ -138,7 +138,7 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
         read_config(text["hf_model_name"], target=f"open_clip:{name}")
 
 
-def _check_tag(config: dict[str, Any], *, name: str) -> None:
+def _check_tag(config: Keys, *, name: str) -> None:
     """Check that a built-in architecture is named with weights that were trained with its
     activation; other weights have no tag.
     """
