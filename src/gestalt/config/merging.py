@@ -59,7 +59,7 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
             type.
     """
     options = options_of(kind)
-    first: Any = options[0]
+    first = options[0]
     family, inner = get_origin(first), get_args(first)
     if first is Any or type(value) in options or value in inner:
         return value

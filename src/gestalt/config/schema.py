@@ -119,7 +119,7 @@ class Image:
         False, "Recompute activations in the backward pass: less memory, more time."
     )
 
-    def changes(self) -> dict[str, int]:
+    def changes(self) -> dict[str, Any]:
         """Return the keys that change timm's ViT, with their values."""
         keys = ("patch_size", "width", "depth", "heads")
         return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}

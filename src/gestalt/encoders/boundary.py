@@ -63,15 +63,13 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
         C, h', w').
     """
     if not is_vit(trunk):
-        features: Tensor = nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)
-        return features
+        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)  # type: ignore[no-any-return]
     whole, norm = trunk.blocks, trunk.norm
     trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
     try:
-        features = trunk.forward_features(pixels)
+        return trunk.forward_features(pixels)  # type: ignore[no-any-return]
     finally:
         trunk.blocks, trunk.norm = whole, norm
-    return features
 
 
 def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
@@ -97,7 +95,7 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
     for number, part in enumerate(parts, start=blocks):
         options = {} if rotary is None else {"rope": rotary[number] if mixed else rotary}
         x = checkpoint(part, x, use_reentrant=False, **options) if recompute else part(x, **options)
-    return trunk.norm(x) if is_vit(trunk) else x  # type: ignore[no-any-return]
+    return trunk.norm(x) if is_vit(trunk) else x
 
 
 def _named_pieces(trunk: nn.Module) -> dict[str, nn.Module]:

@@ -23,7 +23,7 @@ from gestalt.encoders.boundary import (
     run_above,
     run_below,
 )
-from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.weights import WeightsOrigin, locate
@@ -151,7 +151,7 @@ class ImageTower(nn.Module):
         )
         return self._run(self.normalised(images), keep, run=run)
 
-    def frozen_weights(self) -> dict[str, Tensor]:
+    def frozen_weights(self) -> StateDict:
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
         standard deviation.
         """
@@ -326,7 +326,7 @@ def check_changes(image: Image) -> None:
     """
     if image.init == "random" or image.weights is not None:
         return
-    changes: dict[str, Any] = dict(image.changes())
+    changes = image.changes()
     if image.stem != "patch":
         changes["stem"] = image.stem
     if changes:

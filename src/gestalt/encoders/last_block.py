@@ -80,7 +80,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
                     "reading"
                 )
             joined = joined * attention.gate(block.norm1(tokens)).sigmoid()
-        return attention_scale(attention.proj(joined))  # type: ignore[no-any-return]
+        return attention_scale(attention.proj(joined))
 
     return LastBlock(
         block,

@@ -185,8 +185,7 @@ class SentenceTower(TextTower):
         """Return the token ids of the model's tokenizer."""
         longest = self.max_length if cut else None
         read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
-        rows: list[list[int]] = read["input_ids"]
-        return rows
+        return read["input_ids"]  # type: ignore[no-any-return]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""
@@ -194,8 +193,8 @@ class SentenceTower(TextTower):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
-        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        parts: Tensor = self.dense(hidden)
+        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        parts = self.dense(hidden)
         return Tokens(
             summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None
         )
@@ -254,7 +253,7 @@ class OpenClipTower(TextTower):
         """Run the transformer; its causal mask hides padding, which comes last."""
         length = ids.shape[1]
         embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
-        parts: Tensor = self.model.ln_final(
+        parts = self.model.ln_final(
             self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length])
         )
         last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token

@@ -100,7 +100,7 @@ def _local_file(path: Path, *, record: Any) -> WeightsFile:
             )
         return WeightsFile(path, str(path), record.mean, record.std, None)
     try:
-        described: Any = json.loads(sidecar.read_text(encoding="utf-8"))
+        described = json.loads(sidecar.read_text(encoding="utf-8"))
         mean, std = (_channels(described[key]) for key in ("mean", "std"))
         size = None if described.get("size") is None else int(described["size"])
     except (

@@ -27,7 +27,7 @@ def read_config(name: str, *, target: str) -> Keys:
 
     place = f"{target}: config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
-        config: Keys = PretrainedConfig.get_config_dict(name)[0]
+        config = PretrainedConfig.get_config_dict(name)[0]
     _refuse_code(config, where=place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
@@ -54,7 +54,7 @@ def check_tokenizer(name: str, *, target: str) -> None:
 
 def nested(config: Any) -> Iterator[tuple[str, Any]]:
     """Yield the keys and values of a configuration, at any depth."""
-    nodes: list[Any] = [config]
+    nodes = [config]
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):

@@ -90,7 +90,7 @@ def read_description(name: str) -> Keys:
     from open_clip.factory import get_model_config
 
     with errors_in_one_line(f"open_clip:{name}: {DESCRIPTION} cannot be read"):
-        config: Keys | None = get_model_config(_source(name)[0])
+        config = get_model_config(_source(name)[0])
     if config is None or not all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):

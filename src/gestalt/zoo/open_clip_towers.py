@@ -135,7 +135,7 @@ class OpenClipResNet(OpenClipModel):
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
         visual = self.visual
-        maps: Tensor = visual.stem(pixels)
+        maps = visual.stem(pixels)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             maps = layer(maps)
         return tokens_of(maps.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))

@@ -58,8 +58,7 @@ class PythonModel(Adapter):
         """
         if not hasattr(self.model, "locations"):
             return tokens.parts
-        projected: Tensor = self.model.locations(maps_of(tokens))
-        return projected.flatten(2).transpose(1, 2)
+        return self.model.locations(maps_of(tokens)).flatten(2).transpose(1, 2)
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts by the module's ``embed_text``, (K, E)."""
