@@ -68,15 +68,14 @@ def load(
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
-    model = Model(
+    return Model(
         opened.model.requires_grad_(False),
         opened.config,
         fspath(target),
         opened.origin,
         opened.identity,
         only_scenes=opened.only_scenes,
-    )
-    return model.to(place, dtype=kind)
+    ).to(place, dtype=kind)
 
 
 @dataclass(eq=False)

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
@@ -25,8 +24,7 @@ NEEDED = {
 KEY = "evaluation.calibration"
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """A file of ``calibrations/``.
 
     Attributes:
@@ -117,10 +115,10 @@ def read_calibration(file: str) -> Calibration:
         ) from error
     missing = _missing(record)
     if missing:
-        mend = (
-            "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
+        raise ConfigError(
+            f"{KEY}={file}: it has no {missing}; give a file that this program's "
+            "`gestalt eval --calibrate` wrote, or calibrate again"
         )
-        raise ConfigError(f"{KEY}={file}: it has no {missing}; {mend}")
     source = {
         "file": file,
         "sha256": hashlib.sha256(content).hexdigest(),

@@ -41,7 +41,7 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> N
         why = f"timm numbers no blocks in {backbone!r}; choose 0"
     elif blocks > count:
         why = f"{backbone!r} has {count} blocks; choose 0 to {count}"
-    elif not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
+    elif not is_vit(trunk) and not _is_sequence(trunk, stride):
         why = f"{backbone!r} is not one sequence of stages; choose 0"
     if why:
         raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")
@@ -123,7 +123,7 @@ def _split_at(trunk: nn.Module, blocks: int) -> tuple[list[nn.Module], list[nn.M
 
 
 @torch.no_grad()
-def _is_sequence(trunk: Any, *, stride: Pair) -> bool:
+def _is_sequence(trunk: Any, stride: Pair) -> bool:
     """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval
     mode.
     """

@@ -46,7 +46,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     if file.in_order:
         state = in_order(state, model, source=file.source)
     heads = _classifier_prefixes(model)
-    _check_patches(state, model, file=file)
+    _check_patches(state, model, file)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         state = convert(state, model)
@@ -317,7 +317,7 @@ def _classifier_prefixes(model: Any) -> tuple[str, ...]:
     )
 
 
-def _check_patches(state: StateDict, model: Any, *, file: WeightsFile) -> None:
+def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:
     """Refuse files that timm's filter would resize silently: patches of another size, and a grid
     other than the declared one.
     """

@@ -17,13 +17,13 @@ from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 
-NO_BLOCK = (
-    "its image tower has no last block that a dense reading could recombine; choose reading=plain"
-)
-
 
 def tokens_of(parts: Tensor, grid: Pair | None, *, summary: Tensor | None = None) -> Tokens:
-    """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
+    """Return locations (B, N, D), or a map of them (B, D, h, w), none of which is masked, as
+    tokens.
+    """
+    if parts.ndim == 4:
+        parts = parts.flatten(2).transpose(1, 2)
     return Tokens(
         summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
     )
@@ -125,11 +125,9 @@ class DenseModel(nn.Module):
         """Apply the head to each location alone: (B, N, E), not normalised."""
         batch, count = tokens.parts.shape[:2]
         alone = tokens.parts.flatten(0, 1)
-        mask = torch.ones(alone.shape[0], 1, dtype=torch.bool, device=alone.device)
         summary = None if tokens.summary is None else alone
-        return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(
-            batch, count, -1
-        )
+        vectors = self.head(tokens_of(alone.unsqueeze(1), (1, 1), summary=summary))
+        return vectors.reshape(batch, count, -1)
 
     @property
     def has_text(self) -> bool:
@@ -209,7 +207,10 @@ class DenseModel(nn.Module):
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
         if reading != "plain" and self.last_block() is None:
-            raise ValueError(f"reading={reading}: {NO_BLOCK}")
+            raise ValueError(
+                f"reading={reading}: its image tower has no last block that a dense reading could "
+                "recombine; choose reading=plain"
+            )
 
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""
@@ -239,11 +240,8 @@ class DenseModel(nn.Module):
                 (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
             )
 
-        handle = block.module.register_forward_hook(keep, with_kwargs=True)
-        try:
+        with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
-        finally:
-            handle.remove()
         attention = matrices[0][:, :, 0, block.prefix :]
         return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
 

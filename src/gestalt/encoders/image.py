@@ -30,8 +30,6 @@ from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
 from gestalt.tokens import Features, Pair, Tokens
 
-BatchNorm = nn.modules.batchnorm._BatchNorm
-
 
 class ImageTower(nn.Module):
     """A timm trunk that normalises pixels and returns tokens.
@@ -94,7 +92,7 @@ class ImageTower(nn.Module):
             self.trunk.eval()
         elif self.origin.init != "random":
             for module in self.trunk.modules():
-                if isinstance(module, BatchNorm):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         if self.frozen_blocks:
             modules = {f"{name}.": module for name, module in self.trunk.named_modules() if name}
@@ -132,7 +130,10 @@ class ImageTower(nn.Module):
         else:
             grid = self.grid(*images.shape[-2:])
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
-        summary, parts = self._split(output)
+        if not self.is_vit:
+            return tokens_of(output, grid)
+        summary = None if self.trunk.cls_token is None else output[:, 0]
+        parts = output[:, self.trunk.num_prefix_tokens :]
         return tokens_of(parts, grid if keep is None else None, summary=summary)
 
     @torch.no_grad()
@@ -201,13 +202,13 @@ class ImageTower(nn.Module):
         attention = _attention_of(self.trunk.blocks[-1])
         matrices: list[Tensor] = []
         fused, attention.fused_attn = attention.fused_attn, False
-        handle = attention.attn_drop.register_forward_hook(
+        hook = attention.attn_drop.register_forward_hook(
             lambda module, inputs, output: matrices.append(inputs[0])
         )
         try:
-            self(images)
+            with hook:
+                self(images)
         finally:
-            handle.remove()
             attention.fused_attn = fused
         if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
             raise ValueError(_no_matrix(attention))
@@ -239,13 +240,6 @@ class ImageTower(nn.Module):
         """
         by_pixel = not self.is_vit and images.device.type == "cpu"
         return torch.channels_last if by_pixel else torch.contiguous_format
-
-    def _split(self, output: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return the class token (B, D) or None, and the parts (B, N, D), of a trunk's features."""
-        if not self.is_vit:
-            return None, output.flatten(2).transpose(1, 2)
-        summary = None if self.trunk.cls_token is None else output[:, 0]
-        return summary, output[:, self.trunk.num_prefix_tokens :]
 
 
 def _attention_of(block: nn.Module) -> Any:

@@ -50,9 +50,7 @@ def timm_records(backbone: str) -> dict[str, Any]:
         name.partition(".")[2]: timm.get_pretrained_cfg(name)
         for name in timm.list_pretrained(f"{backbone}.*")
     }
-    return {
-        tag: record for tag, record in records.items() if record is not None and record.hf_hub_id
-    }
+    return {tag: record for tag, record in records.items() if record and record.hf_hub_id}
 
 
 def _tags(init: str) -> tuple[str, ...]:
@@ -94,7 +92,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     if weights is not None and (record is not None or init in INITS):
         return
     if record is None:
-        raise ValueError(_no_weights(init, backbone=backbone))
+        raise ValueError(_no_weights(init, backbone))
     if "quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()):
         twin = backbone.replace("_clip_", "_clip_quickgelu_")
         raise ValueError(
@@ -103,7 +101,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
         )
 
 
-def _no_weights(init: str, *, backbone: str) -> str:
+def _no_weights(init: str, backbone: str) -> str:
     """Return the message that refuses an init: the nearest name or the backbones that have it, and
     the inits of this one.
     """

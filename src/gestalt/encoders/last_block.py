@@ -3,7 +3,6 @@ width, G heads, d head width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -27,8 +26,7 @@ class Heads(NamedTuple):
     scale: float
 
 
-@dataclass(frozen=True)
-class LastBlock:
+class LastBlock(NamedTuple):
     """The parts of a pre-norm ViT block: tokens + merge(attention), then + feed of the sum.
 
     Attributes:

@@ -133,11 +133,8 @@ def read_last_block(
             read = read + block.feed(read)
         return (read, *output[1:]) if isinstance(output, tuple) else read
 
-    handle = block.module.register_forward_hook(replace_output, with_kwargs=True)
-    try:
+    with block.module.register_forward_hook(replace_output, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> Tensor:

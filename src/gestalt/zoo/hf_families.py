@@ -211,7 +211,7 @@ class HfAlign(HfModel):
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
         maps = self.vision(pixel_values=pixels).last_hidden_state
-        return self.split(maps.flatten(2).transpose(1, 2), pixels)
+        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""

@@ -28,7 +28,7 @@ def read_config(name: str, *, target: str) -> Keys:
     place = f"{target}: config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config = PretrainedConfig.get_config_dict(name)[0]
-    _refuse_code(config, where=place)
+    _refuse_code(config, place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
             f"{target}: no config.json with a model_type in {name}; give a folder or a "
@@ -49,7 +49,7 @@ def check_tokenizer(name: str, *, target: str) -> None:
     place = f"{target}: tokenizer_config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config = get_tokenizer_config(name)
-    _refuse_code(config, where=place)
+    _refuse_code(config, place)
 
 
 def nested(config: Any) -> Iterator[tuple[str, Any]]:
@@ -64,10 +64,10 @@ def nested(config: Any) -> Iterator[tuple[str, Any]]:
             nodes += node
 
 
-def _refuse_code(config: Keys, *, where: str) -> None:
+def _refuse_code(config: Keys, place: str) -> None:
     """Refuse a configuration that names code of the model's own."""
     for key, value in nested(config):
         if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
             raise ValueError(
-                f"{where} has {key}, which would run code of that model; it is never run here"
+                f"{place} has {key}, which would run code of that model; it is never run here"
             )

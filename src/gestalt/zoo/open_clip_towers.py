@@ -138,7 +138,7 @@ class OpenClipResNet(OpenClipModel):
         maps = visual.stem(pixels)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             maps = layer(maps)
-        return tokens_of(maps.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
+        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""

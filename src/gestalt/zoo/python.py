@@ -42,7 +42,7 @@ class PythonModel(Adapter):
                 f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, "
                 f"expected {grid} by its stride"
             )
-        return tokens_of(maps.flatten(2).transpose(1, 2), grid, summary=summary)
+        return tokens_of(maps, grid, summary=summary)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by the module's ``head`` of summary and map; without one, take the summary, or the

@@ -37,7 +37,7 @@ class TimmTower(Adapter):
             trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
         features = trunk.forward_features(pixels)
         if features.ndim == 4:
-            return tokens_of(features.flatten(2).transpose(1, 2), grid)
+            return tokens_of(features, grid)
         prefix = trunk.num_prefix_tokens
         summary = features[:, :prefix].flatten(1) if prefix else None
         return tokens_of(features[:, prefix:], grid, summary=summary)
