@@ -67,8 +67,7 @@ class Image:
     )
     depth: int | None = positive(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks")
     heads: int | None = positive(
-        None,
-        "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.",
+        None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's."
     )
     stem: Literal["patch", "conv"] = key(
         "patch",
@@ -205,14 +204,10 @@ class Optimizer:
     image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
     text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
     layer_decay: float = positive(
-        1.0,
-        "Factor on the learning rate per block, from the last block to the first.",
-        at_most=1,
+        1.0, "Factor on the learning rate per block, from the last block to the first.", at_most=1
     )
     ema: float | None = positive(
-        None,
-        "Decay of the averaged weights that validation uses. `null`: no averaging.",
-        below=1,
+        None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
     )
 
 

@@ -119,10 +119,7 @@ class Data:
         kind="shards",
     )
     max_bad_share: float = unhashed(
-        0.1,
-        "Largest share of unreadable samples; the run stops above it.",
-        at_least=0,
-        at_most=1,
+        0.1, "Largest share of unreadable samples; the run stops above it.", at_least=0, at_most=1
     )
 
 

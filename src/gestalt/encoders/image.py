@@ -10,19 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
-from gestalt.encoders.backbones import (
-    TokenDropping,
-    build_trunk,
-    grid_of,
-    inspect_trunk,
-    trim,
-)
-from gestalt.encoders.boundary import (
-    check_boundary,
-    names_below,
-    run_above,
-    run_below,
-)
+from gestalt.encoders.backbones import TokenDropping, build_trunk, grid_of, inspect_trunk, trim
+from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
 from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init

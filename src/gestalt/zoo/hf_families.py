@@ -40,10 +40,7 @@ class HfModel(Adapter):
         if hasattr(model, "temperature"):  # ALIGN divides cosines
             scale = -model.temperature.log()
         super().__init__(
-            model,
-            logit_scale=scale,
-            logit_bias=getattr(model, "logit_bias", None),
-            **arguments,
+            model, logit_scale=scale, logit_bias=getattr(model, "logit_bias", None), **arguments
         )
         self.tokenizer = tokenizer
         self.max_length = max_length

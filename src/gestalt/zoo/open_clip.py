@@ -39,11 +39,7 @@ def open_model(name: str) -> OpenClipModel:
     with warnings.catch_warnings(), errors_in_one_line(f"open_clip:{name}: cannot be loaded"):
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
         model = open_clip.create_model(
-            source,
-            pretrained=tag,
-            require_pretrained=True,
-            precision="fp32",
-            pretrained_text=False,
+            source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False
         )
         tokenizer = open_clip.get_tokenizer(
             source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
