@@ -68,16 +68,14 @@ def load(
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
-    encoder = opened.model.requires_grad_(False)
-    model = Model(
-        encoder,
+    return Model(
+        opened.model.requires_grad_(False),
         opened.config,
         fspath(target),
         opened.origin,
         opened.identity,
         only_scenes=opened.only_scenes,
-    )
-    return model.to(place, dtype=kind)
+    ).to(place, dtype=kind)
 
 
 @dataclass(eq=False)
@@ -210,17 +208,17 @@ class Model:
             )
         self.encoder.grid(*pictures[0].shape[1:])
         trunk, pixels = self.encoder.trunk_input(torch.stack(pictures))
-        options |= {
-            "norm": norm,
-            "output_fmt": output_fmt,
-            "intermediates_only": intermediates_only,
-        }
         try:
-            return trunk.forward_intermediates(pixels, indices=indices, **options)  # type: ignore[operator]
-        except (
-            AssertionError,
-            TypeError,
-        ) as error:  # a value, or a keyword that this tower does not have
+            return trunk.forward_intermediates(  # type: ignore[operator]
+                pixels,
+                indices=indices,
+                norm=norm,
+                output_fmt=output_fmt,
+                intermediates_only=intermediates_only,
+                **options,
+            )
+        # a value, or a keyword that this tower does not have
+        except (AssertionError, TypeError) as error:
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
     def similarity(

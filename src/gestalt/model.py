@@ -14,12 +14,12 @@ from torch.nn import functional
 from gestalt.aggregation import Aggregation
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import Projection
-from gestalt.tokens import Features, Padded, Tokens
+from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
 LARGEST_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
@@ -141,7 +141,7 @@ class DualEncoder(DenseModel):
         return self.text_tower.origin
 
     @property
-    def patch_stride(self) -> tuple[int, int]:  # type: ignore[override]
+    def patch_stride(self) -> Pair:  # type: ignore[override]
         """Pixels from one patch to the next, (down, across); they must divide the sides of an
         image.
         """
@@ -161,21 +161,17 @@ class DualEncoder(DenseModel):
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
         tokens = self.tokens(images, keep)
-        parts = tokens.parts.shape[1]
-        if not dense:
-            return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=parts)
-        projected = self.image.project(tokens)
+        projected = self.image.project(tokens) if dense else None
         return Embeddings(
             self.image.pool(tokens, projected=projected),
             self.embed_text(texts),
-            parts=parts,
-            patches=projected.parts,
+            parts=tokens.parts.shape[1],
+            patches=None if projected is None else projected.parts,
         )
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images (B, 3, H, W) uint8, or their features; ``keep`` as in ``forward``."""
-        tokens: Tokens = self.image.tower(images, keep)
-        return tokens
+        return self.image.tower(images, keep)  # type: ignore[no-any-return]
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""
@@ -204,9 +200,9 @@ class DualEncoder(DenseModel):
         """Return the parts of the image tower's last block; None for a CNN or a block of another
         kind.
         """
-        return self.image_tower.last_block()
+        return timm_block(self.image_tower.trunk)
 
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which the tower's position embeddings are resized by another rule
         than timm's; as ``DenseModel``.
         """

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+Pair = tuple[int, int]
+"""Two whole numbers, down and across: a grid (h, w), or a stride in pixels."""
+
 
 class Tokens(NamedTuple):
     """Output of a tower: N parts and an optional summary token for each item of a batch.
@@ -22,7 +25,7 @@ class Tokens(NamedTuple):
     summary: Tensor | None
     parts: Tensor
     mask: Tensor
-    grid: tuple[int, int] | None
+    grid: Pair | None
 
 
 class Padded(NamedTuple):

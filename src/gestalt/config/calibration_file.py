@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.evaluation.protocols import ImageProtocol
@@ -24,8 +24,7 @@ NEEDED = {
 KEY = "evaluation.calibration"
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """A file of ``calibrations/``.
 
     Attributes:
@@ -40,9 +39,9 @@ class Calibration:
     file: str
     benchmark: str
     threshold: float
-    fields: dict[str, Any]
+    fields: Keys
     label_set: str
-    source: dict[str, Any]
+    source: Keys
 
     def check_scored(self, evaluation: Evaluation) -> None:
         """Check that the calibration fits what is scored: one threshold, its benchmark, a split
@@ -53,33 +52,19 @@ class Calibration:
         """
         threshold, split = evaluation.threshold, evaluation.split or "val"
         if threshold is not None:
-            raise self._error(
+            raise self.error(
                 f"evaluation.threshold={threshold} is another threshold; give only one of the two"
             )
         if self.benchmark not in evaluation.benchmarks:
             listed = ", ".join(evaluation.benchmarks)
-            raise self._error(
+            raise self.error(
                 f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
                 "it, or leave the file out"
             )
         if shares_images(self.source["split"], split):
             chosen = f"split {self.source['split']} of {self.source['image_set']}"
-            raise self._error(
+            raise self.error(
                 f"it was chosen on {chosen}, which shares images with split {split}; score another"
-            )
-
-    def check_protocol_name(self, name: str, *, protocol: ImageProtocol) -> None:
-        """Check that the protocol that this name stands for is the one that the threshold was
-        chosen under.
-
-        Raises:
-            ConfigError: it is another.
-        """
-        chosen = self.fields.get("name")
-        if protocol.name != chosen:
-            scored = f"{self.benchmark} would be scored under {name}"
-            raise self._error(
-                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
             )
 
     def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
@@ -100,11 +85,12 @@ class Calibration:
             if chosen.get(key) != scored.get(key)
         ]
         if differences:
-            raise self._error(
+            raise self.error(
                 f"{'; '.join(differences)}; score with the calibrated settings, or calibrate again"
             )
 
-    def _error(self, reason: str) -> ConfigError:
+    def error(self, reason: str) -> ConfigError:
+        """Return the error that refuses the file."""
         return ConfigError(f"{KEY}={self.file}: {reason}")
 
 
@@ -129,10 +115,10 @@ def read_calibration(file: str) -> Calibration:
         ) from error
     missing = _missing(record)
     if missing:
-        mend = (
-            "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
+        raise ConfigError(
+            f"{KEY}={file}: it has no {missing}; give a file that this program's "
+            "`gestalt eval --calibrate` wrote, or calibrate again"
         )
-        raise ConfigError(f"{KEY}={file}: it has no {missing}; {mend}")
     source = {
         "file": file,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -158,8 +144,11 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
     Raises:
         ConfigError: as ``read_calibration``.
     """
-    calibration = None if file is None else read_calibration(file)
-    return calibration if calibration is not None and calibration.benchmark == benchmark else None
+    if file is not None:
+        calibration = read_calibration(file)
+        if calibration.benchmark == benchmark:
+            return calibration
+    return None
 
 
 def _missing(record: Any) -> str:
@@ -174,9 +163,9 @@ def _missing(record: Any) -> str:
     return ", ".join(missing)
 
 
-def protocol_fields(protocol: ImageProtocol) -> dict[str, Any]:
+def protocol_fields(protocol: ImageProtocol) -> Keys:
     """Return the fields that a threshold depends on, as JSON has them."""
-    fields: dict[str, Any] = json.loads(json.dumps(protocol.fields()))
+    fields = json.loads(json.dumps(protocol.fields()))
     return {key: value for key, value in fields.items() if key not in ("threshold", "source")}
 
 

@@ -63,8 +63,7 @@ def _of_image(config: Experiment) -> Complaints:
     timm's own architecture only, and ``gestalt.encoders.boundary`` the number of frozen blocks.
     """
     image = config.image
-    changes = (image.patch_size, image.width, image.depth, image.heads)
-    takes_tags = image.stem == "patch" and set(changes) == {None}
+    takes_tags = image.stem == "patch" and not image.changes()
     for word, used in image.inits.items():
         if word not in INITS:
             refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INITS)}")
@@ -85,9 +84,8 @@ def _of_image(config: Experiment) -> Complaints:
         if image.keep_tokens < 1 and image.subsampling:
             why = "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit"
             yield "image.keep_tokens", why
-        for key in ("patch_size", "width", "depth", "heads"):
-            if getattr(image, key) is not None:
-                yield f"image.{key}", "only a vit's architecture can be changed; choose null"
+        for key in image.changes():
+            yield f"image.{key}", "only a vit's architecture can be changed; choose null"
         if image.stem != "patch":
             yield "image.stem", "a cnn has no patch embedding to replace; choose patch"
     if image.patch_size is not None:
@@ -151,8 +149,8 @@ def _of_training(config: Experiment) -> Complaints:
         why = f"loss.name={loss.name} compares a pair once, in no direction; choose sum"
         yield "loss.directions", why
     for name, weight in loss.terms.items():
-        if complaint := Key("", choices=TERMS).complaint(name):
-            refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
+        if name not in TERMS:
+            refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {nearest(name, TERMS)}")
         if complaint := Key("", at_least=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")
     if loss.nouns_alike is not None and config.text.init == "random":

@@ -3,7 +3,6 @@ which takes seconds.
 """
 
 import ast
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from gestalt.config.keys import in_words
 from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
-from gestalt.config.schema_data import Data
+from gestalt.config.schema_data import Data, MixturePart
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
 
@@ -86,14 +85,9 @@ def check_options(config: Experiment) -> None:
         ConfigError: names the key, the valid choices and the reason.
     """
     data = config.data
-    _check_taken(data.source, data.options, place="data", keys=MADE_OF)
+    _check_taken(data, MADE_OF, place="data")
     for number, part in enumerate(data.mixture):
-        _check_taken(
-            part.source,
-            part.options,
-            place=f"data.mixture[{number}]",
-            keys={"captions": ("caption",)},
-        )
+        _check_taken(part, {"captions": ("caption",)}, place=f"data.mixture[{number}]")
     taken = options_written(data.source)
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
@@ -102,14 +96,12 @@ def check_options(config: Experiment) -> None:
             refuse(f"data.{changed[0]}", getattr(data, changed[0]), why)
 
 
-def _check_taken(
-    source: str, options: dict[str, Any], *, place: str, keys: Mapping[str, tuple[str, ...]]
-) -> None:
+def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
     """Check names and types of the options that are given at a place; ``keys`` are those made of
-    keys of their own.
+    keys of their own, as in ``MADE_OF``.
     """
-    written = options_written(source)
-    for option, value in options.items():
+    written = options_written(part.source)
+    for option, value in part.options.items():
         name = f"{place}.options.{option}"
         if option in keys:
             instead = " or ".join(f"{place}.{key}" for key in keys[option])
@@ -119,7 +111,7 @@ def _check_taken(
         if option not in written:
             choices = [known for known in written if known not in keys]
             hint = nearest(option, choices) if choices else "it takes none"
-            refuse(name, value, f"source {source} takes no such option; {hint}")
+            refuse(name, value, f"source {part.source} takes no such option; {hint}")
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""

@@ -86,7 +86,6 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
         if row.needs_root and row.source != config.data.source and config.benchmark_root is None:
             why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
             yield "benchmark_root", why
-    for row in rows:
         if evaluation.split is not None and evaluation.split not in row.splits:
             choices = nearest(evaluation.split, row.splits)
             yield "evaluation.split", f"{row.name} has no such split to measure on; {choices}"
@@ -110,7 +109,12 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     changes = segmentation_changes(config, benchmark)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_protocol_name(name, protocol=preset.protocol)
+        chosen = calibration.fields.get("name")
+        if preset.protocol.name != chosen:
+            scored = f"{benchmark.name} would be scored under {name}"
+            raise calibration.error(
+                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
+            )
     try:
         protocol = preset.build(label_set=benchmark.label_set, **changes)
     except ValueError as error:

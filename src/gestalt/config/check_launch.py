@@ -76,8 +76,8 @@ def check_places(config: Experiment) -> None:
         "data.manifest": config.data.manifest,
         "image.weights": config.image.weights,
         "benchmark_root": config.benchmark_root,
+        "data.features": config.data.features,
     }
-    places["data.features"] = config.data.features
     if config.data.source != "hub":
         places["data.root"] = config.data.root
     # else it is last or auto, or ``resolve_resume`` refuses it

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from gestalt.config.keys import fields_below
+from gestalt.config.keys import Keys, fields_below
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import NOUN_LIST, terms_of
 from gestalt.tables import TERMS
@@ -27,20 +25,16 @@ def to_yaml(config: Experiment) -> str:
     return yaml.safe_dump(to_plain(config), sort_keys=False)
 
 
-def to_plain(config: Experiment) -> dict[str, Any]:
+def to_plain(config: Experiment) -> Keys:
     """Return the resolved configuration as dicts and lists."""
-    plain = json.loads(json.dumps(asdict(config)))
-    assert isinstance(plain, dict)
-    return plain
+    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
 
 
-def flatten(
-    tree: Mapping[str, Any], prefix: str = "", *, keep_empty: bool = False
-) -> dict[str, Any]:
+def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:
     """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as
     a value with ``keep_empty``.
     """
-    flat: dict[str, Any] = {}
+    flat: Keys = {}
     for key, value in tree.items():
         inner = isinstance(value, dict) and (value or not keep_empty)
         flat |= (
@@ -51,9 +45,9 @@ def flatten(
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Keys) -> Keys:
     """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
-    tree: dict[str, Any] = {}
+    tree: Keys = {}
     for key, value in flat.items():
         *parents, name = key.split(".")
         node = tree
@@ -63,7 +57,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def hashed_keys(config: Experiment) -> dict[str, Any]:
+def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last
@@ -88,7 +82,7 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     return _last_parts(flat, "data.root", "data.manifest", "image.weights")
 
 
-def _last_parts(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
+def _last_parts(keys: Keys, *paths: str) -> Keys:
     """Return the keys, with each path cut to its last part."""
     return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
 

@@ -14,6 +14,9 @@ from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
 
+Keys = dict[str, Any]
+"""Keys of a configuration and their values, nested or flat."""
+
 WITHIN = {
     "above": operator.gt,
     "at_least": operator.ge,
@@ -99,6 +102,13 @@ def key(default: Any, meaning: str, **details: Any) -> Any:
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=partial(copy.copy, default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+positive = partial(key, above=0)
+"""Makes a field whose number is above 0."""
+
+unhashed = partial(key, hashed=False)
+"""Makes a field of which the hash of a configuration says nothing."""
 
 
 def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:

@@ -4,7 +4,6 @@ run.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from itertools import islice
@@ -15,7 +14,7 @@ import yaml
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten, unflatten
-from gestalt.config.keys import fields_below
+from gestalt.config.keys import Keys, fields_below
 from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
@@ -97,13 +96,7 @@ def read_values(text: str) -> Any:
         if len(pieces) == MOST_PIECES:
             raise ValueError("too many values, with YAML aliases written out")
         return json.loads("".join(pieces))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:  # PyYAML's own, too
+    except Exception as error:  # PyYAML passes on those of its constructors
         raise ValueError(" ".join(str(error).split())) from error
 
 
@@ -130,8 +123,9 @@ def load(
     """
     files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
     files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
-    if stem(name or "") in TAKEN:
-        why = f"its runs would lie among other files, in {LOGS / stem(name or '')}"
+    label = stem(name or "")
+    if label in TAKEN:
+        why = f"its runs would lie among other files, in {LOGS / label}"
         raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
     layers = [(path.name, _read(path)) for path in files]
     for origin, layer in layers:
@@ -144,7 +138,7 @@ def load(
     if scale is not None:
         (_, first), *later = layers
         layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
-    config = replace(merge(layers), name=stem(name or ""), scale=stem(scale or ""))
+    config = replace(merge(layers), name=label, scale=stem(scale or ""))
     check(config)
     return config
 
@@ -163,9 +157,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     return load_mapping(_read(path), origin=path, overrides=overrides)
 
 
-def load_mapping(
-    content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None
-) -> Experiment:
+def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = None) -> Experiment:
     """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, as ``load_saved``;
     ``origin`` is the file it is from.
 
@@ -224,7 +216,7 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Keys:
     """Read the keys of a YAML file."""
     try:
         content = read_values(path.read_text()) or {}
@@ -241,7 +233,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _override(word: str) -> dict[str, Any]:
+def _override(word: str) -> Keys:
     """Read a word of the command line."""
     key, sign, value = word.partition("=")
     if not sign or not key:
@@ -262,16 +254,16 @@ def _override(word: str) -> dict[str, Any]:
         raise ConfigError(f"{word!r}: the value cannot be read: {error}") from error
 
 
-def _command_line(words: Sequence[str] | None) -> list[tuple[str, dict[str, Any]]]:
+def _command_line(words: list[str] | None) -> list[tuple[str, Keys]]:
     return [("command line", _override(word)) for word in words or ()]
 
 
-def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
+def _without_left_keys(layer: Keys) -> Keys:
     """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an
     init could once stand for.
     """
     known = {name for name, _ in fields_below(Experiment)}
-    keys = flatten(dict(layer), keep_empty=True)
+    keys = flatten(layer, keep_empty=True)
     inits = [value for key, value in keys.items() if key.startswith("image.inits.")]
     left = LEFT if "made" not in inits else (*LEFT, "image.inits.")
     return unflatten(
@@ -279,7 +271,7 @@ def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _lifted(scale: Keys, later: list[Keys]) -> Keys:
     """Return the layer that sets the scale's limits to null if later layers name other data, and an
     empty one otherwise.
 

@@ -3,7 +3,6 @@ key's type.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
@@ -11,7 +10,7 @@ from typing import Any, get_args, get_origin
 from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
-from gestalt.config.keys import fields_below, in_words, literals, options_of
+from gestalt.config.keys import Keys, fields_below, in_words, literals, options_of
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.support.names import nearest
 
@@ -19,7 +18,7 @@ MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(i
 """Keys whose value is a mapping."""
 
 
-def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
+def merge(layers: list[tuple[str, Keys]]) -> Experiment:
     """Merge layers, such as files and the command line, into the schema; later ones win.
 
     A layer adds to a mapping such as ``image.inits``; an empty one clears it.
@@ -38,12 +37,12 @@ def merge(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Experiment:
             raise ConfigError(
                 f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
             )
-        for key, value in flatten(dict(layer), keep_empty=True).items():
+        for key, value in flatten(layer, keep_empty=True).items():
             if value == {} and key in MAPPINGS:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
-    config: Experiment = converted(OmegaConf.to_container(merged), Experiment, origin="all layers")
-    return config
+    plain = OmegaConf.to_container(merged)
+    return converted(plain, Experiment, origin="all layers")  # type: ignore[no-any-return]
 
 
 def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
@@ -60,7 +59,7 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
             type.
     """
     options = options_of(kind)
-    first: Any = options[0]
+    first = options[0]
     family, inner = get_origin(first), get_args(first)
     if first is Any or type(value) in options or value in inner:
         return value
@@ -98,7 +97,7 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
     raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
 
 
-def _group(values: Mapping[str, Any], group: Any, *, origin: str, key: str) -> Any:
+def _group(values: Keys, group: Any, *, origin: str, key: str) -> Any:
     """Build a group of keys from their values."""
     kinds = {item.name: item.type for item in fields(group)}
     built = {}

@@ -56,27 +56,23 @@ def _table(group: Any, prefix: str = "") -> str:
         if "key" in item.metadata:
             key = item.metadata["key"]
             name = f"`{prefix}{item.name}`" + ("" if key.hashed else " *")
-            cells = (name, _default(item), _values(item.type, key), key.meaning)
+            factory = item.default_factory
+            default = item.default if factory is dataclasses.MISSING else factory()
+            default = default if isinstance(default, str) and default else json.dumps(default)
+            cells = (name, f"`{default}`", _values(item.type, key), key.meaning)
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _default(item: dataclasses.Field[Any]) -> str:
-    """Return the default as YAML has it."""
-    value = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
 
 
 def _values(kind: Any, key: Key) -> str:
     """Return what a key may be, in words: its type, bounds, unit, and null if it is allowed."""
     options = options_of(kind)
-    added = isinstance(key.choices, Registry)
-    choices = list(
-        key.choices.built_in if isinstance(key.choices, Registry) else key.choices
-    ) or literals(kind)
+    choices = list(getattr(key.choices, "built_in", key.choices)) or literals(kind)
     if choices:
         words = ", ".join(f"`{choice}`" for choice in choices) + (
-            ", or a name that an installed package adds" if added else ""
+            ", or a name that an installed package adds"
+            if isinstance(key.choices, Registry)
+            else ""
         )
     elif key.form or (key.kind and str in options):
         words = key.form or key.kind

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, NoReturn
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, positive, unhashed
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
@@ -59,19 +59,15 @@ class Image:
         "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be "
         "dropped.",
     )
-    patch_size: int | None = key(
-        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels", above=0
+    patch_size: int | None = positive(
+        None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
     )
-    width: int | None = key(
-        None, "Width of a ViT. `null`: the architecture's.", kind="channels", above=0
+    width: int | None = positive(
+        None, "Width of a ViT. `null`: the architecture's.", kind="channels"
     )
-    depth: int | None = key(
-        None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", above=0
-    )
-    heads: int | None = key(
-        None,
-        "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.",
-        above=0,
+    depth: int | None = positive(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks")
+    heads: int | None = positive(
+        None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's."
     )
     stem: Literal["patch", "conv"] = key(
         "patch",
@@ -98,17 +94,16 @@ class Image:
         "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` "
         "with all of them.",
     )
-    train_size: int = key(
+    train_size: int = positive(
         448,
         "Side of the training images under `subsampling`; a multiple of `patch_size`.",
         kind="pixels",
-        above=0,
     )
-    keep_tokens: float = key(
-        0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1
+    keep_tokens: float = positive(
+        0.2, "Share of the patch tokens kept under `subsampling`.", at_most=1
     )
-    eval_size: int = key(
-        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels", above=0
+    eval_size: int = positive(
+        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels"
     )
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(
@@ -119,9 +114,14 @@ class Image:
         kind="blocks",
         at_least=0,
     )
-    gradient_checkpointing: bool = key(
-        False, "Recompute activations in the backward pass: less memory, more time.", hashed=False
+    gradient_checkpointing: bool = unhashed(
+        False, "Recompute activations in the backward pass: less memory, more time."
     )
+
+    def changes(self) -> dict[str, Any]:
+        """Return the keys that change timm's ViT, with their values."""
+        keys = ("patch_size", "width", "depth", "heads")
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
 
 @dataclass
@@ -145,15 +145,13 @@ class Text:
         "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.",
         at_least=0,
     )
-    width: int | None = key(
-        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0
+    width: int | None = positive(
+        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels"
     )
-    heads: int | None = key(
-        None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0
+    heads: int | None = positive(
+        None, "Attention heads of family `open_clip`; `null` for family `sentence`."
     )
-    max_length: int = key(
-        77, "Longest caption; longer captions are truncated.", kind="tokens", above=0
-    )
+    max_length: int = positive(77, "Longest caption; longer captions are truncated.", kind="tokens")
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
 
@@ -166,11 +164,10 @@ class Projection:
         "before",
         "Project tokens before or after aggregation; `none`, as in the paper: no projection.",
     )
-    width: int = key(
+    width: int = positive(
         768,
         "Width of the shared space; with order `none`, both towers must have this width.",
         kind="channels",
-        above=0,
     )
 
 
@@ -183,14 +180,14 @@ class Optimizer:
     """
 
     name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
-    learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
+    learning_rate: float = positive(5e-4, "Peak learning rate.")
     betas: tuple[float, float] = key(
         (0.9, 0.98),
         "Decay of the running means of gradient and squared gradient.",
         at_least=0,
         below=1,
     )
-    eps: float = key(1e-6, "Constant added to the denominator of an update.", above=0)
+    eps: float = positive(1e-6, "Constant added to the denominator of an update.")
     weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
     warmup_steps: int = key(
         2000,
@@ -204,19 +201,13 @@ class Optimizer:
         at_least=0,
         at_most=1,
     )
-    image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
-    text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
-    layer_decay: float = key(
-        1.0,
-        "Factor on the learning rate per block, from the last block to the first.",
-        above=0,
-        at_most=1,
+    image_rate: float = positive(1.0, "Factor on the learning rate of the image tower.")
+    text_rate: float = positive(1.0, "Factor on the learning rate of the text tower.")
+    layer_decay: float = positive(
+        1.0, "Factor on the learning rate per block, from the last block to the first.", at_most=1
     )
-    ema: float | None = key(
-        None,
-        "Decay of the averaged weights that validation uses. `null`: no averaging.",
-        above=0,
-        below=1,
+    ema: float | None = positive(
+        None, "Decay of the averaged weights that validation uses. `null`: no averaging.", below=1
     )
 
 
@@ -226,58 +217,48 @@ class Trainer:
     `accumulate_grad_batches` and `compile`.
     """
 
-    accelerator: str = key(
-        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False
+    accelerator: str = unhashed(
+        "auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps")
     )
-    strategy: str = key(
+    strategy: str = unhashed(
         "auto",
         "How work is distributed over devices.",
         choices=("auto", "ddp", "ddp_find_unused_parameters_true"),
-        hashed=False,
     )
-    devices: int | str = key(
+    devices: int | str = unhashed(
         "auto",
         "Devices of each node.",
         pattern=r"auto|-1|[1-9]\d*|\d+(,\d+)+",
         form="auto, a number of devices above 0, or the devices' numbers such as '0,2'",
-        hashed=False,
     )
-    num_nodes: int = key(
-        1, "Number of nodes; more than one requires a launcher.", above=0, hashed=False
-    )
+    num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)
     precision: str = key(
         "bf16-mixed",
         "Number format of weights and activations.",
         choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
     )
-    max_epochs: int | None = key(
-        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1
+    max_epochs: int | None = positive(
+        32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", also=-1
     )
-    max_steps: int = key(-1, "Number of steps. -1: no limit.", kind="steps", above=0, also=-1)
-    max_time: str | None = key(
+    max_steps: int = positive(-1, "Number of steps. -1: no limit.", kind="steps", also=-1)
+    max_time: str | None = unhashed(
         None,
         "Longest time of training. `null`: no limit.",
         pattern=r"\d{2}:\d{2}:\d{2}:\d{2}",
         form="days:hours:minutes:seconds, such as 00:12:00:00",
-        hashed=False,
     )
-    limit_train_batches: int | None = key(
-        None, "Steps per epoch. `null`: all.", kind="steps", above=0
-    )
-    check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
-    log_every_n_steps: int = key(
-        10, "Steps between logged points.", kind="steps", above=0, hashed=False
-    )
-    accumulate_grad_batches: int = key(
+    limit_train_batches: int | None = positive(None, "Steps per epoch. `null`: all.", kind="steps")
+    check_val_every_n_epoch: int = positive(1, "Epochs between validations.", kind="epochs")
+    log_every_n_steps: int = unhashed(10, "Steps between logged points.", kind="steps", above=0)
+    accumulate_grad_batches: int = positive(
         1,
         "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch "
         "that is this many times as large, while "
         "the towers' activations need the memory of one batch.",
         kind="batches",
-        above=0,
     )
-    gradient_clip_val: float | None = key(
-        1.0, "Largest norm of the gradient. `null`: no clipping.", above=0
+    gradient_clip_val: float | None = positive(
+        1.0, "Largest norm of the gradient. `null`: no clipping."
     )
     deterministic: bool = key(
         False,
@@ -285,23 +266,21 @@ class Trainer:
         "resized in training.",
     )
     benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
-    compile: Literal["none", "towers", "step"] = key(
+    compile: Literal["none", "towers", "step"] = unhashed(
         "none",
         "Compile the towers, or the whole forward pass of a step with the loss, before the first "
         "step; validation is not compiled.",
-        hashed=False,
     )
-    detect_anomaly: bool = key(
-        False, "Stop where a gradient becomes NaN and name the operation; slow.", hashed=False
+    detect_anomaly: bool = unhashed(
+        False, "Stop where a gradient becomes NaN and name the operation; slow."
     )
-    profiler: str | None = key(
+    profiler: str | None = unhashed(
         None,
         "Lightning's profiler, written to `profile/`. `null`: none.",
         choices=("simple", "advanced", "pytorch"),
-        hashed=False,
     )
-    enable_progress_bar: bool = key(True, "Show a progress bar.", hashed=False)
-    enable_model_summary: bool = key(False, "Print a table of the model's layers.", hashed=False)
+    enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
+    enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
 
 @dataclass
@@ -326,39 +305,35 @@ class Experiment:
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
-    checkpoint_every_steps: int | None = key(
+    checkpoint_every_steps: int | None = unhashed(
         None,
         "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.",
         kind="steps",
         above=0,
-        hashed=False,
     )
-    rank_timeout: int = key(
+    rank_timeout: int = unhashed(
         600,
         "Longest time that ranks wait for each other before the run stops.",
         kind="seconds",
         above=0,
-        hashed=False,
     )
-    resume: str | None = key(
+    resume: str | None = unhashed(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
         "with the same keys, or else a new run. "
         "`null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
-        hashed=False,
     )
-    logger: list[LoggerPart | str] = key(
+    logger: list[LoggerPart | str] = unhashed(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
         "installed package. `init_args` are arguments "
         "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues "
         "the same run of each.",
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
-        hashed=False,
     )
-    benchmark_root: str | None = key(
-        None, "Folder with the files of the benchmarks. `null`: none.", kind="path", hashed=False
+    benchmark_root: str | None = unhashed(
+        None, "Folder with the files of the benchmarks. `null`: none.", kind="path"
     )
     benchmark_subset: bool = key(
         False, "Accept benchmarks whose number of images differs from the published one."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, positive, unhashed
 
 ONLY_SCENES = "the model was trained on generated scenes alone: expect noise on photographs"
 """The caveat of a model of which ``only_scenes`` is True."""
@@ -19,14 +19,13 @@ class MixturePart:
         "", "Source of this part, as in `data.source`, which each part must name.", kind="a source"
     )
     root: str | None = key(None, "Its folder or tars, as in `data.root`.", kind="path")
-    weight: float | None = key(
+    weight: float | None = positive(
         None,
         "Its share of the pairs, relative to the sum of all weights. `null`: its number of pairs; "
         "then no part may have a weight.",
-        above=0,
     )
-    limit: int | None = key(
-        None, "Use its first pairs only, as in `data.limit`.", kind="pairs", above=0
+    limit: int | None = positive(
+        None, "Use its first pairs only, as in `data.limit`.", kind="pairs"
     )
     manifest: str | None = key(None, "Its manifest, as in `data.manifest`.", kind="path")
     caption: str | None = key(
@@ -59,13 +58,12 @@ class Data:
         "in training images.",
         choices=RECIPES,
     )
-    limit: int | None = key(
+    limit: int | None = positive(
         None,
         "Use the first pairs only. For scenes, which are endless, this is the length of an epoch. "
         "The limit of a scale applies "
         "only to the data that the scale names. `null`: all.",
         kind="pairs",
-        above=0,
     )
     caption: str | None = key(
         None,
@@ -87,50 +85,41 @@ class Data:
         "none.",
         kind="path",
     )
-    crops: int | None = key(
+    crops: int | None = positive(
         None,
         "Number of different crops of an image, each with its own kept tokens. Epoch e repeats the "
         "crop of epoch e mod `crops`; captions "
         "are still drawn anew in each epoch. `null`: a new crop in each epoch.",
         kind="crops",
-        above=0,
     )
-    features: str | None = key(
+    features: str | None = unhashed(
         None,
         "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "
         "of the image tower. `null`: read images.",
         kind="path",
-        hashed=False,
     )
-    cache: str | None = key(
+    cache: str | None = unhashed(
         None,
         "Folder for indices of tars whose own folder is read-only, and for hashes of captions in "
         "remote parquet. "
         "`null`: `~/.cache/gestalt`.",
         kind="path",
-        hashed=False,
     )
-    batch_size: int = key(8192, "Pairs per step, over all ranks.", kind="pairs", above=0)
-    workers: int | None = key(
+    batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")
+    workers: int | None = unhashed(
         None,
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
         "cores, the image size and the accelerator.",
         at_least=0,
-        hashed=False,
     )
-    window_shards: int = key(
+    window_shards: int = positive(
         16,
         "Number of shards whose pairs are shuffled together; a source without shards is shuffled "
         "as a whole.",
         kind="shards",
-        above=0,
     )
-    max_bad_share: float = key(
-        0.1,
-        "Largest share of unreadable samples; the run stops above it.",
-        at_least=0,
-        at_most=1,
-        hashed=False,
+    max_bad_share: float = unhashed(
+        0.1, "Largest share of unreadable samples; the run stops above it.", at_least=0, at_most=1
     )
 
 

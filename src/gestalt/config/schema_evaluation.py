@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, positive, unhashed
 
 
 @dataclass
@@ -91,21 +91,19 @@ class Evaluation:
         "benchmark's reported split.",
         kind="a split",
     )
-    batch_size: int = key(16, "Images per batch.", kind="images", above=0)
-    limit: int | None = key(
+    batch_size: int = positive(16, "Images per batch.", kind="images")
+    limit: int | None = positive(
         None,
         "Number of images of each set that are scored during training: the first ones, or, for "
         "classification, images spread over the set. "
         "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
         kind="images",
-        above=0,
     )
-    pictures: int = key(
-        6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False
+    pictures: int = unhashed(
+        6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0
     )
-    prompt_cache: bool = key(
+    prompt_cache: bool = unhashed(
         True,
         "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder "
         "`GESTALT_CACHE`.",
-        hashed=False,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key, positive, unhashed
 from gestalt.tables import LOSSES, TERMS
 
 NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
@@ -25,14 +25,13 @@ class Loss:
     equal_texts: Literal["negatives", "positives"] = key(
         "negatives", "How other images with the same caption are treated."
     )
-    chunk: int | None = key(
+    chunk: int | None = unhashed(
         None,
         "Images of a rank that the loss compares with all texts at a time: fewer need less memory "
         "and give the same loss. `null`: 2^24 "
         "pairs at a time.",
         kind="images",
         above=0,
-        hashed=False,
     )
     terms: dict[str, float] = key(
         {},
@@ -46,10 +45,9 @@ class Loss:
         kind="nouns",
         above=1,
     )
-    nouns_least_share: float = key(
+    nouns_least_share: float = positive(
         0.002,
         "Smallest share of the pairs whose captions must contain a noun for the noun to be read.",
-        above=0,
         at_most=1,
     )
     nouns_alike: float | None = key(
@@ -71,7 +69,7 @@ class Loss:
         "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of "
         "their cosines with the noun.",
     )
-    nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0)
+    nouns_temperature: float = positive(0.1, "Temperature of the softmax of `nouns_pooling`.")
     self_distillation_prototypes: int = key(
         8192, "Number of prototypes of `self_distillation`.", above=1
     )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gestalt.config.schema import Image
 from gestalt.encoders.stem import with_conv_stem
+from gestalt.tokens import Pair
 
 TIMM_NAMES = {
     "patch_size": "patch_size",
@@ -46,12 +47,7 @@ class TokenDropping(nn.Module):
         return (x, self.keep) if self.returns_indices else x
 
 
-def changes_of(image: Image) -> dict[str, int]:
-    """Return the configured changes to timm's ViT, by key of ``image``."""
-    return {key: getattr(image, key) for key in TIMM_NAMES if getattr(image, key) is not None}
-
-
-def build_trunk(image: Image, *, size: int) -> nn.Module:
+def build_trunk(image: Image, *, size: int) -> Any:
     """Build a timm model with fresh weights and without a classifier, before ``trim``: its
     parameters have the names of timm's files.
 
@@ -64,12 +60,10 @@ def build_trunk(image: Image, *, size: int) -> nn.Module:
 
     options: dict[str, Any] = {}
     if image.family == "vit":
-        changes = {TIMM_NAMES[key]: value for key, value in changes_of(image).items()}
+        changes = {TIMM_NAMES[key]: value for key, value in image.changes().items()}
         options = {"img_size": size, "dynamic_img_size": True, **changes}
     try:
-        model: nn.Module = timm.create_model(
-            image.backbone, pretrained=False, num_classes=0, **options
-        )
+        model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as cause:
         why = cause or type(cause).__name__
         backbone = (
@@ -79,18 +73,20 @@ def build_trunk(image: Image, *, size: int) -> nn.Module:
     return model if image.stem == "patch" else with_conv_stem(model)
 
 
-def inspect_trunk(image: Image, *, size: int) -> tuple[tuple[int, int], set[str]]:
+def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     """Check a backbone against its family and the image size, on a copy without memory.
 
     Returns:
-        The stride, and the names of the parameters that patch tokens do not depend on.
+        The stride, and the names of the parameters that patch tokens do not depend on, such as
+        parts of a head: DDP would wait for their gradients.
 
     Raises:
         ValueError: it does not fit; the message names the key.
     """
     with torch.device("meta"):
         trunk = trim(build_trunk(image, size=size))
-    kind = f"image.backbone {image.backbone!r} ({type(trunk).__name__})"
+    backbone = f"image.backbone {image.backbone!r}"
+    kind = f"{backbone} ({type(trunk).__name__})"
     if not is_vit(trunk) and image.family == "vit":
         raise ValueError(
             f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or "
@@ -98,13 +94,19 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[tuple[int, int], set[str]
         )
     if is_vit(trunk) and image.family != "vit":
         raise ValueError(f"{kind} is of image.family vit, not {image.family}")
-    stride = token_stride(trunk, backbone=image.backbone)
+    stride = token_stride(trunk, subject=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(
             f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, "
             f"of {image.backbone!r}"
         )
-    return stride, unused_parameters(trunk, stride)
+    # on the meta device a pass costs nothing
+    pixels = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
+    with torch.enable_grad():
+        features = trunk.train().forward_features(pixels)
+        (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
+    unused = {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
+    return stride, unused
 
 
 def is_vit(model: nn.Module) -> bool:
@@ -117,7 +119,7 @@ def is_vit(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformer | Eva)
 
 
-def trim(model: nn.Module) -> nn.Module:
+def trim(model: Any) -> Any:
     """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in
     place; a CNN stays as it is.
     """
@@ -125,20 +127,21 @@ def trim(model: nn.Module) -> nn.Module:
         return model
     from timm.models.eva import Eva
 
-    vit: Any = model
-    if isinstance(vit.norm, nn.Identity):
-        vit.norm = vit.fc_norm  # models that normalise after averaging have their final norm here
-    vit.fc_norm = nn.Identity()
-    vit.attn_pool = None
-    vit.patch_drop = TokenDropping(
-        prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva)
+    if isinstance(model.norm, nn.Identity):
+        model.norm = (
+            model.fc_norm
+        )  # models that normalise after averaging have their final norm here
+    model.fc_norm = nn.Identity()
+    model.attn_pool = None
+    model.patch_drop = TokenDropping(
+        prefix=model.num_prefix_tokens, returns_indices=isinstance(model, Eva)
     )
     return model
 
 
-def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
+def token_stride(model: Any, *, subject: str) -> Pair:
     """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of
-    a CNN (on the meta device).
+    a CNN (on the meta device); ``subject`` is the model in messages.
 
     Raises:
         ValueError: a CNN for images of one size, or whose features are not a map that divides the
@@ -155,19 +158,19 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
             )
     except (AssertionError, RuntimeError, ValueError) as cause:
         raise ValueError(
-            f"image.backbone {backbone!r} takes images of one size only ({cause}): choose another"
+            f"{subject} takes images of one size only ({cause}): choose another"
         ) from cause
     shape = tuple(features.shape) if isinstance(features, torch.Tensor) else ()
     if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
         raise ValueError(
-            f"image.backbone {backbone!r} ({type(model).__name__}) gives "
+            f"{subject} ({type(model).__name__}) gives "
             f"{shape or type(features).__name__} for {height} x {width} pixels, "
             f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )
     return height // shape[2], width // shape[3]
 
 
-def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, int]:
+def grid_of(height: int, width: int, *, stride: Pair) -> Pair:
     """Return the grid (h, w) of an image of (H, W) pixels.
 
     Raises:
@@ -180,30 +183,3 @@ def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, i
             f"{across}"
         )
     return height // down, width // across
-
-
-def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
-    """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would
-    wait for their gradients.
-
-    The trunk must be on the meta device, where a pass costs nothing.
-    """
-    image = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
-    with torch.enable_grad():
-        features = trunk.train().forward_features(image)
-        (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
-    return {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
-
-
-def checkpoint_gradients(trunk: Any, *, backbone: str) -> None:
-    """Recompute activations in the backward pass, in place.
-
-    Raises:
-        ValueError: timm does not support it for this model.
-    """
-    try:
-        trunk.set_grad_checkpointing(True)
-    except (AssertionError, AttributeError) as cause:
-        raise ValueError(
-            f"image.gradient_checkpointing: timm has none for {backbone!r} ({cause})"
-        ) from cause

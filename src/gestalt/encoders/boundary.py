@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gestalt.encoders.backbones import is_vit
 from gestalt.encoders.depths import BLOCK, block_depths
+from gestalt.tokens import Pair
 
 HEADS = ("global_pool", "head")
 """Names of a timm CNN's first module after its features."""
@@ -28,7 +29,7 @@ def block_count(trunk: nn.Module) -> int:
     return max(tops, default=1) - 1
 
 
-def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: tuple[int, int]) -> None:
+def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:
     """Check that the first ``blocks`` blocks can be frozen and that the rest can be run from their
     output.
 
@@ -40,38 +41,16 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: tuple[int,
         why = f"timm numbers no blocks in {backbone!r}; choose 0"
     elif blocks > count:
         why = f"{backbone!r} has {count} blocks; choose 0 to {count}"
-    elif not is_vit(trunk) and not _is_sequence(trunk, stride=stride):
+    elif not is_vit(trunk) and not _is_sequence(trunk, stride):
         why = f"{backbone!r} is not one sequence of stages; choose 0"
     if why:
         raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")
 
 
-def freeze_below(trunk: Any, blocks: int) -> None:
-    """Stop the training of the stem, of all embeddings and of the first ``blocks`` blocks, in
-    place.
+def names_below(names: list[str], blocks: int) -> list[str]:
+    """Return the names of parameters, buffers or modules, in order, that lie before the end of the
+    first ``blocks`` blocks.
     """
-    for name in _names_below([name for name, _ in trunk.named_parameters()], blocks):
-        trunk.get_parameter(name).requires_grad_(False)
-
-
-def set_eval_below(trunk: Any, blocks: int) -> None:
-    """Put the stem and the first ``blocks`` blocks into eval mode, in place."""
-    modules = {f"{name}.": module for name, module in trunk.named_modules() if name}
-    for name in _names_below(list(modules), blocks):
-        # not those in it: a container of blocks stands before the first
-        modules[name].training = False
-
-
-def frozen_state(trunk: Any, blocks: int) -> dict[str, Tensor]:
-    """Return the parameters and buffers that decide the output of the first ``blocks`` blocks, by
-    name.
-    """
-    state = trunk.state_dict()
-    return {name: state[name] for name in _names_below(list(state), blocks)}
-
-
-def _names_below(names: list[str], blocks: int) -> list[str]:
-    """Return the names that lie before the end of the first ``blocks`` blocks."""
     depths = block_depths(names)
     return [name for name in names if depths[name][0] <= blocks]
 
@@ -84,17 +63,16 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
         C, h', w').
     """
     if not is_vit(trunk):
-        return _through(_below(trunk, blocks), pixels)
+        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)  # type: ignore[no-any-return]
     whole, norm = trunk.blocks, trunk.norm
     trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
     try:
-        features: Tensor = trunk.forward_features(pixels)
+        return trunk.forward_features(pixels)  # type: ignore[no-any-return]
     finally:
         trunk.blocks, trunk.norm = whole, norm
-    return features
 
 
-def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int]) -> Tensor:
+def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
     """Return the trunk's features from the output of ``run_below``.
 
     Args:
@@ -103,54 +81,26 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int]) -> T
         blocks: as for ``run_below``.
         grid: (h, w) of the whole image.
     """
-    if not is_vit(trunk):
-        above = _named_pieces(trunk)[len(_below(trunk, blocks)) :]
-        return _through([piece for _, piece in above], x, recompute=_recomputes(trunk))
-    rotary = _rotary(trunk, x, grid=grid)
-    # other embeddings for each block
-    mixed = rotary is not None and getattr(trunk, "rope_mixed", False)
-    for number in range(blocks, len(trunk.blocks)):
-        options = {} if rotary is None else {"rope": rotary[number] if mixed else rotary}
-        x = _run(trunk.blocks[number], x, recompute=_recomputes(trunk), **options)
-    features: Tensor = trunk.norm(x)
-    return features
-
-
-def _rotary(trunk: Any, x: Tensor, *, grid: tuple[int, int]) -> Tensor | None:
-    """Return Eva's rotary embeddings of the kept patches, by its own method; None for a trunk
-    without them.
-    """
-    if getattr(trunk, "rope", None) is None:
-        return None
-    rotary: Tensor = trunk._pos_embed(x.new_zeros(len(x), *grid, x.shape[-1]))[1]
-    return rotary
-
-
-def _run(part: nn.Module, x: Tensor, *, recompute: bool, **options: Any) -> Tensor:
-    output: Tensor = (
-        checkpoint(part, x, use_reentrant=False, **options) if recompute else part(x, **options)
-    )
-    return output
-
-
-def _recomputes(trunk: Any) -> bool:
-    """True under gradient checkpointing, of which timm has a switch on the trunk, or on each
-    stage.
-    """
-    return torch.is_grad_enabled() and any(
+    # timm has a switch of gradient checkpointing on the trunk, or on each stage
+    recompute = torch.is_grad_enabled() and any(
         getattr(part, "grad_checkpointing", False) for part in (trunk, *trunk.children())
     )
+    parts = list(trunk.blocks)[blocks:] if is_vit(trunk) else _split_at(trunk, blocks)[1]
+    rotary = None
+    if getattr(trunk, "rope", None) is not None:
+        # Eva's own method gives those of the kept patches
+        rotary = trunk._pos_embed(x.new_zeros(len(x), *grid, x.shape[-1]))[1]
+    # other embeddings for each block
+    mixed = getattr(trunk, "rope_mixed", False)
+    for number, part in enumerate(parts, start=blocks):
+        options = {} if rotary is None else {"rope": rotary[number] if mixed else rotary}
+        x = checkpoint(part, x, use_reentrant=False, **options) if recompute else part(x, **options)
+    return trunk.norm(x) if is_vit(trunk) else x
 
 
-def _through(parts: list[nn.Module], x: Tensor, *, recompute: bool = False) -> Tensor:
-    for part in parts:
-        x = _run(part, x, recompute=recompute)
-    return x
-
-
-def _named_pieces(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
+def _named_pieces(trunk: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of a CNN's features in order, its stages one by one."""
-    pieces: list[tuple[str, nn.Module]] = []
+    pieces: dict[str, nn.Module] = {}
     for name, child in trunk.named_children():
         if name in HEADS:
             break
@@ -160,32 +110,31 @@ def _named_pieces(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
             and not BLOCK.search(f"{name}.")
             and any(BLOCK.search(f"{inner}.") for inner in numbered)
         )
-        pieces += numbered.items() if inside else [(name, child)]
+        pieces |= numbered if inside else {name: child}
     return pieces
 
 
-def _below(trunk: nn.Module, blocks: int) -> list[nn.Module]:
-    """Return the modules of a CNN up to its n-th numbered stage."""
+def _split_at(trunk: nn.Module, blocks: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return the modules of a CNN up to its n-th numbered stage, and those after it."""
     pieces = _named_pieces(trunk)
-    numbered = [number for number, (name, _) in enumerate(pieces) if BLOCK.search(f"{name}.")]
-    return [piece for _, piece in pieces[: numbered[blocks - 1] + 1]]
+    numbered = [number for number, name in enumerate(pieces) if BLOCK.search(f"{name}.")]
+    parts, end = list(pieces.values()), numbered[blocks - 1] + 1
+    return parts[:end], parts[end:]
 
 
 @torch.no_grad()
-def _is_sequence(trunk: Any, *, stride: tuple[int, int]) -> bool:
+def _is_sequence(trunk: Any, stride: Pair) -> bool:
     """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval
     mode.
     """
     pieces = _named_pieces(trunk)
-    if sum(BLOCK.search(f"{name}.") is not None for name, _ in pieces) != block_count(trunk):
+    if sum(BLOCK.search(f"{name}.") is not None for name in pieces) != block_count(trunk):
         return False
     probe = torch.rand(
         1, 3, PROBE * stride[0], PROBE * stride[1], generator=torch.Generator().manual_seed(0)
     )
     trunk.eval()
     try:
-        return torch.equal(
-            _through([piece for _, piece in pieces], probe), trunk.forward_features(probe)
-        )
+        return torch.equal(nn.Sequential(*pieces.values())(probe), trunk.forward_features(probe))
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False

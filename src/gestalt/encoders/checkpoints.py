@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from gestalt.encoders.weights import WeightsFile
 
+StateDict = Mapping[str, Tensor]
+"""Tensors of a model by name."""
+
 CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download it again"
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
@@ -43,7 +46,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     if file.in_order:
         state = in_order(state, model, source=file.source)
     heads = _classifier_prefixes(model)
-    _check_patches(state, model, file=file)
+    _check_patches(state, model, file)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         state = convert(state, model)
@@ -52,7 +55,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     model.load_state_dict(state)
 
 
-def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, misfit: str) -> None:
+def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     """Check that a state dict has the expected keys, no others, and tensors of their shapes.
 
     Raises:
@@ -77,7 +80,7 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, mi
 
 
 def load_weights(
-    model: nn.Module, weights: Mapping[str, Tensor], *, misfit: str, without: tuple[str, ...] = ()
+    model: nn.Module, weights: StateDict, *, misfit: str, without: tuple[str, ...] = ()
 ) -> None:
     """Load all weights of a model, in place; of tensors that it ties, one suffices.
 
@@ -92,15 +95,16 @@ def load_weights(
     """
     state = model.state_dict()
     given = {state[name].data_ptr() for name in weights if name in state}
-    expected: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name in weights or not (name in without or tensor.data_ptr() in given):
-            expected[name] = tensor
+    expected = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in weights or not (name in without or tensor.data_ptr() in given)
+    }
     check_fit(weights, expected, misfit=misfit)
     model.load_state_dict(weights, strict=False)
 
 
-def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
+def unwrap(state: Mapping[str, Any], *, source: str) -> StateDict:
     """Return the model's state dict of a training checkpoint, without wrappers and without prefixes
     that all but a head's keys share.
 
@@ -130,7 +134,7 @@ def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict[str, Tensor]:
+def in_order(state: StateDict, model: nn.Module, *, source: str) -> StateDict:
     """Rename tensors by position: those of the model in its order, then a classifier's weight and
     bias.
 
@@ -299,12 +303,11 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     return saved
 
 
-def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+def _classifier_prefixes(model: Any) -> tuple[str, ...]:
     """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection
     head.
     """
-    config: Any = getattr(model, "pretrained_cfg", {})
-    classifier = config.get("classifier") or ()
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     parameters = [name for name, _ in model.named_parameters()]
     return tuple(
@@ -314,7 +317,7 @@ def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _check_patches(state: dict[str, Tensor], model: Any, *, file: WeightsFile) -> None:
+def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:
     """Refuse files that timm's filter would resize silently: patches of another size, and a grid
     other than the declared one.
     """

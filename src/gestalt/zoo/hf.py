@@ -49,7 +49,7 @@ def open_model(name: str) -> HfModel:
     """
     import transformers
 
-    config, kind = _examined(name)
+    kind, adapter = _examined(name)
     images: Any = transformers.AutoImageProcessor
     with errors_in_one_line(f"hf:{name}: cannot be loaded"):
         model, loading = getattr(transformers, kind).from_pretrained(
@@ -64,8 +64,10 @@ def open_model(name: str) -> HfModel:
             f"such as {missing[0]}"
         )
     check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
-    adapter = FAMILIES[config["model_type"]][kind]
-    stride = adapter.stride_of(model.config.vision_config)
+    vision = model.config.vision_config
+    stride = adapter.stride_of(vision)
+    # ALIGN's 289 pixels become 288
+    side = getattr(vision, "image_size", None) or int(vision.num_patches**0.5) * stride[0]
     mean, std = normalisation(processor)
     length = min(
         model.config.text_config.max_position_embeddings - adapter.offset,
@@ -76,7 +78,7 @@ def open_model(name: str) -> HfModel:
         tokenizer=tokenizer,
         max_length=length,
         stride=stride,
-        size=_side(model.config.vision_config, stride=stride[0]),
+        size=whole_side(int(side), stride),
         mean=mean,
         std=std,
         origin=WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}"),
@@ -103,8 +105,8 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
     return (-black * std).tolist(), std.tolist()
 
 
-def _examined(name: str) -> tuple[dict[str, Any], str]:
-    """Return the configuration of a model and its class in transformers.
+def _examined(name: str) -> tuple[str, type[HfModel]]:
+    """Return the class of a model in transformers, and the class that reads it.
 
     Raises:
         ValueError: it cannot be scored, with the reason.
@@ -128,16 +130,4 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
             f"hf:{name}: its image tower has no pooling head (vision_use_head is false), so that "
             "it has no image embedding"
         )
-    return config, named
-
-
-def _side(vision: Any, *, stride: int) -> int:
-    """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become
-    288.
-    """
-    side = getattr(vision, "image_size", None)
-    return (
-        int(vision.num_patches**0.5) * stride
-        if side is None
-        else whole_side(int(side), (stride, stride))
-    )
+    return named, adapters[named]

@@ -3,7 +3,7 @@ groups, H W pixels.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, transformers_block
 from gestalt.encoders.positions import resized_positions
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 
 
@@ -36,18 +36,14 @@ class HfModel(Adapter):
     offset = 0  # positions of a text that are not tokens
 
     def __init__(self, model: Any, *, tokenizer: Any, max_length: int, **arguments: Any) -> None:
+        scale = getattr(model, "logit_scale", None)
+        if hasattr(model, "temperature"):  # ALIGN divides cosines
+            scale = -model.temperature.log()
         super().__init__(
-            model,
-            logit_scale=self._log_scale(model),
-            logit_bias=getattr(model, "logit_bias", None),
-            **arguments,
+            model, logit_scale=scale, logit_bias=getattr(model, "logit_bias", None), **arguments
         )
         self.tokenizer = tokenizer
         self.max_length = max_length
-
-    @staticmethod
-    def _log_scale(model: Any) -> Tensor | None:
-        return getattr(model, "logit_scale", None)
 
     @property
     def vision(self) -> Any:
@@ -55,7 +51,7 @@ class HfModel(Adapter):
         return self.model.vision_model
 
     @staticmethod
-    def stride_of(config: Any) -> tuple[int, int]:
+    def stride_of(config: Any) -> Pair:
         """Return pixels from one location to the next of a vision configuration."""
         return int(config.patch_size), int(config.patch_size)
 
@@ -71,15 +67,14 @@ class HfModel(Adapter):
             return_tensors="pt",
             **options,
         )
-        return self.pooled_text(
-            {
-                key: words[key].to(self.mean.device)
-                for key in ("input_ids", "attention_mask")
-                if key in words
-            }
-        )
+        inputs = {
+            key: words[key].to(self.mean.device)
+            for key in ("input_ids", "attention_mask")
+            if key in words
+        }
+        return self.pooled_text(**inputs)
 
-    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
         output = self.model.get_text_features(**inputs)
         return getattr(output, "pooler_output", output)  # a tensor in older releases
@@ -103,7 +98,7 @@ class HfModel(Adapter):
         return None if layers is None else transformers_block(layers[-1], prefix=self.prefix)
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than the library's;
         as ``DenseModel``.
         """
@@ -165,7 +160,7 @@ class HfBlipRetrieval(HfBlip):
         """Project the class token: (B, E)."""
         return self.model.vision_proj(tokens.summary)
 
-    def pooled_text(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Project the first token, (K, E), not normalised."""
         return self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
 
@@ -205,12 +200,7 @@ class HfAlign(HfModel):
     """ALIGN: an EfficientNet whose pooled map is the embedding."""
 
     @staticmethod
-    def _log_scale(model: Any) -> Tensor | None:
-        temperature: Tensor = model.temperature
-        return -temperature.detach().log()
-
-    @staticmethod
-    def stride_of(config: Any) -> tuple[int, int]:
+    def stride_of(config: Any) -> Pair:
         """Return pixels from one location to the next: of the stem and of the stages."""
         stride = 2 * math.prod(map(int, config.strides))
         return stride, stride
@@ -218,15 +208,11 @@ class HfAlign(HfModel):
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
         maps = self.vision(pixel_values=pixels).last_hidden_state
-        return self.split(maps.flatten(2).transpose(1, 2), pixels)
+        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
         return self.vision.pooler(maps_of(tokens)).flatten(1)
-
-    def last_block(self) -> LastBlock | None:
-        """Return None: a CNN."""
-        return None
 
 
 class HfGroupViT(HfModel):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from gestalt.config.keys import Keys
 from gestalt.zoo.adapter import errors_in_one_line
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
@@ -11,7 +12,7 @@ downloaded and run.
 """
 
 
-def read_config(name: str, *, target: str) -> dict[str, Any]:
+def read_config(name: str, *, target: str) -> Keys:
     """Read ``config.json`` of a folder, of the hub's cache or of the hub.
 
     Args:
@@ -26,8 +27,8 @@ def read_config(name: str, *, target: str) -> dict[str, Any]:
 
     place = f"{target}: config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
-        config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
-    _refuse_code(config, where=place)
+        config = PretrainedConfig.get_config_dict(name)[0]
+    _refuse_code(config, place)
     if not isinstance(config.get("model_type"), str):
         raise ValueError(
             f"{target}: no config.json with a model_type in {name}; give a folder or a "
@@ -48,12 +49,12 @@ def check_tokenizer(name: str, *, target: str) -> None:
     place = f"{target}: tokenizer_config.json of {name}"
     with errors_in_one_line(f"{place} cannot be read"):
         config = get_tokenizer_config(name)
-    _refuse_code(config, where=place)
+    _refuse_code(config, place)
 
 
 def nested(config: Any) -> Iterator[tuple[str, Any]]:
     """Yield the keys and values of a configuration, at any depth."""
-    nodes: list[Any] = [config]
+    nodes = [config]
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
@@ -63,10 +64,10 @@ def nested(config: Any) -> Iterator[tuple[str, Any]]:
             nodes += node
 
 
-def _refuse_code(config: dict[str, Any], *, where: str) -> None:
+def _refuse_code(config: Keys, place: str) -> None:
     """Refuse a configuration that names code of the model's own."""
     for key, value in nested(config):
         if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
             raise ValueError(
-                f"{where} has {key}, which would run code of that model; it is never run here"
+                f"{place} has {key}, which would run code of that model; it is never run here"
             )

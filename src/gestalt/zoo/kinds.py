@@ -39,5 +39,4 @@ def open_vision(target: str) -> DenseModel:
             f"{target}: such a model is named on the command line alone; choose another kind of "
             "second model"
         )
-    model: DenseModel = library_of(kind, name).open_model(name)
-    return model.eval()
+    return library_of(kind, name).open_model(name).eval()

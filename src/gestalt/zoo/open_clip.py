@@ -4,10 +4,10 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
@@ -33,17 +33,13 @@ def open_model(name: str) -> OpenClipModel:
     # a model that asks to run its own code is refused, without a question to the user
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
     config = read_description(name)
-    tower, stride = _tower(config, name=name)
+    tower, stride = _tower(config, name)
     source, tag = _source(name)
     text = config["text_cfg"]
     with warnings.catch_warnings(), errors_in_one_line(f"open_clip:{name}: cannot be loaded"):
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
         model = open_clip.create_model(
-            source,
-            pretrained=tag,
-            require_pretrained=True,
-            precision="fp32",
-            pretrained_text=False,
+            source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False
         )
         tokenizer = open_clip.get_tokenizer(
             source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
@@ -62,7 +58,7 @@ def open_model(name: str) -> OpenClipModel:
     )
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str) -> Keys:
     """Return library, version and architecture of a model that ``open_model`` loads, for the
     record.
     """
@@ -81,7 +77,7 @@ def _source(name: str) -> tuple[str, str | None]:
     return architecture, tag
 
 
-def read_description(name: str) -> dict[str, Any]:
+def read_description(name: str) -> Keys:
     """Read the configuration of a model: architecture, towers and tokenizer.
 
     Raises:
@@ -90,7 +86,7 @@ def read_description(name: str) -> dict[str, Any]:
     from open_clip.factory import get_model_config
 
     with errors_in_one_line(f"open_clip:{name}: {DESCRIPTION} cannot be read"):
-        config: dict[str, Any] | None = get_model_config(_source(name)[0])
+        config = get_model_config(_source(name)[0])
     if config is None or not all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):
@@ -98,7 +94,7 @@ def read_description(name: str) -> dict[str, Any]:
     return config
 
 
-def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
+def _tower(config: Keys, name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
     """Return the class that reads a model and its stride, from its configuration alone.
 
     Raises:
@@ -106,8 +102,8 @@ def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], t
     """
     from open_clip.model import _build_vision_tower
 
-    _refuse_code(config, name=name)
-    _check_tag(config, name=name)
+    _refuse_code(config, name)
+    _check_tag(config, name)
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     with errors_in_one_line(f"open_clip:{name}"):
         with torch.device("meta"):
@@ -117,7 +113,7 @@ def _tower(config: dict[str, Any], *, name: str) -> tuple[type[OpenClipModel], t
         return tower_of(visual.eval())
 
 
-def _refuse_code(config: dict[str, Any], *, name: str) -> None:
+def _refuse_code(config: Keys, name: str) -> None:
     """Refuse a configuration that asks a loader to run code of its folder or repository, before
     anything is built from it.
     """
@@ -138,7 +134,7 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
         read_config(text["hf_model_name"], target=f"open_clip:{name}")
 
 
-def _check_tag(config: dict[str, Any], *, name: str) -> None:
+def _check_tag(config: Keys, name: str) -> None:
     """Check that a built-in architecture is named with weights that were trained with its
     activation; other weights have no tag.
     """
@@ -149,7 +145,7 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
         return
     quick = bool(config.get("quick_gelu", False))
     tags = [
-        f"{_trained_as(source, known, quick=quick)}:{known}"
+        f"{_trained_as(source, known, quick)}:{known}"
         for known in list_pretrained_tags_by_model(source)
     ]
     choices = f"choose {', '.join(tags)}" if tags else "open_clip has none: give a file"
@@ -164,7 +160,7 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
                 f"open_clip:{name}: {tag} is neither a tag nor a file of weights; {choices}"
             )
         return
-    right = _trained_as(source, tag, quick=quick)
+    right = _trained_as(source, tag, quick)
     if right != source:
         raise ValueError(
             f"open_clip:{name}: these weights were trained with another activation; choose "
@@ -172,7 +168,7 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
         )
 
 
-def _trained_as(source: str, tag: str, *, quick: bool) -> str:
+def _trained_as(source: str, tag: str, quick: bool) -> str:
     """Return the architecture, or its twin with CLIP's first activation or without, that published
     weights were trained as.
 

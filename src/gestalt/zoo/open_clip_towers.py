@@ -15,7 +15,7 @@ from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, open_clip_block
 from gestalt.encoders.positions import resized_positions
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 from gestalt.zoo.timm import TimmTower, features_of
 
@@ -32,7 +32,7 @@ class OpenClipModel(Adapter):
         source: library, version and name, for messages and records.
     """
 
-    def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
+    def __init__(self, model: Any, *, tokenizer: Any, stride: Pair, source: str) -> None:
         visual, step = model.visual, math.lcm(*stride)
         size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
         super().__init__(
@@ -55,7 +55,7 @@ class OpenClipModel(Adapter):
         return self.model.visual
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
@@ -135,10 +135,10 @@ class OpenClipResNet(OpenClipModel):
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
         visual = self.visual
-        maps: Tensor = visual.stem(pixels)
+        maps = visual.stem(pixels)
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             maps = layer(maps)
-        return tokens_of(maps.flatten(2).transpose(1, 2), self.grid(*pixels.shape[-2:]))
+        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""
@@ -186,7 +186,7 @@ def take_any_size(trunk: Any) -> None:
     embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format("NHWC")
 
 
-def tower_of(visual: Any) -> tuple[type[OpenClipModel], tuple[int, int]]:
+def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
     """Return the class that reads an image tower, which may be on the meta device, and its stride.
 
     Raises:
@@ -209,9 +209,5 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], tuple[int, int]]:
             "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
             "made for one size"
         )
-    try:
-        return OpenClipTimm, token_stride(visual.trunk, backbone=type(visual.trunk).__name__)
-    except ValueError as error:
-        raise ValueError(
-            f"its image tower, timm's {str(error).removeprefix('image.backbone ')}"
-        ) from error
+    subject = f"its image tower, timm's {type(visual.trunk).__name__!r}"
+    return OpenClipTimm, token_stride(visual.trunk, subject=subject)

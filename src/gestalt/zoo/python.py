@@ -42,7 +42,7 @@ class PythonModel(Adapter):
                 f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, "
                 f"expected {grid} by its stride"
             )
-        return tokens_of(maps.flatten(2).transpose(1, 2), grid, summary=summary)
+        return tokens_of(maps, grid, summary=summary)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by the module's ``head`` of summary and map; without one, take the summary, or the
@@ -58,8 +58,7 @@ class PythonModel(Adapter):
         """
         if not hasattr(self.model, "locations"):
             return tokens.parts
-        projected: Tensor = self.model.locations(maps_of(tokens))
-        return projected.flatten(2).transpose(1, 2)
+        return self.model.locations(maps_of(tokens)).flatten(2).transpose(1, 2)
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts by the module's ``embed_text``, (K, E)."""

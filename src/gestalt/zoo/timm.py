@@ -14,7 +14,7 @@ from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter, described, whole_side
 
 
@@ -37,7 +37,7 @@ class TimmTower(Adapter):
             trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
         features = trunk.forward_features(pixels)
         if features.ndim == 4:
-            return tokens_of(features.flatten(2).transpose(1, 2), grid)
+            return tokens_of(features, grid)
         prefix = trunk.num_prefix_tokens
         summary = features[:, :prefix].flatten(1) if prefix else None
         return tokens_of(features[:, prefix:], grid, summary=summary)
@@ -50,7 +50,7 @@ class TimmTower(Adapter):
         """Return True if the model has a class token."""
         return getattr(self.trunk, "cls_token", None) is not None
 
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
+    def positioned(self, positions: str, *, grid: Pair) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
@@ -99,15 +99,13 @@ def open_model(name: str) -> TimmModel:
     architecture, _, tag = name.partition(".")
     try:
         with torch.device("meta"):
-            stride = token_stride(_create(name, pretrained=False), backbone=name)
+            stride = token_stride(_create(name, pretrained=False), subject=repr(name))
         model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
         known = timm.list_pretrained(f"{architecture}.*") if tag else []
         choices = f"; choose {', '.join(known)}" if known and name not in known else ""
-        raise ValueError(
-            f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}"
-        ) from error
+        raise ValueError(f"timm:{name}: {cause(error)}{choices}") from error
     config = model.pretrained_cfg
     return TimmModel(
         model,

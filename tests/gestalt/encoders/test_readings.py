@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from gestalt.config import schema
 from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.last_block import timm_block
 from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
 
 GRID = (3, 5)
@@ -39,7 +40,7 @@ TOWERS = {
 @torch.no_grad()
 def test_the_parts_of_the_last_block_put_together_are_the_block(name):
     made, images = tower(*TOWERS[name])
-    with read_last_block(made.last_block(), READINGS["plain"], grid=GRID):
+    with read_last_block(timm_block(made.trunk), READINGS["plain"], grid=GRID):
         read = made(images)
     torch.testing.assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
 
@@ -83,7 +84,7 @@ def by_hand(made, images, name):
 @torch.no_grad()
 def test_a_reading_equals_its_equation(name):
     made, images = tower()
-    with read_last_block(made.last_block(), READINGS[name], grid=GRID):
+    with read_last_block(timm_block(made.trunk), READINGS[name], grid=GRID):
         read = made(images)
     torch.testing.assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
     assert not made.trunk.blocks[-1]._forward_hooks
@@ -93,7 +94,9 @@ def test_a_reading_equals_its_equation(name):
 def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_second_model():
     made, images = tower()
     features = torch.randn(2, 7, 6, 10)
-    with read_last_block(made.last_block(), READINGS["proxyclip"], grid=GRID, features=features):
+    with read_last_block(
+        timm_block(made.trunk), READINGS["proxyclip"], grid=GRID, features=features
+    ):
         read = made(images)
     assert read.parts.shape == (2, 60, made.width)
     unit = functional.normalize(features.flatten(2), dim=1)
