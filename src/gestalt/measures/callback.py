@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
@@ -29,6 +28,7 @@ from gestalt.losses.gather import objects_of_ranks
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import spread
+from gestalt.support.arrays import Array
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
@@ -135,7 +135,7 @@ class Scorer(Measured, Generic[Score]):
         """
         return {}
 
-    def arrays(self, score: Any) -> dict[str, NDArray[Any]]:
+    def arrays(self, score: Any) -> dict[str, Array]:
         """Return each image's contribution to the model's score, by name without the
         benchmark's.
         """
@@ -207,7 +207,7 @@ class Scorer(Measured, Generic[Score]):
         values = self.values(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
-    def per_image(self) -> dict[str, NDArray[Any]]:
+    def per_image(self) -> dict[str, Array]:
         """Return ``<benchmark>/<name>`` to an array in order of image id; empty before the first
         evaluation.
         """

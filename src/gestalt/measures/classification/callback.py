@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
@@ -13,6 +12,7 @@ from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.context import Context
+from gestalt.support.arrays import Floats
 
 TOP = 5
 """The k of top-k accuracy, which is left out for a set of at most that many classes."""
@@ -85,7 +85,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
             "counts_rows": ["right", "truth"],
         }
 
-    def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: AccuracyScore) -> dict[str, Floats]:
         """Return ``accuracy`` and ``top_5``: 1 or 0 of each image, (N,)."""
         right = {"accuracy": (score.rank < 1).astype(np.float64)}
         if len(self.labels.names) > TOP:

@@ -5,10 +5,8 @@ pictures.  N images, H W pixels.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +22,7 @@ from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
+from gestalt.support.arrays import Floats
 
 
 class GroupMaps(Scorer[JaccardScore]):
@@ -80,7 +79,7 @@ class GroupMaps(Scorer[JaccardScore]):
             "counts_rows": ["best intersections", "their unions"],
         }
 
-    def arrays(self, score: JaccardScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: JaccardScore) -> dict[str, Floats]:
         """Return the values of each image by metric, (N,), nan without objects."""
         return {
             "jaccard": score.image_jaccard,

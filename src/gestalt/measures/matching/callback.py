@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.measures.shown import spread
+from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 
 BASELINES = ("one_cluster", "patch_oracle")
@@ -67,7 +67,7 @@ class Matching(Scorer[MatchedScore]):
             **options,
         )
         self.images = images
-        self._centres: NDArray[np.float64] | None = None
+        self._centres: Floats | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
@@ -118,7 +118,7 @@ class Matching(Scorer[MatchedScore]):
         match = [None if index == NO_CLASS else index for index in score.match.tolist()]
         return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}
 
-    def arrays(self, score: MatchedScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: MatchedScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one

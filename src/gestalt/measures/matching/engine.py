@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
+from gestalt.support.arrays import Floats
 
 
 def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
@@ -38,7 +38,7 @@ def fitted_centres(
     clusters: int,
     protocol: MatchingProtocol,
     device: torch.device,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank,
     which all must call it.
 
@@ -54,12 +54,10 @@ def fitted_centres(
         device: where the tower is.
     """
 
-    def tokens_of(index: int) -> NDArray[np.float64]:
+    def tokens_of(index: int) -> Floats:
         image = resized(images.sample(index)["image"].to(device), protocol=protocol)
         tokens = set_tokens(model, image[None], protocol=protocol)[0]
-        drawn: NDArray[np.float64] = drawn_tokens(
-            tokens.flatten(1).T, index, protocol=protocol
-        ).numpy()
+        drawn: Floats = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
         return drawn
 
     rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
@@ -81,7 +79,7 @@ def clustered(
     model: Any,
     images: Sequence[Tensor],
     *,
-    centres: NDArray[np.float64],
+    centres: Floats,
     protocol: MatchingProtocol,
     sizes: Sequence[tuple[int, int]],
 ) -> list[BottomUp]:

@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
+from gestalt.support.arrays import Ints
 
 
 class Retrieval(Scorer[RetrievalScore]):
@@ -46,7 +44,7 @@ class Retrieval(Scorer[RetrievalScore]):
         """Return the integer hits."""
         return {"captions": score.captions, "hits": score.hits}
 
-    def arrays(self, score: RetrievalScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""
         return score.image_hits
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.losses.contrastive import text_ids
 from gestalt.measures.rows import PADDING, SetMetric, gathered
+from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
 """The k of recall at k."""
@@ -34,7 +34,7 @@ class RetrievalScore(NamedTuple):
     recalls: dict[str, float]
     images: int
     captions: int
-    image_hits: dict[str, NDArray[np.int64]]
+    image_hits: dict[str, Ints]
 
     @property
     def hits(self) -> dict[str, int]:
@@ -112,7 +112,7 @@ class RetrievalRecall(SetMetric):
             "text_to_image": (text_ranks, owner),
         }
         recalls: dict[str, float] = {}
-        image_hits: dict[str, NDArray[np.int64]] = {}
+        image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
             for direction, (ranks, owners) in queries.items():
                 counts = np.stack(
@@ -133,7 +133,7 @@ class RetrievalRecall(SetMetric):
         )
 
 
-def _once(state: Any, *, key: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+def _once(state: Any, *, key: Ints) -> tuple[Tensor, Ints]:
     """Return the vectors of a list state, concatenated by the sync or not, and their keys, sorted
     by key, each key once, without padding: the same rows in the same order for any number of ranks.
     """
@@ -143,9 +143,7 @@ def _once(state: Any, *, key: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int
     return vectors[torch.from_numpy(first[real]).to(vectors.device)], keys[real]
 
 
-def _strangers_ahead(
-    queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]
-) -> NDArray[np.int64]:
+def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]) -> Ints:
     """Count for each query the keys that are not partners and at least as similar as the best
     partner, (n,) int64.
 
@@ -160,5 +158,5 @@ def _strangers_ahead(
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
         ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
-    ahead: NDArray[np.int64] = torch.cat(ranks).numpy()
+    ahead: Ints = torch.cat(ranks).numpy()
     return ahead

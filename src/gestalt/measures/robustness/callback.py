@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, group_metrics
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
+from gestalt.support.arrays import Floats
 
 
 class Robustness(ClassificationScorer):
@@ -97,7 +97,7 @@ class Robustness(ClassificationScorer):
             entry["train_groups"] = [list(row) for row in self.train_groups]
         return entry
 
-    def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: AccuracyScore) -> dict[str, Floats]:
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
         place; all (N,).
         """
@@ -108,7 +108,7 @@ class Robustness(ClassificationScorer):
             "group": group,
         }
 
-    def _third(self, score: AccuracyScore) -> NDArray[np.float64]:
+    def _third(self, score: AccuracyScore) -> Floats:
         """Return 1 for each image that was given the third class, else 0, (N,)."""
         return (score.prediction >= len(self.labels.names)).astype(np.float64)
 

@@ -5,10 +5,8 @@ pixels.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -23,6 +21,7 @@ from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
+from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders
 
 
@@ -145,7 +144,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         """Return images with their class names, to be written."""
         return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(images))
 
-    def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: SegmentationScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
