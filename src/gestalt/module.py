@@ -20,7 +20,7 @@ from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
-from gestalt.training.micro_batches import MicroBatches, image_size
+from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import clipped_in_step
 
 
@@ -82,7 +82,7 @@ class ContrastiveModule(LightningModule):
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
         self._first_bad = FirstBadStep()
 
-    def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
         pairs only.
 
@@ -117,7 +117,7 @@ class ContrastiveModule(LightningModule):
         self._log_step(terms, shares, parts=embeddings.parts, total=total)
         return loss
 
-    def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
+    def _draw_tokens(self, batch: Batch) -> tuple[Tensor | None, int]:
         """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens
         of an image.
         """

@@ -11,6 +11,9 @@ from gestalt.evaluation.protocols import ImageProtocol
 
 Result = TypeVar("Result")
 
+Size = tuple[int, int]
+"""Height and width, in pixels or patches."""
+
 
 class SharedImages(tuple[Tensor, ...]):
     """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes
@@ -62,7 +65,7 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     return scaled(image, size, protocol=protocol)
 
 
-def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> Tensor:
+def scaled(image: Tensor, size: Size, *, protocol: ImageProtocol) -> Tensor:
     """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
@@ -98,6 +101,6 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     return [results[position] for position in range(len(images))]
 
 
-def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+def sizes_of(maps: Sequence[Tensor]) -> list[Size]:
     """Return (H, W) of each image or map (..., H, W)."""
     return [(values.shape[-2], values.shape[-1]) for values in maps]

@@ -4,7 +4,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -33,6 +33,9 @@ from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
+
+Batch = Mapping[str, Any]
+"""A batch of an image set, by field."""
 
 Baseline = Callable[[Tensor, int], Tensor]
 """Predicts an image from its truth and its position in the batch."""
@@ -77,10 +80,10 @@ class Scorer(Measured, Generic[Score]):
             has no batch of the set.
     """
 
-    needs: ClassVar[tuple[str, ...]]
-    tag: ClassVar[str] = ""
-    suffix: ClassVar[str] = ""
-    fixed: ClassVar[frozenset[str]] = frozenset()
+    needs: tuple[str, ...]
+    tag: str = ""
+    suffix: str = ""
+    fixed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class Scorer(Measured, Generic[Score]):
         self._shown: list[ScoredImage] = []
 
     @abstractmethod
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> Sequence[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Any) -> Sequence[Tensor]:
         """Update the metrics by a batch of the set.  Returns the predictions to draw."""
 
     @abstractmethod
@@ -160,7 +163,7 @@ class Scorer(Measured, Generic[Score]):
         evaluation.
         """
 
-    def truth(self, batch: Mapping[str, Any]) -> Any:
+    def truth(self, batch: Batch) -> Any:
         """Return the truth that a batch is scored against, one entry per image.
 
         Raises:
@@ -187,7 +190,7 @@ class Scorer(Measured, Generic[Score]):
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
-        batch: Mapping[str, Any],
+        batch: Batch,
         **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions of a batch, and the baselines whose score is not known.  Returns

@@ -1,13 +1,13 @@
 """Classification of one image set at each evaluation.  N images, C classes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.protocol import ClassificationProtocol
@@ -34,7 +34,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
     """
 
     measure = "classification"
-    needs: ClassVar[tuple[str, ...]] = ("class_label",)
+    needs: tuple[str, ...] = ("class_label",)
     protocol: ClassificationProtocol
     labels: LabelSet
 
@@ -51,7 +51,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
         metrics = {"model": GroupAccuracy(len(labels.names), places=places)}
         super().__init__(name, metrics=metrics, labels=labels, prompted=self.classes, **options)
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> Sequence[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
         logits = class_logits(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
         truth = truth.to(logits.device)

@@ -2,8 +2,8 @@
 pictures.  N images, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -14,7 +14,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Baseline, Scorer
+from gestalt.measures.callback import Baseline, Batch, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
@@ -40,16 +40,16 @@ class GroupMaps(Scorer[JaccardScore]):
     """
 
     measure = "grouping"
-    needs: ClassVar[tuple[str, ...]] = ("instance", "prediction")
+    needs: tuple[str, ...] = ("instance", "prediction")
     tag, suffix = "groups", "_groups"
-    baselines: ClassVar[tuple[str, ...]] = ("whole_image", "blocks")
+    baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
     def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
         super().__init__(name, protocol=protocol, metrics=metrics, **options)
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
         predictions: list[Tensor] = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
@@ -109,7 +109,7 @@ class Grouping(GroupMaps):
             model: Any = pl_module.model
             model.check_class_attention()
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
         self.groups = grouped[0].candidates

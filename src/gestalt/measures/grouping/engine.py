@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import all_resized, by_size, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -35,7 +35,7 @@ class BottomUp(NamedTuple):
     """
 
     groups: Tensor
-    grid: tuple[int, int]
+    grid: Size
     candidates: int
 
 
@@ -135,9 +135,7 @@ def finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def decided(
-    maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]
-) -> Tensor:
+def decided(maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: Size) -> Tensor:
     """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
     grid.  (H, W) in the ``map_type`` of m.
     """
@@ -150,7 +148,7 @@ def decided(
     )
 
 
-def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
+def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
         return mass_masks(
@@ -183,7 +181,7 @@ def bottom_up(
     images: Sequence[Tensor],
     *,
     protocol: BottomUpProtocol,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[Size] | None = None,
 ) -> list[BottomUp]:
     """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels;
     by default at the images' own.

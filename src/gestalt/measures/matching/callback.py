@@ -2,7 +2,7 @@
 clusters, C classes, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import clustered, fitted_centres
@@ -84,7 +84,7 @@ class Matching(Scorer[MatchedScore]):
             device=pl_module.device,
         )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
         assert self._centres is not None
         void = ignored_value(len(self.labels.names))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import all_resized, by_size, resized, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, resized, sizes_of
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
@@ -81,7 +81,7 @@ def clustered(
     *,
     centres: Floats,
     protocol: MatchingProtocol,
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[Size],
 ) -> list[BottomUp]:
     """Find the nearest of the centres (m, D) for every pixel of B images, (3, H, W) uint8 of any
     sizes, at the ``sizes`` of their labels.

@@ -1,10 +1,9 @@
 """Retrieval: recall of one captioned image set at each evaluation.  N images."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
@@ -29,7 +28,7 @@ class Retrieval(Scorer[RetrievalScore]):
             **{**options, "length": None},
         )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:
+    def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], protocol=self.protocol)
         text = embed_captions(model, truth, like=image)

@@ -2,7 +2,7 @@
 w patch grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
+from gestalt.measures.callback import Batch
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, group_metrics
@@ -58,7 +59,7 @@ class Robustness(ClassificationScorer):
         )
         self.train_groups = train_groups
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
         reduced = reduced_labels(
             model, batch["image"], prompts=self.prompts, protocol=self.protocol

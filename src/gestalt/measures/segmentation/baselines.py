@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.images import Size
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import map_type
@@ -35,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
@@ -57,7 +58,7 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE)
     return prediction
 
 
-def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
+def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
     """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W)
     uint8, background included.
 
@@ -101,7 +102,7 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     height, width = label.shape
     layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
 
-    def stretch(layout: tuple[int, int]) -> float:
+    def stretch(layout: Size) -> float:
         """Return the ratio of the longer side of a block to the shorter."""
         sides = (height * layout[1], width * layout[0])
         return max(sides) / min(sides)
@@ -112,7 +113,7 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
 
 
-def cell_areas(mask: Tensor, *, grid: tuple[int, int]) -> Tensor:
+def cell_areas(mask: Tensor, *, grid: Size) -> Tensor:
     """Return the pixels of a mask (H, W) that lie in each cell of the grid, (h, w) float32; a pixel
     that cells cut through counts in parts.
     """

@@ -13,6 +13,7 @@ from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, named
+from gestalt.measures.callback import Batch
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
@@ -72,7 +73,7 @@ class Segmentation(ClassMaps):
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
 
-    def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
+    def truth(self, batch: Batch) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol
         scores.
         """
@@ -121,7 +122,7 @@ class Segmentation(ClassMaps):
                     "choose others by evaluation.unlabelled=DIR"
                 )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol

@@ -2,8 +2,8 @@
 pixels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -16,7 +16,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_of_ranks
-from gestalt.measures.callback import Baseline, Scorer
+from gestalt.measures.callback import Baseline, Batch, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
@@ -41,10 +41,10 @@ class ClassMaps(Scorer[SegmentationScore]):
     """
 
     measure = "segmentation"
-    needs: ClassVar[tuple[str, ...]] = ("labels", "prediction")
+    needs: tuple[str, ...] = ("labels", "prediction")
     tag = "pictures"
     baselines: tuple[str, ...] = ("constant_background",)
-    unnamed: ClassVar[bool] = True
+    unnamed: bool = True
     labels: LabelSet
 
     def __init__(
@@ -59,7 +59,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the predictions of a batch."""
         return self.count(batch["prediction"], truth, batch=batch)
 
@@ -68,7 +68,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
-        batch: Mapping[str, Any],
+        batch: Batch,
         **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions and the baselines of a batch, and keep the best and the worst

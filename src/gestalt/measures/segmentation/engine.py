@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import sizes_of
+from gestalt.evaluation.images import Size, sizes_of
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
@@ -39,7 +39,7 @@ class TopDown(NamedTuple):
     """
 
     prediction: Tensor
-    grid: tuple[int, int]
+    grid: Size
     score: Tensor
     unbound: Tensor
 
@@ -51,7 +51,7 @@ def top_down(
     *,
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[Size] | None = None,
 ) -> list[TopDown]:
     """Segment a batch.
 
@@ -83,7 +83,7 @@ def _segment(
     *,
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
-    size: tuple[int, int],
+    size: Size,
     scale: float,
 ) -> TopDown:
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
@@ -116,7 +116,7 @@ def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
 
 
 def upsampled_argmax(
-    maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE
+    maps: Tensor, *, size: Size, at_once: int = VALUES_AT_ONCE
 ) -> tuple[Tensor, Tensor]:
     """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
 

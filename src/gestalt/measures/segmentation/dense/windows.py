@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import all_resized, by_size, computed_once
+from gestalt.evaluation.images import Size, all_resized, by_size, computed_once
 from gestalt.measures.segmentation.dense.placement import Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -37,13 +37,13 @@ class Pieces(NamedTuple):
 
     features: Tensor
     starts: tuple[tuple[int, ...], tuple[int, ...]]
-    side: tuple[int, int]
-    canvas: tuple[int, int]
+    side: Size
+    canvas: Size
     image: Tensor
     original: Tensor
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Size:
         """The patch grid (h, w) that the whole image has at the windows' resolution."""
         rows, columns = (
             max(1, round(whole * cells / side))
@@ -61,7 +61,7 @@ class Pieces(NamedTuple):
         top, left = self.starts[0][row], self.starts[1][column]
         return slice(top, top + self.side[0]), slice(left, left + self.side[1])
 
-    def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
+    def axes(self, size: Size, *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
         """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
         only window is the whole image.
         """
@@ -142,7 +142,7 @@ def cut_and_embed(
 
 def _places(
     canvas: Tensor, *, protocol: TopDownProtocol
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
+) -> tuple[tuple[int, ...], tuple[int, ...], Size]:
     """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
     window = protocol.window or max(height, width)
@@ -153,9 +153,7 @@ def _places(
     return rows, columns, (min(height, window), min(width, window))
 
 
-def fitted_to_patches(
-    window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol
-) -> Tensor:
+def fitted_to_patches(window: Tensor, *, stride: Size, protocol: TopDownProtocol) -> Tensor:
     """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the
     protocol says.
     """

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.images import Size
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -55,7 +56,7 @@ class Winners:
     pieces: Pieces
     maps: Maps
     protocol: TopDownProtocol
-    size: tuple[int, int]
+    size: Size
     logit_scale: float
 
     @property
@@ -115,9 +116,7 @@ class Winners:
         return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
 
 
-def placed(
-    values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]
-) -> Tensor:
+def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: Size) -> Tensor:
     """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
     overlap.
     """
@@ -210,7 +209,7 @@ def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor,
     return rows, columns
 
 
-def _at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _at_size(image: Tensor, size: Size) -> Tensor:
     """Resize an image to the label's size, (3, H, W) float32 in [0, 255]."""
     return functional.interpolate(
         image[None].float(), size=size, mode="bilinear", align_corners=False
