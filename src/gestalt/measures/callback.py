@@ -292,8 +292,7 @@ class Scorer(Measured, Generic[Score]):
         pl_module: LightningModule,
         outputs: Any,
         batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
     ) -> None:
         """Score a batch of this set; ignore those of other sets."""
         if batch["set"] != self.image_set:

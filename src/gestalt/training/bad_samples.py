@@ -93,7 +93,7 @@ class BadSamples(Callback):
                 {f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()}
             )
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Count the samples of all ranks, before the weights are scored."""
         self._judge()
 

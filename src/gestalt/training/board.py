@@ -92,21 +92,19 @@ class Board(Callback):
         )
         self._describe(trainer, self.text)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the page, after the first validation that follows a logged step."""
-        self._write_page(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the page of a run that is not validated."""
         if not self.benchmarks:
-            self._write_page(trainer)
+            self.on_validation_end(trainer)
 
     def _describe(self, trainer: Trainer, text: str) -> None:
         if isinstance(trainer.logger, BoardLogger) and trainer.is_global_zero:
             trainer.logger.experiment.add_text("run", text, trainer.global_step)
 
-    def _write_page(self, trainer: Trainer) -> None:
-        """Write once: TensorBoard reads the first page of a run."""
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the page once, after the first validation that follows a logged step: TensorBoard
+        reads the first page of a run.
+        """
         logger = trainer.logger
         logged = trainer.logged_metrics
         if (

@@ -83,13 +83,12 @@ class MicroBatches:
             return embeddings
 
         parts = self._of_pairs(embed)
-        image, text = (
-            self._scatter([part.image for part in parts]),
-            self._scatter([part.text for part in parts]),
-        )
         patches = [part.patches for part in parts if part.patches is not None]
         return Embeddings(
-            image, text, parts=parts[0].parts, patches=self._scatter(patches) if patches else None
+            self._scatter([part.image for part in parts]),
+            self._scatter([part.text for part in parts]),
+            parts=parts[0].parts,
+            patches=self._scatter(patches) if patches else None,
         )
 
     def pairs(self, embeddings: Embeddings, *, text_id: Tensor, valid: Tensor | None) -> Pairs:

@@ -31,7 +31,7 @@ class Speed(Callback):
         self.seconds_left = 0.0
         self._ends: deque[float] = deque(maxlen=WINDOW + 1)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         """Restart the average, which would include validation."""
         self._ends.clear()
 

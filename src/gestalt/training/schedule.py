@@ -79,10 +79,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        tower, decays = (
-            _tower(name),
-            parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split(".")),
-        )
+        tower = _tower(name)
+        decays = parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split("."))
         depth, top = depths.get(name, (0, 0))
         layer = (
             ""
@@ -90,15 +88,15 @@ def parameter_groups(
             else f".{_layer(depth, top, tower=tower, layer_decay=layer_decay)}"
         )
         scale = rates[tower] * (layer_decay ** (top - depth) if layer else 1.0)
-        decay = weight_decay if decays else 0.0
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
-        options = {
+        empty = {
+            "params": [],
             "name": group,
             "lr": learning_rate * scale,
-            "weight_decay": decay,
+            "weight_decay": weight_decay if decays else 0.0,
             "initial_scale": scale,
         }
-        groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
+        groups.setdefault(group, empty)["params"].append(parameter)
     if not groups:
         raise ValueError(
             "nothing to train: every parameter of the model is frozen. Unfreeze a tower, or give "

@@ -46,9 +46,7 @@ class StepsTaken(Callback):
     callback reads it.
     """
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own
         count is too high.
         """
@@ -60,9 +58,7 @@ class LastStep(Callback):
     ``max_time`` ends.
     """
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Log, if Lightning will not."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (
