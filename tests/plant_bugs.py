@@ -270,7 +270,7 @@ BUGS = (
     Bug(
         "text_padding_in_the_mean",
         "src/gestalt/aggregation.py",
-        old="tokens.parts.masked_fill(~present, 0).sum(dim=1) / present.sum(dim=1)",
+        old="_filled(tokens, 0).sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True)",
         new="tokens.parts.mean(dim=1)",
         test="tests/gestalt/test_aggregation.py::test_never_sees_padding",
     ),
@@ -628,8 +628,8 @@ BUGS = (
     Bug(
         "measured_at_the_other_steps",
         "src/gestalt/module.py",
-        old='"measured": self._is_logged()',
-        new='"measured": not self._is_logged()',
+        old="measured=self._is_logged()",
+        new="measured=not self._is_logged()",
         test="tests/gestalt/test_module.py::test_a_loss_measures_only_at_the_steps_that_are_logged",
     ),
     Bug(

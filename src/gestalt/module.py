@@ -105,8 +105,15 @@ class ContrastiveModule(LightningModule):
             else send(text_ids(batch["text"]), embeddings.text.device)
         )
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
+        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
         terms = self.loss(
-            embeddings.image, embeddings.text, text_id=ids, valid=valid, **self._loss_options()
+            embeddings.image,
+            embeddings.text,
+            text_id=ids,
+            valid=valid,
+            logit_scale=self.model.logit_scale,
+            measured=self._is_logged(),
+            **bias,
         )
         shares = {"pairs": terms.loss}
         if self.terms:
@@ -142,11 +149,6 @@ class ContrastiveModule(LightningModule):
         if not self.kept:
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
-
-    def _loss_options(self) -> dict[str, Any]:
-        """Return the scalars of the model, and whether the loss measures."""
-        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        return {"logit_scale": self.model.logit_scale, "measured": self._is_logged(), **bias}
 
     def _is_logged(self) -> bool:
         """Return True within a step whose numbers are logged."""
@@ -240,10 +242,6 @@ class ContrastiveModule(LightningModule):
     def validation_step(self, *_: Any) -> None:
         """Do nothing: callbacks score each image set."""
 
-    def on_validation_start(self) -> None:
-        """Read the last steps before their weights are scored."""
-        self.read_steps()
-
     def on_validation_epoch_end(self) -> None:
         """Record the step of the weights that were scored."""
         self.validated_step = self.global_step
@@ -256,10 +254,6 @@ class ContrastiveModule(LightningModule):
             self.trainer._results.clear()
             self.read_steps()
             self.log("train/loss", self.last_loss)
-
-    def on_train_end(self) -> None:
-        """Read the last steps."""
-        self.read_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the last loss and token count, which a run resumed after its final step reports, and
@@ -299,6 +293,8 @@ class ContrastiveModule(LightningModule):
             rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
+
+    on_validation_start = on_train_end = read_steps  # before the last weights are scored
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
