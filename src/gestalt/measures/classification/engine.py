@@ -3,7 +3,7 @@ E shared width, h w patch grid.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,18 +15,6 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.robustness.protocol import RobustnessProtocol
-
-
-class Reduced(NamedTuple):
-    """LabelSet reduced from dense maps.
-
-    Attributes:
-        label: (B,) int64, a class.
-        maps: B maps (h, w), the nearest class of each patch, in the ``map_type`` of the classes.
-    """
-
-    label: Tensor
-    maps: list[Tensor]
 
 
 def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
@@ -102,12 +90,15 @@ def _finite(cosines: Tensor) -> Tensor:
 @torch.no_grad()
 def reduced_labels(
     model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol
-) -> Reduced:
-    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest
-    class of each patch too.
+) -> tuple[Tensor, list[Tensor]]:
+    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
 
     The model must be in eval mode; the prompts, on the images' device, are those of the classes,
     then of the third if there is one.
+
+    Returns:
+        (B,) int64 classes, and B maps (h, w), the nearest class of each patch, in the ``map_type``
+        of the classes.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -125,7 +116,7 @@ def reduced_labels(
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
     labels, maps = zip(*by_size(all_resized(images, protocol=protocol), reduce), strict=True)
-    return Reduced(torch.stack(labels), list(maps))
+    return torch.stack(labels), list(maps)
 
 
 def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:

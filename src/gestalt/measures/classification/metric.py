@@ -122,24 +122,6 @@ class GroupAccuracy(RowMetric):
         return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
-def drops(cells: Floats, *, usual: Sequence[int]) -> Floats:
-    """Compute each class's loss of accuracy off its usual place: the cell of that place minus the
-    mean of its other cells.
-
-    Args:
-        cells: (..., C, P), nan without images; at least two places.
-        usual: C places.
-
-    Returns:
-        (..., C), nan where one of the cells is.
-    """
-    losses = [
-        cells[..., row, place] - np.delete(cells[..., row, :], place, axis=-1).mean(axis=-1)
-        for row, place in enumerate(usual)
-    ]
-    return np.stack(losses, axis=-1)
-
-
 def worst_group(cells: Floats) -> Floats:
     """Return the lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
     lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
@@ -172,6 +154,9 @@ def group_metrics(
     """Return the metrics of the accuracies (..., C, C) of each class at each place, (...), by name;
     class and place of one index go together by habit.
 
+    A class's delta is its loss of accuracy off its usual place: the cell of that place minus the
+    mean of its other cells; nan where one of them is.
+
     Args:
         cells: nan without images.
         names: of the classes.
@@ -182,9 +167,9 @@ def group_metrics(
         metrics["adjusted_accuracy"] = adjusted_accuracy(cells, train_groups=train_groups)
     metrics["worst_group"] = worst_group(cells)
     metrics["mean_group"] = mean_without_nan(cells, axis=(-2, -1))
-    deltas = drops(cells, usual=range(len(names)))
     for index, name in enumerate(names):
-        usual, delta = cells[..., index, index], deltas[..., index]
+        usual = cells[..., index, index]
+        delta = usual - np.delete(cells[..., index, :], index, axis=-1).mean(axis=-1)
         metrics[f"accuracy/{name}_usual_place"] = usual
         metrics[f"delta/{name}"] = delta
         metrics[f"accuracy/{name}_other_place"] = usual - delta

@@ -41,7 +41,8 @@ class Retrieval(Scorer[RetrievalScore]):
 
     def entry(self, score: RetrievalScore) -> dict[str, Any]:
         """Return the integer hits."""
-        return {"captions": score.captions, "hits": score.hits}
+        hits = {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()}
+        return {"captions": score.captions, "hits": hits}
 
     def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""

@@ -36,11 +36,6 @@ class RetrievalScore(NamedTuple):
     captions: int
     image_hits: dict[str, Ints]
 
-    @property
-    def hits(self) -> dict[str, int]:
-        """The number of queries that hit, by metric name of each direction."""
-        return {key: int(counts[:, 0].sum()) for key, counts in self.image_hits.items()}
-
 
 class RetrievalRecall(SetMetric):
     """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered,

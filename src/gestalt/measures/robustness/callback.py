@@ -61,15 +61,15 @@ class Robustness(ClassificationScorer):
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
-        reduced = reduced_labels(
+        label, maps = reduced_labels(
             model, batch["image"], prompts=self.prompts, protocol=self.protocol
         )
-        truth, place = (values.to(reduced.label.device) for values in (truth, batch["place"]))
-        wrong = (reduced.label != truth).long()
+        truth, place = (values.to(label.device) for values in (truth, batch["place"]))
+        wrong = (label != truth).long()
         self.metrics["model"].update(
-            truth, prediction=reduced.label, rank=wrong, sample_id=batch["sample_id"], place=place
+            truth, prediction=label, rank=wrong, sample_id=batch["sample_id"], place=place
         )
-        return reduced.maps
+        return maps
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy over images, over groups by training share or equally, of the worst;

@@ -16,7 +16,7 @@ from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
 from gestalt.measures.segmentation.dense.offsets import with_image_weight
 from gestalt.measures.segmentation.dense.scores import grid_maps
-from gestalt.measures.segmentation.dense.windows import Pieces, pieces_of
+from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import Winners
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
@@ -70,27 +70,16 @@ def top_down(
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
+    segmented = []
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
-        return [
-            _segment(windows, prompts=corrected, protocol=protocol, size=size, scale=scale)
-            for windows, size, corrected in zip(pieces, sizes, shifted, strict=True)
-        ]
-
-
-def _segment(
-    pieces: Pieces,
-    *,
-    prompts: ClassEmbeddings,
-    protocol: TopDownProtocol,
-    size: Size,
-    scale: float,
-) -> TopDown:
-    maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
-    winners = Winners(pieces, maps, protocol, size, scale)
-    named, score, unbound = name_pixels(winners, background=prompts.background)
-    prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named, unbound))
-    return TopDown(prediction, grid=pieces.grid, score=score, unbound=unbound)
+        for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
+            maps = grid_maps(windows, prompts=corrected, protocol=protocol, logit_scale=scale)
+            winners = Winners(windows, maps, protocol, size, scale)
+            named, score, unbound = name_pixels(winners, background=prompts.background)
+            named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
+            segmented.append(TopDown(named, windows.grid, score, unbound))
+    return segmented
 
 
 def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:

@@ -128,19 +128,10 @@ def segment_images(
         shares = (
             torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()
         ).tolist()
-        scores = {
-            label: Similarity(mean, top)
-            for label, mean, top in zip(labels, means, most, strict=True)
-        }
+        scores = dict(zip(labels, map(Similarity, means, most), strict=True))
+        areas = dict(zip(labels, shares, strict=True))
         results.append(
-            SegmentedImage(
-                tuple(labels),
-                mask,
-                scores,
-                dict(zip(labels, shares, strict=True)),
-                image.cpu(),
-                similar.cpu(),
-            )
+            SegmentedImage(tuple(labels), mask, scores, areas, image.cpu(), similar.cpu())
         )
     return results
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.images import Size, all_resized, by_size, computed_once
-from gestalt.measures.segmentation.dense.placement import Axis, window_starts
+from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
@@ -61,7 +61,7 @@ class Pieces(NamedTuple):
         top, left = self.starts[0][row], self.starts[1][column]
         return slice(top, top + self.side[0]), slice(left, left + self.side[1])
 
-    def axes(self, size: Size, *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
+    def axes(self, size: Size, *, upsample: str, at_once: bool) -> Axes:
         """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
         only window is the whole image.
         """

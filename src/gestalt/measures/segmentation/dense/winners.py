@@ -24,8 +24,8 @@ from gestalt.measures.segmentation.dense.argmax import (
 from gestalt.measures.segmentation.dense.crf import dense_crf
 from gestalt.measures.segmentation.dense.pamr import pamr
 from gestalt.measures.segmentation.dense.placement import (
-    Axis,
-    Band,
+    Axes,
+    Bands,
     canvas_matrix,
     label_bands,
     resample,
@@ -92,7 +92,7 @@ class Winners:
             return _best_of_softmax(values, self.pieces, axes=axes, rows=rows, columns=columns)
         return best_of(values, rows=rows, columns=columns, scale=self.scale)
 
-    def _by_crf(self, values: Tensor, classes: Tensor, *, axes: tuple[Axis, Axis]) -> Best:
+    def _by_crf(self, values: Tensor, classes: Tensor, *, axes: Axes) -> Best:
         """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
         total) is a score's probability.
         """
@@ -129,9 +129,9 @@ def _best_of_softmax(
     values: Tensor,
     pieces: Pieces,
     *,
-    axes: tuple[Axis, Axis],
-    rows: tuple[Band, ...],
-    columns: tuple[Band, ...],
+    axes: Axes,
+    rows: Bands,
+    columns: Bands,
 ) -> Best:
     """Return the largest of K softmax maps at each pixel; ``rows`` and ``columns`` are the bands of
     the label, made of the canvas's pixels.
@@ -183,7 +183,7 @@ def _mean_softmax(
 
 
 def _refined_blocks(
-    values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol
+    values: Tensor, pieces: Pieces, *, axes: Axes, protocol: TopDownProtocol
 ) -> Iterator[Tensor]:
     """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
     size = (axes[0].label, axes[1].label)
@@ -200,7 +200,7 @@ def _refined_blocks(
         )
 
 
-def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor, Tensor]:
+def _to_label(axes: Axes, *, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the matrices from a map's rows and columns to the label's, float32."""
     rows, columns = (
         resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device)
