@@ -43,9 +43,7 @@ def class_logits(
 
     The model must be in eval mode, the prompts on the images' device.
     """
-    return by_class(
-        embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts
-    )
+    return by_class(embed_images(model, images, protocol) @ prompts.vectors.T, prompts=prompts)
 
 
 def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
@@ -112,14 +110,14 @@ def reduced_labels(
                 _finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts
             ).argmax(dim=1)
         else:
-            labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
+            labels = reduce_map(logits.flatten(1, 2), protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
-    labels, maps = zip(*by_size(all_resized(images, protocol=protocol), reduce), strict=True)
+    labels, maps = zip(*by_size(all_resized(images, protocol), reduce), strict=True)
     return torch.stack(labels), list(maps)
 
 
-def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
+def reduce_map(logits: Tensor, protocol: RobustnessProtocol) -> Tensor:
     """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first
     class.
     """

@@ -80,7 +80,7 @@ def nearness(rows: Tensor, centres: Tensor) -> Tensor:
     )
 
 
-def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute the nearness of every token of one image, (N, D) float64 on the CPU, to the centres
     that k-means finds in that image.
 
@@ -96,7 +96,7 @@ def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     return nearness(tokens, torch.from_numpy(centres))
 
 
-def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D)
     float64 on the CPU.
     """
@@ -104,9 +104,7 @@ def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
     centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    return kmeans_similarity(
-        spectral_coordinates(centred, count=protocol.groups), protocol=protocol
-    )
+    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol)
 
 
 def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:

@@ -20,7 +20,7 @@ from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.support.arrays import Floats
 
 
-def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
+def drawn_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tensor:
     """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the
     protocol's seed and the index alone.
     """
@@ -55,9 +55,9 @@ def fitted_centres(
     """
 
     def tokens_of(index: int) -> Floats:
-        image = resized(images.sample(index)["image"].to(device), protocol=protocol)
-        tokens = set_tokens(model, image[None], protocol=protocol)[0]
-        drawn: Floats = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
+        image = resized(images.sample(index)["image"].to(device), protocol)
+        tokens = set_tokens(model, image[None], protocol)[0]
+        drawn: Floats = drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
         return drawn
 
     rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
@@ -65,13 +65,13 @@ def fitted_centres(
 
 
 @torch.no_grad()
-def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
+def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = wide_tokens(model, stack, protocol=protocol)
+    tokens = wide_tokens(model, stack, protocol)
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
@@ -90,13 +90,13 @@ def clustered(
     """
 
     def compare(stack: Tensor) -> Iterator[Tensor]:
-        for tokens in set_tokens(model, stack, protocol=protocol):
+        for tokens in set_tokens(model, stack, protocol):
             with one_thread():
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(all_resized(images, protocol=protocol), compare)
+    maps = by_size(all_resized(images, protocol), compare)
     return [
-        BottomUp(decided(near, protocol=protocol, size=size), grid=grid, candidates=len(centres))
+        BottomUp(decided(near, protocol, size), grid=grid, candidates=len(centres))
         for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

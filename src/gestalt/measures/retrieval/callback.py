@@ -30,7 +30,7 @@ class Retrieval(Scorer[RetrievalScore]):
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
-        image = embed_images(model, batch["image"], protocol=self.protocol)
+        image = embed_images(model, batch["image"], self.protocol)
         text = embed_captions(model, truth, like=image)
         self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=truth)
         return ()

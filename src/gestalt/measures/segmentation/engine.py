@@ -66,9 +66,9 @@ def top_down(
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol
             needs, or too little memory for refinement.
     """
-    pieces = pieces_of(model, images, protocol=protocol)
+    pieces = pieces_of(model, images, protocol)
     sizes = sizes_of(images) if sizes is None else sizes
-    scale = own_logit_scale(model, protocol=protocol)
+    scale = own_logit_scale(model, protocol)
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
     segmented = []
     # scores are float32, whatever the tower's precision
@@ -82,7 +82,7 @@ def top_down(
     return segmented
 
 
-def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
+def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
     """Return the protocol's logit scale, or the model's scale.
 
     Raises:

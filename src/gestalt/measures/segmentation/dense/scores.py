@@ -66,7 +66,7 @@ def grid_maps(
             values = side_by_side(torch.cat([(best < bound).float(), windows], dim=1), pieces)
             classes = torch.cat([classes.new_tensor([prompts.background]), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
-        values = _refined(values, pieces, protocol=protocol)
+        values = _refined(values, pieces, protocol)
     return Maps(values, classes)
 
 
@@ -101,7 +101,7 @@ def _affinity(
     return side_by_side(over_all * logits.softmax(dim=1), pieces)
 
 
-def _refined(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Tensor:
+def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tensor:
     """Apply PAMR on each window's patch grid, guided by the window shrunk to it with corners
     aligned.
     """

@@ -75,7 +75,7 @@ class Pieces(NamedTuple):
         return axes[0], axes[1]
 
 
-def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the
     same windows and dense reading.
     """
@@ -88,26 +88,24 @@ def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
         protocol.stride,
         protocol.fit,
     )
-    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol=protocol))
+    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
 @torch.no_grad()
-def cut_and_embed(
-    model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
-) -> list[Pieces]:
+def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
     size through the tower together.
 
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
-    canvases = all_resized(images, protocol=protocol)
-    places = [_places(canvas, protocol=protocol) for canvas in canvases]
+    canvases = all_resized(images, protocol)
+    places = [_places(canvas, protocol) for canvas in canvases]
     windows = [
         fitted_to_patches(
             canvas[:, top : top + side[0], left : left + side[1]],
-            stride=model.patch_stride,
-            protocol=protocol,
+            model.patch_stride,
+            protocol,
         )
         for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
         for top in rows
@@ -141,7 +139,7 @@ def cut_and_embed(
 
 
 def _places(
-    canvas: Tensor, *, protocol: TopDownProtocol
+    canvas: Tensor, protocol: TopDownProtocol
 ) -> tuple[tuple[int, ...], tuple[int, ...], Size]:
     """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
@@ -153,7 +151,7 @@ def _places(
     return rows, columns, (min(height, window), min(width, window))
 
 
-def fitted_to_patches(window: Tensor, *, stride: Size, protocol: TopDownProtocol) -> Tensor:
+def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -> Tensor:
     """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the
     protocol says.
     """

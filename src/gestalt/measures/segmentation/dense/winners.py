@@ -84,7 +84,7 @@ class Winners:
             return self._by_crf(values, classes, axes=axes)
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
             return best_of_blocks(
-                _refined_blocks(values, self.pieces, axes=axes, protocol=protocol), scale=self.scale
+                _refined_blocks(values, self.pieces, axes, protocol), scale=self.scale
             )
         tile = tile_side(values.device, maps=len(self.maps.values))
         rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
@@ -116,7 +116,7 @@ class Winners:
         return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
 
 
-def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: Size) -> Tensor:
+def placed(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
     """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
     overlap.
     """
@@ -183,7 +183,7 @@ def _mean_softmax(
 
 
 def _refined_blocks(
-    values: Tensor, pieces: Pieces, *, axes: Axes, protocol: TopDownProtocol
+    values: Tensor, pieces: Pieces, axes: Axes, protocol: TopDownProtocol
 ) -> Iterator[Tensor]:
     """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
     size = (axes[0].label, axes[1].label)
