@@ -831,8 +831,8 @@ BUGS = (
     Bug(
         "unnamed_nouns_compared",
         "src/gestalt/losses/nouns.py",
-        old="                self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4",
-        new="                self._not_negative(named) | ~valid, torch.finfo(logits.dtype).min / 4",
+        old="                not_negative | ~valid | ~present, torch.finfo(logits.dtype).min / 4",
+        new="                not_negative | ~valid, torch.finfo(logits.dtype).min / 4",
         test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
     ),
     Bug(

@@ -36,7 +36,7 @@ class WithGradient(torch.autograd.Function):
 
 
 def cross_entropy(
-    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix
+    image: Tensor, texts: Tensor, log_scale: Tensor, matrix: PairMatrix
 ) -> tuple[Tensor, Tensor | None]:
     """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over
     all images.
@@ -90,7 +90,7 @@ def cross_entropy(
 
 
 def sigmoid(
-    image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: PairMatrix
+    image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, matrix: PairMatrix
 ) -> tuple[Tensor, Tensor | None]:
     """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of
     their being a pair.

@@ -37,6 +37,9 @@ Score = TypeVar("Score")
 Batch = Mapping[str, Any]
 """A batch of an image set, by field."""
 
+Entry = dict[str, Any]
+"""Fields of a JSON record."""
+
 Baseline = Callable[[Tensor, int], Tensor]
 """Predicts an image from its truth and its position in the batch."""
 
@@ -132,7 +135,7 @@ class Scorer(Measured, Generic[Score]):
         baselines; nan is left out.
         """
 
-    def entry(self, score: Any) -> dict[str, Any]:
+    def entry(self, score: Any) -> Entry:
         """Return the measure's own fields of the record, which ``result`` adds to those of every
         measure.
         """
@@ -217,7 +220,7 @@ class Scorer(Measured, Generic[Score]):
         arrays = self.arrays(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": array for key, array in arrays.items()}
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Entry:
         """Return the last evaluation for a JSON record: metrics, protocol, counts, provenance;
         empty before the first.
         """
@@ -225,7 +228,7 @@ class Scorer(Measured, Generic[Score]):
             return {}
         score: Any = self.scores["model"]
         metrics = self.logged()
-        result: dict[str, Any] = {
+        result: Entry = {
             "set": self.name,
             "image_set": self.image_set,
             "measure": self.measure,

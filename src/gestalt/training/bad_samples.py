@@ -169,18 +169,14 @@ class BadSamples(Callback):
                         )
                     self.counts[reason] = self.counts.get(reason, 0) + 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
-                raise TooManyBad(self._message(whole_batch=whole_batch_bad, step=step))
-
-    def _message(self, *, whole_batch: bool, step: int) -> str:
-        counts = sorted(self.counts.items())
-        reasons = "; ".join(
-            f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
-            for reason, count in counts
-        )
-        of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples"
-        rule = (
-            "a whole batch is bad"
-            if whole_batch
-            else f"more than data.max_bad_share={self.max_share}{of}"
-        )
-        return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
+                reasons = "; ".join(
+                    f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
+                    for reason, count in sorted(self.counts.items())
+                )
+                of = f" of {self.first_samples:,} samples" if self.seen < self.first_samples else ""
+                rule = f"more than data.max_bad_share={self.max_share}{of}"
+                if whole_batch_bad:
+                    rule = "a whole batch is bad"
+                raise TooManyBad(
+                    f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
+                )

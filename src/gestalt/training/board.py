@@ -98,21 +98,15 @@ class Board(Callback):
             self.on_validation_end(trainer)
 
     def _describe(self, trainer: Trainer, text: str) -> None:
-        if isinstance(trainer.logger, BoardLogger) and trainer.is_global_zero:
+        if isinstance(trainer.logger, BoardLogger):
             trainer.logger.experiment.add_text("run", text, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the page once, after the first validation that follows a logged step: TensorBoard
         reads the first page of a run.
         """
-        logger = trainer.logger
-        logged = trainer.logged_metrics
-        if (
-            self._written
-            or not isinstance(logger, BoardLogger)
-            or not trainer.is_global_zero
-            or "train/loss" not in logged
-        ):
+        logger, logged = trainer.logger, trainer.logged_metrics
+        if self._written or not isinstance(logger, BoardLogger) or "train/loss" not in logged:
             return
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Batch, Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.protocol import ClassificationProtocol
@@ -53,7 +53,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
-        logits = class_logits(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
+        logits = class_logits(model, batch["image"], self.prompts, self.protocol)
         truth = truth.to(logits.device)
         rank = ranks(logits, truth)
         self.metrics["model"].update(
@@ -76,7 +76,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
             "accuracy_majority": score.majority,
         }
 
-    def entry(self, score: AccuracyScore) -> dict[str, Any]:
+    def entry(self, score: AccuracyScore) -> Entry:
         """Return the integer counts of each class at each place."""
         return {
             "counts": {

@@ -34,7 +34,6 @@ def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
 def class_logits(
     model: Any,
     images: Sequence[Tensor],
-    *,
     prompts: ClassEmbeddings,
     protocol: ClassificationProtocol,
 ) -> Tensor:
@@ -43,10 +42,10 @@ def class_logits(
 
     The model must be in eval mode, the prompts on the images' device.
     """
-    return by_class(embed_images(model, images, protocol) @ prompts.vectors.T, prompts=prompts)
+    return by_class(embed_images(model, images, protocol) @ prompts.vectors.T, prompts)
 
 
-def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
+def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
     """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of
     each; equal phrases have equal ones.
     """
@@ -87,7 +86,7 @@ def _finite(cosines: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reduced_labels(
-    model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol
+    model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
 ) -> tuple[Tensor, list[Tensor]]:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
 
@@ -104,11 +103,10 @@ def reduced_labels(
 
     def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        logits = by_class(_finite(cosines), prompts=prompts)
+        logits = by_class(_finite(cosines), prompts)
         if protocol.reduction == "pooled":
-            labels = by_class(
-                _finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts
-            ).argmax(dim=1)
+            pooled = _finite(model.embed_image(stack).float() @ prompts.vectors.T)
+            labels = by_class(pooled, prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)

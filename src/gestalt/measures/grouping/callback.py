@@ -14,7 +14,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
@@ -65,7 +65,7 @@ class GroupMaps(Scorer[JaccardScore]):
             values[f"jaccard_with_background{suffix}"] = counted.jaccard_with_background
         return values
 
-    def entry(self, score: JaccardScore) -> dict[str, Any]:
+    def entry(self, score: JaccardScore) -> Entry:
         """Return the number of groups and of objects, and the pixel counts."""
         return {
             "ignored_pixels": score.ignored_pixels,
@@ -111,7 +111,7 @@ class Grouping(GroupMaps):
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
-        grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
+        grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))
         self.groups = grouped[0].candidates
         return self.count(
             [image.groups for image in grouped],

@@ -138,7 +138,7 @@ def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: S
     grid.  (H, W) in the ``map_type`` of m.
     """
     if protocol.upsample == "bilinear":
-        return typed(upsampled_argmax(maps, size=size)[1], classes=len(maps))
+        return typed(upsampled_argmax(maps, size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0).float()
     return typed(
         functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0],
@@ -177,7 +177,6 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
 def bottom_up(
     model: Any,
     images: Sequence[Tensor],
-    *,
     protocol: BottomUpProtocol,
     sizes: Sequence[Size] | None = None,
 ) -> list[BottomUp]:

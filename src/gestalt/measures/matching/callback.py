@@ -15,7 +15,7 @@ from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Batch, Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import clustered, fitted_centres
@@ -113,7 +113,7 @@ class Matching(Scorer[MatchedScore]):
             f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()
         }
 
-    def entry(self, score: MatchedScore) -> dict[str, Any]:
+    def entry(self, score: MatchedScore) -> Entry:
         """Return the match, and the counts of the model and the baselines."""
         match = [None if index == NO_CLASS else index for index in score.match.tolist()]
         return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Batch, Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
@@ -39,7 +39,7 @@ class Retrieval(Scorer[RetrievalScore]):
         """Return recall at each k, in both directions, and their mean."""
         return score.recalls
 
-    def entry(self, score: RetrievalScore) -> dict[str, Any]:
+    def entry(self, score: RetrievalScore) -> Entry:
         """Return the integer hits."""
         hits = {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()}
         return {"captions": score.captions, "hits": hits}

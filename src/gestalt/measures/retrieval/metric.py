@@ -66,12 +66,11 @@ class RetrievalRecall(SetMetric):
             sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
             captions: B lists, T captions in all.
         """
-        keys = []
-        for index, texts in zip(sample_id.tolist(), captions, strict=True):
-            keys += [
-                (index, position, words)
-                for position, words in enumerate(text_ids(list(texts)).tolist())
-            ]
+        keys = [
+            (index, position, words)
+            for index, texts in zip(sample_id.tolist(), captions, strict=True)
+            for position, words in enumerate(text_ids(list(texts)).tolist())
+        ]
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))

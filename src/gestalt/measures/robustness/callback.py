@@ -12,7 +12,7 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Batch
+from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, group_metrics
@@ -61,9 +61,7 @@ class Robustness(ClassificationScorer):
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
-        label, maps = reduced_labels(
-            model, batch["image"], prompts=self.prompts, protocol=self.protocol
-        )
+        label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
         truth, place = (values.to(label.device) for values in (truth, batch["place"]))
         wrong = (label != truth).long()
         self.metrics["model"].update(
@@ -82,9 +80,9 @@ class Robustness(ClassificationScorer):
             **{name: float(value) for name, value in groups.items()},
         }
 
-    def entry(self, score: AccuracyScore) -> dict[str, Any]:
+    def entry(self, score: AccuracyScore) -> Entry:
         """Return the table as integers."""
-        entry: dict[str, Any] = {
+        entry: Entry = {
             "names_of_map": list(self.classes.names),
             "right": score.right.tolist(),
             "total": score.total.tolist(),

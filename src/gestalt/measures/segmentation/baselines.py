@@ -51,9 +51,9 @@ def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     if len(classes) == 0:
         return label.clone()
     # (present, h, w)
-    areas = torch.stack([cell_areas(label == value, grid=grid) for value in classes])
+    areas = torch.stack([cell_areas(label == value, grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
-    _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
+    _, index = upsampled_argmax(shares, (label.shape[0], label.shape[1]))
     prediction: Tensor = classes[index]
     return prediction
 
@@ -69,15 +69,13 @@ def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
     Returns:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
+    size = (instance.shape[0], instance.shape[1])
     labelled = instance != IGNORE
-    whole = cell_areas(labelled, grid=grid).clamp_min(torch.finfo(torch.float32).tiny)
+    whole = cell_areas(labelled, grid).clamp_min(torch.finfo(torch.float32).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
-        share, _ = upsampled_argmax(
-            (cell_areas(inside, grid=grid) / whole)[None],
-            size=(instance.shape[0], instance.shape[1]),
-        )
+        share, _ = upsampled_argmax((cell_areas(inside, grid) / whole)[None], size)
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
         counts = torch.bincount(
             (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS
@@ -113,7 +111,7 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
 
 
-def cell_areas(mask: Tensor, *, grid: Size) -> Tensor:
+def cell_areas(mask: Tensor, grid: Size) -> Tensor:
     """Return the pixels of a mask (H, W) that lie in each cell of the grid, (h, w) float32; a pixel
     that cells cut through counts in parts.
     """

@@ -13,7 +13,7 @@ from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, named
-from gestalt.measures.callback import Batch
+from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
@@ -125,12 +125,10 @@ class Segmentation(ClassMaps):
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
-        prompts, protocol = self.prompts, self.protocol
-        images = top_down(
-            model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth)
-        )
-        void = ignored_value(len(self.labels.names))
-        swap = shuffled_classes(len(self.labels.names), prompts=prompts)
+        images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
+        classes = len(self.labels.names)
+        void = ignored_value(classes)
+        swap = shuffled_classes(classes, prompts=self.prompts)
         predicted = [image.prediction for image in images]
         return self.count(
             predicted,
@@ -142,7 +140,7 @@ class Segmentation(ClassMaps):
             ),
         )
 
-    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+    def entry(self, score: SegmentationScore) -> Entry:
         """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and
         offsets.
         """

@@ -16,7 +16,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_of_ranks
-from gestalt.measures.callback import Baseline, Batch, Scorer
+from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
@@ -108,11 +108,11 @@ class ClassMaps(Scorer[SegmentationScore]):
         values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
         return values | class_values(self.labels.names, score)
 
-    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+    def entry(self, score: SegmentationScore) -> Entry:
         """Return the counts of the model and the baselines, the best and worst images, and the
         pixels without a class.
         """
-        entry: dict[str, Any] = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
+        entry: Entry = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
         for end, images in self._ends().items():
@@ -154,7 +154,7 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
         """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
-        for folder in log_folders(trainer)[:1]:
+        for folder in log_folders(trainer):
             write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
         super().draw(trainer, shown=shown)
 

@@ -48,7 +48,6 @@ class TopDown(NamedTuple):
 def top_down(
     model: Any,
     images: Sequence[Tensor],
-    *,
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
     sizes: Sequence[Size] | None = None,
@@ -69,12 +68,12 @@ def top_down(
     pieces = pieces_of(model, images, protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol)
-    shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
+    shifted = with_image_weight(model, pieces, prompts, protocol)
     segmented = []
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
         for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
-            maps = grid_maps(windows, prompts=corrected, protocol=protocol, logit_scale=scale)
+            maps = grid_maps(windows, corrected, protocol, scale)
             winners = Winners(windows, maps, protocol, size, scale)
             named, score, unbound = name_pixels(winners, background=prompts.background)
             named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
@@ -105,7 +104,7 @@ def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
 
 
 def upsampled_argmax(
-    maps: Tensor, *, size: Size, at_once: int = VALUES_AT_ONCE
+    maps: Tensor, size: Size, *, at_once: int = VALUES_AT_ONCE
 ) -> tuple[Tensor, Tensor]:
     """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
 

@@ -117,7 +117,7 @@ def segment_images(
     """
     prompts = label_prompts(model, labels, protocol)
     moved = SharedImages(image.to(prompts.vectors.device) for image in images)
-    named = top_down(model, moved, prompts=prompts, protocol=protocol)
+    named = top_down(model, moved, prompts, protocol)
     results = []
     for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol, pieces.grid)

@@ -97,7 +97,7 @@ def largest_cosines(
 
 
 def with_image_weight(
-    model: Any, pieces: Sequence[Pieces], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+    model: Any, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> Sequence[ClassEmbeddings]:
     """Return the prompts for each image, with a share of the cosines of the prompts and the pooled
     image as offset.

@@ -45,7 +45,7 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
 
 
 def grid_maps(
-    pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
+    pieces: Pieces, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
 ) -> Maps:
     """Turn cosines into scores, as far as that happens on the patch grid: all but the softmax over
     prompts.

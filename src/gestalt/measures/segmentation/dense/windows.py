@@ -65,14 +65,13 @@ class Pieces(NamedTuple):
         """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
         only window is the whole image.
         """
-        axes = []
-        for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
-            canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
-            canvas, starts, side = (label, (0,), label) if at_once else (canvas, starts, side)
-            axes.append(
-                Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample)
-            )
-        return axes[0], axes[1]
+        whole = (size, ((0,), (0,)), size)
+        placement = whole if at_once else (self.canvas, self.starts, self.side)
+        rows, columns = (
+            Axis(*axis, upsample=upsample)
+            for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
+        )
+        return rows, columns
 
 
 def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
