@@ -41,7 +41,7 @@ class EagerValidation(Callback):
         """Switch to eager execution."""
         torch.compiler.set_stance("force_eager")
 
-    def on_validation_end(self, *_: Any) -> None:
+    def on_validation_end(self, *_: Any, **__: Any) -> None:
         """Switch back."""
         torch.compiler.set_stance("default")
 
