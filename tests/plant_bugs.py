@@ -159,8 +159,8 @@ BUGS = (
     Bug(
         "plain_gather",
         "src/gestalt/losses/matrix.py",
-        old="Tensor] = GatherRows.apply",
-        new="Tensor] = gather_rows",
+        old="texts = gather_with_gradient(text)",
+        new="texts = gather_rows(text)",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
@@ -754,8 +754,8 @@ BUGS = (
     Bug(
         "reading_out_of_the_digest",
         "src/gestalt/measures/segmentation/protocol.py",
-        old="if getattr(self, key) == usual}",
-        new="if usual is not None}",
+        old="for key in later if getattr(self, key) == getattr(type(self), key)}",
+        new="for key in later}",
         test="tests/gestalt/measures/segmentation/test_protocol.py::test_every_field_except_the_source_is_part_of_the_digest",
     ),
     Bug(

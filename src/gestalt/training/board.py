@@ -171,8 +171,9 @@ def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | 
         "Aggregation": keys.pop("image.aggregation"),
         "Init": keys.pop("image.init"),
         "Scale": keys.pop("scale"),
+        "Seed": keys.pop("seed"),
+        "Steps": steps,
     }
-    first |= {"Seed": keys.pop("seed"), "Steps": steps}
     return {
         key: value if isinstance(value, str | int | float) else json.dumps(value)
         for key, value in {**first, **keys}.items()

@@ -170,10 +170,9 @@ class SaveOnSignal(Callback):
 
 def _last_path(trainer: Trainer) -> Path:
     """Return the path of ``last.ckpt``, in the folder of ``EpochCheckpoint``."""
-    folder = next(
+    (folder,) = (
         callback.dirpath
         for callback in trainer.checkpoint_callbacks
         if isinstance(callback, EpochCheckpoint)
     )
-    assert folder is not None
-    return Path(folder) / f"{LAST}.ckpt"
+    return Path(str(folder)) / f"{LAST}.ckpt"

@@ -118,8 +118,9 @@ def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
     """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where
     the step is built.
     """
-    keywords = {key: value for key, value in asdict(trainer).items() if key != "compile"}
-    return {"num_sanity_val_steps": 0, **keywords}
+    keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
+    del keywords["compile"]
+    return keywords
 
 
 def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:

@@ -116,9 +116,10 @@ class RetrievalRecall(SetMetric):
                     ],
                     axis=1,
                 ).astype(np.int64)
-                image_hits[f"{direction}_recall_at_{k}"] = counts
+                name = f"{direction}_recall_at_{k}"
+                image_hits[name] = counts
                 hits, total = counts.sum(axis=0).tolist()
-                recalls[f"{direction}_recall_at_{k}"] = hits / total if total else float("nan")
+                recalls[name] = hits / total if total else float("nan")
             recalls[f"recall_at_{k}"] = (
                 recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
             ) / 2

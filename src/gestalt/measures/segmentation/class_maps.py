@@ -115,18 +115,17 @@ class ClassMaps(Scorer[SegmentationScore]):
         entry: Entry = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
-        for end, images in self._ends().items():
-            entry[end] = [{"sample_id": index, "iou": iou} for index, iou in images]
+        entry |= self._ends()
         if self.unnamed:
             entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
         return entry
 
-    def _ends(self) -> dict[str, list[tuple[int, float]]]:
+    def _ends(self) -> Entry:
         """Return id and mean IoU of the best and the worst images, the same on every rank."""
         score = self.scores["model"]
         iou = image_miou(score.image_counts)
         best, worst = (
-            [(int(score.sample_id[row]), float(iou[row])) for row in rows]
+            [{"sample_id": int(score.sample_id[row]), "iou": float(iou[row])} for row in rows]
             for rows in ends(iou, score.sample_id)
         )
         return {"best_images": best, "worst_images": worst}
@@ -137,8 +136,8 @@ class ClassMaps(Scorer[SegmentationScore]):
         """
         if not self.scores or not self._extremes:
             return {}
-        ids = [index for images in self._ends().values() for index, _ in images]
-        return {self.name: self._as_arrays([self._extremes[index][1] for index in ids])}
+        ends_of_set = [image["sample_id"] for images in self._ends().values() for image in images]
+        return {self.name: self._as_arrays([self._extremes[index][1] for index in ends_of_set])}
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""

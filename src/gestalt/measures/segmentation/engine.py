@@ -87,13 +87,14 @@ def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
     Raises:
         ValueError: the protocol needs the model's, and it has none.
     """
-    needed = (
-        protocol.scores == "affinity"
-        or protocol.background == "probability"
-        or protocol.refinement == "crf"
-    )
-    if protocol.logit_scale is not None or not needed:
-        return 1.0 if protocol.logit_scale is None else protocol.logit_scale
+    if protocol.logit_scale is not None:
+        return protocol.logit_scale
+    if (
+        protocol.scores != "affinity"
+        and protocol.background != "probability"
+        and protocol.refinement != "crf"
+    ):
+        return 1.0
     scale = getattr(model, "logit_scale", None)
     if not isinstance(scale, Tensor):
         raise ValueError(

@@ -142,15 +142,9 @@ class TopDownProtocol(PromptProtocol):
         """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the
         reading only off their defaults.
         """
-        later = {
-            "reading": "plain",
-            "positions": "timm",
-            "proxy": "",
-            "debias": "none",
-            "image_weight": 0.0,
-        }
         # a digest from before these fields is unchanged
-        unused = {key for key, usual in later.items() if getattr(self, key) == usual}
+        later = ("reading", "positions", "proxy", "debias", "image_weight")
+        unused = {key for key in later if getattr(self, key) == getattr(type(self), key)}
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
