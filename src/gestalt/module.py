@@ -273,10 +273,8 @@ class ContrastiveModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""
-        self.last_loss, self.kept = (
-            checkpoint["gestalt"]["last_loss"],
-            checkpoint["gestalt"]["kept"],
-        )
+        saved = checkpoint["gestalt"]
+        self.last_loss, self.kept = saved["last_loss"], saved["kept"]
 
     def read_steps(self) -> None:
         """Wait for the device and read the steps since the last reading; all ranks call this

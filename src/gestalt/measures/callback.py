@@ -113,7 +113,7 @@ class Scorer(Measured, Generic[Score]):
         self.length = length
         self.official = official
         self.image_names = image_names
-        self.shown_ids = spread(length or 0, count=pictures) if self.tag else ()
+        self.shown_ids = spread(length or 0, pictures) if self.tag else ()
         if prompted is not None:
             used_prompts(prompted, protocol=protocol)
         self.one_thread = False

@@ -129,11 +129,8 @@ class BadSamples(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
-        self.seen, self.counts, self.first = (
-            state_dict["seen"],
-            dict(state_dict["counts"]),
-            dict(state_dict["first"]),
-        )
+        self.seen = state_dict["seen"]
+        self.counts, self.first = dict(state_dict["counts"]), dict(state_dict["first"])
 
     def record(self) -> dict[str, Any]:
         """Return the fields of a result: samples seen, and bad ones by reason with the first of

@@ -159,7 +159,7 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
         logger.save()
 
 
-def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | float | bool]:
+def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | float]:
     """Return the same keys for every run, null and lists as text: TensorBoard's parallel
     coordinates leave out a run that lacks a key.
 

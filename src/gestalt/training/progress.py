@@ -62,9 +62,7 @@ class RunProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
         self.speed = speed
 
-    def get_metrics(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the values shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)

@@ -122,12 +122,6 @@ class GroupAccuracy(RowMetric):
         return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
-def worst_group(cells: Floats) -> Floats:
-    """Return the lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
-    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
-    return np.where(np.isinf(lowest), np.nan, lowest)
-
-
 def adjusted_accuracy(cells: Floats, *, train_groups: Sequence[Sequence[int]]) -> Floats:
     """Return the mean of the accuracies (..., C, P), each weighted by its group's share of the
     training images; nan where one of them is.
@@ -165,7 +159,8 @@ def group_metrics(
     metrics = {}
     if train_groups is not None:
         metrics["adjusted_accuracy"] = adjusted_accuracy(cells, train_groups=train_groups)
-    metrics["worst_group"] = worst_group(cells)
+    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
+    metrics["worst_group"] = np.where(np.isinf(lowest), np.nan, lowest)
     metrics["mean_group"] = mean_without_nan(cells, axis=(-2, -1))
     for index, name in enumerate(names):
         usual = cells[..., index, index]

@@ -74,11 +74,10 @@ class Matching(Scorer[MatchedScore]):
         work.
         """
         super().on_validation_epoch_start(trainer, pl_module)
-        model: Any = pl_module.model
         self._centres = fitted_centres(
-            model,
+            pl_module.model,
             self.images,
-            chosen=spread(len(self.images), count=self.protocol.fit_images),
+            chosen=spread(len(self.images), self.protocol.fit_images),
             clusters=self.clusters,
             protocol=self.protocol,
             device=pl_module.device,

@@ -104,7 +104,7 @@ class Segmentation(ClassMaps):
             return prompts
         if self._unlabelled is None:
             raise ValueError(NO_UNLABELLED.format(protocol.debias))
-        chosen = spread(len(self._unlabelled), count=protocol.debias_images)
+        chosen = spread(len(self._unlabelled), protocol.debias_images)
         self._largest = largest_cosines(
             model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
         )
