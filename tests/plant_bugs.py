@@ -159,8 +159,8 @@ BUGS = (
     Bug(
         "plain_gather",
         "src/gestalt/losses/matrix.py",
-        old="Tensor] = GatherRows.apply",
-        new="Tensor] = gather_rows",
+        old="texts = gather_with_gradient(text)",
+        new="texts = gather_rows(text)",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),
     Bug(
@@ -270,7 +270,7 @@ BUGS = (
     Bug(
         "text_padding_in_the_mean",
         "src/gestalt/aggregation.py",
-        old="tokens.parts.masked_fill(~present, 0).sum(dim=1) / present.sum(dim=1)",
+        old="_filled(tokens, 0).sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True)",
         new="tokens.parts.mean(dim=1)",
         test="tests/gestalt/test_aggregation.py::test_never_sees_padding",
     ),
@@ -625,8 +625,8 @@ BUGS = (
     Bug(
         "measured_at_the_other_steps",
         "src/gestalt/module.py",
-        old='"measured": self._is_logged()',
-        new='"measured": not self._is_logged()',
+        old="measured=self._is_logged()",
+        new="measured=not self._is_logged()",
         test="tests/gestalt/test_module.py::test_a_loss_measures_only_at_the_steps_that_are_logged",
     ),
     Bug(
@@ -751,8 +751,8 @@ BUGS = (
     Bug(
         "reading_out_of_the_digest",
         "src/gestalt/measures/segmentation/protocol.py",
-        old="if getattr(self, key) == usual}",
-        new="if usual is not None}",
+        old="for key in later if getattr(self, key) == getattr(type(self), key)}",
+        new="for key in later}",
         test="tests/gestalt/measures/segmentation/test_protocol.py::test_every_field_except_the_source_is_part_of_the_digest",
     ),
     Bug(
@@ -828,8 +828,8 @@ BUGS = (
     Bug(
         "unnamed_nouns_compared",
         "src/gestalt/losses/nouns.py",
-        old="                self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4",
-        new="                self._not_negative(named) | ~valid, torch.finfo(logits.dtype).min / 4",
+        old="                not_negative | ~valid | ~present, torch.finfo(logits.dtype).min / 4",
+        new="                not_negative | ~valid, torch.finfo(logits.dtype).min / 4",
         test="tests/gestalt/losses/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
     ),
     Bug(

@@ -37,9 +37,7 @@ def summary_token(tokens: Tokens) -> Tensor:
 
 def mean_of_parts(tokens: Tokens) -> Tensor:
     """Average the real parts.  Returns (B, D)."""
-    check_parts(tokens)
-    present = tokens.mask.unsqueeze(-1)
-    return tokens.parts.masked_fill(~present, 0).sum(dim=1) / present.sum(dim=1)
+    return _filled(tokens, 0).sum(dim=1) / tokens.mask.sum(dim=1, keepdim=True)
 
 
 def max_of_parts(tokens: Tokens) -> Tensor:
@@ -47,10 +45,8 @@ def max_of_parts(tokens: Tokens) -> Tensor:
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3.
     """
-    check_parts(tokens)
-    parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
     # the gradient goes to one part per channel; amax would split it at ties
-    return parts.max(dim=1).values
+    return _filled(tokens, -math.inf).max(dim=1).values
 
 
 def max_with_summary(tokens: Tokens) -> Tensor:
@@ -62,8 +58,7 @@ def max_with_summary(tokens: Tokens) -> Tensor:
     Source: kahnchana/clippy at 04bf78b, which trained the public checkpoint with it.
     """
     summary = summary_token(tokens).unsqueeze(1)  # (B, 1, D)
-    parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
-    return torch.cat((summary, parts), dim=1).max(dim=1).values
+    return torch.cat((summary, _filled(tokens, -math.inf)), dim=1).max(dim=1).values
 
 
 def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
@@ -106,7 +101,7 @@ class AttentionPooling(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
-        parts = _real_parts(tokens, fill=0.0)
+        parts = _wide(tokens)
         scores = (parts * self.query).sum(dim=-1) / math.sqrt(parts.shape[-1])  # (B, N)
         weights = scores.masked_fill(~tokens.mask, -math.inf).softmax(dim=1)
         return (weights.unsqueeze(-1) * parts).sum(dim=1).to(tokens.parts.dtype)
@@ -128,7 +123,7 @@ class LogSumExp(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:
         """Pool the real parts.  Returns (B, D)."""
         sharpness = self.log_sharpness.exp()
-        pooled = _log_mean_exp(_real_parts(tokens, fill=0.0) * sharpness, tokens.mask) / sharpness
+        pooled = _log_mean_exp(_wide(tokens) * sharpness, tokens.mask) / sharpness
         return pooled.to(tokens.parts.dtype)
 
 
@@ -151,10 +146,8 @@ class GeneralisedMean(nn.Module):
         """Pool the real parts.  Returns (B, D)."""
         floor = 1e-6  # of the shifted values: keeps the logarithm and its gradient finite
         exponent = self.log_exponent.exp()
-        smallest = _real_parts(tokens, fill=math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
-        shifted = (_real_parts(tokens, fill=0.0) - smallest).masked_fill(
-            ~tokens.mask.unsqueeze(-1), 0
-        ) + floor
+        smallest = _wide(tokens, math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
+        shifted = (_wide(tokens) - smallest).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor
         power_mean = (_log_mean_exp(shifted.log() * exponent, tokens.mask) / exponent).exp()
         return (smallest.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
@@ -198,22 +191,21 @@ def _mean_of_largest(tokens: Tokens, count: Tensor, *, most: int) -> Tensor:
     """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most
     ``most``.  Returns (B, D).
     """
-    check_parts(tokens)
-    # (B, most, D)
-    largest = (
-        tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values
-    )
+    largest = _filled(tokens, -math.inf).topk(most, dim=1).values  # (B, most, D)
     beyond = torch.arange(most, device=count.device) >= count  # (B, most)
     return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
-def _real_parts(tokens: Tokens, *, fill: float) -> Tensor:
-    """Return the parts with padding filled, in float32 or wider, which exponentials need.  Returns
-    (B, N, D).
-    """
+def _filled(tokens: Tokens, value: float) -> Tensor:
+    """Return the parts with padding filled, (B, N, D)."""
     check_parts(tokens)
+    return tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), value)
+
+
+def _wide(tokens: Tokens, fill: float = 0.0) -> Tensor:
+    """Return ``_filled`` in float32 or wider, which exponentials need."""
     wide = torch.promote_types(tokens.parts.dtype, torch.float32)
-    return tokens.parts.to(wide).masked_fill(~tokens.mask.unsqueeze(-1), fill)
+    return _filled(tokens, fill).to(wide)
 
 
 def _log_mean_exp(x: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
-from gestalt.training.micro_batches import MicroBatches, image_size
+from gestalt.training.micro_batches import Batch, MicroBatches, image_size
 from gestalt.training.schedule import clipped_in_step
 
 
@@ -82,7 +82,7 @@ class ContrastiveModule(LightningModule):
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
         self._first_bad = FirstBadStep()
 
-    def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
         pairs only.
 
@@ -105,8 +105,15 @@ class ContrastiveModule(LightningModule):
             else send(text_ids(batch["text"]), embeddings.text.device)
         )
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
+        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
         terms = self.loss(
-            embeddings.image, embeddings.text, text_id=ids, valid=valid, **self._loss_options()
+            embeddings.image,
+            embeddings.text,
+            text_id=ids,
+            valid=valid,
+            logit_scale=self.model.logit_scale,
+            measured=self._is_logged(),
+            **bias,
         )
         shares = {"pairs": terms.loss}
         if self.terms:
@@ -117,7 +124,7 @@ class ContrastiveModule(LightningModule):
         self._log_step(terms, shares, parts=embeddings.parts, total=total)
         return loss
 
-    def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
+    def _draw_tokens(self, batch: Batch) -> tuple[Tensor | None, int]:
         """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens
         of an image.
         """
@@ -142,11 +149,6 @@ class ContrastiveModule(LightningModule):
         if not self.kept:
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
-
-    def _loss_options(self) -> dict[str, Any]:
-        """Return the scalars of the model, and whether the loss measures."""
-        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        return {"logit_scale": self.model.logit_scale, "measured": self._is_logged(), **bias}
 
     def _is_logged(self) -> bool:
         """Return True within a step whose numbers are logged."""
@@ -240,10 +242,6 @@ class ContrastiveModule(LightningModule):
     def validation_step(self, *_: Any) -> None:
         """Do nothing: callbacks score each image set."""
 
-    def on_validation_start(self) -> None:
-        """Read the last steps before their weights are scored."""
-        self.read_steps()
-
     def on_validation_epoch_end(self) -> None:
         """Record the step of the weights that were scored."""
         self.validated_step = self.global_step
@@ -256,10 +254,6 @@ class ContrastiveModule(LightningModule):
             self.trainer._results.clear()
             self.read_steps()
             self.log("train/loss", self.last_loss)
-
-    def on_train_end(self) -> None:
-        """Read the last steps."""
-        self.read_steps()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the last loss and token count, which a run resumed after its final step reports, and
@@ -279,10 +273,8 @@ class ContrastiveModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""
-        self.last_loss, self.kept = (
-            checkpoint["gestalt"]["last_loss"],
-            checkpoint["gestalt"]["kept"],
-        )
+        saved = checkpoint["gestalt"]
+        self.last_loss, self.kept = saved["last_loss"], saved["kept"]
 
     def read_steps(self) -> None:
         """Wait for the device and read the steps since the last reading; all ranks call this
@@ -299,6 +291,8 @@ class ContrastiveModule(LightningModule):
             rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
+
+    on_validation_start = on_train_end = read_steps  # before the last weights are scored
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

@@ -84,14 +84,14 @@ TERMS: Registry[Any] = Registry(
             "nouns",
             "contrasts each noun with other nouns, and its image with other images, using the "
             "patches it attends to",
-            "gestalt.losses.nouns:build",
+            "gestalt.losses.nouns:Nouns",
             {"reads_nouns": True},
         ),
         Row(
             "self_distillation",
             "patches of a masked image predict the prototypes of the same patches of the whole "
             "image",
-            "gestalt.losses.self_distillation:build",
+            "gestalt.losses.self_distillation:SelfDistillation",
         ),
     ],
 )

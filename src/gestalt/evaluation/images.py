@@ -11,6 +11,9 @@ from gestalt.evaluation.protocols import ImageProtocol
 
 Result = TypeVar("Result")
 
+Size = tuple[int, int]
+"""Height and width, in pixels or patches."""
+
 
 class SharedImages(tuple[Tensor, ...]):
     """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes
@@ -34,16 +37,16 @@ def computed_once(
     return images.computed[key]
 
 
-def all_resized(images: Sequence[Tensor], *, protocol: ImageProtocol) -> list[Tensor]:
+def all_resized(images: Sequence[Tensor], protocol: ImageProtocol) -> list[Tensor]:
     """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize
     the same way.
     """
     return computed_once(
-        images, protocol.geometry(), lambda: [resized(image, protocol=protocol) for image in images]
+        images, protocol.geometry(), lambda: [resized(image, protocol) for image in images]
     )
 
 
-def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
+def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
     The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the
@@ -56,13 +59,11 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
         side, short = protocol.input_size, min(height, width)
         rows, columns = (int(side * length / short) for length in (height, width))
         top, left = (round((length - side) / 2) for length in (rows, columns))
-        return scaled(image, (rows, columns), protocol=protocol)[
-            :, top : top + side, left : left + side
-        ]
-    return scaled(image, size, protocol=protocol)
+        return scaled(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
+    return scaled(image, size, protocol)
 
 
-def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> Tensor:
+def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
     """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
@@ -98,6 +99,6 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     return [results[position] for position in range(len(images))]
 
 
-def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+def sizes_of(maps: Sequence[Tensor]) -> list[Size]:
     """Return (H, W) of each image or map (..., H, W)."""
     return [(values.shape[-2], values.shape[-1]) for values in maps]

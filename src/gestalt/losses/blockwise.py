@@ -36,7 +36,7 @@ class WithGradient(torch.autograd.Function):
 
 
 def cross_entropy(
-    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix
+    image: Tensor, texts: Tensor, log_scale: Tensor, matrix: PairMatrix
 ) -> tuple[Tensor, Tensor | None]:
     """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over
     all images.
@@ -72,29 +72,25 @@ def cross_entropy(
             normaliser = gather_rows(normaliser.unsqueeze(0)).logsumexp(dim=0)
 
     def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
-        return _cross_entropy_of_block(logits_of(rows, block), normaliser, matrix=block)
+        logits = logits_of(rows, block)
+        correct = block.correct(logits)
+        log_p_text = logits.log_softmax(dim=1)
+        log_p_image = logits.sub_(normaliser)  # the logits are overwritten
+        if block.spread:
+            targets = block.targets(logits.dtype)
+            value = -((log_p_text + log_p_image) * targets).sum()
+            grad_logits = log_p_text.exp_().add_(log_p_image.exp_()).sub_(targets, alpha=2)
+        else:
+            value = -(block.sum_of_positives(log_p_text) + block.sum_of_positives(log_p_image))
+            grad_logits = log_p_text.exp_().add_(log_p_image.exp_())
+            block.positives(grad_logits).sub_(2)
+        return value, grad_logits, correct
 
     return _sum_of_blocks(loss_of, image, texts, log_scale, queries=queries, matrix=matrix)
 
 
-def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: PairMatrix) -> BlockLoss:
-    """Return the loss of a block's logits, which are overwritten."""
-    correct = matrix.correct(logits)
-    log_p_text = logits.log_softmax(dim=1)
-    log_p_image = logits.sub_(normaliser)
-    if matrix.spread:
-        targets = matrix.targets(logits.dtype)
-        value = -((log_p_text + log_p_image) * targets).sum()
-        grad_logits = log_p_text.exp_().add_(log_p_image.exp_()).sub_(targets, alpha=2)
-    else:
-        value = -(matrix.sum_of_positives(log_p_text) + matrix.sum_of_positives(log_p_image))
-        grad_logits = log_p_text.exp_().add_(log_p_image.exp_())
-        matrix.positives(grad_logits).sub_(2)
-    return value, grad_logits, correct
-
-
 def sigmoid(
-    image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: PairMatrix
+    image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, matrix: PairMatrix
 ) -> tuple[Tensor, Tensor | None]:
     """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of
     their being a pair.
@@ -113,21 +109,17 @@ def sigmoid(
         queries = image * log_scale.exp()
 
     def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
-        return _sigmoid_of_block(torch.addmm(bias, queries[rows], texts.T), matrix=block)
+        logits = torch.addmm(bias, queries[rows], texts.T)
+        correct = block.correct(block.masked(logits))
+        pairs = block.same_caption() if block.spread else torch.zeros_like(logits, dtype=torch.bool)
+        block.positives(pairs).fill_(True)
+        signed_logits = torch.where(pairs, -logits, logits)
+        losses = -functional.logsigmoid(-signed_logits)
+        grad_logits = torch.sigmoid(signed_logits, out=logits)
+        grad_logits = torch.where(pairs, -grad_logits, grad_logits)
+        return counted_only(losses, block.compared()).sum(), grad_logits, correct
 
     return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
-
-
-def _sigmoid_of_block(logits: Tensor, *, matrix: PairMatrix) -> BlockLoss:
-    """Return the loss of a block's logits, which are overwritten."""
-    correct = matrix.correct(matrix.masked(logits))
-    is_pair = matrix.same_caption() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
-    matrix.positives(is_pair).fill_(True)
-    signed_logits = torch.where(is_pair, -logits, logits)
-    losses = -functional.logsigmoid(-signed_logits)
-    grad_logits = torch.sigmoid(signed_logits, out=logits)
-    grad_logits = torch.where(is_pair, -grad_logits, grad_logits)
-    return counted_only(losses, matrix.compared()).sum(), grad_logits, correct
 
 
 def _sum_of_blocks(

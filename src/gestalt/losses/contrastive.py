@@ -21,7 +21,7 @@ SMALL = 2**18
 
 
 def cross_entropy(
-    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: PairMatrix
+    image: Tensor, texts: Tensor, log_scale: Tensor, matrix: PairMatrix
 ) -> tuple[Tensor, Tensor | None]:
     """Sum the cross-entropies of all images over all texts, and of all texts over all images, on
     one rank.
@@ -100,7 +100,7 @@ def contrastive_loss(
         )
         small = world_size() == 1 and chunk is None and len(image) * len(texts) <= SMALL
         value, correct = (cross_entropy if small else blockwise.cross_entropy)(
-            image, texts, log_scale, matrix=matrix
+            image, texts, log_scale, matrix
         )
     return matrix.terms({"sum": 1.0, "mean": 0.5}[directions] * matrix.weight * value, correct)
 

@@ -39,6 +39,9 @@ class GatherRows(torch.autograd.Function):
         return total.chunk(world)[rank]
 
 
+gather_with_gradient: Callable[[Tensor], Tensor] = GatherRows.apply
+
+
 def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of
     ranks.
@@ -129,8 +132,7 @@ def logsumexp_over_ranks(values: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return values
-    gather: Callable[[Tensor], Tensor] = GatherRows.apply
-    return gather(values.unsqueeze(0)).logsumexp(dim=0)
+    return gather_with_gradient(values.unsqueeze(0)).logsumexp(dim=0)
 
 
 def rank_share(weight: Tensor) -> Tensor:

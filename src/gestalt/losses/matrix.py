@@ -4,13 +4,12 @@ ranks.
 B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, distributed
 
-from gestalt.losses.gather import GatherRows, check_rows, gather_rows, world_size
+from gestalt.losses.gather import check_rows, gather_rows, gather_with_gradient, world_size
 
 BLOCK = 2**24
 """Similarities that are held at once unless ``loss.chunk`` is set: 64 MiB in float32."""
@@ -154,8 +153,7 @@ def compare(
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
-        gather: Callable[[Tensor], Tensor] = GatherRows.apply
-        texts = gather(text)
+        texts = gather_with_gradient(text)
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
         ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
             dim=1

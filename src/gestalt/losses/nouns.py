@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.losses.gather import logsumexp_over_ranks, sum_over_ranks
-from gestalt.losses.noun_list import NounList, SameOnRanks
+from gestalt.losses.noun_list import SameOnRanks
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
 from gestalt.tokens import Padded, Tokens
@@ -25,11 +25,10 @@ class Nouns(Term):
     near to patches everywhere adds to the loss; the loss of pairs, whose maxima mix the channels of
     many patches, does not see that.
 
-    Args:
-        nouns: V nouns.
-        phrases: the nouns as the text tower reads them.
+    Attributes:
         pooling: "max" or "softmax".
         temperature: temperature of the softmax.
+        ids, mask: the nouns as the text tower reads them.
 
     Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3;
     patches pooled by a noun: Stegmueller et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the
@@ -40,12 +39,13 @@ class Nouns(Term):
     mask: Tensor
     alike: Tensor | None
 
-    def __init__(
-        self, nouns: NounList, phrases: Padded, *, pooling: str, temperature: float
-    ) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.temperature = temperature
+        loss, nouns = parts.loss, parts.nouns
+        assert nouns is not None
+        phrases = parts.pad([loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
+        self.pooling: str = loss.nouns_pooling
+        self.temperature: float = loss.nouns_temperature
         self._encoded: Tokens | None = None
         self.same = SameOnRanks(nouns, term="nouns")
         self.register_buffer("ids", phrases.ids, persistent=False)
@@ -64,9 +64,12 @@ class Nouns(Term):
             logits = self._nearness(patches, nouns.to(wide)) * pairs.logit_scale.exp()  # (B, V)
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
+            not_negative = named
+            if self.alike is not None:
+                not_negative = named.float() @ self.alike.float() > 0
             present = sum_over_ranks(named.sum(dim=0)) > 0
             others = logits.masked_fill(
-                self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4
+                not_negative | ~valid | ~present, torch.finfo(logits.dtype).min / 4
             )
             other_nouns = others.logsumexp(dim=1, keepdim=True)
             other_images = logsumexp_over_ranks(others.logsumexp(dim=0))
@@ -74,10 +77,6 @@ class Nouns(Term):
                 other_images - logits
             )
             return mean_over_ranks(losses, named)
-
-    def _not_negative(self, named: Tensor) -> Tensor:
-        """Return the nouns that captions name, and those alike.  (B, V) bool to (B, V) bool."""
-        return named if self.alike is None else named.float() @ self.alike.float() > 0
 
     def _phrases(self, pairs: Pairs) -> Padded | Tokens:
         """Return the nouns as the text tower reads them, or what a frozen tower made of them
@@ -99,15 +98,3 @@ class Nouns(Term):
             return cosines.max(dim=1).values
         weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
         return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
-
-
-def build(parts: Parts) -> Term:
-    """Build the term with its options."""
-    assert parts.nouns is not None
-    phrases = parts.pad([parts.loss.nouns_phrase.replace("{}", noun) for noun in parts.nouns.nouns])
-    return Nouns(
-        parts.nouns,
-        phrases,
-        pooling=parts.loss.nouns_pooling,
-        temperature=parts.loss.nouns_temperature,
-    )

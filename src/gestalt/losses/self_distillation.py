@@ -23,19 +23,15 @@ class SelfDistillation(Term):
     Only the head has a moving average; both images pass through the model itself, and the whole one
     without a gradient.  Prototypes are balanced over all patches of the global batch.
 
-    Args:
-        tower_width: D.
-        width: E.
-        prototypes: K.
-
     Source: iBOT++ of TIPSv2, whose training code is not public: the loss on visible patches too and
     the average of the head alone; Zhou et al. 2022, iBOT (arXiv:2111.07832), for masks and head.
     """
 
-    def __init__(self, *, tower_width: int, width: int, prototypes: int) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.token = MaskToken(tower_width)
-        self.student = ProjectionHead(width, prototypes=prototypes)
+        self.token = MaskToken(parts.tower_width)
+        prototypes = parts.loss.self_distillation_prototypes
+        self.student = ProjectionHead(parts.width, prototypes=prototypes)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     def forward(self, pairs: Pairs) -> Tensor:
@@ -58,9 +54,3 @@ class SelfDistillation(Term):
             self.teacher.parameters(), self.student.parameters(), strict=True
         ):
             average.lerp_(weight, 1 - MOMENTUM)
-
-
-def build(parts: Parts) -> Term:
-    """Build the term with its options."""
-    prototypes = parts.loss.self_distillation_prototypes
-    return SelfDistillation(tower_width=parts.tower_width, width=parts.width, prototypes=prototypes)

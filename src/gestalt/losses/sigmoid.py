@@ -50,5 +50,5 @@ def sigmoid_loss(
             chunk=chunk,
             measured=measured,
         )
-        value, correct = blockwise.sigmoid(image, texts, log_scale, bias, matrix=matrix)
+        value, correct = blockwise.sigmoid(image, texts, log_scale, bias, matrix)
     return matrix.terms(matrix.weight * value, correct)

@@ -1,7 +1,7 @@
 """Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared
 width.
 
-To add one: a file here with a ``Term`` and a function ``build``, and its row in ``tables.py``;
+To add one: a file here with a ``Term`` that is made of ``Parts``, and its row in ``tables.py``;
 nothing else changes.
 """
 

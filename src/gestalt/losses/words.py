@@ -64,27 +64,26 @@ teach tend throw toss touch travel trot try tumble turn use wade wait wake walk 
 watch wear wrestle write yawn yell
 """
 
-_IN_ING = """
+_NOUNS = {
+    "ly": "assembly belly butterfly dragonfly family fly jelly lily",
+    "ing": """
 awning building ceiling clothing clearing crossing dumpling earring evening gosling icing king
 lightning living marking morning ring railing siding sibling spring string swing thing topping
 wedding wing
+""",
+    "ed": "bed feed reed seed shed sled steed thoroughbred weed",
+}
+
+ENDINGS = {ending: frozenset(nouns.split()) for ending, nouns in _NOUNS.items()}
+"""Endings of adverbs and participles, and the nouns that have them."""
+
+_IRREGULAR = """
+calves calf children child feet foot geese goose knives knife leaves leaf loaves loaf men man
+mice mouse oxen ox people person shelves shelf teeth tooth wolves wolf women woman
 """
 
-_NOUNS_IN_ING = frozenset(_IN_ING.split())
-
-_NOUNS_IN_LY = frozenset(
-    ["assembly", "belly", "butterfly", "family", "fly", "jelly", "lily", "dragonfly"]
-)
-
-_NOUNS_IN_ED = frozenset(
-    ["bed", "feed", "reed", "seed", "shed", "sled", "steed", "thoroughbred", "weed"]
-)
-
-IRREGULAR = {
-    "calves": "calf", "children": "child", "feet": "foot", "geese": "goose", "knives": "knife",
-    "leaves": "leaf", "loaves": "loaf", "men": "man", "mice": "mouse", "oxen": "ox",
-    "people": "person", "shelves": "shelf", "teeth": "tooth", "wolves": "wolf", "women": "woman",
-}  # fmt: skip
+IRREGULAR = dict(zip(_IRREGULAR.split()[::2], _IRREGULAR.split()[1::2], strict=True))
+"""Singulars by plural."""
 
 
 def _forms(verb: str) -> set[str]:
@@ -101,22 +100,20 @@ def _forms(verb: str) -> set[str]:
 
 
 NOT_NOUNS = (
-    frozenset(_OTHERS.split()).union(*map(_forms, _VERBS.split())) - _NOUNS_IN_ING - _NOUNS_IN_ED
+    frozenset(_OTHERS.split())
+    .union(*map(_forms, _VERBS.split()))
+    .difference(ENDINGS["ing"], ENDINGS["ed"])
 )
 """Function words, numbers, adjectives, verbs, and nouns that name no thing in the picture, such as
 "photo" or "side".
 """
 
 
-_ENDINGS = {"ly": _NOUNS_IN_LY, "ing": _NOUNS_IN_ING, "ed": _NOUNS_IN_ED}
-"""Endings of adverbs and participles, and the nouns that have them."""
-
-
 def may_be_noun(word: str) -> bool:
     """Return True for a word, in lower case, that is in no list of other words and has no ending of
     an adverb or a participle.
     """
-    ending = next((nouns for letters, nouns in _ENDINGS.items() if word.endswith(letters)), None)
+    ending = next((nouns for letters, nouns in ENDINGS.items() if word.endswith(letters)), None)
     return len(word) > 1 and word not in NOT_NOUNS and (ending is None or word in ending)
 
 

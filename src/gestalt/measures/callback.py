@@ -4,12 +4,11 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
@@ -29,10 +28,17 @@ from gestalt.losses.gather import objects_of_ranks
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import spread
+from gestalt.support.arrays import Array
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
+
+Batch = Mapping[str, Any]
+"""A batch of an image set, by field."""
+
+Entry = dict[str, Any]
+"""Fields of a JSON record."""
 
 Baseline = Callable[[Tensor, int], Tensor]
 """Predicts an image from its truth and its position in the batch."""
@@ -77,10 +83,10 @@ class Scorer(Measured, Generic[Score]):
             has no batch of the set.
     """
 
-    needs: ClassVar[tuple[str, ...]]
-    tag: ClassVar[str] = ""
-    suffix: ClassVar[str] = ""
-    fixed: ClassVar[frozenset[str]] = frozenset()
+    needs: tuple[str, ...]
+    tag: str = ""
+    suffix: str = ""
+    fixed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -107,7 +113,7 @@ class Scorer(Measured, Generic[Score]):
         self.length = length
         self.official = official
         self.image_names = image_names
-        self.shown_ids = spread(length or 0, count=pictures) if self.tag else ()
+        self.shown_ids = spread(length or 0, pictures) if self.tag else ()
         if prompted is not None:
             used_prompts(prompted, protocol=protocol)
         self.one_thread = False
@@ -120,7 +126,7 @@ class Scorer(Measured, Generic[Score]):
         self._shown: list[ScoredImage] = []
 
     @abstractmethod
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> Sequence[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Any) -> Sequence[Tensor]:
         """Update the metrics by a batch of the set.  Returns the predictions to draw."""
 
     @abstractmethod
@@ -129,13 +135,13 @@ class Scorer(Measured, Generic[Score]):
         baselines; nan is left out.
         """
 
-    def entry(self, score: Any) -> dict[str, Any]:
+    def entry(self, score: Any) -> Entry:
         """Return the measure's own fields of the record, which ``result`` adds to those of every
         measure.
         """
         return {}
 
-    def arrays(self, score: Any) -> dict[str, NDArray[Any]]:
+    def arrays(self, score: Any) -> dict[str, Array]:
         """Return each image's contribution to the model's score, by name without the
         benchmark's.
         """
@@ -160,7 +166,7 @@ class Scorer(Measured, Generic[Score]):
         evaluation.
         """
 
-    def truth(self, batch: Mapping[str, Any]) -> Any:
+    def truth(self, batch: Batch) -> Any:
         """Return the truth that a batch is scored against, one entry per image.
 
         Raises:
@@ -187,7 +193,7 @@ class Scorer(Measured, Generic[Score]):
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
-        batch: Mapping[str, Any],
+        batch: Batch,
         **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions of a batch, and the baselines whose score is not known.  Returns
@@ -207,14 +213,14 @@ class Scorer(Measured, Generic[Score]):
         values = self.values(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": value for key, value in values.items() if not np.isnan(value)}
 
-    def per_image(self) -> dict[str, NDArray[Any]]:
+    def per_image(self) -> dict[str, Array]:
         """Return ``<benchmark>/<name>`` to an array in order of image id; empty before the first
         evaluation.
         """
         arrays = self.arrays(self.scores["model"]) if self.scores else {}
         return {f"{self.name}/{key}": array for key, array in arrays.items()}
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Entry:
         """Return the last evaluation for a JSON record: metrics, protocol, counts, provenance;
         empty before the first.
         """
@@ -222,7 +228,7 @@ class Scorer(Measured, Generic[Score]):
             return {}
         score: Any = self.scores["model"]
         metrics = self.logged()
-        result: dict[str, Any] = {
+        result: Entry = {
             "set": self.name,
             "image_set": self.image_set,
             "measure": self.measure,
@@ -289,8 +295,7 @@ class Scorer(Measured, Generic[Score]):
         pl_module: LightningModule,
         outputs: Any,
         batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        *_: Any,
     ) -> None:
         """Score a batch of this set; ignore those of other sets."""
         if batch["set"] != self.image_set:

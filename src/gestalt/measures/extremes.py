@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
+from gestalt.support.arrays import Floats, Ints
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs
@@ -22,9 +22,7 @@ LONGEST = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def ends(
-    iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT
-) -> tuple[list[int], list[int]]:
+def ends(iou: Floats, ids: Ints, *, count: int = KEPT) -> tuple[list[int], list[int]]:
     """Return the positions of the best images, highest first, and of the worst, lowest first; no
     image is in both, nan in neither.
 

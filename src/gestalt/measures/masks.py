@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gestalt.evaluation.confusion import iou_of
+from gestalt.support.arrays import Floats, Ints
 
 
 class MaskScore:
@@ -22,9 +22,9 @@ class MaskScore:
             for paired intervals over images.
     """
 
-    sample_id: NDArray[np.int64]
-    confusion: NDArray[np.int64]
-    image_counts: NDArray[np.int64]
+    sample_id: Ints
+    confusion: Ints
+    image_counts: Ints
 
     @property
     def images(self) -> int:
@@ -32,13 +32,13 @@ class MaskScore:
         return len(self.sample_id)
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Ints:
         """(3, C) int64, pixels of intersection, prediction and truth over the set."""
-        counts: NDArray[np.int64] = self.image_counts.sum(axis=0, dtype=np.int64)
+        counts: Ints = self.image_counts.sum(axis=0, dtype=np.int64)
         return counts
 
     @cached_property
-    def iou(self) -> NDArray[np.float64]:
+    def iou(self) -> Floats:
         """(C,) float64; nan for a class in neither truth nor prediction, 0 for one that is only
         predicted.
         """

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
 
 from gestalt.evaluation.predictions import Predictions
+from gestalt.support.arrays import Array
 
 
 class Measured(Callback, ABC):
@@ -32,7 +32,7 @@ class Measured(Callback, ABC):
     def result(self) -> dict[str, Any]:
         """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
 
-    def per_image(self) -> dict[str, NDArray[Any]]:
+    def per_image(self) -> dict[str, Array]:
         """Return ``<set>/<name>`` to an array of each image's contribution, in order of image
         id.
         """

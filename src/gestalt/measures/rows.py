@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+from gestalt.support.arrays import Array, Ints
 
 PADDING = -1
 """The id of a sample that only fills a batch."""
@@ -44,14 +45,14 @@ class RowMetric(SetMetric):
             self.rows.append(self._padding.to(self.device))
         super().sync(*args, **kwargs)
 
-    def counted_once(self, key: int = 1) -> NDArray[np.int64]:
+    def counted_once(self, key: int = 1) -> Ints:
         """Return the rows of all ranks without padding, in ascending order of their first ``key``
         values: the first of those that share them.
         """
         rows = gathered(self.rows)
         _, first = np.unique(rows[:, :key], axis=0, return_index=True)
         rows = rows[first]
-        real: NDArray[np.int64] = rows[rows[:, 0] != PADDING]
+        real: Ints = rows[rows[:, 0] != PADDING]
         return real
 
 
@@ -79,7 +80,7 @@ class ImageMetric(RowMetric):
             self.rows.append(rows.to(self.device))
 
 
-def gathered(state: Any) -> NDArray[Any]:
+def gathered(state: Any) -> Array:
     """Return a list state, concatenated by the sync or not, as one array."""
-    array: NDArray[Any] = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
+    array: Array = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
     return array

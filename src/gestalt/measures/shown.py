@@ -1,7 +1,7 @@
 """The choice of images of a set."""
 
 
-def spread(length: int, *, count: int) -> tuple[int, ...]:
+def spread(length: int, count: int) -> tuple[int, ...]:
     """Return indices spread evenly over a set: the middle of each of ``count`` equal stretches, or
     fewer of a smaller set.
     """

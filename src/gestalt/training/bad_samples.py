@@ -93,7 +93,7 @@ class BadSamples(Callback):
                 {f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()}
             )
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Count the samples of all ranks, before the weights are scored."""
         self._judge()
 
@@ -129,11 +129,8 @@ class BadSamples(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
-        self.seen, self.counts, self.first = (
-            state_dict["seen"],
-            dict(state_dict["counts"]),
-            dict(state_dict["first"]),
-        )
+        self.seen = state_dict["seen"]
+        self.counts, self.first = dict(state_dict["counts"]), dict(state_dict["first"])
 
     def record(self) -> dict[str, Any]:
         """Return the fields of a result: samples seen, and bad ones by reason with the first of
@@ -169,18 +166,14 @@ class BadSamples(Callback):
                         )
                     self.counts[reason] = self.counts.get(reason, 0) + 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
-                raise TooManyBad(self._message(whole_batch=whole_batch_bad, step=step))
-
-    def _message(self, *, whole_batch: bool, step: int) -> str:
-        counts = sorted(self.counts.items())
-        reasons = "; ".join(
-            f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
-            for reason, count in counts
-        )
-        of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples"
-        rule = (
-            "a whole batch is bad"
-            if whole_batch
-            else f"more than data.max_bad_share={self.max_share}{of}"
-        )
-        return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
+                reasons = "; ".join(
+                    f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"
+                    for reason, count in sorted(self.counts.items())
+                )
+                of = f" of {self.first_samples:,} samples" if self.seen < self.first_samples else ""
+                rule = f"more than data.max_bad_share={self.max_share}{of}"
+                if whole_batch_bad:
+                    rule = "a whole batch is bad"
+                raise TooManyBad(
+                    f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
+                )

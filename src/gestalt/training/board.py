@@ -92,29 +92,21 @@ class Board(Callback):
         )
         self._describe(trainer, self.text)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the page, after the first validation that follows a logged step."""
-        self._write_page(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the page of a run that is not validated."""
         if not self.benchmarks:
-            self._write_page(trainer)
+            self.on_validation_end(trainer)
 
     def _describe(self, trainer: Trainer, text: str) -> None:
-        if isinstance(trainer.logger, BoardLogger) and trainer.is_global_zero:
+        if isinstance(trainer.logger, BoardLogger):
             trainer.logger.experiment.add_text("run", text, trainer.global_step)
 
-    def _write_page(self, trainer: Trainer) -> None:
-        """Write once: TensorBoard reads the first page of a run."""
-        logger = trainer.logger
-        logged = trainer.logged_metrics
-        if (
-            self._written
-            or not isinstance(logger, BoardLogger)
-            or not trainer.is_global_zero
-            or "train/loss" not in logged
-        ):
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the page once, after the first validation that follows a logged step: TensorBoard
+        reads the first page of a run.
+        """
+        logger, logged = trainer.logger, trainer.logged_metrics
+        if self._written or not isinstance(logger, BoardLogger) or "train/loss" not in logged:
             return
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
@@ -167,7 +159,7 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
         logger.save()
 
 
-def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | float | bool]:
+def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | float]:
     """Return the same keys for every run, null and lists as text: TensorBoard's parallel
     coordinates leave out a run that lacks a key.
 
@@ -179,8 +171,9 @@ def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | 
         "Aggregation": keys.pop("image.aggregation"),
         "Init": keys.pop("image.init"),
         "Scale": keys.pop("scale"),
+        "Seed": keys.pop("seed"),
+        "Steps": steps,
     }
-    first |= {"Seed": keys.pop("seed"), "Steps": steps}
     return {
         key: value if isinstance(value, str | int | float) else json.dumps(value)
         for key, value in {**first, **keys}.items()

@@ -73,12 +73,10 @@ class StepCheckpoint(RunCheckpoint):
     def __init__(self, *, every_steps: int) -> None:
         super().__init__(every_n_train_steps=every_steps, save_on_train_epoch_end=False)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *step: Any) -> None:
         """Save, except at the epoch's last step."""
         if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            super().on_train_batch_end(trainer, *step)
 
 
 class EpochCheckpoint(RunCheckpoint):
@@ -125,51 +123,42 @@ class SaveOnSignal(Callback):
         self.received = 0
         self._previous: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         """Install the handlers."""
         for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
         told = (
             trainer.world_size == 1
             or trainer.strategy.root_device.type != "cuda"
             or is_logging_step(trainer)
         )
-        if not trainer.is_last_batch and told and self._any_rank_received(trainer):
+        if not trainer.is_last_batch and told and (number := self._signal_of_all(trainer)):
             path = _last_path(trainer)
             trainer.save_checkpoint(path)
-            raise Interrupted(self._signal_of_all(trainer), path)
+            raise Interrupted(number, path)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if a signal came at the end of the last epoch, whose checkpoint is saved."""
-        if self._any_rank_received(trainer):
-            raise Interrupted(self._signal_of_all(trainer), _last_path(trainer))
+        if number := self._signal_of_all(trainer):
+            raise Interrupted(number, _last_path(trainer))
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, *_: Any, **__: Any) -> None:
         """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Restore the previous handlers after an error, when Lightning does not call
-        ``teardown``.
-        """
-        self.teardown(trainer, pl_module, "fit")
-
-    def _any_rank_received(self, trainer: Trainer) -> bool:
-        return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
+    on_exception = teardown  # after an error Lightning does not call ``teardown``
 
     def _signal_of_all(self, trainer: Trainer) -> int:
-        """Return the highest signal that a rank got: a rank that it has not reached yet stops for
-        the same reason as the others.
+        """Return the highest signal that a rank got, 0 if none did: a rank that it has not reached
+        yet stops for the same reason as the others.
         """
+        if trainer.world_size == 1:
+            return self.received
         number = torch.tensor(self.received, device=trainer.strategy.root_device)
         highest: Any = trainer.strategy.reduce(number, reduce_op="max")
         return int(highest)
@@ -181,10 +170,9 @@ class SaveOnSignal(Callback):
 
 def _last_path(trainer: Trainer) -> Path:
     """Return the path of ``last.ckpt``, in the folder of ``EpochCheckpoint``."""
-    folder = next(
+    (folder,) = (
         callback.dirpath
         for callback in trainer.checkpoint_callbacks
         if isinstance(callback, EpochCheckpoint)
     )
-    assert folder is not None
-    return Path(folder) / f"{LAST}.ckpt"
+    return Path(str(folder)) / f"{LAST}.ckpt"

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 
@@ -26,20 +26,20 @@ class Clock(Callback):
         self._switch(self._phase)
         return {key: round(value, 1) for key, value in self._seconds.items()}
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         """Switch to training."""
         self._switch("training")
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Switch to validation."""
         self._switch("validation")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Switch back to training, if it has begun."""
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         self._switch("training" if training else "other")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Switch to other work."""
         self._switch("other")
 

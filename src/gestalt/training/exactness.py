@@ -1,5 +1,7 @@
 """Bit-identical scores for any number of ranks, and under any ``trainer.compile``."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -23,7 +25,7 @@ class OneThreadValidation(Callback):
             self._threads = torch.get_num_threads()
             torch.set_num_threads(1)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, *_: Any) -> None:
         """Restore the number of threads."""
         if self._threads:
             torch.set_num_threads(self._threads)
@@ -35,16 +37,12 @@ class EagerValidation(Callback):
     a compilation of its own.
     """
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         """Switch to eager execution."""
         torch.compiler.set_stance("force_eager")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, *_: Any, **__: Any) -> None:
         """Switch back."""
         torch.compiler.set_stance("default")
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Switch back after an error, for later work in this process."""
-        torch.compiler.set_stance("default")
+    on_exception = on_validation_end  # for later work in this process

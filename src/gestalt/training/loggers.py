@@ -140,11 +140,9 @@ def _arguments(
     }
     # csv/ in the run's folder; in another folder, Lightning's next free version
     if issubclass(kind, CSVLogger):
-        defaults = (
-            {}
-            if "save_dir" in part.init_args
-            else {"save_dir": str(folder), "name": "", "version": "csv"}
-        )
+        defaults |= {"name": "", "version": "csv"}
+        if "save_dir" in part.init_args:
+            defaults.clear()
     if run is not None:
         defaults |= dict.fromkeys([name for name in RUN_ARGUMENTS if name in taken][:1], run)
     return {name: value for name, value in defaults.items() if name in taken} | part.init_args

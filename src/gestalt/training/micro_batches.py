@@ -24,6 +24,9 @@ from gestalt.losses.terms import Pairs
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Features, Padded, Tokens
 
+Batch = Mapping[str, Any]
+"""An ``ImageTextBatch``, or some of its rows."""
+
 BY_ROW = ("image", "features", "token_ids", "token_mask", "sample_id", "epoch", "keep")
 """Fields of a batch that the towers and the draws read, by row; a batch has some of them."""
 
@@ -47,7 +50,7 @@ class MicroBatches:
     def __init__(
         self,
         model: DualEncoder,
-        batch: Mapping[str, Any],
+        batch: Batch,
         *,
         keep: Tensor | None,
         parts: int,
@@ -67,7 +70,7 @@ class MicroBatches:
         batch.
         """
 
-        def embed(part: Mapping[str, Any]) -> Embeddings:
+        def embed(part: Batch) -> Embeddings:
             images = (
                 Features(part["features"], part["side"]) if "features" in part else part["image"]
             )
@@ -80,13 +83,12 @@ class MicroBatches:
             return embeddings
 
         parts = self._of_pairs(embed)
-        image, text = (
-            self._scatter([part.image for part in parts]),
-            self._scatter([part.text for part in parts]),
-        )
         patches = [part.patches for part in parts if part.patches is not None]
         return Embeddings(
-            image, text, parts=parts[0].parts, patches=self._scatter(patches) if patches else None
+            self._scatter([part.image for part in parts]),
+            self._scatter([part.text for part in parts]),
+            parts=parts[0].parts,
+            patches=self._scatter(patches) if patches else None,
         )
 
     def pairs(self, embeddings: Embeddings, *, text_id: Tensor, valid: Tensor | None) -> Pairs:
@@ -128,7 +130,7 @@ class MicroBatches:
         height, width = self.model.image_tower.grid(*image_size(self.inputs))
         drawn = partial(masked_patches, seed=self.seed, view=0, total=height * width, share=share)
 
-        def encode(part: Mapping[str, Any]) -> Tensor:
+        def encode(part: Batch) -> Tensor:
             with token.replacing(
                 self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])
             ):
@@ -138,7 +140,7 @@ class MicroBatches:
 
         return self._scatter(self._of_pairs(encode))
 
-    def _of_pairs(self, function: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+    def _of_pairs(self, function: Callable[[Batch], Any]) -> list[Any]:
         """Call a function of the model with each micro-batch of the pairs."""
         return self._in_parts(function, partial(take, self.inputs), count=len(self.inputs["text"]))
 
@@ -168,14 +170,14 @@ class MicroBatches:
         )
 
 
-def take(batch: Mapping[str, Any], rows: Tensor | slice) -> dict[str, Any]:
+def take(batch: Batch, rows: Tensor | slice) -> dict[str, Any]:
     """Return some rows of the fields that the towers and the draws read."""
     texts = batch["text"]
     chosen = texts[rows] if isinstance(rows, slice) else [texts[row] for row in rows.tolist()]
     return {**batch, **{key: batch[key][rows] for key in BY_ROW if key in batch}, "text": chosen}
 
 
-def image_size(batch: Mapping[str, Any]) -> tuple[int, int]:
+def image_size(batch: Batch) -> tuple[int, int]:
     """Return height and width of a batch's images in pixels, also where it has their features."""
     return (
         (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])

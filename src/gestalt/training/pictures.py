@@ -29,16 +29,13 @@ def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str
             )
         elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
             log_image(key=tag, images=[picture], step=trainer.global_step)
-    for folder in log_folders(trainer)[:1]:
+    for folder in log_folders(trainer):
         path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
         with replacing(path) as partial:
             picture.save(partial, "PNG", compress_level=LEVEL)
 
 
 def log_folders(trainer: Trainer) -> list[Path]:
-    """Return the folders that the loggers write to."""
-    return [
-        Path(folder)
-        for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers)
-        if isinstance(folder, str)
-    ]
+    """Return the folder that the first logger with one writes to; empty if none has."""
+    folders = [getattr(logger, "log_dir", None) for logger in trainer.loggers]
+    return [Path(folder) for folder in folders if isinstance(folder, str)][:1]

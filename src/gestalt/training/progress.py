@@ -31,7 +31,7 @@ class Speed(Callback):
         self.seconds_left = 0.0
         self._ends: deque[float] = deque(maxlen=WINDOW + 1)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         """Restart the average, which would include validation."""
         self._ends.clear()
 
@@ -62,9 +62,7 @@ class RunProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
         self.speed = speed
 
-    def get_metrics(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the values shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)

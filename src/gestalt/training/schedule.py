@@ -79,26 +79,28 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        tower, decays = (
-            _tower(name),
-            parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split(".")),
-        )
+        tower = _tower(name)
+        decays = parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split("."))
         depth, top = depths.get(name, (0, 0))
-        layer = (
-            ""
-            if layer_decay == 1 or not top
-            else f".{_layer(depth, top, tower=tower, layer_decay=layer_decay)}"
-        )
-        scale = rates[tower] * (layer_decay ** (top - depth) if layer else 1.0)
-        decay = weight_decay if decays else 0.0
+        layer, scale = "", rates[tower]
+        if layer_decay != 1 and top:  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
+            if top == 1:
+                raise ValueError(
+                    f"optimizer.layer_decay is {layer_decay}, but the {tower} tower has no "
+                    "numbered blocks: set it to 1"
+                )
+            block = "top" if depth == top else f"block_{depth - 1:02d}"
+            layer = f".{block if depth else 'embeddings'}"
+            scale *= layer_decay ** (top - depth)
         group = f"{tower}{layer}.{'decay' if decays else 'no_decay'}"
-        options = {
+        empty = {
+            "params": [],
             "name": group,
             "lr": learning_rate * scale,
-            "weight_decay": decay,
+            "weight_decay": weight_decay if decays else 0.0,
             "initial_scale": scale,
         }
-        groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
+        groups.setdefault(group, empty)["params"].append(parameter)
     if not groups:
         raise ValueError(
             "nothing to train: every parameter of the model is frozen. Unfreeze a tower, or give "
@@ -184,18 +186,3 @@ def _tower(name: str) -> str:
     """Return the tower of a parameter by its name; "heads" outside both."""
     first, _, rest = name.partition(".")
     return first if first in TOWERS and rest.partition(".")[0] not in HEADS else "heads"
-
-
-def _layer(depth: int, top: int, *, tower: str, layer_decay: float) -> str:
-    """Return the name of a layer by its depth: 0 for embeddings, 1 .. n for the blocks, ``top`` = n
-    + 1 after them.
-
-    Raises:
-        ValueError: a tower without blocks.
-    """
-    if top == 1:
-        raise ValueError(
-            f"optimizer.layer_decay is {layer_decay}, but the {tower} tower has no numbered "
-            "blocks: set it to 1"
-        )
-    return "embeddings" if depth == 0 else "top" if depth == top else f"block_{depth - 1:02d}"

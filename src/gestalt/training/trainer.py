@@ -46,9 +46,7 @@ class StepsTaken(Callback):
     callback reads it.
     """
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own
         count is too high.
         """
@@ -60,9 +58,7 @@ class LastStep(Callback):
     ``max_time`` ends.
     """
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Log, if Lightning will not."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (
@@ -122,8 +118,9 @@ def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
     """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where
     the step is built.
     """
-    keywords = {key: value for key, value in asdict(trainer).items() if key != "compile"}
-    return {"num_sanity_val_steps": 0, **keywords}
+    keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
+    del keywords["compile"]
+    return keywords
 
 
 def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:

@@ -83,7 +83,6 @@ class Trained:
         self.is_last_batch, self.world_size = last_batch, 2
         self.strategy = SimpleNamespace(
             root_device=torch.device("cpu"),
-            reduce_boolean_decision=lambda decision, all: decision,
             reduce=lambda tensor, reduce_op: tensor,
         )
         self.saved: list[Path] = []
@@ -143,7 +142,6 @@ def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_s
 
 def test_a_signal_to_another_rank_stops_this_one_too(listening):
     callback, trainer = listening
-    trainer.strategy.reduce_boolean_decision = lambda decision, all: decision if all else True
     trainer.strategy.reduce = lambda tensor, reduce_op: {"max": torch.maximum}[reduce_op](
         tensor, torch.tensor(int(signal.SIGUSR1))
     )

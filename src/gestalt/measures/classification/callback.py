@@ -1,18 +1,18 @@
 """Classification of one image set at each evaluation.  N images, C classes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.context import Context
+from gestalt.support.arrays import Floats
 
 TOP = 5
 """The k of top-k accuracy, which is left out for a set of at most that many classes."""
@@ -34,7 +34,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
     """
 
     measure = "classification"
-    needs: ClassVar[tuple[str, ...]] = ("class_label",)
+    needs: tuple[str, ...] = ("class_label",)
     protocol: ClassificationProtocol
     labels: LabelSet
 
@@ -51,9 +51,9 @@ class ClassificationScorer(Scorer[AccuracyScore]):
         metrics = {"model": GroupAccuracy(len(labels.names), places=places)}
         super().__init__(name, metrics=metrics, labels=labels, prompted=self.classes, **options)
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> Sequence[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
-        logits = class_logits(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
+        logits = class_logits(model, batch["image"], self.prompts, self.protocol)
         truth = truth.to(logits.device)
         rank = ranks(logits, truth)
         self.metrics["model"].update(
@@ -76,7 +76,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
             "accuracy_majority": score.majority,
         }
 
-    def entry(self, score: AccuracyScore) -> dict[str, Any]:
+    def entry(self, score: AccuracyScore) -> Entry:
         """Return the integer counts of each class at each place."""
         return {
             "counts": {
@@ -85,7 +85,7 @@ class ClassificationScorer(Scorer[AccuracyScore]):
             "counts_rows": ["right", "truth"],
         }
 
-    def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: AccuracyScore) -> dict[str, Floats]:
         """Return ``accuracy`` and ``top_5``: 1 or 0 of each image, (N,)."""
         right = {"accuracy": (score.rank < 1).astype(np.float64)}
         if len(self.labels.names) > TOP:

@@ -3,7 +3,7 @@ E shared width, h w patch grid.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,18 +15,6 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.retrieval.engine import embed_images
 from gestalt.measures.robustness.protocol import RobustnessProtocol
-
-
-class Reduced(NamedTuple):
-    """LabelSet reduced from dense maps.
-
-    Attributes:
-        label: (B,) int64, a class.
-        maps: B maps (h, w), the nearest class of each patch, in the ``map_type`` of the classes.
-    """
-
-    label: Tensor
-    maps: list[Tensor]
 
 
 def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
@@ -46,7 +34,6 @@ def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
 def class_logits(
     model: Any,
     images: Sequence[Tensor],
-    *,
     prompts: ClassEmbeddings,
     protocol: ClassificationProtocol,
 ) -> Tensor:
@@ -55,12 +42,10 @@ def class_logits(
 
     The model must be in eval mode, the prompts on the images' device.
     """
-    return by_class(
-        embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts
-    )
+    return by_class(embed_images(model, images, protocol) @ prompts.vectors.T, prompts)
 
 
-def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
+def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
     """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of
     each; equal phrases have equal ones.
     """
@@ -101,13 +86,16 @@ def _finite(cosines: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reduced_labels(
-    model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol
-) -> Reduced:
-    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest
-    class of each patch too.
+    model: Any, images: Sequence[Tensor], prompts: ClassEmbeddings, protocol: RobustnessProtocol
+) -> tuple[Tensor, list[Tensor]]:
+    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule.
 
     The model must be in eval mode; the prompts, on the images' device, are those of the classes,
     then of the third if there is one.
+
+    Returns:
+        (B,) int64 classes, and B maps (h, w), the nearest class of each patch, in the ``map_type``
+        of the classes.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -115,20 +103,19 @@ def reduced_labels(
 
     def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        logits = by_class(_finite(cosines), prompts=prompts)
+        logits = by_class(_finite(cosines), prompts)
         if protocol.reduction == "pooled":
-            labels = by_class(
-                _finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts
-            ).argmax(dim=1)
+            pooled = _finite(model.embed_image(stack).float() @ prompts.vectors.T)
+            labels = by_class(pooled, prompts).argmax(dim=1)
         else:
-            labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
+            labels = reduce_map(logits.flatten(1, 2), protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
-    labels, maps = zip(*by_size(all_resized(images, protocol=protocol), reduce), strict=True)
-    return Reduced(torch.stack(labels), list(maps))
+    labels, maps = zip(*by_size(all_resized(images, protocol), reduce), strict=True)
+    return torch.stack(labels), list(maps)
 
 
-def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
+def reduce_map(logits: Tensor, protocol: RobustnessProtocol) -> Tensor:
     """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first
     class.
     """

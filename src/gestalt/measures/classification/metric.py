@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import divide_or_nan, mean_without_nan
 from gestalt.measures.rows import PADDING, RowMetric
+from gestalt.support.arrays import Floats, Ints
 
 
 class AccuracyScore(NamedTuple):
@@ -30,13 +30,13 @@ class AccuracyScore(NamedTuple):
     """
 
     images: int
-    sample_id: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    place: NDArray[np.int64]
-    prediction: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    right: NDArray[np.int64]
-    total: NDArray[np.int64]
+    sample_id: Ints
+    truth: Ints
+    place: Ints
+    prediction: Ints
+    rank: Ints
+    right: Ints
+    total: Ints
 
     def top(self, count: int) -> float:
         """Return the share of images whose true class is among the first ``count``, [0, 1]; nan
@@ -45,7 +45,7 @@ class AccuracyScore(NamedTuple):
         return int((self.rank < count).sum()) / self.images if self.images else float("nan")
 
     @property
-    def cells(self) -> NDArray[np.float64]:
+    def cells(self) -> Floats:
         """(C, P) accuracy of each class at each place; nan where it has no image."""
         return divide_or_nan(self.right, self.total)
 
@@ -122,33 +122,7 @@ class GroupAccuracy(RowMetric):
         return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)
 
 
-def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
-    """Compute each class's loss of accuracy off its usual place: the cell of that place minus the
-    mean of its other cells.
-
-    Args:
-        cells: (..., C, P), nan without images; at least two places.
-        usual: C places.
-
-    Returns:
-        (..., C), nan where one of the cells is.
-    """
-    losses = [
-        cells[..., row, place] - np.delete(cells[..., row, :], place, axis=-1).mean(axis=-1)
-        for row, place in enumerate(usual)
-    ]
-    return np.stack(losses, axis=-1)
-
-
-def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
-    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
-    return np.where(np.isinf(lowest), np.nan, lowest)
-
-
-def adjusted_accuracy(
-    cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]
-) -> NDArray[np.float64]:
+def adjusted_accuracy(cells: Floats, *, train_groups: Sequence[Sequence[int]]) -> Floats:
     """Return the mean of the accuracies (..., C, P), each weighted by its group's share of the
     training images; nan where one of them is.
 
@@ -161,20 +135,21 @@ def adjusted_accuracy(
     """
     weights = np.asarray(train_groups, dtype=np.float64)
     counted = weights > 0
-    mean: NDArray[np.float64] = (cells[..., counted] * weights[counted]).sum(
-        axis=-1
-    ) / weights.sum()
+    mean: Floats = (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
     return mean
 
 
 def group_metrics(
-    cells: NDArray[np.float64],
+    cells: Floats,
     *,
     names: Sequence[str],
     train_groups: Sequence[Sequence[int]] | None,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Return the metrics of the accuracies (..., C, C) of each class at each place, (...), by name;
     class and place of one index go together by habit.
+
+    A class's delta is its loss of accuracy off its usual place: the cell of that place minus the
+    mean of its other cells; nan where one of them is.
 
     Args:
         cells: nan without images.
@@ -184,11 +159,12 @@ def group_metrics(
     metrics = {}
     if train_groups is not None:
         metrics["adjusted_accuracy"] = adjusted_accuracy(cells, train_groups=train_groups)
-    metrics["worst_group"] = worst_group(cells)
+    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
+    metrics["worst_group"] = np.where(np.isinf(lowest), np.nan, lowest)
     metrics["mean_group"] = mean_without_nan(cells, axis=(-2, -1))
-    deltas = drops(cells, usual=range(len(names)))
     for index, name in enumerate(names):
-        usual, delta = cells[..., index, index], deltas[..., index]
+        usual = cells[..., index, index]
+        delta = usual - np.delete(cells[..., index, :], index, axis=-1).mean(axis=-1)
         metrics[f"accuracy/{name}_usual_place"] = usual
         metrics[f"delta/{name}"] = delta
         metrics[f"accuracy/{name}_other_place"] = usual - delta

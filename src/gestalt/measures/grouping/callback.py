@@ -2,13 +2,11 @@
 pictures.  N images, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Baseline, Scorer
+from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
@@ -24,6 +22,7 @@ from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
 from gestalt.measures.segmentation.baselines import blocks, object_oracle
+from gestalt.support.arrays import Floats
 
 
 class GroupMaps(Scorer[JaccardScore]):
@@ -41,16 +40,16 @@ class GroupMaps(Scorer[JaccardScore]):
     """
 
     measure = "grouping"
-    needs: ClassVar[tuple[str, ...]] = ("instance", "prediction")
+    needs: tuple[str, ...] = ("instance", "prediction")
     tag, suffix = "groups", "_groups"
-    baselines: ClassVar[tuple[str, ...]] = ("whole_image", "blocks")
+    baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
     def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
         super().__init__(name, protocol=protocol, metrics=metrics, **options)
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
         predictions: list[Tensor] = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
@@ -66,7 +65,7 @@ class GroupMaps(Scorer[JaccardScore]):
             values[f"jaccard_with_background{suffix}"] = counted.jaccard_with_background
         return values
 
-    def entry(self, score: JaccardScore) -> dict[str, Any]:
+    def entry(self, score: JaccardScore) -> Entry:
         """Return the number of groups and of objects, and the pixel counts."""
         return {
             "ignored_pixels": score.ignored_pixels,
@@ -80,7 +79,7 @@ class GroupMaps(Scorer[JaccardScore]):
             "counts_rows": ["best intersections", "their unions"],
         }
 
-    def arrays(self, score: JaccardScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: JaccardScore) -> dict[str, Floats]:
         """Return the values of each image by metric, (N,), nan without objects."""
         return {
             "jaccard": score.image_jaccard,
@@ -110,9 +109,9 @@ class Grouping(GroupMaps):
             model: Any = pl_module.model
             model.check_class_attention()
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
-        grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
+        grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))
         self.groups = grouped[0].candidates
         return self.count(
             [image.groups for image in grouped],

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.support.arrays import Floats
 
 NO_VARIANCE = 1e-10
 """Tokens that differ by less than this share of their sum of squares are equal: rounding of float32
@@ -41,9 +41,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def kmeans_centres(
-    rows: NDArray[np.float64], *, clusters: int, restarts: int, seed: int
-) -> NDArray[np.float64]:
+def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> Floats:
     """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of
     squared distances.
 
@@ -69,7 +67,7 @@ def kmeans_centres(
         fitted = KMeans(
             n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd"
         ).fit(rows)
-    centres: NDArray[np.float64] = fitted.cluster_centers_
+    centres: Floats = fitted.cluster_centers_
     return centres
 
 
@@ -82,7 +80,7 @@ def nearness(rows: Tensor, centres: Tensor) -> Tensor:
     )
 
 
-def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute the nearness of every token of one image, (N, D) float64 on the CPU, to the centres
     that k-means finds in that image.
 
@@ -98,7 +96,7 @@ def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
     return nearness(tokens, torch.from_numpy(centres))
 
 
-def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D)
     float64 on the CPU.
     """
@@ -106,9 +104,7 @@ def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
     centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    return kmeans_similarity(
-        spectral_coordinates(centred, count=protocol.groups), protocol=protocol
-    )
+    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol)
 
 
 def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:

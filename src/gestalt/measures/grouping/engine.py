@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import all_resized, by_size, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -35,11 +35,11 @@ class BottomUp(NamedTuple):
     """
 
     groups: Tensor
-    grid: tuple[int, int]
+    grid: Size
     candidates: int
 
 
-def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute the cosine of one image's tokens, (N, D) float64 on the CPU, with their top principal
     components, largest variance first.
 
@@ -74,19 +74,19 @@ n.  Attention needs no tokens.
 """
 
 
-def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute the similarity (m, N) of every token (N, D) of one image with every centre of that
     image.
     """
     with one_thread():
         return METHODS[protocol.method](
-            functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol=protocol
+            functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol
         )
 
 
 @torch.no_grad()
 def similarity_maps(
-    model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol
+    model: Any, images: Sequence[Tensor], protocol: BottomUpProtocol
 ) -> list[Tensor]:
     """Compute the similarity of every location with every centre of its own image, or the attention
     of every head.
@@ -105,16 +105,14 @@ def similarity_maps(
         if protocol.method == "attention":
             yield from finite(model.class_attention(stack).float())
             return
-        for tokens in wide_tokens(model, stack, protocol=protocol):
-            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
+        for tokens in wide_tokens(model, stack, protocol):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
             yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    return by_size(all_resized(images, protocol=protocol), compare)
+    return by_size(all_resized(images, protocol), compare)
 
 
-def wide_tokens(
-    model: Any, stack: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol
-) -> Tensor:
+def wide_tokens(model: Any, stack: Tensor, protocol: BottomUpProtocol | MatchingProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
@@ -135,14 +133,12 @@ def finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def decided(
-    maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]
-) -> Tensor:
+def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: Size) -> Tensor:
     """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
     grid.  (H, W) in the ``map_type`` of m.
     """
     if protocol.upsample == "bilinear":
-        return typed(upsampled_argmax(maps, size=size)[1], classes=len(maps))
+        return typed(upsampled_argmax(maps, size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0).float()
     return typed(
         functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0],
@@ -150,7 +146,7 @@ def decided(
     )
 
 
-def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
+def attended(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
         return mass_masks(
@@ -181,19 +177,18 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
 def bottom_up(
     model: Any,
     images: Sequence[Tensor],
-    *,
     protocol: BottomUpProtocol,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[Size] | None = None,
 ) -> list[BottomUp]:
     """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels;
     by default at the images' own.
     """
-    maps = similarity_maps(model, images, protocol=protocol)
+    maps = similarity_maps(model, images, protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided
     return [
         BottomUp(
-            decide(similarity, protocol=protocol, size=size),
+            decide(similarity, protocol, size),
             grid=grid,
             candidates=protocol.groups or len(similarity),
         )

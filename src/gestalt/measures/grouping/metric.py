@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.rows import ImageMetric
+from gestalt.support.arrays import Floats, Ints
 
 BACKGROUND = 0
 """The value of the background in an instance map."""
@@ -57,10 +57,10 @@ class JaccardScore(NamedTuple):
     images_with_objects: int
     objects: int
     ignored_pixels: int
-    image_id: NDArray[np.int64]
-    image_jaccard: NDArray[np.float64]
-    image_jaccard_with_background: NDArray[np.float64]
-    overlaps: NDArray[np.int64]
+    image_id: Ints
+    image_jaccard: Floats
+    image_jaccard_with_background: Floats
+    overlaps: Ints
 
 
 def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def _inside(groups: Tensor, row: Tensor, *, values: int, objects: Tensor) -> tup
     return names.cpu()[present], inside[:, present]
 
 
-def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def _means(overlaps: Ints, *, ids: Ints) -> Floats:
     """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by
     image; returns (N,).
     """
@@ -163,7 +163,7 @@ def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np
     return np.array([_mean(iou[start:end]) for start, end in pairwise(edges)], dtype=np.float64)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: Floats) -> float:
     """Order-independent mean: the sum is rounded once; nan of no values."""
     return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
 

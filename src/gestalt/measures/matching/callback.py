@@ -2,13 +2,12 @@
 clusters, C classes, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import clustered, fitted_centres
@@ -24,6 +23,7 @@ from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
 from gestalt.measures.shown import spread
+from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 
 BASELINES = ("one_cluster", "patch_oracle")
@@ -67,24 +67,23 @@ class Matching(Scorer[MatchedScore]):
             **options,
         )
         self.images = images
-        self._centres: NDArray[np.float64] | None = None
+        self._centres: Floats | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
         work.
         """
         super().on_validation_epoch_start(trainer, pl_module)
-        model: Any = pl_module.model
         self._centres = fitted_centres(
-            model,
+            pl_module.model,
             self.images,
-            chosen=spread(len(self.images), count=self.protocol.fit_images),
+            chosen=spread(len(self.images), self.protocol.fit_images),
             clusters=self.clusters,
             protocol=self.protocol,
             device=pl_module.device,
         )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
         assert self._centres is not None
         void = ignored_value(len(self.labels.names))
@@ -113,12 +112,12 @@ class Matching(Scorer[MatchedScore]):
             f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()
         }
 
-    def entry(self, score: MatchedScore) -> dict[str, Any]:
+    def entry(self, score: MatchedScore) -> Entry:
         """Return the match, and the counts of the model and the baselines."""
         match = [None if index == NO_CLASS else index for index in score.match.tolist()]
         return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}
 
-    def arrays(self, score: MatchedScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: MatchedScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import all_resized, by_size, resized, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, resized, sizes_of
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
+from gestalt.support.arrays import Floats
 
 
-def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
+def drawn_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tensor:
     """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the
     protocol's seed and the index alone.
     """
@@ -38,7 +38,7 @@ def fitted_centres(
     clusters: int,
     protocol: MatchingProtocol,
     device: torch.device,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank,
     which all must call it.
 
@@ -54,12 +54,10 @@ def fitted_centres(
         device: where the tower is.
     """
 
-    def tokens_of(index: int) -> NDArray[np.float64]:
-        image = resized(images.sample(index)["image"].to(device), protocol=protocol)
-        tokens = set_tokens(model, image[None], protocol=protocol)[0]
-        drawn: NDArray[np.float64] = drawn_tokens(
-            tokens.flatten(1).T, index, protocol=protocol
-        ).numpy()
+    def tokens_of(index: int) -> Floats:
+        image = resized(images.sample(index)["image"].to(device), protocol)
+        tokens = set_tokens(model, image[None], protocol)[0]
+        drawn: Floats = drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
         return drawn
 
     rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
@@ -67,13 +65,13 @@ def fitted_centres(
 
 
 @torch.no_grad()
-def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
+def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = wide_tokens(model, stack, protocol=protocol)
+    tokens = wide_tokens(model, stack, protocol)
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
@@ -81,9 +79,9 @@ def clustered(
     model: Any,
     images: Sequence[Tensor],
     *,
-    centres: NDArray[np.float64],
+    centres: Floats,
     protocol: MatchingProtocol,
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[Size],
 ) -> list[BottomUp]:
     """Find the nearest of the centres (m, D) for every pixel of B images, (3, H, W) uint8 of any
     sizes, at the ``sizes`` of their labels.
@@ -92,13 +90,13 @@ def clustered(
     """
 
     def compare(stack: Tensor) -> Iterator[Tensor]:
-        for tokens in set_tokens(model, stack, protocol=protocol):
+        for tokens in set_tokens(model, stack, protocol):
             with one_thread():
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(all_resized(images, protocol=protocol), compare)
+    maps = by_size(all_resized(images, protocol), compare)
     return [
-        BottomUp(decided(near, protocol=protocol, size=size), grid=grid, candidates=len(centres))
+        BottomUp(decided(near, protocol, size), grid=grid, candidates=len(centres))
         for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

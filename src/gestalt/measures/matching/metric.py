@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import confusion_matrix
 from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import ImageMetric
+from gestalt.support.arrays import Ints
 
 NO_CLASS = -1
 """The class of an unmatched cluster."""
@@ -26,13 +26,13 @@ class MatchedScore(MaskScore):
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
     """
 
-    sample_id: NDArray[np.int64]
-    confusion: NDArray[np.int64]
-    image_counts: NDArray[np.int64]
-    match: NDArray[np.int64]
+    sample_id: Ints
+    confusion: Ints
+    image_counts: Ints
+    match: Ints
 
 
-def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+def best_match(confusion: Ints) -> Ints:
     """Assign clusters to classes (K,), each at most once, with the most pixels right; ``NO_CLASS``
     for unmatched clusters.
     """
@@ -44,7 +44,7 @@ def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     return match
 
 
-def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) -> NDArray[np.int64]:
+def matched_counts(confusion: Ints, *, match: Ints) -> Ints:
     """Turn confusion (..., K, C) under a match into counts (..., 3, C): intersection, prediction,
     truth.
     """
@@ -87,7 +87,7 @@ class MatchedIoU(ImageMetric):
         """Compute the set's score over all ranks: sum, and match once."""
         rows = self.counted_once()
         images = rows[:, 1:].reshape(-1, *self.shape)
-        total: NDArray[np.int64] = images.sum(axis=0, dtype=np.int64)
+        total: Ints = images.sum(axis=0, dtype=np.int64)
         match = best_match(total)
         counts = matched_counts(images, match=match)
         return MatchedScore(sample_id=rows[:, 0], image_counts=counts, confusion=total, match=match)

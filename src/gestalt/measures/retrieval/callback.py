@@ -1,16 +1,13 @@
 """Retrieval: recall of one captioned image set at each evaluation.  N images."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
+from gestalt.support.arrays import Ints
 
 
 class Retrieval(Scorer[RetrievalScore]):
@@ -31,9 +28,9 @@ class Retrieval(Scorer[RetrievalScore]):
             **{**options, "length": None},
         )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:
+    def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
-        image = embed_images(model, batch["image"], protocol=self.protocol)
+        image = embed_images(model, batch["image"], self.protocol)
         text = embed_captions(model, truth, like=image)
         self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=truth)
         return ()
@@ -42,11 +39,12 @@ class Retrieval(Scorer[RetrievalScore]):
         """Return recall at each k, in both directions, and their mean."""
         return score.recalls
 
-    def entry(self, score: RetrievalScore) -> dict[str, Any]:
+    def entry(self, score: RetrievalScore) -> Entry:
         """Return the integer hits."""
-        return {"captions": score.captions, "hits": score.hits}
+        hits = {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()}
+        return {"captions": score.captions, "hits": hits}
 
-    def arrays(self, score: RetrievalScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""
         return score.image_hits
 

@@ -12,11 +12,11 @@ from gestalt.evaluation.protocols import ImageProtocol
 
 
 @torch.no_grad()
-def embed_images(model: Any, images: Sequence[Tensor], *, protocol: ImageProtocol) -> Tensor:
+def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) -> Tensor:
     """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go
     through the tower together.
     """
-    resized = all_resized(images, protocol=protocol)
+    resized = all_resized(images, protocol)
     return torch.stack(by_size(resized, lambda stack: model.embed_image(stack).float()))
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.losses.contrastive import text_ids
 from gestalt.measures.rows import PADDING, SetMetric, gathered
+from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
 """The k of recall at k."""
@@ -34,12 +34,7 @@ class RetrievalScore(NamedTuple):
     recalls: dict[str, float]
     images: int
     captions: int
-    image_hits: dict[str, NDArray[np.int64]]
-
-    @property
-    def hits(self) -> dict[str, int]:
-        """The number of queries that hit, by metric name of each direction."""
-        return {key: int(counts[:, 0].sum()) for key, counts in self.image_hits.items()}
+    image_hits: dict[str, Ints]
 
 
 class RetrievalRecall(SetMetric):
@@ -71,12 +66,11 @@ class RetrievalRecall(SetMetric):
             sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
             captions: B lists, T captions in all.
         """
-        keys = []
-        for index, texts in zip(sample_id.tolist(), captions, strict=True):
-            keys += [
-                (index, position, words)
-                for position, words in enumerate(text_ids(list(texts)).tolist())
-            ]
+        keys = [
+            (index, position, words)
+            for index, texts in zip(sample_id.tolist(), captions, strict=True)
+            for position, words in enumerate(text_ids(list(texts)).tolist())
+        ]
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))
@@ -112,7 +106,7 @@ class RetrievalRecall(SetMetric):
             "text_to_image": (text_ranks, owner),
         }
         recalls: dict[str, float] = {}
-        image_hits: dict[str, NDArray[np.int64]] = {}
+        image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
             for direction, (ranks, owners) in queries.items():
                 counts = np.stack(
@@ -122,9 +116,10 @@ class RetrievalRecall(SetMetric):
                     ],
                     axis=1,
                 ).astype(np.int64)
-                image_hits[f"{direction}_recall_at_{k}"] = counts
+                name = f"{direction}_recall_at_{k}"
+                image_hits[name] = counts
                 hits, total = counts.sum(axis=0).tolist()
-                recalls[f"{direction}_recall_at_{k}"] = hits / total if total else float("nan")
+                recalls[name] = hits / total if total else float("nan")
             recalls[f"recall_at_{k}"] = (
                 recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]
             ) / 2
@@ -133,7 +128,7 @@ class RetrievalRecall(SetMetric):
         )
 
 
-def _once(state: Any, *, key: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
+def _once(state: Any, *, key: Ints) -> tuple[Tensor, Ints]:
     """Return the vectors of a list state, concatenated by the sync or not, and their keys, sorted
     by key, each key once, without padding: the same rows in the same order for any number of ranks.
     """
@@ -143,9 +138,7 @@ def _once(state: Any, *, key: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int
     return vectors[torch.from_numpy(first[real]).to(vectors.device)], keys[real]
 
 
-def _strangers_ahead(
-    queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]
-) -> NDArray[np.int64]:
+def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]) -> Ints:
     """Count for each query the keys that are not partners and at least as similar as the best
     partner, (n,) int64.
 
@@ -160,5 +153,5 @@ def _strangers_ahead(
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
         ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
-    ahead: NDArray[np.int64] = torch.cat(ranks).numpy()
+    ahead: Ints = torch.cat(ranks).numpy()
     return ahead

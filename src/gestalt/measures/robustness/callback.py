@@ -2,22 +2,23 @@
 w patch grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.predictions import ScoredImage
+from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, group_metrics
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
+from gestalt.support.arrays import Floats
 
 
 class Robustness(ClassificationScorer):
@@ -58,17 +59,15 @@ class Robustness(ClassificationScorer):
         )
         self.train_groups = train_groups
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
-        reduced = reduced_labels(
-            model, batch["image"], prompts=self.prompts, protocol=self.protocol
-        )
-        truth, place = (values.to(reduced.label.device) for values in (truth, batch["place"]))
-        wrong = (reduced.label != truth).long()
+        label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
+        truth, place = (values.to(label.device) for values in (truth, batch["place"]))
+        wrong = (label != truth).long()
         self.metrics["model"].update(
-            truth, prediction=reduced.label, rank=wrong, sample_id=batch["sample_id"], place=place
+            truth, prediction=label, rank=wrong, sample_id=batch["sample_id"], place=place
         )
-        return reduced.maps
+        return maps
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
         """Return accuracy over images, over groups by training share or equally, of the worst;
@@ -81,9 +80,9 @@ class Robustness(ClassificationScorer):
             **{name: float(value) for name, value in groups.items()},
         }
 
-    def entry(self, score: AccuracyScore) -> dict[str, Any]:
+    def entry(self, score: AccuracyScore) -> Entry:
         """Return the table as integers."""
-        entry: dict[str, Any] = {
+        entry: Entry = {
             "names_of_map": list(self.classes.names),
             "right": score.right.tolist(),
             "total": score.total.tolist(),
@@ -97,7 +96,7 @@ class Robustness(ClassificationScorer):
             entry["train_groups"] = [list(row) for row in self.train_groups]
         return entry
 
-    def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
+    def arrays(self, score: AccuracyScore) -> dict[str, Floats]:
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
         place; all (N,).
         """
@@ -108,7 +107,7 @@ class Robustness(ClassificationScorer):
             "group": group,
         }
 
-    def _third(self, score: AccuracyScore) -> NDArray[np.float64]:
+    def _third(self, score: AccuracyScore) -> Floats:
         """Return 1 for each image that was given the third class, else 0, (N,)."""
         return (score.prediction >= len(self.labels.names)).astype(np.float64)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.images import Size
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import map_type
@@ -35,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
@@ -50,14 +51,14 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE)
     if len(classes) == 0:
         return label.clone()
     # (present, h, w)
-    areas = torch.stack([cell_areas(label == value, grid=grid) for value in classes])
+    areas = torch.stack([cell_areas(label == value, grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
-    _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
+    _, index = upsampled_argmax(shares, (label.shape[0], label.shape[1]))
     prediction: Tensor = classes[index]
     return prediction
 
 
-def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
+def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
     """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W)
     uint8, background included.
 
@@ -68,15 +69,13 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
     Returns:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
+    size = (instance.shape[0], instance.shape[1])
     labelled = instance != IGNORE
-    whole = cell_areas(labelled, grid=grid).clamp_min(torch.finfo(torch.float32).tiny)
+    whole = cell_areas(labelled, grid).clamp_min(torch.finfo(torch.float32).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
-        share, _ = upsampled_argmax(
-            (cell_areas(inside, grid=grid) / whole)[None],
-            size=(instance.shape[0], instance.shape[1]),
-        )
+        share, _ = upsampled_argmax((cell_areas(inside, grid) / whole)[None], size)
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
         counts = torch.bincount(
             (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS
@@ -101,7 +100,7 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     height, width = label.shape
     layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
 
-    def stretch(layout: tuple[int, int]) -> float:
+    def stretch(layout: Size) -> float:
         """Return the ratio of the longer side of a block to the shorter."""
         sides = (height * layout[1], width * layout[0])
         return max(sides) / min(sides)
@@ -112,7 +111,7 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
 
 
-def cell_areas(mask: Tensor, *, grid: tuple[int, int]) -> Tensor:
+def cell_areas(mask: Tensor, grid: Size) -> Tensor:
     """Return the pixels of a mask (H, W) that lie in each cell of the grid, (h, w) float32; a pixel
     that cells cut through counts in parts.
     """

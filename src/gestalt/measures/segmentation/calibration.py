@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import divide_or_nan
 from gestalt.measures.segmentation.engine import TopDown
 from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 
 STEPS = 200
@@ -64,7 +64,7 @@ class Sweep:
                 f"{why}; {how}"
             )
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
-        self.thresholds: NDArray[np.float64] = np.linspace(least, 1, STEPS + 1)
+        self.thresholds: Floats = np.linspace(least, 1, STEPS + 1)
         self.classes = classes
         self.background = background
         # a score that equals the channel is background
@@ -92,7 +92,7 @@ class Sweep:
         self._background += _counted(level[truth == self.background], STEPS + 2)
         self._truth += _counted(truth, self.classes)
 
-    def miou(self) -> NDArray[np.float64]:
+    def miou(self) -> Floats:
         """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
         # at or above each
         right, predicted = (
@@ -102,9 +102,7 @@ class Sweep:
         true_below = np.cumsum(self._background)[:-1]
         predicted[:, self.background] += below
         right[:, self.background] += true_below
-        mean: NDArray[np.float64] = np.nanmean(
-            divide_or_nan(right, predicted + self._truth - right), axis=1
-        )
+        mean: Floats = np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
         return mean
 
     def best(self) -> Choice:
@@ -119,6 +117,6 @@ class Sweep:
         return Choice(float(self.thresholds[position]), miou=float(self.miou()[position]))
 
 
-def _counted(values: Tensor, size: int) -> NDArray[np.int64]:
-    counts: NDArray[np.int64] = torch.bincount(values, minlength=size).cpu().numpy()
+def _counted(values: Tensor, size: int) -> Ints:
+    counts: Ints = torch.bincount(values, minlength=size).cpu().numpy()
     return counts

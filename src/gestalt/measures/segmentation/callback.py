@@ -13,6 +13,7 @@ from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, named
+from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
@@ -72,7 +73,7 @@ class Segmentation(ClassMaps):
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
 
-    def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
+    def truth(self, batch: Batch) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol
         scores.
         """
@@ -103,7 +104,7 @@ class Segmentation(ClassMaps):
             return prompts
         if self._unlabelled is None:
             raise ValueError(NO_UNLABELLED.format(protocol.debias))
-        chosen = spread(len(self._unlabelled), count=protocol.debias_images)
+        chosen = spread(len(self._unlabelled), protocol.debias_images)
         self._largest = largest_cosines(
             model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
         )
@@ -121,15 +122,13 @@ class Segmentation(ClassMaps):
                     "choose others by evaluation.unlabelled=DIR"
                 )
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
-        prompts, protocol = self.prompts, self.protocol
-        images = top_down(
-            model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth)
-        )
-        void = ignored_value(len(self.labels.names))
-        swap = shuffled_classes(len(self.labels.names), prompts=prompts)
+        images = top_down(model, batch["image"], self.prompts, self.protocol, sizes_of(truth))
+        classes = len(self.labels.names)
+        void = ignored_value(classes)
+        swap = shuffled_classes(classes, prompts=self.prompts)
         predicted = [image.prediction for image in images]
         return self.count(
             predicted,
@@ -141,7 +140,7 @@ class Segmentation(ClassMaps):
             ),
         )
 
-    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+    def entry(self, score: SegmentationScore) -> Entry:
         """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and
         offsets.
         """

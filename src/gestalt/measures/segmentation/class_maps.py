@@ -2,13 +2,11 @@
 pixels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -18,11 +16,12 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_of_ranks
-from gestalt.measures.callback import Baseline, Scorer
+from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
+from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders
 
 
@@ -42,10 +41,10 @@ class ClassMaps(Scorer[SegmentationScore]):
     """
 
     measure = "segmentation"
-    needs: ClassVar[tuple[str, ...]] = ("labels", "prediction")
+    needs: tuple[str, ...] = ("labels", "prediction")
     tag = "pictures"
     baselines: tuple[str, ...] = ("constant_background",)
-    unnamed: ClassVar[bool] = True
+    unnamed: bool = True
     labels: LabelSet
 
     def __init__(
@@ -60,7 +59,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+    def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the predictions of a batch."""
         return self.count(batch["prediction"], truth, batch=batch)
 
@@ -69,7 +68,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         predictions: list[Tensor],
         truth: Sequence[Tensor],
         *,
-        batch: Mapping[str, Any],
+        batch: Batch,
         **baselines: Baseline,
     ) -> list[Tensor]:
         """Count the predictions and the baselines of a batch, and keep the best and the worst
@@ -109,25 +108,24 @@ class ClassMaps(Scorer[SegmentationScore]):
         values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
         return values | class_values(self.labels.names, score)
 
-    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+    def entry(self, score: SegmentationScore) -> Entry:
         """Return the counts of the model and the baselines, the best and worst images, and the
         pixels without a class.
         """
-        entry: dict[str, Any] = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
+        entry: Entry = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
         if self.labels.background is not None:
             entry["constant_class"] = self.labels.background
-        for end, images in self._ends().items():
-            entry[end] = [{"sample_id": index, "iou": iou} for index, iou in images]
+        entry |= self._ends()
         if self.unnamed:
             entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
         return entry
 
-    def _ends(self) -> dict[str, list[tuple[int, float]]]:
+    def _ends(self) -> Entry:
         """Return id and mean IoU of the best and the worst images, the same on every rank."""
         score = self.scores["model"]
         iou = image_miou(score.image_counts)
         best, worst = (
-            [(int(score.sample_id[row]), float(iou[row])) for row in rows]
+            [{"sample_id": int(score.sample_id[row]), "iou": float(iou[row])} for row in rows]
             for rows in ends(iou, score.sample_id)
         )
         return {"best_images": best, "worst_images": worst}
@@ -138,14 +136,14 @@ class ClassMaps(Scorer[SegmentationScore]):
         """
         if not self.scores or not self._extremes:
             return {}
-        ids = [index for images in self._ends().values() for index, _ in images]
-        return {self.name: self._as_arrays([self._extremes[index][1] for index in ids])}
+        ends_of_set = [image["sample_id"] for images in self._ends().values() for image in images]
+        return {self.name: self._as_arrays([self._extremes[index][1] for index in ends_of_set])}
 
     def _as_arrays(self, images: Sequence[ScoredImage]) -> Predictions:
         """Return images with their class names, to be written."""
         return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(images))
 
-    def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
+    def arrays(self, score: SegmentationScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
@@ -155,7 +153,7 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def draw(self, trainer: Trainer, *, shown: Sequence[ScoredImage]) -> None:
         """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
-        for folder in log_folders(trainer)[:1]:
+        for folder in log_folders(trainer):
             write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
         super().draw(trainer, shown=shown)
 

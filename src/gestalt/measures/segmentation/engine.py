@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import sizes_of
+from gestalt.evaluation.images import Size, sizes_of
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
 from gestalt.measures.segmentation.dense.offsets import with_image_weight
 from gestalt.measures.segmentation.dense.scores import grid_maps
-from gestalt.measures.segmentation.dense.windows import Pieces, pieces_of
+from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import Winners
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
@@ -39,7 +39,7 @@ class TopDown(NamedTuple):
     """
 
     prediction: Tensor
-    grid: tuple[int, int]
+    grid: Size
     score: Tensor
     unbound: Tensor
 
@@ -48,10 +48,9 @@ class TopDown(NamedTuple):
 def top_down(
     model: Any,
     images: Sequence[Tensor],
-    *,
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
-    sizes: Sequence[tuple[int, int]] | None = None,
+    sizes: Sequence[Size] | None = None,
 ) -> list[TopDown]:
     """Segment a batch.
 
@@ -66,46 +65,36 @@ def top_down(
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol
             needs, or too little memory for refinement.
     """
-    pieces = pieces_of(model, images, protocol=protocol)
+    pieces = pieces_of(model, images, protocol)
     sizes = sizes_of(images) if sizes is None else sizes
-    scale = own_logit_scale(model, protocol=protocol)
-    shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
+    scale = own_logit_scale(model, protocol)
+    shifted = with_image_weight(model, pieces, prompts, protocol)
+    segmented = []
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
-        return [
-            _segment(windows, prompts=corrected, protocol=protocol, size=size, scale=scale)
-            for windows, size, corrected in zip(pieces, sizes, shifted, strict=True)
-        ]
+        for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
+            maps = grid_maps(windows, corrected, protocol, scale)
+            winners = Winners(windows, maps, protocol, size, scale)
+            named, score, unbound = name_pixels(winners, background=prompts.background)
+            named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
+            segmented.append(TopDown(named, windows.grid, score, unbound))
+    return segmented
 
 
-def _segment(
-    pieces: Pieces,
-    *,
-    prompts: ClassEmbeddings,
-    protocol: TopDownProtocol,
-    size: tuple[int, int],
-    scale: float,
-) -> TopDown:
-    maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
-    winners = Winners(pieces, maps, protocol, size, scale)
-    named, score, unbound = name_pixels(winners, background=prompts.background)
-    prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named, unbound))
-    return TopDown(prediction, grid=pieces.grid, score=score, unbound=unbound)
-
-
-def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
+def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
     """Return the protocol's logit scale, or the model's scale.
 
     Raises:
         ValueError: the protocol needs the model's, and it has none.
     """
-    needed = (
-        protocol.scores == "affinity"
-        or protocol.background == "probability"
-        or protocol.refinement == "crf"
-    )
-    if protocol.logit_scale is not None or not needed:
-        return 1.0 if protocol.logit_scale is None else protocol.logit_scale
+    if protocol.logit_scale is not None:
+        return protocol.logit_scale
+    if (
+        protocol.scores != "affinity"
+        and protocol.background != "probability"
+        and protocol.refinement != "crf"
+    ):
+        return 1.0
     scale = getattr(model, "logit_scale", None)
     if not isinstance(scale, Tensor):
         raise ValueError(
@@ -116,7 +105,7 @@ def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
 
 
 def upsampled_argmax(
-    maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE
+    maps: Tensor, size: Size, *, at_once: int = VALUES_AT_ONCE
 ) -> tuple[Tensor, Tensor]:
     """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
 

@@ -28,9 +28,7 @@ SHOWN = 60
 """Most characters of a label in a warning."""
 
 
-def label_prompts(
-    model: Any, labels: Sequence[str], *, protocol: TopDownProtocol
-) -> ClassEmbeddings:
+def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) -> ClassEmbeddings:
     """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what
     is below it.
 

@@ -5,12 +5,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import confusion_matrix, counts_of
 from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, ImageMetric
+from gestalt.support.arrays import Ints
 from gestalt.support.label_values import ignored_value
 
 MOST_CLASSES = 4_096
@@ -36,29 +36,27 @@ class SegmentationScore(MaskScore):
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
-    sample_id: NDArray[np.int64]
-    confusion: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    sample_id: Ints
+    confusion: Ints
+    rows: Ints
     ignored_pixels: int
 
     @cached_property
-    def image_counts(self) -> NDArray[np.int64]:  # type: ignore[override]
+    def image_counts(self) -> Ints:  # type: ignore[override]
         """(N, 3, C) int64, the counts of each image, made of the rows when they are first asked
         for.
         """
         return dense_counts(self.rows, sample_id=self.sample_id, classes=len(self.confusion))
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Ints:
         """(3, C) int64, pixels of intersection, prediction and truth over the set."""
         counts = np.zeros((3, len(self.confusion)), dtype=np.int64)
         np.add.at(counts.T, self.rows[:, 1], self.rows[:, 2:])
         return counts
 
 
-def dense_counts(
-    rows: NDArray[np.int64], *, sample_id: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
+def dense_counts(rows: Ints, *, sample_id: Ints, classes: int) -> Ints:
     """Return the counts (N, 3, C) of the images with these ids, which rise, from rows of classes
     and of images.
     """

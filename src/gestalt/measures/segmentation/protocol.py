@@ -4,11 +4,12 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from gestalt.evaluation.protocols import PromptProtocol
+from gestalt.evaluation.protocols import PromptProtocol, without_none
 
 Defects = Literal["strict", "fixed"]
 Fit = Literal["refuse", "stretch", "crop"]
@@ -134,45 +135,16 @@ class TopDownProtocol(PromptProtocol):
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        self._check_windows()
-        self._check_background()
-        self._check_crf()
-        self._check_offsets()
-        if bool(self.proxy) != (self.reading == "proxyclip"):
-            raise ValueError(
-                f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only "
-                "proxyclip takes a second model"
-            )
-        if (
-            self.refinement_iterations < 1
-            or not self.refinement_dilations
-            or min(self.refinement_dilations) < 1
-        ):
-            raise ValueError(
-                f"protocol {self.name}: refinement needs at least one iteration and dilations of "
-                "at least 1 pixel"
-            )
-        # pixels are refined map by map
-        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":
-            raise ValueError(
-                f"protocol {self.name}: refinement=pamr at refined_at={self.refined_at} does not "
-                "go with scores=softmax; "
-                "choose refinement=none, or a protocol with other scores"
-            )
+        for complaint in self._complaints():
+            raise ValueError(f"protocol {self.name}: {complaint}")
 
     def fields(self) -> dict[str, Any]:
         """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the
         reading only off their defaults.
         """
-        later = {
-            "reading": "plain",
-            "positions": "timm",
-            "proxy": "",
-            "debias": "none",
-            "image_weight": 0.0,
-        }
         # a digest from before these fields is unchanged
-        unused = {key for key, usual in later.items() if getattr(self, key) == usual}
+        later = ("reading", "positions", "proxy", "debias", "image_weight")
+        unused = {key for key in later if getattr(self, key) == getattr(type(self), key)}
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
@@ -200,120 +172,91 @@ class TopDownProtocol(PromptProtocol):
         self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None
     ) -> "TopDownProtocol":
         """Return the protocol under another dense reading; None keeps the protocol's."""
-        changes: dict[str, Any] = {"positions": positions, "proxy": proxy}
         if reading == "plain" and self.reading != "plain":
             return self.plainly().read_by(positions=positions, proxy=proxy)
         if reading is not None and reading != self.reading:
-            changes |= {
-                "reading": reading,
-                "proxy": (proxy or USUAL_PROXY) if reading == "proxyclip" else proxy or "",
-            }
-        return dataclasses.replace(
-            self, **{key: value for key, value in changes.items() if value is not None}
-        )
+            proxy = proxy or (USUAL_PROXY if reading == "proxyclip" else "")
+        changes = {"reading": reading, "positions": positions, "proxy": proxy}
+        return dataclasses.replace(self, **without_none(changes))
 
-    def _check_windows(self) -> None:
-        if (self.window is None) != (self.stride is None):
-            raise ValueError(
-                f"protocol {self.name}: window={self.window} with stride={self.stride}: give both, "
-                "or neither"
-            )
-        if (
-            self.window is not None
-            and self.stride is not None
-            and not 1 <= self.stride <= self.window
-        ):
-            raise ValueError(
-                f"protocol {self.name}: stride is {self.stride}; choose 1 to the window's "
-                f"{self.window} pixels"
-            )
+    def _complaints(self) -> Iterator[str]:
+        """Yield what contradicts what."""
+        window, stride = self.window, self.stride
+        if (window is None) != (stride is None):
+            yield f"window={window} with stride={stride}: give both, or neither"
+        if window is not None and stride is not None and not 1 <= stride <= window:
+            yield f"stride is {stride}; choose 1 to the window's {window} pixels"
         if self.long_limit is not None and (
             self.resize != "keep_ratio" or self.long_limit < self.input_size
         ):
-            raise ValueError(
-                f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and "
-                "at least input_size"
-            )
-
-    def _check_offsets(self) -> None:
-        """Check that constants may be added to the scores: that they are cosines, and that no
-        published threshold is compared with them.
-        """
+            yield f"long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size"
+        yield from self._background_complaints()
+        if self.refinement == "crf":
+            yield from self._crf_complaints()
+        # constants may be added to cosines, and no published threshold is compared with their sum
+        rules = ("prompts", "threshold", "probability")
         for key, value, off in (
             ("debias", self.debias, "none"),
             ("image_weight", self.image_weight, "0"),
         ):
-            if value in ("none", 0):
-                continue
-            if self.scores != "cosine" or self.background not in (
-                "prompts",
-                "threshold",
-                "probability",
-            ):
-                raise ValueError(
-                    f"protocol {self.name}: {key}={value} does not go with scores={self.scores} "
-                    f"and background={self.background}; it needs "
-                    "scores=cosine, and background=prompts, threshold or probability; or set "
+            fits = self.scores == "cosine" and self.background in rules
+            if value not in ("none", 0) and not fits:
+                yield (
+                    f"{key}={value} does not go with scores={self.scores} and "
+                    f"background={self.background}; it needs scores=cosine, and "
+                    "background=prompts, threshold or probability; or set "
                     f"evaluation.{key}={off}"
                 )
         if self.debias_images < 1 or not math.isfinite(self.image_weight):
-            raise ValueError(
-                f"protocol {self.name}: debias_images={self.debias_images}, "
-                f"image_weight={self.image_weight}; choose 1 or more images "
-                "and a finite weight"
+            yield (
+                f"debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 "
+                "or more images and a finite weight"
+            )
+        if bool(self.proxy) != (self.reading == "proxyclip"):
+            yield (
+                f"reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second "
+                "model"
+            )
+        if self.refinement_iterations < 1 or min(self.refinement_dilations, default=0) < 1:
+            yield "refinement needs at least one iteration and dilations of at least 1 pixel"
+        # pixels are refined map by map
+        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":
+            yield (
+                f"refinement=pamr at refined_at={self.refined_at} does not go with "
+                "scores=softmax; choose refinement=none, or a protocol with other scores"
             )
 
-    def _check_crf(self) -> None:
-        """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores
-        and backgrounds give them.
+    def _crf_complaints(self) -> Iterator[str]:
+        """Yield why a CRF would not get log-probabilities of classes at the label's pixels: not all
+        scores and backgrounds give them.
         """
-        if self.refinement != "crf":
-            return
-        allowed = {
-            "scores": ("cosine",),
-            "background": ("prompts", "probability"),
-            "refined_at": ("label",),
-        }
-        for key, known in allowed.items():
-            if getattr(self, key) not in known:
-                value = getattr(self, key)
-                raise ValueError(
-                    f"protocol {self.name}: refinement=crf does not go with {key}={value}; choose "
-                    f"{' or '.join(known)}"
-                )
-        for row in dataclasses.fields(self.crf):
-            value, least = getattr(self.crf, row.name), 0 if row.name.endswith("weight") else 1e-6
+        for key, value, known in (
+            ("scores", self.scores, ("cosine",)),
+            ("background", self.background, ("prompts", "probability")),
+            ("refined_at", self.refined_at, ("label",)),
+        ):
+            if value not in known:
+                yield f"refinement=crf does not go with {key}={value}; choose {' or '.join(known)}"
+        for name, value in dataclasses.asdict(self.crf).items():
+            least = 0 if name.endswith("weight") else 1e-6
             if not least <= value < math.inf:
-                raise ValueError(
-                    f"protocol {self.name}: crf.{row.name} is {value}, a finite number of at least "
-                    f"{least} is needed"
-                )
+                yield f"crf.{name} is {value}, a finite number of at least {least} is needed"
 
-    def _check_background(self) -> None:
-        rule, threshold = self.background, self.threshold
+    def _background_complaints(self) -> Iterator[str]:
+        rule, threshold, scores = self.background, self.threshold, self.scores
         if (threshold is not None) != (rule != "prompts"):
-            raise ValueError(
-                f"protocol {self.name}: background={rule} with threshold={threshold}; "
-                "threshold, probability, constant and affinity need a number, and the other rules "
-                "take none"
+            yield (
+                f"background={rule} with threshold={threshold}; threshold, probability, constant "
+                "and affinity need a number, and the other rules take none"
             )
-        least = -1 if rule == "threshold" and self.scores == "cosine" else 0
+        least = -1 if rule == "threshold" and scores == "cosine" else 0
         if threshold is not None and not least <= threshold <= 1:
             kind = "a cosine lies in [-1, 1]" if least else "it lies in [0, 1]"
-            raise ValueError(f"protocol {self.name}: threshold is {threshold}, {kind}")
-        if (rule == "affinity" and self.scores != "affinity") or (
-            rule == "probability" and self.scores != "cosine"
-        ):
-            raise ValueError(
-                f"protocol {self.name}: background={rule} does not go with scores={self.scores}"
-            )
+            yield f"threshold is {threshold}, {kind}"
+        needed = {"affinity": "affinity", "probability": "cosine"}.get(rule, scores)
+        if scores != needed:
+            yield f"background={rule} does not go with scores={scores}"
         if self.area_threshold is not None and rule != "probability":
-            raise ValueError(
-                f"protocol {self.name}: area_threshold={self.area_threshold} needs "
-                f"background=probability, not {rule}"
-            )
-        if self.top_classes is not None and (self.scores != "affinity" or self.top_classes < 1):
-            raise ValueError(
-                f"protocol {self.name}: top_classes={self.top_classes} needs scores=affinity, and "
-                "at least 1"
-            )
+            yield f"area_threshold={self.area_threshold} needs background=probability, not {rule}"
+        if self.top_classes is not None and (scores != "affinity" or self.top_classes < 1):
+            yield f"top_classes={self.top_classes} needs scores=affinity, and at least 1"

@@ -115,32 +115,21 @@ def segment_images(
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
     """
-    prompts = label_prompts(model, labels, protocol=protocol)
+    prompts = label_prompts(model, labels, protocol)
     moved = SharedImages(image.to(prompts.vectors.device) for image in images)
-    named = top_down(model, moved, prompts=prompts, protocol=protocol)
+    named = top_down(model, moved, prompts, protocol)
     results = []
-    for image, top, pieces in zip(
-        images, named, pieces_of(model, moved, protocol=protocol), strict=True
-    ):
-        similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
+    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol), strict=True):
+        similar = placed(cosines(pieces, prompts), pieces, protocol, pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         mask = without_background(top.prediction, labels=len(labels)).cpu()
         shares = (
             torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()
         ).tolist()
-        scores = {
-            label: Similarity(mean, top)
-            for label, mean, top in zip(labels, means, most, strict=True)
-        }
+        scores = dict(zip(labels, map(Similarity, means, most), strict=True))
+        areas = dict(zip(labels, shares, strict=True))
         results.append(
-            SegmentedImage(
-                tuple(labels),
-                mask,
-                scores,
-                dict(zip(labels, shares, strict=True)),
-                image.cpu(),
-                similar.cpu(),
-            )
+            SegmentedImage(tuple(labels), mask, scores, areas, image.cpu(), similar.cpu())
         )
     return results
 
@@ -160,10 +149,10 @@ def similarity_maps(
     Raises:
         ValueError: no texts; a window that the tower cannot take.
     """
-    prompts = label_prompts(model, texts, protocol=protocol)
+    prompts = label_prompts(model, texts, protocol)
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []
-    for image, pieces in zip(moved, pieces_of(model, moved, protocol=protocol), strict=True):
+    for image, pieces in zip(moved, pieces_of(model, moved, protocol), strict=True):
         size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
-        maps.append(placed(cosines(pieces, prompts), pieces, protocol=protocol, size=size))
+        maps.append(placed(cosines(pieces, prompts), pieces, protocol, size))
     return maps

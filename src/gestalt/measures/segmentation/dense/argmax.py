@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.measures.segmentation.dense.placement import Band
+from gestalt.measures.segmentation.dense.placement import Bands
 
 TILE = 128
 """Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs
@@ -61,9 +61,7 @@ def tile_side(device: torch.device, *, maps: int) -> int:
     )
 
 
-def best_of(
-    maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None
-) -> Best:
+def best_of(maps: Tensor, *, rows: Bands, columns: Bands, scale: float | None = None) -> Best:
     """Return the largest of M maps at each pixel of the label.
 
     A pixel's score is a mean of its cells' scores, so that in a tile a map cannot win whose largest
@@ -130,9 +128,7 @@ def first_largest(
     return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
 
 
-def _possible_winners(
-    maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], margin: float
-) -> Tensor:
+def _possible_winners(maps: Tensor, *, rows: Bands, columns: Bands, margin: float) -> Tensor:
     """Return where each map may win, (row bands, column bands, M) bool on the CPU: in the tiles in
     which its largest cell is not below the smallest cell of another.
 

@@ -10,18 +10,30 @@ def name_pixels(winners: Winners, *, background: int | None) -> tuple[Tensor, Te
     """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied
     before, as a map among the others.
 
+    Under an ``area_threshold`` the foreground classes that hold no more than that share of the
+    foreground's pixels, before the threshold, are dropped; probabilities do not change, but a dense
+    CRF runs a second time among the remaining classes, and gives its own.
+
     Returns:
         (H, W) int64, the classes of the pixels; (H, W) float32, the score that is compared with the
         threshold, the best one or its probability; (H, W) int64, the classes before the threshold.
+
+    Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py, for the areas.
     """
-    best, protocol = winners.among(), winners.protocol
-    classes, score = winners.maps.classes[best.winner], best.value
+    best, protocol, of_map = winners.among(), winners.protocol, winners.maps.classes
+    classes, score = of_map[best.winner], best.value
     if best.total is not None:
         score = (best.value * winners.logit_scale - best.total).exp()
         if protocol.area_threshold is not None:
-            classes, score = _without_small(
-                winners, classes, score, total=best.total, background=background
-            )
+            areas = torch.bincount(classes.flatten(), minlength=int(of_map.max()) + 1)
+            areas[background] = 0
+            large = areas > protocol.area_threshold * areas.sum()
+            large[background] = True
+            remaining = large[of_map].nonzero()[:, 0]
+            if len(remaining) < len(of_map):
+                again = winners.among(remaining)
+                classes = of_map[remaining][again.winner]
+                score = (again.value * winners.logit_scale - best.total).exp()
     if (
         protocol.threshold is None
         or protocol.background == "affinity"
@@ -36,27 +48,3 @@ def name_pixels(winners: Winners, *, background: int | None) -> tuple[Tensor, Te
     )
     # a constant channel comes before the others, so it wins a tie
     return classes.masked_fill(below, background), score, classes
-
-
-def _without_small(
-    winners: Winners, classes: Tensor, score: Tensor, *, total: Tensor, background: int | None
-) -> tuple[Tensor, Tensor]:
-    """Drop the foreground classes that hold no more than a share of the foreground's pixels;
-    probabilities do not change.
-
-    A dense CRF runs a second time among the remaining classes, and gives its own
-    probabilities.  Areas are those before the threshold.
-
-    Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
-    """
-    of_map, share = winners.maps.classes, winners.protocol.area_threshold
-    assert share is not None
-    areas = torch.bincount(classes.flatten(), minlength=int(of_map.max()) + 1)
-    areas[background] = 0
-    large = areas > share * areas.sum()
-    large[background] = True
-    remaining = large[of_map].nonzero()[:, 0]
-    if len(remaining) == len(of_map):
-        return classes, score
-    best = winners.among(remaining)
-    return of_map[remaining][best.winner], (best.value * winners.logit_scale - total).exp()

@@ -79,7 +79,7 @@ def largest_cosines(
         if not read:
             return []
         device = prompts.vectors.device
-        pieces = cut_and_embed(model, [image.to(device) for image in read], protocol=protocol)
+        pieces = cut_and_embed(model, [image.to(device) for image in read], protocol)
         with torch.autocast(device.type, enabled=False):
             largest = [
                 cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces
@@ -97,7 +97,7 @@ def largest_cosines(
 
 
 def with_image_weight(
-    model: Any, pieces: Sequence[Pieces], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+    model: Any, pieces: Sequence[Pieces], prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> Sequence[ClassEmbeddings]:
     """Return the prompts for each image, with a share of the cosines of the prompts and the pooled
     image as offset.
@@ -115,7 +115,5 @@ def with_image_weight(
         pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         return (0 if prompts.offset is None else prompts.offset) + protocol.image_weight * pooled
 
-    whole = [
-        fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces
-    ]
+    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
     return [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]

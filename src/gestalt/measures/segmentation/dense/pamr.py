@@ -27,13 +27,17 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
         iterations: repetitions.
         dilations: distances in pixels of the rings of eight neighbours.
     """
-    weights = affinity(image, dilations=dilations)
+    weights = affinity(image, dilations)
     for _ in range(iterations):
-        maps = _weighted(maps, weights, dilations=dilations)
+        # neighbour by neighbour, so that at most two copies of the maps are in memory
+        total = torch.zeros_like(maps)
+        for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
+            total.addcmul_(shifted, weight)
+        maps = total
     return maps
 
 
-def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
+def affinity(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
     """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of
     |difference| / (1e-8 + 0.1 std).
 
@@ -43,16 +47,6 @@ def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
     ring_pixels = torch.cat([neighbours, image.expand(len(dilations), -1, -1, -1)])
     scale = 1e-8 + 0.1 * ring_pixels.std(dim=0)
     return (-((image - neighbours).abs() / scale).mean(dim=1)).softmax(dim=0)
-
-
-def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
-    """Run one iteration, neighbour by neighbour, so that at most two copies of the maps are in
-    memory.
-    """
-    total = torch.zeros_like(maps)
-    for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
-        total.addcmul_(shifted, weight)
-    return total
 
 
 def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:

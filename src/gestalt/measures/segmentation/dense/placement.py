@@ -32,6 +32,10 @@ class Axis(NamedTuple):
     upsample: str
 
 
+Axes = tuple[Axis, Axis]
+"""Rows and columns."""
+
+
 class Band(NamedTuple):
     """A run of the label's pixels, and the cells that contribute to them.
 
@@ -52,6 +56,9 @@ class Band(NamedTuple):
     def place(self) -> slice:
         """The pixels."""
         return slice(self.start, self.start + len(self.weights))
+
+
+Bands = tuple[Band, ...]
 
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
@@ -103,9 +110,7 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def label_bands(
-    axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False
-) -> tuple[Band, ...]:
+def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False) -> Bands:
     """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the
     canvas's pixels.
     """

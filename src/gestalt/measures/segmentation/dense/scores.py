@@ -45,7 +45,7 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
 
 
 def grid_maps(
-    pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
+    pieces: Pieces, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float
 ) -> Maps:
     """Turn cosines into scores, as far as that happens on the patch grid: all but the softmax over
     prompts.
@@ -58,12 +58,15 @@ def grid_maps(
             values, pieces, prompts=prompts, top=protocol.top_classes, logit_scale=logit_scale
         )
         if protocol.background == "affinity":
-            assert protocol.threshold is not None
             assert prompts.background is not None
-            values = _with_background(values, pieces, threshold=protocol.threshold)
+            windows = by_window(values, pieces)
+            best = windows.amax(dim=1, keepdim=True)
+            # a map in front that is 1 where no score reaches the window's threshold
+            bound = best.amax(dim=(2, 3), keepdim=True).clamp(max=protocol.threshold)
+            values = side_by_side(torch.cat([(best < bound).float(), windows], dim=1), pieces)
             classes = torch.cat([classes.new_tensor([prompts.background]), classes])
     if protocol.refinement == "pamr" and protocol.refined_at == "grid":
-        values = _refined(values, pieces, protocol=protocol)
+        values = _refined(values, pieces, protocol)
     return Maps(values, classes)
 
 
@@ -98,35 +101,16 @@ def _affinity(
     return side_by_side(over_all * logits.softmax(dim=1), pieces)
 
 
-def _with_background(values: Tensor, pieces: Pieces, *, threshold: float) -> Tensor:
-    """Put a map in front that is 1 where no score reaches the window's threshold."""
-    windows = by_window(values, pieces)
-    best = windows.amax(dim=1, keepdim=True)
-    bound = best.amax(dim=(2, 3), keepdim=True).clamp(max=threshold)
-    return side_by_side(torch.cat([(best < bound).float(), windows], dim=1), pieces)
-
-
-def _refined(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Tensor:
+def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tensor:
     """Apply PAMR on each window's patch grid, guided by the window shrunk to it with corners
     aligned.
     """
-    windows = by_window(values, pieces)
-    guides = (cut(pieces, number) for number in range(len(windows)))
-    refined = [
-        pamr(
-            functional.interpolate(
-                guide[None], size=window.shape[-2:], mode="bilinear", align_corners=True
-            )[0],
-            window,
-            iterations=protocol.refinement_iterations,
-            dilations=protocol.refinement_dilations,
-        )
-        for guide, window in zip(guides, windows, strict=True)
-    ]
+    refined = []
+    for number, window in enumerate(by_window(values, pieces)):
+        pixels = pieces.image[:, *pieces.place(number)].float()
+        guide = functional.interpolate(
+            pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
+        )[0]
+        iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
+        refined.append(pamr(guide, window, iterations=iterations, dilations=dilations))
     return side_by_side(torch.stack(refined), pieces)
-
-
-def cut(pieces: Pieces, number: int) -> Tensor:
-    """Return the pixels of a window, (3, rows, columns) float32 in [0, 255]."""
-    down, across = pieces.place(number)
-    return pieces.image[:, down, across].float()

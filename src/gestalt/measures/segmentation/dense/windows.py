@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import all_resized, by_size, computed_once
-from gestalt.measures.segmentation.dense.placement import Axis, window_starts
+from gestalt.evaluation.images import Size, all_resized, by_size, computed_once
+from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
@@ -37,13 +37,13 @@ class Pieces(NamedTuple):
 
     features: Tensor
     starts: tuple[tuple[int, ...], tuple[int, ...]]
-    side: tuple[int, int]
-    canvas: tuple[int, int]
+    side: Size
+    canvas: Size
     image: Tensor
     original: Tensor
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def grid(self) -> Size:
         """The patch grid (h, w) that the whole image has at the windows' resolution."""
         rows, columns = (
             max(1, round(whole * cells / side))
@@ -61,21 +61,20 @@ class Pieces(NamedTuple):
         top, left = self.starts[0][row], self.starts[1][column]
         return slice(top, top + self.side[0]), slice(left, left + self.side[1])
 
-    def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
+    def axes(self, size: Size, *, upsample: str, at_once: bool) -> Axes:
         """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the
         only window is the whole image.
         """
-        axes = []
-        for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
-            canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
-            canvas, starts, side = (label, (0,), label) if at_once else (canvas, starts, side)
-            axes.append(
-                Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample)
-            )
-        return axes[0], axes[1]
+        whole = (size, ((0,), (0,)), size)
+        placement = whole if at_once else (self.canvas, self.starts, self.side)
+        rows, columns = (
+            Axis(*axis, upsample=upsample)
+            for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
+        )
+        return rows, columns
 
 
-def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the
     same windows and dense reading.
     """
@@ -88,26 +87,24 @@ def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
         protocol.stride,
         protocol.fit,
     )
-    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol=protocol))
+    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
 @torch.no_grad()
-def cut_and_embed(
-    model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol
-) -> list[Pieces]:
+def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal
     size through the tower together.
 
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
-    canvases = all_resized(images, protocol=protocol)
-    places = [_places(canvas, protocol=protocol) for canvas in canvases]
+    canvases = all_resized(images, protocol)
+    places = [_places(canvas, protocol) for canvas in canvases]
     windows = [
         fitted_to_patches(
             canvas[:, top : top + side[0], left : left + side[1]],
-            stride=model.patch_stride,
-            protocol=protocol,
+            model.patch_stride,
+            protocol,
         )
         for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
         for top in rows
@@ -141,8 +138,8 @@ def cut_and_embed(
 
 
 def _places(
-    canvas: Tensor, *, protocol: TopDownProtocol
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
+    canvas: Tensor, protocol: TopDownProtocol
+) -> tuple[tuple[int, ...], tuple[int, ...], Size]:
     """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
     window = protocol.window or max(height, width)
@@ -153,9 +150,7 @@ def _places(
     return rows, columns, (min(height, window), min(width, window))
 
 
-def fitted_to_patches(
-    window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol
-) -> Tensor:
+def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -> Tensor:
     """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the
     protocol says.
     """

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.images import Size
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -23,8 +24,8 @@ from gestalt.measures.segmentation.dense.argmax import (
 from gestalt.measures.segmentation.dense.crf import dense_crf
 from gestalt.measures.segmentation.dense.pamr import pamr
 from gestalt.measures.segmentation.dense.placement import (
-    Axis,
-    Band,
+    Axes,
+    Bands,
     canvas_matrix,
     label_bands,
     resample,
@@ -55,7 +56,7 @@ class Winners:
     pieces: Pieces
     maps: Maps
     protocol: TopDownProtocol
-    size: tuple[int, int]
+    size: Size
     logit_scale: float
 
     @property
@@ -80,18 +81,16 @@ class Winners:
             at_once=protocol.window is None and not softmax,
         )
         if protocol.refinement == "crf":
-            return self._by_crf(values, classes, axes=axes)
+            return self._by_crf(values, classes, axes)
         if protocol.refinement == "pamr" and protocol.refined_at == "label":
-            return best_of_blocks(
-                _refined_blocks(values, self.pieces, axes=axes, protocol=protocol), scale=self.scale
-            )
+            return best_of_blocks(self._refined_blocks(values, axes), scale=self.scale)
         tile = tile_side(values.device, maps=len(self.maps.values))
         rows, columns = (label_bands(axis, tile, values.device, of_canvas=softmax) for axis in axes)
         if softmax:
-            return _best_of_softmax(values, self.pieces, axes=axes, rows=rows, columns=columns)
+            return self._by_softmax(values, axes, rows, columns)
         return best_of(values, rows=rows, columns=columns, scale=self.scale)
 
-    def _by_crf(self, values: Tensor, classes: Tensor, *, axes: tuple[Axis, Axis]) -> Best:
+    def _by_crf(self, values: Tensor, classes: Tensor, axes: Axes) -> Best:
         """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score -
         total) is a score's probability.
         """
@@ -114,40 +113,47 @@ class Winners:
             return Best(best, winner=firsts[index], total=None)
         return Best(best.log() / self.scale, winner=firsts[index], total=torch.zeros_like(best))
 
+    def _by_softmax(self, values: Tensor, axes: Axes, rows: Bands, columns: Bands) -> Best:
+        """Return the largest of K softmax maps at each pixel; ``rows`` and ``columns`` are the
+        bands of the label, made of the canvas's pixels.
+        """
+        windows = by_window(values, self.pieces)
+        inside = [window_matrix(axis).float().to(values.device) for axis in axes]
+        value = values.new_empty(self.size)
+        winner = torch.empty_like(value, dtype=torch.int64)
+        for row in rows:
+            for column in columns:
+                mean = _mean_softmax(
+                    windows, self.pieces, inside=inside, rows=row.span, columns=column.span
+                )
+                scores = row.weights @ mean @ column.weights.T
+                place = row.place, column.place
+                value[place], winner[place] = first_largest(scores)
+        return Best(value, winner=winner, total=None)
 
-def placed(
-    values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]
-) -> Tensor:
+    def _refined_blocks(self, values: Tensor, axes: Axes) -> Iterator[Tensor]:
+        """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
+        protocol, size = self.protocol, self.size
+        step = max(1, BLOCK_VALUES // (size[0] * size[1]))
+        rows, columns = _to_label(axes, device=values.device)
+        guide = _at_size(self.pieces.image, size)
+        iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
+        for start in range(0, len(values), step):
+            yield pamr(
+                guide,
+                rows @ values[start : start + step] @ columns.T,
+                iterations=iterations,
+                dilations=dilations,
+            )
+
+
+def placed(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
     """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
     overlap.
     """
     axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
     rows, columns = _to_label(axes, device=values.device)
     return rows @ values @ columns.T
-
-
-def _best_of_softmax(
-    values: Tensor,
-    pieces: Pieces,
-    *,
-    axes: tuple[Axis, Axis],
-    rows: tuple[Band, ...],
-    columns: tuple[Band, ...],
-) -> Best:
-    """Return the largest of K softmax maps at each pixel; ``rows`` and ``columns`` are the bands of
-    the label, made of the canvas's pixels.
-    """
-    windows = by_window(values, pieces)
-    inside = [window_matrix(axis).float().to(values.device) for axis in axes]
-    value = values.new_empty(axes[0].label, axes[1].label)
-    winner = torch.empty_like(value, dtype=torch.int64)
-    for row in rows:
-        for column in columns:
-            mean = _mean_softmax(windows, pieces, inside=inside, rows=row.span, columns=column.span)
-            scores = row.weights @ mean @ column.weights.T
-            place = row.place, column.place
-            value[place], winner[place] = first_largest(scores)
-    return Best(value, winner=winner, total=None)
 
 
 def _mean_softmax(
@@ -183,25 +189,7 @@ def _mean_softmax(
     return total.div_(count)
 
 
-def _refined_blocks(
-    values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol
-) -> Iterator[Tensor]:
-    """Yield blocks (m, H, W) of the maps in order, refined by PAMR on the label's pixels."""
-    size = (axes[0].label, axes[1].label)
-    step = max(1, BLOCK_VALUES // (size[0] * size[1]))
-    rows, columns = _to_label(axes, device=values.device)
-    guide = _at_size(pieces.image, size)
-    iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
-    for start in range(0, len(values), step):
-        yield pamr(
-            guide,
-            rows @ values[start : start + step] @ columns.T,
-            iterations=iterations,
-            dilations=dilations,
-        )
-
-
-def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor, Tensor]:
+def _to_label(axes: Axes, *, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the matrices from a map's rows and columns to the label's, float32."""
     rows, columns = (
         resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device)
@@ -210,7 +198,7 @@ def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor,
     return rows, columns
 
 
-def _at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _at_size(image: Tensor, size: Size) -> Tensor:
     """Resize an image to the label's size, (3, H, W) float32 in [0, 255]."""
     return functional.interpolate(
         image[None].float(), size=size, mode="bilinear", align_corners=False
