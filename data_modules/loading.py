@@ -56,7 +56,11 @@ class TrainLoader(DataLoader[Any]):
 
 
 class TrainingData(LightningDataModule):
-    """Base of the training data modules: shuffled batches of a source."""
+    """Base of the training data modules: shuffled batches of a source.
+
+    Attributes:
+        source: the samples.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class TrainingData(LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
-        window: int,
+        window: int = 1,
     ) -> None:
         """Take the parts.
 
@@ -81,23 +85,13 @@ class TrainingData(LightningDataModule):
             window: number of shards that are shuffled together.
         """
         super().__init__()
-        self._source = source
+        self.source = source
         self._dataset = dataset
         self._collate = collate
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
         self._window = window
-
-    @property
-    def source(self) -> Source:
-        """The samples."""
-        return self._source
-
-    @property
-    def samples(self) -> int:
-        """Number of samples in an epoch."""
-        return len(self._source)
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of
@@ -114,10 +108,10 @@ class TrainingData(LightningDataModule):
         trainer = self.trainer
         sampler = ShuffledBatches(
             EndlessOrder(
-                self._source.blocks(),
+                self.source.blocks(),
                 seed=self._seed,
                 window=self._window,
-                in_sequence=self._source.keeps_order,
+                in_sequence=self.source.keeps_order,
             ),
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,
@@ -138,8 +132,8 @@ class TrainingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
         loader.stream = {
-            "length": len(self._source),
-            "digest": self._source.digest(),
+            "length": len(self.source),
+            "digest": self.source.digest(),
             "batch_size": self._batch_size,
             "seed": self._seed,
             "window_shards": self._window,

@@ -419,8 +419,8 @@ BUGS = (
     Bug(
         "black_row_keeps_the_last_image",
         "data_modules/image_text.py",
-        old="                row.zero_()\n",
-        new="                row.fill_(1)\n",
+        old="row.zero_()",
+        new="row.fill_(1)",
         test="tests/data_modules/test_batches_of_pairs.py::test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row",
     ),
     Bug(
