@@ -11,7 +11,7 @@ Source: the rule is xu-ji/IIC code/datasets/segmentation/util/coco164k_prepare.p
 7; the counts are the lines of damo-cv/TransFGU dataloaders/curated_{val,train}.txt @ c2860de.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -39,7 +39,7 @@ def _mostly_stuff(images: LabelledPhotographs) -> Iterator[Files]:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 

@@ -133,7 +133,7 @@ def open_labelled(
     images: str,
     masks: str,
     table: str,
-    label_sets: Sequence[str] | None,
+    label_sets: list[str] | None,
     limit: int | None,
     suffix: str = ".png",
     listed: Path | None = None,
