@@ -63,7 +63,7 @@ class Writer:
             return words
         return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
 
-    def _phrase(self, kind: int, number: int, bare: bool, rng: Generator) -> str:
+    def _phrase(self, kind: int, number: int, *, bare: bool, rng: Generator) -> str:
         """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
         noun = self._recipe.classes[kind]
         if number == 1:
