@@ -201,13 +201,3 @@ class ImageTextDataModule(TrainingData):
             return []
         self._validation.trainer = self.trainer
         return self._validation.val_dataloader()
-
-    def _steps_per_epoch(self) -> int | None:
-        """Return the steps an epoch under the trainer's ``limit_train_batches``, a number or a
-        share in [0, 1]; None for all.
-        """
-        limit = None if self.trainer is None else self.trainer.limit_train_batches
-        whole = len(self.source) // self._batch_size
-        if limit is None or limit == 0 or whole == 0:
-            return None
-        return max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))

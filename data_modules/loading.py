@@ -94,8 +94,8 @@ class TrainingData(LightningDataModule):
         self._window = window
 
     def train_dataloader(self) -> TrainLoader:
-        """Return this rank's batches from the trainer's step on; without a trainer, all batches of
-        one rank from the first on.
+        """Return this rank's batches from the trainer's step on, within its ``limit_train_batches``
+        an epoch; without a trainer, all batches of one rank from the first on.
 
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
@@ -106,6 +106,11 @@ class TrainingData(LightningDataModule):
         # at 224 px
         keep_freed_memory()
         trainer = self.trainer
+        # a number, or a share in [0, 1]
+        limit = None if trainer is None else trainer.limit_train_batches
+        steps, whole = None, len(self.source) // self._batch_size
+        if limit and whole:
+            steps = max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))
         sampler = ShuffledBatches(
             EndlessOrder(
                 self.source.blocks(),
@@ -117,7 +122,7 @@ class TrainingData(LightningDataModule):
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             step=lambda: 0 if trainer is None else trainer.global_step,
-            steps_per_epoch=self._steps_per_epoch(),
+            steps_per_epoch=steps,
         )
         # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for
         # threads that it lacks; workers persist for the whole run, because they cache cut-outs and
@@ -140,12 +145,6 @@ class TrainingData(LightningDataModule):
             "steps_per_epoch": sampler.steps_per_epoch,
         }
         return loader
-
-    def _steps_per_epoch(self) -> int | None:
-        """Return the number of steps after which the trainer's epoch ends; None for as many as the
-        samples fill.
-        """
-        return None
 
 
 def leave_group(worker: int) -> None:
