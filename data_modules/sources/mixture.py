@@ -83,16 +83,15 @@ class Mixture(Relocated):
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)
-        parts = []
-        for part, weight in zip(self.parts, self._weights, strict=True):
-            parts.append(
-                {
-                    "source": part.name,
-                    "share": weight / total,
-                    "samples": len(part.source),
-                    **part.source.about(),
-                }
-            )
+        parts = [
+            {
+                "source": part.name,
+                "share": weight / total,
+                "samples": len(part.source),
+                **part.source.about(),
+            }
+            for part, weight in zip(self.parts, self._weights, strict=True)
+        ]
         return {"mixture": parts}
 
     def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
