@@ -1,6 +1,5 @@
 """Types of batches.  B batch, H W pixels.  Images are uint8: the image tower normalises."""
 
-from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -117,7 +116,7 @@ class ImageSetBatch(TypedDict):
     """B lists of captions."""
 
 
-def validity(bad: Sequence[BadSample | None]) -> dict[str, Any]:
+def validity(bad: list[BadSample | None]) -> dict[str, Any]:
     """Return the fields ``valid``, ``reason`` and ``place`` of a batch; None for a good sample."""
     reason = torch.tensor([GOOD if why is None else REASONS.index(why.reason) for why in bad])
     places = ["" if why is None else f"{why.where}: {why.key}" for why in bad]

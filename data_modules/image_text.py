@@ -68,54 +68,42 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
+        images: Any
+        texts: list[str | BadSample] = []
         if self.features is not None:
-            return self._of_features(keys, self.features)
-        # ordered as decoders write
-        images = torch.empty(len(keys), self._size, self._size, 3, dtype=torch.uint8).permute(
-            0, 3, 1, 2
-        )
-        expected = f"a source gives torch.uint8 (3, {self._size}, {self._size})"
-        texts: list[str | BadSample] = []
-        for number, (pair, row) in enumerate(zip(self._source.pairs(keys), images, strict=True)):
-            if isinstance(pair, BadSample):
-                row.zero_()
-                texts.append(pair)
-                continue
-            image, text = pair
-            texts.append(text)
-            if image.shape != row.shape or image.dtype != torch.uint8:
-                raise ValueError(
-                    f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} "
-                    f"{tuple(image.shape)}; {expected}"
-                )
-            row.copy_(image)
-        return self._batch(keys, texts, {"image": images})
-
-    def _of_features(self, keys: Sequence[Key], features: FeatureReader) -> ImageTextBatch:
-        """Return a batch with features of images, and the captions of the source."""
-        texts: list[str | BadSample] = []
-        for epoch, index in keys:
-            try:
-                texts.append(features.bad((epoch, index)) or self._source.caption(index, epoch))
-            except BadSample as bad:
-                texts.append(bad)
-        return self._batch(keys, texts, {"features": features.read(keys), "side": features.side})
-
-    def _batch(
-        self, keys: Sequence[Key], texts: Sequence[str | BadSample], images: dict[str, Any]
-    ) -> ImageTextBatch:
-        """Complete a batch of images by their captions, or the reasons why a pair cannot be
-        read.
-        """
-        bad = [text if isinstance(text, BadSample) else None for text in texts]
+            for epoch, index in keys:
+                try:
+                    bad = self.features.bad((epoch, index))
+                    texts.append(bad or self._source.caption(index, epoch))
+                except BadSample as error:
+                    texts.append(error)
+            images = {"features": self.features.read(keys), "side": self.features.side}
+        else:
+            shape = len(keys), self._size, self._size, 3  # ordered as decoders write
+            pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
+            images = {"image": pixels}
+            for key, pair, row in zip(keys, self._source.pairs(keys), pixels, strict=True):
+                if isinstance(pair, BadSample):
+                    row.zero_()
+                    texts.append(pair)
+                    continue
+                image, text = pair
+                texts.append(text)
+                if image.shape != row.shape or image.dtype != torch.uint8:
+                    raise ValueError(
+                        f"pair {key} of {type(self._source).__name__} is {image.dtype} "
+                        f"{tuple(image.shape)}; a source gives torch.uint8 {tuple(row.shape)}"
+                    )
+                row.copy_(image)
+        reasons = [text if isinstance(text, BadSample) else None for text in texts]
         captions = ["" if isinstance(text, BadSample) else text for text in texts]
         batch: Any = {
             **images,
             "text": captions,
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
-            "valid_count": bad.count(None),
-            **validity(bad),
+            "valid_count": reasons.count(None),
+            **validity(reasons),
         }
         if self.read_captions is not None:
             batch |= self.read_captions(captions)
@@ -135,25 +123,14 @@ class ImageTextDataModule(TrainingData):
         source: Source,
         *,
         size: int,
-        batch_size: int,
-        workers: int,
-        seed: int,
-        window: int = 1,
         validation: ImageSetDataModule | None = None,
+        **loading: Any,
     ) -> None:
         """Take the image side S in pixels and the validation sets, if any; the other arguments are
         those of ``TrainingData``.
         """
         self._pairs = ImageTextDataset(source, size=size)
-        super().__init__(
-            source,
-            self._pairs,
-            collate=as_loaded,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            window=window,
-        )
+        super().__init__(source, self._pairs, collate=as_loaded, **loading)
         self._validation = validation
 
     def read_captions_by(self, reader: CaptionReader) -> None:
@@ -171,14 +148,14 @@ class ImageTextDataModule(TrainingData):
         over by an epoch, the source's facts.
         """
         counts = {
-            "samples": len(self._source),
-            "shards": len(self._source.blocks()),
-            "left_over": len(self._source) % self._batch_size,
+            "samples": len(self.source),
+            "shards": len(self.source.blocks()),
+            "left_over": len(self.source) % self._batch_size,
         }
         features = (
             {} if self._pairs.features is None else {"features": self._pairs.features.about()}
         )
-        return {"digest": self._source.digest(), **counts, **self._source.about(), **features}
+        return {"digest": self.source.digest(), **counts, **self.source.about(), **features}
 
     def summary(self) -> str:
         """Return the same facts as one line of text."""
@@ -189,16 +166,12 @@ class ImageTextDataModule(TrainingData):
             parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
-        faults = {
-            key.removesuffix("_shards"): value
-            for key, value in facts.items()
-            if key.endswith("_shards")
-        }
         parts += [
-            f"{value['count']} shards {fault}, the first {value['first']}"
-            for fault, value in faults.items()
+            f"{fault['count']} shards {key.removesuffix('_shards')}, the first {fault['first']}"
+            for key, fault in facts.items()
+            if key.endswith("_shards")
         ]
-        if self._source.in_sequence:
+        if self.source.in_sequence:
             parts.append(
                 "read in sequence, not shuffled: after a resume each worker reads from the epoch's "
                 "start to the run's position"
@@ -228,13 +201,3 @@ class ImageTextDataModule(TrainingData):
             return []
         self._validation.trainer = self.trainer
         return self._validation.val_dataloader()
-
-    def _steps_per_epoch(self) -> int | None:
-        """Return the steps an epoch under the trainer's ``limit_train_batches``, a number or a
-        share in [0, 1]; None for all.
-        """
-        limit = None if self.trainer is None else self.trainer.limit_train_batches
-        whole = len(self._source) // self._batch_size
-        if limit is None or limit == 0 or whole == 0:
-            return None
-        return max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))

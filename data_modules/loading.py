@@ -56,7 +56,11 @@ class TrainLoader(DataLoader[Any]):
 
 
 class TrainingData(LightningDataModule):
-    """Base of the training data modules: shuffled batches of a source."""
+    """Base of the training data modules: shuffled batches of a source.
+
+    Attributes:
+        source: the samples.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class TrainingData(LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
-        window: int,
+        window: int = 1,
     ) -> None:
         """Take the parts.
 
@@ -81,7 +85,7 @@ class TrainingData(LightningDataModule):
             window: number of shards that are shuffled together.
         """
         super().__init__()
-        self._source = source
+        self.source = source
         self._dataset = dataset
         self._collate = collate
         self._batch_size = batch_size
@@ -89,19 +93,9 @@ class TrainingData(LightningDataModule):
         self._seed = seed
         self._window = window
 
-    @property
-    def source(self) -> Source:
-        """The samples."""
-        return self._source
-
-    @property
-    def samples(self) -> int:
-        """Number of samples in an epoch."""
-        return len(self._source)
-
     def train_dataloader(self) -> TrainLoader:
-        """Return this rank's batches from the trainer's step on; without a trainer, all batches of
-        one rank from the first on.
+        """Return this rank's batches from the trainer's step on, within its ``limit_train_batches``
+        an epoch; without a trainer, all batches of one rank from the first on.
 
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
@@ -112,18 +106,23 @@ class TrainingData(LightningDataModule):
         # at 224 px
         keep_freed_memory()
         trainer = self.trainer
+        # a number, or a share in [0, 1]
+        limit = None if trainer is None else trainer.limit_train_batches
+        steps, whole = None, len(self.source) // self._batch_size
+        if limit and whole:
+            steps = max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))
         sampler = ShuffledBatches(
             EndlessOrder(
-                self._source.blocks(),
+                self.source.blocks(),
                 seed=self._seed,
                 window=self._window,
-                in_sequence=self._source.keeps_order,
+                in_sequence=self.source.keeps_order,
             ),
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
             step=lambda: 0 if trainer is None else trainer.global_step,
-            steps_per_epoch=self._steps_per_epoch(),
+            steps_per_epoch=steps,
         )
         # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for
         # threads that it lacks; workers persist for the whole run, because they cache cut-outs and
@@ -138,20 +137,14 @@ class TrainingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
         loader.stream = {
-            "length": len(self._source),
-            "digest": self._source.digest(),
+            "length": len(self.source),
+            "digest": self.source.digest(),
             "batch_size": self._batch_size,
             "seed": self._seed,
             "window_shards": self._window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
         return loader
-
-    def _steps_per_epoch(self) -> int | None:
-        """Return the number of steps after which the trainer's epoch ends; None for as many as the
-        samples fill.
-        """
-        return None
 
 
 def leave_group(worker: int) -> None:

@@ -2,7 +2,6 @@
 batch, V crops of an image.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,10 +40,10 @@ class Crops(NamedTuple):
 class MultiCropDataset(Dataset[Crops]):
     """Crops of a source's images by (epoch, index), so that workers need no state."""
 
-    def __init__(self, source: Source, *, views: Sequence[View], seed: int) -> None:
+    def __init__(self, source: Source, *, views: tuple[View, ...], seed: int) -> None:
         """Take the source and the parameters of each crop."""
         self._source = source
-        self._views = tuple(views)
+        self._views = views
         self._seed = seed
 
     def __len__(self) -> int:
@@ -71,7 +70,7 @@ class MultiCropDataset(Dataset[Crops]):
         return Crops(crops, places, index, epoch, label)
 
 
-def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
+def collate_crops(samples: list[Crops]) -> MultiCropBatch:
     """Stack the crops of the readable images, one crop number after the other.
 
     Raises:
@@ -101,23 +100,8 @@ class MultiCropDataModule(TrainingData):
     """Batches of crops of a source's images."""
 
     def __init__(
-        self,
-        source: Source,
-        *,
-        views: Sequence[View],
-        batch_size: int,
-        workers: int,
-        seed: int,
-        window: int = 1,
+        self, source: Source, *, views: tuple[View, ...], seed: int, **loading: Any
     ) -> None:
         """Take the parameters of each crop; the other arguments are those of ``TrainingData``."""
         dataset = MultiCropDataset(source, views=views, seed=seed)
-        super().__init__(
-            source,
-            dataset,
-            collate=collate_crops,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            window=window,
-        )
+        super().__init__(source, dataset, collate=collate_crops, seed=seed, **loading)

@@ -6,8 +6,6 @@ samples within windows of consecutive shards, so that few shards are open at a t
 the order of one window.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +23,7 @@ class EndlessOrder:
     """
 
     def __init__(
-        self, blocks: Sequence[int], *, seed: int, window: int, in_sequence: bool = False
+        self, blocks: list[int], *, seed: int, window: int, in_sequence: bool = False
     ) -> None:
         """Take the source's shards.
 

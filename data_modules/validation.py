@@ -2,7 +2,6 @@
 ranks.  B batch, H W pixels.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -48,7 +47,7 @@ class ImageSetDataset(Dataset[Numbered]):
         return PADDING, sample
 
 
-def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
+def collate_samples(numbered: list[Numbered], *, name: str) -> ImageSetBatch:
     """Collect the samples of a batch in lists, since sizes differ."""
     samples: list[Any] = [sample for _, sample in numbered]
     batch: Any = {"set": name, "sample_id": torch.tensor([index for index, _ in numbered])}
@@ -81,7 +80,7 @@ class ValidationLoader(DataLoader[Any]):
 class ImageSetDataModule(LightningDataModule):
     """Validation loaders of image sets, with or without a trainer."""
 
-    def __init__(self, image_sets: Sequence[ImageSet], *, batch_size: int, workers: int) -> None:
+    def __init__(self, image_sets: list[ImageSet], *, batch_size: int, workers: int) -> None:
         """Take the sets, the batch size of one rank and the number of loading processes of each
         loader.
 

@@ -419,8 +419,8 @@ BUGS = (
     Bug(
         "black_row_keeps_the_last_image",
         "data_modules/image_text.py",
-        old="                row.zero_()\n",
-        new="                row.fill_(1)\n",
+        old="row.zero_()",
+        new="row.fill_(1)",
         test="tests/data_modules/test_batches_of_pairs.py::test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row",
     ),
     Bug(
@@ -716,8 +716,8 @@ BUGS = (
     Bug(
         "captions_not_in_the_digest_of_tars",
         "data_modules/sources/tars.py",
-        old=r"{header.digest}\0{header.captions}\0",
-        new=r"{header.digest}\0",
+        old=r"{header['digest']}\0{header['captions']}\0",
+        new=r"{header['digest']}\0",
         test="tests/data_modules/test_data_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
     ),
     Bug(

@@ -83,8 +83,4 @@ def printable(text: str) -> str:
     """Return a text with escapes for line ends, control characters and bytes that are not UTF-8:
     names in tars and tables may have any.
     """
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

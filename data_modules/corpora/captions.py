@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ pages.
 """
 
 
-@dataclass(frozen=True)
-class CaptionRule:
+class CaptionRule(NamedTuple):
     """Rule that selects a sample's caption.
 
     Attributes:

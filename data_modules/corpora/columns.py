@@ -9,50 +9,46 @@ CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
 """Common names of both columns."""
 
 
-def find_column(
-    columns: Sequence[str], name: str | None, *, usual: Sequence[str], key: str, where: str
-) -> str:
-    """Return the named column, or the only one with a usual name; if none has it exactly, blanks
-    around column names are ignored.
+def find_columns(
+    columns: list[str],
+    chosen: Sequence[str | None],
+    *,
+    where: str,
+    usual: Sequence[str] = IMAGES,
+) -> list[str]:
+    """Return the columns of images and of captions: each the configured one, or the only one with a
+    usual name; if none has it exactly, blanks around column names are ignored.
 
     Args:
         columns: all columns of the table.
-        name: the configured column; None to search for a usual name.
-        usual: names to search for.
-        key: configuration key of the name, for the message.
-        where: file or data set, for the message.
+        chosen: the configured columns of images and of captions; None to search for a usual name.
+        where: file or data set, for messages.
+        usual: names to search for images.
 
     Raises:
-        ValueError: no such column, or none or several with a usual name.
+        ValueError: no such column, several with a usual name, or several of one name.
     """
-    wanted = usual if name is None else (name,)
-    matches = [column for column in wanted if column in columns]
-    matches = matches or list(
-        dict.fromkeys(column for column in columns if column.strip() in wanted)
-    )
-    if len(matches) == 1:
-        return matches[0]
-    several = f"several candidate columns ({_listed(matches)})"
-    if name is None:
-        problem = several if matches else f"no column called {' or '.join(usual)}"
-        raise ValueError(
-            printable(f"{where} has {problem}; choose one by {key}=NAME of {_listed(columns)}")
-        )
-    if matches:
-        raise ValueError(
-            printable(f"{key}={name}: {where} has {several}; rename all but the right one")
-        )
-    raise no_column(columns, name, key=key, where=where)
+    found = []
+    for key, name, names in (
+        ("data.options.image_column", chosen[0], usual),
+        ("data.caption", chosen[1], CAPTIONS),
+    ):
+        wanted = names if name is None else (name,)
+        matches = [column for column in columns if column in wanted]
+        matches = matches or [column for column in columns if column.strip() in wanted]
+        if len(matches) != 1:
+            problem = (
+                f"several candidate columns ({_listed(matches)}); rename all but the right one, or"
+                if matches
+                else f"no column called {' or '.join(wanted)};"
+            )
+            line = f"{key}={name or 'null'}: {where} has {problem} choose one of {_listed(columns)}"
+            raise ValueError(printable(line))
+        found += matches
+    return found
 
 
-def no_column(columns: Sequence[str], name: str, *, key: str, where: str) -> ValueError:
-    """Return the error for a column that a table does not have."""
-    return ValueError(
-        printable(f"{key}={name}: {where} has no such column; choose one of {_listed(columns)}")
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
+def _listed(columns: list[str]) -> str:
     """Return names for a message, in quotes where blanks could not be seen."""
     return ", ".join(
         column if column and column == column.strip() else f'"{column}"' for column in columns

@@ -34,7 +34,11 @@ def check_files(
 
         check_first_tar(root)
     elif source == "table":
-        from gestalt.data_modules.corpora.table_files import check_header, find_table
+        from gestalt.data_modules.corpora.table_files import (
+            find_table,
+            read_header,
+            read_rows,
+        )
 
         layout = find_table(
             root,
@@ -42,7 +46,7 @@ def check_files(
                 name: options[name] for name in ("images", "separator", "quoted") if name in options
             },
         )
-        check_header(layout, image=options.get("image_column"), caption=caption)
+        read_header(read_rows(layout), layout, [options.get("image_column"), caption])
     elif source == "parquet" and root is not None and not is_remote(root) and os.path.isfile(root):
         check_magic(root)
 

@@ -140,10 +140,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     except (
         OSError,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
         AttributeError,
-        IndexError,
         RecursionError,
     ) as error:
         raise ValueError(

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that
@@ -27,8 +27,6 @@ THREADS = 16
 MISSING_STATUS = (404, 410)
 RETRY_STATUS = (408, 429, *range(500, 600))
 """HTTP statuses of a missing file, and of a server that may answer later."""
-
-Result = TypeVar("Result")
 
 
 def is_remote(url: str) -> bool:
@@ -63,7 +61,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
 
 
-def with_retries(request: Callable[[], Result], *, url: str) -> Result:
+def with_retries(request: Callable[[], Any], *, url: str) -> Any:
     """Repeat a request up to ``TRIES`` times.
 
     Raises:

@@ -7,10 +7,8 @@ import io
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from braceexpand import braceexpand
 
@@ -36,12 +34,15 @@ NEAR = 4096
 SMALL = 2**15
 """Longest stretch, in bytes, over several ranges of a local shard that one call reads."""
 
+COMPRESSED = (".tar.gz", ".tgz")
+SUFFIXES = (".tar", *COMPRESSED)
+"""Endings of the files of a folder that are shards."""
+
 Range = tuple[int, int]
 """Offset and size in bytes."""
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(NamedTuple):
     """One file of a corpus.
 
     Attributes:
@@ -68,19 +69,18 @@ def cache_folder(cache: str | None) -> Path:
     return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
 
 
-def expand(pattern: str, *, suffixes: tuple[str, ...]) -> list[str]:
+def expand(pattern: str) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
         pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
-            that end in one of ``suffixes``; a glob with ``*``; or a ``.txt`` file with one of these
+            that end in one of ``SUFFIXES``; a glob with ``*``; or a ``.txt`` file with one of these
             a line.
-        suffixes: endings of the files in a folder.
 
     Raises:
         ValueError: a folder or glob without such a file, or a file that is named twice.
     """
-    urls = _expand(pattern, suffixes=suffixes)
+    urls = _expand(pattern)
     for url, count in Counter(urls).items():
         if count > 1:
             raise ValueError(
@@ -90,7 +90,7 @@ def expand(pattern: str, *, suffixes: tuple[str, ...]) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, *, suffixes: tuple[str, ...], lists: tuple[str, ...] = ()) -> list[str]:
+def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led
     here.
     """
@@ -107,12 +107,7 @@ def _expand(pattern: str, *, suffixes: tuple[str, ...], lists: tuple[str, ...] =
             ]
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
-        return [
-            url
-            for line in lines
-            if line
-            for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))
-        ]
+        return [url for line in lines if line for url in _expand(line, lists=(*lists, pattern))]
     try:
         names = list(braceexpand(pattern))
     except ValueError as error:
@@ -122,16 +117,16 @@ def _expand(pattern: str, *, suffixes: tuple[str, ...], lists: tuple[str, ...] =
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name, suffixes=suffixes)
+            matches = _matching(name)
             if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(suffixes)}")
+                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(SUFFIXES)}")
             urls += matches
         else:
             urls.append(name)
     return urls
 
 
-def _matching(url: str, *, suffixes: tuple[str, ...]) -> list[str]:
+def _matching(url: str) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
@@ -147,7 +142,7 @@ def _matching(url: str, *, suffixes: tuple[str, ...]) -> list[str]:
             raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    return sorted(name for name in names if name.endswith(suffixes))
+    return sorted(name for name in names if name.endswith(SUFFIXES))
 
 
 def look_up(url: str) -> Shard | None:
@@ -187,7 +182,7 @@ class ShardReader:
         """Close the open files."""
         self._files.clear()
 
-    def read(self, shard: Shard, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
         """Read ranges; the bytes are fewer where the shard ends early.
 
         Raises:

@@ -93,19 +93,20 @@ class ImageFiles(Store):
         pairs: Sequence[tuple[Path, list[Any]]],
         *,
         digest: str,
-        listed_in: str = "",
-        unlisted: Sequence[tuple[str, list[Any]]] = (),
+        unlisted: Sequence[Stored] = (),
     ) -> None:
-        """Take the files with their captions, and their digest; captions of ``unlisted`` images, by
-        key, follow them without an image.
+        """Take the files with their captions, and their digest; captions of ``unlisted`` images
+        follow them.
         """
-        self._pairs = pairs
+        self._described = [
+            Stored(str(path.parent), path.name, b"", captions) for path, captions in pairs
+        ]
+        self._described += unlisted
+        self._listed = len(pairs)
         self._digest = digest
-        self._listed_in = listed_in
-        self._unlisted = unlisted
 
     def __len__(self) -> int:
-        return len(self._pairs) + len(self._unlisted)
+        return len(self._described)
 
     def digest(self) -> str:
         """Return the digest of files and captions."""
@@ -115,17 +116,13 @@ class ImageFiles(Store):
         """Read an image and its captions."""
         described = self.described(index)
         with locating(described.where, described.key):
-            if index >= len(self._pairs):
+            if index >= self._listed:
                 raise Unusable("missing_image", "captions of an image that is not listed")
-            return described._replace(image=read_bytes(self._pairs[index][0]))
+            return described._replace(image=read_bytes(Path(described.where, described.key)))
 
     def described(self, index: int) -> Stored:
         """Return an image's captions."""
-        if index >= len(self._pairs):
-            key, captions = self._unlisted[index - len(self._pairs)]
-            return Stored(self._listed_in, key, b"", captions)
-        path, captions = self._pairs[index]
-        return Stored(str(path.parent), path.name, b"", captions)
+        return self._described[index]
 
 
 class StoredPairs(Source):
@@ -211,41 +208,27 @@ class StoredPairs(Source):
         decoded: decoding fills the processor's caches, so that whatever is done between two images
         takes several times as long.
         """
-        prepared: list[Callable[[], tuple[Tensor, str]] | BadSample] = []
+        prepared: list[tuple[Any, str | BadSample]] = []
         held = 0  # bytes
         for number, (epoch, index) in enumerate(keys, start=1):
+            decode: Callable[[], Tensor] | None = None  # where the file cannot be read
+            caption: str | BadSample
             try:
                 stored = self.stored(index)
-                prepared.append(self._prepare(stored, index, epoch))
                 held += len(stored.image)
+                decode = self._prepare_crop(stored, index, epoch)
+                caption = self._caption(stored, index, epoch)
             except BadSample as bad:
-                prepared.append(bad)
+                caption = bad
+            prepared.append((decode, caption))
             if number == len(keys) or len(prepared) == TOGETHER or held > AHEAD:
-                for pair in prepared:
-                    try:
-                        yield pair if isinstance(pair, BadSample) else pair()
+                for read, text in prepared:
+                    try:  # a bad image is reported before a bad caption
+                        image = read and read()
+                        yield text if isinstance(text, BadSample) else (image, text)
                     except BadSample as bad:
                         yield bad
                 prepared, held = [], 0
-
-    def _prepare(self, stored: Stored, index: int, epoch: int) -> Callable[[], tuple[Tensor, str]]:
-        """Draw the crop and the caption of a pair; the result decodes the crop, and raises
-        ``BadSample`` for the image before the caption.
-        """
-        decode = self._prepare_crop(stored, index, epoch)
-        caption: str | BadSample
-        try:
-            caption = self._caption(stored, index, epoch)
-        except BadSample as bad:
-            caption = bad
-
-        def finish() -> tuple[Tensor, str]:
-            image = decode()
-            if isinstance(caption, BadSample):
-                raise caption
-            return image, caption
-
-        return finish
 
     def _prepare_crop(self, stored: Stored, index: int, epoch: int) -> Callable[[], Tensor]:
         """Draw the crop of an image; the result decodes it, or raises ``BadSample``."""
@@ -253,12 +236,7 @@ class StoredPairs(Source):
         decode = prepare_random_crop(
             stored.image, self._size, seed=self._seed, epoch=drawn, index=index
         )
-
-        def finish() -> Tensor:
-            with locating(stored.where, stored.key):
-                return decode()
-
-        return finish
+        return locating(stored.where, stored.key)(decode)
 
     def _caption(self, stored: Stored, index: int, epoch: int) -> str:
         with locating(stored.where, stored.key):

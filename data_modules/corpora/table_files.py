@@ -9,11 +9,11 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.data_modules.corpora.columns import CAPTIONS, find_column
+from gestalt.data_modules.corpora.columns import find_columns
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -85,44 +85,18 @@ def find_table(
     return Layout(path, separator or SEPARATORS[endings[-1]], quoted, folder)
 
 
-def find_columns(
-    names: list[str], *, where: Path, image: str | None, caption: str | None
-) -> tuple[str, str]:
-    """Return the columns of image files and of captions, each the configured one or the only one
-    with a usual name.
+def read_header(
+    rows: Iterator[list[str]], layout: Layout, chosen: Sequence[str | None]
+) -> tuple[list[str], list[str]]:
+    """Read the first of a table's rows.  Returns the names of all columns, and of those of image
+    files and of captions, of which ``chosen`` has the configured ones.
 
     Raises:
-        ValueError: no such column, none or several with a usual name, or several of one name.
+        ValueError: as ``read_rows`` and ``find_columns``.
     """
-    columns = (
-        find_column(names, image, usual=PATHS, key="data.options.image_column", where=str(where)),
-        find_column(names, caption, usual=CAPTIONS, key="data.caption", where=str(where)),
-    )
-    for name in columns:
-        if names.count(name) > 1:
-            raise ValueError(
-                f"table: {where} has {names.count(name)} columns called {name}; rename all but the "
-                "right one"
-            )
-    return columns
-
-
-def check_header(layout: Layout, *, image: str | None, caption: str | None) -> None:
-    """Check the columns of a table by its first row.
-
-    Raises:
-        ValueError: as ``find_columns``.
-    """
-    try:
-        header = next(read_rows(layout))
-    except (ValueError, StopIteration):
-        return  # reported with its line when the rest is read
-    find_columns(column_names(header), where=layout.path, image=image, caption=caption)
-
-
-def column_names(header: list[str]) -> list[str]:
-    """Return the names of a table's columns, of the first row of ``read_rows``."""
-    return [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
+    header = next(rows, [])
+    names = [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
+    return names, find_columns(names, chosen, where=str(layout.path), usual=PATHS)
 
 
 def read_rows(layout: Layout) -> Iterator[list[str]]:

@@ -19,19 +19,18 @@ import os
 import re
 import shutil
 import tarfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.remote import is_remote
-from gestalt.data_modules.corpora.shards import Shard, expand, look_up, open_binary
+from gestalt.data_modules.corpora.shards import COMPRESSED, Shard, expand, look_up, open_binary
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
-COMPRESSED = (".tar.gz", ".tgz")
 FORMAT = 2
 HEADER = 4096
 
@@ -81,7 +80,7 @@ def list_tars(root: str | None) -> list[str]:
             "tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a "
             ".txt that lists one a line"
         )
-    urls = expand(root, suffixes=(".tar", *COMPRESSED))
+    urls = expand(root)
     if not urls:
         raise ValueError(
             f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists "
@@ -142,46 +141,15 @@ class TarScan:
 
     Attributes:
         keys: their keys, in order of first member.
-        truncated: True if the tar lacks its closing blocks.
+        rows: the fields of their ``RECORD`` that are not 0, and ``reason``.
         captions: hash over the bytes of all ``.txt`` and ``.json``, in order.
+        truncated: True if the tar lacks its closing blocks.
     """
 
     keys: list[str] = field(default_factory=list)
-    truncated: bool = True
+    rows: list[dict[str, int]] = field(default_factory=list)
     captions: Any = field(default_factory=hashlib.sha256)
-    _rows: list[dict[str, int]] = field(default_factory=list)
-    # key to its row, the latest of duplicates
-    _latest: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def add(self, name: str, *, block: int, size: int, reason: str | None) -> str | None:
-        """Add a member to its sample; ``reason`` is set if it must not be read.  Returns its part,
-        None if it is skipped.
-        """
-        match = _MEMBER.match(name)
-        part = PARTS.get(match[2].lower()) if match else None
-        if match is None or part is None:
-            return None
-        key = match[1]
-        row = self._latest.get(key, {})
-        if not row or part in row:
-            row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
-            self._latest[key] = row
-            self._rows.append(row)
-            self.keys.append(key)
-        row |= {part: block, f"{part}_size": size}
-        if reason is not None and row["reason"] == GOOD:
-            row["reason"] = REASONS.index(reason)
-        return part
-
-    def records(self) -> np.ndarray[Any, Any]:
-        """Return one ``RECORD`` a sample; a sample without an image is bad."""
-        records = np.zeros(len(self._rows), dtype=RECORD)
-        for name in RECORD.names or ():
-            records[name] = [row.get(name, 0) for row in self._rows]
-        records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
-            "missing_image"
-        )
-        return records
+    truncated: bool = True
 
 
 def scan_tar(shard: Shard) -> TarScan:
@@ -190,13 +158,13 @@ def scan_tar(shard: Shard) -> TarScan:
     Raises:
         ValueError: not a tar, or one that cannot be read.
     """
-    scan = TarScan()
+    scan, position = TarScan(), 0
     if not shard.size:
         return scan
-    position = 0
+    latest: dict[str, dict[str, int]] = {}  # key to its row, the latest of duplicates
     try:
         with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
-            while member := tar.next():
+            while position <= shard.size and (member := tar.next()):
                 tar.members.clear()  # type: ignore[attr-defined]  # which would hold millions
                 if member.size < 0 or tar.offset <= position:
                     raise ValueError(
@@ -204,18 +172,27 @@ def scan_tar(shard: Shard) -> TarScan:
                         "is damaged, make it again"
                     )
                 position = tar.offset
+                match = _MEMBER.match(member.name)
+                part = PARTS.get(match[2].lower()) if match else None
+                if match is None or part is None:
+                    continue
+                row = latest.get(match[1], {})
+                if not row or part in row:
+                    row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
+                    latest[match[1]] = row
+                    scan.rows.append(row)
+                    scan.keys.append(match[1])
                 reason = _refusal(member, shard)
                 size = min(member.size, 2**32 - 1)  # a larger one is refused
-                part = scan.add(
-                    member.name, block=member.offset_data // BLOCK, size=size, reason=reason
-                )
-                if part in ("text", "json") and reason is None and size <= LONGEST_TEXT:
+                row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
+                if reason is not None and row["reason"] == GOOD:
+                    row["reason"] = REASONS.index(reason)
+                if part != "image" and reason is None and size <= LONGEST_TEXT:
                     file.seek(member.offset_data)
                     scan.captions.update(file.read(size))
-                if position > shard.size:
-                    return scan
-            file.seek(position)
-            scan.truncated = file.read(BLOCK) != bytes(BLOCK)
+            if position <= shard.size:
+                file.seek(position)
+                scan.truncated = file.read(BLOCK) != bytes(BLOCK)
     except ValueError:
         raise
     except tarfile.ReadError:  # a damaged header ends the list
@@ -242,41 +219,12 @@ def _refusal(member: tarfile.TarInfo, shard: Shard) -> str | None:
     return "too_large" if member.size >= 2**32 else None
 
 
-@dataclass(frozen=True)
-class IndexHeader:
-    """Facts about a tar, without its records.
-
-    Attributes:
-        size: size of the tar, bytes.
-        stamp: stamp of the tar, as ``Shard.stamp``.
-        samples: number of samples.
-        digest: digest over keys, sizes and locations of all samples.
-        captions: digest over the bytes of all ``.txt`` and ``.json``.
-        truncated: True if the tar lacks its closing blocks.
-        changed: as ``Shard.changed`` of the tar.
-        format: format of the index file.
-    """
-
-    size: int
-    stamp: str
-    samples: int
-    digest: str
-    captions: str
-    truncated: bool
-    changed: str
-    format: int = FORMAT
-
-
-class Record(NamedTuple):
-    """One sample, the fields of ``RECORD`` in their order."""
-
-    image: int
-    image_size: int
-    text: int
-    text_size: int
-    json: int
-    json_size: int
-    reason: int
+Header = dict[str, Any]
+"""Facts about a tar, without its records: ``size``, ``stamp`` and ``changed``, as of its shard;
+``format`` of the index file; number of ``samples``; ``digest`` over keys, sizes and locations of
+all samples; digest over the bytes of all ``captions``, the ``.txt`` and ``.json``; ``truncated``
+if the tar lacks its closing blocks.
+"""
 
 
 class TarIndex:
@@ -290,18 +238,15 @@ class TarIndex:
         self._key_ends = mapped[ends : ends + 4 * samples].view("<u4")
         self._keys = mapped[ends + 4 * samples :]
 
-    def record(self, row: int) -> Record:
-        """Return a sample's entry."""
-        return Record(*self._records[row].item())
+    def record(self, row: int) -> dict[str, int]:
+        """Return the fields of a sample's ``RECORD``."""
+        return dict(zip(RECORD.names or (), self._records[row].item(), strict=True))
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
         start = int(self._key_ends[row - 1]) if row else 0
-        return (
-            self._keys[start : int(self._key_ends[row])]
-            .tobytes()
-            .decode("utf-8", "backslashreplace")
-        )
+        key: bytes = self._keys[start : int(self._key_ends[row])].tobytes()
+        return key.decode("utf-8", "backslashreplace")
 
 
 def index_places(shard: Shard, *, cache: Path) -> list[Path]:
@@ -311,7 +256,17 @@ def index_places(shard: Shard, *, cache: Path) -> list[Path]:
     return [cached] if is_remote(shard.url) else [Path(f"{shard.url}.index"), cached]
 
 
-def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
+def tar_state(shard: Shard) -> Header:
+    """Return the part of the header by which an index belongs to a tar's present state."""
+    return {
+        "format": FORMAT,
+        "size": shard.size,
+        "stamp": shard.stamp,
+        "changed": shard.changed,
+    }
+
+
+def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present
     state.
     """
@@ -320,16 +275,11 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
             if not path.is_file():  # a pipe would wait for ever
                 continue
             with path.open("rb") as file:
-                header = IndexHeader(**json.loads(file.read(HEADER)))
-        except (OSError, ValueError, TypeError, RecursionError):
+                header: Header = json.loads(file.read(HEADER))
+            if tar_state(shard).items() <= header.items():
+                return path, header
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
-        if (header.format, header.size, header.stamp, header.changed) == (
-            FORMAT,
-            shard.size,
-            shard.stamp,
-            shard.changed,
-        ):
-            return path, header
     return None
 
 
@@ -345,17 +295,21 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     scan = scan_tar(shard)
     keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
-    header = IndexHeader(
-        size=shard.size,
-        stamp=shard.stamp,
-        samples=len(keys),
-        digest=hashlib.sha256(body).hexdigest()[:32],
-        captions=scan.captions.hexdigest()[:32],
-        truncated=scan.truncated,
-        changed=shard.changed,
+    records = np.zeros(len(keys), dtype=RECORD)
+    for name in RECORD.names or ():
+        records[name] = [row.get(name, 0) for row in scan.rows]
+    records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
+        "missing_image"
     )
-    content = json.dumps(asdict(header)).encode().ljust(HEADER - 1) + b"\n" + body
+    body = records.tobytes() + ends.tobytes() + b"".join(keys)
+    header = {
+        **tar_state(shard),
+        "samples": len(keys),
+        "digest": hashlib.sha256(body).hexdigest()[:32],
+        "captions": scan.captions.hexdigest()[:32],
+        "truncated": scan.truncated,
+    }
+    content = json.dumps(header).encode().ljust(HEADER - 1) + b"\n" + body
     for path in index_places(shard, cache=cache):
         try:
             with replacing(path) as partial:

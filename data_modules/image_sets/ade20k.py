@@ -10,7 +10,6 @@ green channel of its PNGs numbers the objects.  Source: CSAILVision/placeschalle
 instancesegmentation/README.md @ 0b8c1e2.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 

@@ -10,8 +10,6 @@ names.  MaskFormer's converter keeps 847 of them, scales photographs to a shorte
 Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f2d27b2.
 """
 
-from collections.abc import Sequence
-
 from gestalt.data_modules.image_sets import select_split
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
@@ -22,7 +20,7 @@ _IMAGES, _MASKS = "images_detectron2/validation", "annotations_detectron2/valida
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val``; ``limit`` keeps the first photographs by name.
 

@@ -8,7 +8,6 @@ cityscapes-dataset.com after registration.  Its own licence: research only, no r
 the labelIds of the archive; converted ``labelTrainIds`` alone give the 19 classes.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,28 +46,8 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
     return objects(values, kept=present[present >= _OBJECT], void=void, path=path)
 
 
-def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> list[Files]:
-    """List the files of all cities, sorted by city and frame."""
-    images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
-    pairs = (images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png")
-    frames = {
-        (path.parent.name, path.name.removesuffix(suffix))
-        for part, suffix in pairs
-        for path in part.glob(f"*/[!.]*{suffix}")
-    }
-    return [
-        Files(
-            frame,
-            images / city / f"{frame}_leftImg8bit.png",
-            mask=truth / city / f"{frame}_gtFine_{kind}.png",
-            objects=truth / city / f"{frame}_gtFine_instanceIds.png" if has_objects else None,
-        )
-        for city, frame in sorted(frames)
-    ]
-
-
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by city and frame.
 
@@ -84,13 +63,28 @@ def open_here(
         holds=(f"leftImg8bit/{split}", f"gtFine/{split}"),
         get="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there",
     )
-    truth = folder / "gtFine" / split
+    images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
     kind = "labelIds" if any(truth.glob("*/*_labelIds.png")) else "labelTrainIds"
     labels, maps = select_tables("cityscapes", label_sets, kind=kind)
     has_objects = any(truth.glob("*/*_instanceIds.png"))
+    pairs = (images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png")
+    frames = {
+        (path.parent.name, path.name.removesuffix(suffix))
+        for part, suffix in pairs
+        for path in part.glob(f"*/[!.]*{suffix}")
+    }
+    photographs = [
+        Files(
+            frame,
+            images / city / f"{frame}_leftImg8bit.png",
+            mask=truth / city / f"{frame}_gtFine_{kind}.png",
+            objects=truth / city / f"{frame}_gtFine_instanceIds.png" if has_objects else None,
+        )
+        for city, frame in sorted(frames)[:limit]
+    ]
     return LabelledPhotographs(
         "cityscapes",
-        _photographs(folder, split=split, kind=kind, has_objects=has_objects)[:limit],
+        photographs,
         required_by="its pair",
         label_sets=labels,
         maps=maps,

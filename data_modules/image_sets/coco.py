@@ -12,7 +12,6 @@ STEGO.  COCO-Object treats all stuff and unlabelled pixels in the maps of COCO-S
 The 27 classes are the parents of the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gestalt.data_modules.image_sets import select_label_sets, select_split
@@ -45,7 +44,7 @@ def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 

@@ -11,12 +11,12 @@ Source: the rule is xu-ji/IIC code/datasets/segmentation/util/coco164k_prepare.p
 7; the counts are the lines of damo-cv/TransFGU dataloaders/curated_{val,train}.txt @ c2860de.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
 from gestalt.data_modules.batches import IGNORE
-from gestalt.data_modules.image_sets import coco
+from gestalt.data_modules.image_sets import coco, select_label_sets
 from gestalt.data_modules.labels.folders import read_list
 from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
 from gestalt.data_modules.labels.masks import read_mask
@@ -39,7 +39,7 @@ def _mostly_stuff(images: LabelledPhotographs) -> Iterator[Files]:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
@@ -47,10 +47,8 @@ def open_here(
         ValueError: as ``coco``, another label set than ``coco_27``, or a listed photograph that is
             missing.
     """
-    for name in label_sets or ():
-        if name != _LABEL_SET:
-            raise ValueError(f"label set {name!r} is unknown; known: {_LABEL_SET}")
     whole = coco.open_here(root=root, split=split, limit=None, label_sets=[_LABEL_SET])
+    select_label_sets(whole.label_sets, label_sets)
     split = "val" if split is None else split
     images = whole.photographs[0].image.parent
     folder = images.parents[images.parent.name == "images"]

@@ -2,7 +2,7 @@
 pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from gestalt.data_modules.image_sets import (
@@ -14,15 +14,13 @@ from gestalt.data_modules.image_sets import (
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 from gestalt.data_modules.sources.flickr import read_split
 
-_OFFICIAL = 1_000
-
 
 class FlickrSet:
     """Photographs with captions, without labels."""
 
     name = "flickr"
     label_sets: Mapping[str, LabelSet] = {}
-    official_length = _OFFICIAL
+    official_length = 1_000
     no_instances = "its photographs have captions only"
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
@@ -43,7 +41,7 @@ class FlickrSet:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> FlickrSet:
     """Open ``dev`` (default) or ``test``; ``limit`` keeps the first photographs.
 

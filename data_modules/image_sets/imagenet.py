@@ -9,8 +9,6 @@ A class is the rank of its WordNet id among all 1,000, so missing folders do not
 classes.
 """
 
-from collections.abc import Sequence
-
 from gestalt.data_modules.image_sets import select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
     ClassifiedPhotographs,
@@ -20,11 +18,10 @@ from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
 
 LABEL_SET = "imagenet_1000"
-_OFFICIAL = 50_000
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> ClassifiedPhotographs:
     """Open ``val``; ``limit`` keeps photographs spread evenly over the classes.
 
@@ -49,5 +46,5 @@ def open_here(
         expected="one of the 1,000 WordNet ids, such as n01440764",
         limit=limit,
         label_sets=select_label_sets({LABEL_SET: table.labels}, label_sets),
-        official_length=_OFFICIAL,
+        official_length=50_000,
     )

@@ -7,8 +7,6 @@ modestyachts/ImageNetV2.  Code MIT; images as ImageNet's.
 number; sorted as text, "10" would precede "2".
 """
 
-from collections.abc import Sequence
-
 from gestalt.data_modules.image_sets import select_label_sets, select_split
 from gestalt.data_modules.image_sets.imagenet import LABEL_SET
 from gestalt.data_modules.labels.classified_photographs import (
@@ -18,12 +16,11 @@ from gestalt.data_modules.labels.classified_photographs import (
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.label_tables import read_tables
 
-_OFFICIAL = 10_000
 _FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> ClassifiedPhotographs:
     """Open the only split, ``val``; ``limit`` keeps photographs spread evenly over the classes.
 
@@ -48,5 +45,5 @@ def open_here(
         expected="a number from 0 to 999 (WordNet ids: another release)",
         limit=limit,
         label_sets=select_label_sets({LABEL_SET: table.labels}, label_sets),
-        official_length=_OFFICIAL,
+        official_length=10_000,
     )

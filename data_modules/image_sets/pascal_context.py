@@ -11,8 +11,6 @@ lists.  For research.
 grey PNGs, 0 none of the 59, 1 to 59 the classes in alphabetical order.
 """
 
-from collections.abc import Sequence
-
 from gestalt.data_modules.image_sets import select_split
 from gestalt.data_modules.labels.folders import find_folder, read_list
 from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
@@ -24,7 +22,7 @@ converter's reader loses some.
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs.
 

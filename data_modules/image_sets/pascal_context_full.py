@@ -11,8 +11,6 @@ Source: cvlab-kaist/CAT-Seg, datasets/prepare_pascal_context_459.py @ dc295ee; N
 datasets/prepare_pascal_ctx_full_sem_seg.py @ e7192c9, writes the same values.
 """
 
-from collections.abc import Sequence
-
 from gestalt.data_modules.image_sets import select_split
 from gestalt.data_modules.labels.folders import find_folder
 from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
@@ -22,7 +20,7 @@ _OFFICIAL = {"val": 5_104}
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val``; ``limit`` keeps the first photographs of the list.
 

@@ -9,7 +9,6 @@ masks are palette PNGs whose values are the classes, 255 the void border.  Grey 
 values, as in SBD, are accepted.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -63,7 +62,7 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> LabelledPhotographs:
     """Open ``val`` (default), ``train`` or ``trainval``; ``limit`` keeps the first photographs.
 

@@ -10,7 +10,6 @@ accuracies of the groups by their shares of the training split, which the table 
 """
 
 import csv
-from collections.abc import Sequence
 
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
@@ -34,7 +33,7 @@ LABELS = {
 
 
 def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None
+    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
 ) -> ClassifiedPhotographs:
     """Open ``test`` (default), ``val`` or ``train``; ``limit`` keeps photographs spread evenly,
     since they are sorted by species.

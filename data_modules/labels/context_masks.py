@@ -10,7 +10,6 @@ each split. The file has 10,103 images in 0.6 GB, which take several GB of memor
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
     return {split: len(stems) for split, stems in names.items()}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(words: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="write PASCAL Context's masks and lists")
     parser.add_argument("annotation_file", type=Path, help="trainval_merged.json")

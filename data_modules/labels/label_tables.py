@@ -10,18 +10,15 @@ takes over.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets
 from gestalt.data_modules.labels.masks import ValueMap
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One label set of a JSON file.
 
     Attributes:
@@ -60,7 +57,7 @@ def read_tables(name: str) -> dict[str, Table]:
 
 
 def select_tables(
-    name: str, label_sets: Sequence[str] | None, *, kind: str
+    name: str, label_sets: list[str] | None, *, kind: str
 ) -> tuple[dict[str, LabelSet], dict[str, ValueMap]]:
     """Return the named label sets, or all, that can be read from a kind of file; and their maps
     from its values to classes.

@@ -45,13 +45,15 @@ def files_by_name(
     masks and, if it exists, objects (PNG).
     """
     objects = objects if objects is not None and objects.is_dir() else None
-    files = []
-    for name in names:
-        mask = masks / f"{name}{suffix}" if masks else None
-        files.append(
-            Files(name, images / f"{name}.jpg", mask, objects / f"{name}.png" if objects else None)
+    return [
+        Files(
+            name,
+            images / f"{name}.jpg",
+            masks / f"{name}{suffix}" if masks else None,
+            objects / f"{name}.png" if objects else None,
         )
-    return files
+        for name in names
+    ]
 
 
 @dataclass(eq=False)
@@ -133,7 +135,7 @@ def open_labelled(
     images: str,
     masks: str,
     table: str,
-    label_sets: Sequence[str] | None,
+    label_sets: list[str] | None,
     limit: int | None,
     suffix: str = ".png",
     listed: Path | None = None,

@@ -35,12 +35,12 @@ class ValueMap:
         self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None
     ) -> None:
         assert not set(classes) & set(ignored)
-        self.count = max(classes.values()) + 1 if count is None else count
-        assert max(classes.values()) < self.count <= WIDE
-        self._ignored = ignored_value(self.count)
+        count = max(classes.values()) + 1 if count is None else count
+        assert max(classes.values()) < count <= WIDE
+        self._ignored = ignored_value(count)
         self._known = np.zeros(_VALUES, dtype=np.bool_)
         self._known[[*classes, *ignored]] = True
-        self._class = np.full(_VALUES, self._ignored, dtype=map_type(self.count))
+        self._class = np.full(_VALUES, self._ignored, dtype=map_type(count))
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:

@@ -52,15 +52,9 @@ class Panoptic:
                 self._segments[Path(entry["file_name"]).stem] = np.array(
                     sorted([(0, 0, False), *segments]), dtype=np.int64
                 )
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{self.annotations} is not JSON: {error}") from error
-        except (TypeError, ValueError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(
-                f"{self.annotations} does not have the structure of panoptic annotations: {error}"
-            ) from error
-        except KeyError as error:
-            raise ValueError(
-                f"{self.annotations} has no key {error}; panoptic annotations need it"
+                f"{self.annotations} does not have the structure of panoptic annotations: {error!r}"
             ) from error
         self.names = sorted(self._segments)
 

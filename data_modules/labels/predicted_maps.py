@@ -2,11 +2,11 @@
 to classes.  H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +31,8 @@ _NAMED = 3
 """Number of missing images that a message names."""
 
 
-class Values(Protocol):
-    """Maps the values of a file to classes."""
-
-    def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return (H, W) classes, or groups; the path is for messages."""
+Values = Callable[..., Tensor]
+"""Maps the values of a file to classes, or groups, (H, W); ``path`` is for messages."""
 
 
 def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[Path]:
@@ -227,10 +224,8 @@ class WithPredictions:
     def __post_init__(self) -> None:
         """Copy the attributes that describe the image set."""
         self.name, self.label_sets = self.images.name, self.images.label_sets
-        self.official_length, self.no_instances = (
-            self.images.official_length,
-            self.images.no_instances,
-        )
+        self.official_length = self.images.official_length
+        self.no_instances = self.images.no_instances
 
     def __len__(self) -> int:
         return len(self.files)

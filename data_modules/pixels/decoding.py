@@ -174,11 +174,8 @@ def _turn(image: Image.Image) -> int | None:
 
 
 def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
-    return (
-        (image.height, image.width)
-        if turn is not None and _TURNS[turn][0]
-        else (image.width, image.height)
-    )
+    width, height = image.size
+    return (height, width) if turn is not None and _TURNS[turn][0] else (width, height)
 
 
 def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:

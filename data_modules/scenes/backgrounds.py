@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 VARIANTS = 3
 """Number of tiles of each background."""
@@ -17,7 +18,7 @@ _SIDE = 512  # pixels of a painted tile, two scene sides
 _Field = NDArray[np.float64]
 
 
-def _noise(rng: np.random.Generator, rows: int, columns: int) -> _Field:
+def _noise(rng: Generator, rows: int, columns: int) -> _Field:
     """Draw smooth noise in [0, 1] of ``rows`` x ``columns`` cells.  Returns (_SIDE, _SIDE)."""
     lattice = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
     return np.clip(
@@ -25,92 +26,83 @@ def _noise(rng: np.random.Generator, rows: int, columns: int) -> _Field:
     )
 
 
-def _between(dark: tuple[int, int, int], light: tuple[int, int, int], *, share: _Field) -> _Field:
+def _between(dark: str, light: str, share: _Field) -> _Field:
     """Mix two colours by a share in [0, 1] at each pixel.  Returns (_SIDE, _SIDE, 3)."""
-    start, end = np.asarray(dark, dtype=np.float64), np.asarray(light, dtype=np.float64)
+    start, end = np.asarray([ImageColor.getrgb(dark), ImageColor.getrgb(light)], dtype=np.float64)
     mixed: _Field = start + (end - start) * np.clip(share, 0, 1)[..., None]
     return mixed
 
 
-def _grid() -> tuple[_Field, _Field]:
-    """Return row and column coordinates in scene sides, [0, 2)."""
-    row, column = np.mgrid[0:_SIDE, 0:_SIDE] * (2 / _SIDE)
-    return row, column
+def _grid() -> _Field:
+    """Return row and column coordinates in scene sides, [0, 2): (2, _SIDE, _SIDE)."""
+    return np.mgrid[0:_SIDE, 0:_SIDE] * (2 / _SIDE)
 
 
-def _grass(rng: np.random.Generator) -> _Field:
+def _grass(rng: Generator) -> _Field:
     blades = 0.6 * _noise(rng, 48, 170) + 0.4 * _noise(rng, 90, 256)
-    return _between((34, 92, 28), (140, 196, 74), share=0.75 * blades + 0.25 * _noise(rng, 8, 8))
+    return _between("#225c1c", "#8cc44a", 0.75 * blades + 0.25 * _noise(rng, 8, 8))
 
 
-def _water(rng: np.random.Generator) -> _Field:
+def _water(rng: Generator) -> _Field:
     row, _ = _grid()
     swell = 0.5 + 0.5 * np.sin(
         2 * np.pi * (7 * row + 1.2 * _noise(rng, 6, 8) + 0.4 * _noise(rng, 12, 24))
     )
-    return _between(
-        (20, 84, 160), (104, 180, 226), share=0.55 * swell**2 + 0.45 * _noise(rng, 64, 14)
-    )
+    return _between("#1454a0", "#68b4e2", 0.55 * swell**2 + 0.45 * _noise(rng, 64, 14))
 
 
-def _sand(rng: np.random.Generator) -> _Field:
+def _sand(rng: Generator) -> _Field:
     row, column = _grid()
     ripple = 0.5 + 0.5 * np.sin(2 * np.pi * (4 * row + column + 1.5 * _noise(rng, 5, 5)))
     return _between(
-        (196, 160, 104),
-        (242, 218, 164),
-        share=0.3 * ripple + 0.35 * _noise(rng, 256, 256) + 0.35 * _noise(rng, 10, 10),
+        "#c4a068",
+        "#f2daa4",
+        0.3 * ripple + 0.35 * _noise(rng, 256, 256) + 0.35 * _noise(rng, 10, 10),
     )
 
 
-def _brick_wall(rng: np.random.Generator) -> _Field:
+def _brick_wall(rng: Generator) -> _Field:
     row, column = _grid()
     course = np.floor(row * 8).astype(int)  # sixteen courses a tile
     along = (column * 4 + 0.5 * (course % 2)) % 8
     shade = rng.random((16, 8))[course, along.astype(int)]
     mortar = (row * 8 % 1 < 0.14) | (along % 1 < 0.07)
-    bricks = _between((128, 44, 30), (190, 86, 58), share=0.7 * shade + 0.3 * _noise(rng, 128, 128))
+    bricks = _between("#802c1e", "#be563a", 0.7 * shade + 0.3 * _noise(rng, 128, 128))
     return np.where(
-        mortar[..., None],
-        _between((176, 168, 156), (206, 198, 186), share=_noise(rng, 128, 128)),
-        bricks,
+        mortar[..., None], _between("#b0a89c", "#cec6ba", _noise(rng, 128, 128)), bricks
     )
 
 
-def _night_sky(rng: np.random.Generator) -> _Field:
-    sky = _between(
-        (8, 10, 34), (34, 38, 92), share=0.6 * _noise(rng, 4, 4) + 0.4 * _noise(rng, 10, 10)
-    )
+def _night_sky(rng: Generator) -> _Field:
+    sky = _between("#080a22", "#22265c", 0.6 * _noise(rng, 4, 4) + 0.4 * _noise(rng, 10, 10))
     for size, number in ((3, 90), (4, 50), (6, 14)):
         for top, left in rng.integers(0, _SIDE - size, (number, 2)):
             sky[top : top + size, left : left + size] = (236, 236, 214)
     return sky
 
 
-def _snow(rng: np.random.Generator) -> _Field:
+def _snow(rng: Generator) -> _Field:
     return _between(
-        (198, 212, 232),
-        (252, 253, 255),
-        share=0.7 * _noise(rng, 7, 5) + 0.3 * _noise(rng, 180, 180) + 0.15,
+        "#c6d4e8", "#fcfdff", 0.7 * _noise(rng, 7, 5) + 0.3 * _noise(rng, 180, 180) + 0.15
     )
 
 
-def _wooden_floor(rng: np.random.Generator) -> _Field:
+def _wooden_floor(rng: Generator) -> _Field:
     row, column = _grid()
     plank = np.floor(column * 5).astype(int)
     shade = rng.random(10)[plank]
     grain = 0.6 * _noise(rng, 10, 200) + 0.4 * _noise(rng, 40, 256)
-    boards = _between((112, 68, 34), (186, 128, 74), share=0.5 * shade + 0.5 * grain)
+    boards = _between("#704422", "#ba804a", 0.5 * shade + 0.5 * grain)
     ends = np.abs((row + rng.random(10)[plank]) % 1.1) < 0.012
     return np.where(((column * 5 % 1 < 0.07) | ends)[..., None], np.asarray((66, 40, 22)), boards)
 
 
-def _cloudy_sky(rng: np.random.Generator) -> _Field:
+def _cloudy_sky(rng: Generator) -> _Field:
     cloud = 0.55 * _noise(rng, 8, 5) + 0.3 * _noise(rng, 18, 12) + 0.15 * _noise(rng, 40, 30)
-    return _between((112, 174, 232), (246, 249, 252), share=(cloud - 0.38) * 4)
+    return _between("#70aee8", "#f6f9fc", (cloud - 0.38) * 4)
 
 
-PAINTERS: dict[str, Callable[[np.random.Generator], _Field]] = {
+PAINTERS: dict[str, Callable[[Generator], _Field]] = {
     "grass": _grass,
     "water": _water,
     "sand": _sand,
@@ -126,12 +118,7 @@ PAINTERS: dict[str, Callable[[np.random.Generator], _Field]] = {
 def paint_tile(name: str, variant: int, *, size: int) -> NDArray[np.uint8]:
     """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a
     scene of side ``size``, which callers must not write to.
-
-    Raises:
-        ValueError: unknown background.
     """
-    if name not in PAINTERS:
-        raise ValueError(f"background {name!r} is unknown; known: {', '.join(PAINTERS)}")
     rng = np.random.default_rng([list(PAINTERS).index(name), variant])
     tile = Image.fromarray(np.clip(PAINTERS[name](rng), 0, 255).round().astype(np.uint8))
     return np.asarray(tile.resize((2 * size, 2 * size), Image.Resampling.LANCZOS))

@@ -30,11 +30,10 @@ class Scene(NamedTuple):
     instance: NDArray[np.uint8]
 
 
-class SceneMaker:
+class SceneMaker(Planner):
     """Plans, draws and describes the scenes of one recipe.
 
     Attributes:
-        plan: as ``Planner.plan``.
         caption: as ``Writer.caption``.
     """
 
@@ -46,16 +45,15 @@ class SceneMaker:
             ValueError: the folder has too few usable cut-outs.
         """
         if root is not None:
-            folder = read_folder(Path(root), limit=len(recipe.classes))
-            recipe = replace(recipe, classes=folder.classes, pictures=f"folder:{folder.digest}")
+            classes, digest = read_folder(Path(root), limit=len(recipe.classes))
+            recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
         names = [picture for noun in recipe.classes for picture in noun.pictures]
         starts = np.cumsum([0, *(len(noun.pictures) for noun in recipe.classes)]).tolist()
-        self.recipe = recipe
-        self.cutouts = CutOuts(names, root=None if root is None else Path(root))
-        self.planner = Planner(
-            recipe, cutouts=self.cutouts, pictures=[list(range(a, b)) for a, b in pairwise(starts)]
+        super().__init__(
+            recipe,
+            cutouts=CutOuts(names, root=None if root is None else Path(root)),
+            pictures=[list(range(a, b)) for a, b in pairwise(starts)],
         )
-        self.plan = self.planner.plan
         self.caption = Writer(recipe).caption
 
     def image(self, layout: Layout, *, size: int) -> NDArray[np.uint8]:

@@ -108,11 +108,6 @@ class CutOuts:
         self._masters: dict[int, Image.Image] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
-    def _master(self, picture: int) -> Image.Image:
-        if picture not in self._masters:
-            self._masters[picture] = self._open(self._names[picture])
-        return self._masters[picture]
-
     def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
         """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not
         write to it.
@@ -123,7 +118,9 @@ class CutOuts:
 
     def _draw(self, picture: int, *, side: int, degrees: int) -> tuple[CutOut, int]:
         """Draw the picture.  Returns its number of pixels too."""
-        master = self._master(picture)
+        if picture not in self._masters:
+            self._masters[picture] = self._open(self._names[picture])
+        master = self._masters[picture]
         # of one size, so that an object has the same shape at any size
         shape = _rotated(master, side=_EXTENT, degrees=degrees).size
         size = [max(1, round(edge / _EXTENT * side)) for edge in shape]

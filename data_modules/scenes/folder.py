@@ -9,7 +9,6 @@ import logging
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import Image
 
@@ -21,16 +20,6 @@ _LEAST_SIDE = 24
 _LONGEST_SHAPE = 4.0
 
 
-class PictureFolder(NamedTuple):
-    """Content of a folder: classes in order, the digest of their files, and the number of skipped
-    files by cause.
-    """
-
-    classes: tuple[Noun, ...]
-    digest: str
-    skipped: Counter[str]
-
-
 def noun_of(caption: str) -> str | None:
     """Return the object of a caption ("A brown hen." -> "brown hen"); None unless it is "a" or "an"
     and one or two words.
@@ -40,9 +29,9 @@ def noun_of(caption: str) -> str | None:
     return match.group(1) if match else None
 
 
-def read_folder(root: Path, *, limit: int) -> PictureFolder:
+def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     """Find the usable cut-outs under ``root`` and its sub-folders; keep the ``limit`` classes with
-    most pictures, ties by name.
+    most pictures, ties by name.  Returns the classes, and the digest of their files.
 
     Raises:
         ValueError: no such folder, or fewer than two classes in it.
@@ -79,14 +68,15 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
         Noun(name, plural_of(name), tuple(sorted(pictures[name]))) for name in names[:limit]
     )
     used, found = sum(len(noun.pictures) for noun in classes), sum(map(len, pictures.values()))
-    words = "%s: %d classes, %d of %d pictures; skipped: %s"
-    _LOG.info(words, root, len(classes), used, found, dict(skipped))
+    _LOG.info(
+        f"{root}: {len(classes)} classes, {used} of {found} pictures; skipped: {dict(skipped)}"
+    )
     total = hashlib.sha256()
     for kind in classes:
         for picture in kind.pictures:
             total.update(f"{kind.name}\0{picture}\0".encode())
             total.update((root / picture).read_bytes())
-    return PictureFolder(classes, total.hexdigest()[:16], skipped)
+    return classes, total.hexdigest()[:16]
 
 
 def _judge(path: Path) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ ones.
 from collections import Counter
 
 import numpy as np
+from numpy.random import Generator
 
 from gestalt.data_modules.scenes.layout import Layout
 from gestalt.data_modules.scenes.recipes import SceneRecipe
@@ -41,28 +42,28 @@ class Writer:
         order = np.argsort(rng.random(len(counts))).tolist()
         kind, bare = rng.random(), rng.random() < grammar.bare_noun
         if kind < grammar.background_only:
-            return self._framed(backdrop.noun, rng=rng)
+            return self._framed(backdrop.noun, rng)
         if kind < grammar.background_only + grammar.single_noun:
-            return self._framed(self._phrase(*counts[order[0]], bare=bare, rng=rng), rng=rng)
+            return self._framed(self._phrase(*counts[order[0]], bare=bare, rng=rng), rng)
         kept = [k for k in order if rng.random() >= grammar.drop_object] or order[:1]
         things = _listed([self._phrase(*counts[k], bare=bare, rng=rng) for k in kept])
         if rng.random() >= grammar.name_background:
-            return self._framed(things, rng=rng)
+            return self._framed(things, rng)
         place = backdrop.places[int(rng.random() * len(backdrop.places))]
         form = rng.random()
         if form < 0.15:
             return f"{backdrop.noun} with {things}"
         if form < 0.25:
             return f"{place}, {things}"
-        return self._framed(f"{things} {place}", rng=rng)
+        return self._framed(f"{things} {place}", rng)
 
-    def _framed(self, words: str, *, rng: np.random.Generator) -> str:
+    def _framed(self, words: str, rng: Generator) -> str:
         """Return the words, alone or in a frame such as "a photo of"."""
         if rng.random() < self._grammar.plain:
             return words
         return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
 
-    def _phrase(self, kind: int, number: int, *, bare: bool, rng: np.random.Generator) -> str:
+    def _phrase(self, kind: int, number: int, *, bare: bool, rng: Generator) -> str:
         """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
         noun = self._recipe.classes[kind]
         if number == 1:

@@ -14,7 +14,7 @@ from gestalt.data_modules.image_sets import (
 )
 from gestalt.data_modules.scenes.composition import SceneMaker
 from gestalt.data_modules.scenes.layout import SPLITS, Layout
-from gestalt.data_modules.scenes.recipes import SceneRecipe, find_recipe
+from gestalt.data_modules.scenes.recipes import find_recipe
 
 
 class HeldOutScenes(ABC):
@@ -23,6 +23,7 @@ class HeldOutScenes(ABC):
 
     Attributes:
         maker: draws the scenes.
+        recipe: their recipe, with the classes of the folder of cut-outs if there is one.
         split: ``val`` for reporting, or ``tune`` for the choice of hyper-parameters.
     """
 
@@ -56,6 +57,7 @@ class HeldOutScenes(ABC):
             ValueError: unknown split, label set or recipe.
         """
         self.maker = SceneMaker(find_recipe(recipe, object_centred=self.object_centred), root=root)
+        self.recipe = self.maker.recipe
         self.split = select_split(
             self.name, split, known=[name for name in SPLITS if name != "train"], default="val"
         )
@@ -66,11 +68,6 @@ class HeldOutScenes(ABC):
 
     def __len__(self) -> int:
         return self._length
-
-    @property
-    def recipe(self) -> SceneRecipe:
-        """The recipe, with the classes of the folder of cut-outs if there is one."""
-        return self.maker.recipe
 
     @abstractmethod
     def labels(self) -> Mapping[str, LabelSet]:

@@ -11,6 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from gestalt.data_modules.scenes.backgrounds import VARIANTS
@@ -67,25 +68,11 @@ class HeldOut:
     """Combinations of a recipe that are held out from training."""
 
     def __init__(self, recipe: SceneRecipe) -> None:
-        """Compute both tables.
-
-        Raises:
-            ValueError: fewer than two backgrounds, so that a class would have none left.
-        """
-        classes, backgrounds = len(recipe.classes), len(recipe.backgrounds)
-        if backgrounds < 2:
-            raise ValueError(
-                f"scenes recipe {recipe.name!r} has {backgrounds} background(s); holding "
-                "combinations out needs at least 2"
-            )
-        numbers = np.arange(classes)
-        self.pairs: NDArray[np.bool_] = (
-            numbers[:, None] + numbers
-        ) % recipe.pair_period == recipe.pair_rest
+        """Compute both tables."""
+        numbers, backgrounds = np.arange(len(recipe.classes)), len(recipe.backgrounds)
+        self.pairs = (numbers[:, None] + numbers) % recipe.pair_period == recipe.pair_rest
         """(C, C), True for two classes that are held out against each other."""
-        self.backgrounds: NDArray[np.bool_] = numbers[:, None] % backgrounds == np.arange(
-            backgrounds
-        )
+        self.backgrounds = numbers[:, None] % backgrounds == np.arange(backgrounds)
         """(C, K), True for a class that is held out against a background."""
 
     def shows(self, kinds: list[int], *, background: int) -> bool:
@@ -95,7 +82,7 @@ class HeldOut:
         )
 
 
-def _pick(rng: np.random.Generator, number: int) -> int:
+def _pick(rng: Generator, number: int) -> int:
     """Draw an integer in [0, ``number``)."""
     return int(rng.random() * number)
 
@@ -111,7 +98,7 @@ class Planner:
         self.held_out = HeldOut(recipe)
         if isinstance(recipe, SpuriousRecipe):
             self._twins = Twins(recipe)
-        self._cutouts = cutouts
+        self.cutouts = cutouts
         self._pictures = pictures
 
     def plan(
@@ -125,12 +112,7 @@ class Planner:
             split: a name in ``SPLITS``.
             shown: background and class of a scene of one object, which is drawn from other random
                 numbers than the scenes of all splits; None to draw them too.
-
-        Raises:
-            ValueError: unknown split.
         """
-        if split not in SPLITS:
-            raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
         stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
             rng = np.random.default_rng([seed, stream, index, attempt])
@@ -151,7 +133,7 @@ class Planner:
         variant, mirrored = _pick(rng, VARIANTS), rng.random() < 0.5
         return Layout(background, variant, crop, mirrored, (red, green, blue), objects)
 
-    def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
+    def _training_content(self, rng: Generator) -> tuple[int, list[int]]:
         """Draw a background and classes without held-out combinations."""
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
@@ -166,7 +148,7 @@ class Planner:
             possible = possible & ~self.held_out.pairs[kinds[-1]]
         return background, kinds
 
-    def _validation_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
+    def _validation_content(self, rng: Generator) -> tuple[int, list[int]]:
         """Draw a background and classes; the background or the second class is held out against the
         first class.
         """
@@ -183,9 +165,7 @@ class Planner:
             kinds.append(self._next_kind(rng, kinds, possible=all_classes))
         return background, kinds
 
-    def _next_kind(
-        self, rng: np.random.Generator, kinds: list[int], *, possible: NDArray[np.bool_]
-    ) -> int:
+    def _next_kind(self, rng: Generator, kinds: list[int], *, possible: NDArray[np.bool_]) -> int:
         """Draw a class: one that is already present, with the recipe's probability, or any possible
         one.
         """
@@ -194,7 +174,7 @@ class Planner:
         numbers = np.flatnonzero(possible)
         return int(numbers[_pick(rng, len(numbers))])
 
-    def place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
+    def place(self, rng: Generator, kinds: list[int]) -> tuple[Placed, ...]:
         """Draw picture, shape and place of every object; one that would cover an earlier one too
         much is left out.
         """
@@ -209,7 +189,7 @@ class Planner:
             degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
             flip = rng.random() < 0.5
             side = max(1, round(scale * RASTER))
-            whole = self._cutouts.draw(picture, side=side, degrees=degrees).mask
+            whole = self.cutouts.draw(picture, side=side, degrees=degrees).mask
             mask = (whole[:, ::-1] if flip else whole)[:RASTER, :RASTER]
             for _ in range(_PLACE_TRIES):
                 top, left = rng.random(), rng.random()

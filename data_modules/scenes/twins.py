@@ -33,15 +33,16 @@ class Twins:
         """
         nouns = [noun.name for noun in recipe.classes]
         backdrops = [backdrop.name for backdrop in recipe.backgrounds]
-        for name, known, what in (
-            *((n, nouns, "class") for n in NAMES),
-            *((n, backdrops, "background") for n in PLACES),
+        for what, names, known in (
+            ("class", NAMES, nouns),
+            ("background", PLACES, backdrops),
         ):
-            if name not in known:
-                raise ValueError(
-                    f"scenes recipe {recipe.name!r} has no {what} {name!r}, which "
-                    f"scenes_waterbirds needs; it has {', '.join(known)}"
-                )
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"scenes recipe {recipe.name!r} has no {what} {name!r}, which "
+                        f"scenes_waterbirds needs; it has {', '.join(known)}"
+                    )
         self.kinds = tuple(nouns.index(name) for name in NAMES)
         self.backgrounds = tuple(backdrops.index(name) for name in PLACES)
 

@@ -55,7 +55,7 @@ class Pairs(ABC):
         find the same.
         """
 
-    def blocks(self) -> Sequence[int]:
+    def blocks(self) -> list[int]:
         """Return the number of pairs in each shard; one shard by default.  Shards are shuffled,
         then pairs within windows of shards.
         """

@@ -14,6 +14,7 @@ from typing import Any
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.sources import Stored
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
@@ -93,6 +94,8 @@ def open_here(
     return ImageFiles(
         [(images / name, texts.get(number, [])) for number, name in listed.items()],
         digest=short_digest(json.dumps(rows)),
-        listed_in=str(annotations),
-        unlisted=[(f"image_id {number}", texts[number]) for number in unlisted],
+        unlisted=[
+            Stored(str(annotations), f"image_id {number}", b"", texts[number])
+            for number in unlisted
+        ],
     )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
+from gestalt.data_modules.corpora.columns import IMAGES, find_columns
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
@@ -41,34 +41,25 @@ class _HubStore(Store):
         *,
         where: str,
         length: int,
-        image_column: str | None,
-        caption_column: str | None,
+        columns: list[str | None],
     ) -> None:
-        """Take the rows and find their columns; images stay undecoded.
+        """Take the rows and find their columns, as ``find_columns``; images stay undecoded.
 
         Raises:
-            ValueError: undeclared columns, or as ``find_column``.
+            ValueError: undeclared columns, or as ``find_columns``.
         """
         if rows.features is None:
             raise ValueError(
                 f"hub: the stream {where} does not declare its columns, so it cannot be read; set "
                 "data.options.streaming=false"
             )
-        names = list(rows.features)
         images = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
         self._where = where
         self._length = length
-        self._image = find_column(
-            names,
-            image_column,
-            usual=images or IMAGES,
-            key="data.options.image_column",
-            where=where,
+        self._image, self._caption = found = find_columns(
+            list(rows.features), columns, where=where, usual=images or IMAGES
         )
-        self._caption = find_column(
-            names, caption_column, usual=CAPTIONS, key="data.caption", where=where
-        )
-        self._rows = rows.select_columns([self._image, self._caption])
+        self._rows = rows.select_columns(found)
         if self._image in images:
             self._rows = self._rows.cast_column(self._image, datasets.Image(decode=False))
 
@@ -157,9 +148,9 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(self, rows: Any, **columns: Any) -> None:
+    def __init__(self, rows: Any, **further: Any) -> None:
         """Take the stream, and the other arguments of the base."""
-        super().__init__(rows, **columns)
+        super().__init__(rows, **further)
         self._opened: LRUCache[_Position] = LRUCache(0)
 
     def digest(self) -> str:
@@ -212,31 +203,6 @@ class _Position:
         return None if row is None else {name: values[0] for name, values in row.items()}
 
 
-def _load(root: str, *, name: str | None, split: str, streaming: bool, revision: str | None) -> Any:
-    """Load a split from a folder of ``save_to_disk``, from a folder of files, or from the hub."""
-    try:
-        if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
-            if streaming:
-                raise ValueError(
-                    "a folder written by save_to_disk cannot be streamed; set "
-                    "data.options.streaming=false"
-                )
-            splits = datasets.load_from_disk(root)
-            if not isinstance(splits, datasets.DatasetDict):
-                splits = {str(splits.split or "train"): splits}
-            if split not in splits:
-                raise ValueError(
-                    f"it has no split {split}; choose one by data.options.split=NAME of "
-                    f"{', '.join(splits)}"
-                )
-            return splits[split]
-        return datasets.load_dataset(
-            root, name, split=split, streaming=streaming, revision=revision
-        )
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
-
-
 def open_here(
     *,
     root: str | None,
@@ -268,10 +234,31 @@ def open_here(
         raise ValueError(
             "hub needs data.root: the name of a data set on the hub, or a folder of one"
         )
-    rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
-    columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
+    try:
+        if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
+            if streaming:
+                raise ValueError(
+                    "a folder written by save_to_disk cannot be streamed; set "
+                    "data.options.streaming=false"
+                )
+            splits = datasets.load_from_disk(root)
+            if not isinstance(splits, datasets.DatasetDict):
+                splits = {str(splits.split or "train"): splits}
+            if split not in splits:
+                raise ValueError(
+                    f"it has no split {split}; choose one by data.options.split=NAME of "
+                    f"{', '.join(splits)}"
+                )
+            rows: Any = splits[split]
+        else:
+            rows = datasets.load_dataset(
+                root, name, split=split, streaming=streaming, revision=revision
+            )
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
+    columns = [image_column, captions.column]
     if not streaming:
-        return HubRows(rows, where=root, length=len(rows), **columns)
+        return HubRows(rows, where=root, length=len(rows), columns=columns)
     known = (
         rows.info.splits[split].num_examples
         if rows.info.splits and split in rows.info.splits
@@ -282,4 +269,4 @@ def open_here(
         raise ValueError(
             f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows"
         )
-    return HubStream(rows, where=root, length=length, **columns)
+    return HubStream(rows, where=root, length=length, columns=columns)

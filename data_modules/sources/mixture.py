@@ -9,7 +9,6 @@ epoch while others are in their first.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,16 +83,15 @@ class Mixture(Relocated):
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)
-        parts = []
-        for part, weight in zip(self.parts, self._weights, strict=True):
-            parts.append(
-                {
-                    "source": part.name,
-                    "share": weight / total,
-                    "samples": len(part.source),
-                    **part.source.about(),
-                }
-            )
+        parts = [
+            {
+                "source": part.name,
+                "share": weight / total,
+                "samples": len(part.source),
+                **part.source.about(),
+            }
+            for part, weight in zip(self.parts, self._weights, strict=True)
+        ]
         return {"mixture": parts}
 
     def locate(self, index: int, epoch: int) -> tuple[Source, int, int]:
@@ -148,75 +146,46 @@ def open_here(
             "data.mixture: give a weight to every part or to none; without weights the numbers of "
             "pairs are used"
         )
-    shared = {
-        "captions": captions,
-        "window": window,
-        "cache": cache,
-        "max_bad_share": max_bad_share,
-    }
     opened = []
     for number, part in enumerate(parts):
+        name, weight, where = part["source"], part.get("weight"), f"data.mixture[{number}]"
+        if weight is not None and not 0 < weight < math.inf:
+            raise ValueError(f"{where}.weight={weight}: choose a number above 0")
+        rule = captions
+        if part.get("caption") is not None:
+            rule = captions._replace(column=part["caption"])
+        shared = {
+            "captions": rule,
+            "window": window,
+            "cache": cache,
+            "max_bad_share": max_bad_share,
+        }
         try:
-            opened.append(
-                _open_part(part, number, size=size, seed=seed, crops=crops, shared=shared)
+            if name == "mixture":
+                raise ValueError("mixtures cannot be nested; list its parts here")
+            taken = options_taken(name)
+            if "captions" not in taken and rule != ANY_CAPTION:
+                raise ValueError("it makes its own captions; remove caption and data.caption*")
+            options = {key: value for key, value in shared.items() if key in taken}
+            options |= part.get("options", {})
+            source = open_source(
+                name,
+                root=part.get("root"),
+                size=size,
+                seed=seed,
+                limit=part.get("limit"),
+                crops=crops,
+                **options,
             )
+            if source.in_sequence:
+                raise ValueError(
+                    "it can only be read in sequence, but a mixture needs access to any sample"
+                )
+            if part.get("manifest") is not None:
+                source = WithoutKnownBad(source, Path(part["manifest"]))
+            order = EndlessOrder(source.blocks(), seed=seed, window=window)
         except ValueError as error:
-            located = str(error).startswith("data.mixture[")
-            raise (
-                error
-                if located
-                else ValueError(f"data.mixture[{number}], {part['source']}: {error}")
-            ) from error
+            raise ValueError(f"{where}, {name}: {error}") from error
+        share = Fraction(str(len(source) if weight is None else weight))
+        opened.append(Part(name, source, share, order))
     return Mixture(opened, limit=limit, crops=crops)
-
-
-def _open_part(
-    part: dict[str, Any],
-    number: int,
-    *,
-    size: int,
-    seed: int,
-    crops: int | None,
-    shared: dict[str, Any],
-) -> Part:
-    """Open one part with those of the shared options that its source takes."""
-    name, weight = part["source"], part.get("weight")
-    if name == "mixture":
-        raise ValueError(
-            f"data.mixture[{number}].source=mixture: mixtures cannot be nested; list its parts here"
-        )
-    if weight is not None and not 0 < weight < math.inf:
-        raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
-    taken = options_taken(name)
-    if part.get("caption") is not None:
-        shared = {**shared, "captions": replace(shared["captions"], column=part["caption"])}
-    if "captions" not in taken and shared["captions"] != ANY_CAPTION:
-        raise ValueError(
-            f"data.mixture[{number}].source={name}: it makes its own captions; remove caption and "
-            "data.caption*"
-        )
-    options = {
-        **{key: value for key, value in shared.items() if key in taken},
-        **part.get("options", {}),
-    }
-    source = open_source(
-        name,
-        root=part.get("root"),
-        size=size,
-        seed=seed,
-        limit=part.get("limit"),
-        crops=crops,
-        **options,
-    )
-    if source.in_sequence:
-        raise ValueError(
-            f"data.mixture[{number}].source={name}: it can only be read in sequence, but a mixture "
-            "needs access to any sample"
-        )
-    source = (
-        source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
-    )
-    order = EndlessOrder(source.blocks(), seed=seed, window=shared["window"])
-    return Part(
-        name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order
-    )

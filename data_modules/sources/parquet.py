@@ -9,7 +9,6 @@ data pack`` makes tars of files with larger row groups.
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 
 from gestalt.data_modules.corpora.bad_samples import Unusable, locating
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
+from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, with_retries
@@ -38,7 +37,6 @@ from gestalt.support.files import replacing
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
 
-Result = TypeVar("Result")
 PART = 8 * 2**20
 """Bytes of one request for captions, at most."""
 
@@ -61,7 +59,7 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
 """Program that reads the metadata of every column: arrow ends the process at a damaged footer."""
 
 
-def read_parquet(root: str, url: str, read: Callable[[Any], Result]) -> Result:
+def read_parquet(root: str, url: str, read: Callable[[Any], Any]) -> Any:
     """Return the result of ``read`` for a parquet file, opened by the file system of ``root``; a
     remote file is read again after a failure.
 
@@ -70,7 +68,7 @@ def read_parquet(root: str, url: str, read: Callable[[Any], Result]) -> Result:
             the file has checksums.
     """
 
-    def request() -> Result:
+    def request() -> Any:
         with (
             filesystem(root)[0].open(url, "rb") as file,
             pq.ParquetFile(file, page_checksum_verification=True) as parquet,
@@ -193,12 +191,18 @@ class ParquetRows(Store):
     """Rows of parquet files."""
 
     def __init__(
-        self, root: str, *, image_column: str | None, caption_column: str | None, cache: Path
+        self,
+        root: str,
+        *,
+        columns: list[str | None],
+        window: int,
+        cache: Path,
     ) -> None:
         """Read the footers of all files.
 
         Raises:
-            ValueError: no file, a file that is not parquet, or no such column.
+            ValueError: no file, a file that is not parquet, no such column, or ``window`` row
+                groups exceed ``CACHED`` bytes: almost every row would read a row group again.
         """
         self._root, self._remote = root, is_remote(root)
         self._shards = find_parquet(root)
@@ -208,95 +212,75 @@ class ParquetRows(Store):
             footers = list(pool.map(partial(read_footer, root), self._shards))
         for number, footer in enumerate(footers):
             path = self._shards[number].url
-            columns = footer.schema.to_arrow_schema().names
-            if number == 0:
-                self._image = find_column(
-                    columns, image_column, usual=IMAGES, key="data.options.image_column", where=path
+            names = footer.schema.to_arrow_schema().names
+            self._columns = find_columns(names, columns, where=path)
+            if number and self._columns != columns:
+                raise ValueError(
+                    f"parquet: {path} has columns {self._columns}, the first file of {root} "
+                    f"{columns}; rename them"
                 )
-                self._caption = find_column(
-                    columns, caption_column, usual=CAPTIONS, key="data.caption", where=path
-                )
-            for name, key in (
-                (self._image, "data.options.image_column"),
-                (self._caption, "data.caption"),
-            ):
-                if name not in columns:
-                    raise no_column(columns, name, key=key, where=path)
+            columns = [*self._columns]
             for group in range(footer.num_row_groups):
                 metadata = footer.row_group(group)
                 self._groups.append((number, group))
                 lengths.append(metadata.num_rows)
-                sizes.append(
-                    sum(
-                        chunk.total_uncompressed_size
-                        for chunk in chunks_of(metadata, (self._image, self._caption))
-                    )
-                )
+                chunks = chunks_of(metadata, self._columns)
+                sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks))
                 facts.append(
                     f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0"
                 )
-        self._lengths = np.array(lengths, dtype=np.int64)
-        if not self._lengths.sum():
+        if not sum(lengths):
             raise ValueError(f"parquet: the {len(footers)} files of {root} have no rows")
-        self._ends = np.cumsum(self._lengths)
-        layout = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        place = cache / "captions" / (short_digest(f"{root}\0{self._caption}") + ".json")
+        self._lengths, self._ends = lengths, np.cumsum(lengths)
+        totals = np.cumsum(sorted(sizes, reverse=True))
+        if window > 1 and (total := totals[:window][-1]) > CACHED:
+            fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
+            raise ValueError(
+                f"data.window_shards={window}: that many row groups can take "
+                f"{total / 2**20:,.0f} MiB, and a process caches {CACHED / 2**20:,.0f}; choose "
+                f"{fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
+            )
+        layout = short_digest("".join(facts) + "\0".join(self._columns))
+        place = cache / "captions" / (short_digest(f"{root}\0{columns[1]}") + ".json")
         self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
-        self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
     def _captions_hash(self, footers: Sequence[Any], *, place: Path) -> str:
         """Return the hash over the stored bytes of all captions.
 
         That of an unchanged remote file is kept in the file ``place``, by its address, size and
-        stamp.
+        stamp; a damaged file counts as empty.
         """
-        kept = _read_hashes(place)
-        current: dict[str, str] = {}
+        known: Any = None
+        with suppress(OSError, ValueError, RecursionError):
+            known = json.loads(place.read_text())
+        known, current = known if isinstance(known, dict) else {}, {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:
-            if not is_remote(shard.url) or not shard.stamp:
-                return hash_column(shard, footer=footer, column=self._caption)
             state = f"{shard.url}\0{shard.size}\0{shard.stamp}"
-            current[state] = (
-                kept.get(state) or hash_column(shard, footer=footer, column=self._caption).hex()
+            digits = (
+                known.get(state) or hash_column(shard, footer=footer, column=self._columns[1]).hex()
             )
-            return bytes.fromhex(current[state])
+            if self._remote and shard.stamp:
+                current[state] = digits
+            return bytes.fromhex(digits)
 
         total = hashlib.sha256()
         with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
             for captions in pool.map(hashed, self._shards, footers):
                 total.update(captions)
-        if current != kept:
+        if current != known:
             # if writing fails, the next start computes them again
             with suppress(OSError), replacing(place) as file:
                 file.write_text(json.dumps(current))
         return total.hexdigest()
-
-    def check_window(self, window: int) -> None:
-        """Check that the row groups of a window fit into the cache; otherwise almost every row
-        would read a row group again.
-
-        Raises:
-            ValueError: the largest ``window`` row groups exceed ``CACHED`` bytes.
-        """
-        totals = np.cumsum(self._sizes)
-        if window > 1 and totals[:window][-1] > CACHED:
-            fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
-            raise ValueError(
-                f"data.window_shards={window}: that many row groups can take "
-                f"{totals[:window][-1] / 2**20:,.0f} MiB, and a process caches "
-                f"{CACHED / 2**20:,.0f}; choose {fits}, or pack them into tars (`gestalt data "
-                "pack`, with data.window_shards=1)"
-            )
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def blocks(self) -> list[int]:
         """Return the number of rows in each row group."""
-        lengths: list[int] = self._lengths.tolist()
-        return lengths
+        return self._lengths
 
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the
@@ -318,9 +302,7 @@ class ParquetRows(Store):
         with locating(where, key):
             try:
                 table = self._tables.get(group, lambda: self._read(group))
-                image, caption = (
-                    table.column(name)[row].as_py() for name in (self._image, self._caption)
-                )
+                image, caption = (table.column(name)[row].as_py() for name in self._columns)
             except UnicodeDecodeError as error:
                 raise Unusable("caption_encoding", f"byte {error.start} is not UTF-8") from error
             except (OSError, pa.ArrowException, IndexError) as error:
@@ -334,24 +316,14 @@ class ParquetRows(Store):
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
-        columns = [self._image, self._caption]
         table = read_parquet(
             self._root,
             self._shards[file].url,
-            lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False),
+            lambda parquet: parquet.read_row_group(
+                in_file, columns=self._columns, use_threads=False
+            ),
         )
         return table, table.nbytes
-
-
-def _read_hashes(place: Path) -> dict[str, str]:
-    """Return the kept hashes; a damaged file counts as empty."""
-    try:
-        kept = json.loads(place.read_text())
-        return {
-            state: digits for state, digits in kept.items() if re.fullmatch("[0-9a-f]{64}", digits)
-        }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
 
 
 def open_here(
@@ -372,15 +344,16 @@ def open_here(
         cache: folder for the hashes of remote captions; None for ``~/.cache/gestalt``.
 
     Raises:
-        ValueError: no root, a window that exceeds the cache, or as ``ParquetRows``.
+        ValueError: no root, or as ``ParquetRows``.
     """
     if root is None:
         raise ValueError(
             "parquet needs data.root: a file, a folder of *.parquet, or a pattern such as "
             "DIR/train-*.parquet"
         )
-    rows = ParquetRows(
-        root, image_column=image_column, caption_column=captions.column, cache=cache_folder(cache)
+    return ParquetRows(
+        root,
+        columns=[image_column, captions.column],
+        window=window,
+        cache=cache_folder(cache),
     )
-    rows.check_window(window)
-    return rows

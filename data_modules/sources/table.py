@@ -13,9 +13,8 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, check_inside, read_stored
 from gestalt.data_modules.corpora.table_files import (
     Layout,
-    column_names,
-    find_columns,
     find_table,
+    read_header,
     read_rows,
 )
 from gestalt.data_modules.digest import short_digest
@@ -38,9 +37,8 @@ class TableRows(Store):
         self,
         layout: Layout,
         *,
-        image_column: str | None,
-        caption_column: str | None,
-        outside: bool = True,
+        columns: list[str | None],
+        outside: bool,
     ) -> None:
         """Read the table.
 
@@ -50,40 +48,37 @@ class TableRows(Store):
         """
         self._path, self._images = layout.path, layout.images
         rows = read_rows(layout)
-        columns = column_names(next(rows, []))
-        image, caption = find_columns(
-            columns, where=layout.path, image=image_column, caption=caption_column
-        )
+        names, chosen = read_header(rows, layout, columns)
         self._broken: list[tuple[str, str]] = []
-        places = columns.index(image), columns.index(caption)
+        places = [names.index(name) for name in chosen]
         chunks = [[pa.array([], pa.binary())] for _ in places]
         numbered = enumerate(rows, start=1)
         while some := list(islice(numbered, CHUNK)):
-            whole = [row for _, row in some if len(row) == len(columns)]
+            whole = [row for _, row in some if len(row) == len(names)]
             self._broken += [
-                ("broken_row", f"row {number}") for number, row in some if len(row) != len(columns)
+                ("broken_row", f"row {number}") for number, row in some if len(row) != len(names)
             ]
             for column, chunk in zip(places, chunks, strict=True):
                 fields = [row[column].encode("latin-1") for row in whole]
                 chunk.append(pa.array(fields, pa.binary()))
-        names, self._captions = (pa.chunked_array(chunk).combine_chunks() for chunk in chunks)
-        if not len(names) and not self._broken:
+        files, self._captions = (pa.chunked_array(chunk).combine_chunks() for chunk in chunks)
+        if not len(files) and not self._broken:
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
             check_inside(
-                (name.decode("utf-8", "surrogateescape") for name in names.to_pylist()),
+                (name.decode("utf-8", "surrogateescape") for name in files.to_pylist()),
                 table=layout.path,
                 folder=layout.images,
             )
-        empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
+        empty = np.asarray(pa_compute.equal(pa_compute.binary_length(files), 0))
         self._broken += [("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)]
         filled = np.flatnonzero(~empty)
-        coded = names.take(pa.array(filled)).dictionary_encode()
+        coded = files.take(pa.array(filled)).dictionary_encode()
         codes = np.asarray(coded.indices)
         self._names = coded.dictionary
         self._rows = filled[np.argsort(codes, kind="stable")]
         self._ends = np.cumsum(np.bincount(codes, minlength=len(self._names)))
-        self._columns = f"{image}\0{caption}\0{layout.separator}\0{layout.quoted}"
+        self._columns = "\0".join([*chosen, layout.separator, str(layout.quoted)])
 
     def __len__(self) -> int:
         return len(self._names) + len(self._broken)
@@ -136,6 +131,4 @@ def open_here(
         ValueError: as ``find_table`` and ``TableRows``.
     """
     layout = find_table(root, images=images, separator=separator, quoted=quoted)
-    return TableRows(
-        layout, image_column=image_column, caption_column=captions.column, outside=outside
-    )
+    return TableRows(layout, columns=[image_column, captions.column], outside=outside)

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate
@@ -24,6 +23,7 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
 from gestalt.data_modules.corpora.shards import (
+    COMPRESSED,
     OPEN_FILES,
     Range,
     Shard,
@@ -34,10 +34,8 @@ from gestalt.data_modules.corpora.shards import (
 from gestalt.data_modules.corpora.stored_pairs import Store
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
-    COMPRESSED,
     LONGEST_TEXT,
-    IndexHeader,
-    Record,
+    Header,
     TarIndex,
     find_index,
     index_tar,
@@ -60,28 +58,25 @@ class TarStore(Store):
 
     def __init__(
         self,
-        shards: Sequence[Shard],
-        headers: Sequence[IndexHeader],
+        tars: list[tuple[Shard, Header]],
         *,
         cache: Path,
         column: str | None,
         faulty: dict[str, list[str]],
     ) -> None:
-        """Take the tars and the headers of their indices.
+        """Take the tars.
 
         Args:
-            shards: the tars.
-            headers: one for each tar.
+            tars: each with the header of its index.
             cache: folder of the indices that do not lie beside their tar.
             column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else
                 the key ``caption``.
             faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
         """
-        self._shards = list(shards)
-        self._headers = list(headers)
+        self._tars = tars
         self._cache = cache
         self._column = column
-        self._lengths = [header.samples for header in headers]
+        self._lengths = [header["samples"] for _, header in tars]
         self._ends = list(accumulate(self._lengths))
         self._faulty = faulty
         self._reader = ShardReader()
@@ -92,14 +87,14 @@ class TarStore(Store):
 
     def blocks(self) -> list[int]:
         """Return the number of pairs in each tar."""
-        return list(self._lengths)
+        return self._lengths
 
     def digest(self) -> str:
         """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
-        headers = zip(self._shards, self._headers, strict=True)
         return short_digest(
             "".join(
-                f"{shard.name}\0{header.digest}\0{header.captions}\0" for shard, header in headers
+                f"{shard.name}\0{header['digest']}\0{header['captions']}\0"
+                for shard, header in self._tars
             )
         )
 
@@ -119,19 +114,32 @@ class TarStore(Store):
             ValueError: a tar or its index has become unreachable.
         """
         number = bisect_right(self._ends, index)
-        shard, row = self._shards[number], index - self._ends[number] + self._lengths[number]
+        shard, row = self._tars[number][0], index - self._ends[number] + self._lengths[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
         with locating(shard.url, key):
-            if record.reason != GOOD:
-                raise Unusable(REASONS[record.reason])
-            ranges = self._ranges(record)
-            for part, (_, size) in ranges.items():
-                if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
-                    reason = "too_large" if part == "image" else "caption_too_long"
+            if record["reason"] != GOOD:
+                raise Unusable(REASONS[record["reason"]])
+            json_first = not record["text"] if self._column is None else self._column != "txt"
+            ranges: list[Range] = []
+            for part, limit, reason in (
+                ("image", BYTE_LIMIT, "too_large"),
+                ("json" if json_first else "text", LONGEST_TEXT, "caption_too_long"),
+            ):
+                size = record[f"{part}_size"]
+                if size > limit:
                     raise Unusable(reason, f"{part} of {size:,} bytes")
-            content = dict(zip(ranges, self._read(shard, list(ranges.values())), strict=True))
-            return Stored(shard.url, key, content["image"], self._captions(content))
+                if record[part]:
+                    ranges.append((record[part] * BLOCK, size))
+            image, *captions = self._read(shard, ranges)
+            text: object = captions[0] if captions else None
+            if json_first and captions:
+                try:
+                    fields = json.loads(captions[0])
+                except (ValueError, RecursionError) as error:
+                    raise Unusable("caption_encoding", f"its .json: {error}") from error
+                text = fields.get(self._column or "caption") if isinstance(fields, dict) else None
+            return Stored(shard.url, key, image, text)
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
@@ -151,29 +159,8 @@ class TarStore(Store):
             missing = "a .txt" if self._column == "txt" else f"the key {self._column} in its .json"
             raise ValueError(
                 f"data.caption={self._column}: none of the first {readable} samples, from "
-                f"{self._shards[0].url} on, has {missing}"
+                f"{self._tars[0][0].url} on, has {missing}"
             )
-
-    def _ranges(self, record: Record) -> dict[str, Range]:
-        """Return the ranges of bytes to read of a sample: of its image, and of the part with the
-        caption.
-        """
-        ranges = {"image": (record.image * BLOCK, record.image_size)}
-        json_first = self._column not in (None, "txt") or (self._column is None and not record.text)
-        if json_first and record.json:
-            ranges["json"] = record.json * BLOCK, record.json_size
-        elif not json_first and record.text:
-            ranges["text"] = record.text * BLOCK, record.text_size
-        return ranges
-
-    def _captions(self, content: dict[str, bytes]) -> object:
-        if "json" not in content:
-            return content.get("text")
-        try:
-            fields = json.loads(content["json"])
-        except (ValueError, RecursionError) as error:
-            raise Unusable("caption_encoding", f"its .json: {error}") from error
-        return fields.get(self._column or "caption") if isinstance(fields, dict) else None
 
     def _read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
         try:
@@ -189,13 +176,13 @@ class TarStore(Store):
         return content
 
     def _open_index(self, number: int) -> TarIndex:
-        shard, header = self._shards[number], self._headers[number]
+        shard, header = self._tars[number]
         present = find_index(shard, cache=self._cache)
         if present is None or present[1] != header:
             raise ValueError(
                 f"the index of {shard.url} has disappeared since the run began; restart the run"
             )
-        return TarIndex(present[0], samples=header.samples)
+        return TarIndex(present[0], samples=header["samples"])
 
 
 def open_here(
@@ -228,17 +215,12 @@ def open_here(
     compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
     if compressed:
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
-    shards = [unpack_tar(shard, cache=folder) for shard in found]
-    headers = _index(shards, cache=folder)
-    empty = [
-        shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0
-    ]
+    tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
+    empty = [shard.url for shard, header in tars if not header["samples"]]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
-    truncated = [
-        shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated
-    ]
+    truncated = [shard.url for shard, header in tars if header["truncated"]]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
+    store = TarStore(tars, cache=folder, column=captions.column, faulty=faulty)
     store.check_column()
     return store
 
@@ -252,8 +234,10 @@ def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: 
         )
 
 
-def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
-    """Return the header of each tar's index; missing indices are made first, on all cores."""
+def _index(shards: list[Shard], *, cache: Path) -> list[tuple[Shard, Header]]:
+    """Return each tar with the header of its index; missing indices are made first, on all
+    cores.
+    """
     find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
         lacking = [
@@ -276,7 +260,8 @@ def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
                 min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
             ) as processes:
                 list(processes.map(make, lacking, chunksize=4))
-        return [entry[1] for entry in pool.map(find, shards) if entry is not None]
+        found = zip(shards, pool.map(find, shards), strict=True)
+        return [(shard, entry[1]) for shard, entry in found if entry is not None]
 
 
 @rank_zero_only

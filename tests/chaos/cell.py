@@ -114,7 +114,7 @@ def prepare(folder: Path, cell: Cell) -> Path:
     write_shards(folder / "corpus", MANY_SHARDS if many else SHARDS)
     (folder / "grid.yaml").write_text(GRID_FILE)
     if cell.phase != "index":
-        for url in expand(str(folder / "corpus"), suffixes=(".tar",)):
+        for url in expand(str(folder / "corpus")):
             index_tar(look_up(url), cache=folder)  # type: ignore[arg-type]
     return folder
 

@@ -156,7 +156,7 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
         (
             [scenes(5), scenes(5)],
             {"captions": CaptionRule(template="a {}")},
-            r"mixture\[0\]\.source=scenes: it makes its own captions",
+            r"mixture\[0\], scenes: it makes its own captions",
         ),
         (
             [scenes(5), scenes(5)],

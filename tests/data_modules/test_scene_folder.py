@@ -38,8 +38,8 @@ def folder(tmp_path):
 
 
 def test_classes_are_read_from_the_folder(folder):
-    pictures = read_folder(folder, limit=10)
-    assert [(noun.name, noun.plural, noun.pictures) for noun in pictures.classes] == [
+    classes, _ = read_folder(folder, limit=10)
+    assert [(noun.name, noun.plural, noun.pictures) for noun in classes] == [
         ("apple", "apples", ("fruit/apple.png", "fruit/red.png")),
         ("cat", "cats", ("animals/cat1.png", "animals/cat2.png")),
         ("brown hen", "brown hens", ("animals/deep/hen.png",)),

@@ -98,7 +98,7 @@ def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
     for index in range(120):
         layout = spurious.plan(index, seed=0, split="train")
         kinds = [placed.kind for placed in layout.objects]
-        assert set(kinds) & set(twins.kinds) or not spurious.planner.held_out.shows(
+        assert set(kinds) & set(twins.kinds) or not spurious.held_out.shows(
             kinds, background=layout.background
         )
     assert plain.recipe.digest() != spurious.recipe.digest()

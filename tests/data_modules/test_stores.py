@@ -280,7 +280,7 @@ MISTAKES = [
         "parquet",
         {"captions": CaptionRule(column="alt")},
         parquet,
-        r"data\.caption=alt: .*no such column",
+        r"data\.caption=alt: .*no column called alt",
     ),
     ("table", {"separator": "::"}, table, "choose one character"),
     ("table", {"image_column": "url"}, table, "image_column=url: .* choose one of caption, path"),

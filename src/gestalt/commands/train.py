@@ -115,7 +115,7 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
         finished = None
         if resumed is not None:
             finished = _restore_finished(module, resumed, total_steps=total_steps)
-        bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
+        bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
         trainer = _trainer(
             config,
             [*parts.scorers, bad_samples, clock],
