@@ -37,33 +37,30 @@ class TextConditioned(Term):
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both directions' means over valid pairs."""
         with without_autocast(pairs.patches.device.type):
-            return self._share(pairs)
-
-    def _share(self, pairs: Pairs) -> Tensor:
-        wide = torch.promote_types(pairs.patches.dtype, torch.float32)
-        patches = functional.normalize(pairs.patches.to(wide), dim=-1)
-        valid = pairs.valid_rows()
-        texts, matrix = compare(
-            pairs.image.to(wide),
-            pairs.text.to(wide),
-            text_id=pairs.text_id,
-            valid=valid,
-            equal_texts="negatives",
-            chunk=None,
-            measured=False,
-        )
-        grams = patches @ patches.transpose(1, 2)  # (B, N, N)
-        size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
-        pool = _pool if len(texts) <= size else partial(checkpoint, _pool, use_reentrant=False)
-        blocks = [pool(patches, grams, part, self.temperature) for part in texts.split(size)]
-        logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
-        further = matrix.same_caption()  # pairs with an equal caption
-        matrix.positives(further).fill_(False)
-        logits = matrix.masked(logits).masked_fill(further, torch.finfo(wide).min / 4)
-        normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
-        columns = normaliser[matrix.first : matrix.first + len(logits)]
-        losses = logits.logsumexp(dim=1) + columns - 2 * matrix.positives(logits)
-        return mean_over_ranks(losses, valid)
+            wide = torch.promote_types(pairs.patches.dtype, torch.float32)
+            patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+            valid = pairs.valid_rows()
+            texts, matrix = compare(
+                pairs.image.to(wide),
+                pairs.text.to(wide),
+                text_id=pairs.text_id,
+                valid=valid,
+                equal_texts="negatives",
+                chunk=None,
+                measured=False,
+            )
+            grams = patches @ patches.transpose(1, 2)  # (B, N, N)
+            size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
+            pool = _pool if len(texts) <= size else partial(checkpoint, _pool, use_reentrant=False)
+            blocks = [pool(patches, grams, part, self.temperature) for part in texts.split(size)]
+            logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
+            further = matrix.same_caption()  # pairs with an equal caption
+            matrix.positives(further).fill_(False)
+            logits = matrix.masked(logits).masked_fill(further, torch.finfo(wide).min / 4)
+            normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
+            columns = normaliser[matrix.first : matrix.first + len(logits)]
+            losses = logits.logsumexp(dim=1) + columns - 2 * matrix.positives(logits)
+            return mean_over_ranks(losses, valid)
 
 
 def _pool(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) -> Tensor:
