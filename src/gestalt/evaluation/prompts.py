@@ -174,7 +174,7 @@ def class_embeddings(
         )
         if protocol.ensembling == "normalised_mean":
             vectors = functional.normalize(vectors, dim=-1)
-        return vectors.unflatten(0, (-1, len(protocol.templates))).mean(dim=1)
+        return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
     if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
