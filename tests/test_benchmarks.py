@@ -110,7 +110,7 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
 
 def test_every_benchmark_has_a_fake_or_brings_its_own_images() -> None:
     assert {*FAKES, *EMBEDDED, "flickr"} == set(BENCHMARKS)
-    assert {name for name, row in BENCHMARKS.items() if not row.needs_root} == set(EMBEDDED)
+    assert {name for name, row in BENCHMARKS.items() if not row.layout} == set(EMBEDDED)
     assert all("segmentation" in BENCHMARKS[name].measures for name in (*SEGMENTED, "scenes"))
 
 

@@ -37,7 +37,7 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     """Open the image set that these benchmarks share."""
     row = benchmarks[0]
     trained_on = row.source == config.data.source
-    root = config.data.root if trained_on else config.benchmark_root if row.needs_root else None
+    root = config.data.root if trained_on else config.benchmark_root if row.layout else None
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
     return open_image_set(
         row.image_set,

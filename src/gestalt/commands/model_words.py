@@ -15,7 +15,8 @@ from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.publishing.checks import check_free, check_onnx
+from gestalt.publishing.checks import check_onnx
+from gestalt.support.files import check_free
 from gestalt.support.names import nearest
 
 VALUES = {
@@ -356,4 +357,4 @@ def check_export(arguments: Namespace) -> None:
                 f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish "
                 "other models by their library"
             )
-        check_free(Path(to))
+        check_free(Path(to), option="--to")

@@ -126,7 +126,7 @@ def run(arguments: Namespace) -> int:
     for mapper, folder in zip(mappers, arguments.folders, strict=False):
         about = {**mapper.identity, **mapper.about, "caveats": mapper.caveats, "skipped": skipped}
         write_summary(mapper.entries, about=about, folder=folder, kind=kind)
-    if page is not None and not page.empty:
+    if page is not None and page.images:
         page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
     done = len(arguments.pictures) - len(skipped)
     if done:

@@ -83,7 +83,7 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
         yield "evaluation.benchmarks", "a benchmark is named twice; name each once"
     for row in rows:
         # the same source: data.root is the root
-        if row.needs_root and row.source != config.data.source and config.benchmark_root is None:
+        if row.layout and row.source != config.data.source and config.benchmark_root is None:
             why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
             yield "benchmark_root", why
         if evaluation.split is not None and evaluation.split not in row.splits:

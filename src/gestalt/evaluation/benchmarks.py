@@ -5,6 +5,7 @@ Benchmarks that share an image set share its images, which are loaded once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from gestalt.evaluation.measures import MEASURES
 from gestalt.support.plugins import Registry
@@ -37,11 +38,6 @@ class Benchmark:
     layout: str = ""
     source: str | None = None
 
-    @property
-    def needs_root(self) -> bool:
-        """True if its files must be on disk."""
-        return bool(self.layout)
-
     def protocol_name(self, measure: str, *, chosen: str | None = None) -> str:
         """Return the name of a measure's protocol: the chosen one, else this row's, else the
         measure's default.
@@ -49,40 +45,24 @@ class Benchmark:
         return chosen or self.protocols.get(measure, MEASURES[measure].default)
 
 
-_SCENES = ("val", "tune")
+_scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
 _VOC = "the folder that holds VOCdevkit/VOC2012"
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
 _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
 
 _ROWS = (
-    Benchmark(
-        "scenes",
-        "scenes",
-        "scenes",
-        ("segmentation", "grouping", "retrieval"),
-        splits=_SCENES,
-        source="scenes",
+    _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
+    _scenes("scenes_matching", "scenes", "scenes", ("matching",)),
+    _scenes(
+        "scenes_classification", "scenes_classification", "scenes_classes", ("classification",)
     ),
-    Benchmark(
-        "scenes_matching", "scenes", "scenes", ("matching",), splits=_SCENES, source="scenes"
-    ),
-    Benchmark(
-        "scenes_classification",
-        "scenes_classification",
-        "scenes_classes",
-        ("classification",),
-        splits=_SCENES,
-        source="scenes",
-    ),
-    Benchmark(
+    _scenes(
         "scenes_waterbirds",
         "scenes_waterbirds",
         "scenes_twins",
         ("robustness",),
         protocols={"robustness": "scenes_majority"},
-        splits=_SCENES,
-        source="scenes",
     ),
     Benchmark(
         "pascal_voc",

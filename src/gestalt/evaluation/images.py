@@ -54,13 +54,13 @@ def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
     of that size is returned unchanged.
     """
     height, width = image.shape[-2:]
-    size = protocol.target_size(height, width)
-    if protocol.resize == "centre_crop":
-        side, short = protocol.input_size, min(height, width)
-        rows, columns = (int(side * length / short) for length in (height, width))
-        top, left = (round((length - side) / 2) for length in (rows, columns))
-        return scaled(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
-    return scaled(image, size, protocol)
+    if protocol.resize != "centre_crop":
+        return scaled(image, protocol.target_size(height, width), protocol)
+    side, short = protocol.input_size, min(height, width)
+    rows, columns = (int(side * length / short) for length in (height, width))
+    top, left = (round((length - side) / 2) for length in (rows, columns))
+    whole = scaled(image, (rows, columns), protocol)
+    return whole[:, top : top + side, left : left + side]
 
 
 def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:

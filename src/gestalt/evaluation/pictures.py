@@ -7,12 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
-from torch.nn import functional
 
-from gestalt.evaluation.confusion import iou_of, pixel_counts, typed
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
@@ -121,26 +118,6 @@ def render_segmentation(
     ]
     panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
     return in_row({"": panel}, entries=entries, caption=caption)
-
-
-def map_picture(
-    image: Tensor,
-    classes: Tensor,
-    *,
-    names: Sequence[str],
-    background: int | None,
-    protocol: ImageProtocol,
-    title: str,
-) -> Image.Image:
-    """Draw a map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the
-    colour of its class; the title below.
-    """
-    seen = resized(image, protocol=protocol)
-    mask = functional.interpolate(
-        classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact"
-    )[0, 0]
-    mask = typed(mask, classes=len(names))
-    return render_segmentation(seen, mask, names, background=background, caption=title)
 
 
 def segmentation_panels(

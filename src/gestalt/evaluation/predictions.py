@@ -44,13 +44,12 @@ class ScoredImage(NamedTuple):
         cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor
     ) -> "ScoredImage":
         """Take an image of a batch, with its prediction and label."""
-        image, prediction, label = batch["image"][position].cpu(), prediction.cpu(), label.cpu()
         return cls(
             int(batch["sample_id"][position]),
             batch["name"][position],
-            image=image,
-            prediction=prediction,
-            label=label,
+            batch["image"][position].cpu(),
+            prediction.cpu(),
+            label.cpu(),
         )
 
 

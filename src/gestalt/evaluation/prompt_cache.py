@@ -26,68 +26,55 @@ LARGE = 4096
 
 def cache_folder() -> Path:
     """Return ``$GESTALT_CACHE``, else ``gestalt`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    chosen = os.environ.get("GESTALT_CACHE")
-    return (
-        Path(chosen)
-        if chosen
-        else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
-    )
+    if chosen := os.environ.get("GESTALT_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
 
 
-class PromptCache:
-    """Class vectors by the text side, the prompts and the machine that made them.
+def prompts_key(model: Any, texts: list[str], settings: list[Any]) -> str:
+    """Return a hash of the text side's weights and structure, the token ids of the texts, the
+    device and number format, and settings.
 
     Args:
-        folder: made when first written to; several processes may share it.
+        model: a ``DualEncoder``.
+        texts: the prompts, as embedded.
+        settings: how their vectors are made: the size of a pass, templates, ensembling.
     """
+    tower, device = model.text_tower, model.logit_scale.device
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    autocast = (
+        str(torch.get_autocast_dtype(device.type))
+        if torch.is_autocast_enabled(device.type)
+        else "none"
+    )
+    machine = [torch.__version__, device.type, name, autocast, torch.get_num_threads()]
+    text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
+    digest = hashlib.sha256(json.dumps([*text_side, machine, settings]).encode())
+    for text, tokens in zip(texts, tower.tokenise(texts), strict=True):
+        digest.update(json.dumps([text, tokens]).encode())
+    return digest.hexdigest()
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
-    def key(self, model: Any, texts: list[str], *, settings: list[Any]) -> str:
-        """Return a hash of the text side's weights and structure, the token ids of the texts, the
-        device and number format, and settings.
+def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:
+    """Return the vectors (K, E) float32 of a file, else embedded now and written.
 
-        Args:
-            model: a ``DualEncoder``.
-            texts: the prompts, as embedded.
-            settings: how their vectors are made: the size of a pass, templates, ensembling.
-        """
-        tower, device = model.text_tower, model.logit_scale.device
-        name = (
-            torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else torch.backends.cpu.get_cpu_capability()
+    The folder is made if missing, and several processes may share it; one that cannot be written to
+    is only reported on the standard error.
+    """
+    with suppress(OSError, ValueError, EOFError):
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    vectors = embed()
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, vectors.cpu().numpy())
+    except OSError as error:
+        mend = "name another by GESTALT_CACHE, or set evaluation.prompt_cache=false"
+        print(
+            f"prompt cache {path.parent}: cannot be written ({error.strerror}); {mend}",
+            file=sys.stderr,
         )
-        autocast = (
-            str(torch.get_autocast_dtype(device.type))
-            if torch.is_autocast_enabled(device.type)
-            else "none"
-        )
-        machine = [torch.__version__, device.type, name, autocast, torch.get_num_threads()]
-        text_side = [weights_hash(model.text), str(model.text), type(tower).__name__]
-        digest = hashlib.sha256(json.dumps([*text_side, machine, settings]).encode())
-        for text, tokens in zip(texts, tower.tokenise(texts), strict=True):
-            digest.update(json.dumps([text, tokens]).encode())
-        return digest.hexdigest()
-
-    def vectors(self, key: str, embed: Callable[[], Tensor]) -> Tensor:
-        """Return the vectors (K, E) float32 of a key: those of its file, else embedded now and
-        written.
-
-        A folder that cannot be written to is only reported on the standard error.
-        """
-        path = self.folder / f"{key}.npy"
-        with suppress(OSError, ValueError, EOFError):
-            return torch.from_numpy(np.load(path, allow_pickle=False))
-        vectors = embed()
-        try:
-            with replacing(path) as partial, partial.open("wb") as file:
-                np.save(file, vectors.cpu().numpy())
-        except OSError as error:
-            mend = "name another by GESTALT_CACHE, or set evaluation.prompt_cache=false"
-            print(
-                f"prompt cache {self.folder}: cannot be written ({error.strerror}); {mend}",
-                file=sys.stderr,
-            )
-        return vectors
+    return vectors

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.prompt_cache import LARGE, PromptCache
+from gestalt.evaluation.prompt_cache import LARGE, cached_vectors, prompts_key
 from gestalt.evaluation.protocols import PromptProtocol
 
 TEXTS_AT_ONCE = 256
@@ -141,7 +141,7 @@ def class_embeddings(
     labels: LabelSet,
     *,
     protocol: PromptProtocol,
-    cache: PromptCache | None = None,
+    cache: Path | None = None,
     progress: bool = False,
 ) -> ClassEmbeddings:
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's
@@ -152,8 +152,8 @@ def class_embeddings(
             ``normalise=False``, of the tower's own length.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
-        cache: keeps the vectors of large sets of prompts of a ``DualEncoder``, whose text side is
-            known apart; None embeds them all.
+        cache: folder for the vectors of large sets of prompts of a ``DualEncoder``, whose text side
+            is known apart; None embeds them all.
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
@@ -161,12 +161,26 @@ def class_embeddings(
     """
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
-    embed = partial(_phrase_vectors, model, texts, protocol=protocol, progress=progress)
+
+    def embed() -> Tensor:
+        """Return the mean over templates of each phrase, (K, E) float32."""
+        raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
+        starts = range(0, len(texts), TEXTS_AT_ONCE)
+        bar = tqdm(
+            starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
+        )
+        vectors = torch.cat(
+            [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
+        )
+        if protocol.ensembling == "normalised_mean":
+            vectors = functional.normalize(vectors, dim=-1)
+        return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
+
     if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
         settings = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]
-        vectors = cache.vectors(cache.key(model, texts, settings=settings), embed)
+        vectors = cached_vectors(cache / f"{prompts_key(model, texts, settings)}.npy", embed)
         vectors = vectors.to(model.logit_scale.device)
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
@@ -176,26 +190,6 @@ def class_embeddings(
         background=None if protocol.background_rule() == "prompts" else labels.background,
         twin=torch.tensor(first, device=vectors.device) if len(set(first)) < len(first) else None,
     )
-
-
-def _phrase_vectors(
-    model: Any, texts: list[str], *, protocol: PromptProtocol, progress: bool
-) -> Tensor:
-    """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of
-    the first phrase, then the next's.
-    """
-    count = len(protocol.templates)
-    raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-    starts = range(0, len(texts), TEXTS_AT_ONCE)
-    bar = tqdm(
-        starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False
-    )
-    vectors = torch.cat(
-        [model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar]
-    )
-    if protocol.ensembling == "normalised_mean":
-        vectors = functional.normalize(vectors, dim=-1)
-    return vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
 
 
 def checked_texts(texts: Sequence[str]) -> list[str]:

@@ -61,10 +61,10 @@ class ImageProtocol:
         """Refuse impossible sizes, and unknown choices in every field that is a ``Literal``,
         subclasses' too.
         """
-        for field, least in (("input_size", self.input_size), ("multiple", self.multiple)):
-            if least < 1:
+        for field in ("input_size", "multiple"):
+            if (pixels := getattr(self, field)) < 1:
                 raise ValueError(
-                    f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed"
+                    f"protocol {self.name}: {field} is {pixels}, at least 1 pixel is needed"
                 )
         for field, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):

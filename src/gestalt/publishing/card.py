@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Template
 
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import ONLY_SCENES, only_scenes
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
+from gestalt.results.page import render
 from gestalt.results.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
-
-CARD = Path(__file__).with_name("card.jinja")
-"""The template of the card."""
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
 TASKS = {
@@ -68,13 +65,8 @@ def write_card(described: Described, evidence: Evidence) -> str:
         model_name=described.name if measured else None,
         eval_results=[_eval_result(row) for row in measured] or None,
     )
-    template = Template(
-        CARD.read_text(encoding="utf-8"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    body = template.render(
+    body = render(
+        Path(__file__).with_name("card.jinja"),
         **described._asdict(),
         quoted_name=json.dumps(described.name, ensure_ascii=False),
         text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]

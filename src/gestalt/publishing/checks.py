@@ -1,9 +1,6 @@
-"""Checks before a model is loaded: the packages that ONNX files need, and the folder to
-write.  Nothing heavy is imported.
-"""
+"""The packages that ONNX files need.  Nothing heavy is imported."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 from gestalt.config.schema import ConfigError
 
@@ -20,16 +17,4 @@ def check_onnx() -> None:
         raise ConfigError(
             f"--onnx: needs {', '.join(missing)}; install the extra: pip install "
             "'gestalt-grouping[onnx]'"
-        )
-
-
-def check_free(folder: Path) -> None:
-    """Check that a folder is missing or empty.
-
-    Raises:
-        ConfigError: it holds something, or is a file.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            f"--to {folder}: exists and is not an empty folder; name another, or remove it"
         )

@@ -20,14 +20,14 @@ class Evidence(NamedTuple):
     Attributes:
         steps: number of training steps at the checkpoint.
         planned: number of steps of the whole run; None if it is not known.
-        run: the run's own record; None if it is not finished.
+        run: the run's own record; empty if it is not finished.
         results: records whose weights are the checkpoint's; none for untrained weights.
         weights: hash of the weights.
     """
 
     steps: int
     planned: int | None
-    run: dict[str, Any] | None
+    run: dict[str, Any]
     results: list[Result]
     weights: str
 
@@ -64,7 +64,7 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     steps, planned = progress(checkpoint)
     finished = [folder / RESULT] if (folder / RESULT).is_file() else []
     results = [read_result(path) for path in (*finished, *evaluations_in(folder))]
-    run = next((result.record for result in results if not result.is_evaluation), None)
+    run = next((result.record for result in results if not result.is_evaluation), {})
     matching = [result for result in results if result.record.get("weights_sha256") == weights]
     return Evidence(steps or 0, planned, run, matching if steps else [], weights)
 
@@ -92,7 +92,7 @@ def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
     """
     folder = run_folder(checkpoint)
     config = load_saved(folder / "config.yaml")
-    run = evidence.run or {}
+    run = evidence.run
     provenance = run.get("provenance", {})
     return {
         "experiment": config.name,

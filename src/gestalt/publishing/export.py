@@ -12,9 +12,9 @@ from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.publishing.card import Described, write_card
-from gestalt.publishing.checks import check_free
 from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
+from gestalt.support.files import check_free
 
 PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 """Texts that the exported tokenizer must tokenise as the model's does."""
@@ -32,7 +32,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        check_free(folder)
+        check_free(folder, option="--to")
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)

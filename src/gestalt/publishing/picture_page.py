@@ -52,11 +52,6 @@ class PicturePage:
         ]
         self.images: list[dict[str, Any]] = []
 
-    @property
-    def empty(self) -> bool:
-        """True if no image was added."""
-        return not self.images
-
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
         any_map = next(iter(by_model[0].values()))
@@ -122,13 +117,11 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
     """
     values = np.asarray(Image.fromarray(result.map.numpy()).resize(size, Image.Resampling.NEAREST))
     colours = class_colours(len(result.labels), background=None)
-    least, most = (
-        (result.similarity.min().item(), result.similarity.max().item())
-        if len(result.similarity)
-        else (0.0, 0.0)
-    )
-    masks, heat = {}, {}
     inferno = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3]
+    masks, heat = {}, {}
+    least, most = 0.0, 0.0
+    if len(result.similarity):
+        least, most = (end.item() for end in result.similarity.aminmax())
     for index in _listed([result]):
         palette = np.stack([np.zeros(3, dtype=np.uint8), colours[index]])
         masks[index] = _png(values == index, palette=palette, transparency=0, bits=1)
@@ -151,35 +144,31 @@ def _legend(kind: str, results: Sequence[SegmentedImage]) -> dict[str, Any]:
     """Return the table of a kind of map: of each name its position, colour, and area under every
     model.
     """
-    names = max((result.labels for result in results), key=len)
-    colours = class_colours(len(names), background=None)
-    rows = []
-    for index in _listed(results):
-        areas = [100 * result.areas.get(names[index], 0.0) for result in results]
-        rows.append(
-            {
-                "index": index,
-                "name": names[index],
-                "colour": bytes(colours[index]).hex(),
-                "areas": areas,
-            }
-        )
+    most = max(len(result.labels) for result in results)
+    colours = class_colours(most, background=None)
+    rows = [
+        {
+            "index": index,
+            "name": name,
+            "colour": bytes(colours[index]).hex(),
+            "areas": [100 * result.areas.get(name, 0.0) for result in results],
+        }
+        for index, name in _listed(results).items()
+    ]
     heat = any(len(result.similarity) for result in results)
-    return {"kind": kind, "heat": heat, "rows": rows, "unlisted": len(names) - len(rows)}
+    return {"kind": kind, "heat": heat, "rows": rows, "unlisted": most - len(rows)}
 
 
-def _listed(results: Sequence[SegmentedImage]) -> list[int]:
-    """Return the positions of the labels that the page lists: all, or of many those with pixels in
-    any of the maps.
+def _listed(results: Sequence[SegmentedImage]) -> dict[int, str]:
+    """Return the labels that the page lists by their positions: all, or of many those with pixels
+    in any of the maps.
     """
     names = max((result.labels for result in results), key=len)
-    if len(names) <= MOST_LISTED:
-        return list(range(len(names)))
-    return [
-        index
+    return {
+        index: name
         for index, name in enumerate(names)
-        if any(result.areas.get(name) for result in results)
-    ]
+        if len(names) <= MOST_LISTED or any(result.areas.get(name) for result in results)
+    }
 
 
 def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) -> str:

@@ -136,8 +136,10 @@ class Table:
         heads = [
             head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads
         ]
-        heads += ["seeds", self.metric, "over images"]
         heads += [
+            "seeds",
+            self.metric,
+            "over images",
             f"difference to {design.against}",
             "difference, over images",
             "difference, over seeds",

@@ -115,14 +115,23 @@ class Split(NamedTuple):
 
     def differing(self) -> list[str]:
         """Return the settings that not all groups share, in order of first appearance."""
-        first = self.settings[0] if self.settings else {}
         keys = dict.fromkeys(key for row in self.settings for key in row)
+        first = self.settings[0]
         return [key for key in keys if any(row.get(key) != first.get(key) for row in self.settings)]
 
-    def sentence(self, keys: Sequence[str]) -> str:
-        """Name the groups, then their protocols if these differ, then the few settings that tell
-        most.
+    def differences(self) -> list[str]:
+        """Return a sentence that names the groups, then their protocols if these differ, then the
+        few settings that tell most; an empty list for a single group.
+
+        Hashes are named only where no other setting of a group differs.
         """
+        if len(self.groups) < 2:
+            return []
+        keys: dict[str, None] = {}
+        for other in self.settings[1:]:
+            differing = Split([], [self.settings[0], other]).differing()
+            readable = [key for key in differing if not key.endswith(HASHED)]
+            keys |= dict.fromkeys(readable or differing)
         ordered = sorted((key for key in keys if key != PROTOCOL), key=self._rank)
         listed = [
             f"{key} is {' vs '.join(_shown(row, key) for row in self.settings)}"
@@ -135,24 +144,13 @@ class Split(NamedTuple):
             names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in self.settings))
             details = f" ({text.replace('protocol.', '')})" if text else ""
             text = f"protocols differ: {names}{details}"
-        return f"{' vs '.join(self.names)}: {text}"
+        return [f"{' vs '.join(self.names)}: {text}"]
 
     def _rank(self, key: str) -> tuple[bool, int]:
         """Sort key of settings: short values before long ones, then those of ``LEADING``."""
         name = key.removeprefix("protocol.")
         is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
         return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
-
-    def differences(self) -> list[str]:
-        """Return a sentence on the settings that differ, or an empty list; hashes are named only
-        where no other setting of a group differs.
-        """
-        keys: dict[str, None] = {}
-        for other in self.settings[1:]:
-            differing = Split([], [self.settings[0], other]).differing()
-            readable = [key for key in differing if not key.endswith(HASHED)]
-            keys |= dict.fromkeys(readable or differing)
-        return [self.sentence(list(keys))] if len(self.groups) > 1 else []
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return heads and rows of every setting that differs, a column for each group; no rows if
@@ -217,7 +215,7 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
         )
     for same_start in _split(results, _requested_start).groups:
         splits.append(_split(same_start, _starting_weights))
-    return [split.sentence(split.differing()) for split in splits if len(split.groups) > 1]
+    return [sentence for split in splits for sentence in split.differences()]
 
 
 def run_notes(results: Sequence[Result]) -> list[str]:

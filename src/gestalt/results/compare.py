@@ -62,16 +62,14 @@ class Column:
 
     def texts(self, label: str) -> list[str]:
         """Return the value of a result and, if there are several, its difference to the first."""
-        score, several = self.scores.get(label), len(self.scores) > 1
-        if score is None:
-            return [NONE, NONE] if several else [NONE]
-        value = f"{score.mean:.3f} {interval_text(score.over_images, sign='', none='')}".rstrip()
-        if not several:
-            return [value]
-        if score.difference is None:
-            return [value, "base"]
-        interval = interval_text(score.difference.over_images, none="")
-        return [value, f"{score.difference.mean:+.3f} {interval}".rstrip()]
+        score, value, difference = self.scores.get(label), NONE, NONE
+        if score is not None:
+            interval = interval_text(score.over_images, sign="", none="")
+            value, difference = f"{score.mean:.3f} {interval}".rstrip(), "base"
+            if score.difference is not None:
+                interval = interval_text(score.difference.over_images, none="")
+                difference = f"{score.difference.mean:+.3f} {interval}".rstrip()
+        return [value, difference] if len(self.scores) > 1 else [value]
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,12 @@ def compare(
         split = split_by_measurement(results, metric)
         for sentence in split.differences():
             concerned.setdefault(sentence, []).append(metric)
-        columns += [
-            _column(group, metric, name)
-            for group, name in zip(split.groups, split.distinctions(), strict=True)
-        ]
+        for group, distinction in zip(split.groups, split.distinctions(), strict=True):
+            parts = [part_text(entry) for result in group for entry in result.entries(metric)]
+            part, against = next(filter(None, parts), ""), group[0].label
+            rows = {result.label: {0: result} for result in group}
+            scores = score_rows(rows, metric, against=against)
+            columns.append(Column(metric, distinction, part, against, scores))
     differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
         mend = (
@@ -238,15 +238,6 @@ def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[s
             raise ConfigError(f"--metric {metric}: no result has it; {nearest(metric, choices)}")
         selected += matching
     return list(dict.fromkeys(selected))
-
-
-def _column(group: Sequence[Result], metric: str, distinction: str) -> Column:
-    against = group[0].label
-    parts = [part_text(entry) for result in group for entry in result.entries(metric)]
-    scores = score_rows({result.label: {0: result} for result in group}, metric, against=against)
-    return Column(
-        metric, distinction, part=next(filter(None, parts), ""), against=against, scores=scores
-    )
 
 
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:

@@ -18,7 +18,6 @@ R resamples, N images, C classes, P = C places.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -26,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from gestalt.config.schema import ConfigError
 from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
 from gestalt.measures.classification.metric import group_metrics
 
@@ -97,10 +95,8 @@ def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 @lru_cache(maxsize=1)  # the metrics of a set share it
 def draws(images: int) -> NDArray[np.int64]:
     """Return how often each image is in each resample, (R, N)."""
-    drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(
-        images, [1 / images] * images, size=RESAMPLES
-    )
-    return drawn
+    random = np.random.default_rng([SEED, images])
+    return random.multinomial(images, [1 / images] * images, size=RESAMPLES)
 
 
 def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
@@ -174,6 +170,11 @@ class Contribution(NamedTuple):
     resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
     counts: NDArray[np.int64] | None = None
 
+    @property
+    def value(self) -> float:
+        """The metric of all images, each once."""
+        return float(self.resampled(np.ones((1, len(self.marks)), dtype=np.int64))[0])
+
     def samples(self) -> NDArray[np.float64]:
         """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
         are the same for the same N.
@@ -210,51 +211,22 @@ class Contribution(NamedTuple):
 
 
 def contribution(
-    arrays: Mapping[str, NDArray[Any]],
-    metric: str,
-    *,
-    entry: Mapping[str, Any],
-    value: float,
-    path: Path,
+    arrays: Mapping[str, NDArray[Any]], name: str, entry: Mapping[str, Any]
 ) -> Contribution | None:
-    """Return the contributions of a set's images to a metric, checked against the record; None if
-    their arrays were not kept.
+    """Return the contributions of a set's images to a metric; None if their arrays were not kept.
 
     Args:
         arrays: arrays of the set, by name.
-        metric: its key.
+        name: the metric's, without the set.
         entry: entry of the record, with the names of the classes.
-        value: the metric in the record.
-        path: path of the arrays, for messages.
-
-    Raises:
-        ConfigError: the contributions do not give that value.
     """
-    contributed = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
-    if contributed is None:
-        return None
-    recomputed = float(
-        contributed.resampled(np.ones((1, len(contributed.marks)), dtype=np.int64))[0]
-    )
-    if abs(recomputed - value) > 1e-6:
-        raise ConfigError(
-            f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; "
-            "evaluate again"
-        )
-    return contributed
-
-
-def _from_arrays(
-    arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]
-) -> Contribution | None:
-    """Select the arrays by the metric's name."""
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
-        counts = array.astype(np.int64) if array.ndim == 3 else None
-        if array.ndim > 1:
-            marks = array[:, -1]
-        else:
+        if array.ndim == 1:
             marks = arrays.get("group", np.isnan(array.astype(np.float64)))
+        else:
+            marks = array[:, -1]
+        counts = array.astype(np.int64) if array.ndim == 3 else None
         return Contribution(marks, partial(resampled, array), counts)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):

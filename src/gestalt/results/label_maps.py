@@ -13,6 +13,7 @@ from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.results.record import write_record
 from gestalt.runs.folders import check_writable, first_rank
+from gestalt.support.files import check_free
 from gestalt.support.label_values import ignored_value
 
 ENTRY = (
@@ -51,7 +52,8 @@ def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
     these callbacks.
 
     Raises:
-        ConfigError: such a folder is not empty, or cannot be written; or there is no such callback.
+        ValueError: such a folder is not empty.
+        ConfigError: it cannot be written, or there is no such callback.
     """
     scorers = [callback for callback in callbacks if isinstance(callback, ClassMaps)]
     if not scorers:
@@ -61,11 +63,7 @@ def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
     for scorer in scorers:
         place = folder / scorer.name
         if first_rank():
-            if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-                raise ConfigError(
-                    f"--predictions {folder}: {place} exists and is not an empty folder; name "
-                    "another, or remove it"
-                )
+            check_free(place, option=f"--predictions {folder}")
             check_writable(place, option="--predictions DIR")
         assert scorer.labels is not None
         scorer.label_maps = LabelMaps(place, labels=scorer.labels)

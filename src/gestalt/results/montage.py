@@ -23,17 +23,18 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         image_set: name of the set.
     """
     by_cell: dict[str, Predictions] = {}
-    first = None
+    shown = None  # classes and titles of the first run
     for cell, result in runs.items():
         predictions = read_predictions(result.run / "predictions" / f"{image_set}.npz")
         if predictions is None:
             continue
-        first = first or predictions
-        if _subjects(predictions) == _subjects(first):
+        subjects = predictions.names, [image.title for image in predictions.images]
+        shown = shown or subjects
+        if subjects == shown:
             by_cell[cell] = predictions
-    if first is None:
+    if shown is None:
         return None
-    rows = [_row(by_cell, index) for index in range(len(first.images))]
+    rows = [_row(by_cell, index) for index in range(len(shown[1]))]
     width, height = max(row.width for row in rows), rows[0].height  # all have the same
     page = Image.new("RGB", (width, height * len(rows)), PAPER)
     for number, row in enumerate(rows):
@@ -41,11 +42,6 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     out = io.BytesIO()
     page.save(out, format="png")
     return out.getvalue()
-
-
-def _subjects(predictions: Predictions) -> tuple[tuple[str, ...], list[str]]:
-    """Return the names of the classes and the titles of the images."""
-    return predictions.names, [image.title for image in predictions.images]
 
 
 def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:

@@ -120,9 +120,7 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
     for scorer in scorers:
         for key, array in scorer.per_image().items():
             name, _, array_name = key.partition("/")
-            arrays = sets.setdefault(name, {})
-            assert array_name not in arrays, f"two callbacks give {key}"
-            arrays[array_name] = array
+            sets.setdefault(name, {})[array_name] = array
     written = {}
     for name, arrays in sets.items():
         path = folder / f"{name}.npz"

@@ -33,11 +33,12 @@ WORST_PAIRS = 12
 """Number of listed confusions."""
 
 
-def check_output(output: Path) -> None:
-    """Refuse a path that cannot hold the page, or a file that is not a report.
+def write_report(results: Sequence[Result], output: Path) -> Path:
+    """Write the page atomically; an older report is overwritten.
 
     Raises:
-        ConfigError: names the path and the fix.
+        ConfigError: a path that cannot hold the page, or a file that is not a report; or a result's
+            arrays do not belong to its record.
     """
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: folder {output.parent} not found")
@@ -48,15 +49,6 @@ def check_output(output: Path) -> None:
         )
     if output.exists() and SUBTITLE not in output.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"--output {output}: exists and is not a report; name another file")
-
-
-def write_report(results: Sequence[Result], output: Path) -> Path:
-    """Write the page atomically; an older report is overwritten.
-
-    Raises:
-        ConfigError: as ``check_output``; or a result's arrays do not belong to its record.
-    """
-    check_output(output)
     text = report(results)
     with replacing(output) as partial:
         partial.write_text(text, encoding="utf-8")

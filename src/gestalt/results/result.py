@@ -134,13 +134,16 @@ class Result:
         """
         from gestalt.results.intervals import contribution
 
-        name, value = metric.partition("/")[0], self.value(metric)
-        arrays = self.arrays(name)
-        if value is None or not arrays:
+        (image_set, _, name), value = metric.partition("/"), self.value(metric)
+        found = contribution(self.arrays(image_set), name, self.entry(metric))
+        if value is None or found is None:
             return None
-        return contribution(
-            arrays, metric, entry=self.entry(metric), value=value, path=self._arrays_path(name)
-        )
+        if abs(found.value - value) > 1e-6:
+            raise ConfigError(
+                f"{self._arrays_path(image_set)}: its images give {metric} {found.value:.6f}, but "
+                f"the record has {value:.6f}; evaluate again"
+            )
+        return found
 
 
 def headlines(results: Sequence[Result]) -> list[str]:

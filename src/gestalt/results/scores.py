@@ -3,16 +3,14 @@
 A row is one result, or the results of one setting by seed.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
-from gestalt.results.intervals import Interval, deviation, percentile_interval, t_interval
+from gestalt.results.intervals import Contribution, Interval, deviation, t_interval
 from gestalt.results.result import Result
 
 Rows = Mapping[str, Mapping[int, Result]]
@@ -75,7 +73,20 @@ def score_rows(
     Raises:
         ConfigError: the results are of different images; or as ``Result.contribution``.
     """
-    samples = _samples(rows, metric, allow_other_images=allow_other_images)
+    contributions = _contributions(rows, metric, allow_other_images=allow_other_images)
+    samples = {key: contribution.samples() for key, contribution in contributions.items()}
+
+    def interval(seeds: Collection[int], *names: str) -> Interval | None:
+        """Return the interval of a row's mean over seeds, or of the difference of two rows; None
+        without seeds or samples.
+        """
+        keys = [[(row, seed) for seed in seeds] for row in names]
+        if not seeds or not samples.keys() >= {key for of_row in keys for key in of_row}:
+            return None
+        means = [np.mean([samples[key] for key in of_row], axis=0) for of_row in keys]
+        rule = contributions[keys[0][0]].interval
+        return rule(means[0] - means[1] if len(means) == 2 else means[0])
+
     values = {
         row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
         for row, results in rows.items()
@@ -87,57 +98,33 @@ def score_rows(
         difference = None
         if row != against and seeds:
             differences = [by_seed[seed] - base[seed] for seed in seeds]
-            over_images = samples.interval([row, against], seeds)
+            over_images = interval(seeds, row, against)
             difference = Difference(fmean(differences), over_images, t_interval(differences))
-        scores[row] = Score(by_seed, samples.interval([row], by_seed), difference)
+        scores[row] = Score(by_seed, interval(by_seed, row), difference)
     return scores
 
 
-class Samples(NamedTuple):
-    """The spread of results over the same images.
-
-    Attributes:
-        of: samples of a ``Contribution``, by row and seed; none for a result that kept no arrays.
-        rule: the function from samples to their interval.
+def _contributions(
+    rows: Rows, metric: str, *, allow_other_images: bool
+) -> dict[tuple[str, int], Contribution]:
+    """Return the contributions by row and seed of the results that kept arrays, all of the same
+    images, which pairs them.
     """
-
-    of: Mapping[tuple[str, int], NDArray[np.float64]]
-    rule: Callable[[NDArray[np.float64]], Interval | None] = percentile_interval
-
-    def interval(self, rows: list[str], seeds: Collection[int]) -> Interval | None:
-        """Return the interval of a row's mean over seeds, or of the difference of two rows; None
-        without seeds or samples.
-        """
-        if not seeds or any((row, seed) not in self.of for row in rows for seed in seeds):
-            return None
-        means = [np.mean([self.of[row, seed] for seed in seeds], axis=0) for row in rows]
-        return self.rule(means[0] - means[1] if len(means) == 2 else means[0])
-
-
-def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
-    """Return the samples of the results that kept arrays, all of the same images, which pairs
-    them.
-    """
-    contributions = {}
+    contributions: dict[tuple[str, int], Contribution] = {}
+    first = None
     for row, results in rows.items():
         for seed, result in results.items():
             contribution = result.contribution(metric)
-            if contribution is not None:
-                contributions[row, seed] = result, contribution
-    if not contributions:
-        return Samples({})
-    first, reference = next(iter(contributions.values()))
-    names = first.entry(metric).get("image_names")
-    for result, contribution in contributions.values():
-        if (
-            not np.array_equal(contribution.marks, reference.marks)
-            or result.entry(metric).get("image_names") != names
-        ):
-            if allow_other_images:
-                return Samples({})
-            raise ConfigError(
-                f"{metric}: the images of {result.label} are not those of {first.label}, so the "
-                "difference cannot be paired; evaluate both again on the same images"
-            )
-    samples = {key: contribution.samples() for key, (_, contribution) in contributions.items()}
-    return Samples(samples, reference.interval)
+            if contribution is None:
+                continue
+            names = result.entry(metric).get("image_names")
+            first = first or (result.label, names, contribution.marks)
+            if names != first[1] or not np.array_equal(contribution.marks, first[2]):
+                if allow_other_images:
+                    return {}
+                raise ConfigError(
+                    f"{metric}: the images of {result.label} are not those of {first[0]}, so the "
+                    "difference cannot be paired; evaluate both again on the same images"
+                )
+            contributions[row, seed] = contribution
+    return contributions

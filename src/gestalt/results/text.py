@@ -72,8 +72,8 @@ def part_text(entry: Mapping[str, Any]) -> str:
     """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its
     size is not recorded.
     """
-    text, images = images_text(entry), entry.get("images", "?")
-    return "" if text in (f"{images} images", f"all {images} images") else text
+    text = images_text(entry)
+    return "" if re.fullmatch(r"(all )?\S+ images", text) else text
 
 
 def ends(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
@@ -101,10 +101,8 @@ def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: in
     """
     import pandas as pd
 
-    table = pd.DataFrame(
-        [list(map(_escaped, row)) for row in rows], columns=list(map(_escaped, heads))
-    )
-    text = table.to_latex(
+    table = pd.DataFrame(rows, columns=list(map(_escaped, heads)))
+    text = table.map(_escaped).to_latex(
         index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left)
     )
     # else an argument of the command before it

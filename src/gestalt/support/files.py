@@ -68,6 +68,18 @@ def _lives(process: int) -> bool:
     return True
 
 
+def check_free(folder: Path, *, option: str) -> None:
+    """Check that a folder is missing or empty.
+
+    Raises:
+        ValueError: it holds something, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"{option}: {folder} exists and is not an empty folder; name another, or remove it"
+        )
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gestalt.evaluation import prompts
-from gestalt.evaluation.prompt_cache import PromptCache
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import Words
@@ -65,10 +64,10 @@ def embedded(model, cache, **keywords):
 
 
 def test_a_second_call_reads_identical_vectors_from_the_cache(tmp_path):
-    model, cache = Model(), PromptCache(tmp_path / "new" / "folder")
+    model, cache = Model(), tmp_path / "new" / "folder"
     without, passes = embedded(model, None)
     first, written = embedded(model, cache)
-    second, read = embedded(Model(), PromptCache(tmp_path / "new" / "folder"))
+    second, read = embedded(Model(), tmp_path / "new" / "folder")
     assert (passes, written, read) == (3, 3, 0)
     assert torch.equal(first, without)
     assert torch.equal(second, without)
@@ -78,7 +77,7 @@ def test_vectors_of_a_model_without_a_separate_text_tower_are_not_cached(tmp_pat
     class Other(Model):
         text_tower = property(None)  # hides the dual encoder's
 
-    vectors, passes = embedded(Other(), PromptCache(tmp_path))
+    vectors, passes = embedded(Other(), tmp_path)
     assert passes == 3
     assert torch.equal(vectors, embedded(Model(), None)[0])
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +98,7 @@ def other_type(model):
 
 @pytest.mark.parametrize("change", [other_weights, other_tokens, other_type])
 def test_vectors_of_a_changed_text_tower_are_not_reused(tmp_path, change):
-    cache = PromptCache(tmp_path)
+    cache = tmp_path
     embedded(Model(), cache)
     changed = Model()
     change(changed)
@@ -111,20 +110,20 @@ def test_vectors_of_a_changed_text_tower_are_not_reused(tmp_path, change):
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01"])
 def test_a_damaged_cache_file_is_rebuilt(tmp_path, content):
-    expected = embedded(Model(), PromptCache(tmp_path))[0]
+    expected = embedded(Model(), tmp_path)[0]
     (path,) = tmp_path.iterdir()
     path.write_bytes(content)
-    vectors, passes = embedded(Model(), PromptCache(tmp_path))
+    vectors, passes = embedded(Model(), tmp_path)
     assert passes == 3
     assert torch.equal(vectors, expected)
-    assert embedded(Model(), PromptCache(tmp_path))[1] == 0
+    assert embedded(Model(), tmp_path)[1] == 0
 
 
 def test_an_unwritable_cache_folder_is_reported_in_one_line_and_does_not_change_vectors(
     tmp_path, capsys
 ):
     (tmp_path / "file").touch()
-    vectors, passes = embedded(Model(), PromptCache(tmp_path / "file" / "prompts"))
+    vectors, passes = embedded(Model(), tmp_path / "file" / "prompts")
     assert passes == 3
     assert torch.equal(vectors, embedded(Model(), None)[0])
     message = capsys.readouterr().err

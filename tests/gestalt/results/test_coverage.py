@@ -58,14 +58,7 @@ def coverage(profile: str, *, images: int, sets: int) -> Coverage:
     held = []
     for number in range(sets):
         drawn = np.random.default_rng([images, number]).choice(SCENES, images, p=probability)
-        found = []
-        for counts in RUNS:
-            value = float(np.nanmean(iou_of(counts[drawn].sum(axis=0))))
-            found.append(
-                contribution(
-                    {"counts": counts[drawn]}, "scenes/miou", entry={}, value=value, path=HERE
-                )
-            )
+        found = [contribution({"counts": counts[drawn]}, "miou", {}) for counts in RUNS]
         samples = [one.samples() for one in found]
         intervals = [found[0].interval(spread) for spread in (*samples, samples[1] - samples[0])]
         if None not in intervals:

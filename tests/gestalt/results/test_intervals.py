@@ -26,7 +26,6 @@ from tests.gestalt.ablation.fake_run import leave_arrays
 NAMES = ["land", "water"]
 TRAIN = [[95, 5], [10, 40]]
 ENTRY = {"names": NAMES, "train_groups": TRAIN}
-HERE = Path("birds.npz")
 # two-sided 95 % by degrees of freedom, as in any table of Student's t
 PUBLISHED = {2: 4.303, 30: 2.042}
 
@@ -106,9 +105,8 @@ def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
 def test_a_miou_of_classes_in_a_single_image_has_no_interval():
     array = counts(30)[:, :, :3]
     array[1:, :, 0] = 0
-    found = contribution(
-        {"counts": array}, "set/miou", entry={}, value=slow_miou(array, [1] * 30), path=HERE
-    )
+    found = contribution({"counts": array}, "miou", {})
+    assert found.value == pytest.approx(slow_miou(array, [1] * 30))
     assert found.interval(found.samples()) is None
     assert found.reason == "1 of 3 classes are in fewer than two of the 30 images"
 
@@ -198,8 +196,8 @@ def test_resampled_group_metrics_equal_a_slow_loop():
     assert any(math.isnan(one["delta/water"]) for one in slow)
     assert any(math.isnan(one["worst_group"]) for one in slow)
     for what, value in metrics(arrays).items():
-        found = contribution(arrays, f"birds/{what}", entry=ENTRY, value=value, path=HERE)
-        assert found is not None
+        found = contribution(arrays, what, ENTRY)
+        assert found.value == pytest.approx(value)
         if what != "accuracy":
             np.testing.assert_allclose(
                 found.resampled(drawn), [one[what] for one in slow], atol=1e-12
@@ -224,19 +222,23 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
             for times in drawn.tolist()
         ]
         slow[what] = [one[0] / one[1] if one[1] else math.nan for one in sums]
-        found = contribution(arrays, f"set/{what}", entry={}, value=value, path=HERE)
+        found = contribution(arrays, what, {})
+        assert found.value == pytest.approx(value)
         np.testing.assert_allclose(found.resampled(drawn), slow[what])
-    both = contribution(arrays, "set/recall_at_5", entry={}, value=(2 / 3 + 9 / 16) / 2, path=HERE)
+    both = contribution(arrays, "recall_at_5", {})
+    assert both.value == pytest.approx((2 / 3 + 9 / 16) / 2)
     np.testing.assert_allclose(both.resampled(drawn), np.mean(list(slow.values()), axis=0))
-    assert contribution(arrays, "set/recall_at_1", entry={}, value=0.5, path=HERE) is None
+    assert contribution(arrays, "recall_at_1", {}) is None
 
 
-def test_image_counts_that_contradict_the_record_are_refused():
+def test_image_counts_that_contradict_the_record_are_refused(tmp_path):
+    one = result(tmp_path, birds(), label="a")
+    one.record["metrics"]["birds/delta/land"] = 0.99
     with pytest.raises(
         ConfigError,
         match=r"birds\.npz: its images give birds/delta/land 0\.\d+, but the record has 0\.99",
     ):
-        contribution(birds(), "birds/delta/land", entry=ENTRY, value=0.99, path=HERE)
+        one.contribution("birds/delta/land")
 
 
 def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.data_modules.scenes.recipes import plural_of
 from gestalt.losses.noun_list import NounList, SameOnRanks
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.losses.words import IRREGULAR, LETTERS, may_be_noun, singular
@@ -102,26 +103,18 @@ def negative_of(text: str, nouns: NounList, *, seed: int, epoch: int, sample_id:
 WITH_ARTICLE = re.compile(rf"(?:\b(an?)(\s+))?({LETTERS})", re.ASCII | re.IGNORECASE)
 
 PLURALS = {noun: plural for plural, noun in IRREGULAR.items()} | {
-    **{noun: noun for noun in ("aircraft", "deer", "fish", "sheep")},
+    "aircraft": "aircraft",
     **{noun: f"{noun}es" for noun in ("hero", "potato", "tomato")},
     **{noun: f"{noun}s" for noun in ("german", "human", "roman")},
 }
-"""Plurals that follow no rule of ``plural``."""
+"""Plurals that follow no rule of ``plural_of``, beside its own exceptions."""
 
 
 def plural(noun: str) -> str:
     """Return the plural of a noun; the noun itself if it ends as plurals do, such as "shorts"."""
     if noun in PLURALS:
         return PLURALS[noun]
-    for ending, cut, added in (
-        ("man", 2, "en"),
-        ("[^aeiou]y", 1, "ies"),
-        ("(ss|us|x|z|ch|sh)", 0, "es"),
-        ("s", 0, ""),
-    ):
-        if re.search(f"{ending}$", noun):
-            return noun[: len(noun) - cut] + added
-    return f"{noun}s"
+    return noun if re.search("[^su]s$", noun) else plural_of(noun)
 
 
 def replace_noun(caption: str, old: str, new: str, *, known: Container[str]) -> str:
@@ -137,13 +130,10 @@ def replace_noun(caption: str, old: str, new: str, *, known: Container[str]) -> 
         if not may_be_noun(found) or singular(found, known=known) != old:
             return match[0]
         noun = new if found == old else plural(new)
-        noun = (
-            noun.upper()
-            if word.isupper()
-            else noun[0].upper() + noun[1:]
-            if word[0].isupper()
-            else noun
-        )
+        if word.isupper():
+            noun = noun.upper()
+        elif word[0].isupper():
+            noun = noun.capitalize()
         if article is None:
             return noun
         vowel = re.match("[aeiou](?!ni[cfqtv])", new) is not None  # "a unicycle", "a uniform"

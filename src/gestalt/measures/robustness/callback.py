@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.pictures import map_picture
+from gestalt.evaluation.confusion import typed
+from gestalt.evaluation.images import resized
+from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import ClassificationScorer
@@ -112,7 +115,7 @@ class Robustness(ClassificationScorer):
         return (score.prediction >= len(self.labels.names)).astype(np.float64)
 
     def picture(self, shown: ScoredImage) -> Image.Image:
-        """Draw each location in the colour of its class."""
+        """Draw each location in the colour of its class, over the image as the tower saw it."""
         score = self.scores["model"]
         row = int(np.searchsorted(score.sample_id, shown.sample_id))
         predicted, true = (
@@ -121,14 +124,11 @@ class Robustness(ClassificationScorer):
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
-        return map_picture(
-            shown.image,
-            shown.prediction,
-            names=self.classes.names,
-            background=third,
-            protocol=self.protocol,
-            title=title,
-        )
+        seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
+        patches = shown.prediction[None, None].float()
+        mask = functional.interpolate(patches, size=seen.shape[-2:], mode="nearest-exact")[0, 0]
+        mask = typed(mask, classes=len(names))
+        return render_segmentation(seen, mask, names, background=third, caption=title)
 
 
 def build(context: Context) -> Robustness:
