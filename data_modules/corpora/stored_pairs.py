@@ -19,7 +19,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.data_modules.sources import Pairs, Source, Stored
+from gestalt.data_modules.sources import NumberedPairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is
@@ -27,7 +27,7 @@ decoded.
 """
 
 
-class Store(Pairs):
+class Store(NumberedPairs):
     """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and
     ``stored``.
     """

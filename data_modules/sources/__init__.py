@@ -34,7 +34,7 @@ class Stored(NamedTuple):
     captions: object
 
 
-class Pairs(ABC):
+class NumberedPairs(ABC):
     """Pairs by number, as a source or as a store of files.
 
     Attributes:
@@ -66,7 +66,7 @@ class Pairs(ABC):
         return {}
 
 
-class Source(Pairs):
+class Source(NumberedPairs):
     """Image-text pairs by number; the same pair for the same (seed, epoch, index) on any machine.
 
     Attributes:

@@ -11,7 +11,7 @@ CHECKPOINT = "gestalt.training.checkpoints:AtomicCheckpointIO.save_checkpoint"
 RECORD = [f"gestalt.results.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
 PLACES = {  # phase -> functions, and the largest number of the call that is struck
     "index": (["gestalt.data_modules.corpora.tar_index:scan_tar"], 4),
-    "init": (["gestalt.pretraining.module:SelfDistillation.training_step"], 3),
+    "init": (["gestalt.pretraining.module:PatchDistillation.training_step"], 3),
     "step": ([STEP], 7),
     "validation": (
         ["gestalt.measures.segmentation.callback:Segmentation.on_validation_batch_end"],

@@ -14,7 +14,7 @@ from gestalt.data_modules.pixels.crops import View, two_views
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.make import Parts
-from gestalt.pretraining.module import Classification, Pretrainer, SelfDistillation
+from gestalt.pretraining.module import Classification, PatchDistillation, Pretrainer
 from gestalt.pretraining.recipes import recipe_of
 
 
@@ -39,7 +39,7 @@ def build_pretraining(config: Experiment) -> Parts:
     module: Pretrainer
     views: tuple[View, ...] = two_views(recipe.crop_size)
     if image.init == "dino":
-        module = SelfDistillation(tower, recipe)
+        module = PatchDistillation(tower, recipe)
     elif source.classes:
         module, views = Classification(tower, recipe, classes=len(source.classes)), views[:1]
     else:

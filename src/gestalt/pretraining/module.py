@@ -135,7 +135,7 @@ class Network(nn.Module):
         return scores.reshape(*crops.shape[:2], *scores.shape[1:])
 
 
-class SelfDistillation(Pretrainer):
+class PatchDistillation(Pretrainer):
     """Each patch of a student, masked or visible, predicts the prototypes of a teacher's patch at
     its place in both crops.
 
@@ -160,7 +160,7 @@ class SelfDistillation(Pretrainer):
         """The teacher's tower."""
         return self.teacher.tower
 
-    def train(self, mode: bool = True) -> "SelfDistillation":
+    def train(self, mode: bool = True) -> "PatchDistillation":
         """Set the mode of the student; the teacher stays in eval mode."""
         super().train(mode)
         self.teacher.eval()

@@ -74,8 +74,8 @@ KILLED = """
 import os, signal, sys
 from gestalt.__main__ import main
 from gestalt.pretraining import make
-from gestalt.pretraining.module import SelfDistillation
-step, write = SelfDistillation.training_step, make.write_init
+from gestalt.pretraining.module import PatchDistillation
+step, write = PatchDistillation.training_step, make.write_init
 def training_step(self, batch, index):
     if self.global_step == 6 and sys.argv[1] == "step":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -84,7 +84,7 @@ def write_init(*args, **keywords):
     if sys.argv[1] == "write":
         os.kill(os.getpid(), signal.SIGKILL)
     write(*args, **keywords)
-SelfDistillation.training_step, make.write_init = training_step, write_init
+PatchDistillation.training_step, make.write_init = training_step, write_init
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -111,7 +111,7 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
     process = slowed(
-        *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="SelfDistillation"
+        *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="PatchDistillation"
     )
     stderr = ended_by(signal.SIGINT, process, folder=tmp_path)
     assert "the same command continues" in stderr

@@ -15,7 +15,7 @@ from gestalt.config.schema import Image
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining import module as room
-from gestalt.pretraining.module import Classification, SelfDistillation, summary_of
+from gestalt.pretraining.module import Classification, PatchDistillation, summary_of
 from gestalt.pretraining.recipes import RECIPES
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import half_cosine
@@ -97,7 +97,7 @@ def same(one, other, name):
 
 
 def dino():
-    return SelfDistillation(tower(), RECIPE)
+    return PatchDistillation(tower(), RECIPE)
 
 
 def supervised():
