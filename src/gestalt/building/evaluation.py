@@ -2,7 +2,6 @@
 
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback
 
@@ -26,28 +25,24 @@ def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
     """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
     score.  Returns them by name.
     """
-    benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     by_set: dict[str, list[Benchmark]] = {}
-    for benchmark in benchmarks:
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         by_set.setdefault(benchmark.image_set, []).append(benchmark)
-    return {name: _open(config, rows) for name, rows in by_set.items()}
-
-
-def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
-    """Open the image set that these benchmarks share."""
-    row = benchmarks[0]
-    trained_on = row.source == config.data.source
-    root = config.data.root if trained_on else config.benchmark_root if row.needs_root else None
-    options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
-    return open_image_set(
-        row.image_set,
-        root=root,
-        split=config.evaluation.split,
-        limit=config.evaluation.limit,
-        subset=config.benchmark_subset,
-        label_sets=[benchmark.label_set for benchmark in benchmarks if benchmark.label_set],
-        **options,
-    )
+    image_sets = {}
+    for name, rows in by_set.items():
+        trained_on = rows[0].source == config.data.source
+        needed = config.benchmark_root if rows[0].needs_root else None
+        scenes = rows[0].source == "scenes"
+        image_sets[name] = open_image_set(
+            name,
+            root=config.data.root if trained_on else needed,
+            split=config.evaluation.split,
+            limit=config.evaluation.limit,
+            subset=config.benchmark_subset,
+            label_sets=[row.label_set for row in rows if row.label_set],
+            **({"recipe": config.data.recipe} if scenes else {}),
+        )
+    return image_sets
 
 
 def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
@@ -78,9 +73,9 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
 
 
 def build_evaluation(
-    config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
+    config: Experiment, *, has_text: bool = True, only: str | None = None
 ) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures,
+    """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
     all by default.
 
     A model without text leaves out the measures that name classes, and the record says so.
@@ -93,7 +88,7 @@ def build_evaluation(
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
-        measures = [measure for measure in benchmark.measures if only is None or measure in only]
+        measures = [measure for measure in benchmark.measures if only in (None, measure)]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
         callbacks += [

@@ -6,7 +6,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from gestalt.building.targets import Target, open_target
-from gestalt.commands.process import announce, quiet
+from gestalt.commands.process import quiet
+from gestalt.commands.stopping import tell
 from gestalt.config.loading import load_saved
 from gestalt.model import DualEncoder
 from gestalt.publishing.export import export_checkpoint
@@ -23,7 +24,7 @@ def run(arguments: Namespace) -> int:
     """
     quiet()
     opened = open_target(arguments.target)
-    announce(opened.origin)
+    tell(f"model: {opened.origin}")
     opened.model.requires_grad_(False)
     if arguments.to is not None:
         assert isinstance(opened.model, DualEncoder)

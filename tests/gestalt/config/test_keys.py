@@ -107,12 +107,7 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
-    from gestalt.building.evaluation import build_evaluation
-    from gestalt.building.features import connect_loader
-    from gestalt.building.model import build_model, check_names
-    from gestalt.building.source import build_source, steps
-    from gestalt.building.terms import nouns_of
-    from gestalt.building.training import build_data, build_module
+    from gestalt.building.model import check_names
     from gestalt.commands import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
@@ -120,20 +115,13 @@ def build_everything(config: Experiment) -> None:
     check_names(config)
     assert resolve_resume(config) is None
     folder = new_version(config)
-    source = build_source(config)
-    per_epoch, total = steps(config, source)
-    model = build_model(config)
-    build_module(
-        config, model, total_steps=total, nouns=nouns_of(config, source)
-    ).configure_optimizers()
-    lines = run._first_lines(config, model, steps_per_epoch=per_epoch, total_steps=total)
     if "pascal_voc" in config.evaluation.benchmarks:
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
-            build_evaluation(config)
+            run.build_parts(config)
         return
-    validation, callbacks = build_evaluation(config)
-    connect_loader(config, model, build_data(config, source, validation=validation))
-    run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
+    parts = run.build_parts(config)
+    parts.module.configure_optimizers()
+    run._trainer(config, parts.scorers, folder, run._first_lines(parts), parts.total_steps)
 
 
 def pretrain_both() -> None:
