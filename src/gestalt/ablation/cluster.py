@@ -50,7 +50,10 @@ class ClusterJob:
             return 0
         command = [*self.program, *self.job.command(state), *self.words]
         self._process = subprocess.Popen(
-            command, env=followed(), preexec_fn=_ignore_submitit_signal
+            command,
+            env=followed(),
+            # submitit's signal, which SLURM may send to every process of the job
+            preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         )
         try:
             _await(self._process)
@@ -76,13 +79,6 @@ def _await(process: subprocess.Popen[bytes]) -> None:
     """
     with contextlib.suppress(ChildProcessError):  # already reaped
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def _ignore_submitit_signal() -> None:
-    """Ignore submitit's signal in the run, because SLURM may send it to every process of the
-    job.
-    """
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class ClusterProcess:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -91,7 +90,7 @@ class CachedImages:
     side: int
     crops: int
     pairs: int
-    _open: NDArray[Any] | None = field(default=None, init=False)
+    _open: Any = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # each process maps the file when it first reads from it

@@ -3,7 +3,6 @@ threshold for it.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
@@ -24,6 +23,5 @@ def run(arguments: Namespace) -> int:
     elif arguments.protocols is not None:
         sweep_protocols(target, arguments.protocols, words)
     else:
-        folder = None if arguments.predictions is None else Path(arguments.predictions)
-        score(target, overrides=words, predictions=folder)
+        score(target, overrides=words, predictions=arguments.predictions)
     return 0

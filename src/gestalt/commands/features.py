@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.building.features import load_crops, whole_key
@@ -205,13 +204,13 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
     return description
 
 
-def as_stored(values: Tensor, stored: str) -> NDArray[Any]:
-    """Convert a tower's output for the file.
+def as_stored(values: Tensor, stored: str) -> Any:
+    """Convert a tower's output into an array for the file.
 
     Raises:
         ValueError: the format cannot hold a number.
     """
-    array: NDArray[Any] = values.detach().float().cpu().numpy().astype(stored)
+    array = values.detach().float().cpu().numpy().astype(stored)
     if not np.isfinite(array).all():
         raise ValueError(
             f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, "

@@ -3,7 +3,6 @@
 import argparse
 from typing import Any, NamedTuple
 
-SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "
     "exported folder or its name on the hub, "

@@ -102,7 +102,7 @@ def score(
     *,
     overrides: list[str],
     only: str | None = None,
-    predictions: Path | None = None,
+    predictions: str | None = None,
 ) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.
@@ -122,12 +122,10 @@ def score(
     split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
     tell(f"scoring {target.identity['checkpoint']}{split}")
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
-    written = [] if predictions is None else write_maps(callbacks, predictions)
-    for line in [
-        *validation.parts_scored(limit=config.evaluation.limit),
-        *_other_weights(callbacks, model),
-    ]:
+    written = [] if predictions is None else write_maps(callbacks, Path(predictions))
+    for line in validation.parts_scored(limit=config.evaluation.limit):
         tell(line)
+    _name_other_weights(callbacks, model)
     profiler = build_profiler(
         config.trainer.profiler, target.folder / "profile" if first_rank() else None
     )
@@ -155,15 +153,11 @@ def score(
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
-def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
-    """Return a warning for each benchmark whose threshold was calibrated with other weights than
-    the model's.
-    """
-    lines = []
+def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
+    """Name each benchmark whose threshold was calibrated with other weights than the model's."""
     for scorer in callbacks:
         if not isinstance(scorer, Segmentation) or scorer.calibration is None:
             continue
         if scorer.calibration["weights_sha256"] != weights_hash(model):
             place = f"({scorer.calibration['file']})"
-            lines.append(f"{scorer.name}: its threshold was calibrated with other weights {place}")
-    return lines
+            tell(f"{scorer.name}: its threshold was calibrated with other weights {place}")

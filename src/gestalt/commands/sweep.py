@@ -219,12 +219,13 @@ def plot_sizes(
 @styled
 def plot_protocols(rows: dict[str, Rows], *, title: str) -> Figure:
     """Draw a point and an interval for each protocol of each benchmark."""
-    names = [
-        f"{benchmark}, {name}" for benchmark, by_protocol in rows.items() for name in by_protocol
-    ]
-    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(names))
-    scores = [row for by_protocol in rows.values() for row in by_protocol.values()]
-    for place, row in enumerate(scores):
+    named = {
+        f"{benchmark}, {name}": row
+        for benchmark, by_protocol in rows.items()
+        for name, row in by_protocol.items()
+    }
+    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(named))
+    for place, row in enumerate(named.values()):
         value, ends = row["miou"], row["interval"] or ()
         axes.plot(ends, [place] * len(ends), color="tab:blue", linewidth=2)
         axes.plot([value], [place], marker="o", color="tab:blue", markersize=5)
@@ -236,7 +237,7 @@ def plot_protocols(rows: dict[str, Rows], *, title: str) -> Figure:
             ha="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(named)), list(named), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set(xlabel="mIoU, with its 95 % interval over images", title=title)

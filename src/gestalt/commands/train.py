@@ -2,7 +2,7 @@
 
 import time
 from argparse import Namespace
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,8 +96,8 @@ def prepare(config: Experiment) -> None:
     keep_freed_memory()
 
 
-def _held(folder: Path | None) -> AbstractContextManager[Any]:
-    """Lock a run's folder against other processes, on the first rank for all."""
+def _held(folder: Path | None) -> Any:
+    """Lock a run's folder against other processes within a block, on the first rank for all."""
     if folder is None or not first_rank():
         return nullcontext()
     mend = "wait for it, or start without resume"

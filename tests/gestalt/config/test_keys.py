@@ -107,7 +107,7 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
-    from gestalt.building.model import check_names
+    from gestalt.building.model import build_model, check_names
     from gestalt.commands import train as run
     from gestalt.runs.folders import new_version
     from gestalt.runs.resume import resolve_resume
@@ -116,6 +116,7 @@ def build_everything(config: Experiment) -> None:
     assert resolve_resume(config) is None
     folder = new_version(config)
     if "pascal_voc" in config.evaluation.benchmarks:
+        build_model(config)
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
             run.build_parts(config)
         return
