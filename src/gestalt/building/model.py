@@ -2,6 +2,7 @@
 aggregations.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 def load_model(
     config: Experiment,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     *,
     source: str,
     misfit: str,
