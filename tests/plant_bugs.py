@@ -56,7 +56,7 @@ BUGS = (
     Bug(
         "features_of_the_first_crop",
         "src/gestalt/building/features.py",
-        old="epoch % self._crops * self._pairs + index",
+        old="epoch % self.crops * self.pairs + index",
         new="index",
         test="tests/gestalt/commands/test_features.py::test_each_step_has_the_same_loss_on_cached_features_as_on_images",
     ),
@@ -569,7 +569,7 @@ BUGS = (
     Bug(
         "runs_sorted_as_words",
         "src/gestalt/runs/names.py",
-        old='key=lambda path: int(path.name.removeprefix("version_")))',
+        old="key=number_of)",
         new="key=str)",
         test="tests/gestalt/runs/test_folders.py::test_last_is_the_newest_run_of_the_same_config",
     ),

@@ -7,7 +7,7 @@ import signal
 import sys
 from importlib import import_module
 
-from gestalt.commands.arguments import COMMANDS, PRINTING, check_of, parse
+from gestalt.commands.arguments import COMMANDS, PRINTING, check, parse
 from gestalt.commands.faults import describe
 from gestalt.support import parent, signals, threads
 
@@ -28,7 +28,7 @@ def main(words: list[str] | None = None) -> int:
         with signals.handled(*signals.STOPPING, by=signals.stop):
             parent.follow()
             with signals.deferred():
-                check_of(arguments.command)(arguments)
+                check(arguments)
                 module = import_module(f"gestalt.commands.{COMMANDS[arguments.command].module}")
             status: int = module.run(arguments)
             sys.stdout.flush()

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,10 @@ class ClusterJob:
             return 0
         command = [*self.program, *self.job.command(state), *self.words]
         self._process = subprocess.Popen(
-            command, env=followed(), preexec_fn=_ignore_submitit_signal
+            command,
+            env=followed(),
+            # submitit's signal, which SLURM may send to every process of the job
+            preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         )
         try:
             _await(self._process)
@@ -77,13 +79,6 @@ def _await(process: subprocess.Popen[bytes]) -> None:
     """
     with contextlib.suppress(ChildProcessError):  # already reaped
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def _ignore_submitit_signal() -> None:
-    """Ignore submitit's signal in the run, because SLURM may send it to every process of the
-    job.
-    """
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class ClusterProcess:
@@ -142,7 +137,7 @@ class ClusterLauncher:
         limit: int,
         parameters: dict[str, Any],
         *,
-        program: Sequence[str] = PROGRAM,
+        program: tuple[str, ...] = PROGRAM,
     ) -> None:
         if importlib.util.find_spec("submitit") is None:
             raise ConfigError(
@@ -155,19 +150,19 @@ class ClusterLauncher:
         self.detached = cluster == "slurm"
         self._folder = folder
         self._parameters = parameters
-        self._program = tuple(program)
-        tasks = {}
+        self._program = program
+        defaults = dict(DEFAULTS)
         # Lightning expects a task for each GPU there
         if cluster == "slurm" and "gpus_per_node" in parameters:
-            tasks = {"tasks_per_node": parameters["gpus_per_node"]}
+            defaults["tasks_per_node"] = parameters["gpus_per_node"]
         python = {f"{cluster}_python": f"{shlex.quote(sys.executable)} -P"}
         try:
             self._executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, **python)
-            self._executor.update_parameters(**{**DEFAULTS, **tasks, **parameters})
+            self._executor.update_parameters(**{**defaults, **parameters})
         except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
             raise ConfigError(f"--cluster {cluster}: {' '.join(str(error).split())}") from error
 
-    def start(self, job: Job, *, state: State, slot: int) -> ClusterProcess:
+    def start(self, job: Job, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self._folder / "submitted.json"
         submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}

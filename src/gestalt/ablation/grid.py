@@ -6,7 +6,7 @@ To add one: write such a file, with ``base:`` and ``vary:`` (every combination) 
 """
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +47,24 @@ class Grid:
             line.
         evaluate_at: further test sizes in pixels.
         against: the cell that differences are to.
-        metric: the metric by which values are chosen and cells are drawn.
-        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; empty
+        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; None
             for the steps of its configuration.
         paper: the paper's numbers for the same cells.
+        metric: the metric by which values are chosen and cells are drawn.
     """
 
     name: str
     base: str
     scale: str
     cells: dict[str, dict[str, Any]]
-    varied: tuple[str, ...] = ()
-    choose: dict[str, list[Any]] = field(default_factory=dict)
-    common: tuple[str, ...] = ()
-    evaluate_at: tuple[int, ...] = ()
-    against: str = ""
+    varied: tuple[str, ...]
+    choose: dict[str, list[Any]]
+    common: tuple[str, ...]
+    evaluate_at: tuple[int, ...]
+    against: str
+    equal: str | None
+    paper: Paper | None
     metric: str = ""
-    equal: str = ""
-    paper: Paper | None = None
 
     @property
     def base_name(self) -> str:
@@ -104,13 +104,8 @@ class Grid:
         """Return every combination of the values to choose from, as overrides; empty without
         any.
         """
-        if not self.choose:
-            return []
-        combinations = itertools.product(*self.choose.values())
-        return [
-            tuple(word(*pair) for pair in zip(self.choose, values, strict=True))
-            for values in combinations
-        ]
+        options = [[word(key, value) for value in values] for key, values in self.choose.items()]
+        return list(itertools.product(*options)) if options else []
 
 
 def read_grid(
@@ -119,36 +114,35 @@ def read_grid(
     scale: str,
     overrides: tuple[str, ...] = (),
     choose: tuple[str, ...] = (),
-    folder: Path = EXPERIMENTS,
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 
     Args:
-        name: the stem of a YAML in ``folder / "ablations"``, or the path of another, whose ``base``
-            may be a path relative to it.
-        scale: the stem of a YAML in ``folder / "scales"``, or the path of another.
+        name: the stem of a YAML in ``experiments/ablations``, or the path of another, whose
+            ``base`` may be a path relative to it.
+        scale: the stem of a YAML in ``experiments/scales``, or the path of another.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
-        folder: folder of the experiments.
 
     Raises:
         ConfigError: the file, a cell or an override is wrong; one line with the place and the fix.
     """
-    file = find_yaml(folder / "ablations", name, kind="grid")
-    shipped = folder / "ablations" / f"{file.stem}.yaml"
+    file = find_yaml(EXPERIMENTS / "ablations", name, kind="grid")
+    shipped = EXPERIMENTS / "ablations" / f"{file.stem}.yaml"
     if is_path(name) and shipped.is_file() and not shipped.samefile(file):
         raise ConfigError(
             f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; "
             f"rename the file, such as my_{file.name}"
         )
     try:
-        written = read_file(file, scale=stem(scale))
+        scale_name = stem(scale)
+        written = read_file(file, scale_name)
         cells = cells_of(written)
         if written.paper is not None:
-            check_paper(written.paper, cells=cells)
+            check_paper(written.paper, cells)
         for name in written.scales:
-            find_yaml(folder / "scales", scale if name == stem(scale) else name, kind="scale")
-        scaled = flatten(written.scales.get(stem(scale), {}))
+            find_yaml(EXPERIMENTS / "scales", scale if name == scale_name else name, kind="scale")
+        scaled = flatten(written.scales.get(scale_name, {}))
         grid = Grid(
             name=file.stem,
             base=_absolute(written.base, file.parent),
@@ -157,13 +151,13 @@ def read_grid(
             varied=tuple(written.vary),
             choose=read_choices(choose) or written.choose,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
-            evaluate_at=tuple(written.evaluate_at.get(stem(scale), [])),
+            evaluate_at=tuple(written.evaluate_at.get(scale_name, [])),
             against=written.against,
-            equal=written.equal or "",
+            equal=written.equal,
             paper=written.paper,
         )
-        _check_overrides(grid, overrides=overrides)
-        return checked(grid, folder=folder)
+        _check_overrides(grid, overrides)
+        return checked(grid)
     except ConfigError as error:
         raise ConfigError(f"grid {file.stem}: {error}") from error
 
@@ -173,7 +167,7 @@ def _absolute(name: str, folder: Path) -> str:
     return str((folder / Path(name).expanduser()).resolve()) if is_path(name) else name
 
 
-def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
+def _check_overrides(grid: Grid, overrides: tuple[str, ...]) -> None:
     """Refuse overrides of keys that the grid sets."""
     varied = {key for values in grid.cells.values() for key in values}
     for override in overrides:
@@ -204,27 +198,27 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
             )
 
 
-def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
+def checked(grid: Grid) -> Grid:
     """Load every configuration, and return the grid with ``against`` and ``metric`` set.
 
     Raises:
         ConfigError: a configuration cannot run; names the cell.
     """
     common = (*grid.common, "seed=0")
-    base = _load(grid, common, folder=folder, part="base")
+    base = _load(grid, common, "base")
     for size in grid.evaluate_at:
-        _load(grid, (*common, f"image.eval_size={size}"), folder=folder, part="evaluate_at")
+        _load(grid, (*common, f"image.eval_size={size}"), "evaluate_at")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         part = f"cell {cell}"
-        config = _load(grid, grid.words(cell, seed=0), folder=folder, part=part)
+        config = _load(grid, grid.words(cell, seed=0), part)
         if grid.equal and config.trainer.max_time is not None:
             raise ConfigError(
                 f"{part}: trainer.max_time ends runs before their equal cost; leave it out"
             )
         for chosen in grid.choices():
             words = (*grid.words(cell, chosen=chosen, seed=0), TUNE)
-            _load(grid, words, folder=folder, part=part)
+            _load(grid, words, part)
         first = hashes.setdefault(config_hash(config), cell)
         if first != cell:
             raise ConfigError(f"cells {first} and {cell} are the same run; keep one")
@@ -244,9 +238,9 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     return replace(grid, against=against, metric=f"{segmented[0]}/miou")
 
 
-def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
+def _load(grid: Grid, words: tuple[str, ...], part: str) -> Experiment:
     try:
-        config = load(grid.base, scale=grid.scale, overrides=list(words), folder=folder)
+        config = load(grid.base, scale=grid.scale, overrides=list(words))
         check_training(config)
         return config
     except ConfigError as error:

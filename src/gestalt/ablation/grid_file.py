@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +32,7 @@ class GridFile:
     paper: Paper | None = None
 
 
-def read_file(file: Path, *, scale: str) -> GridFile:
+def read_file(file: Path, scale: str) -> GridFile:
     """Read a grid's file; one list of test sizes, for any scale, becomes that of ``scale``.
 
     Raises:
@@ -131,7 +130,7 @@ def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:
     return lists
 
 
-def check_paper(paper: Paper, *, cells: Mapping[str, Any]) -> None:
+def check_paper(paper: Paper, cells: dict[str, Any]) -> None:
     """Check that each of the paper's numbers is for a cell and a metric that the file names.
 
     Raises:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gestalt.ablation.grid import TUNE, Grid
-from gestalt.ablation.grid_file import slug
+from gestalt.ablation.grid_file import slug, word
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -130,20 +130,20 @@ class Evaluating:
     run: Path
     size: int
     limit: int | None
-    tuning: ClassVar[bool] = False
+    tuning = False
 
     @property
     def words(self) -> tuple[str, ...]:
         """Overrides: the size, and the images that the run itself was scored on."""
         return (
             f"image.eval_size={self.size}",
-            f"evaluation.limit={'null' if self.limit is None else self.limit}",
+            word("evaluation.limit", self.limit),
         )
 
     @property
     def hash(self) -> str | None:
         """Hash of the configuration."""
-        return saved_hash(self.run, words=self.words)
+        return saved_hash(self.run, self.words)
 
     @property
     def label(self) -> str:
@@ -191,7 +191,7 @@ def _is_held(folder: Path) -> bool:
     lock = folder / ".lock"
     try:
         if lock.exists():
-            locks.hold(lock, busy="").close()
+            locks.hold(lock, "").close()
     except ConfigError:
         return True
     return False

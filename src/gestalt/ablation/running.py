@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ class Outcome(NamedTuple):
 class Stopped(Interrupted):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
-    def __init__(self, signal_number: int, *, detached: bool) -> None:
+    def __init__(self, signal_number: int, detached: bool) -> None:
         super().__init__(signal_number)
         state = "all runs have stopped and can be resumed from their last checkpoints"
         self.args = (f"{self}; {'the submitted jobs go on' if detached else state}",)
@@ -66,7 +67,7 @@ class LocalProcess(subprocess.Popen[bytes]):
         log: its output, after that of earlier attempts.
     """
 
-    def __init__(self, command: Sequence[str], *, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], log: Path, environment: dict[str, str]) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -93,33 +94,30 @@ class LocalProcess(subprocess.Popen[bytes]):
         self.send_signal(signal.SIGINT)
 
 
+@dataclass
 class LocalLauncher:
     """Starts runs as processes of this machine.
 
-    Args:
+    Attributes:
         limit: runs at a time; each gets a share of the cores and of the GPUs.
         logs: folder of the log files.
         program: command that the arguments of a run follow.
+        detached: False, because they end with this process.
     """
 
+    limit: int
+    logs: Path
+    program: tuple[str, ...] = PROGRAM
     detached = False
 
-    def __init__(self, limit: int, logs: Path, *, program: Sequence[str] = PROGRAM) -> None:
-        self.limit = limit
-        self._logs = logs
-        self._program = program
-
-    def start(self, job: Job, *, state: State, slot: int) -> LocalProcess:
+    def start(self, job: Job, state: State, slot: int) -> LocalProcess:
         """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
-        environment = {**followed(), **shares(self.limit, slot=slot)}
-        return LocalProcess(
-            [*self._program, *job.command(state)],
-            log=self._logs / f"{job.stem}.log",
-            environment=environment,
-        )
+        environment = {**followed(), **shares(self.limit, slot)}
+        command = [*self.program, *job.command(state)]
+        return LocalProcess(command, self.logs / f"{job.stem}.log", environment)
 
 
-def shares(jobs: int, *, slot: int) -> dict[str, str]:
+def shares(jobs: int, slot: int) -> dict[str, str]:
     """Return the environment variables that divide the machine among ``jobs`` processes; empty for
     a single one.
     """
@@ -140,23 +138,21 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
     return shared
 
 
+@dataclass
 class Pool:
     """Jobs under way.
 
-    Args:
+    Attributes:
         launcher: starts a job: a ``LocalLauncher`` or a ``ClusterLauncher``.
         say: called with each line of progress.
         ended: called with the outcome of each job.
     """
 
-    def __init__(
-        self, launcher: Any, *, say: Callable[[str], None], ended: Callable[[Job, Outcome], None]
-    ) -> None:
-        self._launcher = launcher
-        self._say = say
-        self._ended = ended
-        self._running: dict[int, tuple[Job, State, Any, float]] = {}
-        self._busy: list[Job] = []
+    launcher: Any
+    say: Callable[[str], None]
+    ended: Callable[[Job, Outcome], None]
+    _running: dict[int, tuple[Job, State, Any, float]] = field(default_factory=dict)
+    _busy: list[Job] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run all jobs to their end, in order; finished ones are skipped, and those that another
@@ -179,7 +175,7 @@ class Pool:
     def _fill(self, waiting: deque[Job]) -> None:
         """Start jobs while slots are free; look at each waiting job once."""
         for _ in range(len(waiting)):
-            if len(self._running) == self._launcher.limit:
+            if len(self._running) == self.launcher.limit:
                 return
             slot = next(slot for slot in itertools.count() if slot not in self._running)
             job = waiting.popleft()
@@ -188,14 +184,14 @@ class Pool:
                 self._end(job, Outcome(state))
             elif state.kind == "busy":
                 if job not in self._busy:
-                    self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                    self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
                     self._busy.append(job)
                 waiting.append(job)
             else:
-                process = self._launcher.start(job, state=state, slot=slot)
+                process = self.launcher.start(job, state, slot)
                 self._running[slot] = (job, state, process, time.monotonic())
                 begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
-                self._say(f"{job.label}: {begins}; log {process.log}")
+                self.say(f"{job.label}: {begins}; log {process.log}")
 
     def _collect(self) -> None:
         """Record the outcomes of the processes that have ended."""
@@ -205,33 +201,30 @@ class Pool:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            state = job.read_state()
-            why = ""
-            if status:
-                why = reason(process.output(), status=status)
-            elif state.kind != "finished":
+            state, whole = job.read_state(), before.kind == "new"
+            outcome = Outcome(state, seconds, log=process.log, whole=whole)
+            if status or state.kind != "finished":
                 why = "it ended without an error and without a result"
-            if why:
+                if status:
+                    why = reason(process.output(), status)
                 outcome = Outcome(State("new"), seconds, why, process.log)
-            else:
-                outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
             self._end(job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1
-        self._ended(job, outcome)
+        self.ended(job, outcome)
         line = f"{outcome.state.folder}, {span(outcome.seconds)}"
         if outcome.log is None:
             line = f"finished before, {outcome.state.folder}"
         elif outcome.reason:
             line = f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})"
-        self._say(f"{job.label}: {line}; {self._left} to come")
+        self.say(f"{job.label}: {line}; {self._left} to come")
 
     def _stop(self, received: list[int]) -> None:
         """Stop all processes and raise; a second signal kills them."""
         processes = [process for _, _, process, _ in self._running.values()]
-        if not self._launcher.detached:
-            self._say(
+        if not self.launcher.detached:
+            self.say(
                 f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them"
             )
             for process in processes:
@@ -241,10 +234,10 @@ class Pool:
                     for process in processes:
                         process.kill()
                 time.sleep(TICK)
-        raise Stopped(received[0], detached=self._launcher.detached)
+        raise Stopped(received[0], self.launcher.detached)
 
 
-def reason(text: str, *, status: int) -> str:
+def reason(text: str, status: int) -> str:
     """Return one line on why a process failed: the last line that names an error, else the last
     line, and the signal that ended it.
     """

@@ -51,7 +51,7 @@ class Study:
         0.
         """
         return [
-            Training(self.grid, cell, seed=0, chosen=chosen, tuning=True)
+            Training(self.grid, cell, 0, chosen, tuning=True)
             for cell in self.grid.cells
             for chosen in self.grid.choices()
         ]
@@ -62,7 +62,7 @@ class Study:
         """
         chosen = self.chosen if self.grid.choose else dict.fromkeys(self.grid.cells, ())
         return [
-            Training(self.grid, cell, seed, chosen=chosen[cell])
+            Training(self.grid, cell, seed, chosen[cell])
             for seed in range(self.seeds)
             for cell in self.grid.cells
             if cell in chosen
@@ -76,7 +76,7 @@ class Study:
             if state.folder is not None and state.record is not None:
                 limit = state.record["config"]["evaluation"]["limit"]
                 jobs += [
-                    Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=limit)
+                    Evaluating(run.cell, run.seed, state.folder, size, limit)
                     for size in self.grid.evaluate_at
                 ]
         return jobs

@@ -4,8 +4,7 @@ are unchanged.
 
 from typing import Any
 
-import torch
-
+from gestalt.building.model import on_cuda
 from gestalt.config.schema import Trainer, refuse
 from gestalt.module import ContrastiveModule
 from gestalt.training.micro_batches import batch_statistics
@@ -26,7 +25,7 @@ def check_compiler(trainer: Trainer) -> None:
     if trainer.compile == "none":
         return
     why = ""
-    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
+    if not on_cuda(trainer):
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
 

@@ -26,9 +26,8 @@ def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
     """Open the image sets of all benchmarks, each once, with the label sets that the benchmarks
     score.  Returns them by name.
     """
-    benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     by_set: dict[str, list[Benchmark]] = {}
-    for benchmark in benchmarks:
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         by_set.setdefault(benchmark.image_set, []).append(benchmark)
     return {name: _open(config, rows) for name, rows in by_set.items()}
 
@@ -78,9 +77,9 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
 
 
 def build_evaluation(
-    config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
+    config: Experiment, *, has_text: bool = True, only: str | None = None
 ) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures,
+    """Build validation data, and the callbacks that score it exactly; ``only`` names one measure,
     all by default.
 
     A model without text leaves out the measures that name classes, and the record says so.
@@ -93,7 +92,7 @@ def build_evaluation(
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
-        measures = [measure for measure in benchmark.measures if only is None or measure in only]
+        measures = [measure for measure in benchmark.measures if only in (None, measure)]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
         callbacks += [

@@ -3,14 +3,15 @@ the readers.  B batch, S image side.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from gestalt.building.source import train_size
 from gestalt.building.training import caption_reader
@@ -46,8 +47,7 @@ def connect_loader(
     config: Experiment,
     model: DualEncoder,
     data: ImageTextDataModule,
-    *,
-    nouns: NounList | None = None,
+    nouns: NounList | None,
 ) -> list[str]:
     """Let the loading processes tokenise captions, read what the loss terms need, and read the
     cached features of ``data.features``.
@@ -59,7 +59,7 @@ def connect_loader(
         ConfigError: the cache is incomplete, or of other weights, data or keys; the message names
             each difference.
     """
-    data.read_captions_by(caption_reader(model, nouns=nouns))
+    data.read_captions_by(caption_reader(model, nouns))
     if config.data.features is None:
         return []
     assert config.data.crops is not None
@@ -74,23 +74,23 @@ def connect_loader(
     return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 
 
+@dataclass
 class CachedImages:
     """Features of images by (epoch, index).
 
-    Args:
+    Attributes:
         cache, folder: the cache; row c * pairs + i has crop c of image i.
         side: S.
         crops: number of crops of each image.
         pairs: number of images.
     """
 
-    def __init__(
-        self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int
-    ) -> None:
-        self.side = side
-        self._cache, self._path = cache, folder / IMAGES
-        self._crops, self._pairs = crops, pairs
-        self._open: NDArray[Any] | None = None
+    cache: Description
+    folder: Path
+    side: int
+    crops: int
+    pairs: int
+    _open: Any = field(default=None, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # each process maps the file when it first reads from it
@@ -98,27 +98,23 @@ class CachedImages:
 
     def _row(self, key: Key) -> int:
         epoch, index = key
-        return epoch % self._crops * self._pairs + index
+        return epoch % self.crops * self.pairs + index
 
     def about(self) -> dict[str, Any]:
         """Return the number of crops and of bad ones, and the number format of the files."""
-        return {
-            "crops": self._crops,
-            "bad": len(self._cache.bad),
-            "stored": self._cache.stored,
-        }
+        return {"crops": self.crops, "bad": len(self.cache.bad), "stored": self.cache.stored}
 
     def bad(self, key: Key) -> BadSample | None:
         """Return why an image could not be read."""
-        fault = self._cache.bad.get(str(self._row(key)))
+        fault = self.cache.bad.get(str(self._row(key)))
         return None if fault is None else BadSample(fault[0], where=fault[1], key=fault[2])
 
     def read(self, keys: Sequence[Key]) -> Tensor:
         """Return the features of images, in the number format in which they were computed."""
         if self._open is None:
-            self._open = np.load(self._path, mmap_mode="r")
+            self._open = np.load(self.folder / IMAGES, mmap_mode="r")
         rows = torch.from_numpy(self._open[[self._row(key) for key in keys]])
-        return rows.to(getattr(torch, self._cache.computed))
+        return rows.to(getattr(torch, self.cache.computed))
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]
@@ -127,38 +123,24 @@ and key of each bad one.
 """
 
 
-class CropsToCache(Dataset[Loaded]):
-    """Crops of a source's images, by row of a cache."""
-
-    def __init__(self, source: Source, *, size: int) -> None:
-        """Take the images and S."""
-        self._source = source
-        self._size = size
-
-    def __getitems__(self, rows: Sequence[int]) -> Loaded:
-        """Return the images of these rows, black where an image is bad, and the reasons."""
-        images = torch.zeros(len(rows), 3, self._size, self._size, dtype=torch.uint8)
-        bad: dict[str, list[str]] = {}
-        for number, row in enumerate(rows):
-            crop, index = divmod(row, len(self._source))
-            try:
-                images[number] = self._source.image(index, crop)
-            except BadSample as fault:
-                bad[str(row)] = [fault.reason, fault.where, fault.key]
-        return images, bad
-
-
 def load_crops(spans: list[range], *, source: Source, size: int, workers: int) -> Iterator[Loaded]:
-    """Yield the images of each range of rows, read by loading processes."""
+    """Yield the images of each range of rows of a cache, read by loading processes."""
     yield from DataLoader(
-        CropsToCache(source, size=size),
-        batch_sampler=spans,  # type: ignore[arg-type]
+        spans,  # type: ignore[arg-type]  # a list stands in for a data set
+        batch_size=None,
         num_workers=workers,
-        collate_fn=as_read,  # type: ignore[arg-type]
+        collate_fn=partial(_read_crops, source=source, size=size),
         worker_init_fn=leave_group,
     )
 
 
-def as_read(loaded: Loaded) -> Loaded:
-    """Return the images unchanged: the data set has collated them."""
-    return loaded
+def _read_crops(rows: range, *, source: Source, size: int) -> Loaded:
+    images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
+    bad = {}
+    for number, row in enumerate(rows):
+        crop, index = divmod(row, len(source))
+        try:
+            images[number] = source.image(index, crop)
+        except BadSample as fault:
+            bad[str(row)] = [fault.reason, fault.where, fault.key]
+    return images, bad

@@ -83,6 +83,11 @@ def check_machine(trainer: Trainer) -> None:
         )
 
 
+def on_cuda(trainer: Trainer) -> bool:
+    """Return True if steps run on a CUDA device."""
+    return trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
 def check_deterministic(config: Experiment) -> None:
     """Refuse deterministic training on CUDA where position embeddings are resized in every step.
 
@@ -93,11 +98,9 @@ def check_deterministic(config: Experiment) -> None:
         ConfigError: names the sizes and what to choose.
     """
     image = config.image
-    on_cuda = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if not config.trainer.deterministic or not on_cuda or image.family != "vit":
-        return
+    resized = image.family == "vit" and image.subsampling and image.train_size != image.eval_size
     trained = not (image.frozen or image.frozen_blocks)
-    if image.subsampling and trained and image.train_size != image.eval_size:
+    if config.trainer.deterministic and resized and trained and on_cuda(config.trainer):
         why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
         sizes = f"image.train_size={image.eval_size} as image.eval_size"
         refuse(
@@ -125,28 +128,27 @@ def build_model(config: Experiment) -> DualEncoder:
     if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
     scalars = LOSSES.fact(config.loss.name, "scalars", {})
-    return _joined(config, tower, build_text_tower(config.text), scalars=scalars)
+    return _joined(config, tower, build_text_tower(config.text), scalars)
 
 
 def _joined(
     config: Experiment,
     image_tower: ImageTower,
     text_tower: TextTower,
-    *,
-    scalars: Mapping[str, float],
+    scalars: dict[str, float],
 ) -> DualEncoder:
     """Join towers in a model with initial scalars; projections and aggregations have fresh
     weights.
     """
     return DualEncoder(
-        _build_side(image_tower, config.projection, aggregation=config.image.aggregation),
-        _build_side(text_tower, config.projection, aggregation=config.text.aggregation),
+        _build_side(image_tower, config.projection, config.image.aggregation),
+        _build_side(text_tower, config.projection, config.text.aggregation),
         **scalars,
     )
 
 
 def _build_side(
-    tower: ImageTower | TextTower, projection: ProjectionConfig, *, aggregation: str
+    tower: ImageTower | TextTower, projection: ProjectionConfig, aggregation: str
 ) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
     if order == "none" and width != shared:
@@ -210,7 +212,7 @@ def load_model(
             config,
             image_tower,
             build_text_tower(text or config.text, weights=False),
-            scalars=scalars,
+            scalars,
         )
     load_weights(model, weights, misfit=misfit)
     image_tower.origin = replace(image_tower.origin, init=image_weights(config).init, source=source)

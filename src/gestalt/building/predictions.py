@@ -1,9 +1,7 @@
 """Label maps in a folder -> the data and the callback that score them, without a model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
@@ -26,8 +24,7 @@ from gestalt.measures.grouping.callback import GroupMaps
 from gestalt.measures.segmentation.class_maps import ClassMaps
 
 
-@dataclass(frozen=True)
-class Maps:
+class Maps(NamedTuple):
     """Label maps in a folder.
 
     Attributes:
@@ -35,19 +32,14 @@ class Maps:
         measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
         values: as ``value_map``, or ``voc_colours`` for maps painted in the colours of PASCAL VOC.
         suffix: end of the files' stems behind the image's name.
-        resize: True to scale a map of another size than its truth.
+        map_size: ``nearest`` to scale a map of another size than its truth.
     """
 
     folder: Path
     measure: str
-    values: str | Mapping[int, str | None]
-    suffix: str = ""
-    resize: bool = False
-
-    @property
-    def map_size(self) -> MapSize:
-        """The protocol's word for ``resize``."""
-        return "nearest" if self.resize else "native"
+    values: str | dict[int, str | None]
+    suffix: str
+    map_size: MapSize
 
 
 def build_predictions(
@@ -71,7 +63,7 @@ def build_predictions(
     values, scorer = (_classes if maps.measure == "segmentation" else _groups)(
         maps, Context(config, BENCHMARKS[name], images)
     )
-    predicted = WithPredictions(images, files, values=values, resize=maps.resize)
+    predicted = WithPredictions(images, files, values=values, resize=maps.map_size == "nearest")
     size, workers = config.evaluation.batch_size, reading_processes(config)
     return ImageSetDataModule([predicted], batch_size=size, workers=workers), scorer, files
 

@@ -47,11 +47,8 @@ def open_configured(
         "parts": [asdict(part) for part in data.mixture],
     }
     taken = options_taken(data.source)
-    options = {
-        **{key: value for key, value in offered.items() if key in taken},
-        **data.options,
-        **options,
-    }
+    offered = {key: value for key, value in offered.items() if key in taken}
+    options = {**offered, **data.options, **options}
     source = open_source(
         data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options
     )
@@ -63,11 +60,17 @@ def train_size(image: Image) -> int:
     return image.train_size if image.subsampling else image.eval_size
 
 
-def build_source(config: Experiment) -> Source:
-    """Open the training pairs, at the size that the image tower trains on."""
-    data = config.data
+def build_source(config: Experiment, *, size: int | None = None, **options: Any) -> Source:
+    """Open the training pairs, at the size that the image tower trains on, or another; ``options``
+    are further options of the source.
+    """
     return open_configured(
-        config, size=train_size(config.image), seed=config.seed, limit=data.limit, crops=data.crops
+        config,
+        size=size or train_size(config.image),
+        seed=config.seed,
+        limit=config.data.limit,
+        crops=config.data.crops,
+        **options,
     )
 
 
@@ -84,21 +87,19 @@ def steps(config: Experiment, source: Source) -> tuple[int, int]:
     Raises:
         ConfigError: fewer pairs than one batch.
     """
-    epoch = len(source) // pairs_a_step(config)
+    trainer, epoch = config.trainer, len(source) // pairs_a_step(config)
     if epoch == 0:
-        count = config.trainer.accumulate_grad_batches
-        key = f"data.batch_size={config.data.batch_size}" + (
-            f" trainer.accumulate_grad_batches={count}" if count > 1 else ""
-        )
+        key = f"data.batch_size={config.data.batch_size}"
+        if trainer.accumulate_grad_batches > 1:
+            key += f" trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}"
         raise ConfigError(
             f"{key}: the source has {len(source)} pairs; choose a batch that it fills"
         )
-    if config.trainer.limit_train_batches is not None:
-        epoch = min(epoch, config.trainer.limit_train_batches)
-    ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
-    ends += (
-        [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
-    )
+    if trainer.limit_train_batches is not None:
+        epoch = min(epoch, trainer.limit_train_batches)
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs not in (None, -1):
+        ends.append(trainer.max_epochs * epoch)
     total = min(ends)
     # checks the warm-up
     warmup_cosine(

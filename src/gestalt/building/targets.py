@@ -2,7 +2,7 @@
 another library's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.building.model import build_model, load_model
 from gestalt.building.source import train_size
-from gestalt.config.identity import flatten, to_plain, unflatten
+from gestalt.config.identity import flatten, keys_below, to_plain
 from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
@@ -137,7 +137,7 @@ class Target(NamedTuple):
         return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
 
 
-def place_of(identity: Mapping[str, Any]) -> str:
+def place_of(identity: dict[str, Any]) -> str:
     """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an
     exported folder, ``kind:name``.
     """
@@ -146,7 +146,7 @@ def place_of(identity: Mapping[str, Any]) -> str:
     return str(identity["run"]) if newest else checkpoint
 
 
-def step_of(identity: Mapping[str, Any]) -> str:
+def step_of(identity: dict[str, Any]) -> str:
     """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
     files do not say.
     """
@@ -155,12 +155,8 @@ def step_of(identity: Mapping[str, Any]) -> str:
     return str(Progress(identity["steps"], identity.get("steps_planned")))
 
 
-def accept(config: Experiment) -> None:
-    """Accept any configuration."""
-
-
 def open_target(
-    target: str, *, overrides: list[str] | None = None, check: Check = accept
+    target: str, *, overrides: list[str] | None = None, check: Check = lambda config: None
 ) -> Target:
     """Resolve a target to its model and configuration.
 
@@ -178,22 +174,20 @@ def open_target(
         ValueError: no such target, a configuration that cannot be used, or weights that do not fit
             it.
     """
-    words = list(overrides or ())
-    if (external := external_name(target)) is not None:
-        opened = _open_external(target, *external, overrides=words, check=check)
-    elif (folder := exported_folder(target)) is not None:
-        opened = _open_folder(target, folder, overrides=words, check=check)
-    elif (name := hub_name(target)) is not None:
-        opened = _open_folder(target, download(name), overrides=words, check=check)
+    words = overrides or []
+    if external := external_name(target):
+        opened = _open_external(target, *external, words, check)
+    elif folder := exported_folder(target):
+        opened = _open_folder(target, folder, words, check)
+    elif name := hub_name(target):
+        opened = _open_folder(target, download(name), words, check)
     else:
-        opened = _open_run(resolve_checkpoint(target), overrides=words, check=check)
+        opened = _open_run(resolve_checkpoint(target), words, check)
     opened.model.eval()
     return opened
 
 
-def _open_external(
-    target: str, kind: str, name: str, *, overrides: list[str], check: Check
-) -> Target:
+def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
     """Open a model of another library; a key that scoring it does not read would state a setting
     that had no effect.
     """
@@ -220,14 +214,11 @@ def _open_external(
             None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides]
         )
     origin, text = model.image_origin, model.text_origin
-    settings = {
-        key: value for key, value in flatten(to_plain(config)).items() if f"{key}=".startswith(read)
-    }
     identity = {
         "experiment": "zoo",
         "checkpoint": target,
         "model": description,
-        "config": unflatten(settings),
+        "config": keys_below(config, read),
         "config_hash": None,
         "text_init": None
         if text is None
@@ -239,40 +230,35 @@ def _open_external(
     return Target(config, model, LOGS / "zoo" / kind / file_name(name), identity, trained=None)
 
 
-def _open_run(checkpoint: Path, *, overrides: list[str], check: Check) -> Target:
+def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     folder = run_folder(checkpoint)
     saved = load_saved(folder / "config.yaml")
     config = _for_scoring(saved, overrides, origin=folder / "config.yaml")
     check(config)
     sha256 = file_hash(checkpoint)
-    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256=sha256))
+    content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
     state = content["state_dict"]
     del content  # the optimiser's tensors need memory
     provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
-    identity = _identity(str(checkpoint), sha256, provenance=provenance)
+    identity = _identity(str(checkpoint), sha256, provenance)
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     model = load_checkpoint_model(checkpoint, built, state)
     return Target(config, model, folder, identity, trained=saved)
 
 
-def _open_folder(target: str, folder: Path, *, overrides: list[str], check: Check) -> Target:
+def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) -> Target:
     description = read_description(folder)
     saved = load_mapping(description["config"], origin=folder / DESCRIPTION)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
     sha256 = file_hash(folder / WEIGHTS)
-    identity = _identity(target, sha256, provenance=description.get("provenance"))
-    return Target(
-        config,
-        load_folder(folder),
-        LOGS / "exported" / folder.resolve().name,
-        identity,
-        trained=saved,
-    )
+    identity = _identity(target, sha256, description.get("provenance"))
+    records = LOGS / "exported" / folder.resolve().name
+    return Target(config, load_folder(folder), records, identity, trained=saved)
 
 
-def _identity(checkpoint: str, sha256: str, *, provenance: Any) -> dict[str, Any]:
+def _identity(checkpoint: str, sha256: str, provenance: Any) -> dict[str, Any]:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
     has.
     """
@@ -311,7 +297,7 @@ def _for_scoring(saved: Experiment, overrides: list[str], *, origin: Path) -> Ex
 
 
 def load_checkpoint_model(
-    checkpoint: Path, config: Experiment, state: Mapping[str, Any]
+    checkpoint: Path, config: Experiment, state: dict[str, Any]
 ) -> DualEncoder:
     """Build the model of a configuration, in eval mode, with the weights in the ``state_dict`` of a
     run's checkpoint.
@@ -330,7 +316,7 @@ def load_checkpoint_model(
     return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
 
 
-def is_recorded(checkpoint: Path, *, sha256: str) -> bool:
+def is_recorded(checkpoint: Path, sha256: str) -> bool:
     """Return True if a checkpoint is the file that the record of its finished run was written with;
     False where no record says.
 

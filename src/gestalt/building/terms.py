@@ -65,9 +65,7 @@ def _read_indices(length: int) -> Iterable[int]:
     return [start + offset for start in starts for offset in range(RUN)]
 
 
-def build_terms(
-    config: Experiment, model: DualEncoder, *, nouns: NounList | None
-) -> dict[str, Term]:
+def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) -> dict[str, Term]:
     """Build the terms with a weight above 0; each draws its parameters from ``seed`` alone."""
     if not terms_of(config.loss):
         return {}

@@ -18,6 +18,7 @@ from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.text import TextTower
+from gestalt.features.key import kept_share
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
@@ -29,7 +30,7 @@ from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_
 
 
 def build_module(
-    config: Experiment, model: DualEncoder, *, total_steps: int, nouns: NounList | None = None
+    config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None = None
 ) -> ContrastiveModule:
     """Put the model into a module with its loss, optimiser and schedule; ``nouns`` as ``nouns_of``
     returns them.
@@ -74,17 +75,17 @@ def build_module(
             total=total_steps,
             final=optimizer.final_rate,
         ),
-        keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
+        keep_share=kept_share(config.image),
         seed=config.seed,
         micro_batches=config.trainer.accumulate_grad_batches,
-        terms=build_terms(config, model, nouns=nouns),
+        terms=build_terms(config, model, nouns),
         weights=terms_of(config.loss),
         crops=config.data.crops,
     )
 
 
 def build_data(
-    config: Experiment, source: Source, *, validation: ImageSetDataModule | None
+    config: Experiment, source: Source, validation: ImageSetDataModule | None
 ) -> ImageTextDataModule:
     """Put training pairs and validation sets into one Lightning data module; its batch is that of a
     whole step, accumulated or not.
@@ -101,7 +102,7 @@ def build_data(
     )
 
 
-def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> CaptionReader:
+def caption_reader(model: DualEncoder, nouns: NounList | None = None) -> CaptionReader:
     """Build the function by which loading processes hash and tokenise captions, and find the nouns
     that they name: no step waits for it.
     """
@@ -137,7 +138,7 @@ def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> Ba
     """Build the callback that counts unreadable samples and stops a run with too many; ``samples``
     is the number in the data.
     """
-    sources = (config.data.source, *(part.source for part in config.data.mixture))
+    data = config.data
+    sources = (data.source, *(part.source for part in data.mixture))
     mends = IMAGES_OF_TABLE if "table" in sources else {}
-    share = config.data.max_bad_share
-    return BadSamples(REASONS, max_share=share, samples=samples, mends=mends)
+    return BadSamples(REASONS, max_share=data.max_bad_share, samples=samples, mends=mends)

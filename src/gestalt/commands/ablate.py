@@ -40,10 +40,10 @@ def run(arguments: Namespace) -> int:
     )
     tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     busy = f"{folder}: another process runs this grid; wait for it, or stop it"
-    with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy=busy):
+    with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy):
         remarks: list[str] = []
         if grid.equal:
-            grid, remarks = at_equal_cost(grid, folder=folder, write=not arguments.dry_run)
+            grid, remarks = at_equal_cost(grid, folder, write=not arguments.dry_run)
             tell("\n".join(remarks))
         study = Study(
             grid,

@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gestalt.commands.flags import add_words
 
@@ -120,12 +119,16 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def check_of(command: str) -> Callable[[argparse.Namespace], None]:
-    """Return the check of a command's words, which stores what they stand for, such as
+def check(arguments: argparse.Namespace) -> None:
+    """Check the words of a command, if it has a check, and store what they stand for, such as
     ``arguments.config``.
 
-    It runs before torch is imported, so that a typo stops in a fraction of a second, and raises a
-    ConfigError that names the mistake and the fix.
+    This runs before torch is imported, so that a typo stops in a fraction of a second.
+
+    Raises:
+        ConfigError: names the mistake and the fix.
     """
-    words: Any = import_module(f"gestalt.commands.{COMMANDS[command].words}")
-    return getattr(words, f"check_{command}", lambda arguments: None)
+    words = import_module(f"gestalt.commands.{COMMANDS[arguments.command].words}")
+    check_words = getattr(words, f"check_{arguments.command}", None)
+    if check_words is not None:
+        check_words(arguments)

@@ -25,7 +25,7 @@ LEAST = 1e-9
 """Threshold in place of 0 on probabilities: at 0 they would not be computed."""
 
 
-def calibrate(target: Target, *, benchmark: str, split: str | None) -> Path:
+def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
     """Choose the threshold of a benchmark's background rule on images that are not reported, and
     report what it costs.
 
@@ -61,7 +61,7 @@ def calibrate(target: Target, *, benchmark: str, split: str | None) -> Path:
     _, reported, reported_on = _swept(config, model)
     protocol, best, oracle = scorer.protocol, chosen.best(), reported.best()
     scored = reported.at(best.threshold)
-    preset = None if protocol.threshold is None else reported.at(protocol.threshold)
+    preset = None if protocol.threshold is None else reported.at(protocol.threshold)._asdict()
     record = {
         "protocol": {
             "name": protocol.name,
@@ -73,7 +73,7 @@ def calibrate(target: Target, *, benchmark: str, split: str | None) -> Path:
         "threshold": best.threshold,
         "chosen_on": {**chosen_on, "miou": best.miou},
         "reported_on": {**reported_on, "miou": scored.miou},
-        "protocols_own": None if preset is None else preset._asdict(),
+        "protocols_own": preset,
         "oracle": oracle._asdict(),
         "gap_to_oracle": oracle.miou - scored.miou,
         **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
@@ -81,9 +81,14 @@ def calibrate(target: Target, *, benchmark: str, split: str | None) -> Path:
         "weights_sha256": weights_hash(model),
         "provenance": provenance(),
     }
-    with new_evaluation(target.folder, kind="calibrations") as path:
+    with new_evaluation(target.folder, "calibrations") as path:
         write_record(path, record)
-    _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
+    _print(record)
+    here = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
+    words = f"evaluation.calibration={here}"
+    if config.evaluation.threshold is not None:
+        words += " evaluation.threshold=null"
+    print(f"score with it, under the same settings: {words}")
     return path
 
 
@@ -95,7 +100,7 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
         The benchmark's callback, with protocol and classes; the counts; and split, image set,
         number of images and of official images.
     """
-    data, callbacks = build_evaluation(config, only=frozenset({"segmentation"}))
+    data, callbacks = build_evaluation(config, only="segmentation")
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
     (image_set,), (loader,) = data.image_sets, data.val_dataloader()
     scorer.fit_to(model)
@@ -127,7 +132,7 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
     return scorer, sweep, counted
 
 
-def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> None:
+def _print(record: dict[str, Any]) -> None:
     chosen, reported, oracle, preset = (
         record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own")
     )
@@ -149,7 +154,3 @@ def _print(record: dict[str, Any], *, path: Path, replaces_threshold: bool) -> N
         f"  best on this split        {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap "
         f"{record['gap_to_oracle']:.4f}"
     )
-    here = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
-    words = f"evaluation.calibration={here}"
-    words += " evaluation.threshold=null" if replaces_threshold else ""
-    print(f"score with it, under the same settings: {words}")

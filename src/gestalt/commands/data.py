@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gestalt.building.source import open_configured, train_size
+from gestalt.building.source import build_source, train_size
 from gestalt.building.training import IMAGES_OF_TABLE
 from gestalt.building.workers import reading_processes
 from gestalt.config.check_data import options_written
@@ -26,51 +26,51 @@ from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
 from gestalt.support.files import replacing
 
+DRAWN = 64
+"""Side of the images where none is shown; a source without files draws them at this size."""
+
 
 def run(arguments: Namespace) -> int:
     """Run the tool and print its summary."""
-    config, to = arguments.config, arguments.to
-    if arguments.tool == "inspect":
-        print(inspect_data(config, to=to))
-    elif arguments.tool == "pack":
-        print(pack_data(config, to=to, shards=arguments.shards))
-    else:
-        print(show_data(config, to=to, count=arguments.count, columns=arguments.columns))
+    tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
+    print(tools[arguments.tool](arguments))
     return 0
 
 
-def inspect_data(config: Experiment, *, to: str | None) -> str:
+def inspect_data(arguments: Namespace) -> str:
     """Read every sample and write the manifest.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
     """
+    config: Experiment = arguments.config
     if config.data.manifest is not None:
         raise ConfigError(
             f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose "
             "null"
         )
-    source = _open(config)
-    path = _place(config, source, to=to, suffix=".json")
+    source = build_source(config, size=DRAWN)
+    path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
     mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
     lines = [
         _title(config, source),
-        *_summary(counted, bad=len(bad), samples=len(source), mends=mends),
+        *_summary(counted, len(bad), len(source), mends),
         f"manifest: {path}, sha256 {digest}",
     ]
     lines += [f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
     return "\n".join(lines)
 
 
-def pack_data(config: Experiment, *, to: str, shards: int) -> str:
+def pack_data(arguments: Namespace) -> str:
     """Write a source into tars.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
     """
-    source = _open(config, **_inside(config))
+    config, to, shards = arguments.config, arguments.to, arguments.shards
+    source = build_source(config, size=DRAWN, **_inside(config))
     counts = pack(source, Path(to), shards=shards, progress=_bar)
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
@@ -81,15 +81,15 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     )
 
 
-def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -> str:
+def show_data(arguments: Namespace) -> str:
     """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
 
     Raises:
         ValueError: the source cannot be opened.
     """
-    size = train_size(config.image)
-    source = _open(config, size=size)
-    count = min(count, len(source))
+    config: Experiment = arguments.config
+    size, source = train_size(config.image), build_source(config)
+    count = min(arguments.count, len(source))
     data = ImageTextDataModule(
         source,
         size=size,
@@ -104,17 +104,11 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale "
         f"{config.scale} trains"
     )
-    path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
+    path = _place(arguments, source, ".png" if arguments.to else f"_{size}px.png")
+    sheet = contact_sheet(batch, title=f"{title}\n{drawn}", columns=arguments.columns)
     with replacing(path) as partial:
-        contact_sheet(batch, title=f"{title}\n{drawn}", columns=columns).savefig(
-            partial, format="png"
-        )
+        sheet.savefig(partial, format="png")
     return f"{title}\nsheet: {path}"
-
-
-def _open(config: Experiment, *, size: int = 64, **options: Any) -> Source:
-    """Open the source; ``size`` matters only where crops are shown."""
-    return open_configured(config, size=size, seed=config.seed, limit=config.data.limit, **options)
 
 
 def _inside(config: Experiment) -> dict[str, Any]:
@@ -124,20 +118,23 @@ def _inside(config: Experiment) -> dict[str, Any]:
     data = config.data
     if data.source != "mixture":
         return _refusing(data.source, data.options)
-    parts = [asdict(part) for part in data.mixture]
-    for part in parts:
-        part["options"] |= _refusing(part["source"], part["options"])
-    return {"parts": parts}
+    return {
+        "parts": [
+            {**asdict(part), "options": _refusing(part.source, part.options)}
+            for part in data.mixture
+        ]
+    }
 
 
 def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
     known = "outside" in (options_written(source) or ())
-    return {"outside": False} if known and "outside" not in options else {}
+    return {"outside": False, **options} if known else options
 
 
-def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -> Path:
+def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
+    to = arguments.to
     if to is None:
-        path = LOGS / "data" / f"{config.data.source}_{source.digest()}{suffix}"
+        path = LOGS / "data" / f"{arguments.config.data.source}_{source.digest()}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
     else:
         path = Path(to)
@@ -161,9 +158,7 @@ def _title(config: Experiment, source: Source) -> str:
     )
 
 
-def _summary(
-    counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str, str]
-) -> list[str]:
+def _summary(counted: dict[str, Any], bad: int, samples: int, mends: dict[str, str]) -> list[str]:
     """Return the counts as lines of text."""
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
@@ -176,8 +171,8 @@ def _summary(
     lines = [
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
+        f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})",
     ]
-    lines += [f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})"]
     for reason, row in counted["bad_by_reason"].items():
         mend = f"; {mends[reason]}" if reason in mends else ""
         lines.append(

@@ -19,7 +19,7 @@ that its runs stay the same.
 """
 
 
-def at_equal_cost(grid: Grid, *, folder: Path, write: bool) -> tuple[Grid, list[str]]:
+def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[str]]:
     """Return the grid with the steps of each cell set, and a line for each cell.
 
     A cell whose number of steps does not change keeps its configuration.

@@ -3,7 +3,6 @@ threshold for it.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
@@ -12,24 +11,17 @@ from gestalt.commands.sweep import sweep_protocols, sweep_sizes
 
 
 def run(arguments: Namespace) -> int:
-    """Score, sweep sizes or protocols, or calibrate; print the path of the record of a sweep or a
-    calibration.
-    """
+    """Score, sweep sizes or protocols, or calibrate; print the metrics, and the record."""
     quiet()
     words = arguments.overrides
     target = open_target(arguments.target, overrides=words, output=arguments.output)
     if arguments.calibrate is not None:
-        path = calibrate(target, benchmark=arguments.calibrate, split=arguments.split)
+        path = calibrate(target, arguments.calibrate, arguments.split)
         print(f"record: {path}")
     elif arguments.sizes is not None:
-        record = sweep_sizes(target, sizes=arguments.sizes, overrides=words)
-        if record is not None:
-            print(f"sweep: {record} and {record.with_suffix('.png').name}")
+        sweep_sizes(target, arguments.sizes, words)
     elif arguments.protocols is not None:
-        record = sweep_protocols(target, protocols=arguments.protocols, overrides=words)
-        if record is not None:
-            print(f"protocols: {record} and {record.with_suffix('.png').name}")
+        sweep_protocols(target, arguments.protocols, words)
     else:
-        folder = None if arguments.predictions is None else Path(arguments.predictions)
-        score(target, overrides=words, predictions=folder)
+        score(target, overrides=words, predictions=arguments.predictions)
     return 0

@@ -5,8 +5,9 @@ graph.
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.building.targets import Target, open_target
-from gestalt.commands.process import announce, quiet
+from gestalt.building.targets import open_target
+from gestalt.commands.process import quiet
+from gestalt.commands.stopping import tell
 from gestalt.config.loading import load_saved
 from gestalt.model import DualEncoder
 from gestalt.publishing.export import export_checkpoint
@@ -23,7 +24,7 @@ def run(arguments: Namespace) -> int:
     """
     quiet()
     opened = open_target(arguments.target)
-    announce(opened.origin)
+    tell(f"model: {opened.origin}")
     opened.model.requires_grad_(False)
     if arguments.to is not None:
         assert isinstance(opened.model, DualEncoder)
@@ -37,16 +38,12 @@ def run(arguments: Namespace) -> int:
             datasets=arguments.dataset,
         )
         print(folder)
-    if arguments.onnx is not None or arguments.torch_export is not None:
-        _write_graphs(opened, arguments)
+    onnx, torch_export = arguments.onnx, arguments.torch_export
+    if onnx is not None or torch_export is not None:
+        graph = DenseGraph(opened.model, pixels=arguments.pixels)
+        program, side = trace(graph), opened.config.image.eval_size
+        for path, write in ((torch_export, write_program), (onnx, write_onnx)):
+            if path is not None:
+                lines = write(program, Path(path), graph=graph, side=side)
+                print(*lines, path, sep="\n")
     return 0
-
-
-def _write_graphs(opened: Target, arguments: Namespace) -> None:
-    graph = DenseGraph(opened.model, pixels=arguments.pixels)
-    program = trace(graph)
-    for path, write in ((arguments.torch_export, write_program), (arguments.onnx, write_onnx)):
-        if path is not None:
-            for line in write(program, Path(path), graph=graph, side=opened.config.image.eval_size):
-                print(line)
-            print(path)

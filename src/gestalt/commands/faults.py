@@ -73,20 +73,15 @@ def describe(error: Exception) -> str | None:
         return f"{KILLED} ({_one_line(text)})"
     # as a loader's worker or a library in Rust writes it
     number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)
-    code = (
-        error.errno
-        if isinstance(error, OSError) and error.errno is not None
-        else number and int(number[1] or number[2])
-    )
-    if not isinstance(error, OSError) and code is None:
+    code = int(number[1] or number[2]) if number else None
+    place = None
+    if isinstance(error, OSError):
+        code, place = error.errno or code, error.filename
+    elif code is None:
         return None
     named = re.search(r"'([^']+)'\s*$", text)
     somewhere = f"a file (runs lie under {os.path.abspath('lightning_logs')})"
-    place = (
-        (error.filename if isinstance(error, OSError) else None)
-        or (named and named[1])
-        or somewhere
-    )
+    place = place or (named and named[1]) or somewhere
     if isinstance(place, bytes):
         place = os.fsdecode(place)
     reason = MENDS.get(code or 0) or (os.strerror(code) if code else _one_line(text))

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.building.features import load_crops, whole_key
@@ -18,7 +17,7 @@ from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, train_size
 from gestalt.building.workers import loading_processes
 from gestalt.commands.process import quiet
-from gestalt.commands.stopping import tell, until_stopped
+from gestalt.commands.stopping import tell
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.data_modules.sources import Source
@@ -60,13 +59,14 @@ class Tower(NamedTuple):
         tower, device = self.model.image_tower, self.fabric.device
         height, width = tower.grid(images.shape[-2], images.shape[-1])
         number, keep, total = torch.tensor(rows), None, height * width
-        if kept_share(self.config.image) < 1:
+        share = kept_share(self.config.image)
+        if share < 1:
             keep = keep_indices(
                 number % self.pairs,
                 number // self.pairs,
                 seed=self.config.seed,
                 total=total,
-                kept=kept_tokens(total, kept_share(self.config.image)),
+                kept=kept_tokens(total, share),
             ).to(device)
         with self.fabric.autocast():
             return tower.features(images.to(device), keep)
@@ -76,11 +76,8 @@ def run(arguments: Namespace) -> int:
     """Make or continue a cache; with ``--check`` only check that it is complete and made for this
     run.
     """
-    return until_stopped(
-        lambda: cache(
-            arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check
-        )
-    )
+    cache(arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check)
+    return 0
 
 
 def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = False) -> None:
@@ -122,8 +119,8 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch.")
     )
     busy = f"{folder}: another process is writing this cache; wait, or choose another --to"
-    with locks.hold(folder / ".lock", busy=busy):
-        description = _write(folder, _open_description(folder, wanted), source=source, tower=tower)
+    with locks.hold(folder / ".lock", busy):
+        description = _write(folder, _open_description(folder, wanted), source, tower)
     bad = f"{len(description.bad):,} of {description.written:,} images are bad; "
     tell(f"{folder}: complete; {bad if description.bad else ''}train with data.features={folder}")
 
@@ -153,7 +150,7 @@ def _open_description(folder: Path, wanted: Description) -> Description:
     return cached
 
 
-def _check_room(folder: Path, description: Description, *, count: int) -> None:
+def _check_room(folder: Path, description: Description, count: int) -> None:
     """Print the size of the cache, and refuse to begin what the disk cannot hold."""
     row = prod(description.shape) * np.dtype(description.stored).itemsize
     needed, free = (count - description.written) * row + SPARE, free_bytes(folder)
@@ -170,12 +167,12 @@ def _check_room(folder: Path, description: Description, *, count: int) -> None:
         )
 
 
-def _write(folder: Path, description: Description, *, source: Source, tower: Tower) -> Description:
+def _write(folder: Path, description: Description, source: Source, tower: Tower) -> Description:
     """Write the images that are not written yet.  Returns the description of the complete cache."""
     config = tower.config
     assert config.data.crops is not None
     count, first, start = config.data.crops * len(source), description.written, time.monotonic()
-    _check_room(folder, description, count=count)
+    _check_room(folder, description, count)
     description.write(folder)  # first, since a folder with rows alone is refused
     file = np.lib.format.open_memmap(
         folder / IMAGES,
@@ -192,7 +189,7 @@ def _write(folder: Path, description: Description, *, source: Source, tower: Tow
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = tower.features(images, span)
         features[[int(row) - span.start for row in faults]] = 0
-        file[span.start : span.stop] = as_stored(features, stored=description.stored)
+        file[span.start : span.stop] = as_stored(features, description.stored)
         bad |= faults
         if number % each == 0 or number == len(spans):
             file.flush()
@@ -207,13 +204,13 @@ def _write(folder: Path, description: Description, *, source: Source, tower: Tow
     return description
 
 
-def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
-    """Convert a tower's output for the file.
+def as_stored(values: Tensor, stored: str) -> Any:
+    """Convert a tower's output into an array for the file.
 
     Raises:
         ValueError: the format cannot hold a number.
     """
-    array: NDArray[Any] = values.detach().float().cpu().numpy().astype(stored)
+    array = values.detach().float().cpu().numpy().astype(stored)
     if not np.isfinite(array).all():
         raise ValueError(
             f"the tower's output has a number that {stored} cannot hold; choose --dtype float32, "

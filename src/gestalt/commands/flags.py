@@ -1,10 +1,8 @@
 """The words of a command as data, and help texts and types that the flags of several share."""
 
 import argparse
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "
     "exported folder or its name on the hub, "
@@ -25,12 +23,12 @@ class Words(NamedTuple):
         flags: a flag with its metavar, or a positional word -> its help, or keywords of
             ``add_argument``; a flag without a metavar is a switch unless it has keywords.
         keys: help on its key=value words; empty if it takes none.
-        tools: a tool of the command -> its help; its flags are ``flags`` and those of its row.
+        tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
     """
 
-    flags: Mapping[str, Any]
+    flags: dict[str, Any]
     keys: str = ""
-    tools: Mapping[str, "tuple[str, Mapping[str, Any]]"] = {}
+    tools: dict[str, Any] | None = None
 
 
 def add_words(command: argparse.ArgumentParser, words: Words) -> None:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from gestalt.commands.flags import KEYS, MODEL, REPEATED, Words
+from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_places
@@ -177,21 +178,7 @@ WORDS = {
         {
             "kind": {
                 "nargs": "?",
-                "choices": (
-                    "experiments",
-                    "scales",
-                    "grids",
-                    "aggregations",
-                    "inits",
-                    "losses",
-                    "terms",
-                    "sources",
-                    "image_sets",
-                    "benchmarks",
-                    "protocols",
-                    "measures",
-                    "models",
-                ),
+                "choices": tuple(KINDS),
                 "help": "one table (default: all)",
             }
         }

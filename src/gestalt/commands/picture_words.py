@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gestalt.commands.flags import MODEL, Words, count
@@ -16,25 +16,8 @@ from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
 
-ENDINGS = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".avif",
-    )
+ENDINGS = re.compile(
+    r"\.(jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|ppm|pgm|pbm|pnm|jp2|avif)", re.IGNORECASE
 )
 """Endings of the files of a folder that are read as pictures; a file that is named itself is read
 whatever its ending.
@@ -106,25 +89,25 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
-    arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
-    _check_known("--protocol", arguments.protocol, PRESETS)
-    check_outputs(arguments, kind="labels", single=SEGMENTED)
+    arguments.labels = labels_of(arguments.labels, arguments.threshold)
+    _check_protocol(arguments.protocol, PRESETS)
+    check_outputs(arguments, "labels", SEGMENTED)
 
 
 def check_group(arguments: Namespace) -> None:
     """Check the names, and choose the ``pictures`` and what is written."""
     if arguments.groups > MOST_GROUPS:
         raise ConfigError(f"--groups {arguments.groups}: choose 1 to {MOST_GROUPS}")
-    _check_known("--protocol", arguments.protocol, PARTITIONS)
-    check_outputs(arguments, kind="groups", single=GROUPED)
+    _check_protocol(arguments.protocol, PARTITIONS)
+    check_outputs(arguments, "groups", GROUPED)
 
 
-def _check_known(flag: str, name: str | None, known: Iterable[str]) -> None:
+def _check_protocol(name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in known:
-        raise ConfigError(f"{flag} {name}: unknown; {nearest(name, list(known))}")
+        raise ConfigError(f"--protocol {name}: unknown; {nearest(name, list(known))}")
 
 
-def labels_of(text: str, *, threshold: float | None) -> list[str]:
+def labels_of(text: str, threshold: float | None) -> list[str]:
     """Return the labels of a comma-separated list.
 
     Raises:
@@ -143,7 +126,7 @@ def labels_of(text: str, *, threshold: float | None) -> list[str]:
     return labels
 
 
-def pictures_of(words: Sequence[str]) -> list[Path]:
+def pictures_of(words: list[str]) -> list[Path]:
     """Return the pictures that files, folders and patterns name, each once: in the order of the
     words, and in natural order within one.
 
@@ -159,55 +142,49 @@ def pictures_of(words: Sequence[str]) -> list[Path]:
 
 def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
-    path = Path(word)
+    path, pictures = Path(word), []
+    why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
         pictures = [
             file
             for file in path.iterdir()
-            if file.suffix.lower() in ENDINGS and file.name[0] != "." and file.is_file()
+            if ENDINGS.fullmatch(file.suffix) and file.name[0] != "." and file.is_file()
         ]
-        if not pictures:
-            raise ConfigError(
-                f"{word}: no picture in this folder; for folders inside it write a pattern, such "
-                f'as "{path / "**" / "*.jpg"}"'
-            )
+        pattern = path / "**" / "*.jpg"
+        why = (
+            f'no picture in this folder; for folders inside it write a pattern, such as "{pattern}"'
+        )
     elif path.exists():
-        return [path]
+        pictures = [path]
     elif glob.has_magic(word):
         pictures = [file for file in map(Path, glob.iglob(word, recursive=True)) if file.is_file()]
-        if not pictures:
-            raise ConfigError(
-                f"{word}: no file matches this pattern; name pictures or their folder"
-            )
-    else:
-        raise ConfigError(
-            f"{word}: no such file; name a picture, a folder of pictures or a pattern"
-        )
+        why = "no file matches this pattern; name pictures or their folder"
+    if not pictures:
+        raise ConfigError(f"{word}: {why}")
     return sorted(pictures, key=natural)
 
 
-def natural(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+def natural(path: Path) -> list[list[tuple[int, int, str]]]:
     """Return a key by which frame2 sorts before frame10, folder by folder."""
-    return tuple(
-        tuple(
+    return [
+        [
             (0, int(word), "") if word.isdecimal() else (1, 0, word.casefold())
             for word in re.split(r"(\d+)", part)
             if word
-        )
+        ]
         for part in path.parts
-    )
+    ]
 
 
-def result_names(pictures: Sequence[Path]) -> list[str]:
+def result_names(pictures: list[Path]) -> list[str]:
     """Return what the results of each picture are called, without ending: the picture's name; where
     two are equal, with their folders.
 
     Raises:
         ConfigError: two pictures whose results would have the same names.
     """
-    whole = [Path(os.path.abspath(path)) for path in pictures]
-    common = Path(os.path.commonpath([path.parent for path in whole]))
-    below = [path.relative_to(common) for path in whole]
+    common = os.path.commonpath([os.path.abspath(path.parent) for path in pictures])
+    below = [Path(os.path.relpath(path, common)) for path in pictures]
     stems = [path.with_suffix("").as_posix() for path in below]
     whole_names = [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, below, strict=True)]
     for names in ([path.stem for path in pictures], stems, whole_names):
@@ -221,7 +198,7 @@ def result_names(pictures: Sequence[Path]) -> list[str]:
     )
 
 
-def model_folders(models: Sequence[str], *, to: Path) -> list[Path]:
+def model_folders(models: list[str], to: Path) -> list[Path]:
     """Return the folder of each model's results: ``to``, or with several models one inside it for
     each.
 
@@ -238,7 +215,7 @@ def model_folders(models: Sequence[str], *, to: Path) -> list[Path]:
     return [to / name for name in names]
 
 
-def result_files(name: str, *, kind: str, npy: bool) -> Iterator[str]:
+def result_files(name: str, kind: str, npy: bool) -> Iterator[str]:
     """Yield the files of a picture's results: coloured, as a map, as an array if asked for, and as
     numbers.
     """
@@ -249,7 +226,7 @@ def result_files(name: str, *, kind: str, npy: bool) -> Iterator[str]:
     yield f"{name}_{kind}.json"
 
 
-def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
+def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
     """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and
     ``output``, the file of one picture.
 
@@ -265,7 +242,7 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
     output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
-    arguments.folders = [] if to is None else model_folders(models, to=Path(to))
+    arguments.folders = [] if to is None else model_folders(models, Path(to))
     alone = len(pictures) == len(models) == 1
     several = f"{len(pictures)} pictures, {len(models)} models"
     if output and not alone:
@@ -281,27 +258,27 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
     if to is not None and Path(to).exists() and not Path(to).is_dir():
         raise ConfigError(f"--to {to}: not a folder; name one, which is made if missing")
-    _check_file("--output", output, kind="PNG", endings=(".png",))
+    _check_file("--output", output, "PNG", (".png",))
     if output and os.path.realpath(output) == os.path.realpath(pictures[0]):
         raise ConfigError(f"--output {output}: this is the picture itself; name another file")
-    _check_file("--html", html, kind="page", endings=(".html", ".htm"))
+    _check_file("--html", html, "page", (".html", ".htm"))
     if html and len(pictures) > MOST_ON_A_PAGE:
         raise ConfigError(
             f"--html {html}: {len(pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer"
         )
     if output is None and to is None and html is None:
         arguments.output = pictures[0].with_name(f"{pictures[0].stem}{single}")
-        _refuse_existing([arguments.output], flag="--output", mend="or this one to overwrite it")
+        _refuse_existing([arguments.output], "--output", "or this one to overwrite it")
     for folder in arguments.folders:
         files = [f"{kind}.json", f"{kind}.csv"]
         for name in arguments.names:
-            files += result_files(name, kind=kind, npy=arguments.npy)
-        _refuse_existing([folder / file for file in files], flag="--to", mend="or remove it")
+            files += result_files(name, kind, arguments.npy)
+        _refuse_existing([folder / file for file in files], "--to", "or remove it")
     for model in models:
         check_target(model)
 
 
-def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, ...]) -> None:
+def _check_file(flag: str, name: str | None, kind: str, endings: tuple[str, ...]) -> None:
     if name is None:
         return
     if Path(name).suffix.lower() not in endings:
@@ -312,7 +289,7 @@ def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, .
         raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
 
 
-def _refuse_existing(files: Sequence[Path], *, flag: str, mend: str) -> None:
+def _refuse_existing(files: list[Path], flag: str, mend: str) -> None:
     existing = next((file for file in files if file.exists()), None)
     if existing is not None:
         raise ConfigError(f"{existing}: exists already; name another place with {flag}, {mend}")

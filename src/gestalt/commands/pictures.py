@@ -4,7 +4,7 @@ similar locations; read pictures, map each with each model, write files and a pa
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ from tqdm import tqdm
 from gestalt.api import Model, load
 from gestalt.building.targets import TRAINED, place_of, step_of
 from gestalt.commands.picture_words import result_files
-from gestalt.commands.process import announce, quiet
+from gestalt.commands.process import quiet
+from gestalt.commands.stopping import tell
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.weights import weights_hash
@@ -53,7 +54,7 @@ class Mapper:
         about: how it maps them, as JSON.
         maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
         protocols: how the model sees a picture, for each map.
-        entries: the numbers of the pictures so far.
+        entries: the numbers of the pictures so far, for the summary in a folder.
         caveats: the warnings so far.
     """
 
@@ -107,18 +108,17 @@ def run(arguments: Namespace) -> int:
     mappers = [mapper_of(load(target), arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
-        announce(mapper.model.origin)
+        tell(f"model: {mapper.model.origin}")
     page = _page(mappers) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
-    for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
+    for batch in _batches(_reading(arguments, skipped, protocols)):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for picture, *shown in zip(batch, *mapped, strict=True):
-            for mapper, maps in zip(mappers, shown, strict=True):
-                mapper.entries.append(numbers(maps[kind], picture=picture.path, kind=kind))
             for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
-                names = result_files(picture.name, kind=kind, npy=arguments.npy)
-                files = [folder / name for name in names]
-                write_result(maps[kind], mapper.entries[-1], files=files)
+                names = result_files(picture.name, kind, arguments.npy)
+                entry = numbers(maps[kind], picture=picture.path, kind=kind)
+                write_result(maps[kind], entry, files=[folder / name for name in names])
+                mapper.entries.append(entry)
             if arguments.output:
                 shown[0][kind].save(arguments.output)
             if page is not None:
@@ -135,10 +135,7 @@ def run(arguments: Namespace) -> int:
                 # a file's name need not be UTF-8
                 print(str(place).encode(errors="backslashreplace").decode())
     if skipped:
-        print(
-            f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped",
-            file=sys.stderr,
-        )
+        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
     return 1 if skipped else 0
 
 
@@ -151,19 +148,18 @@ def _segmenter(model: Model, arguments: Namespace) -> Mapper:
         reading=arguments.reading,
         threshold=arguments.threshold,
     )
-
-    def segmented(pictures: list[Tensor]) -> list[SegmentedImage]:
-        return model.segment(pictures, arguments.labels, protocol=chosen)
-
     protocol = {
         "name": chosen.name,
         "reading": chosen.reading,
         "threshold": chosen.threshold,
         "digest": chosen.digest(),
     }
-    mapper = Mapper(model, {"protocol": protocol}, {"labels": segmented}, [chosen])
+    maps: dict[str, Mapped] = {
+        "labels": lambda pictures: model.segment(pictures, arguments.labels, protocol=chosen)
+    }
+    mapper = Mapper(model, {"protocol": protocol}, maps, [chosen])
     if arguments.groups is not None:
-        mapper.maps["groups"] = _grouping(model, groups=arguments.groups)
+        mapper.maps["groups"] = _grouping(model, arguments.groups)
         mapper.protocols.append(grouping_protocol(model.config, groups=arguments.groups))
     return mapper
 
@@ -172,11 +168,11 @@ def _grouper(model: Model, arguments: Namespace) -> Mapper:
     """Return the function that groups with a model."""
     groups, name = arguments.groups, arguments.protocol
     chosen = grouping_protocol(model.config, groups=groups, name=name)
-    maps = {"groups": _grouping(model, groups=groups, protocol=name)}
+    maps = {"groups": _grouping(model, groups, name)}
     return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
 
 
-def _grouping(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:
+def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
     """Return the function from pictures to their groups, named by number, largest first."""
 
     def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
@@ -194,7 +190,7 @@ def _grouping(model: Model, *, groups: int, protocol: str | None = None) -> Mapp
     return mapped
 
 
-def _page(mappers: Sequence[Mapper]) -> PicturePage:
+def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
     places, notes = [], []
     for mapper in mappers:
@@ -205,7 +201,7 @@ def _page(mappers: Sequence[Mapper]) -> PicturePage:
 
 
 def _reading(
-    arguments: Namespace, skipped: dict[str, str], *, protocols: Sequence[ImageProtocol]
+    arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
 ) -> Iterator[Read]:
     """Read pictures one by one, under a progress bar on a terminal; name those that cannot be
     mapped, and put them into ``skipped``.

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from gestalt.building.model import on_cuda
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
@@ -86,29 +87,28 @@ def plan(config: Experiment) -> int:
     trial = build_trial(replace(config, data=data))
     batch = pairs_a_step(trial.config)
     device = _device(config)
-    room = _memory_room(device, ranks=devices)
-    trial_batch, probe = _take_steps(trial, batch=batch, room=room)
+    room = _memory_room(device, devices)
+    trial_batch, probe = _take_steps(trial, batch, room)
     peak = memory_gib(device) * 2**30
+    weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
+    checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
+    free = free_bytes(Path.cwd())
     lines = [
         f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on "
         f"{device_name(device)}, one process; nothing is written",
         memory_line(
             config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
         ),
+        disk_line(checkpoint, free),
     ]
-    weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
-    checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
-    free = free_bytes(Path.cwd())
-    lines.append(disk_line(checkpoint, free=free))
     if trial_batch:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
                 waiting_line(trial.config, probe),
             ]
-        lines += _time_lines(
-            config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks
-        )
+        step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
+        lines += _time_lines(config, trial, step * batch / trial_batch, batch, ranks)
     print("\n".join(lines))
     return int(trial_batch < batch or CHECKPOINTS * checkpoint > free)
 
@@ -129,11 +129,6 @@ class StepProbe(Callback):
         self.bad = 0
         self.state = 0
         self._end = time.monotonic() + SECONDS
-
-    @property
-    def step(self) -> float:
-        """Seconds of a step."""
-        return statistics.mean(self.waited) + statistics.mean(self.computed)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to wait for the first batch."""
@@ -163,7 +158,7 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: RunParts, *, batch: int, room: float) -> tuple[int, StepProbe]:
+def _take_steps(trial: RunParts, batch: int, room: float) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
@@ -197,7 +192,7 @@ def _take_steps(trial: RunParts, *, batch: int, room: float) -> tuple[int, StepP
 
 
 def _time_lines(
-    config: Experiment, trial: RunParts, *, step: float, batch: int, ranks: int
+    config: Experiment, trial: RunParts, step: float, batch: int, ranks: int
 ) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
@@ -215,10 +210,8 @@ def _time_lines(
     text = f"{total:,} steps of {step:.3g} s"
     seconds = total * step
     if config.evaluation.benchmarks:
-        count, validation = (
-            math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)),
-            _validation_seconds(trial, ranks=ranks),
-        )
+        count = math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch))
+        validation = _validation_seconds(trial, ranks)
         text += f" and {count:,} validations of {span(validation)}"
         seconds += count * validation
     return [
@@ -234,7 +227,7 @@ def _time_lines(
     ]
 
 
-def _validation_seconds(trial: RunParts, *, ranks: int) -> float:
+def _validation_seconds(trial: RunParts, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
     ranks.
     """
@@ -292,7 +285,7 @@ def memory_line(
     )
 
 
-def disk_line(checkpoint: int, *, free: int) -> str:
+def disk_line(checkpoint: int, free: int) -> str:
     """Return the line on disk space."""
     whole = CHECKPOINTS * checkpoint
     text = (
@@ -332,11 +325,10 @@ def waiting_line(config: Experiment, probe: StepProbe) -> str:
 
 def _device(config: Experiment) -> torch.device:
     """Return the device of a step."""
-    cuda = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if cuda else "cpu")
+    return torch.device("cuda" if on_cuda(config.trainer) else "cpu")
 
 
-def _memory_room(device: torch.device, *, ranks: int) -> float:
+def _memory_room(device: torch.device, ranks: int) -> float:
     """Return the bytes that this process may use in all: of the accelerator, or its share of the
     machine within its container's limit.
     """

@@ -1,32 +1,23 @@
-"""Output of this process: log levels, warnings, and the line of the model that it opened."""
+"""Output of the libraries in this process: log levels and warnings."""
 
 import logging
-import sys
 import threading
 import warnings
 
-QUIET = (  # warnings of Lightning that do not concern a user of this program, and why
-    (".*does not have many workers.*", "a scale says how many"),
-    (".*in eval mode at the start of training.*", "frozen towers and batch-norms are, on purpose"),
-    (".*Checkpoint directory .* exists and is not empty.*", "a resumed run goes on in its folder"),
-    (
-        ".*The number of training batches .* is smaller than the logging interval.*",
-        "short runs are fine",
-    ),
-    (
-        ".*could not find the monitored key in the returned metrics.*",
-        "an epoch that is not validated has none",
-    ),
-    (".*Total length of .* across ranks is zero.*", "a run without benchmarks is not validated"),
-    (
-        ".*You defined a `validation_step` but have no `val_dataloader`.*",
-        "the steps of a plan are not validated",
-    ),
-    (".*treespec, LeafSpec.*", "inside torch"),
-    (
-        "Grad strides do not match bucket view strides.*",
-        "a class token of a rank with one image, whose stride has no effect",
-    ),
+QUIET = (  # warnings of Lightning and torch that do not concern a user of this program, and why
+    ".*does not have many workers.*",  # a scale says how many
+    ".*in eval mode at the start of training.*",  # frozen towers and batch-norms are, on purpose
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its folder
+    # short runs are fine
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    # an epoch that is not validated has none
+    ".*could not find the monitored key in the returned metrics.*",
+    ".*Total length of .* across ranks is zero.*",  # a run without benchmarks is not validated
+    # the steps of a plan are not validated
+    ".*You defined a `validation_step` but have no `val_dataloader`.*",
+    ".*treespec, LeafSpec.*",  # inside torch
+    # a class token of a rank with one image, whose stride has no effect
+    "Grad strides do not match bucket view strides.*",
 )
 
 
@@ -39,14 +30,9 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
     # not of loggers below it: open_clip logs here what it raises as well
     logging.getLogger().addFilter(lambda record: False)
-    for pattern, _ in QUIET:
+    for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)
     threading.excepthook = _quiet_board
-
-
-def announce(origin: str) -> None:
-    """Print the model that a command opened, as ``Target.origin``."""
-    print(f"model: {origin}", file=sys.stderr)
 
 
 def _quiet_board(failure: threading.ExceptHookArgs) -> None:

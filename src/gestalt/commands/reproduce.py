@@ -1,10 +1,10 @@
 """reproduce: score a published number again, and print ours beside it."""
 
-import sys
 from argparse import Namespace
 
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
+from gestalt.commands.stopping import tell
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import Published, published, published_number
 from gestalt.runs.folders import first_rank
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
 
 def reproduce(
     row: Published, *, model: str | None, overrides: list[str], output: str | None
-) -> float:
+) -> None:
     """Score a published number again, and print ours beside it.
 
     Args:
@@ -44,9 +44,6 @@ def reproduce(
         model: the model in place of the row's, such as its weights in a folder; None for the row's.
         overrides: further ``key=value`` words, such as ``benchmark_root=DIR``.
         output: folder for the record; None for the model's.
-
-    Returns:
-        Our mIoU in percent.
 
     Raises:
         ValueError: the data or the weights are missing; the message says where they belong.
@@ -67,28 +64,20 @@ def reproduce(
         ) from error
     scored = score(target, overrides=words)
     ours = 100 * scored.metrics[f"{row.benchmark}/miou"]
-    if first_rank():
-        _print(row, ours=ours, images=scored.images.get(row.benchmark, ""), another=model)
-        changed = [word for word in overrides if word.startswith(CHANGING)]
-        if changed:
-            print(
-                f"scored with {' '.join(changed)} besides the published settings", file=sys.stderr
-            )
-    return ours
-
-
-def _print(row: Published, *, ours: float, images: str, another: str | None) -> None:
-    """Print both numbers, their difference, the source, and the model if it is another."""
     difference = ours - row.miou
     verdict = (
         f"within {row.tolerance:g} points"
         if abs(difference) <= row.tolerance
         else f"more than {row.tolerance:g} points apart"
     )
-    print(
-        f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
-        f"({verdict}); {images}"
-    )
-    print(f"published by {row.source}", file=sys.stderr)
-    if another is not None:
-        print(f"the model was {another} in place of {row.model}", file=sys.stderr)
+    if first_rank():
+        print(
+            f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} "
+            f"({verdict}); {scored.images.get(row.benchmark, '')}"
+        )
+    tell(f"published by {row.source}")
+    if model is not None:
+        tell(f"the model was {model} in place of {row.model}")
+    changed = [word for word in overrides if word.startswith(CHANGING)]
+    if changed:
+        tell(f"scored with {' '.join(changed)} besides the published settings")

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -14,7 +13,8 @@ from gestalt.building.predictions import Maps, build_predictions
 from gestalt.commands.model_words import READ_BY_SCORE
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import run_scorers, write_evaluation
-from gestalt.config.identity import flatten, to_plain, unflatten
+from gestalt.commands.stopping import tell
+from gestalt.config.identity import keys_below
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.measures.label_maps import STATEMENT
@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
     start = time.monotonic()
     config: Experiment = arguments.config
     kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
-    maps = Maps(arguments.maps, **kind, resize=arguments.resize is not None)
+    maps = Maps(arguments.maps, **kind, map_size=arguments.resize or "native")
     name = arguments.name or Path(arguments.folder).resolve().name
     output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
     check_writable(output)  # before the time that scoring takes
@@ -41,31 +41,25 @@ def run(arguments: Namespace) -> int:
     stated = _statement(
         maps.folder, names=None if scorer.labels is None else list(scorer.labels.names)
     )
-    for line in [
-        f"scoring {len(files)} label maps in {maps.folder}",
-        *data.parts_scored(limit=config.evaluation.limit),
-    ]:
-        print(line, file=sys.stderr)
+    parts = data.parts_scored(limit=config.evaluation.limit)
+    tell("\n".join([f"scoring {len(files)} label maps in {maps.folder}", *parts]))
     trainer = run_scorers(
         None,
         data,
         [scorer],
-        folder=output,
+        output,
         accelerator="cpu",
         devices=1,
         rank_timeout=config.rank_timeout,
         enable_progress_bar=config.trainer.enable_progress_bar,
     )
-    # the other keys are placeholders
-    read = ("evaluation.benchmarks=", *READ_BY_SCORE)
-    flat = flatten(to_plain(config))
-    settings = {key: value for key, value in flat.items() if f"{key}=".startswith(read)}
     record = {
         "experiment": "predictions",
         "name": name,
         "command": shlex.join(["gestalt", *arguments.words]),
         "overrides": arguments.overrides,
-        "config": unflatten(settings),
+        # the other keys are placeholders
+        "config": keys_below(config, ("evaluation.benchmarks=", *READ_BY_SCORE)),
         "config_hash": None,
         "predictions": {
             "folder": str(maps.folder),

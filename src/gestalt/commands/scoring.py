@@ -1,7 +1,6 @@
 """Scoring: resolve a target to a model with its configuration, evaluate it, write the record."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from gestalt.building import targets
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
-from gestalt.commands.process import announce
+from gestalt.commands.stopping import tell
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -39,11 +38,12 @@ class ScoredModule(LightningModule):
 
 
 def run_scorers(
-    model: DenseModel | None, data: Any, callbacks: list[Callback], *, folder: Path, **keywords: Any
+    model: DenseModel | None, data: Any, callbacks: list[Callback], folder: Path, **keywords: Any
 ) -> Trainer:
     """Score image sets by callbacks; ``keywords`` are of ``make_trainer``.  Returns the trainer."""
-    keywords |= {"logger": False, "enable_checkpointing": False}
-    trainer = make_trainer(folder, **keywords, callbacks=callbacks)
+    trainer = make_trainer(
+        folder, callbacks=callbacks, logger=False, enable_checkpointing=False, **keywords
+    )
     trainer.validate(ScoredModule(model), datamodule=data, verbose=False)
     return trainer
 
@@ -83,9 +83,10 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
             cannot be written to.
     """
     opened = targets.open_target(target, overrides=overrides, check=_check_here)
-    opened = opened if output is None else opened._replace(folder=Path(output))
+    if output is not None:
+        opened = opened._replace(folder=Path(output))
+    tell(f"model: {opened.origin}")
     if first_rank():
-        announce(opened.origin)
         check_writable(opened.folder)  # before the time that scoring takes
     return opened
 
@@ -100,8 +101,8 @@ def score(
     target: Target,
     *,
     overrides: list[str],
-    only: frozenset[str] | None = None,
-    predictions: Path | None = None,
+    only: str | None = None,
+    predictions: str | None = None,
 ) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.
@@ -109,7 +110,7 @@ def score(
     Args:
         target: the model with its configuration.
         overrides: the words that it was opened with, for the record.
-        only: the measures to score; None for all.
+        only: the measure to score; None for all.
         predictions: folder for the predicted class maps; None to write none.
 
     Raises:
@@ -118,23 +119,25 @@ def score(
     start = time.monotonic()
     keep_freed_memory()
     config, model = target.config, target.model
-    if first_rank():
-        split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
-        print(f"scoring {target.identity['checkpoint']}{split}", file=sys.stderr)
+    split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
+    tell(f"scoring {target.identity['checkpoint']}{split}")
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
-    written = [] if predictions is None else write_maps(callbacks, predictions)
-    if first_rank():
-        for line in [
-            *validation.parts_scored(limit=config.evaluation.limit),
-            *_other_weights(callbacks, model),
-        ]:
-            print(line, file=sys.stderr)
+    written = [] if predictions is None else write_maps(callbacks, Path(predictions))
+    for line in validation.parts_scored(limit=config.evaluation.limit):
+        tell(line)
+    _name_other_weights(callbacks, model)
     profiler = build_profiler(
         config.trainer.profiler, target.folder / "profile" if first_rank() else None
     )
     keywords = {**keywords_of(config.trainer), "profiler": profiler}
-    keywords["rank_timeout"] = config.rank_timeout
-    trainer = run_scorers(model, validation, callbacks, folder=target.folder, **keywords)
+    trainer = run_scorers(
+        model,
+        validation,
+        callbacks,
+        target.folder,
+        rank_timeout=config.rank_timeout,
+        **keywords,
+    )
     metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, tokens_kept="", overrides=overrides),
@@ -150,15 +153,11 @@ def score(
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
-def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
-    """Return a warning for each benchmark whose threshold was calibrated with other weights than
-    the model's.
-    """
-    lines = []
+def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
+    """Name each benchmark whose threshold was calibrated with other weights than the model's."""
     for scorer in callbacks:
         if not isinstance(scorer, Segmentation) or scorer.calibration is None:
             continue
         if scorer.calibration["weights_sha256"] != weights_hash(model):
             place = f"({scorer.calibration['file']})"
-            lines.append(f"{scorer.name}: its threshold was calibrated with other weights {place}")
-    return lines
+            tell(f"{scorer.name}: its threshold was calibrated with other weights {place}")

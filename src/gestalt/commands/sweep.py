@@ -2,9 +2,7 @@
 and one plot.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -16,7 +14,6 @@ from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.callback import Scorer
-from gestalt.results.intervals import Interval
 from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines, styled
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import headlines_of, read_result
@@ -24,61 +21,53 @@ from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
 
-Rows = Mapping[str, tuple[float, Interval | None]]
-"""Protocol to mIoU and its 95 % interval over images."""
+Rows = dict[str, dict[str, Any]]
+"""Protocol -> its ``miou``, and the 95 % ``interval`` over images or None."""
 
 
-def sweep_sizes(target: Target, *, sizes: Sequence[int], overrides: list[str]) -> Path | None:
+def sweep_sizes(target: Target, sizes: list[int], overrides: list[str]) -> None:
     """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json``
-    and ``.png`` hold them together.
+    and ``.png``, which are named at the end, hold them together.
 
     Args:
         target: the model.
         sizes: pixels a side, ascending.
         overrides: the words that it was opened with.
 
-    Returns:
-        The JSON, on the first rank.
-
     Raises:
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own
             size, or a calibrated threshold.
     """
-    _check_sizes(target, sizes=sizes)
+    _check_sizes(target, sizes)
     scored = {
         size: score(_at_size(target, size), overrides=[*overrides, f"image.eval_size={size}"])
         for size in sizes
     }
     evaluations = _evaluations(target, scored)
     if not evaluations:
-        return None
+        return
     # a metric is missing at a size where it is nan
     keys = dict.fromkeys(key for result in scored.values() for key in result.metrics)
     values = {key: [result.metrics.get(key) for result in scored.values()] for key in keys}
     trained_at = target.trained_at
     fields = {
-        "sizes": list(sizes),
+        "sizes": sizes,
         "trained_at": trained_at,
         "metrics": values,
         "images": scored[sizes[0]].images,
         "evaluations": list(evaluations.values()),
     }
     figure = plot_sizes(values, sizes=sizes, trained_at=trained_at, title=_title(target))
-    return _write(target, fields, figure, kind="sweeps", overrides=overrides)
+    print(f"sweep: {_write(target, fields, figure, overrides, kind='sweeps')}")
 
 
-def sweep_protocols(
-    target: Target, *, protocols: Sequence[str], overrides: list[str]
-) -> Path | None:
-    """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`; print a table
-    for each benchmark.
+def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) -> None:
+    """Score a checkpoint's segmentation under each protocol, as :func:`sweep_sizes`, into
+    ``protocols/<n>.json`` and ``.png``; print a table for each benchmark.
 
     Args:
         target, overrides: as there.
         protocols: names; equal settings otherwise.
-
-    Returns:
-        The JSON, ``protocols/<n>.json`` beside its plot, on the first rank.
 
     Raises:
         ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one
@@ -102,34 +91,22 @@ def sweep_protocols(
         under[name] = target._replace(config=config)
     scored = {
         name: score(
-            each,
-            overrides=[*overrides, f"evaluation.protocol={name}"],
-            only=frozenset({"segmentation"}),
+            each, overrides=[*overrides, f"evaluation.protocol={name}"], only="segmentation"
         )
         for name, each in under.items()
     }
     evaluations = _evaluations(target, scored)
     if not evaluations:
-        return None
+        return
     rows = {name: _rows(scored, f"{name}/miou") for name in names}
-    fields = {
-        "miou": {
-            benchmark: {
-                name: {"miou": value, "interval": interval}
-                for name, (value, interval) in by_protocol.items()
-            }
-            for benchmark, by_protocol in rows.items()
-        },
-        "intervals": OVER_IMAGES,
-        "evaluations": evaluations,
-    }
+    fields = {"miou": rows, "intervals": OVER_IMAGES, "evaluations": evaluations}
     figure = plot_protocols(rows, title=_title(target))
-    path = _write(target, fields, figure, kind="protocols", overrides=overrides)
+    written = _write(target, fields, figure, overrides, kind="protocols")
     print_rows(rows)
-    return path
+    print(f"protocols: {written}")
 
 
-def _evaluations(target: Target, scored: Mapping[Any, Scored]) -> dict[Any, str]:
+def _evaluations(target: Target, scored: dict[Any, Scored]) -> dict[Any, str]:
     """Return the record of each score, relative to the folder of the records; empty on ranks after
     the first.
     """
@@ -141,16 +118,17 @@ def _evaluations(target: Target, scored: Mapping[Any, Scored]) -> dict[Any, str]
 
 
 def _write(
-    model: Target, fields: dict[str, Any], figure: Figure, *, kind: str, overrides: list[str]
-) -> Path:
-    """Write the record and the plot of a sweep; return the record's path."""
-    with new_evaluation(model.folder, kind=kind) as path:
+    model: Target, fields: dict[str, Any], figure: Figure, overrides: list[str], *, kind: str
+) -> str:
+    """Write the record and the plot of a sweep.  Returns their names."""
+    with new_evaluation(model.folder, kind) as path:
         write_record(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
-    with replacing(path.with_suffix(".png")) as partial:
+    plot = path.with_suffix(".png")
+    with replacing(plot) as partial:
         partial.write_bytes(drawn(figure))
-    return path
+    return f"{path} and {plot.name}"
 
 
 def _title(target: Target) -> str:
@@ -164,7 +142,7 @@ def _at_size(model: Target, size: int) -> Target:
     )
 
 
-def _check_sizes(model: Target, *, sizes: Sequence[int]) -> None:
+def _check_sizes(model: Target, sizes: list[int]) -> None:
     """Check the sizes before the first is scored."""
     file = model.config.evaluation.calibration
     if file is not None:
@@ -189,33 +167,33 @@ def _check_sizes(model: Target, *, sizes: Sequence[int]) -> None:
             )
 
 
-def _rows(scored: Mapping[str, Scored], metric: str) -> Rows:
+def _rows(scored: dict[str, Scored], metric: str) -> Rows:
     """Return the metric under each protocol with its interval, in the order given."""
     rows = {}
     for name, result in scored.items():
         assert result.path is not None
-        rows[name] = (result.metrics[metric], read_result(result.path).interval(metric))
+        interval = read_result(result.path).interval(metric)
+        rows[name] = {"miou": result.metrics[metric], "interval": interval}
     return rows
 
 
-def print_rows(rows: Mapping[str, Rows]) -> None:
+def print_rows(rows: dict[str, Rows]) -> None:
     """Print a table for each benchmark: protocol, mIoU, interval; then how the intervals are
     computed.
     """
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
-        for name, (value, interval) in by_protocol.items():
-            print(
-                f"  {name:28} {value:.4f}"
-                + (f"  [{interval.low:.4f}, {interval.high:.4f}]" if interval else "")
-            )
+        for name, row in by_protocol.items():
+            low_high = row["interval"] or ()
+            bounds = ", ".join(f"{bound:.4f}" for bound in low_high)
+            print(f"  {name:28} {row['miou']:.4f}" + (f"  [{bounds}]" if bounds else ""))
     print(OVER_IMAGES)
 
 
 def plot_sizes(
-    values: Mapping[str, Sequence[float | None]],
+    values: dict[str, list[float | None]],
     *,
-    sizes: Sequence[int],
+    sizes: list[int],
     trained_at: int | None,
     title: str,
 ) -> Figure:
@@ -239,15 +217,17 @@ def plot_sizes(
 
 
 @styled
-def plot_protocols(rows: Mapping[str, Rows], *, title: str) -> Figure:
+def plot_protocols(rows: dict[str, Rows], *, title: str) -> Figure:
     """Draw a point and an interval for each protocol of each benchmark."""
-    names = [
-        f"{benchmark}, {name}" for benchmark, by_protocol in rows.items() for name in by_protocol
-    ]
-    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(names))
-    scores = [score for by_protocol in rows.values() for score in by_protocol.values()]
-    for place, (value, interval) in enumerate(scores):
-        axes.plot(interval or (), [place] * len(interval or ()), color="tab:blue", linewidth=2)
+    named = {
+        f"{benchmark}, {name}": row
+        for benchmark, by_protocol in rows.items()
+        for name, row in by_protocol.items()
+    }
+    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(named))
+    for place, row in enumerate(named.values()):
+        value, ends = row["miou"], row["interval"] or ()
+        axes.plot(ends, [place] * len(ends), color="tab:blue", linewidth=2)
         axes.plot([value], [place], marker="o", color="tab:blue", markersize=5)
         axes.annotate(
             f"{value:.3f}",
@@ -257,7 +237,7 @@ def plot_protocols(rows: Mapping[str, Rows], *, title: str) -> Figure:
             ha="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(named)), list(named), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set(xlabel="mIoU, with its 95 % interval over images", title=title)

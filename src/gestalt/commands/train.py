@@ -1,12 +1,10 @@
 """train: train an experiment and score it after each epoch."""
 
-import sys
 import time
 from argparse import Namespace
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -22,7 +20,7 @@ from gestalt.building.training import build_bad_samples, build_data, build_modul
 from gestalt.building.workers import describe_workers
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import noting_divergence, until_stopped
+from gestalt.commands.stopping import noting_divergence, tell, until_stopped
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
@@ -32,7 +30,8 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.module import ContrastiveModule
 from gestalt.results.outcome import describe, metrics_of, write_outcome
 from gestalt.results.result import headlines_of
-from gestalt.runs.folders import first_rank, hold, new_version
+from gestalt.runs.folders import first_rank, new_version
+from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
@@ -62,8 +61,8 @@ def run(arguments: Namespace) -> int:
 
 
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
-    """Train, score after each epoch, and write ``result.json`` in the run's folder.  Returns the
-    final metrics.
+    """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
+    finished run that is to be resumed as an evaluation of its own.  Returns the final metrics.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -76,8 +75,10 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     # first of all: another process may be finishing the run
     with _held(run_folder(resumed) if resumed else None):
         if resumed is None or not is_finished(run_folder(resumed)):
-            return _train(config, resumed, overrides=overrides)
-    return _score_again(resumed, overrides=overrides)
+            return _train(config, resumed, overrides)
+    tell(f"{run_folder(resumed)} is finished; scoring it again as an evaluation")
+    words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
+    return score(open_target(str(resumed), overrides=words), overrides=words).metrics
 
 
 def prepare(config: Experiment) -> None:
@@ -95,12 +96,16 @@ def prepare(config: Experiment) -> None:
     keep_freed_memory()
 
 
-def _held(folder: Path | None) -> AbstractContextManager[Any]:
-    """Lock a run's folder, on the first rank for all."""
-    return hold(folder) if folder and first_rank() else nullcontext()
+def _held(folder: Path | None) -> Any:
+    """Lock a run's folder against other processes within a block, on the first rank for all."""
+    if folder is None or not first_rank():
+        return nullcontext()
+    mend = "wait for it, or start without resume"
+    busy = f"resume: another process is training in {folder}; {mend}"
+    return hold(folder / ".lock", busy)
 
 
-def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
+def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
     parts = build_parts(config)
@@ -111,20 +116,18 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(parts)
         read = [data.summary(), *parts.reading, describe_workers(config), f"run: {folder}"]
-        _announce(config, [*lines, *read], folder=folder)
+        tell("\n".join([*lines, *read]))
+        if folder is not None and not (folder / "config.yaml").exists():
+            with replacing(folder / "config.yaml") as partial:
+                partial.write_text(to_yaml(config))
         finished = None
         if resumed is not None:
-            finished = _restore_finished(module, resumed, total_steps=total_steps)
+            finished = _restore_finished(module, resumed, total_steps)
         bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
-        trainer = _trainer(
-            config,
-            [*parts.scorers, bad_samples, clock],
-            folder=folder,
-            resumed=resumed,
-            lines=lines,
-            total_steps=total_steps if finished is None else None,
-        )
-        _fit(trainer, module, data, resumed=resumed, finished=finished)
+        callbacks = [*parts.scorers, bad_samples, clock]
+        steps_left = None if finished else total_steps
+        trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
+        _fit(trainer, module, data, resumed, finished)
         record = {
             **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
             "steps": trainer.global_step,
@@ -136,22 +139,10 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
             "seconds": clock.seconds,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
-        return _finish(trainer, folder, record=record, config=config)
+        return _finish(trainer, folder, record, config)
 
 
-def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
-    """Score a finished run as an evaluation of its own; its record stays as training wrote it."""
-    if first_rank():
-        print(
-            f"{run_folder(checkpoint)} is finished; scoring it again as an evaluation",
-            file=sys.stderr,
-        )
-    words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
-    return score(open_target(str(checkpoint), overrides=words), overrides=words).metrics
-
-
-@dataclass(frozen=True)
-class RunParts:
+class RunParts(NamedTuple):
     """The parts of a run.
 
     Attributes:
@@ -177,16 +168,16 @@ def build_parts(config: Experiment) -> RunParts:
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, scorers = build_evaluation(config)
-    data = build_data(config, source, validation=validation)
+    data = build_data(config, source, validation)
     nouns = nouns_of(config, source)
     model = build_model(config)
-    reading = connect_loader(config, model, data, nouns=nouns)
-    module = build_module(config, model, total_steps=total_steps, nouns=nouns)
+    reading = connect_loader(config, model, data, nouns)
+    module = build_module(config, model, total_steps, nouns)
     return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, reading)
 
 
 def _restore_finished(
-    module: ContrastiveModule, checkpoint: Path, *, total_steps: int
+    module: ContrastiveModule, checkpoint: Path, total_steps: int
 ) -> dict[str, Any] | None:
     """Load the final weights of a run that was stopped after its last step.  Returns the
     checkpoint; None if steps remain.
@@ -203,7 +194,6 @@ def _fit(
     trainer: Trainer,
     module: ContrastiveModule,
     data: Any,
-    *,
     resumed: Path | None,
     finished: dict[str, Any] | None,
 ) -> None:
@@ -220,8 +210,8 @@ def _fit(
         trainer.fit(
             module,
             datamodule=data,
-            ckpt_path=str(resumed) if resumed else None,
-            weights_only=True if resumed else None,
+            ckpt_path=resumed,
+            weights_only=True,
         )
     # max_steps or max_time ended within an epoch, or no steps remained
     if module.validated_step != trainer.global_step:
@@ -234,7 +224,6 @@ def _fit(
 def _trainer(
     config: Experiment,
     scorers: list[Callback],
-    *,
     folder: Path | None,
     lines: list[str],
     total_steps: int | None,
@@ -273,12 +262,14 @@ def _trainer(
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
-    keywords |= {
-        "rank_timeout": config.rank_timeout,
-        "ddp": STATIC_GRAPH,
-        "logger": [tensorboard, *further.loggers.values()],
-    }
-    return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
+    return make_trainer(
+        log_folder,
+        rank_timeout=config.rank_timeout,
+        callbacks=[*callbacks, further],
+        ddp=STATIC_GRAPH,
+        logger=[tensorboard, *further.loggers.values()],
+        **keywords,
+    )
 
 
 def _first_lines(parts: RunParts) -> list[str]:
@@ -294,14 +285,6 @@ def _first_lines(parts: RunParts) -> list[str]:
     ]
 
 
-def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> None:
-    if first_rank():
-        print("\n".join(lines), file=sys.stderr)
-    if folder is not None and not (folder / "config.yaml").exists():
-        with replacing(folder / "config.yaml") as partial:
-            partial.write_text(to_yaml(config))
-
-
 def _best(trainer: Trainer) -> dict[str, Any] | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
@@ -314,7 +297,7 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
 
 
 def _finish(
-    trainer: Trainer, folder: Path | None, *, record: dict[str, Any], config: Experiment
+    trainer: Trainer, folder: Path | None, record: dict[str, Any], config: Experiment
 ) -> dict[str, float]:
     """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
     metrics.

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, REPEATED, SCALE, Words, count
+from gestalt.commands.flags import KEYS, REPEATED, Words, count
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
@@ -18,7 +18,15 @@ from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
 
-_SCALE = {"--scale SCALE": {"default": "demo", "help": SCALE}}
+_SCALE = {
+    "--scale SCALE": {
+        "default": "demo",
+        "help": (
+            "one of `gestalt list scales`, or the path of a YAML file of yours (default: "
+            "%(default)s)"
+        ),
+    }
+}
 _RUN = {
     "experiment": "one of `gestalt list experiments`, or the path of a YAML file of yours",
     **_SCALE,
@@ -158,18 +166,18 @@ def check_train(arguments: Namespace) -> None:
     )
     if not arguments.plan:  # which needs one process for any number of nodes
         check_nodes(arguments.config, os.environ)
-    check_training(arguments.config)
-    _check_run_files(arguments.config)
+    _check_run(arguments.config)
     check_cache(arguments.config)
 
 
-def _check_run_files(config: Experiment) -> None:
-    """Check the backbone's name and the files that training reads: pairs, weights, and the
-    checkpoint to resume from.
+def _check_run(config: Experiment) -> None:
+    """Check that a configuration can be trained, the backbone's name, and the files that training
+    reads: pairs, weights, and the checkpoint to resume from.
 
     Raises:
         ValueError: one is missing, or contradicts the configuration.
     """
+    check_training(config)
     check_places(config)
     check_backbone_name(config.image.backbone)
     resolve_resume(config)
@@ -184,8 +192,7 @@ def check_features(arguments: Namespace) -> None:
         overrides=[*arguments.overrides, "data.features=null"],
     )
     check_features_fit(arguments.config, name="the cache")
-    check_training(arguments.config)
-    _check_run_files(arguments.config)
+    _check_run(arguments.config)
 
 
 def check_pretrain(arguments: Namespace) -> None:

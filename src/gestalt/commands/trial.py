@@ -4,7 +4,7 @@ flop`` measure.  Nothing is written.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -49,10 +49,12 @@ NOTHING_WRITTEN = {
 
 def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
     """Return a trainer that steps as a run does and writes nothing."""
-    folder = Path(tempfile.gettempdir())
     keywords = {**keywords_of(trial.config.trainer), **NOTHING_WRITTEN, **keywords}
     return make_trainer(
-        folder, rank_timeout=trial.config.rank_timeout, callbacks=callbacks, **keywords
+        Path(tempfile.gettempdir()),
+        rank_timeout=trial.config.rank_timeout,
+        callbacks=callbacks,
+        **keywords,
     )
 
 
@@ -113,20 +115,20 @@ def read_pairs(trial: RunParts) -> dict[str, Any]:
     return _select(batch, valid)
 
 
-def repeated(batch: Mapping[str, Any], count: int) -> dict[str, Any]:
+def repeated(batch: dict[str, Any], count: int) -> dict[str, Any]:
     """Return a batch of so many pairs, which are repeated or cut."""
     return _select(batch, [number % len(batch["text"]) for number in range(count)])
 
 
-def _select(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
+def _select(batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
     """Return the valid rows of a batch."""
-    selected: dict[str, Any] = {}
+    selected = {**batch, "valid_count": len(rows)}
     for key, values in batch.items():
         if isinstance(values, torch.Tensor):
             selected[key] = values[rows]
-        else:
-            selected[key] = [values[row] for row in rows] if isinstance(values, list) else values
-    return {**selected, "valid_count": len(rows)}
+        elif isinstance(values, list):
+            selected[key] = [values[row] for row in rows]
+    return selected
 
 
 @contextmanager
@@ -182,7 +184,7 @@ def counted_step(trial: RunParts, batch: dict[str, Any]) -> int:
     return counter.get_total_flops()
 
 
-def extended(counts: Mapping[int, int], *, pairs: int) -> int:
+def extended(counts: dict[int, int], *, pairs: int) -> int:
     """Return the FLOP of a step with more pairs, by the polynomial through three counts.
 
     Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of

@@ -57,6 +57,14 @@ def unflatten(flat: Keys) -> Keys:
     return tree
 
 
+def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
+    """Return the keys that start with one of some prefixes of overrides, such as ``evaluation.`` or
+    ``data.root=``, as dicts.
+    """
+    flat = flatten(to_plain(config)).items()
+    return unflatten({key: value for key, value in flat if f"{key}=".startswith(prefixes)})
+
+
 def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 

@@ -6,7 +6,6 @@ it, whatever its state.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +58,20 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
         ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or
             variants.  The message has the fix.
     """
-    if Path(target).is_dir():
-        folders = _holders(Path(target), holding)
-        if not folders:
+    folder = Path(target)
+    if folder.is_dir():
+        found = _holders(folder, holding)
+        if folder in found:
+            return folder
+        if len(found) > 1:
+            raise ConfigError(f"{target}: holds {len(found)} runs; name one of {_listed(found)}")
+        if not found:
             raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
-        if len(folders) > 1 and Path(target) not in folders:
-            found = f"holds {len(folders)} runs; name one of {_listed(folders)}"
-            raise ConfigError(f"{target}: {found}")
-        return Path(target) if Path(target) in folders else folders[0]
+        return found[0]
     runs = _runs_below(LOGS / target)
     run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
     if run is None:
-        raise ConfigError(
-            f"{target}: {_why_none(target, runs, holding=holding, expected=expected)}"
-        )
+        raise ConfigError(f"{target}: {_why_none(target, runs, holding, expected)}")
     if not (run / holding).is_file():
         raise ConfigError(
             f"{target}: its newest finished run, {run}, has lost its {holding}; name another folder"
@@ -96,15 +95,18 @@ def variations(folder: Path) -> list[str]:
     except ConfigError:
         words = (record_of(folder / RESULT) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
-    differing = differences(saved, experiment)
-    return [f"{key}={value}" for key, (value, _) in differing.items() if _makes_variant(key)]
+    found = differences(saved, experiment).items()
+    return [f"{key}={value}" for key, (value, _) in found if _makes_variant(key)]
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
     """Return the hashed keys in which two configurations differ, sorted, with both values."""
     first, second = hashed_keys(one), hashed_keys(other)
-    pairs = {key: (first.get(key), second.get(key)) for key in sorted(first | second)}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted(first | second)
+        if first.get(key) != second.get(key)
+    }
 
 
 def _makes_variant(key: str) -> bool:
@@ -129,11 +131,11 @@ def _runs_below(root: Path) -> list[Path]:
     )
 
 
-def _listed(folders: Sequence[Path]) -> str:
+def _listed(folders: list[Path]) -> str:
     return ", ".join(sorted(map(str, folders))) or "none"
 
 
-def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) -> str:
+def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:
     """Return why a name means none of the runs that lie under it, and the fix."""
     if not runs:
         experiment, *scale = Path(name).parts

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs import locks
+from gestalt.runs.names import number_of
 
 
 def first_rank() -> bool:
@@ -30,17 +29,17 @@ def new_version(config: Experiment) -> Path | None:
         return None
     parent = LOGS / config.name / config.scale
     parent.mkdir(parents=True, exist_ok=True)
-    return _claim(parent, "version_{}", make=Path.mkdir)
+    return _claim(parent, "version_{}", Path.mkdir)
 
 
 @contextmanager
-def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Iterator[Path]:
+def new_evaluation(folder: Path, kind: str = "evaluations") -> Iterator[Path]:
     """Claim the next free ``<kind>/<n>.json`` of a run, as an empty file; if the block ends before
     anything is written there, as on a full disk, remove it and its folder of arrays.
     """
     parent = folder / kind
     parent.mkdir(exist_ok=True)
-    path = _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
+    path = _claim(parent, "{}.json", partial(Path.touch, exist_ok=False))
     try:
         yield path
     finally:
@@ -65,11 +64,11 @@ def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
         ) from error
 
 
-def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:
+def _claim(parent: Path, name: str, make: Callable[[Path], None]) -> Path:
     """Make the path with the first free number in ``name``; the file system decides between two
     processes.
     """
-    number = 1 + max((_number(path) for path in parent.glob(name.format("*"))), default=-1)
+    number = 1 + max(map(number_of, parent.iterdir()), default=-1)
     while True:
         path = parent / name.format(number)
         try:
@@ -77,22 +76,3 @@ def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:
             return path
         except FileExistsError:
             number += 1
-
-
-def hold(folder: Path) -> IO[str]:
-    """Lock a run's folder against other processes while the returned file is open.
-
-    Raises:
-        ConfigError: another process holds it.
-    """
-    return locks.hold(
-        folder / ".lock",
-        busy=(
-            f"resume: another process is training in {folder}; wait for it, or start without resume"
-        ),
-    )
-
-
-def _number(path: Path) -> int:
-    suffix = path.stem.removeprefix("version_")
-    return int(suffix) if suffix.isdigit() else -1

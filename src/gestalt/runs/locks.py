@@ -7,7 +7,7 @@ from typing import IO
 from gestalt.config.schema import ConfigError
 
 
-def hold(file: Path, *, busy: str) -> IO[str]:
+def hold(file: Path, busy: str) -> IO[str]:
     """Lock a file while the returned one is open; make its folder if missing.
 
     Raises:

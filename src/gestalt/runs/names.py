@@ -65,21 +65,20 @@ def hub_name(target: str) -> str | None:
     ``org/name``; None for anything else.
     """
     plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", target, flags=re.ASCII)
-    return (
-        target
-        if plain and not Path(target).parent.exists() and not (LOGS / target).exists()
-        else None
-    )
+    here = Path(target).parent.exists() or (LOGS / target).exists()
+    return target if plain and not here else None
 
 
 def runs_of(name: str, scale: str) -> list[Path]:
     """Return the folders of an experiment's runs at a scale, from the oldest to the newest."""
-    numbered = [
-        path
-        for path in (LOGS / name / scale).glob("version_*")
-        if path.name.removeprefix("version_").isdigit()
-    ]
-    return sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")))
+    folders = (LOGS / name / scale).glob("version_*")
+    return sorted((path for path in folders if number_of(path) >= 0), key=number_of)
+
+
+def number_of(path: Path) -> int:
+    """Return the number of ``version_<n>`` or ``<n>.json``; -1 for any other path."""
+    number = re.fullmatch(r"version_(\d+)|(\d+)\.json", path.name)
+    return int(number[1] or number[2]) if number else -1
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -97,7 +96,7 @@ def run_folder(checkpoint: Path) -> Path:
     return folder
 
 
-def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
+def saved_hash(folder: Path, words: tuple[str, ...] = ()) -> str | None:
     """Return the hash of a run's saved configuration with further overrides; None if it is missing
     or of another schema.
     """

@@ -19,12 +19,8 @@ class Progress(NamedTuple):
 
     def __str__(self) -> str:
         """Return both in words, such as ``step 9 of 900``."""
-        return " of ".join(
-            (
-                "step unknown" if self.steps is None else f"step {self.steps}",
-                str(self.planned or "an unknown number"),
-            )
-        )
+        step = "unknown" if self.steps is None else self.steps
+        return f"step {step} of {self.planned or 'an unknown number'}"
 
 
 def is_finished(folder: Path) -> bool:

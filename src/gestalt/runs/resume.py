@@ -31,9 +31,7 @@ def resolve_resume(config: Experiment) -> Path | None:
             f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last "
             "for the newest run"
         )
-    checkpoint = resolve_checkpoint(config.resume)
-    _refuse_other(checkpoint, config)
-    return checkpoint
+    return _matching(resolve_checkpoint(config.resume), config)
 
 
 def _newest_match(config: Experiment) -> Path:
@@ -48,8 +46,7 @@ def _newest_match(config: Experiment) -> Path:
     for folder in reversed(runs):
         if saved_hash(folder) == config_hash(config):
             return folder / CHECKPOINT
-    _refuse_other(runs[-1] / CHECKPOINT, config)
-    raise AssertionError("the newest run has another hash and the same keys")
+    return _matching(runs[-1] / CHECKPOINT, config)
 
 
 def _unfinished_run(config: Experiment) -> Path | None:
@@ -89,7 +86,12 @@ def _unfinished_run(config: Experiment) -> Path | None:
     return unfinished[0] / CHECKPOINT if unfinished else None
 
 
-def _refuse_other(checkpoint: Path, config: Experiment) -> None:
+def _matching(checkpoint: Path, config: Experiment) -> Path:
+    """Return a checkpoint of this configuration.
+
+    Raises:
+        ConfigError: it is of another; names the keys that differ.
+    """
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     found = [
         f"{key}: {value} saved, {given} given"
@@ -101,3 +103,4 @@ def _refuse_other(checkpoint: Path, config: Experiment) -> None:
             f"resume={config.resume}: {checkpoint} is of another configuration: "
             f"{'; '.join(found)}; {mend}"
         )
+    return checkpoint

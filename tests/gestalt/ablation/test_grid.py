@@ -2,7 +2,6 @@
 runs.
 """
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,21 +23,11 @@ PAPER = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder of experiments to write grids into."""
-    for part in ("scales", "ablations"):
-        (tmp_path / part).mkdir()
-    for path in [*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml")]:
-        shutil.copy(path, tmp_path / path.relative_to(EXPERIMENTS))
-    return tmp_path
-
-
-def read(folder: Path, content, **keywords):
-    """Read ``content``, a mapping or text, as the grid ``mine``."""
+def read(folder: Path, content):
+    """Read ``content``, a mapping or text, as the grid ``mine`` of a folder."""
     text = content if isinstance(content, str) else yaml.safe_dump(content)
-    (folder / "ablations" / "mine.yaml").write_text(text)
-    return read_grid("mine", scale="tiny", folder=folder, **keywords)
+    (folder / "mine.yaml").write_text(text)
+    return read_grid(str(folder / "mine.yaml"), scale="tiny")
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -75,19 +64,19 @@ def test_the_base_is_the_cell_that_changes_nothing():
     assert read_grid("aggregation_by_init", scale="tiny").against == "max, dino"
 
 
-def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(folder):
+def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(tmp_path):
     rates = {"vary": {"optimizer.learning_rate": [0.01, 0.02]}}
-    assert read(folder, {**BASE, **rates}).against == "learning_rate=0.01"
+    assert read(tmp_path, {**BASE, **rates}).against == "learning_rate=0.01"
     assert (
-        read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against
+        read(tmp_path, {**BASE, **rates, "against": "learning_rate=0.02"}).against
         == "learning_rate=0.02"
     )
 
 
 @pytest.mark.parametrize("terms", ["loss.terms: {}", "loss: {terms: {}}"])
-def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
+def test_a_cell_can_clear_a_mapping_of_the_base(tmp_path, terms):
     grid = read(
-        folder,
+        tmp_path,
         f"base: gestalt\ncells: {{nouns: {{}}, pairs: {{{terms}, image.aggregation: avg}}}}\n",
     )
     words = grid.words("pairs", seed=0)
@@ -172,10 +161,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_wrong_file_is_refused_in_one_line(folder, name):
+def test_a_wrong_file_is_refused_in_one_line(tmp_path, name):
     content, message = BAD[name]
     with pytest.raises(ConfigError) as refusal:
-        read(folder, content)
+        read(tmp_path, content)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value).strip()
 

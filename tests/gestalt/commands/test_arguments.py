@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.commands.arguments import COMMANDS, check_of, parse
+from gestalt.commands.arguments import COMMANDS, check, parse
 from gestalt.commands.model_words import WORDS
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
@@ -97,7 +97,7 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
         "size=448",
     ]
     arguments = parse(["score", str(tmp_path / "maps"), "--bench", "scenes", *words])
-    check_of("score")(arguments)
+    check(arguments)
     assert arguments.maps == tmp_path / "maps" / "scenes"
     assert arguments.values == {3: "dog", 7: None}
     assert arguments.notes == {"protocol": "a=b", "size": "448"}
@@ -179,7 +179,7 @@ def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
     monkeypatch.chdir(tmp_path)
     saved_run(Path("lightning_logs/clippy_dino_max/tiny/version_0"), content=content)
     with pytest.raises(ValueError, match=message):
-        check_of("train")(parse(["train", "clippy_dino_max", "--scale", "tiny", *words]))
+        check(parse(["train", "clippy_dino_max", "--scale", "tiny", *words]))
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_a_model_that_is_not_there_is_refused_before_torch(
     Path("a.png").touch()
     arguments = parse([*command, target])
     with pytest.raises(ValueError, match=message):
-        check_of(command[0])(arguments)
+        check(arguments)

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from gestalt.runs.folders import hold
+from gestalt.runs.locks import hold
 from tests.gestalt.command import KILL, ended_by, gestalt, result, same, slowed
 
 TRAIN = (
@@ -160,7 +160,7 @@ def test_two_processes_never_train_in_one_folder(whole, tmp_path):
     shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
     folder = next(tmp_path.glob("lightning_logs/*/*/version_0"))
     (folder / "result.json").unlink()
-    with hold(folder):
+    with hold(folder / ".lock", ""):
         done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert done.returncode == 2
     assert "another process is training" in done.stderr

@@ -57,7 +57,12 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
 
 
 def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
-    rows = {"scenes": {"whole_square": (0.25, Interval(0.2, 0.3)), "tips-448": (0.1, None)}}
+    rows = {
+        "scenes": {
+            "whole_square": {"miou": 0.25, "interval": Interval(0.2, 0.3)},
+            "tips-448": {"miou": 0.1, "interval": None},
+        }
+    }
     print_rows(rows)
     assert capsys.readouterr().out.splitlines() == [
         "scenes: mIoU, 95 % interval over images",
