@@ -232,7 +232,7 @@ def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
 ) -> None:
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
-    monkeypatch.setattr(pretraining, "build_trainer", lambda *_: None)
+    monkeypatch.setattr(pretraining, "build_trainer", lambda *_, **__: None)
     parts: Any = SimpleNamespace()
     _refused(
         lambda: pretraining.make(tmp_path / "dino.safetensors", parts, parts, command=""),
