@@ -20,7 +20,12 @@ def copied(tmp_path_factory):
     """A copy of what the tests need."""
     folder = tmp_path_factory.mktemp("copied")
     for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            symlinks=True,  # src/gestalt/data_modules
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     shutil.copy(ROOT / "setup.cfg", folder)
     return folder
 
