@@ -174,7 +174,8 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
     """
     pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
-    count, device, shown = STEPS + WARMUP, _device(trial.config), []
+    count, device = STEPS + WARMUP, _device(trial.config)
+    shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
     peak, trial_batch = memory_gib(device) * 2**30, batch
     try:
         while size <= batch and len(shown) < 2:
