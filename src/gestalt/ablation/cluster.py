@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from gestalt.ablation.jobs import Job, State
+from gestalt.ablation.jobs import Job, State, read_file
 from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
 from gestalt.support.files import replacing
@@ -165,7 +165,7 @@ class ClusterLauncher:
     def start(self, job: Job, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self._folder / "submitted.json"
-        submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        submitted = read_file(path, dict)
         if job.key in submitted:
             earlier = self._executor.job_class(self._folder / "%j", submitted[job.key])
             if not earlier.done():

@@ -1,5 +1,7 @@
 """The jobs of a grid: trainings and evaluations, and the state of each on disk."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -179,6 +181,18 @@ class Evaluating:
 
 
 Job = Training | Evaluating
+
+
+def read_file(path: Path, pick: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``pick`` takes from the JSON of a file of this grid; empty without the file.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    try:
+        return pick(json.loads(path.read_text())) if path.is_file() else {}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: damaged ({error!r}); remove it") from error
 
 
 @lru_cache(maxsize=4096)

@@ -2,14 +2,13 @@
 page.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import Evaluating, Job, Training
+from gestalt.ablation.jobs import Evaluating, Job, Training, read_file
 from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import View
@@ -113,6 +112,7 @@ class Study:
             ConfigError: the finished runs are not comparable with each other, or with those to
                 come.
         """
+        _entries(self.folder)  # a damaged file is refused before the first run
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
         pool.run(self.tuning())
@@ -204,6 +204,6 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
-    path = folder / ATTEMPTS
-    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
-    return {entry["key"]: entry for entry in runs}
+    return read_file(
+        folder / ATTEMPTS, lambda content: {entry["key"]: entry for entry in content["runs"]}
+    )

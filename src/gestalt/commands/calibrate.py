@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import TRAINED, Target
+from gestalt.building.targets import TRAINED, Target, place_of
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -51,7 +51,7 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         )
     if not target.model.has_text:
         raise ConfigError(
-            f"--calibrate {benchmark}: {identity['checkpoint']} is vision-only and has no names "
+            f"--calibrate {benchmark}: {place_of(identity)} is vision-only and has no names "
             "for classes; choose a model with text"
         )
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")

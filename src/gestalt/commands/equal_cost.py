@@ -1,11 +1,11 @@
 """Give the cells of a grid the number of steps that costs the same FLOP."""
 
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from gestalt.ablation.grid import Grid, checked
+from gestalt.ablation.jobs import read_file
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
@@ -36,7 +36,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
     from gestalt.commands import trial  # torch
 
     file = folder / COUNTS
-    counts = json.loads(file.read_text())["counts"] if file.is_file() else {}
+    counts = read_file(file, lambda content: dict(content["counts"]))
     costs = {}
     for cell in grid.cells:
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))

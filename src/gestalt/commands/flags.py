@@ -20,8 +20,8 @@ class Words(NamedTuple):
     """The words of a command.
 
     Attributes:
-        flags: a flag with its metavar, or a positional word -> its help, or keywords of
-            ``add_argument``; a flag without a metavar is a switch unless it has keywords.
+        flags: ``--flag METAVAR``, ``--flag`` or the name of a positional argument -> its help, or
+            the keywords of ``add_argument``. With a help alone, ``--flag`` is a switch.
         keys: help on its key=value words; empty if it takes none.
         tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
     """

@@ -81,7 +81,7 @@ class Mapper:
         return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
 
 
-class Read(NamedTuple):
+class LoadedImage(NamedTuple):
     """A picture that was read: its file, the name of its results, and its pixels (3, H, W)
     uint8.
     """
@@ -202,14 +202,14 @@ def _page(mappers: list[Mapper]) -> PicturePage:
 
 def _reading(
     arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
-) -> Iterator[Read]:
+) -> Iterator[LoadedImage]:
     """Read pictures one by one, under a progress bar on a terminal; name those that cannot be
     mapped, and put them into ``skipped``.
     """
     pairs = list(zip(arguments.pictures, arguments.names, strict=True))
     for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
         try:
-            picture = Read(path, name, read_picture(path))
+            picture = LoadedImage(path, name, read_picture(path))
             for protocol in protocols:
                 check_elongated(picture, protocol)
         except ValueError as error:
@@ -219,7 +219,7 @@ def _reading(
         yield picture
 
 
-def check_elongated(picture: Read, protocol: ImageProtocol) -> None:
+def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
     """Refuse a picture that a protocol would see whole at a size which takes minutes or all memory.
 
     Raises:
@@ -238,9 +238,9 @@ def check_elongated(picture: Read, protocol: ImageProtocol) -> None:
         )
 
 
-def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:
+def _batches(pictures: Iterator[LoadedImage]) -> Iterator[list[LoadedImage]]:
     """Yield pictures in order, a few at a time."""
-    batch: list[Read] = []
+    batch: list[LoadedImage] = []
     for picture in pictures:
         pixels = sum(each.pixels[0].numel() for each in (*batch, picture))
         if batch and (len(batch) == AT_ONCE or pixels > PIXELS_AT_ONCE):

@@ -30,6 +30,7 @@ from gestalt.commands.trial import (
     trial_trainer,
 )
 from gestalt.config.schema import Experiment, refuse
+from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
@@ -42,7 +43,13 @@ SECONDS = 40.0
 """Seconds after which no further step is taken."""
 
 SMALL = 64
-"""Largest number of pairs of the smaller batch by which memory is estimated."""
+"""Largest number of pairs of the smallest batch by which memory is estimated."""
+
+RISE = 2**23
+"""Bytes by which a larger batch must raise the peak of the memory to say what a pair takes."""
+
+SIMILARITY = 16
+"""Bytes for each similarity that the loss holds at once: float32, with gradient and softmax."""
 
 VALIDATED = 3
 """Batches of each validation set that are scored."""
@@ -88,7 +95,7 @@ def plan(config: Experiment) -> int:
     batch = pairs_a_step(trial.config)
     device = _device(config)
     room = _memory_room(device, devices)
-    trial_batch, probe = _take_steps(trial, batch, room)
+    trial_batch, probe = _take_steps(trial, batch, room, ranks)
     peak = memory_gib(device) * 2**30
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
@@ -158,24 +165,32 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: RunParts, batch: int, room: float) -> tuple[int, StepProbe]:
+def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
-    Steps at two smaller batch sizes go first: what a pair adds to the peak of their memory tells
-    whether all pairs fit.  The system would kill a process on a CPU that only tries.
+    Steps at smaller batch sizes go first, each twice the last: what a pair adds to the peak of
+    their memory tells whether all pairs fit.  The system would kill a process on a CPU that only
+    tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
     """
-    pairs, small, probe = read_pairs(trial), max(2, min(batch // 4, SMALL)), StepProbe()
-    count, peaks = STEPS + WARMUP, []
+    pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
+    count, device = STEPS + WARMUP, _device(trial.config)
+    shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
+    peak, trial_batch = memory_gib(device) * 2**30, batch
     try:
-        for size in (small, 2 * small):
+        while size <= batch and len(shown) < 2:
             take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
-            peaks.append(memory_gib(_device(trial.config)) * 2**30)
-        each = max(1.0, (peaks[1] - peaks[0]) / small)
-        further = int(((1 - SPARE) * room - peaks[1]) / each)
-        trial_batch = max(0, min(batch, 2 * small + further))
+            reached = memory_gib(device) * 2**30
+            if reached > peak + RISE:
+                shown.append((size, reached))
+            peak, size = reached, 2 * size
+        if len(shown) == 2:
+            (small, low), (large, high) = shown
+            loss = SIMILARITY * min(batch * batch * ranks, BLOCK)
+            further = ((1 - SPARE) * room - loss - high) * (large - small) / (high - low)
+            trial_batch = max(0, min(batch, int(large + further)))
     except torch.OutOfMemoryError:
-        trial_batch = small if peaks else small // 2
+        trial_batch = size // 2
     while trial_batch:
         probe = StepProbe()
         try:

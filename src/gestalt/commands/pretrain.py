@@ -11,7 +11,7 @@ from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_pretraining
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
-from gestalt.config.identity import flatten, to_plain, to_yaml
+from gestalt.config.identity import NOT_HASHED, flatten, to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.pretraining.make import folder_of, make
 from gestalt.runs.folders import first_rank
@@ -19,6 +19,11 @@ from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import replacing
 from gestalt.support.memory import keep_freed_memory
+
+FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
+    "pretraining.save_every_steps"
+}
+"""Keys in which a run may differ from the interrupted one that it continues."""
 
 
 def run(arguments: Namespace) -> int:
@@ -57,7 +62,9 @@ def _keep_keys(folder: Path, config: Experiment) -> None:
     if (folder / CHECKPOINT).is_file() and saved.is_file():
         before = flatten(yaml.safe_load(saved.read_text()))
         changed = [
-            key for key, value in flatten(to_plain(config)).items() if before.get(key) != value
+            key
+            for key, value in flatten(to_plain(config)).items()
+            if key not in FREE and before.get(key, value) != value
         ]
         if changed:
             raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import Target
+from gestalt.building.targets import Target, place_of
 from gestalt.commands.scoring import Scored, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
@@ -76,9 +76,10 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     evaluation = target.config.evaluation
     names = [name for name in evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
     if not names or not target.model.has_text:
+        listed = ", ".join(evaluation.benchmarks)
         raise ConfigError(
-            f"--protocols: {target.identity['checkpoint']} has no segmentation to score on "
-            f"{', '.join(evaluation.benchmarks)}"
+            f"--protocols: {place_of(target.identity)} has no segmentation to score"
+            f"{f' on {listed}' if listed else ': no benchmark is named'}"
         )
     if evaluation.calibration is not None:
         raise ConfigError(

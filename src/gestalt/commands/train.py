@@ -115,7 +115,7 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(parts)
-        read = [data.summary(), *parts.reading, describe_workers(config), f"run: {folder}"]
+        read = [data.summary(), *parts.feature_lines, describe_workers(config), f"run: {folder}"]
         tell("\n".join([*lines, *read]))
         if folder is not None and not (folder / "config.yaml").exists():
             with replacing(folder / "config.yaml") as partial:
@@ -151,7 +151,7 @@ class RunParts(NamedTuple):
         data: its batches and validation sets.
         scorers: callbacks of the validation.
         steps_per_epoch, total_steps: numbers of steps.
-        reading: lines on the cached features that are read, if any.
+        feature_lines: lines on the cached features that are read, if any.
     """
 
     config: Experiment
@@ -160,7 +160,7 @@ class RunParts(NamedTuple):
     scorers: list[Callback]
     steps_per_epoch: int
     total_steps: int
-    reading: list[str]
+    feature_lines: list[str]
 
 
 def build_parts(config: Experiment) -> RunParts:
@@ -171,9 +171,9 @@ def build_parts(config: Experiment) -> RunParts:
     data = build_data(config, source, validation)
     nouns = nouns_of(config, source)
     model = build_model(config)
-    reading = connect_loader(config, model, data, nouns)
+    feature_lines = connect_loader(config, model, data, nouns)
     module = build_module(config, model, total_steps, nouns)
-    return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, reading)
+    return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, feature_lines)
 
 
 def _restore_finished(

@@ -16,6 +16,7 @@ NEEDED = {
     "chosen_on.image_set": str,
     "chosen_on.split": str,
     "protocol.fields": dict,
+    "protocol.fields.name": str,
     "label_set": str,
     "weights_sha256": str,
 }

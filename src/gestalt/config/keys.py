@@ -25,6 +25,9 @@ WITHIN = {
 }
 """Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
 
+LARGEST = 2**63 - 1
+"""Largest integer of a key: torch and NumPy hold no larger one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Key:
@@ -75,7 +78,7 @@ class Key:
         """Return True if a number is within the bounds, and no NaN, infinity or integer beyond 63
         bits.
         """
-        largest = 2**63 - 1 if isinstance(number, int) else sys.float_info.max
+        largest = LARGEST if isinstance(number, int) else sys.float_info.max
         within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
         return (within and abs(number) <= largest) or number == self.also
 
@@ -87,10 +90,9 @@ class Key:
             return f"choose {self.form}"
         numbers = value if isinstance(value, list | tuple) else [value]
         if self.bounds and not all(map(self.holds, numbers)):
-            return (
-                f"choose {'a number that is' if numbers == [value] else 'numbers that are each'} "
-                f"{self.bounds}"
-            )
+            each = "a number that is" if numbers == [value] else "numbers that are each"
+            capped = (isinstance(item, int) and self.holds(min(item, LARGEST)) for item in numbers)
+            return f"choose {each} {self.bounds}{', and at most 2^63 - 1' if all(capped) else ''}"
         return ""
 
 

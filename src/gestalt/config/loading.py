@@ -50,8 +50,8 @@ LEFT = (
     *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
     *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
 )
-"""Keys that left the schema, or beginnings of their names: a saved configuration may have them, and
-nothing reads them.
+"""Removed keys, or prefixes of them: those that a saved configuration has and the schema lacks are
+ignored.
 """
 
 

@@ -38,7 +38,7 @@ def refuse(name: str, value: Any, why: str) -> NoReturn:
 
 
 Complaints = Iterator[tuple[str, str]]
-"""Keys whose values cannot run, and why; the first one is refused."""
+"""Pairs of a key and the reason why its value is refused."""
 
 
 def refuse_first(config: "Experiment", complaints: Complaints) -> None:

@@ -48,8 +48,8 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> N
 
 
 def names_below(names: list[str], blocks: int) -> list[str]:
-    """Return the names of parameters, buffers or modules, in order, that lie before the end of the
-    first ``blocks`` blocks.
+    """Return, in order, the names of the parameters, buffers or modules of the first ``blocks``
+    blocks and of all that comes before them.
     """
     depths = block_depths(names)
     return [name for name in names if depths[name][0] <= blocks]

@@ -263,10 +263,14 @@ def read_checkpoint(
     except ValueError as error:
         raise ValueError(f"{error}{hint}") from error
     missing = [key for key in keys if key not in saved]
-    if missing or not isinstance(saved["state_dict"], Mapping):
+    missing += [
+        f"mapping in {key}"
+        for key in ("state_dict", "gestalt")
+        if not isinstance(saved.get(key, {}), Mapping)
+    ]
+    if missing:
         raise ValueError(
-            f"{checkpoint}: not a checkpoint of a run, it has no "
-            f"{', '.join(missing) or 'weights in state_dict'}{hint}"
+            f"{checkpoint}: not a checkpoint of a run, it has no {', '.join(missing)}{hint}"
         )
     return saved
 

@@ -7,7 +7,7 @@ Repository, normalisation and size are timm's own records.
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gestalt.support.names import suggestion
+from gestalt.support.names import few, suggestion
 from gestalt.tables import INITS
 
 Channels = tuple[float, float, float]
@@ -128,7 +128,7 @@ def _no_weights(init: str, backbone: str) -> str:
             f"image.init {init!r} is unknown: {suggestion(init, [*INITS, *tags])} backbone "
             f"{backbone!r}"
         ).replace(":  ", ": ")
-    choices = [*words, *([f"a timm tag ({', '.join(tags)})"] if tags else [])]
+    choices = [*words, *([f"a timm tag ({few(init, tags)})"] if tags else [])]
     return (
         f"{problem} can start from {', '.join(choices)}, or from a local file: image.weights=FILE, "
         "its mean and std in FILE.json"

@@ -66,6 +66,9 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         _check_files(folder)
         encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
         _check_parts(parts)
+        longest = tokenizer.model_max_length
+        if not isinstance(longest, int | float):
+            raise ValueError(f"its longest text is {longest!r}: set max_seq_length to a number")
     except Exception as error:
         # the library passes on those of torch, safetensors, transformers, json and its own
         # constructors
@@ -93,13 +96,23 @@ def _check_files(folder: Path) -> None:
             )
     if any(folder.rglob("adapter_config.json")):
         raise ValueError("its weights are an adapter's: merge them into the model first")
-    kinds = [_kind(row) for row in _json(folder / LISTING)]
+    rows = _json(folder / LISTING)
+    kinds = [_kind(row) for row in rows]
     middle = kinds[2:-1] if kinds[-1:] == ["Normalize"] else kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
         raise ValueError(
             f"it is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, "
             "optionally Normalize"
         )
+    for row in rows:
+        place = Path(row["path"])
+        if place.is_absolute() or ".." in place.parts:
+            raise ValueError(f"its {LISTING} names {row['path']!r}: a part must lie in the folder")
+        if not row["type"].startswith("sentence_transformers."):
+            raise ValueError(
+                f"its {LISTING} names {row['type']}: choose a model of sentence-transformers' own "
+                "classes"
+            )
     settings = folder / "config_sentence_transformers.json"
     prompt = _json(settings).get("default_prompt_name") if settings.is_file() else None
     if prompt is not None:

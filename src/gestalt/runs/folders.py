@@ -43,8 +43,8 @@ def new_evaluation(folder: Path, kind: str = "evaluations") -> Iterator[Path]:
     try:
         yield path
     finally:
-        if not path.stat().st_size:
-            path.unlink()
+        if not (path.is_file() and path.stat().st_size):
+            path.unlink(missing_ok=True)
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 

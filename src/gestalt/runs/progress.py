@@ -10,6 +10,9 @@ from gestalt.runs.names import RESULT
 PLANNED = "steps_planned"
 """Key of a checkpoint and of a record: the steps that the run has in all."""
 
+KINDS = {"steps": int | None, PLANNED: int | None, "checkpoints": dict, "overrides": list}
+"""Keys of a record that are read unchecked elsewhere, and their types."""
+
 
 class Progress(NamedTuple):
     """The steps of a checkpoint, and those of its whole run; None where the files do not say."""
@@ -35,17 +38,22 @@ def is_finished(folder: Path) -> bool:
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
-    """Return the content of a record, unchecked; None if the file is missing, or still empty
-    because its writer has only reserved the name.
+    """Return the content of a record, of which only the types of ``KINDS`` are checked; None if the
+    file is missing.
 
     Raises:
-        ConfigError: it is not JSON.
+        ConfigError: it is not JSON, or a value has another type.
     """
+    if not path.is_file():
+        return None
     try:
-        text = path.read_text() if path.is_file() else ""
-        return dict(json.loads(text)) if text else None
+        record = dict(json.loads(path.read_text()))
+        for key, kind in KINDS.items():
+            if key in record and not isinstance(record[key], kind):
+                raise ValueError(f"{key} is {record[key]!r}")
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
+    return record
 
 
 def progress(checkpoint: Path) -> Progress:

@@ -20,6 +20,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{suggestion(name, known)} choose one of {', '.join(known)}".lstrip()
 
 
+def few(name: str, known: list[str]) -> str:
+    """Return the ten nearest of known names, joined, and ``...`` where there are more."""
+    near = difflib.get_close_matches(name, known, n=10, cutoff=0.0)
+    return ", ".join(near if len(near) == len(known) else [*near, "..."])
+
+
 def file_name(name: str) -> str:
     """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an
     underscore.

@@ -9,6 +9,7 @@ import torch
 
 from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.support.names import few
 from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
 from gestalt.zoo.names import DESCRIPTION
@@ -148,7 +149,7 @@ def _check_tag(config: Keys, name: str) -> None:
         f"{_trained_as(source, known, quick)}:{known}"
         for known in list_pretrained_tags_by_model(source)
     ]
-    choices = f"choose {', '.join(tags)}" if tags else "open_clip has none: give a file"
+    choices = f"choose {few(name, tags)}" if tags else "open_clip has none: give a file"
     if not tag:
         raise ValueError(
             f"open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG "

@@ -14,6 +14,7 @@ from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter, described, whole_side
 
@@ -103,8 +104,9 @@ def open_model(name: str) -> TimmModel:
         model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        known = timm.list_pretrained(f"{architecture}.*") if tag else []
-        choices = f"; choose {', '.join(known)}" if known and name not in known else ""
+        is_name = tag and not Path(name).is_dir()
+        known = timm.list_pretrained(f"{architecture}.*") if is_name else []
+        choices = f"; choose {few(name, known)}" if known and name not in known else ""
         raise ValueError(f"timm:{name}: {cause(error)}{choices}") from error
     config = model.pretrained_cfg
     return TimmModel(

@@ -100,10 +100,13 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
         assert error.value.filename == str(tmp_path / "a.json")
 
 
-def test_a_failed_evaluation_frees_its_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_failed_evaluation_frees_its_number(removed: bool, tmp_path: Path) -> None:
     def fail() -> None:
         with new_evaluation(tmp_path) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)
+            if removed:
+                path.unlink()
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):

@@ -12,6 +12,7 @@ from gestalt.__main__ import main
 from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.scoring import open_target
+from gestalt.commands.sweep import sweep_protocols
 from gestalt.evaluation.weights import weights_hash
 from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.command import gestalt
@@ -137,6 +138,8 @@ def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
     opened = open_target(target, overrides=TCL)
     with pytest.raises(ValueError, match="is vision-only and has no names for classes"):
         calibrate(opened, benchmark="scenes", split=None)
+    with pytest.raises(ValueError, match=f"^--protocols: {target} has no segmentation to score"):
+        sweep_protocols(opened, ["whole_square"], [])
     assert main(["segment", "photo.png", "--labels", "dog, grass", "--model", target]) == 2
 
 

@@ -81,10 +81,19 @@ def test_a_run_that_its_longest_time_ends_is_reported() -> None:
     )
 
 
-@pytest.mark.parametrize(("room", "fitting"), [(1400, 40), (2000, 64), (500, 0)])
-def test_two_batch_sizes_tell_how_many_pairs_fit(room, fitting, monkeypatch) -> None:
-    """500 MiB for a step of any size, and 20 for each of its pairs."""
-    sizes = []
+@pytest.mark.parametrize(
+    ("room", "hidden", "fitting", "tried"),
+    [
+        (1401, 0, 40, [16, 32]),
+        (2000, 0, 64, [16, 32]),
+        (500, 0, 0, [16, 32]),
+        (1401, 900, 40, [16, 32, 64]),
+        (1401, 3000, 64, [16, 32, 64, None]),
+    ],
+)
+def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch) -> None:
+    """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
+    sizes: list[int] = []
     trial = SimpleNamespace(config=config())
     monkeypatch.setattr(
         command,
@@ -94,9 +103,14 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, fitting, monkeypatch) -> 
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
     monkeypatch.setattr(command, "repeated", lambda pairs, count: count)
-    monkeypatch.setattr(command, "memory_gib", lambda device: (500 + 20 * sizes[-1]) / 1024)
-    assert command._take_steps(trial, batch=64, room=(room - 100) * 2**20)[0] == fitting
-    assert sizes[:2] == [16, 32]
+    monkeypatch.setattr(
+        command,
+        "memory_gib",
+        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) / 1024,
+    )
+    taken = command._take_steps(trial, batch=64, room=(room - 100) * 2**20, ranks=1)
+    assert taken[0] == fitting
+    assert sizes[: len(tried)] == tried
 
 
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:

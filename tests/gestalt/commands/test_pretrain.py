@@ -103,7 +103,7 @@ def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weig
         "inits/tiny: an unfinished pretraining with another pretraining.seed; choose another --to, "
         "or remove it" in other.stderr
     )
-    done = gestalt(*DINO, folder=tmp_path)
+    done = gestalt(*DINO, "data.workers=1", "pretraining.save_every_steps=3", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
 

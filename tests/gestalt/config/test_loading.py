@@ -53,6 +53,7 @@ REFUSED = [  # experiment, scale and overrides; the line
         (*DEMO, "data.mixture=[{source: tars},{weight: a}]"),
         rf"data.mixture\[1\].weight=a: must be a number or null{HERE}$",
     ),
+    ((*DEMO, f"optimizer.betas=[1{'0' * 400},0.9]"), r"optimizer.betas: .* is not 2 numbers"),
     ((*DEMO, "optimizer.betas=[0.9,2]"), r"optimizer.betas=\[0.9, 2.0\]: .*below 1"),
     ((*DEMO, "trainer.max_time=abc"), "trainer.max_time=abc: choose days:hours:minutes:seconds"),
     (

@@ -23,7 +23,11 @@ BAD = [
     ("share", 0.0, "share=0.0: choose a number that is above 0 and at most 1"),
     ("share", float("nan"), "share=nan: choose a number that is above 0 and at most 1"),
     ("share", float("inf"), "share=inf: choose a number that is above 0 and at most 1"),
-    ("steps", 2**63, f"steps={2**63}: choose a number that is above 0, or -1"),
+    (
+        "steps",
+        2**63,
+        f"steps={2**63}: choose a number that is above 0, or -1, and at most 2^63 - 1",
+    ),
     ("pair", (0.0, 1.0), "pair=[0.0, 1.0]: choose numbers that are each at least 0 and below 1"),
     ("steps", 0, "steps=0: choose a number that is above 0, or -1"),
     ("word", "on", "word=on: did you mean 'one'? choose one of one, two"),

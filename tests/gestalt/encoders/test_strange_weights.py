@@ -158,6 +158,39 @@ def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize(
+    ("part", "key", "value", "words"),
+    [
+        (1, "path", "../elsewhere", "names '../elsewhere': a part must lie in the folder"),
+        (1, "path", "/elsewhere", "names '/elsewhere': a part must lie in the folder"),
+        (0, "type", "mine.Transformer", "names mine.Transformer: choose a model of sentence"),
+    ],
+)
+def test_a_text_model_of_parts_from_elsewhere_is_refused(
+    part: int, key: str, value: str, words: str, weights: bool, tmp_path: Path
+) -> None:
+    folder = Path(save_bert(tmp_path))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[part][key] = value
+    (folder / "modules.json").write_text(json.dumps(modules))
+    line = _refused(
+        lambda: read_sentence_model(str(folder), weights=weights, layers=None), names="text.model"
+    )
+    assert words in line
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_text_model_whose_longest_text_is_a_word_is_refused(
+    weights: bool, tmp_path: Path
+) -> None:
+    folder = Path(save_bert(tmp_path))
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "x"}')
+    _refused(
+        lambda: read_sentence_model(str(folder), weights=weights, layers=None), names="text.model"
+    )
+
+
 def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
     (weights,) = folder.glob("**/model.safetensors")
