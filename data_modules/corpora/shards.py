@@ -96,14 +96,15 @@ def expand(pattern: str) -> list[str]:
             a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
 
     Raises:
-        ValueError: a folder or glob without such a file, or a file that is named twice, packed or not.
+        ValueError: a folder or glob without such a file; or a file that is named twice, compressed
+            or not.
     """
     urls = _expand(pattern)
     for url, count in Counter(map(unpacked_name, urls)).items():
         if count > 1:
             raise ValueError(
-                f"data.root={pattern}: {url} is named twice, compressed or not: its samples would be "
-                "read twice an epoch"
+                f"data.root={pattern}: {url} is named twice, compressed or not: its samples "
+                "would be read twice an epoch"
             )
     return urls
 
