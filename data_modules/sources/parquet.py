@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import Unusable, locating
+from gestalt.data_modules.corpora.bad_samples import Unusable, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
@@ -319,7 +319,7 @@ class ParquetRows(Store):
         row = index - int(self._ends[group] - self._lengths[group])
         file, in_file = self._groups[group]
         where, key = self._shards[file].url, f"row group {in_file}, row {row}"
-        with locating(where, key):
+        with bad_sample_at(where, key):
             try:
                 table = self._tables.get(group, lambda: self._read(group))
                 image, caption = (table.column(name)[row].as_py() for name in self._columns)

@@ -127,7 +127,7 @@ class MeanIoU(ImageMetric):
             RuntimeError: the matrix and the images count different pixels: two ranks scored one
                 image.
         """
-        rows = self.counted_once(key=2)
+        rows = self.unique_rows(key=2)
         images = rows[rows[:, 1] == OF_IMAGE]
         score = SegmentationScore(
             sample_id=images[:, 0],
