@@ -249,6 +249,11 @@ def test_compressed_tars_are_unpacked_once_and_read_like_others(shards, tmp_path
     copies = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/unpacked/*/*.tar")}
     assert stored(opened(packed, cache=tmp_path / "cache")) == stored(plain)
     assert copies == {path: path.stat().st_mtime_ns for path in copies}
+    source = opened(packed, cache=tmp_path / "cache")
+    for path in copies:  # as a second rank does that unpacks at the same time
+        path.unlink()
+    opened(packed, cache=tmp_path / "cache")
+    assert stored(source) == stored(plain)
     (packed / "s-0001.tar.gz").chmod(0o400)
     assert opened(packed, cache=tmp_path / "cache").stored(0).where == f"{packed}/s-0000.tar.gz"
     assert set(tmp_path.glob("cache/unpacked/*/*.tar")) == set(copies)
