@@ -127,7 +127,7 @@ def read_rows(layout: Layout) -> Iterator[list[str]]:
         raise ValueError(f"table: {layout.path} cannot be read: {error}") from error
 
 
-class _BoundedGzip(gzip.GzipFile):
+class BoundedGzip(gzip.GzipFile):
     """The unpacked bytes of a table, up to a bound."""
 
     def __init__(self, path: Path) -> None:
@@ -153,7 +153,7 @@ class _BoundedGzip(gzip.GzipFile):
 
 def _opened(path: Path) -> io.TextIOWrapper:
     """Open a table behind its byte order mark, if it has one."""
-    file: Any = _BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
+    file: Any = BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
     if file.read(3) != b"\xef\xbb\xbf":
         file.seek(0)
     return io.TextIOWrapper(file, encoding="latin-1", newline="")
