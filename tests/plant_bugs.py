@@ -332,7 +332,7 @@ BUGS = (
     Bug(
         "images_seen_twice_count_twice",
         "src/gestalt/measures/classification/metric.py",
-        old="rows = self.counted_once()",
+        old="rows = self.unique_rows()",
         new="rows = torch.cat(self.rows).numpy()",
         test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),

@@ -162,9 +162,14 @@ def _take_over(request: dict[str, Any], *, path: list[str]) -> None:
             os.close(file)
         elif output >= 0:
             os.dup2(output, number)
+    safe = bool(os.environ.get("PYTHONSAFEPATH"))
+    if request["words"][0] == "-P":
+        safe = True
+        del request["words"][0]
     kind = request["words"][0]
+    folder = str(Path(kind).resolve().parent) if kind not in ("-m", "-c") else os.getcwd()
     sys.path[:] = [
-        str(Path(kind).resolve().parent) if kind not in ("-m", "-c") else os.getcwd(),
+        *([] if safe else [folder]),
         *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)),
         *path,
     ]
@@ -198,32 +203,36 @@ def _stock() -> dict[str, Any] | None:
     return None
 
 
-class Started(subprocess.Popen):  # type: ignore[type-arg]
+class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
     """``Popen`` that calls a spare where the program is Python."""
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        (_, _, _, descriptors, cwd, env, *_), session = rest, rest[-2]
+        _, prepare, _, descriptors, cwd, env, *_ = rest
+        umask, session, group = rest[-3:]
         words = [str(word) for word in args] if isinstance(args, list | tuple) else []
+        streams = [_stream(rest[number]) for number in (9, 12, 14)]
         # inherited descriptors: of the compiling processes of torch
-        if words[:1] != [sys.executable] or descriptors or not _SPARES:
+        special = prepare or descriptors or umask != -1 or group != -1
+        piped = any(isinstance(stream, str) and stream[0] != "/" for stream in streams)
+        if words[:1] != [sys.executable] or special or piped or not _SPARES:
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
         self.pid, descriptor = _SPARES.pop()
         self._child_created = True
         request = {
-            "words": words[2:] if words[1] == "-P" else words[1:],
+            "words": words[1:],
             "cwd": str(cwd or os.getcwd()),
             "env": dict(os.environ if env is None else env),
-            "outputs": [_output(rest[12]), _output(rest[14])],
+            "outputs": streams[1:],
             "session": session,
         }
         with os.fdopen(descriptor, "w") as file:
             json.dump(request, file)
 
 
-def _output(descriptor: int) -> int | str:
-    """Return a standard output, or -1 for the inherited one, as it is, and another file by its
-    path: this process closes it at once.
+def _stream(descriptor: int) -> int | str:
+    """Return a standard stream, or -1 for the inherited one, as it is, and another file by its
+    path, since this process closes it at once; of a pipe the path does not begin with a slash.
     """
     return descriptor if descriptor <= 2 else os.readlink(f"/proc/self/fd/{descriptor}")
 
@@ -256,5 +265,5 @@ if __name__ == "__main__":
     while request is not None:
         _take_over(request, path=path)
         words, request = request["words"], _stock()
-    subprocess.Popen = Started  # type: ignore[misc]
+    subprocess.Popen = WarmPopen  # type: ignore[misc]
     _begin(*words)

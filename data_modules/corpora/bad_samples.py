@@ -71,7 +71,7 @@ class BadSample(ValueError):
 
 
 @contextmanager
-def locating(where: str, key: str) -> Iterator[None]:
+def bad_sample_at(where: str, key: str) -> Iterator[None]:
     """Convert an ``Unusable`` image or caption into the ``BadSample`` at a place."""
     try:
         yield

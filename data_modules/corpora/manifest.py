@@ -132,7 +132,8 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         indices = [entry[0] for entry in manifest["bad"]]
         valid = (
             manifest["format"] == FORMAT
-            and {"source_digest", "samples"} <= manifest.keys()
+            and isinstance(manifest["source_digest"], str)
+            and type(manifest["samples"]) is int
             and all(entry[1] in REASONS for entry in manifest["bad"])
             and all(type(index) is int and 0 <= index < manifest["samples"] for index in indices)
             and indices == sorted(set(indices))

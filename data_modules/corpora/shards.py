@@ -51,17 +51,35 @@ class Shard(NamedTuple):
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
         changed: for a local file, the time of the last change of its bytes or inode, which no
             program can set; empty for others.
+        copy: the unpacked file that is read in its place, whose bytes ``size`` counts; empty for a
+            file that is read itself.
     """
 
     url: str
     size: int
     stamp: str
     changed: str = ""
+    copy: str = ""
+
+    @property
+    def path(self) -> str:
+        """Path or URL of the bytes that are read."""
+        return self.copy or self.url
 
     @property
     def name(self) -> str:
-        """The last part of the URL."""
-        return self.url.rstrip("/").rsplit("/", 1)[-1]
+        """The last part of the path."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def unpacked_name(url: str) -> str:
+    """Return the name of a compressed tar once unpacked, ``x.tar`` for ``x.tar.gz`` and ``x.tgz``;
+    other names unchanged.
+    """
+    for ending in COMPRESSED:
+        if url.endswith(ending):
+            return f"{url.removesuffix(ending)}.tar"
+    return url
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -75,17 +93,18 @@ def expand(pattern: str) -> list[str]:
     Args:
         pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
             that end in one of ``SUFFIXES``; a glob with ``*``; or a ``.txt`` file with one of these
-            a line.
+            a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
 
     Raises:
-        ValueError: a folder or glob without such a file, or a file that is named twice.
+        ValueError: a folder or glob without such a file; or a file that is named twice, compressed
+            or not.
     """
     urls = _expand(pattern)
-    for url, count in Counter(urls).items():
+    for url, count in Counter(map(unpacked_name, urls)).items():
         if count > 1:
             raise ValueError(
-                f"data.root={pattern}: {url} is named twice: its samples would be read twice an "
-                "epoch"
+                f"data.root={pattern}: {url} is named twice, compressed or not: its samples "
+                "would be read twice an epoch"
             )
     return urls
 
@@ -127,7 +146,7 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
 
 
 def _matching(url: str) -> list[str]:
-    """List the files of a folder or glob, sorted."""
+    """List the shards of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
         pattern = path if "*" in path else path.rstrip("/") + "/*"
@@ -142,7 +161,10 @@ def _matching(url: str) -> list[str]:
             raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
-    return sorted(name for name in names if name.endswith(SUFFIXES))
+    shards = {name for name in names if name.endswith(SUFFIXES)}
+    return sorted(
+        name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
+    )
 
 
 def look_up(url: str) -> Shard | None:
@@ -167,9 +189,9 @@ def look_up(url: str) -> Shard | None:
 
 def open_binary(shard: Shard) -> Any:
     """Open a shard for reading from its start."""
-    if is_remote(shard.url):
-        return io.BufferedReader(RangeFile(shard.url, size=shard.size), buffer_size=BLOCK)
-    return open(shard.url, "rb")
+    if is_remote(shard.path):
+        return io.BufferedReader(RangeFile(shard.path, size=shard.size), buffer_size=BLOCK)
+    return open(shard.path, "rb")
 
 
 class ShardReader:
@@ -194,7 +216,7 @@ class ShardReader:
             max(offset + size for offset, size in ranges),
         )
         # a second call costs less than a second copy of a large file
-        copied = is_remote(shard.url) or last - first <= SMALL
+        copied = is_remote(shard.path) or last - first <= SMALL
         if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
@@ -204,15 +226,15 @@ class ShardReader:
         stop = min(stop, shard.size)
         if start >= stop:
             return b""
-        if is_remote(shard.url):
-            return read_range(shard.url, start, stop=stop)
-        file = self._files.get(shard.url, lambda: (_open(shard), 1))
+        if is_remote(shard.path):
+            return read_range(shard.path, start, stop=stop)
+        file = self._files.get(shard.path, lambda: (_open(shard), 1))
         return os.pread(file, stop - start, start)
 
 
 def _open(shard: Shard) -> int:
     """Open a local shard and check that its size has not changed.  Returns the file descriptor."""
-    descriptor = os.open(shard.url, os.O_RDONLY)
+    descriptor = os.open(shard.path, os.O_RDONLY)
     if os.fstat(descriptor).st_size != shard.size:
         os.close(descriptor)
         raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, locating
+from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, bad_sample_at
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
@@ -81,7 +81,7 @@ def read_stored(path: Path, *, captions: object) -> Stored:
         BadSample: the file is missing or unreadable.
     """
     where, key = str(path.parent), path.name
-    with locating(where, key):
+    with bad_sample_at(where, key):
         return Stored(where, key, read_bytes(path), captions)
 
 
@@ -115,7 +115,7 @@ class ImageFiles(Store):
     def stored(self, index: int) -> Stored:
         """Read an image and its captions."""
         described = self.described(index)
-        with locating(described.where, described.key):
+        with bad_sample_at(described.where, described.key):
             if index >= self._listed:
                 raise Unusable("missing_image", "captions of an image that is not listed")
             return described._replace(image=read_bytes(Path(described.where, described.key)))
@@ -236,10 +236,10 @@ class StoredPairs(Source):
         decode = prepare_random_crop(
             stored.image, self._size, seed=self._seed, epoch=drawn, index=index
         )
-        return locating(stored.where, stored.key)(decode)
+        return bad_sample_at(stored.where, stored.key)(decode)
 
     def _caption(self, stored: Stored, index: int, epoch: int) -> str:
-        with locating(stored.where, stored.key):
+        with bad_sample_at(stored.where, stored.key):
             return choose_caption(
                 stored.captions, self.rule, seed=self._seed, epoch=epoch, index=index
             )

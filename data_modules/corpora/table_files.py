@@ -21,8 +21,8 @@ LONGEST_FIELD = 2**24
 """Largest number of bytes of a field; a longer one is a quote that is not closed."""
 
 LARGEST_RATIO, SAFE_BYTES = 100, 2**28
-"""Largest ratio of unpacked to packed size of a gz table, and bytes allowed at any ratio: text
-packs to 1/3, a file made to fill the memory to 1/1000.
+"""A gz table may unpack to ``LARGEST_RATIO`` times its size, or to ``SAFE_BYTES`` if that is more.
+Text packs to about a third; a file made to fill the memory packs to a thousandth.
 """
 
 
@@ -127,8 +127,13 @@ def read_rows(layout: Layout) -> Iterator[list[str]]:
         raise ValueError(f"table: {layout.path} cannot be read: {error}") from error
 
 
-class _Unpacked(gzip.GzipFile):
+class BoundedGzip(gzip.GzipFile):
     """The unpacked bytes of a table, up to a bound."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+        self._most = max(LARGEST_RATIO * path.stat().st_size, SAFE_BYTES)
 
     def read1(self, size: int = -1) -> bytes:
         """Read some bytes.
@@ -136,12 +141,11 @@ class _Unpacked(gzip.GzipFile):
         Raises:
             ValueError: the table is larger than the bound.
         """
-        path = Path(os.fsdecode(self.name))
-        most = max(LARGEST_RATIO * path.stat().st_size, SAFE_BYTES)
-        if self.tell() > most:
+        if self.tell() > self._most:
+            path = self._path
             raise ValueError(
-                f"table: {path} unpacks to more than {most / 2**20:,.0f} MiB, like a file made to "
-                f"fill the memory; if that is right, run `gunzip -k {path}` and name "
+                f"table: {path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a file "
+                f"made to fill the memory; if that is right, run `gunzip -k {path}` and name "
                 f"{path.with_suffix('')}"
             )
         return super().read1(size)
@@ -149,7 +153,7 @@ class _Unpacked(gzip.GzipFile):
 
 def _opened(path: Path) -> io.TextIOWrapper:
     """Open a table behind its byte order mark, if it has one."""
-    file: Any = _Unpacked(path) if path.suffix == ".gz" else path.open("rb")
+    file: Any = BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
     if file.read(3) != b"\xef\xbb\xbf":
         file.seek(0)
     return io.TextIOWrapper(file, encoding="latin-1", newline="")

@@ -27,9 +27,15 @@ import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
 from gestalt.data_modules.corpora.remote import is_remote
-from gestalt.data_modules.corpora.shards import COMPRESSED, Shard, expand, look_up, open_binary
+from gestalt.data_modules.corpora.shards import (
+    COMPRESSED,
+    Shard,
+    expand,
+    open_binary,
+    unpacked_name,
+)
 from gestalt.data_modules.digest import short_digest
-from gestalt.support.files import replacing
+from gestalt.support.files import free_bytes, replacing
 
 FORMAT = 2
 HEADER = 4096
@@ -90,33 +96,38 @@ def list_tars(root: str | None) -> list[str]:
 
 
 def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
-    """Return the unpacked copy of a compressed tar in the cache, made if it is missing, since a
-    compressed tar can only be read from its start; any other tar as it is.
+    """Return a compressed tar with its unpacked copy in the cache, which is made if missing, since
+    a compressed tar can only be read from its start; any other tar as it is.
 
     Raises:
         ValueError: it is damaged, or the copy cannot be written.
     """
     if not shard.url.endswith(COMPRESSED):
         return shard
-    state = short_digest(f"{shard.url}\0{shard.size}\0{shard.stamp}\0{shard.changed}")
-    copy = cache / "unpacked" / state / f"{shard.name.removesuffix('.gz').replace('.tgz', '.tar')}"
+    state = short_digest(f"{_address(shard)}\0{shard.size}\0{shard.stamp}")
+    copy = cache / "unpacked" / state / unpacked_name(shard.name)
     try:
         if not copy.is_file():
-            with (
-                open_binary(shard) as file,
-                gzip.open(file) as packed,
-                replacing(copy) as partial,
-                partial.open("wb") as target,
-            ):
-                shutil.copyfileobj(packed, target)
+            with open_binary(shard) as file:
+                file.seek(max(0, shard.size - 4))  # the unpacked size, modulo 4 GiB
+                needed = max(shard.size, int.from_bytes(file.read(4), "little"))
+                free = free_bytes(cache)
+                if free < needed:
+                    raise OSError(f"it takes {needed:,} bytes there, and {free:,} are free")
+                file.seek(0)
+                with (
+                    gzip.open(file) as packed,
+                    replacing(copy) as partial,
+                    partial.open("wb") as target,
+                ):
+                    shutil.copyfileobj(packed, target)
+        # the stamp of the compressed tar: ranks that unpack it at once replace each other's copy
+        return shard._replace(size=copy.stat().st_size, changed="", copy=str(copy))
     except Exception as error:  # of gzip, the disk, or the network, whose library has its own
         raise ValueError(
             f"{shard.url}: cannot be unpacked into data.cache={cache}: {error}; copy the file "
             "again, make room, or choose another data.cache"
         ) from error
-    unpacked = look_up(str(copy))
-    assert unpacked is not None
-    return unpacked
 
 
 def check_first_tar(root: str | None) -> None:
@@ -251,9 +262,13 @@ class TarIndex:
 
 def index_places(shard: Shard, *, cache: Path) -> list[Path]:
     """List the possible paths of a tar's index: beside a local tar first, then in the cache."""
-    address = shard.url if is_remote(shard.url) else os.path.abspath(shard.url)
-    cached = cache / "indices" / short_digest(address) / f"{shard.name}.index"
-    return [cached] if is_remote(shard.url) else [Path(f"{shard.url}.index"), cached]
+    cached = cache / "indices" / short_digest(_address(shard)) / f"{shard.name}.index"
+    return [cached] if is_remote(shard.path) else [Path(f"{shard.path}.index"), cached]
+
+
+def _address(shard: Shard) -> str:
+    """Return a shard's URL or absolute path."""
+    return shard.path if is_remote(shard.path) else os.path.abspath(shard.path)
 
 
 def tar_state(shard: Shard) -> Header:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
-from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
 from gestalt.data_modules.pixels.photographs import read_bytes
@@ -123,13 +122,13 @@ class ColourMap:
     def __init__(
         self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
     ) -> None:
-        named = enumerate((colours.astype(np.int64) @ _PACKED).tolist())
-        self._classes = dict.fromkeys(
-            (int(np.array(colour) @ _PACKED) for colour in unnamed), ignored_value(len(colours))
-        )
+        unnamed_colours = np.array(unnamed, dtype=np.int64).reshape(-1, 3)
+        palette = np.concatenate([colours.astype(np.int64), unnamed_colours]) @ _PACKED
         # of classes of one colour the first
-        self._classes |= {colour: index for index, colour in reversed(list(named))}
-        self._type = map_type(len(colours))
+        self._palette, first = np.unique(palette, return_index=True)
+        self._classes = np.where(first < len(colours), first, ignored_value(len(colours))).astype(
+            map_type(len(colours))
+        )
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
         """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
@@ -138,15 +137,15 @@ class ColourMap:
         Raises:
             ValueError: another colour.
         """
-        present, where = np.unique(values.astype(np.int64) @ _PACKED, return_inverse=True)
-        for colour in present.tolist():
-            if colour not in self._classes:
-                raise ValueError(
-                    f"{path} holds the colour #{colour:06x}, which no class has; choose other "
-                    "--values"
-                )
-        classes = np.array([self._classes[colour] for colour in present.tolist()], self._type)
-        return torch.from_numpy(classes[where].reshape(values.shape[:2]))
+        packed = values.astype(np.int64) @ _PACKED
+        place = np.searchsorted(self._palette, packed).clip(max=len(self._palette) - 1)
+        wrong = packed[self._palette[place] != packed]
+        if len(wrong):
+            raise ValueError(
+                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
+                "--values"
+            )
+        return torch.from_numpy(self._classes[place])
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
@@ -172,8 +171,8 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     values: NDArray[Any]
     if path.suffix.lower() == ".npy":
         try:
-            values = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
-        except (Unusable, ValueError, OSError, EOFError) as error:
+            values = np.lib.format.read_array(BytesIO(read_bytes(path)), allow_pickle=False)
+        except Exception as error:  # of the reader of headers, which raises many types
             raise ValueError(
                 f"{path}: not a NumPy array ({' '.join(str(error).split())})"
             ) from error

@@ -18,7 +18,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from gestalt.data_modules.corpora.bad_samples import Unusable, locating
+from gestalt.data_modules.corpora.bad_samples import Unusable, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import IMAGES, find_columns
 from gestalt.data_modules.corpora.lru_cache import LRUCache
@@ -74,7 +74,7 @@ class _HubStore(Store):
             ValueError: as ``_row`` of a stream.
         """
         key = f"row {index}"
-        with locating(self._where, key):
+        with bad_sample_at(self._where, key):
             row = self._row(index)
             image = row[self._image]
             if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):

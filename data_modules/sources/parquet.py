@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gestalt.data_modules.corpora.bad_samples import Unusable, locating
+from gestalt.data_modules.corpora.bad_samples import Unusable, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
@@ -39,6 +39,9 @@ CACHED = 512 * 2**20
 
 PART = 8 * 2**20
 """Bytes of one request for captions, at most."""
+
+FOOTER_SECONDS = 120
+"""Longest time of the check of all footers, and one second more for each file."""
 
 _READ_FOOTERS = """
 import resource, sys
@@ -117,39 +120,56 @@ def _check_footers(paths: Sequence[str]) -> None:
     """Check in another process that arrow can read the footers of local files.
 
     Raises:
-        ValueError: names the file whose footer ends that process.
+        ValueError: names the file whose footer ends that process; or they cannot be checked.
     """
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _READ_FOOTERS],
-        input=b"\0".join(map(os.fsencode, paths)),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode < 0:
-        path = os.fsdecode(done.stdout.split(b"\0")[-2])
+    seconds = FOOTER_SECONDS + len(paths)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _READ_FOOTERS],
+            input=b"\0".join(map(os.fsencode, paths)),
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+        if not done.returncode:
+            return
+        output, failure = done.stdout, f"their reader ended with status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        output, failure = b"", f"their reader took more than {seconds} seconds"
+    if output:
+        path = os.fsdecode(output.split(b"\0")[-2])
         raise ValueError(
             f"parquet: {path} cannot be read: its footer is damaged; copy it again, or write it "
             "anew"
         )
+    raise ValueError(
+        f"parquet: the footers of {len(paths):,} files from {paths[0]} on could not be checked: "
+        f"{failure}; see that the machine has free memory and reads these files, and start again"
+    )
 
 
 def read_footer(root: str, shard: Shard) -> Any:
     """Return the footer of a parquet file.
 
     Raises:
-        ValueError: it cannot be read, or states more rows than the file has bytes.
+        ValueError: it cannot be read, or states more rows than values of a column.
     """
     try:
         footer = read_parquet(root, shard.url, lambda parquet: parquet.metadata)
-        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-        reason = f"its footer states {sum(lengths):,} rows in {shard.size:,} bytes"
-        if min(lengths, default=0) >= 0 and sum(lengths) <= shard.size:
-            return footer
+        for group in map(footer.row_group, range(footer.num_row_groups)):
+            columns = map(group.column, range(group.num_columns))
+            values = min((column.num_values for column in columns), default=0)
+            if not 0 <= group.num_rows <= values:
+                raise OSError(
+                    f"its footer states {group.num_rows:,} rows in a group, and a column of "
+                    f"{values:,} values"
+                )
+        return footer
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
-    raise ValueError(
-        f"parquet: {shard.url} cannot be read: {reason}; copy it again, or write it anew"
-    )
+        raise ValueError(
+            f"parquet: {shard.url} cannot be read: {reason}; copy it again, or write it anew"
+        ) from error
 
 
 def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
@@ -299,7 +319,7 @@ class ParquetRows(Store):
         row = index - int(self._ends[group] - self._lengths[group])
         file, in_file = self._groups[group]
         where, key = self._shards[file].url, f"row group {in_file}, row {row}"
-        with locating(where, key):
+        with bad_sample_at(where, key):
             try:
                 table = self._tables.get(group, lambda: self._read(group))
                 image, caption = (table.column(name)[row].as_py() for name in self._columns)

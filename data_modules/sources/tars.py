@@ -18,7 +18,13 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample, Unusable, locating
+from gestalt.data_modules.corpora.bad_samples import (
+    GOOD,
+    REASONS,
+    BadSample,
+    Unusable,
+    bad_sample_at,
+)
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS
@@ -117,7 +123,7 @@ class TarStore(Store):
         shard, row = self._tars[number][0], index - self._ends[number] + self._lengths[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
-        with locating(shard.url, key):
+        with bad_sample_at(shard.url, key):
             if record["reason"] != GOOD:
                 raise Unusable(REASONS[record["reason"]])
             json_first = not record["text"] if self._column is None else self._column != "txt"

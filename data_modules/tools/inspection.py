@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.data_modules.corpora.bad_samples import BadSample, locating
+from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import (
     ANY_CAPTION,
     clean_caption,
@@ -77,7 +77,7 @@ class Findings(Dataset[Finding]):
             where, image = stored.where, hashlib.sha256(stored.image).digest()
             texts = listed_texts(stored.captions, self._rule)
             usable = usable_texts(stored.captions, self._rule)
-            with locating(where, stored.key):
+            with bad_sample_at(where, stored.key):
                 width, height = (
                     shown_size(stored.image) if drawn is None else (drawn.shape[2], drawn.shape[1])
                 )

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.sources import open_source
+from gestalt.data_modules.sources import open_source, parquet
 from tests.data_modules.files import picture, write_files
 
 
@@ -120,10 +120,33 @@ def test_a_damaged_parquet_file_is_refused_at_opening_by_name(tmp_path, name):
         opened("parquet", path)
 
 
-def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):
+def test_a_footer_that_states_more_rows_than_values_is_refused(tmp_path):
     nulls = {"image": pa.nulls(100_000, pa.binary()), "caption": pa.nulls(100_000, pa.string())}
     pq.write_table(pa.table(nulls), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: .* states 100,000 rows in"):
+    assert len(opened("parquet", tmp_path / "a.parquet")) == 100_000
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    # the number of rows of the row group, the last of the numbers of 100,000
+    content[content.rindex(b"\xc0\x9a\x0c") + 2] = 0x7C
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: .* rows in a group.*100,000"):
+        opened("parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "failure"),
+    [
+        ({"_READ_FOOTERS": "import os; os.kill(os.getpid(), 9)"}, "ended with status -9"),
+        (
+            {"_READ_FOOTERS": "import time; time.sleep(60)", "FOOTER_SECONDS": 0},
+            "took more than 1 seconds",
+        ),
+    ],
+)
+def test_footers_that_cannot_be_checked_are_refused(tmp_path, monkeypatch, changes, failure):
+    pq.write_table(pa.table({"image": [b"i"], "caption": ["a"]}), tmp_path / "a.parquet")
+    for name, value in changes.items():
+        monkeypatch.setattr(parquet, name, value)
+    with pytest.raises(ValueError, match=rf"from .*a\.parquet on could not .*{failure}"):
         opened("parquet", tmp_path / "a.parquet")
 
 

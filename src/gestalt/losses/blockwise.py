@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from gestalt.losses.gather import gather_rows, world_size
-from gestalt.losses.matrix import PairMatrix, counted_only
+from gestalt.losses.matrix import PairMatrix, without_uncounted
 
 BlockLoss = tuple[Tensor, Tensor, Tensor | None]
 """A block's loss, its gradient with respect to the logits (R, G), and its correct rows (R,)."""
@@ -117,7 +117,7 @@ def sigmoid(
         losses = -functional.logsigmoid(-signed_logits)
         grad_logits = torch.sigmoid(signed_logits, out=logits)
         grad_logits = torch.where(pairs, -grad_logits, grad_logits)
-        return counted_only(losses, block.compared()).sum(), grad_logits, correct
+        return without_uncounted(losses, block.compared()).sum(), grad_logits, correct
 
     return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
 

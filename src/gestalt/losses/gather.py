@@ -105,9 +105,20 @@ def objects_of_ranks(value: Any) -> list[Any]:
     return objects
 
 
+def objects_on_first(value: Any) -> list[Any]:
+    """Return an object of each rank, in rank order, on the first rank, and an empty list on the
+    others; all ranks must call it together.
+    """
+    if world_size() == 1:
+        return [value]
+    objects = [None] * world_size() if distributed.get_rank() == 0 else None
+    distributed.gather_object(value, objects)
+    return objects or []
+
+
 def shared_by_ranks(items: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
-    """Return a result of each item, in order, each computed on one rank and given to all; all ranks
-    must call it together.
+    """Compute a result of each item, the items dealt to the ranks.  Returns all results, in order,
+    on every rank; all ranks must call it together.
     """
     world = world_size()
     rank = distributed.get_rank() if world > 1 else 0

@@ -85,7 +85,7 @@ class PairMatrix(NamedTuple):
         """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees
         them; finite, also if two are added.
         """
-        return counted_only(logits, self.compared(), fill=torch.finfo(logits.dtype).min / 4)
+        return without_uncounted(logits, self.compared(), fill=torch.finfo(logits.dtype).min / 4)
 
     def positives(self, values: Tensor) -> Tensor:
         """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
@@ -95,11 +95,11 @@ class PairMatrix(NamedTuple):
         """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that
         count.
         """
-        return counted_only(self.positives(values), self.valid_rows()).sum()
+        return without_uncounted(self.positives(values), self.valid_rows()).sum()
 
     def same_caption(self) -> Tensor:
         """Return (B, G) bool, True where a column has the row's caption and both count."""
-        return counted_only(self.ids.unsqueeze(1) == self.all_ids, self.compared())
+        return without_uncounted(self.ids.unsqueeze(1) == self.all_ids, self.compared())
 
     def targets(self, dtype: torch.dtype) -> Tensor:
         """Return (B, G): in each row, 1 spread evenly over the columns that have its caption."""
@@ -112,20 +112,20 @@ class PairMatrix(NamedTuple):
         """
         if not self.measured:
             return None
-        return counted_only(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
+        return without_uncounted(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
 
     def terms(self, loss: Tensor, correct: Tensor | None) -> ContrastiveTerms:
         """Return the terms, from this rank's share of the loss and its correct rows, (B,) bool."""
         if correct is None or self.counts is None:
             return ContrastiveTerms(loss, accuracy=None, duplicates=None)
-        repeated = counted_only(self.counts > 1, self.valid_rows())
+        repeated = without_uncounted(self.counts > 1, self.valid_rows())
         accuracy, duplicates = (
             rows.sum().to(loss.dtype) * self.weight for rows in (correct, repeated)
         )
         return ContrastiveTerms(loss, accuracy, duplicates)
 
 
-def counted_only(values: Tensor, counted: Tensor | None, *, fill: float = 0) -> Tensor:
+def without_uncounted(values: Tensor, counted: Tensor | None, *, fill: float = 0) -> Tensor:
     """Return values with those that do not count filled; None if all count."""
     return values if counted is None else values.masked_fill(~counted, fill)
 

@@ -24,7 +24,7 @@ from gestalt.evaluation.prompts import (
     templates_digest,
     used_prompts,
 )
-from gestalt.losses.gather import objects_of_ranks
+from gestalt.losses.gather import objects_on_first
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import spread
@@ -332,7 +332,7 @@ class Scorer(Measured, Generic[Score]):
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()
-        shown = objects_of_ranks(self._shown) if self.shown_ids else []
+        shown = objects_on_first(self._shown) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:
             return

@@ -46,7 +46,9 @@ Extremes = dict[int, tuple[float, ScoredImage]]
 
 
 def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extremes:
-    """Add an image; leave out the one that is no longer among the ends."""
+    """Return the images with one more; of more than ``2 * KEPT``, only the best and the worst
+    ``KEPT``, none without a mean IoU.
+    """
     extremes = {**extremes, shown.sample_id: (iou, shown)}
     if not np.isnan(iou) and len(extremes) <= 2 * KEPT:
         return extremes

@@ -45,9 +45,9 @@ class RowMetric(SetMetric):
             self.rows.append(self._padding.to(self.device))
         super().sync(*args, **kwargs)
 
-    def counted_once(self, key: int = 1) -> Ints:
-        """Return the rows of all ranks without padding, in ascending order of their first ``key``
-        values: the first of those that share them.
+    def unique_rows(self, key: int = 1) -> Ints:
+        """Return the rows of all ranks without padding and duplicates, in ascending order of their
+        first ``key`` values; of rows that agree in these values, the first.
         """
         rows = gathered(self.rows)
         _, first = np.unique(rows[:, :key], axis=0, return_index=True)

@@ -19,7 +19,7 @@ from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
-from gestalt.results.page import embedded, render
+from gestalt.results.page import data_address, render
 from gestalt.support.files import replacing
 
 LARGEST = 1024
@@ -65,8 +65,8 @@ class PicturePage:
                 "name": name,
                 "original": original.size,
                 "size": small.size,
-                "base": embedded(small, "webp", quality=82),
-                "thumbnail": embedded(thumbnail, "webp", quality=82),
+                "base": data_address(small, "webp", quality=82),
+                "thumbnail": data_address(thumbnail, "webp", quality=82),
                 "views": [
                     [_layers(kind, result, size=small.size) for kind, result in maps.items()]
                     for maps in by_model
@@ -175,4 +175,4 @@ def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) ->
     """Return positions in a palette as the address of an embedded PNG."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
-    return embedded(image, "png", **options, optimize=True)
+    return data_address(image, "png", **options, optimize=True)

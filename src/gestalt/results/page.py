@@ -29,7 +29,7 @@ def render(template: Path, **values: Any) -> str:
     return environment.get_template(template.name).render(values)
 
 
-def embedded(image: Image.Image, kind: str, **options: int) -> str:
+def data_address(image: Image.Image, kind: str, **options: int) -> str:
     """Return an image as the address of its element; ``kind`` is a format such as ``png``."""
     out = io.BytesIO()
     image.save(out, format=kind, **options)

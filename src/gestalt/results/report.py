@@ -16,7 +16,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
-from gestalt.results.page import HERE, address, embedded, render
+from gestalt.results.page import HERE, address, data_address, render
 from gestalt.results.plots import Point, drawn, lines
 from gestalt.results.result import Result, companions, headlines
 from gestalt.results.text import NONE, OVER_IMAGES, images_text, interval_text
@@ -192,6 +192,6 @@ def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[s
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
         panels = segmentation_panels(image, names=names, background=background)
-        source = embedded(panels, "jpeg", quality=85)
+        source = data_address(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

@@ -9,6 +9,7 @@ import fsspec
 import pytest
 
 from gestalt.data_modules.corpora import shards as shards_room
+from gestalt.data_modules.corpora import tar_index
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.sources import open_source
@@ -248,8 +249,32 @@ def test_compressed_tars_are_unpacked_once_and_read_like_others(shards, tmp_path
     copies = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/unpacked/*/*.tar")}
     assert stored(opened(packed, cache=tmp_path / "cache")) == stored(plain)
     assert copies == {path: path.stat().st_mtime_ns for path in copies}
+    source = opened(packed, cache=tmp_path / "cache")
+    for path in copies:  # as a second rank does that unpacks at the same time
+        path.unlink()
+    opened(packed, cache=tmp_path / "cache")
+    assert stored(source) == stored(plain)
+    (packed / "s-0001.tar.gz").chmod(0o400)
+    assert opened(packed, cache=tmp_path / "cache").stored(0).where == f"{packed}/s-0000.tar.gz"
+    assert set(tmp_path.glob("cache/unpacked/*/*.tar")) == set(copies)
     (packed / "s-0000.tar.gz").write_bytes(gzip.compress((shards / "s-0001.tar").read_bytes()))
     assert opened(packed, cache=tmp_path / "cache").blocks() == [3, 3, 4]
+
+
+def test_a_compressed_tar_beside_its_plain_one_is_left_out(shards):
+    (shards / "s-0000.tar.gz").write_bytes(b"not read")
+    (shards / "s-0001.tgz").write_bytes(b"not read")
+    assert len(opened(shards)) == len(opened(shards / "s-*")) == 12
+    with pytest.raises(ValueError, match=r"s-0000\.tar is named twice"):
+        opened(shards / "s-0000.{tar,tar.gz}")
+
+
+def test_a_tar_that_does_not_fit_the_disk_is_not_unpacked(shards, monkeypatch):
+    monkeypatch.setattr(tar_index, "free_bytes", lambda folder: 10_239)
+    content = (shards / "s-0000.tar").read_bytes()
+    (shards / "a.tgz").write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError, match=rf"a\.tgz.* {len(content):,} bytes .*10,239 are free"):
+        opened(shards / "a.tgz", cache=shards / "cache")
 
 
 @pytest.mark.parametrize("pattern", ["list.txt", "{s-0000,s-0000}.tar"])

@@ -2,6 +2,7 @@
 line.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_an_unsuitable_array_is_refused_in_one_line(array, message: str, tmp_pat
         read_map(tmp_path / "a.npy")
     assert "a.npy" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_array_is_refused_in_one_line(tmp_path: Path) -> None:
+    whole, archive = BytesIO(), BytesIO()
+    np.save(whole, np.zeros((2, 2), np.uint8))
+    np.savez(archive, np.zeros((2, 2), np.uint8))
+    content = whole.getvalue()
+    huge = content.replace(b"(2, 2), }" + b" " * 15, b"(2000000000, 2000000), }")
+    for damaged in (archive.getvalue(), content[:40], content[:-1], huge):
+        (tmp_path / "a.npy").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^[^\n]*a\.npy: not a NumPy array[^\n]*$"):
+            read_map(tmp_path / "a.npy")
 
 
 def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_order() -> None:

@@ -335,6 +335,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
         "retrieval": retrieval.result(),
         "counts": counts.tolist(),
     }
+    assert bool(segmentation.predictions()) == (rank == 0)
     if rank == 0:
         write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
     said |= {"confusion": segmentation.per_image()["painted/confusion"].tolist()}

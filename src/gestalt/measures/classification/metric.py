@@ -112,7 +112,7 @@ class GroupAccuracy(RowMetric):
 
     def compute(self) -> AccuracyScore:
         """Compute the set's score over all ranks."""
-        rows = self.counted_once()
+        rows = self.unique_rows()
         sample_id, truth, place, prediction, rank = rows.T
         cell, shape = truth * self.places + place, (self.classes, self.places)
         right, total = (

@@ -197,7 +197,7 @@ class JaccardSimilarity(ImageMetric):
 
     def compute(self) -> JaccardScore:
         """Compute the set's score over all ranks: divide, average."""
-        rows = self.counted_once(key=2)
+        rows = self.unique_rows(key=2)
         ids = np.unique(rows[:, 0])
         overlaps = rows[rows[:, 1] != NO_OBJECT]
         objects = overlaps[overlaps[:, 1] != BACKGROUND]

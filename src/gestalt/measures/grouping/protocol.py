@@ -1,7 +1,7 @@
 """Grouping's protocols: an image's features are partitioned into groups, without text or labels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.measures import MEASURES
@@ -10,7 +10,6 @@ from gestalt.support.names import nearest
 
 Method = Literal["pca", "kmeans", "spectral", "attention"]
 Features = Literal["tower", "projected"]
-Sign = Literal["largest"]
 GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
@@ -22,7 +21,8 @@ class BottomUpProtocol(ImageProtocol):
     """Grouping of whole images by an image tower alone, scored by Jaccard similarity.
 
     pca: within each image, the top ``groups`` principal components of its patch tokens are the
-    centres, and every location goes to the centre with the highest cosine, ties to the first.  A
+    centres, and every location goes to the centre with the highest cosine, ties to the first.  The
+    sign of a component makes its score of largest magnitude (ties: the first) positive.  A
     component without variance has cosine 0 with everything, so that a location on the far side of
     all others falls to it, and an image of one feature is one group.
 
@@ -58,8 +58,6 @@ class BottomUpProtocol(ImageProtocol):
     normalise: bool = True  # L2-normalise tokens first
     # subtract the image's mean token; cosines are then taken of centred tokens too
     centre: bool = True
-    # of a component: positive is its score of largest magnitude (ties: the first)
-    sign: Sign = "largest"
     seed: int = 0  # of the starts of k-means
     restarts: int = 4  # starts of k-means; the tightest result is kept
     mass: float = 0.6  # share of a head's attention that its mask holds
@@ -84,6 +82,10 @@ class BottomUpProtocol(ImageProtocol):
                 f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to "
                 f"{MOST_GROUPS}"
             )
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields, and the rule for the sign of a component, which is fixed."""
+        return {**super().fields(), "sign": "largest"}
 
 
 PROTOCOLS: dict[str, BottomUpProtocol] = {

@@ -85,7 +85,7 @@ class MatchedIoU(ImageMetric):
 
     def compute(self) -> MatchedScore:
         """Compute the set's score over all ranks: sum, and match once."""
-        rows = self.counted_once()
+        rows = self.unique_rows()
         images = rows[:, 1:].reshape(-1, *self.shape)
         total: Ints = images.sum(axis=0, dtype=np.int64)
         match = best_match(total)

@@ -15,7 +15,7 @@ from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.losses.gather import objects_of_ranks
+from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import class_values, mask_entry
@@ -98,9 +98,13 @@ class ClassMaps(Scorer[SegmentationScore]):
         self._extremes = {}
 
     def gather(self) -> None:
-        """Gather the best and the worst images of all ranks."""
-        for extremes in objects_of_ranks(self._extremes):
-            self._extremes = self._extremes | extremes
+        """Gather the best and the worst images of all ranks on the first; the others drop
+        theirs.
+        """
+        parts = objects_on_first(self._extremes)
+        self._extremes = {}
+        for extremes in parts:
+            self._extremes |= extremes
 
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
@@ -131,8 +135,8 @@ class ClassMaps(Scorer[SegmentationScore]):
         return {"best_images": best, "worst_images": worst}
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the best images and then the worst; empty before the first
-        evaluation.
+        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty
+        before the first evaluation.
         """
         if not self.scores or not self._extremes:
             return {}

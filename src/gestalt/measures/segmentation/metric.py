@@ -21,8 +21,8 @@ ROW = 5
 and truth in the image.
 """
 
-NO_CLASS = -1
-"""Class in the row of the image itself, which holds its ignored pixels."""
+OF_IMAGE = -1
+"""In place of a class in the row of the image itself, which holds its ignored pixels."""
 
 
 @dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
@@ -61,7 +61,7 @@ def dense_counts(rows: Ints, *, sample_id: Ints, classes: int) -> Ints:
     and of images.
     """
     counts = np.zeros((len(sample_id), 3, classes), dtype=np.int64)
-    rows = rows[rows[:, 1] != NO_CLASS]
+    rows = rows[rows[:, 1] != OF_IMAGE]
     counts[np.searchsorted(sample_id, rows[:, 0]), :, rows[:, 1]] = rows[:, 2:]
     return counts
 
@@ -70,7 +70,7 @@ class MeanIoU(ImageMetric):
     """Mean intersection over union of a whole set, over its classes.
 
     States are a list of (m, ``ROW``) int64 rows, one for each class that occurs in an image's truth
-    or prediction and one with ``NO_CLASS`` for each image, and one (C, C) int64 matrix, which
+    or prediction and one with ``OF_IMAGE`` for each image, and one (C, C) int64 matrix, which
     counts each image once and no padding.  The memory of an image's counts grows with the classes
     in it, not with C.
 
@@ -113,7 +113,7 @@ class MeanIoU(ImageMetric):
         present = counts[1:].any(dim=0).nonzero()[:, 0]
         rows = torch.column_stack([torch.full_like(present, index), present, counts.T[present]])
         ignored = int((label == ignored_value(self.classes)).sum())
-        return torch.cat([rows.new_tensor([[index, NO_CLASS, ignored, 0, 0]]), rows])
+        return torch.cat([rows.new_tensor([[index, OF_IMAGE, ignored, 0, 0]]), rows])
 
     def reset(self) -> None:
         """Reset the counts, and the ids that were seen."""
@@ -127,11 +127,11 @@ class MeanIoU(ImageMetric):
             RuntimeError: the matrix and the images count different pixels: two ranks scored one
                 image.
         """
-        rows = self.counted_once(key=2)
-        images = rows[rows[:, 1] == NO_CLASS]
+        rows = self.unique_rows(key=2)
+        images = rows[rows[:, 1] == OF_IMAGE]
         score = SegmentationScore(
             sample_id=images[:, 0],
-            rows=rows[rows[:, 1] != NO_CLASS],
+            rows=rows[rows[:, 1] != OF_IMAGE],
             confusion=self.confusion.cpu().numpy().copy(),
             ignored_pixels=int(images[:, 2].sum()),
         )
