@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from torch.nn import functional
 
 from gestalt.__main__ import main
-from gestalt.api import load
 from gestalt.commands.picture_words import model_folders, pictures_of, result_names
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import class_colours
@@ -178,25 +176,6 @@ def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     assert [(row["picture"], row["name"]) for row in rows] == [
         (file, name) for file in files for name in ("dog", "cat", "grass")
     ]
-
-
-@pytest.mark.parametrize("threshold", [0.03, 0.99])
-def test_pixels_below_the_threshold_have_no_label(threshold):
-    words = ["--threshold", str(threshold), "--to", "out"]
-    assert main(["segment", "frames/frame1.png", *LABELS, *words]) == 0
-    similarity = load("exported").segment("frames/frame1.png", ["dog", "cat", "grass"]).similarity
-    best, label = functional.interpolate(similarity[None], size=(33, 50), mode="bilinear")[0].max(
-        dim=0
-    )
-    expected = label.masked_fill(best < threshold, 255).numpy()
-    assert (set(expected.flat) == {255}) == (threshold == 0.99)
-    with Image.open("out/frame1_labels.png") as indexed:
-        np.testing.assert_array_equal(indexed, expected)
-    entry = json.loads(Path("out/frame1_labels.json").read_text())
-    assert [row["area"] for row in entry["labels"]] == pytest.approx(
-        [(expected == index).mean() for index in range(3)], abs=1e-6
-    )
-    assert entry["without"] == pytest.approx((expected == 255).mean(), abs=1e-6)
 
 
 def test_an_existing_result_is_refused_before_any_work(capsys):

@@ -6,14 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import (
-    parse_experiment_plugin_data,
-    parse_session_start_info_plugin_data,
-)
 
-from gestalt.config.loading import load
-from gestalt.training.board import Board, BoardLogger, board_tag, logged_key, write_hyperparameters
+from gestalt.training.board import Board, BoardLogger, board_tag, logged_key
 from gestalt.training.progress import Speed
 
 BENCHMARKS = {
@@ -130,35 +124,3 @@ def test_a_metric_that_the_run_lacks_has_no_chart(tmp_path):
         "flickr: recall at 10",
     }
     assert "where" not in boarded(tmp_path, logged=TRAINING)[-1]
-
-
-def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tmp_path):
-    logger = BoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
-    logger.log_metrics({"scenes/miou": 0.25}, 7)
-    trainer = SimpleNamespace(logger=logger, is_global_zero=True, global_step=8)
-    write_hyperparameters(
-        trainer,
-        load("clippy_random_max", scale="tiny", overrides=["seed=3"]),
-        metrics=["scenes/miou"],
-    )
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("1 overview/scenes/miou")] == [
-        (7, 0.25)
-    ]
-    written = {
-        tag: events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content
-        for tag in ("experiment", "session_start_info")
-    }
-    experiment = parse_experiment_plugin_data(written["experiment"])
-    # as TensorBoard sorts them; it shows five
-    columns = sorted(info.name for info in experiment.hparam_infos)
-    assert columns[:5] == ["Aggregation", "Init", "Scale", "Seed", "Steps"]
-    assert [info.name.tag for info in experiment.metric_infos] == ["1 overview/scenes/miou"]
-    row = parse_session_start_info_plugin_data(written["session_start_info"]).hparams
-    assert [
-        row["Aggregation"].string_value,
-        row["Init"].string_value,
-        row["Scale"].string_value,
-    ] == ["max", "random", "tiny"]
-    assert [row["Seed"].number_value, row["Steps"].number_value] == [3, 8]

@@ -7,7 +7,6 @@ from torch import Tensor
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.measures.grouping.metric import best_overlaps
 from gestalt.measures.segmentation.baselines import (
-    blocks,
     object_oracle,
     overlap,
     patch_oracle,
@@ -84,24 +83,6 @@ def test_the_object_oracle_leaves_ignored_pixels_out() -> None:
     label[:4, 0], label[4:, 0] = 1, 2
     assert object_iou(label, grid=(2, 1)) == [1, 1]
     assert object_oracle(torch.full((3, 5), 255, dtype=torch.uint8), grid=(2, 2)).shape == (0, 3, 5)
-
-
-@pytest.mark.parametrize(
-    ("size", "count", "layout"),
-    [
-        ((64, 64), 8, (2, 4)),  # as near to squares as 4 x 2: more columns
-        ((333, 500), 6, (2, 3)),
-    ],
-)
-def test_blocks_are_equal_and_as_near_to_squares_as_their_number_allows(
-    size: tuple[int, int], count: int, layout: tuple[int, int]
-) -> None:
-    grid = blocks(torch.zeros(size, dtype=torch.uint8), count=count)
-    assert (grid.shape, grid.dtype) == (size, torch.uint8)
-    assert grid.unique().tolist() == list(range(count))
-    assert [len(grid[:, 0].unique()), len(grid[0].unique())] == list(layout)
-    areas = torch.bincount(grid.flatten().long())
-    assert areas.max() <= areas.min() + size[0] // layout[0] + size[1] // layout[1] + 1
 
 
 @pytest.mark.parametrize(("side", "cells"), [(8, 2), (33, 4), (50, 7), (3, 5), (1, 1)])

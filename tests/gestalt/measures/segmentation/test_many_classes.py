@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
 from gestalt.data_modules.labels.masks import ValueMap
-from gestalt.data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
+from gestalt.data_modules.labels.predicted_maps import ColourMap
 from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.evaluation.pictures import VOID, class_colours
-from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import ROW, MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
@@ -127,27 +125,6 @@ def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, n
     assert result.overlay(legend=True).size[0] > 0
     blank = dataclasses.replace(result, map=torch.full_like(result.map, none))
     assert np.array_equal(np.array(blank.overlay()), result.image.permute(1, 2, 0).numpy())
-
-
-def test_maps_written_for_many_classes_are_read_back_unchanged(tmp_path: Path) -> None:
-    maps = {f"photo_{index}": sparse_pair(index)[0] for index in range(2)}
-    maps["photo_0"][0, 0] = NONE
-    LabelMaps(tmp_path, labels=LABELS).write(
-        {"name": [*maps], "sample_id": torch.arange(2)}, [*maps.values()]
-    )
-    with Image.open(tmp_path / "photo_0.png") as picture:
-        assert picture.mode == "I;16"
-    images = _Images()
-    for values in ("index", dict(enumerate(NAMES))):
-        read = WithPredictions(
-            images,
-            [tmp_path / f"{name}.png" for name in maps],
-            values=value_map(values, names=NAMES),
-        )  # type: ignore[arg-type]
-        for index, name in enumerate(maps):
-            assert torch.equal(read.sample(index)["prediction"], maps[name])
-    few = value_map({7: "thing 3"}, names=NAMES)(np.array([[7, NONE]]), path=tmp_path)
-    assert (few.dtype, few.tolist()) == (torch.int32, [[3, NONE]])
 
 
 class _Images:
