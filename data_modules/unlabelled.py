@@ -22,7 +22,7 @@ SUFFIXES = frozenset(
 """Endings of the files of a folder that are pictures."""
 
 
-class FolderPictures:
+class FolderImages:
     """The pictures of a folder and its subfolders, in order of their paths.
 
     Raises:
@@ -51,7 +51,7 @@ class FolderPictures:
             return None
 
 
-class SourcePictures:
+class SourceImages:
     """The pictures of training pairs, not cropped; pictures that the source draws are those of the
     first epoch.
 

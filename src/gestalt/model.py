@@ -18,7 +18,7 @@ from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.projection import Projection
+from gestalt.projection import TokenProjection
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
@@ -38,7 +38,7 @@ class Side(nn.Module):
     def __init__(
         self,
         tower: nn.Module,
-        projection: Projection | None,
+        projection: TokenProjection | None,
         *,
         aggregation: Aggregation,
         project_first: bool,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from gestalt.tokens import Tokens
 
 
-class Projection(nn.Module):
+class TokenProjection(nn.Module):
     """Linear map without bias, applied to every part and to the summary.
 
     Before aggregation, so that a maximum is over channels that both towers share.  The initial

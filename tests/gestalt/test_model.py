@@ -15,7 +15,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import Projection
+from gestalt.projection import TokenProjection
 from gestalt.tokens import Tokens
 from tests.gestalt.tiny_model import WORDS, tiny
 
@@ -45,7 +45,7 @@ def encoder(
     aggregation: str, *, order: str = "before", grid: tuple[int, int] = GRID
 ) -> DualEncoder:
     torch.manual_seed(1)
-    image, text = Projection(WIDTH, SHARED), Projection(WIDTH, SHARED)
+    image, text = TokenProjection(WIDTH, SHARED), TokenProjection(WIDTH, SHARED)
     width = WIDTH if order == "after" else SHARED
     return DualEncoder(
         Side(

@@ -10,7 +10,7 @@ from gestalt.building.source import build_source
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.data_modules.image_sets import ImageSet, open_image_set
-from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
@@ -49,7 +49,7 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     )
 
 
-def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
+def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
     """Open pictures without labels: those of ``evaluation.unlabelled``, or the training data.
 
     Raises:
@@ -58,13 +58,13 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
     folder = config.evaluation.unlabelled
     try:
         if folder is not None:
-            return FolderPictures(Path(folder))
+            return FolderImages(Path(folder))
         if config.data.source != "scenes" and config.data.root is None:
             raise ConfigError(
                 "evaluation.debias: there are no training data; name a folder of pictures by "
                 "evaluation.unlabelled=DIR"
             )
-        return SourcePictures(build_source(config), name=config.data.source)
+        return SourceImages(build_source(config), name=config.data.source)
     except ConfigError:
         raise
     except ValueError as error:

@@ -17,12 +17,12 @@ from gestalt.config.schema import (
     ConfigError,
     Experiment,
     Image,
+    Projection,
     Text,
     Trainer,
     is_file_of_weights,
     refuse,
 )
-from gestalt.config.schema import Projection as ProjectionConfig
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
@@ -30,7 +30,7 @@ from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import Projection
+from gestalt.projection import TokenProjection
 from gestalt.tables import LOSSES
 
 SHIPPED = EXPERIMENTS / "inits"
@@ -147,16 +147,14 @@ def _joined(
     )
 
 
-def _build_side(
-    tower: ImageTower | TextTower, projection: ProjectionConfig, aggregation: str
-) -> Side:
+def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregation: str) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
     if order == "none" and width != shared:
         raise ConfigError(
             f"projection.order=none: a tower is {width} wide and projection.width is {shared}; "
             "choose before or after"
         )
-    linear = None if order == "none" else Projection(width, shared)
+    linear = None if order == "none" else TokenProjection(width, shared)
     pooled = width if order == "after" else shared
     return Side(
         tower,

@@ -10,7 +10,7 @@ from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.config.schema_loss import terms_of
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
-from gestalt.losses.noun_list import NounList, alike_nouns, frequent_nouns
+from gestalt.losses.noun_list import NounList, frequent_nouns, similar_nouns
 from gestalt.losses.terms import Parts, Term
 from gestalt.model import DualEncoder
 from gestalt.tables import TERMS
@@ -70,7 +70,7 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
     if not terms_of(config.loss):
         return {}
     if nouns is not None and config.loss.nouns_alike is not None:
-        nouns = NounList(nouns.nouns, alike=_alike(config, model, nouns))
+        nouns = NounList(nouns.nouns, similar=_similar(config, model, nouns))
     parts = Parts(
         config.loss,
         nouns,
@@ -87,7 +87,7 @@ def build_terms(config: Experiment, model: DualEncoder, nouns: NounList | None) 
     return terms
 
 
-def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
+def _similar(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
     """Return the nouns that are not negatives of each other, (V, V) bool, by the text tower's
     weights before training.
 
@@ -102,10 +102,10 @@ def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
     with torch.no_grad():
         embeddings = mean_of_parts(tower.eval()(phrases))
     tower.train(training)
-    alike = alike_nouns(embeddings, level=level)
-    alone = int(alike.all(dim=1).sum())
+    similar = similar_nouns(embeddings, level=level)
+    alone = int(similar.all(dim=1).sum())
     if alone:
         why = f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no"
         mend = "raise it, or choose a loss.nouns_phrase with fewer words besides the noun"
         refuse("loss.nouns_alike", level, f"{why} negative; {mend}")
-    return alike
+    return similar

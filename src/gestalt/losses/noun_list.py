@@ -20,13 +20,13 @@ class NounList:
 
     Attributes:
         nouns: V nouns.
-        alike: (V, V) bool, True for nouns that may name the same thing (``alike_nouns``) and are
-            not negatives of each other; None if every noun is alike itself only.
+        similar: (V, V) bool, True for nouns that may name the same thing (``similar_nouns``), which
+            are not negatives of each other; None if every noun is alike itself only.
     """
 
-    def __init__(self, nouns: Sequence[str], *, alike: Tensor | None = None) -> None:
+    def __init__(self, nouns: Sequence[str], *, similar: Tensor | None = None) -> None:
         self.nouns = tuple(nouns)
-        self.alike = alike
+        self.similar = similar
 
     def __len__(self) -> int:
         return len(self.nouns)
@@ -67,7 +67,7 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
     return NounList(sorted(sorted(frequent, key=lambda noun: (-counts[noun], noun))[:most]))
 
 
-def alike_nouns(embeddings: Tensor, *, level: float) -> Tensor:
+def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:
     """Return which nouns may name the same thing: those whose embeddings (V, W) have a cosine of
     ``level`` or more.  Returns (V, V) bool.
 
@@ -88,7 +88,7 @@ class SameOnRanks:
     def __init__(self, nouns: NounList, *, term: str) -> None:
         self._digests = [
             _number(nouns.nouns),
-            _number(None if nouns.alike is None else nouns.alike.tolist()),
+            _number(None if nouns.similar is None else nouns.similar.tolist()),
         ]
         self._term = term
         self._checked = False
@@ -102,7 +102,7 @@ class SameOnRanks:
         """
         if self._checked or world_size() == 1:
             return
-        nouns, alike = zip(
+        nouns, similar = zip(
             *gather_rows(torch.tensor([self._digests], device=device)).tolist(), strict=True
         )
         if len(set(nouns)) > 1:
@@ -110,7 +110,7 @@ class SameOnRanks:
                 f"loss.terms.{self._term}: the ranks read different captions; make all of the data "
                 "readable on every node"
             )
-        if len(set(alike)) > 1:
+        if len(set(similar)) > 1:
             raise ValueError(
                 f"loss.terms.{self._term}: the ranks find different nouns alike; change "
                 "loss.nouns_alike by a little"

@@ -37,7 +37,7 @@ class Nouns(Term):
 
     ids: Tensor
     mask: Tensor
-    alike: Tensor | None
+    similar: Tensor | None
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Nouns(Term):
         self.same = SameOnRanks(nouns, term="nouns")
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
-        self.register_buffer("alike", nouns.alike, persistent=False)
+        self.register_buffer("similar", nouns.similar, persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all
@@ -65,8 +65,8 @@ class Nouns(Term):
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
             not_negative = named
-            if self.alike is not None:
-                not_negative = named.float() @ self.alike.float() > 0
+            if self.similar is not None:
+                not_negative = named.float() @ self.similar.float() > 0
             present = sum_over_ranks(named.sum(dim=0)) > 0
             others = logits.masked_fill(
                 not_negative | ~valid | ~present, torch.finfo(logits.dtype).min / 4

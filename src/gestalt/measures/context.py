@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
-from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.benchmarks import Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
@@ -31,7 +31,7 @@ class Context:
     config: Experiment
     benchmark: Benchmark
     image_set: ImageSet
-    open_unlabelled: Callable[[], FolderPictures | SourcePictures] | None = None
+    open_unlabelled: Callable[[], FolderImages | SourceImages] | None = None
 
     @property
     def labels(self) -> LabelSet:

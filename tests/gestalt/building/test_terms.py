@@ -129,10 +129,11 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> Non
     config = configured(f"loss.nouns_alike={largest - 1e-6}")
     term = build_module(config, model.train(), total_steps=10, nouns=NOUNS).terms["nouns"]
     assert model.text_tower.training
-    assert torch.equal(term.alike, (cosines > largest - 1e-6) | torch.eye(3, dtype=torch.bool))
-    assert int(term.alike.sum()) == 5
+    assert torch.equal(term.similar, (cosines > largest - 1e-6) | torch.eye(3, dtype=torch.bool))
+    assert int(term.similar.sum()) == 5
     assert (
-        build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].alike is None
+        build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].similar
+        is None
     )
     with pytest.raises(
         ConfigError,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gestalt.losses.noun_list import NounList, SameOnRanks, alike_nouns, frequent_nouns
+from gestalt.losses.noun_list import NounList, SameOnRanks, frequent_nouns, similar_nouns
 from gestalt.losses.words import may_be_noun, singular
 
 
@@ -95,13 +95,13 @@ def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
     # cosine of the first two: 0.6
     vectors = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]])
     near = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
-    assert torch.equal(alike_nouns(vectors, level=0.59), near)
-    assert torch.equal(alike_nouns(vectors, level=0.61), torch.eye(4, dtype=torch.bool))
+    assert torch.equal(similar_nouns(vectors, level=0.59), near)
+    assert torch.equal(similar_nouns(vectors, level=0.61), torch.eye(4, dtype=torch.bool))
 
 
 def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    alike = torch.eye(2, dtype=torch.bool)
-    other = SameOnRanks(NounList(["cat", "dog"], alike=~alike), term="nouns")
+    similar = torch.eye(2, dtype=torch.bool)
+    other = SameOnRanks(NounList(["cat", "dog"], similar=~similar), term="nouns")
     monkeypatch.setattr("gestalt.losses.noun_list.world_size", lambda: 2)
     monkeypatch.setattr(
         "gestalt.losses.noun_list.gather_rows",
@@ -114,7 +114,11 @@ def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.M
             r"by a little"
         ),
     ):
-        SameOnRanks(NounList(["cat", "dog"], alike=alike), term="nouns").check(torch.device("cpu"))
+        SameOnRanks(NounList(["cat", "dog"], similar=similar), term="nouns").check(
+            torch.device("cpu")
+        )
     with pytest.raises(ValueError, match="the ranks read different captions"):
-        SameOnRanks(NounList(["cat", "fox"], alike=~alike), term="nouns").check(torch.device("cpu"))
+        SameOnRanks(NounList(["cat", "fox"], similar=~similar), term="nouns").check(
+            torch.device("cpu")
+        )
     other.check(torch.device("cpu"))

@@ -10,12 +10,12 @@ from torch.nn import functional
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.self_distillation import SelfDistillation
 from tests.gestalt.losses.toy import (
-    ALIKE,
     BUILDERS,
     HARD_NEGATIVES,
     NOUNS,
     PAIRS,
     PATCHES,
+    SIMILAR,
     Toy,
     batch,
     pad,
@@ -88,14 +88,14 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
     return patches, words, float(model.logit_scale.detach().exp())
 
 
-CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max", ALIKE)}
+CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max", SIMILAR)}
 
 
-@pytest.mark.parametrize(("pooling", "alike"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("pooling", "similar"), CASES.values(), ids=CASES)
 def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
-    pooling: str, alike: torch.Tensor | None
+    pooling: str, similar: torch.Tensor | None
 ) -> None:
-    model = Toy("nouns", nouns_pooling=pooling, alike=alike)
+    model = Toy("nouns", nouns_pooling=pooling, similar=similar)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
     for row, image in enumerate(patches):
@@ -108,8 +108,8 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
     losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
     true = (
         named
-        if alike is None
-        else [[noun for noun in range(4) if alike[noun, nouns].any()] for nouns in named]
+        if similar is None
+        else [[noun for noun in range(4) if similar[noun, nouns].any()] for nouns in named]
     )
     for row, nouns in enumerate(named):
         for noun in nouns:

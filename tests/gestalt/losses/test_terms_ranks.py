@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from tests.gestalt.losses.toy import ALIKE, BUILDERS, PAIRS, Toy, value_and_gradients
+from tests.gestalt.losses.toy import BUILDERS, PAIRS, SIMILAR, Toy, value_and_gradients
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
 RANKS, LOCAL = 2, PAIRS // 2
@@ -24,7 +24,7 @@ def made(term: str) -> Toy:
     """A model with a term; "nouns alike" is the term ``nouns`` without negatives among nouns that
     are alike.
     """
-    return Toy("nouns", alike=ALIKE) if term == "nouns alike" else Toy(term)
+    return Toy("nouns", similar=SIMILAR) if term == "nouns alike" else Toy(term)
 
 
 def run_rank(rank: int, folder: Path) -> None:

@@ -45,8 +45,8 @@ CAPTIONS = (
     "a house, a bird and a cat",
 )
 
-ALIKE = torch.eye(len(NOUNS), dtype=torch.bool)
-ALIKE[0, 3] = ALIKE[3, 0] = ALIKE[1, 2] = ALIKE[2, 1] = True
+SIMILAR = torch.eye(len(NOUNS), dtype=torch.bool)
+SIMILAR[0, 3] = SIMILAR[3, 0] = SIMILAR[1, 2] = SIMILAR[2, 1] = True
 
 
 class Toy(nn.Module):
@@ -114,14 +114,14 @@ def pad(texts: list[str]) -> Padded:
     return Padded(torch.tensor(ids).unsqueeze(1), torch.ones(len(ids), 1, dtype=torch.bool))
 
 
-def build(term: str, alike: Tensor | None = None, **options: Any) -> Term:
-    """Build a term, with its default options but for these; ``alike`` are the nouns that are not
+def build(term: str, similar: Tensor | None = None, **options: Any) -> Term:
+    """Build a term, with its default options but for these; ``similar`` are the nouns that are not
     negatives of each other.
     """
     loss = Loss(**{"self_distillation_prototypes": 3, **options})
     torch.manual_seed(3)
     built: Term = BUILDERS[term](
-        Parts(loss, NounList(NOUNS, alike=alike), pad=pad, tower_width=5, width=4, seed=0)
+        Parts(loss, NounList(NOUNS, similar=similar), pad=pad, tower_width=5, width=4, seed=0)
     )
     return built.double()
 

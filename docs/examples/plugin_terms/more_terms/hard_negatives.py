@@ -88,8 +88,8 @@ def negative_of(text: str, nouns: NounList, *, seed: int, epoch: int, sample_id:
     """
     named = nouns.named_by(text)
     near = nouns.named([text])[0]
-    if nouns.alike is not None:
-        near = nouns.alike[near].any(dim=0)  # a noun is alike itself
+    if nouns.similar is not None:
+        near = nouns.similar[near].any(dim=0)  # a noun is alike itself
     others = [nouns.nouns[index] for index in (~near).nonzero().flatten().tolist()]
     if not named or not others:
         return None

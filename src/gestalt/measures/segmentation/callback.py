@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gestalt.config.calibration_file import calibration_for
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
 from gestalt.evaluation.vocabularies import OWN, named
@@ -62,7 +62,7 @@ class Segmentation(ClassMaps):
         protocol: TopDownProtocol,
         calibration: Mapping[str, Any] | None = None,
         requested: bool = False,
-        unlabelled: FolderPictures | SourcePictures | None = None,
+        unlabelled: FolderImages | SourceImages | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, labels=labels, protocol=protocol, prompted=labels, **options)

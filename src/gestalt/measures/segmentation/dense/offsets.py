@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.unlabelled import FolderPictures, SourcePictures
+from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.losses.gather import shared_by_ranks
@@ -51,7 +51,7 @@ def pixels_hash(image: Tensor) -> int:
 @torch.no_grad()
 def largest_cosines(
     model: Any,
-    images: FolderPictures | SourcePictures,
+    images: FolderImages | SourceImages,
     *,
     chosen: Sequence[int],
     prompts: ClassEmbeddings,
