@@ -69,14 +69,14 @@ def test_a_noun_is_never_replaced_by_one_alike() -> None:
     alike = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
     bus, unicycle = (NOUNS.nouns.index(noun) for noun in ("bus", "unicycle"))
     alike[bus, unicycle] = alike[unicycle, bus] = True
-    nouns = NounList(NOUNS.nouns, alike=alike)
+    nouns = NounList(NOUNS.nouns, similar=alike)
     drawn = [negative("two buses and a dog", nouns, epoch=epoch) for epoch in range(200)]
     assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {
         "unicycle"
     }
     assert (
         negative(
-            "a cat", NounList(["cat", "kitten"], alike=torch.ones(2, 2, dtype=torch.bool)), epoch=0
+            "a cat", NounList(["cat", "kitten"], similar=torch.ones(2, 2, dtype=torch.bool)), epoch=0
         )
         is None
     )
