@@ -66,20 +66,16 @@ def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() ->
 
 
 def test_a_noun_is_never_replaced_by_one_alike() -> None:
-    alike = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
+    similar = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
     bus, unicycle = (NOUNS.nouns.index(noun) for noun in ("bus", "unicycle"))
-    alike[bus, unicycle] = alike[unicycle, bus] = True
-    nouns = NounList(NOUNS.nouns, similar=alike)
+    similar[bus, unicycle] = similar[unicycle, bus] = True
+    nouns = NounList(NOUNS.nouns, similar=similar)
     drawn = [negative("two buses and a dog", nouns, epoch=epoch) for epoch in range(200)]
     assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {
         "unicycle"
     }
-    assert (
-        negative(
-            "a cat", NounList(["cat", "kitten"], similar=torch.ones(2, 2, dtype=torch.bool)), epoch=0
-        )
-        is None
-    )
+    near = NounList(["cat", "kitten"], similar=torch.ones(2, 2, dtype=torch.bool))
+    assert negative("a cat", near, epoch=0) is None
 
 
 def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:
