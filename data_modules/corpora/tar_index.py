@@ -104,13 +104,14 @@ def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
     """
     if not shard.url.endswith(COMPRESSED):
         return shard
-    state = short_digest(f"{_address(shard)}\0{shard.size}\0{shard.stamp}")
-    copy = cache / "unpacked" / state / unpacked_name(shard.name)
     try:
-        if not copy.is_file():
-            with open_binary(shard) as file:
-                file.seek(max(0, shard.size - 4))  # the unpacked size, modulo 4 GiB
-                needed = max(shard.size, int.from_bytes(file.read(4), "little"))
+        with open_binary(shard) as file:
+            file.seek(max(0, shard.size - 8))
+            trailer = file.read(8)  # checksum and size of the unpacked bytes, modulo 4 GiB
+            state = f"{_address(shard)}\0{shard.size}\0{shard.stamp}\0{trailer.hex()}"
+            copy = cache / "unpacked" / short_digest(state) / unpacked_name(shard.name)
+            if not copy.is_file():
+                needed = max(shard.size, int.from_bytes(trailer[4:], "little"))
                 free = free_bytes(cache)
                 if free < needed:
                     raise OSError(f"it takes {needed:,} bytes there, and {free:,} are free")
@@ -281,6 +282,10 @@ def tar_state(shard: Shard) -> Header:
     }
 
 
+CONTENT = {"samples", "digest", "captions", "truncated"}
+"""Keys of a header besides ``tar_state``."""
+
+
 def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present
     state.
@@ -291,7 +296,7 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
                 continue
             with path.open("rb") as file:
                 header: Header = json.loads(file.read(HEADER))
-            if tar_state(shard).items() <= header.items():
+            if tar_state(shard).items() <= header.items() and header.keys() >= CONTENT:
                 return path, header
         except (OSError, ValueError, AttributeError, RecursionError):
             continue
