@@ -67,7 +67,7 @@ check: $(READY) ## check lint, format and types, and run the quick tests
 fix: $(READY) ## fix lint and format
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
-bench: $(READY) ## time training, scenes, evaluation and loading against a plain implementation (GESTALT_DATA=DIR for photographs)
+bench: $(READY) ## time training, evaluation and loading against a plain implementation (GESTALT_DATA=DIR for photographs)
 	$(VENV)/bin/python tests/bench $(ARGS)
 
 gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU

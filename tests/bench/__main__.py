@@ -64,4 +64,5 @@ def shown(results: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[2]))  # for helpers of the tests
     sys.exit(main())
