@@ -557,7 +557,7 @@ BUGS = (
         "src/gestalt/zoo/hf_families.py",
         old="permute(0, 2, 4, 3, 5, 1)",
         new="permute(0, 4, 2, 3, 5, 1)",
-        test="tests/gestalt/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2-tall]",
+        test="tests/gestalt/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2]",
     ),
     Bug(
         "norm_before_the_average",
