@@ -67,9 +67,7 @@ class Mapper:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a summary says of the model: its name as it was given, what that meant, and the hash
-        of its weights.
-        """
+        """The model in a summary: its name as given, what the name meant, and its weights' hash."""
         known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
         weights = weights_hash(self.model.encoder)
         return {"model": self.model.name, **known, "weights_sha256": weights}

@@ -47,6 +47,10 @@ def refuse_first(config: "Experiment", complaints: Complaints) -> None:
         refuse(name, attrgetter(name)(config), why)
 
 
+ARCHITECTURE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem")
+"""Keys of ``image`` that say which image tower is built."""
+
+
 @dataclass
 class Image:
     """The image tower and how its tokens become one vector."""

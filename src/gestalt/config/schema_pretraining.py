@@ -1,11 +1,8 @@
 """The keys of ``pretraining``."""
 
 from dataclasses import dataclass
-from functools import partial
 
-from gestalt.config.keys import key as any_key
-
-key = partial(any_key, hashed=False)  # no run reads them
+from gestalt.config.keys import unhashed as key  # no run reads them
 
 
 @dataclass

@@ -8,24 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gestalt.config.schema import Experiment, Image, refuse
+from gestalt.config.schema import ARCHITECTURE, Experiment, Image, refuse
 from gestalt.support.files import replacing
 
 FORMAT = 2
 FILE, IMAGES = "features.json", "images.npy"
 """Files of a cache: its description, and the features of images by row."""
 
-IMAGE = (
-    "backbone",
-    "family",
-    "patch_size",
-    "width",
-    "depth",
-    "heads",
-    "stem",
-    "frozen",
-    "frozen_blocks",
-)
+IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
 """Keys of ``image`` that decide features, besides the weights and the data themselves."""
 
 

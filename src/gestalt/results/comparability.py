@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gestalt.config.schema import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
 
@@ -36,18 +37,7 @@ BENCHMARK = (
 CALIBRATION = ("image_set", "split", "images")
 """Settings of a calibration that must match; the thresholds themselves depend on the weights."""
 
-STARTING_WEIGHTS = (
-    "backbone",
-    "family",
-    "patch_size",
-    "width",
-    "depth",
-    "heads",
-    "stem",
-    "init",
-    "inits",
-    "weights",
-)
+STARTING_WEIGHTS = (*ARCHITECTURE, "init", "inits", "weights")
 """Keys of ``image`` that decide which weights an image tower starts from."""
 
 TRAINING_DATA = ("source", "root", "options", "recipe", "limit", "caption", "manifest")

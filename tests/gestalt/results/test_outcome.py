@@ -1,4 +1,4 @@
-"""What a run or an evaluation leaves: its arrays, once for each set, and the closing printout."""
+"""The files of a run or an evaluation: its arrays, once for each set, and the closing printout."""
 
 import hashlib
 
