@@ -11,6 +11,19 @@ from pathlib import Path
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "gestalt",
+    "SLURM_NTASKS": "1",
+    "SLURM_NTASKS_PER_NODE": "1",
+    "SLURM_NNODES": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "127.0.0.1",
+}
+"""Variables of a job of one process."""
+
 KILL = str(Path(__file__).with_name("kill_at.py"))
 
 

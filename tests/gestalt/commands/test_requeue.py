@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tests.gestalt.command import SLOW_STEPS, ended_by, environment, gestalt, result, same
+from tests.gestalt.command import SLOW_STEPS, SLURM, ended_by, environment, gestalt, result, same
 from tests.warm import Warm
 
 TRAIN = (
@@ -20,18 +20,7 @@ TRAIN = (
     "trainer.enable_progress_bar=false",
     "resume=auto",
 )
-JOB = {
-    "SLURM_JOB_ID": "7",
-    "SLURM_JOB_NAME": "gestalt",
-    "SLURM_NTASKS": "1",
-    "SLURM_NTASKS_PER_NODE": "1",
-    "SLURM_NNODES": "1",
-    "SLURM_PROCID": "0",
-    "SLURM_LOCALID": "0",
-    "SLURM_NODEID": "0",
-    "SLURM_NODELIST": "127.0.0.1",
-    "SLURM_RESTART_COUNT": "0",
-}
+JOB = {**SLURM, "SLURM_RESTART_COUNT": "0"}
 pytestmark = pytest.mark.slow
 
 

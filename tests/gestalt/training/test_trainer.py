@@ -19,22 +19,8 @@ from torch.utils.data import DataLoader
 
 from gestalt.training.finite import is_logging_step
 from gestalt.training.trainer import STATIC_GRAPH, make_trainer
+from tests.gestalt.command import SLURM
 
-SLURM = {
-    **{
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NAME": "gestalt",
-        "SLURM_NTASKS": "1",
-        "SLURM_NTASKS_PER_NODE": "1",
-        "SLURM_NNODES": "1",
-    },
-    **{
-        "SLURM_PROCID": "0",
-        "SLURM_LOCALID": "0",
-        "SLURM_NODEID": "0",
-        "SLURM_NODELIST": "127.0.0.1",
-    },
-}
 TORCHRUN = {
     **{
         "TORCHELASTIC_RUN_ID": "none",
