@@ -26,12 +26,9 @@ ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CLIP_TEXT = {**TEXT, **ENDS, "max_position_embeddings": 10}
 
 
-def _clip():
-    return (
-        transformers.CLIPConfig(text_config=CLIP_TEXT, vision_config=VISION, projection_dim=12),
-        "CLIPModel",
-        "CLIPImageProcessor",
-    )
+def _clip(name="CLIP"):
+    towers = {"text_config": CLIP_TEXT, "vision_config": VISION, "projection_dim": 12}
+    return getattr(transformers, f"{name}Config")(**towers), f"{name}Model", "CLIPImageProcessor"
 
 
 def _siglip():
@@ -115,6 +112,8 @@ def _groupvit():
 
 KINDS = {
     "CLIP": _clip,
+    "MetaCLIP 2": lambda: _clip("MetaClip2"),
+    "Chinese-CLIP": lambda: _clip("ChineseCLIP"),
     "SigLIP": _siglip,
     "SigLIP 2": _siglip2,
     "AltCLIP": _altclip,
