@@ -17,7 +17,7 @@ from gestalt.encoders.positions import resized_positions
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
-from gestalt.zoo.timm import TimmTower, features_of
+from gestalt.zoo.timm import TimmTower
 
 
 class OpenClipModel(Adapter):
@@ -163,6 +163,7 @@ class OpenClipTimm(TimmTower, OpenClipModel):
     def __init__(self, model: Any, **arguments: Any) -> None:
         super().__init__(model, **arguments)
         if is_vit(self.trunk):
+            self.form = "NLC"
             take_any_size(self.trunk)
 
     @property
@@ -172,7 +173,7 @@ class OpenClipTimm(TimmTower, OpenClipModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
-        return self.visual.head(self.trunk.forward_head(features_of(self.trunk, tokens)))
+        return self.visual.head(self.trunk.forward_head(self.features_of(tokens)))
 
 
 def take_any_size(trunk: Any) -> None:
