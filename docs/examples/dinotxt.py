@@ -28,7 +28,6 @@ class DinoTxt(nn.Module):
     def __init__(self):
         super().__init__()
         self.model, self.tokenizer = torch.hub.load("facebookresearch/dinov3", NAME, **WEIGHTS)
-        self.logit_scale = self.model.logit_scale.detach()
 
     def encode(self, pixels):
         """Return the mean patch (B, E) and the patches (B, N, E)."""

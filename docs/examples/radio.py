@@ -26,6 +26,7 @@ class Radio(nn.Module):
     def __init__(self):
         super().__init__()
         self.model = torch.hub.load(*HUB, version=VERSION, adaptor_names=[ADAPTOR])
+        self.adaptor = self.model.adaptors[ADAPTOR]
 
     def encode(self, pixels):
         """Return the adaptor's summary (B, E) and the backbone's tokens (B, N, D)."""
@@ -34,9 +35,9 @@ class Radio(nn.Module):
 
     def locations(self, maps):
         """Align a map (B, D, h, w) with texts: (B, E, h, w)."""
-        return self.model.adaptors[ADAPTOR].head_mlp(maps.movedim(1, -1)).movedim(-1, 1)
+        return self.adaptor.head_mlp(maps.movedim(1, -1)).movedim(-1, 1)
 
     def embed_text(self, texts):
         """Embed K texts: (K, E)."""
-        adaptor = self.model.adaptors[ADAPTOR]
-        return adaptor.encode_text(adaptor.tokenizer(texts).to(next(self.parameters()).device))
+        words = self.adaptor.tokenizer(texts).to(next(self.parameters()).device)
+        return self.adaptor.encode_text(words)

@@ -14,8 +14,6 @@ block; this example uses its usual patch tokens.
 from torch import nn
 from transformers import AutoModel
 
-NAME = "google/tipsv2-b14"
-
 
 class Tips(nn.Module):
     """TIPSv2; its parts are described in docs/evaluation.md."""
@@ -25,7 +23,7 @@ class Tips(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.model = AutoModel.from_pretrained(NAME, trust_remote_code=True)
+        self.model = AutoModel.from_pretrained("google/tipsv2-b14", trust_remote_code=True)
 
     def encode(self, pixels):
         """Return the class token (B, E) and the patches (B, N, E)."""

@@ -5,6 +5,7 @@ they are called.
 import pytest
 import torch
 
+from gestalt.config.loading import load
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 from tests.gpu.models import experiment
 from tests.gpu.synchronisations import CountSteps
@@ -17,13 +18,13 @@ LOGGED = 11
 
 @pytest.mark.parametrize("save", [None, save_bert, save_t5])
 def test_only_a_step_that_is_logged_waits_for_the_device(tmp_path, save) -> None:
-    words = [f"trainer.log_every_n_steps={EVERY}"]
+    words = [f"trainer.log_every_n_steps={EVERY}", "image.init=random", "text.max_length=16"]
+    config = experiment(*words)
     if save:
-        text = {"family": "sentence", "model": save(tmp_path), "max_length": 16}
-        words += [f"text.{key}={value}" for key, value in text.items()]
-        words += [f"text.{key}=null" for key in ("layers", "width", "heads")]
+        words += [f"text.model={save(tmp_path)}"]
+        config = load("clippy_dino_max", scale="tiny", overrides=words)
     count = CountSteps(torch.device("cpu"))
-    train(experiment(*words), accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))
+    train(config, accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))
     # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last
     waits = [sum(places.values()) for places in count.steps]
     # the first bad step and the loss are read; six numbers of the host are copied, by Lightning

@@ -165,33 +165,31 @@ def layout_of(model: Any, *, subject: str) -> Layout:
     own = tuple(config["input_size"][-2:])
     for size in ((256, 128), own):
         try:
-            layout = _layout_at(model, size)
+            stride, form = _stride_at(model, size)
         except Exception as error:  # whatever a model raises at a size
             why = cause(error) or type(error).__name__
             continue
-        if size == own:
-            return layout._replace(only=own)
-        if layout.form == "NCHW" or not config.get("fixed_input_size"):
-            return layout
+        if size == own or form == "NCHW" or not config.get("fixed_input_size"):
+            return Layout(stride, form, own if size == own else None)
     raise ValueError(f"{subject} ({type(model).__name__}): {why}: choose another")
 
 
 @torch.no_grad()
-def _layout_at(model: Any, size: Pair) -> Layout:
-    """Return how features lie for images of a size; any error says why they cannot be read."""
+def _stride_at(model: Any, size: Pair) -> tuple[Pair, str]:
+    """Return stride and form for images of a size; any error says why there are none."""
     pixels = torch.empty(1, 3, *size, device="meta")
     features = maps = model.eval().forward_features(pixels)
     if not isinstance(features, Tensor):
         raise ValueError(f"gives a {type(features).__name__}, not a map or tokens")
-    by_channel = features.ndim == 4 and features.shape[1] == model.num_features
-    form = "NCHW" if by_channel else "NHWC" if features.ndim == 4 else "NLC"
-    if not by_channel:
+    form = "NCHW" if features.shape[1] == model.num_features else "NHWC"
+    form = "NLC" if features.ndim == 3 else form
+    if form != "NCHW":
         maps = model.forward_intermediates(pixels, indices=1, intermediates_only=True)[0]
     height, width = maps.shape[2:]
     if size[0] % height or size[1] % width or features.numel() < maps.numel():
         found = f"{tuple(features.shape)} for {size[0]} x {size[1]} pixels"
         raise ValueError(f"gives {found}, not a map that divides them")
-    return Layout((size[0] // height, size[1] // width), form)
+    return (size[0] // height, size[1] // width), form
 
 
 def token_stride(model: Any, *, subject: str) -> Pair:
@@ -205,8 +203,8 @@ def token_stride(model: Any, *, subject: str) -> Pair:
     layout = layout_of(model, subject=subject)
     if layout.only or layout.form != ("NLC" if is_vit(model) else "NCHW"):
         raise ValueError(
-            f"{subject} ({type(model).__name__}) gives {layout.form} for images of "
-            f"{layout.only or 'any size'}, expected a map NCHW for any size: choose another"
+            f"{subject} gives {layout.form} for images of {layout.only or 'any size'}, expected a "
+            "map NCHW for any size: choose another"
         )
     return layout.stride
 

@@ -106,7 +106,7 @@ class HfModel(Adapter):
             )
         named = embeddings.named_parameters()
         table = next(table for name, table in named if name.startswith("position_embedding"))
-        table = table.reshape(-1, table.shape[-1])
+        table = table.flatten(0, -2)
         side = int((len(table) - self.prefix) ** 0.5)
         resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
         whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
@@ -188,15 +188,10 @@ class HfSiglip2(HfSiglip):
 
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, N, D)."""
-        (height, width), (down, across) = self.grid(*pixels.shape[-2:]), self.patch_stride
-        patches = (
-            pixels.reshape(len(pixels), 3, height, down, width, across)
-            .permute(0, 2, 4, 3, 5, 1)
-            .flatten(3)
-            .flatten(1, 2)
-        )
+        patches = functional.unfold(pixels, self.patch_stride, stride=self.patch_stride)
+        patches = patches.unflatten(1, (3, -1)).permute(0, 3, 2, 1).flatten(2)
         mask = patches.new_ones(patches.shape[:2], dtype=torch.long)
-        shapes = mask.new_tensor([[height, width]] * len(pixels))
+        shapes = mask.new_tensor([self.grid(*pixels.shape[-2:])] * len(pixels))
         return self.vision(
             pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes
         ).last_hidden_state

@@ -202,10 +202,10 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
                 "its image tower does not pool to one vector (pool_type none, or two attentional "
                 "pools)"
             )
-        return OpenClipViT, (int(visual.patch_size[0]), int(visual.patch_size[1]))
+        return OpenClipViT, tuple(visual.patch_size)
     if isinstance(visual, ModifiedResNet):
         return OpenClipResNet, (32, 32)
-    if "pool" in dict(visual.head.named_children()):
+    if hasattr(visual.head, "pool"):
         raise ValueError(
             "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
             "made for one size"

@@ -134,13 +134,12 @@ def test_siglip_s_own_tokenizer_reads_a_text_whatever_its_case_and_punctuation(t
     pieces = pytest.importorskip("sentencepiece", reason="the extra siglip is not installed")
     saved(tmp_path, kind="SigLIP")
     (tmp_path / "tokenizer.json").unlink()
-    options = {"vocab_size": 12, "bos_id": -1, "eos_id": 1, "unk_id": 2, "minloglevel": 2}
     pieces.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a photo of a dog"] * 9),
+        sentence_iterator=iter(["a photo of a dog"]),
         model_prefix=tmp_path / "spiece",
-        **options,
+        vocab_size=12,
+        minloglevel=2,
     )
-    config = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 10}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
     loud, plain = open_model(str(tmp_path)).embed_text(["A photo, of a DOG!", "a photo of a dog"])
     assert torch.equal(loud, plain)

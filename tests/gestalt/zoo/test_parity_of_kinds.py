@@ -2,8 +2,6 @@
 at other sizes.
 """
 
-import json
-
 import pytest
 import torch
 import transformers
@@ -14,7 +12,6 @@ from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.zoo import open_clip
 from gestalt.zoo.hf import open_model
 from tests.gestalt.zoo import test_open_clip
-from tests.gestalt.zoo.test_open_clip import SIGLIP
 from tests.gestalt.zoo.test_python import images
 from tests.gestalt.zoo.tiny_hf import KINDS, SIZE, save_tokenizer, saved
 
@@ -88,15 +85,14 @@ def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
 @torch.no_grad()
 def test_siglip_2_embeds_texts_as_in_open_clip_whatever_case_and_punctuation(tmp_path):
     source = saved(tmp_path / "hf", kind="SigLIP").text_model
-    file = tmp_path / "hf" / "tokenizer_config.json"
-    file.write_text(
-        json.dumps({**json.loads(file.read_text()), "model_input_names": ["input_ids"]})
-    )
     text = {"hf_tokenizer_name": "beside", "tokenizer_kwargs": {"clean": "canonicalize"}}
     text |= {"context_length": 10, "vocab_size": 16, "mlp_ratio": 1.5, "norm_kwargs": {"eps": 1e-6}}
-    text |= {**SIGLIP["text"], "act_kwargs": {"approximate": "tanh"}}
-    model = test_open_clip.saved(tmp_path / "model", **{**SIGLIP, "embed_dim": 24, "text": text})
-    save_tokenizer(tmp_path / "model", length=10)
+    text |= {**test_open_clip.SIGLIP["text"], "act_kwargs": {"approximate": "tanh"}}
+    model = test_open_clip.saved(
+        tmp_path / "model", **{**test_open_clip.SIGLIP, "embed_dim": 24, "text": text}
+    )
+    for folder in ("hf", "model"):
+        save_tokenizer(tmp_path / folder, length=10, model_input_names=["input_ids"])
     copy, embeddings = model.text, source.embeddings
     copy.token_embedding, copy.positional_embedding = (
         embeddings.token_embedding,

@@ -124,7 +124,7 @@ KINDS = {
 }
 
 
-def save_tokenizer(folder, *, length):
+def save_tokenizer(folder, *, length, **options):
     """Write a tokenizer of whole words with a start and an end token."""
     vocabulary = {
         word: number for number, word in enumerate(("<pad>", "<s>", "</s>", "<unk>", *WORDS))
@@ -136,7 +136,7 @@ def save_tokenizer(folder, *, length):
     )
     tokens = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=length, **tokens
+        tokenizer_object=tokenizer, model_max_length=length, **tokens, **options
     ).save_pretrained(folder)
 
 
