@@ -86,7 +86,8 @@ class ContrastiveModule(LightningModule):
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
         pairs only.
 
-        Nothing here waits for the device, if every pair is valid and the step is not logged.
+        Nothing here waits for the device, if every pair is valid, the step is not logged, and the
+        text encoder is one of ``MASKED_BY_PAIRS`` or open_clip's.
         """
         keep, total = self._draw_tokens(batch)
         towers = MicroBatches(

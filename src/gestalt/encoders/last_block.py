@@ -135,7 +135,7 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
         if hasattr(attention, "qkv"):
             parts = attention.qkv(normed).chunk(3, dim=-1)
         else:
-            parts = (attention.q_proj(normed), attention.k_proj(normed), attention.v_proj(normed))
+            parts = [getattr(attention, f"{side}_proj")(normed) for side in "qkv"]
         query, key, value = (split(part, attention.num_heads) for part in parts)
         return Heads(query, key, value, float(attention.scale))
 
@@ -175,7 +175,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
             bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
         parts = functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
     else:
-        parts = (attention.q_proj(tokens), attention.k_proj(tokens), attention.v_proj(tokens))
+        parts = [getattr(attention, f"{side}_proj")(tokens) for side in "qkv"]
     groups = getattr(attention, "num_kv_groups", 1)
     counts = (attention.num_heads, attention.num_heads // groups, attention.num_heads // groups)
     query, key, value = (split(part, count) for part, count in zip(parts, counts, strict=True))

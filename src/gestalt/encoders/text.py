@@ -19,6 +19,11 @@ from gestalt.tokens import Padded, Tokens
 BUCKET = 8
 """Batches are padded to a multiple of this many tokens: few shapes, little padding."""
 
+MASKED_BY_PAIRS = ("bert", "distilbert", "roberta", "t5", "xlm-roberta")
+"""``model_type`` of the encoders of transformers that take a mask (B, 1, N, N) as it is; in one of
+(B, N) they look for padding, for which the host waits.
+"""
+
 
 class TextTower(nn.Module):
     """Base class: tokenise captions, pad them and encode them.
@@ -189,7 +194,10 @@ class SentenceTower(TextTower):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
-        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        config, attended = self.model.config, mask.long()
+        if config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
+            attended = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
+        hidden = self.model(input_ids=ids, attention_mask=attended).last_hidden_state
         parts = self.dense(hidden)
         return Tokens(
             summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None

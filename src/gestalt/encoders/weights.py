@@ -103,14 +103,7 @@ def _local_file(path: Path, record: Any) -> WeightsFile:
         described = json.loads(sidecar.read_text(encoding="utf-8"))
         mean, std = (_channels(described[key]) for key in ("mean", "std"))
         size = None if described.get("size") is None else int(described["size"])
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as cause:
+    except Exception as cause:  # whatever another content raises
         raise ValueError(
             f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and '
             f'"size" in pixels ({cause!r})'

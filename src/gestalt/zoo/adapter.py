@@ -58,10 +58,13 @@ class Adapter(DenseModel):
         self.patch_stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
             self.register_buffer(
-                key, None if value is None else value.detach().reshape(()).clone(), persistent=False
+                key,
+                None if value is None else torch.as_tensor(value).detach().reshape(()).clone(),
+                persistent=False,
             )
-        self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
+        for key, channels in (("mean", mean), ("std", std)):
+            values = torch.tensor(tuple(channels)).view(3, 1, 1)
+            self.register_buffer(key, values, persistent=False)
         self.requires_grad_(False).eval()
 
     def tokens(self, images: Tensor) -> Tokens:

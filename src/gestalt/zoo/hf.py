@@ -25,6 +25,8 @@ from gestalt.zoo.hub_config import read_config
 
 FAMILIES: dict[str, dict[str, type[HfModel]]] = {
     "clip": {"CLIPModel": HfClip},
+    "metaclip_2": {"MetaClip2Model": HfClip},
+    "chinese_clip": {"ChineseCLIPModel": HfClip},
     "siglip": {"SiglipModel": HfSiglip},
     "siglip2": {"Siglip2Model": HfSiglip2},
     "altclip": {"AltCLIPModel": HfAltClip},

@@ -25,9 +25,12 @@ def check_name(kind: str, name: str) -> None:
         complaint = (
             "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
         )
-    elif kind == "hf" and folder is not None and not (folder / "config.json").is_file():
-        complaint = "no config.json in the folder; give a folder or a repository of transformers"
-    elif kind == "hf" and folder is None and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
+    elif kind == "hf" and folder:
+        if not (folder / "config.json").is_file():
+            complaint = (
+                "no config.json in the folder; give a folder or a repository of transformers"
+            )
+    elif kind == "hf" and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
         complaint = (
             "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
         )

