@@ -1,12 +1,12 @@
 """Label sets of published data sets as JSON files in ``image_sets/tables``: class names, phrases
 and file values.
 
-``names`` are the data set's class names in order; ``phrases`` gives a phrase for names that are not
-plain words.  ``maps`` has, for each kind of file, the file values of the classes in order ("0-10
-12" for twelve classes), the values of a background that precedes them, and the values that are not
-scored.  A label set of coarser classes has ``groups_of``, the name of the finer label set, and
-``groups``: its class names in order, each with the finer classes in it, whose values and phrases it
-takes over.
+``names`` are the data set's class names in order; ``phrases`` gives a phrase, or a list of some,
+for names that are not plain words.  ``maps`` has, for each kind of file, the file values of the
+classes in order ("0-10 12" for twelve classes), the values of a background that precedes them, and
+the values that are not scored.  A label set of coarser classes has ``groups_of``, the name of the
+finer label set, and ``groups``: its class names in order, each with the finer classes in it, whose
+values and phrases it takes over.
 """
 
 import json
@@ -48,7 +48,8 @@ def read_tables(name: str) -> dict[str, Table]:
         names = tuple(entry["names"])
         phrases = entry.get("phrases", {})
         assert set(phrases) <= set(names)
-        prompts = tuple((phrases.get(name, name),) for name in names)
+        said = [phrases.get(name, name) for name in names]
+        prompts = tuple(tuple(each) if isinstance(each, list) else (each,) for each in said)
         maps = {
             kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()
         }

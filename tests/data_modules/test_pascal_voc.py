@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gestalt.data_modules.image_sets import open_image_set
-from gestalt.data_modules.image_sets.pascal_voc import LABELS
+from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import SHAPES, draw_voc
 
@@ -47,8 +47,8 @@ def test_masks_are_the_stored_indices_at_native_size(root):
             torch.where((voc21 == 0) | (voc21 == 255), 255, voc21 - 1).to(torch.uint8)
         )
         assert sample["instance"].unique().tolist() == [0, 1, 2]
-    assert LABELS["voc20"].names == LABELS["voc21"].names[1:]
-    assert LABELS["voc20"].background is None
+    tables = read_tables("pascal_voc")
+    assert tables["voc20"].labels.names == tables["voc21"].labels.names[1:]
 
 
 def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_given(root):
@@ -60,7 +60,7 @@ def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_giv
 
 
 def test_sixty_words_stand_for_twenty_one_classes():
-    labels = LABELS["voc21"]
+    labels = read_tables("pascal_voc")["voc21"].labels
     words = [word for prompts in labels.prompts for word in prompts]
     assert (len(labels.names), len(words), len(set(words)), len(labels.prompts[0])) == (
         21,
