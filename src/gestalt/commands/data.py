@@ -31,14 +31,15 @@ DRAWN = 64
 
 
 def run(arguments: Namespace) -> int:
-    """Run the tool and print its summary."""
+    """Run the tool and print its summary.  Returns 1 if there is no good sample."""
     tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
-    print(tools[arguments.tool](arguments))
-    return 0
+    text, good = tools[arguments.tool](arguments)
+    print(text)
+    return int(not good)
 
 
-def inspect_data(arguments: Namespace) -> str:
-    """Read every sample and write the manifest.  Returns the summary.
+def inspect_data(arguments: Namespace) -> tuple[str, bool]:
+    """Read every sample and write the manifest.  Returns the summary, and True if any is good.
 
     Raises:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
@@ -59,12 +60,14 @@ def inspect_data(arguments: Namespace) -> str:
         *_summary(counted, len(bad), len(source), mends),
         f"manifest: {path}, sha256 {digest}",
     ]
-    lines += [f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
-    return "\n".join(lines)
+    good = len(bad) < len(source)
+    if bad and good:
+        lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
+    return "\n".join(lines), good
 
 
-def pack_data(arguments: Namespace) -> str:
-    """Write a source into tars.  Returns the summary.
+def pack_data(arguments: Namespace) -> tuple[str, bool]:
+    """Write a source into tars.  Returns the summary, and True if any sample is good.
 
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
@@ -75,14 +78,13 @@ def pack_data(arguments: Namespace) -> str:
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
     packed += f"; left out: {', '.join(left_out)}" if left_out else ""
-    return (
-        f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars "
-        f"{shlex.quote(f'data.root={to}')}"
-    )
+    mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    return f"{_title(config, source)}\n{packed}\n{mend}", True
 
 
-def show_data(arguments: Namespace) -> str:
-    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
+def show_data(arguments: Namespace) -> tuple[str, bool]:
+    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture,
+    and True.
 
     Raises:
         ValueError: the source cannot be opened.
@@ -108,7 +110,7 @@ def show_data(arguments: Namespace) -> str:
     sheet = contact_sheet(batch, title=f"{title}\n{drawn}", columns=arguments.columns)
     with replacing(path) as partial:
         sheet.savefig(partial, format="png")
-    return f"{title}\nsheet: {path}"
+    return f"{title}\nsheet: {path}", True
 
 
 def _inside(config: Experiment) -> dict[str, Any]:

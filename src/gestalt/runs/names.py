@@ -7,7 +7,7 @@ from pathlib import Path
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError
-from gestalt.support.names import nearest
+from gestalt.support.names import nearest, suggestion
 
 LAST = "last"
 """The stem of a run's newest checkpoint."""
@@ -43,10 +43,16 @@ def external_name(target: str) -> tuple[str, str] | None:
     ``zoo:kind:name``; None for any other.
 
     Raises:
-        ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
+        ConfigError: an empty word, ``zoo:`` with an unknown kind, a misspelt kind, or a kind
+            without a name.
     """
+    if not target.strip():
+        raise ConfigError("the name of the model is empty; name a run, a folder or KIND:NAME")
     kind, colon, name = target.removeprefix("zoo:").partition(":")
     if not target.startswith("zoo:") and not (colon and kind in EXTERNAL):
+        hint = suggestion(f"{kind}:", [f"{known}:" for known in EXTERNAL])
+        if colon and hint and not Path(target).exists():
+            raise ConfigError(f"{target}: no kind of model is called {kind}; {hint}")
         return None
     if kind not in EXTERNAL or not name:
         kinds = ", ".join(f"{known}:NAME" for known in EXTERNAL)

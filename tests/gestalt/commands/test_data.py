@@ -189,9 +189,11 @@ def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_tha
 
 def test_inspection_says_which_key_is_wrong_where_images_are_missing(flickr, capsys):
     Path("a.csv").write_text("image,caption\n0.jpg,a\n")
-    assert main(["data", "inspect", "table", "data.root=a.csv", "data.workers=0"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "missing_image 1" in line]
+    assert main(["data", "inspect", "table", "data.root=a.csv", "data.workers=0"]) == 1
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "missing_image 1" in line]
     assert "set data.options.images" in line
+    assert "leave the bad samples out" not in said
 
 
 def test_inspection_reports_samples_left_out_by_a_limit(flickr, capsys):
