@@ -77,12 +77,6 @@ class ValueMap:
             )
         return torch.from_numpy(self._class[values])
 
-    def grouped(self, groups: Sequence[int]) -> "ValueMap":
-        """Return a map of the same values to coarser classes: class i becomes ``groups[i]``."""
-        scored = self._class != self._ignored
-        classes = {value: groups[self._class[value]] for value in np.flatnonzero(scored).tolist()}
-        return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
-
 
 def read_mask(
     path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")

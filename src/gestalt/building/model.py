@@ -79,7 +79,7 @@ def check_machine(trainer: Trainer) -> None:
             "cpu"
         )
     devices, cores = str(trainer.devices), os.cpu_count() or 1
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not any(available.values()))
+    on_cpu = accelerator == "cpu" or not any(available.values())
     if on_cpu and devices.isdecimal() and int(devices) > cores:
         raise ValueError(
             f"trainer.devices={devices}: a rank takes a core, and this machine has {cores}; choose "

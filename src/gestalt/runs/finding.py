@@ -137,8 +137,8 @@ def _runs_below(root: Path) -> list[Path]:
 def _listed(folders: list[Path]) -> str:
     """Return at most ``MOST_LISTED`` folders for a message, and how many more there are."""
     names = sorted(map(str, folders))
-    more = [f"and {len(names) - MOST_LISTED} more"] if len(names) > MOST_LISTED else []
-    return ", ".join([*names[:MOST_LISTED], *more]) or "none"
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (", ".join(names[:MOST_LISTED]) or "none") + more
 
 
 def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:

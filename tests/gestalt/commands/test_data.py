@@ -12,6 +12,7 @@ from PIL import Image
 from gestalt.__main__ import main
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.data_modules.corpora.stored_pairs import check_inside
 from tests.data_modules.files import picture, write_flickr
 
 
@@ -185,6 +186,15 @@ def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_tha
         [] if mixed else ["data.options.outside=true"]
     )
     assert main(allowed) == 0
+
+
+def test_a_link_that_leaves_the_folder_is_outside(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "in" / "c.jpg").symlink_to("../b.jpg")
+    check_inside(["a.jpg"], table=tmp_path, folder=tmp_path / "in")
+    with pytest.raises(ValueError, match=r"names 'c\.jpg', which lies outside"):
+        check_inside(["a.jpg", "c.jpg"], table=tmp_path, folder=tmp_path / "in")
 
 
 def test_inspection_says_which_key_is_wrong_where_images_are_missing(flickr, capsys):

@@ -132,7 +132,8 @@ def test_an_invalid_command_is_refused_in_one_line_before_any_work(
 def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbers(capsys):
     Image.new("RGB", (20, 40), (200, 30, 0)).save("frames/frame1.png")
     assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
-    assert capsys.readouterr().out == "out\n"
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[0]) == ("out\n", "frames, files left out: 1 .txt")
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
     for file, size in (
         ("frame1.png", (20, 40)),

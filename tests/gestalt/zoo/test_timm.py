@@ -1,5 +1,6 @@
 """timm's models give the same features here as in timm."""
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -103,6 +104,14 @@ def test_embedding_text_with_a_vision_only_model_is_refused(tmp_path):
 def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message):
     with pytest.raises(ValueError, match=message):
         open_model(name)
+
+
+def test_weights_that_are_not_on_this_machine_are_refused_where_the_hub_cannot_be_reached(
+    monkeypatch,
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"needs files of the hub, and HF_HUB.* name a folder"):
+        open_model("test_vit.r160_in1k")
 
 
 def test_a_saved_model_whose_features_are_a_list_is_refused_in_one_line(tmp_path):
