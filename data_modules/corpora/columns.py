@@ -37,11 +37,6 @@ def find_columns(
         matches = [column for column in columns if column in wanted]
         matches = matches or [column for column in columns if column.strip() in wanted]
         if len(matches) != 1:
-            if len(set(matches)) < len(matches):
-                name = _listed([matches[0]])
-                raise ValueError(
-                    printable(f"{where} has several columns called {name}; rename all but one")
-                )
             problem = (
                 f"several candidate columns ({_listed(matches)}); rename all but the right one, or"
                 if matches

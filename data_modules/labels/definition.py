@@ -7,14 +7,13 @@ once.
 import json
 import re
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.label_values import MOST_CLASSES
 from gestalt.support.names import nearest
-from gestalt.support.typed import converted
+from gestalt.support.typed import ConfigError, converted
 from gestalt.support.yaml_values import read_values
 
 
@@ -102,21 +101,14 @@ def read_definition(path: str) -> BenchmarkFile:
     """Read the file of a benchmark; the folders in it are looked up when it is opened.
 
     Raises:
-        ValueError: no such file, or one that defines no benchmark; names the key and the value.
+        ConfigError: no such file, or one that defines no benchmark; names the key and the value.
     """
     file = Path(path).expanduser().absolute()
-    if not file.is_file():
-        raise ValueError(f"benchmark {path}: {file} not found; name the YAML file of a benchmark")
     try:
-        return _read(file, file.stat().st_mtime_ns)
+        content = read_values(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("holds no keys; a benchmark needs images, masks and classes")
+        named = {"name": file.stem, **content}
+        return converted(named, BenchmarkFile, origin=file.name)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        raise ValueError(f"benchmark {path}: {error}") from error
-
-
-@lru_cache
-def _read(file: Path, time: int) -> BenchmarkFile:
-    content = read_values(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError("holds no keys; a benchmark needs images, masks and classes")
-    named = {"name": file.stem, **content}
-    return converted(named, BenchmarkFile, origin=file.name)  # type: ignore[no-any-return]
+        raise ConfigError(f"benchmark {path}: {error}") from error

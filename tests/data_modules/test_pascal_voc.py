@@ -2,10 +2,12 @@
 there.
 """
 
+import numpy as np
 import pytest
 
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
+from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import draw_voc
 
 FOLDER = "VOCdevkit/VOC2012"
@@ -34,7 +36,11 @@ def test_the_list_file_decides_what_is_read_and_in_which_order(root, inner):
 
 
 def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_given(root):
-    assert open_val(root).no_instances is None
+    images = open_val(root)
+    assert images.no_instances is None
+    for sample in map(images.sample, range(3)):
+        values = painted_values(sample["image"])
+        assert np.array_equal(sample["instance"], (values == 4) + 2 * (values == 20))
     (root / FOLDER / "SegmentationObject").rename(root / "elsewhere")
     images = open_val(root)
     assert "instance" not in images.sample(0)

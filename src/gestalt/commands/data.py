@@ -31,15 +31,15 @@ DRAWN = 64
 
 
 def run(arguments: Namespace) -> int:
-    """Run the tool and print its summary.  Returns 1 if there is no good sample."""
+    """Run the tool and print its summary.  Returns 1 if inspection finds no good sample."""
     tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
-    text, good = tools[arguments.tool](arguments)
-    print(text)
-    return int(not good)
+    arguments.all_bad = False
+    print(tools[arguments.tool](arguments))
+    return int(arguments.all_bad)
 
 
-def inspect_data(arguments: Namespace) -> tuple[str, bool]:
-    """Read every sample and write the manifest.  Returns the summary, and True if any is good.
+def inspect_data(arguments: Namespace) -> str:
+    """Read every sample and write the manifest; store whether all are bad.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
@@ -60,14 +60,14 @@ def inspect_data(arguments: Namespace) -> tuple[str, bool]:
         *_summary(counted, len(bad), len(source), mends),
         f"manifest: {path}, sha256 {digest}",
     ]
-    good = len(bad) < len(source)
-    if bad and good:
+    arguments.all_bad = len(bad) == len(source)
+    if bad and not arguments.all_bad:
         lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
-    return "\n".join(lines), good
+    return "\n".join(lines)
 
 
-def pack_data(arguments: Namespace) -> tuple[str, bool]:
-    """Write a source into tars.  Returns the summary, and True if any sample is good.
+def pack_data(arguments: Namespace) -> str:
+    """Write a source into tars.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
@@ -79,12 +79,11 @@ def pack_data(arguments: Namespace) -> tuple[str, bool]:
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
     packed += f"; left out: {', '.join(left_out)}" if left_out else ""
     mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
-    return f"{_title(config, source)}\n{packed}\n{mend}", True
+    return f"{_title(config, source)}\n{packed}\n{mend}"
 
 
-def show_data(arguments: Namespace) -> tuple[str, bool]:
-    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture,
-    and True.
+def show_data(arguments: Namespace) -> str:
+    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
 
     Raises:
         ValueError: the source cannot be opened.
@@ -110,7 +109,7 @@ def show_data(arguments: Namespace) -> tuple[str, bool]:
     sheet = contact_sheet(batch, title=f"{title}\n{drawn}", columns=arguments.columns)
     with replacing(path) as partial:
         sheet.savefig(partial, format="png")
-    return f"{title}\nsheet: {path}", True
+    return f"{title}\nsheet: {path}"
 
 
 def _inside(config: Experiment) -> dict[str, Any]:

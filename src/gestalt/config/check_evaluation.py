@@ -64,10 +64,7 @@ def check_evaluation(config: Experiment) -> None:
         if name not in BENCHMARKS:
             hint = f"for your own file write ./{name}.yaml; " * Path(f"{name}.yaml").is_file()
             refuse("evaluation.benchmarks", name, hint + nearest(name, sorted(BENCHMARKS)))
-    try:
-        rows = [BENCHMARKS[name] for name in names]
-    except ValueError as error:
-        raise ConfigError(f"evaluation.benchmarks: {error}") from error
+    rows = [BENCHMARKS[name] for name in names]
     refuse_first(config, _complaints(config, rows))
     if evaluation.calibration is not None:
         scored = [row.name for row in rows]

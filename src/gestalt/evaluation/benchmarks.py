@@ -13,6 +13,7 @@ from gestalt.data_modules.labels.definition import read_definition
 from gestalt.evaluation.measures import MEASURES
 from gestalt.support.names import is_path
 from gestalt.support.plugins import Registry
+from gestalt.support.typed import ConfigError
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,13 @@ class _Benchmarks(Registry[Benchmark]):
         """Return a row.
 
         Raises:
-            ValueError: as ``read_definition``, or a file with the name of another row.
+            ConfigError: as ``read_definition``, or a file with the name of another row.
         """
         if not is_path(name):
             return super().__getitem__(name)
         definition = read_definition(name)
         if super().__contains__(definition.name):
-            raise ValueError(
+            raise ConfigError(
                 f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
             )
         labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
