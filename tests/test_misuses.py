@@ -30,7 +30,7 @@ MISUSES = {  # words after gestalt, and a part of the line
     "long name": (("train", f"./{'x' * 300}.yaml"), "the name is too long"),
     "target": (("eval", "no_run"), "neither a checkpoint"),
     "no target": (("eval", ""), "the name of the model is empty"),
-    "kind of model": (("eval", "tim:vit"), "did you mean 'timm:'?"),
+    "kind of model": (("eval", "tim:vit"), "timm:NAME; did you mean 'timm'?"),
     "separator": (("data", "inspect", "table", "data.root=a.csv"), 'data.options.separator=";"'),
     "sizes": (("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
     "labels": (

@@ -49,10 +49,8 @@ def external_name(target: str) -> tuple[str, str] | None:
     if not target.strip():
         raise ConfigError("the name of the model is empty; name a run, a folder or KIND:NAME")
     kind, colon, name = target.removeprefix("zoo:").partition(":")
-    if not target.startswith("zoo:") and not (colon and kind in EXTERNAL):
-        hint = suggestion(f"{kind}:", [f"{known}:" for known in EXTERNAL])
-        if colon and hint and not Path(target).exists():
-            raise ConfigError(f"{target}: no kind of model is called {kind}; {hint}")
+    misspelt = bool(suggestion(kind, EXTERNAL)) and not Path(target).exists()
+    if not target.startswith("zoo:") and not (colon and (kind in EXTERNAL or misspelt)):
         return None
     if kind not in EXTERNAL or not name:
         kinds = ", ".join(f"{known}:NAME" for known in EXTERNAL)

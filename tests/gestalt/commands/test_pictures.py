@@ -20,6 +20,7 @@ from tests.gestalt.tiny_model import export, save_photo
 LABELS = ["--labels", "dog, cat, grass", "--model", "exported"]
 FRAMES = ["segment", "frames", *LABELS]
 FRAME = ["segment", "frames/frame1.png", *LABELS]
+GROUP = ["group", "--model", "exported", "--groups", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +214,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     [
         (FRAMES, "whole_short_side", "whole_square"),
         (
-            ["group", "frames", "--groups", "3", "--model", "exported"],
+            [*GROUP, "frames"],
             "pca_short_side",
             "pca_square",
         ),
@@ -249,7 +250,7 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
     for output in ("frames/frame1_segmented.png", "other.png"):
         assert main([*FRAME, "--output", output]) == 0
         assert Path(output).read_bytes() == written
-    assert main(["group", "frames/frame1.png", "--model", "exported", "--groups", "3"]) == 0
+    assert main([*GROUP, "frames/frame1.png"]) == 0
     with Image.open("frames/frame1_grouped.png") as grouped, Image.open("other.png") as segmented:
         assert grouped.height == segmented.height
 
@@ -257,7 +258,7 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
 def test_the_picture_itself_is_never_the_output(capsys):
     before = Path("frames/frame1.png").read_bytes()
     Path("link.png").symlink_to("frames/frame1.png")
-    for command in (["segment", *LABELS], ["group", "--model", "exported", "--groups", "3"]):
+    for command in (["segment", *LABELS], GROUP):
         for output in ("frames/../frames/frame1.png", "link.png"):
             assert main([*command, "frames/frame1.png", "--output", output]) == 2
             assert f"--output {output}: this is the picture itself" in capsys.readouterr().err
