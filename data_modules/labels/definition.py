@@ -14,7 +14,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.support.label_values import MOST_CLASSES
 from gestalt.support.names import nearest
 from gestalt.support.typed import ConfigError, converted
-from gestalt.support.yaml_values import read_values
+from gestalt.support.yaml_values import read_keys
 
 
 @dataclass
@@ -105,10 +105,7 @@ def read_definition(path: str) -> BenchmarkFile:
     """
     file = Path(path).expanduser().absolute()
     try:
-        content = read_values(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("holds no keys; a benchmark needs images, masks and classes")
-        named = {"name": file.stem, **content}
+        named = {"name": file.stem, **read_keys(file)}
         return converted(named, BenchmarkFile, origin=file.name)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"benchmark {path}: {error}") from error

@@ -15,7 +15,7 @@ from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
 from gestalt.evaluation.benchmarks import present
 from gestalt.support.names import is_path, nearest, stem
-from gestalt.support.yaml_values import read_values
+from gestalt.support.yaml_values import read_keys, read_values
 
 WHOLE = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training
@@ -75,7 +75,7 @@ def load(
     if label in TAKEN:
         why = f"its runs would lie among other files, in {LOGS / label}"
         raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
-    layers = [(path.name, _read(path)) for path in files]
+    layers = [(path.name, read_keys(path)) for path in files]
     for origin, layer in layers:
         if not layer:
             raise ConfigError(
@@ -102,7 +102,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
         raise ConfigError(
             f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/"
         )
-    return load_mapping(_read(path), origin=path, overrides=overrides)
+    return load_mapping(read_keys(path), origin=path, overrides=overrides)
 
 
 def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -117,10 +117,10 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
             f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: "
             f"{{init: random}}"
         )
-    layer = (str(origin), _without_left_keys(content))
-    saved, config = merge([layer]), merge([layer, *_command_line(overrides)])
+    config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
     # the package of its loss may be gone, or the file of a benchmark: neither is built of it
-    gone = {*saved.evaluation.benchmarks} - {*present(saved.evaluation.benchmarks)}
+    saved = content.get("evaluation", {}).get("benchmarks", ())
+    gone = {*saved} - {*present(saved)}
     there = [name for name in config.evaluation.benchmarks if name not in gone]
     scored = replace(config.evaluation, benchmarks=there)
     check(replace(config, loss=Loss(), evaluation=scored))
@@ -153,23 +153,6 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
             f"one of {', '.join(known)}"
         )
     return path
-
-
-def _read(path: Path) -> Keys:
-    """Read the keys of a YAML file."""
-    try:
-        content = read_values(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        held = "a list" if isinstance(content, list) else "one value"
-        raise ConfigError(
-            f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: "
-            f"random}}"
-        )
-    return content
 
 
 def _override(word: str) -> Keys:

@@ -3,9 +3,12 @@
 import json
 import re
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from gestalt.support.typed import ConfigError
 
 MOST_PIECES = 50_000
 """Most words of a file as JSON, which aliases may multiply; a configuration has a thousand."""
@@ -54,3 +57,24 @@ def read_values(text: str) -> Any:
         return json.loads("".join(pieces))
     except Exception as error:  # PyYAML passes on those of its constructors
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """Read the keys of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        content = read_values(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        held = "a list" if isinstance(content, list) else "one value"
+        raise ConfigError(
+            f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: "
+            f"random}}"
+        )
+    return content
