@@ -13,6 +13,9 @@ from gestalt.building.evaluation import build_image_sets
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.data_modules.image_sets import LabelSet
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.context import Context
 from tests.data_modules.fakes.drawing import blocks, save_mask, save_photograph
 from tests.test_docs import PAGES
 
@@ -66,7 +69,10 @@ def test_the_digest_covers_what_is_said_of_classes_and_not_places() -> None:
     for name, old in enumerate([*changes, "background: other"]):
         Path(f"{name}.yaml").write_text(FILE.replace(old, changes.get(old, "")))
         digests.add(opened(f"./{name}.yaml").definition)
-    assert opened().definition in digests
+    known = opened()
+    context = Context(configured(), BENCHMARKS["./mine.yaml"], known)
+    assert MEASURES["segmentation"].build(context).definition == known.definition
+    assert known.definition in digests
     assert len(digests) == 5
 
 
