@@ -59,7 +59,7 @@ class BenchmarkFile:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*", self.name, re.ASCII):
-            raise ValueError(f"name={self.name}: write letters, digits, dots, - and _ only")
+            raise ValueError(f"name={self.name}: set name: to letters, digits, dots, - and _")
         if not 2 <= len(self.classes) <= MOST_CLASSES:
             raise ValueError(f"classes: there are {len(self.classes)}; list 2 to {MOST_CLASSES:,}")
         if self.background not in (None, *self.classes):

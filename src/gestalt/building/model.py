@@ -78,7 +78,9 @@ def check_machine(trainer: Trainer) -> None:
             f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or "
             "cpu"
         )
-    devices, cores = str(trainer.devices), os.cpu_count() or 1
+    stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
+    cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
+    devices = str(trainer.devices)
     on_cpu = accelerator == "cpu" or not any(available.values())
     if on_cpu and devices.isdecimal() and int(devices) > cores:
         raise ValueError(
