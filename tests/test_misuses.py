@@ -29,6 +29,9 @@ MISUSES = {  # words after gestalt, and a part of the line
     ),
     "long name": (("train", f"./{'x' * 300}.yaml"), "the name is too long"),
     "target": (("eval", "no_run"), "neither a checkpoint"),
+    "no target": (("eval", ""), "the name of the model is empty"),
+    "kind of model": (("eval", "tim:vit"), "timm:NAME; did you mean 'timm'?"),
+    "separator": (("data", "inspect", "table", "data.root=a.csv"), 'data.options.separator=";"'),
     "sizes": (("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
     "labels": (
         ("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"),
@@ -47,6 +50,7 @@ def prepare(folder: Path) -> None:
     """Write the files that the mistakes name."""
     for name, text in {
         "broken.yaml": "image: [",
+        "a.csv": "image;caption\n",
         "text.tar": "not a tar",
         "broken.json": json.dumps([1])[:-1],
         f"{RUN}/config.yaml": GOLDEN.read_text(),

@@ -5,6 +5,7 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 can read it without a random draw.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -61,13 +62,15 @@ def image_bytes(image: object) -> bytes:
 
 
 def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
-    """Check that file names do not lead out of a folder.
+    """Check that file names do not lead out of a folder, nor symbolic links in it.
 
     Raises:
-        ValueError: an absolute name or one with ``..``.
+        ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
+    inside = os.path.join(os.path.realpath(folder), "")
     for name in names:
-        if name.startswith("/") or ".." in name.split("/"):
+        place = os.path.realpath(folder / name)
+        if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
                 "set data.options.outside=true"

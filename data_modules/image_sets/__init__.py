@@ -153,7 +153,7 @@ def open_image_set(
             f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything"
         )
     opener = find_opener(
-        __name__,
+        "image_sets",
         name,
         kind="image set",
         common=("root", "split", "limit", "label_sets"),

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
-from gestalt.data_modules.labels.masks import ValueMap, read_mask
+from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.support.label_values import ignored_value, map_type
+from gestalt.support.label_values import ignored_value
 from gestalt.support.names import nearest
 
 ENDINGS = (".png", ".npy")
@@ -25,7 +25,6 @@ ENDINGS = (".png", ".npy")
 
 MODES = ("P", "L", "I;16", "I;16B", "I")
 _LARGEST = 2**16 - 1
-_PACKED = np.array([65_536, 256, 1])
 _NAMED = 3
 """Number of missing images that a message names."""
 
@@ -111,41 +110,17 @@ def value_map(
     return ValueMap(classes, ignored={*values, none} - set(classes), count=len(names))
 
 
-class ColourMap:
-    """Map from painted maps to classes.
+def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]) -> ValueMap:
+    """Return the map from painted maps to classes.
 
     Args:
-        colours: (C, 3) uint8, of the classes.
+        colours: (C, 3), of the classes; of classes of one colour the first is meant.
         unnamed: colours of pixels without a class.
     """
-
-    def __init__(
-        self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
-    ) -> None:
-        unnamed_colours = np.array(unnamed, dtype=np.int64).reshape(-1, 3)
-        palette = np.concatenate([colours.astype(np.int64), unnamed_colours]) @ _PACKED
-        # of classes of one colour the first
-        self._palette, first = np.unique(palette, return_index=True)
-        self._classes = np.where(first < len(colours), first, ignored_value(len(colours))).astype(
-            map_type(len(colours))
-        )
-
-    def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
-        ``ignored_value`` for no class.
-
-        Raises:
-            ValueError: another colour.
-        """
-        packed = values.astype(np.int64) @ _PACKED
-        place = np.searchsorted(self._palette, packed).clip(max=len(self._palette) - 1)
-        wrong = packed[self._palette[place] != packed]
-        if len(wrong):
-            raise ValueError(
-                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
-                "--values"
-            )
-        return torch.from_numpy(self._classes[place])
+    numbered = enumerate(packed(colours).tolist())
+    classes = {colour: index for index, colour in reversed([*numbered])}
+    none = set(packed(np.array(unnamed)).tolist()) - set(classes)
+    return ValueMap(classes, ignored=none, count=len(colours), painted=True)
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
@@ -236,7 +211,7 @@ class WithPredictions:
             ValueError: a value that no class has, or another size than the truth's.
         """
         sample, path = self.images.sample(index), self.files[index]
-        values = read_map(path, painted=isinstance(self.values, ColourMap))
+        values = read_map(path, painted=getattr(self.values, "painted", False))
         height, width = next(iter(sample["labels"].values())).shape
         if values.shape[:2] != (height, width):
             if not self.resize:

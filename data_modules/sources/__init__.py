@@ -11,11 +11,8 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.opening import find_opener, own_options
+from gestalt.data_modules.opening import COMMON, find_opener, own_options
 from gestalt.data_modules.order import Key
-
-COMMON = ("root", "size", "seed", "limit", "crops")
-"""Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
 
 
 class Stored(NamedTuple):
@@ -186,7 +183,7 @@ def options_taken(name: str) -> list[str]:
         ValueError: unknown source.
     """
     return own_options(
-        find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON
+        find_opener("sources", name, kind="data source", common=COMMON, options={}), common=COMMON
     )
 
 
@@ -220,7 +217,7 @@ def open_source(
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
-    opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
+    opener = find_opener("sources", name, kind="data source", common=COMMON, options=options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
     opened: Any = opener(
         **{key: common[key] for key in inspect.signature(opener).parameters if key in common},

@@ -66,7 +66,7 @@ class TableRows(Store):
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
             check_inside(
-                (name.decode("utf-8", "surrogateescape") for name in files.to_pylist()),
+                (name.decode("utf-8", "surrogateescape") for name in files.unique().to_pylist()),
                 table=layout.path,
                 folder=layout.images,
             )

@@ -187,6 +187,8 @@ def test_group_gives_the_same_groups_as_the_engine(model):
 def test_segmenting_by_one_label_requires_a_threshold(model):
     with pytest.raises(ValueError, match="every pixel would have the only label"):
         model.segment("photo.jpg", ["dog"])
+    with pytest.raises(ValueError, match=r"threshold='0.2': a score is a number"):
+        model.segment("photo.jpg", ["dog"], threshold="0.2")
     most = model.segment("photo.jpg", ["dog"], threshold=-1.0).scores["dog"].max
     assert model.segment("photo.jpg", ["dog"], threshold=-1.0).areas == {"dog": 1.0}
     nothing = model.segment("photo.jpg", ["dog"], threshold=min(1.0, most + 0.01))

@@ -131,7 +131,10 @@ CNN += (
     [(("image.stem=conv",), None), (CNN, 1)],
     ids=["vit_conv_stem", "cnn"],
 )
-def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, threads, tmp_path):
+def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(
+    tower, threads, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "3")
     done = gestalt(*TRAIN, "trainer.max_steps=2", *tower, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for ranks in (1, 2, 3):

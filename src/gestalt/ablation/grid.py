@@ -13,11 +13,11 @@ from typing import Any
 from gestalt.ablation.grid_file import cells_of, check_paper, read_choices, read_file, word
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash, flatten
-from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
+from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
-from gestalt.support.names import nearest
+from gestalt.support.names import is_path, nearest, stem
 
 LENGTH = (
     "trainer.max_steps",
@@ -228,7 +228,8 @@ def checked(grid: Grid) -> Grid:
             f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}"
         )
     benchmarks = base.evaluation.benchmarks
-    segmented = [name for name in benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    rows = [BENCHMARKS[name] for name in benchmarks]
+    segmented = [row.name for row in rows if "segmentation" in row.measures]
     if not segmented:
         raise ConfigError(
             f"evaluation.benchmarks={benchmarks}: none measures segmentation, by which cells are "

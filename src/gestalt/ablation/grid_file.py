@@ -10,11 +10,11 @@ from typing import Any, Literal
 import yaml
 
 from gestalt.config.identity import flatten
-from gestalt.config.loading import read_values
-from gestalt.config.merging import converted
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
+from gestalt.support.typed import converted
+from gestalt.support.yaml_values import read_values
 
 
 @dataclass

@@ -2,6 +2,7 @@
 aggregations.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,15 @@ def check_machine(trainer: Trainer) -> None:
         raise ValueError(
             f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or "
             "cpu"
+        )
+    stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
+    cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
+    devices = str(trainer.devices)
+    on_cpu = accelerator == "cpu" or not any(available.values())
+    if on_cpu and devices.isdecimal() and int(devices) > cores:
+        raise ValueError(
+            f"trainer.devices={devices}: a rank takes a core, and this machine has {cores}; choose "
+            f"at most {cores}"
         )
     if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
         raise ValueError(

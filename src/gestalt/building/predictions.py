@@ -7,9 +7,9 @@ from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.labels.predicted_maps import (
-    ColourMap,
     Values,
     WithPredictions,
+    colour_map,
     find_maps,
     group_map,
     value_map,
@@ -73,7 +73,7 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     if maps.values == "voc_colours":
         # VOC's background, which this set does not score
         black = [] if labels.background is not None else [(0, 0, 0)]
-        values: Values = ColourMap(
+        values: Values = colour_map(
             class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black]
         )
     else:

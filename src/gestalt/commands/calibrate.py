@@ -42,7 +42,8 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         ValueError: there is no threshold to calibrate, or the split shares images with the reported
             one.
     """
-    split = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
+    row = BENCHMARKS[benchmark]
+    split = split or ("tune" if row.source == "scenes" else "train")
     config, identity = target.config, target.identity
     if shares_images(split, config.evaluation.split or "val"):
         raise ConfigError(
@@ -77,7 +78,7 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         "oracle": oracle._asdict(),
         "gap_to_oracle": oracle.miou - scored.miou,
         **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
-        "benchmark": benchmark,
+        "benchmark": row.name,
         "weights_sha256": weights_hash(model),
         "provenance": provenance(),
     }

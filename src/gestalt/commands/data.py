@@ -31,14 +31,15 @@ DRAWN = 64
 
 
 def run(arguments: Namespace) -> int:
-    """Run the tool and print its summary."""
+    """Run the tool and print its summary.  Returns 1 if inspection finds no good sample."""
     tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
+    arguments.all_bad = False
     print(tools[arguments.tool](arguments))
-    return 0
+    return int(arguments.all_bad)
 
 
 def inspect_data(arguments: Namespace) -> str:
-    """Read every sample and write the manifest.  Returns the summary.
+    """Read every sample and write the manifest; store whether all are bad.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
@@ -59,7 +60,9 @@ def inspect_data(arguments: Namespace) -> str:
         *_summary(counted, len(bad), len(source), mends),
         f"manifest: {path}, sha256 {digest}",
     ]
-    lines += [f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
+    arguments.all_bad = len(bad) == len(source)
+    if bad and not arguments.all_bad:
+        lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
     return "\n".join(lines)
 
 
@@ -75,10 +78,8 @@ def pack_data(arguments: Namespace) -> str:
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
     packed += f"; left out: {', '.join(left_out)}" if left_out else ""
-    return (
-        f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars "
-        f"{shlex.quote(f'data.root={to}')}"
-    )
+    mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    return f"{_title(config, source)}\n{packed}\n{mend}"
 
 
 def show_data(arguments: Namespace) -> str:

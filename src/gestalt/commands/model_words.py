@@ -14,6 +14,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.checks import check_onnx
@@ -63,9 +64,9 @@ WORDS = {
                 "write the predicted class maps to DIR/<benchmark>, for score or other tools"
             ),
         },
-        "key=value: any key of the configuration that scoring reads, such as "
-        "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
-        "evaluation.limit=100",
+        "benchmarks, by name or by the path of a YAML file, and key=value: any key of the "
+        "configuration that scoring reads, such as "
+        "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR evaluation.limit=100",
     ),
     "reproduce": Words(
         {
@@ -85,7 +86,7 @@ WORDS = {
             "folder DIR": f"label maps: {_MAPS}; or with a sub-folder of the benchmark's name",
             "--bench BENCHMARK": {
                 "required": True,
-                "help": "one that measures segmentation, such as pascal_voc",
+                "help": "one that measures segmentation, such as pascal_voc or ./mine.yaml",
             },
             "--name NAME": "name of the system in tables (default: the folder's)",
             "--measure": {
@@ -187,10 +188,18 @@ WORDS = {
 
 
 def check_eval(arguments: Namespace) -> None:
-    """Read ``sizes`` and ``protocols``, complete ``overrides`` for a calibration, and load the
-    configuration of the run.
+    """Read ``sizes`` and ``protocols``, complete ``overrides`` by benchmarks named alone and for a
+    calibration, and load the configuration of the run.
     """
     sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
+    if named:
+        words = [word for word in arguments.overrides if word not in named]
+        if benchmark is not None or any(
+            word.startswith("evaluation.benchmarks=") for word in words
+        ):
+            raise ConfigError(f"eval {named[0]}: benchmarks are named twice; name all in one place")
+        arguments.overrides = [*words, f"evaluation.benchmarks={json.dumps(named)}"]
     several = [flag for flag in (sizes, protocols, benchmark) if flag is not None]
     if len(several) > 1:
         raise ConfigError(
@@ -212,7 +221,7 @@ def check_eval(arguments: Namespace) -> None:
         arguments.protocols = _protocols(protocols)
     if benchmark is not None:
         check_has_masks(benchmark)
-        last = f"evaluation.benchmarks=[{benchmark}]"
+        last = f"evaluation.benchmarks={json.dumps([benchmark])}"
         arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
     run = check_target(arguments.target)
     if run is not None:
@@ -272,14 +281,15 @@ def check_score(arguments: Namespace) -> None:
                 f"{word}: scoring label maps does not read it; leave it out (read: "
                 f"{', '.join(READ_BY_SCORE)})"
             )
-    last = f"evaluation.benchmarks=[{benchmark}]"
+    last = f"evaluation.benchmarks={json.dumps([benchmark])}"
     words = ["data.source=scenes", *arguments.overrides, last]
     arguments.config = load(None, scale=None, overrides=words)
     check_places(arguments.config)
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
-    arguments.maps = folder / benchmark if (folder / benchmark).is_dir() else folder
+    inner = folder / BENCHMARKS[benchmark].name
+    arguments.maps = inner if inner.is_dir() else folder
     if measure == "grouping":
         arguments.values = "groups"
     elif values not in VALUES:

@@ -5,23 +5,19 @@ their results go.
 import glob
 import os
 import re
+import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gestalt.commands.flags import MODEL, Words, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
+from gestalt.data_modules.pixels.formats import endings
 from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
-
-ENDINGS = re.compile(
-    r"\.(jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|ppm|pgm|pbm|pnm|jp2|avif)", re.IGNORECASE
-)
-"""Endings of the files of a folder that are read as pictures; a file that is named itself is read
-whatever its ending.
-"""
 
 MOST_ON_A_PAGE = 200
 """Most pictures on one page, which embeds them all: about 100 KB each, and more with several
@@ -145,14 +141,12 @@ def _named_by(word: str) -> list[Path]:
     path, pictures = Path(word), []
     why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
-        pictures = [
-            file
-            for file in path.iterdir()
-            if ENDINGS.fullmatch(file.suffix) and file.name[0] != "." and file.is_file()
-        ]
+        # a file that is named itself is read whatever its ending
+        pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
         pattern = path / "**" / "*.jpg"
         why = (
-            f'no picture in this folder; for folders inside it write a pattern, such as "{pattern}"'
+            f"no picture in this folder{left_out(path)}; for folders inside it write a pattern, "
+            f'such as "{pattern}"'
         )
     elif path.exists():
         pictures = [path]
@@ -162,6 +156,20 @@ def _named_by(word: str) -> list[Path]:
     if not pictures:
         raise ConfigError(f"{word}: {why}")
     return sorted(pictures, key=natural)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.name[0] != "." and file.is_file()]
+
+
+def left_out(folder: Path) -> str:
+    """Return how many files of a folder are not read, by ending, after a comma; empty if all are
+    pictures.
+    """
+    names = [file.suffix.lower() or file.name for file in _files_in(folder)]
+    counts = sorted(Counter(name for name in names if name not in endings()).items())
+    listed = ", ".join(f"{count} {ending}" for ending, count in counts)
+    return f", files left out: {listed}" if counts else ""
 
 
 def natural(path: Path) -> list[list[tuple[int, int, str]]]:
@@ -276,6 +284,9 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         _refuse_existing([folder / file for file in files], "--to", "or remove it")
     for model in models:
         check_target(model)
+    for place in filter(os.path.isdir, arguments.paths):
+        if note := left_out(Path(place)):
+            print(f"{place}{note}", file=sys.stderr)
 
 
 def _check_file(flag: str, name: str | None, kind: str, endings: tuple[str, ...]) -> None:

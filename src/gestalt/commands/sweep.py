@@ -74,7 +74,8 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
             protocol only, or settings that a protocol does not take.
     """
     evaluation = target.config.evaluation
-    names = [name for name in evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    benchmarks = [BENCHMARKS[name] for name in evaluation.benchmarks]
+    names = [row.name for row in benchmarks if "segmentation" in row.measures]
     if not names or not target.model.has_text:
         listed = ", ".join(evaluation.benchmarks)
         raise ConfigError(

@@ -11,12 +11,13 @@ from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.check_pretraining import check_pretraining
-from gestalt.config.loading import LOGS, load, stem
+from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights
 from gestalt.data_modules.corpora.file_checks import check_files
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.names import stem
 
 _SCALE = {
     "--scale SCALE": {

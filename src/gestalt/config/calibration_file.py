@@ -44,9 +44,9 @@ class Calibration(NamedTuple):
     label_set: str
     source: Keys
 
-    def check_scored(self, evaluation: Evaluation) -> None:
-        """Check that the calibration fits what is scored: one threshold, its benchmark, a split
-        that shares no images with its own.
+    def check_scored(self, evaluation: Evaluation, *, benchmarks: list[str]) -> None:
+        """Check that the calibration fits what is scored: one threshold, its benchmark among the
+        names of those scored, a split that shares no images with its own.
 
         Raises:
             ConfigError: it does not.
@@ -56,8 +56,8 @@ class Calibration(NamedTuple):
             raise self.error(
                 f"evaluation.threshold={threshold} is another threshold; give only one of the two"
             )
-        if self.benchmark not in evaluation.benchmarks:
-            listed = ", ".join(evaluation.benchmarks)
+        if self.benchmark not in benchmarks:
+            listed = ", ".join(benchmarks)
             raise self.error(
                 f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
                 "it, or leave the file out"

@@ -4,15 +4,13 @@ which takes seconds.
 
 import ast
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from gestalt.config.keys import in_words
 from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 from gestalt.config.schema_data import Data, MixturePart
+from gestalt.data_modules.opening import COMMON, files_of, modules_of
 from gestalt.support.names import nearest
-from gestalt.support.plugins import added_to
+from gestalt.support.typed import in_words
 
 MADE_OF = {
     "recipe": ("recipe",),
@@ -32,9 +30,6 @@ of the others for every source.
 TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}
 """Types of options as a source's file writes them; one with another type is not checked here."""
 
-COMMON = ("root", "size", "seed", "limit", "crops")
-"""Arguments of every source, which are not options."""
-
 
 def check_data(config: Experiment) -> None:
     """Check that every source exists, and that Flickr has its folder.
@@ -46,8 +41,8 @@ def check_data(config: Experiment) -> None:
     sources = {"data.source": data.source} | {
         f"data.mixture[{number}].source": part.source for number, part in enumerate(data.mixture)
     }
+    known = modules_of("sources")
     for key, source in sources.items():
-        known = [*_sources(), *added_to("sources", tuple(_sources()))]
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
@@ -119,13 +114,6 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
 
 
 @cache
-def _sources() -> dict[str, Path]:
-    """Return the files under ``data_modules/sources`` by name."""
-    folder = Path(str(resources.files("gestalt"))) / "data_modules" / "sources"
-    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
-
-
-@cache
 def options_written(name: str) -> dict[str, str] | None:
     """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as
     its file writes them.
@@ -133,9 +121,8 @@ def options_written(name: str) -> dict[str, str] | None:
     None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
     it is used.
     """
-    if name not in _sources():
-        return None
-    for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
+    file = files_of("sources").get(name)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body if file else ():
         if (
             isinstance(node, ast.FunctionDef)
             and node.name == "open_here"

@@ -16,20 +16,10 @@ from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
+from gestalt.support.typed import ConfigError as ConfigError
 from gestalt.tables import AGGREGATIONS, INITS
 
 LIGHTNING = "lightning.pytorch.loggers"
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot run.  One line: the key, its value, the reason and what to
-    choose.
-    """
-
-    def __init__(self, message: str) -> None:
-        # torch raises it anew with the worker's traceback, see ``commands.faults``
-        of_a_worker = "Original Traceback" in message
-        super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:

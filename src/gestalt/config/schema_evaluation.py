@@ -10,7 +10,9 @@ from gestalt.config.keys import key, positive, unhashed
 class Evaluation:
     """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
 
-    benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
+    benchmarks: list[str] = key(
+        ["pascal_voc"], "Benchmarks to score, by name, or by the path of a file that defines one."
+    )
     protocol: str | None = key(
         None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol"
     )

@@ -63,6 +63,7 @@ class Scorer(Measured, Generic[Score]):
         length: number of images in the whole set, for the record; the images to draw are spread
             over it.
         official: number of images in the published set, for the record; None where it is unknown.
+        definition: digest of the file that defines the benchmark, for the record; None for others.
         image_names: digest of the images' names in order, for the record; None where they have
             none.
         pictures: number of images that are drawn.
@@ -100,6 +101,7 @@ class Scorer(Measured, Generic[Score]):
         label_set: str | None = None,
         length: int | None = None,
         official: int | None = None,
+        definition: str | None = None,
         image_names: str | None = None,
         pictures: int = 6,
         prompt_cache: bool = False,
@@ -112,6 +114,7 @@ class Scorer(Measured, Generic[Score]):
         self.label_set = label_set or name
         self.length = length
         self.official = official
+        self.definition = definition
         self.image_names = image_names
         self.shown_ids = spread(length or 0, pictures) if self.tag else ()
         if prompted is not None:
@@ -240,6 +243,8 @@ class Scorer(Measured, Generic[Score]):
         }
         if self.length is not None:
             result["images_in_set"] = self.length
+        if self.definition is not None:
+            result["benchmark_hash"] = self.definition
         if self.image_names is not None:
             result["image_names"] = self.image_names
         if self.labels is not None:

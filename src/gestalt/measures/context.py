@@ -50,6 +50,7 @@ class Context:
             "label_set": self.benchmark.label_set,
             "length": len(self.image_set),
             "official": self.image_set.official_length,
+            "definition": getattr(self.image_set, "definition", None),
             "image_names": None
             if names is None
             else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16],

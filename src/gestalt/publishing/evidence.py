@@ -79,7 +79,8 @@ def measurements(evidence: Evidence) -> list[Measurement]:
         for metric in headlines([result]):
             value, entry = result.value(metric), result.entry(metric)
             if value is not None and entry:
-                kind = metric, entry["protocol"]["digest"], entry["images"], entry.get("label_set")
+                known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
+                kind = metric, entry["protocol"]["digest"], *known
                 last[kind] = Measurement(
                     metric, value, result.interval(metric), entry, split, result.commit
                 )

@@ -47,7 +47,7 @@ PROTOCOL = "protocol.name"
 
 NOT_RECORDED = "not recorded"
 
-HASHED = ("digest", "templates", "truth_pixels", "label_set")
+HASHED = ("digest", "templates", "truth_pixels", "label_set", "benchmark_hash")
 """Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
 
 LONGEST = 60

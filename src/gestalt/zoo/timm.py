@@ -15,7 +15,7 @@ from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter, described, whole_side
@@ -121,16 +121,18 @@ def open_model(name: str) -> TimmModel:
     import timm
 
     architecture, _, tag = name.partition(".")
+    hub = ""
     try:
         with torch.device("meta"):
             layout = layout_of(_create(name, pretrained=False), subject=repr(name))
-        model = _create(name, pretrained=True)
+        with reaching_hub() as hub:
+            model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
         is_name = tag and not Path(name).is_dir()
         known = timm.list_pretrained(f"{architecture}.*") if is_name else []
         choices = f"; choose {few(name, known)}" if known and name not in known else ""
-        raise ValueError(f"timm:{name}: {cause(error)}{choices}") from error
+        raise ValueError(f"timm:{name}: {cause(error, hub=hub)}{choices}") from error
     config = model.pretrained_cfg
     opened = TimmModel(
         model,

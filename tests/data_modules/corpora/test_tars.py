@@ -143,6 +143,7 @@ def test_a_bad_sample_keeps_its_index_and_has_a_reason(tmp_path):
         *members(range(1)),
         *[("../p.jpg", jpeg(1)), ("../p.txt", b"up")],
         *[("/r.jpg", jpeg(1)), ("/r.txt", b"root")],
+        *[("a.0.jpg", jpeg(1)), ("a.0.txt", b"dots"), ("m.seg.png", b"a part of m")],
         *members(range(1, 2)),
     ]
     assert stored(opened(write_tar(tmp_path / "a.tar", planted))) == [
@@ -161,6 +162,7 @@ def test_a_bad_sample_keeps_its_index_and_has_a_reason(tmp_path):
         ("unsafe_member", "../p"),
         ("unsafe_member", "/r"),
         ("00001", "picture 1"),
+        ("dotted_name", "a.0"),
     ]
 
 

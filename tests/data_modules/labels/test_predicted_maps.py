@@ -13,8 +13,8 @@ from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import (
-    ColourMap,
     WithPredictions,
+    colour_map,
     find_maps,
     group_map,
     nearest_pixels,
@@ -77,7 +77,7 @@ def test_each_way_of_numbering_classes_is_mapped(
 def test_a_painted_map_is_read_by_its_colours(background: int | None) -> None:
     colours = class_colours(3, background=background)
     pixels = np.array([[colours[2], colours[0], colours[1], VOID]], dtype=np.uint8)
-    painted = ColourMap(colours, unnamed=[VOID])
+    painted = colour_map(colours, unnamed=[VOID])
     assert painted(pixels, path=HERE).tolist() == [[2, 0, 1, IGNORE]]
     with pytest.raises(ValueError, match=r"map\.png holds the colour #010203, which no class has"):
         painted(np.array([[[1, 2, 3]]], dtype=np.uint8), path=HERE)

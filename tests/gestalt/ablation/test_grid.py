@@ -9,8 +9,9 @@ import yaml
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.grid_file import word
-from gestalt.config.loading import EXPERIMENTS, load, read_values
+from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
+from gestalt.support.yaml_values import read_values
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
 BASE = {"base": "clippy_dino_max"}

@@ -131,7 +131,8 @@ def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(train
     assert record["protocol"]["fields"]["debias"] == "largest"
 
 
-def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
+def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained, monkeypatch):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "3")
     found = []
     for ranks in (1, 2, 3):
         words = (

@@ -12,6 +12,7 @@ from PIL import Image
 from gestalt.__main__ import main
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
+from gestalt.data_modules.corpora.stored_pairs import check_inside
 from tests.data_modules.files import picture, write_flickr
 
 
@@ -94,36 +95,37 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         assert min(sheet.size) >= 400
 
 
+INSPECT = ["inspect", "flickr", "data.root=flickr"]
+PACK = ["pack", *INSPECT[1:]]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["inspect", "flikr"], "data.source=flikr: did you mean 'flickr'?"),
         (["inspect", "flickr"], "data.root=None"),
         (
-            ["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"],
+            [*INSPECT, "data.options.spilt=dev"],
             r"data\.options\.spilt=dev: .* did you mean 'split'?",
         ),
         (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: not found"),
         (
-            ["inspect", "flickr", "data.root=flickr", "data.caption=x"],
+            [*INSPECT, "data.caption=x"],
             "data.caption=x: Flickr8k captions have no columns",
         ),
         (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
         (
-            ["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"],
+            [*INSPECT, "data.options.recipe=x"],
             r"data\.options\.recipe=x: has a key of its own",
         ),
-        (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),
-        (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "folder no not found"),
+        ([*INSPECT, "data.manifest=x.json"], "choose null"),
+        ([*INSPECT, "--to", "no/x.json"], "folder no not found"),
         (
-            ["inspect", "flickr", "data.root=flickr", "--to", "flickr"],
+            [*INSPECT, "--to", "flickr"],
             r"--to flickr: is a folder; name a file, such as flickr/data\.json",
         ),
         (
             [
-                "pack",
-                "flickr",
-                "data.root=flickr",
+                *PACK,
                 "--to",
                 "flickr/captions.txt/x",
                 "--shards",
@@ -144,11 +146,11 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
             "inspect each of its sources",
         ),
         (
-            ["pack", "flickr", "data.root=flickr", "--to", "flickr", "--shards", "2"],
+            [*PACK, "--to", "flickr", "--shards", "2"],
             "--to flickr: exists already",
         ),
         (
-            ["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"],
+            [*PACK, "--to", "x", "--shards", "9"],
             "--shards 9: the source has 6 samples",
         ),
     ],
@@ -187,11 +189,20 @@ def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_tha
     assert main(allowed) == 0
 
 
+def test_a_link_that_leaves_the_folder_is_outside(tmp_path):
+    (tmp_path / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "c.jpg").symlink_to("../b.jpg")
+    with pytest.raises(ValueError, match=r"names 'c\.jpg', which lies outside"):
+        check_inside(["a.jpg", "c.jpg"], table=tmp_path, folder=tmp_path)
+
+
 def test_inspection_says_which_key_is_wrong_where_images_are_missing(flickr, capsys):
     Path("a.csv").write_text("image,caption\n0.jpg,a\n")
-    assert main(["data", "inspect", "table", "data.root=a.csv", "data.workers=0"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "missing_image 1" in line]
+    assert main(["data", "inspect", "table", "data.root=a.csv", "data.workers=0"]) == 1
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "missing_image 1" in line]
     assert "set data.options.images" in line
+    assert "leave the bad samples out" not in said
 
 
 def test_inspection_reports_samples_left_out_by_a_limit(flickr, capsys):

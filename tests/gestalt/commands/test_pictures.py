@@ -18,6 +18,9 @@ from gestalt.evaluation.pictures import class_colours
 from tests.gestalt.tiny_model import export, save_photo
 
 LABELS = ["--labels", "dog, cat, grass", "--model", "exported"]
+FRAMES = ["segment", "frames", *LABELS]
+FRAME = ["segment", "frames/frame1.png", *LABELS]
+GROUP = ["group", "--model", "exported", "--groups", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -73,36 +76,36 @@ def test_several_models_have_a_folder_each():
         (["segment", "*.gif", *LABELS], "*.gif: no file matches this pattern"),
         (["segment", "exported", *LABELS], "exported: no picture in this folder"),
         (
-            ["segment", "frames", *LABELS],
+            FRAMES,
             "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with "
             "--html FILE",
         ),
         (
-            ["segment", "frames", *LABELS, "--output", "x.png"],
+            [*FRAMES, "--output", "x.png"],
             "--output x.png: for one picture and one model",
         ),
         (
-            ["segment", "frames", *LABELS, "--html", "x.png"],
+            [*FRAMES, "--html", "x.png"],
             "--html x.png: the output is a page; name a file that ends in .html",
         ),
         (
-            ["segment", "frames", *LABELS, "--html", "none/x.html"],
+            [*FRAMES, "--html", "none/x.html"],
             "--html none/x.html: folder none not found",
         ),
         (
-            ["segment", "frames", *LABELS, "--to", "frames/notes.txt"],
+            [*FRAMES, "--to", "frames/notes.txt"],
             "--to frames/notes.txt: not a folder",
         ),
         (
-            ["segment", "frames/frame1.png", *LABELS, "--npy"],
+            [*FRAME, "--npy"],
             "--npy: arrays are written into the folder of --to DIR",
         ),
         (
-            ["segment", "frames/frame1.png", *LABELS, "--groups", "3"],
+            [*FRAME, "--groups", "3"],
             "--groups 3: segment shows groups on the page of --html FILE",
         ),
         (
-            ["segment", "frames/frame1.png", *LABELS, "--threshold", "2"],
+            [*FRAME, "--threshold", "2"],
             "threshold is 2.0, a cosine lies in",
         ),
         (
@@ -131,8 +134,9 @@ def test_an_invalid_command_is_refused_in_one_line_before_any_work(
 
 def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbers(capsys):
     Image.new("RGB", (20, 40), (200, 30, 0)).save("frames/frame1.png")
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
-    assert capsys.readouterr().out == "out\n"
+    assert main([*FRAMES, "--to", "out", "--npy"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[0]) == ("out\n", "frames, files left out: 1 .txt")
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
     for file, size in (
         ("frame1.png", (20, 40)),
@@ -160,7 +164,7 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
 
 def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     words = ["--to", "out", "--reading", "naclip", "--threshold", "0.01"]
-    assert main(["segment", "frames", *LABELS, *words]) == 0
+    assert main([*FRAMES, *words]) == 0
     summary = json.loads(Path("out/labels.json").read_text())
     names = ("frame1", "frame2", "frame10")
     assert summary["pictures"] == [
@@ -181,7 +185,7 @@ def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
 def test_an_existing_result_is_refused_before_any_work(capsys):
     Path("out").mkdir()
     Path("out/frame10_labels.json").write_text("mine")
-    assert main(["segment", "frames", *LABELS, "--to", "out"]) == 2
+    assert main([*FRAMES, "--to", "out"]) == 2
     assert (
         "out/frame10_labels.json: exists already; name another place with --to"
         in capsys.readouterr().err
@@ -191,7 +195,7 @@ def test_an_existing_result_is_refused_before_any_work(capsys):
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     Path("frames/frame2.jpg").write_bytes(b"junk")
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 1
+    assert main([*FRAMES, "--to", "out", "--html", "page.html"]) == 1
     errors = capsys.readouterr().err
     assert "frames/frame2.jpg: cannot be read as a picture" in errors
     assert "1 of 3 pictures were skipped" in errors
@@ -208,9 +212,9 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
 @pytest.mark.parametrize(
     ("command", "elongated", "squares"),
     [
-        (["segment", "frames", *LABELS], "whole_short_side", "whole_square"),
+        (FRAMES, "whole_short_side", "whole_square"),
         (
-            ["group", "frames", "--groups", "3", "--model", "exported"],
+            [*GROUP, "frames"],
             "pca_short_side",
             "pca_square",
         ),
@@ -234,9 +238,9 @@ def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_do
 
 
 def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
-    assert main(["segment", "frames/frame1.png", *LABELS]) == 0
+    assert main(FRAME) == 0
     assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
-    assert main(["segment", "frames/frame1.png", *LABELS]) == 2
+    assert main(FRAME) == 2
     assert (
         "frame1_segmented.png: exists already; name another place with --output, or this one"
         in capsys.readouterr().err
@@ -244,9 +248,9 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
     written = Path("frames/frame1_segmented.png").read_bytes()
     Path("frames/frame1_segmented.png").write_bytes(b"an older result")
     for output in ("frames/frame1_segmented.png", "other.png"):
-        assert main(["segment", "frames/frame1.png", *LABELS, "--output", output]) == 0
+        assert main([*FRAME, "--output", output]) == 0
         assert Path(output).read_bytes() == written
-    assert main(["group", "frames/frame1.png", "--model", "exported", "--groups", "3"]) == 0
+    assert main([*GROUP, "frames/frame1.png"]) == 0
     with Image.open("frames/frame1_grouped.png") as grouped, Image.open("other.png") as segmented:
         assert grouped.height == segmented.height
 
@@ -254,7 +258,7 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
 def test_the_picture_itself_is_never_the_output(capsys):
     before = Path("frames/frame1.png").read_bytes()
     Path("link.png").symlink_to("frames/frame1.png")
-    for command in (["segment", *LABELS], ["group", "--model", "exported", "--groups", "3"]):
+    for command in (["segment", *LABELS], GROUP):
         for output in ("frames/../frames/frame1.png", "link.png"):
             assert main([*command, "frames/frame1.png", "--output", output]) == 2
             assert f"--output {output}: this is the picture itself" in capsys.readouterr().err
@@ -296,7 +300,7 @@ def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tm
 def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(capsys):
     name = os.fsdecode(b"frames/caf\xe9.png")
     os.rename("frames/frame1.png", name)
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 0
+    assert main([*FRAMES, "--to", "out", "--html", "page.html"]) == 0
     summary = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
     assert [entry["picture"] for entry in summary["pictures"]] == [
         name,

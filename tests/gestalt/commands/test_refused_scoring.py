@@ -87,10 +87,14 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
     ("word", "message"),
     [
         ("trainer.accelerator=gpu", "choose auto or cpu"),
+        ("trainer.devices=2", "this machine has 1; choose at most 1"),
         ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed"),
     ],
 )
-def test_missing_hardware_is_refused_without_making_a_folder(trained, tmp_path, word, message):
+def test_missing_hardware_is_refused_without_making_a_folder(
+    trained, tmp_path, word, message, monkeypatch
+):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
     assert message in refused(
         "train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path
     )

@@ -193,6 +193,9 @@ def test_a_folder_with_several_runs_is_refused_and_one_above_a_single_run_means_
     assert meant(TINY) == run
     saved_run(1)
     assert "tiny: holds 2 runs; name one of" in refusal(str(TINY))
+    for number in range(2, 13):
+        saved_run(number)
+    assert refusal(str(TINY)).endswith("version_6 and 3 more")
 
 
 def test_a_checkpoint_outside_a_run_and_one_without_its_config_are_refused():

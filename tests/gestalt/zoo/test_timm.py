@@ -1,5 +1,6 @@
 """timm's models give the same features here as in timm."""
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -103,9 +104,11 @@ def test_the_record_of_a_folder_names_its_architecture(tmp_path):
     [
         ("vit_base_patch16_224.nowhere", r"; choose (vit_base_patch16_224\.\S+, ){9}vit_\S+$"),
         ("crossvit_tiny_240", r"\(CrossVit\): gives a list, not a map or tokens: choose another$"),
+        ("test_vit.r160_in1k", "needs files of the hub, and HF_HUB.* name a folder that has them"),
     ],
 )
-def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message):
+def test_a_name_that_cannot_be_scored_is_refused_without_waiting(name, message, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=message):
         open_model(name)
 

@@ -11,7 +11,7 @@ import torch
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
 from gestalt.data_modules.labels.masks import ValueMap
-from gestalt.data_modules.labels.predicted_maps import ColourMap
+from gestalt.data_modules.labels.predicted_maps import colour_map
 from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.rows import PADDING
@@ -155,6 +155,6 @@ def test_class_colours_are_distinct_and_differ_from_void() -> None:
     np.testing.assert_array_equal(
         class_colours(254, background=None), class_colours(847, background=None)[:254]
     )
-    painted = ColourMap(colours, unnamed=[VOID])
+    painted = colour_map(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]

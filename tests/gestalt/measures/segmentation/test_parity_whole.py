@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.image_sets.pascal_voc import LABELS
+from gestalt.data_modules.labels.label_tables import read_tables
 from gestalt.evaluation.images import resized, squashed
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.vocabularies import named
@@ -180,7 +180,9 @@ def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_refer
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size: tuple[int, int]) -> None:
     protocol = top_down_protocol("clippy-repo", label_set="voc21")
-    labels = named(LABELS["voc21"], label_set="voc21", vocabulary=protocol.vocabulary)
+    labels = named(
+        read_tables("pascal_voc")["voc21"].labels, label_set="voc21", vocabulary=protocol.vocabulary
+    )
     words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
     assert len(words) == 60
     assert_same(protocol, WHOLE["clippy-repo"], size=size, labels=labels, phrases=words)
