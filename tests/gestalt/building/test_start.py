@@ -78,7 +78,9 @@ def test_ten_steps_are_those_of_open_clip_s_loop(clip):
         groups[value.ndim > 1 and "positional" not in name].append(value)
     reference = torch.optim.AdamW(
         [{"params": groups[decays], "weight_decay": 0.1 * decays} for decays in groups],
-        **{"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6},
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        eps=1e-6,
     )
     words, criterion = open_clip.get_tokenizer("ViT-B-32", context_length=20)(TEXTS), ClipLoss()
     for step in range(10):
@@ -108,10 +110,9 @@ REFUSED = {  # start and overrides, and a part of the line
     "open_clip:RN50:openai": "not a plain CLIP ViT: vision_cfg.patch_size=None",
     "open_clip:ViT-B-16-SigLIP:webli": "text_cfg.vocab_size=32000",
     "open_clip:ViT-B-61:openai": "did you mean 'ViT-B-16'",
-    "open_clip:ViT-B-32:openai image.width=512 text.layers=6": (
-        "its weights need image.width=768, text.layers=12; set these, or none"
+    "open_clip:ViT-B-32:openai image.width=512 text.layers=6 image.weights=x": (
+        "its weights need image.width=768, text.layers=12, image.weights=null; set these, or none"
     ),
-    "open_clip:ViT-B-32:openai image.weights=x": "image.weights=null",
 }
 
 
@@ -135,7 +136,6 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(tmp_path, mon
     assert main([*words, f"resume={run}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again["image_init"] == first
-    assert first["used"] == again["text_init"]["used"] == "open_clip:clip"
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()
     assert f"Started from `open_clip:clip`, SHA-256 `{first['sha256']}`" in card
