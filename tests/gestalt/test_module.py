@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
 
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss
 from gestalt.losses.sigmoid import sigmoid_loss
 from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
@@ -44,6 +45,7 @@ class FewWeights(nn.Module):
         self.text = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (height // 8, width // 8))
+        self.image_origin = WeightsOrigin("random", "fresh")
         self.parts = parts
         self.kept: list[Tensor | None] = []
 

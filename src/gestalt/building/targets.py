@@ -17,6 +17,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 from gestalt.publishing.folder import load_folder, read_description
 from gestalt.publishing.hub import download
@@ -79,6 +80,7 @@ training.
 
 ONLY_TRAINING = (
     "seed",
+    "start",
     "resume",
     "logger",
     "optimizer.",
@@ -238,12 +240,14 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
-    state = content["state_dict"]
+    state, more = content["state_dict"], content.get("gestalt", {})
     del content  # the optimiser's tensors need memory
     provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
     identity = _identity(str(checkpoint), sha256, provenance)
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     model = load_checkpoint_model(checkpoint, built, state)
+    if config.start is not None:
+        model.image_tower.origin = model.text_tower.origin = WeightsOrigin(**more["image_origin"])
     return Target(config, model, folder, identity, trained=saved)
 
 
@@ -305,11 +309,11 @@ def load_checkpoint_model(
     Raises:
         ValueError: the weights do not fit the configuration.
     """
-    weights: dict[str, Tensor] = {}
-    for name, value in state.items():
-        # those serve training only
-        if isinstance(value, Tensor) and not str(name).startswith("terms."):
-            weights[str(name).removeprefix("model.")] = value
+    weights = {
+        str(name).removeprefix("model."): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
+    }
     misfit = (
         f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
     )

@@ -108,7 +108,7 @@ def _held(folder: Path | None) -> Any:
 def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
-    parts = build_parts(config)
+    parts = build_parts(config, resumed)
     module, data, total_steps = parts.module, parts.data, parts.total_steps
     model = module.model
     compile_training(module, config.trainer.compile)
@@ -163,14 +163,14 @@ class RunParts(NamedTuple):
     feature_lines: list[str]
 
 
-def build_parts(config: Experiment) -> RunParts:
-    """Build the parts of a run."""
+def build_parts(config: Experiment, resumed: Path | None = None) -> RunParts:
+    """Build the parts of a run, which may be ``resumed`` from a checkpoint."""
+    model = build_model(config, resumed)  # first, so that bad weights are refused at once
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, scorers = build_evaluation(config)
     data = build_data(config, source, validation)
     nouns = nouns_of(config, source)
-    model = build_model(config)
     feature_lines = connect_loader(config, model, data, nouns)
     module = build_module(config, model, total_steps, nouns)
     return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, feature_lines)

@@ -13,6 +13,7 @@ from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
+from gestalt.config.start import keys_of, refuse_misfit
 from gestalt.evaluation.benchmarks import present
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.yaml_values import read_keys, read_values
@@ -83,12 +84,26 @@ def load(
                 f"{{aggregation: max}}"
             )
     layers += _command_line(overrides)
+    following = _following(layers)
+    layers.insert(0 if scale is None else 1, ("start", unflatten(following)))
     if scale is not None:
         (_, first), *later = layers
         layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
+    refuse_misfit(config, following)
     check(config)
     return config
+
+
+def _following(layers: list[tuple[str, Keys]]) -> Keys:
+    """Return the keys, flat, that follow the weights of ``start``; of a resumed run, which does not
+    read these weights again, its own.
+    """
+    chosen = {key: value for _, layer in layers for key, value in layer.items()}
+    start, resume = chosen.get("start"), str(chosen.get("resume"))
+    if not isinstance(start, str):
+        return {}
+    return keys_of(resume if Path(resume).exists() else start)
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:

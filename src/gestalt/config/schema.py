@@ -122,8 +122,9 @@ class Image:
 class Text:
     """The text tower and how its tokens become one vector."""
 
-    family: Literal["sentence", "open_clip"] = key(
-        "sentence", "A sentence-transformers model, or CLIP's text transformer."
+    family: Literal["sentence", "open_clip", "open_clip_quickgelu"] = key(
+        "sentence",
+        "A sentence-transformers model, or CLIP's text transformer, with GELU or with QuickGELU.",
     )
     model: str = key(
         "sentence-transformers/sentence-t5-base",
@@ -298,6 +299,14 @@ class Experiment:
     pretraining: Pretraining = field(default_factory=Pretraining)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: Trainer = field(default_factory=Trainer)
+    start: str | None = key(
+        None,
+        "Weights of both towers, the projections and the logit scale that training starts from; "
+        "architecture and `image.eval_size` follow them, and inits are not read. `null`: the "
+        "inits.",
+        kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG` or "
+        "`open_clip:FOLDER`",
+    )
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
     checkpoint_every_steps: int | None = unhashed(
         None,

@@ -223,7 +223,7 @@ class OpenClipTower(TextTower):
         assert heads
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
-        from open_clip.transformer import TextTransformer
+        from open_clip.transformer import QuickGELU, TextTransformer
 
         source = (
             f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, "
@@ -240,6 +240,7 @@ class OpenClipTower(TextTower):
             width=width,
             heads=heads,
             layers=layers,
+            act_layer=QuickGELU if text.family == "open_clip_quickgelu" else nn.GELU,
             proj_type="none",  # an unused projection would get no gradient
         )
 
@@ -281,6 +282,6 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
     tower = (
-        OpenClipTower(text) if text.family == "open_clip" else SentenceTower(text, weights=weights)
+        SentenceTower(text, weights=weights) if text.family == "sentence" else OpenClipTower(text)
     )
     return tower.freeze() if text.frozen else tower

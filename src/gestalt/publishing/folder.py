@@ -52,10 +52,7 @@ def save_folder(
     Returns:
         The folder.
     """
-    origins = {
-        "image": model.image_origin.record(),
-        "text": None if model.text_origin is None else model.text_origin.record(),
-    }
+    origins = {"image": model.image_origin.record(), "text": model.text_origin.record()}
     provenance = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
     described = {
         "library": LIBRARY,
@@ -126,15 +123,13 @@ def read_description(path: Path) -> dict[str, Any]:
     return described
 
 
-def read_config(path: Path, *, overrides: list[str] | None = None) -> Experiment:
-    """Return the configuration of an exported folder, with further overrides.
+def read_config(path: Path) -> Experiment:
+    """Return the configuration of an exported folder.
 
     Raises:
         ValueError: as ``read_description``; or it does not fit the schema.
     """
-    return load_mapping(
-        read_description(path)["config"], origin=path / DESCRIPTION, overrides=overrides
-    )
+    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
 
 
 def load_folder(path: Path) -> DualEncoder:
@@ -145,7 +140,7 @@ def load_folder(path: Path) -> DualEncoder:
             that is not found.
     """
     description = read_description(path)
-    config = load_mapping(description["config"], origin=path / DESCRIPTION)
+    config = read_config(path)
     text = (
         replace(config.text, init="random", model=str(path / TEXT), layers=None)
         if (path / TEXT).is_dir()
@@ -160,7 +155,9 @@ def load_folder(path: Path) -> DualEncoder:
         source=source,
         misfit=f"{file}: does not fit the model of {DESCRIPTION}",
     )
-    model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
+    model.text_tower.origin = replace(
+        model.text_tower.origin, init=config.start or config.text.init, source=source
+    )
     provenance = description.get("provenance")
     expected = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
     if expected not in (None, found := weights_hash(model)):

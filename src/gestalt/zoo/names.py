@@ -7,10 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.encoders.timm_names import folder_of, is_listed, nearest_models
-from gestalt.support.names import suggestion
-
-DESCRIPTION = "open_clip_config.json"
+from gestalt.encoders.timm_names import is_listed, nearest_models, open_clip_description
 
 
 def check_name(kind: str, name: str) -> None:
@@ -34,8 +31,8 @@ def check_name(kind: str, name: str) -> None:
         complaint = (
             "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
         )
-    elif kind == "open_clip":
-        complaint = _open_clip_complaint(name, folder)
+    elif kind == "open_clip" and not name.startswith("hf-hub:"):
+        open_clip_description(name)
     elif (
         kind == "timm"
         and folder is None
@@ -47,19 +44,6 @@ def check_name(kind: str, name: str) -> None:
         complaint = _python_complaint(name)
     if complaint:
         raise ValueError(f"{kind}:{name}: {complaint}")
-
-
-def _open_clip_complaint(name: str, folder: Path | None) -> str:
-    if folder is not None:
-        if (folder / DESCRIPTION).is_file():
-            return ""
-        return f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
-    architecture = name.partition(":")[0]
-    known = [path.stem for path in (folder_of("open_clip") / "model_configs").glob("*.json")]
-    if name.startswith("hf-hub:") or architecture in known:
-        return ""
-    hint = suggestion(architecture, known, count=3)
-    return f"open_clip has no such architecture, and there is no such folder; {hint}".rstrip("; ")
 
 
 def _python_complaint(name: str) -> str:

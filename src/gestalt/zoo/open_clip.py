@@ -9,10 +9,10 @@ import torch
 
 from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.encoders.timm_names import DESCRIPTION
 from gestalt.support.names import few
 from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
-from gestalt.zoo.names import DESCRIPTION
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
 
 

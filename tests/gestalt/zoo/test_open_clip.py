@@ -176,20 +176,6 @@ def test_locations_of_a_modified_resnet_are_its_attention_pooling_with_all_weigh
     torch.testing.assert_close(pool(maps), values[:, :4].mean(dim=1))
 
 
-@torch.no_grad()
-def test_positions_follow_the_grid_at_other_sizes(tmp_path):
-    saved(tmp_path / "model")
-    ours = open_model(str(tmp_path / "model"))
-    flat = images(size=(32, 32))
-    flat[:] = 128
-    grid = ours.visual.positional_embedding[1:].reshape(4, 4, -1)
-    grid.data[:] = grid[0].clone()  # rows that are all alike stay alike, however many there are
-    tall = ours.patch_tokens(flat.repeat(1, 1, 2, 1), projected=True)
-    torch.testing.assert_close(tall, tall[:, :, :1].expand(-1, -1, 8, -1))
-    scaled = ours.patch_tokens(flat.repeat(1, 1, 2, 1), projected=True, positions="scale_factor")
-    assert not torch.allclose(scaled, tall, atol=1e-4)
-
-
 REFUSED = {
     "pooling": ({"vision": {"pool_type": "none"}}, "does not pool to one vector"),
     "timm pool": (
