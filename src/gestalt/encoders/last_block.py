@@ -175,7 +175,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
             bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
         parts = functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
     else:
-        parts = [getattr(attention, f"{side}_proj")(tokens) for side in "qkv"]
+        parts = tuple(getattr(attention, f"{side}_proj")(tokens) for side in "qkv")
     groups = getattr(attention, "num_kv_groups", 1)
     counts = (attention.num_heads, attention.num_heads // groups, attention.num_heads // groups)
     query, key, value = (split(part, count) for part, count in zip(parts, counts, strict=True))

@@ -189,7 +189,7 @@ class HfSiglip2(HfSiglip):
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, N, D)."""
         patches = functional.unfold(pixels, self.patch_stride, stride=self.patch_stride)
-        patches = patches.unflatten(1, (3, -1)).permute(0, 3, 2, 1).flatten(2)
+        patches = patches.unflatten(1, (3, -1)).permute(0, 3, 2, 1).flatten(2)  # type: ignore[no-untyped-call]
         mask = patches.new_ones(patches.shape[:2], dtype=torch.long)
         shapes = mask.new_tensor([self.grid(*pixels.shape[-2:])] * len(pixels))
         return self.vision(
