@@ -67,10 +67,15 @@ class BenchmarkFile:
             raise ValueError(f"background={self.background}: {choices}")
         if self.splits and "val" not in self.splits:
             raise ValueError("splits: val is missing, which is scored by default")
+        for name, each in self.classes.items():
+            if not all(map(str.strip, each.prompts)):
+                raise ValueError(f"classes.{name}: prompts {each.prompts}: a phrase is empty")
         values = {f"classes.{name}": each.values for name, each in self.classes.items()}
         values["ignored"] = self.ignored
         self.numbers: dict[int, int] = {}
         for index, (place, listed) in enumerate(values.items()):
+            if not listed and index < len(self.classes):
+                raise ValueError(f"{place}: lists no value")
             for value in listed:
                 number = _number(value, place)
                 if number in self.numbers:

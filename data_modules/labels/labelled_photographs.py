@@ -189,8 +189,9 @@ def opener_of(
                 }
             )
         )
+        attributes = {**further}
         if objects:
-            further["no_instances"] = None if of_objects.is_dir() else f"no folder {of_objects}"
+            attributes["no_instances"] = None if of_objects.is_dir() else f"no folder {of_objects}"
         files = files_by_name(
             names[:limit],
             images=image_folder,
@@ -207,7 +208,7 @@ def opener_of(
             label_sets=labels,
             maps=maps,
             official_length=len(names) if len(names) in usual else usual[0],
-            **further,
+            **attributes,
         )
 
     return open_here

@@ -82,6 +82,8 @@ REFUSED = {
     "[4]": ("[4, 9]", "classes.road: 9 is a value of classes.other already"),
     "[255]": ("[4]", "ignored: 4 is a value of classes.road already"),
     "{values: [4]": ("{values: [-1]", "classes.road: -1: write a number, 0 to 65535, or .red"),
+    "values: [4]": ("values: []", "classes.road: lists no value"),
+    "[road, street]": ("[road, '']", "classes.road: prompts .*: a phrase is empty"),
     "[0, 9]": ("[[0, 0, 0]]", "the masks hold either numbers or colours"),
     "background: other": ("background: othr", "background=othr: did you mean 'other'"),
     "  road: {values: [4], prompts: [road, street]}": ("", "there are 1; list 2 to 4,096"),
