@@ -52,6 +52,7 @@ def test_with_its_own_aggregation_a_start_embeds_as_before(clip):
     assert ours.logit_scale == theirs.logit_scale
     close(ours.embed_text(TEXTS), theirs.embed_text(TEXTS))
     close(ours.embed_image(shown), theirs.embed_image(shown))
+    close(ours.class_attention(shown), theirs.class_attention(shown))
     for reading, how in product(READINGS.keys() - {"proxyclip"}, ("timm", "scale_factor")):
         options = {"reading": reading, "positions": how}
         close(ours.embed_patches(shown, **options), theirs.embed_patches(shown, **options))

@@ -142,27 +142,6 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> Non
     assert tokens.mask.shape == (2, 3)
 
 
-def test_position_embeddings_of_wide_and_tall_images_are_not_transposed() -> None:
-    """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of
-    columns on an 8 x 2 grid.
-    """
-    tower = vit()
-    trunk = tower.trunk
-    for grid, axis in (((2, 8), 0), ((8, 2), 1)):
-        index = (
-            torch.arange(4.0).view(4, 1).expand(4, 4)
-            if axis == 0
-            else torch.arange(4.0).view(1, 4).expand(4, 4)
-        )
-        with torch.no_grad():
-            trunk.pos_embed.zero_()
-            trunk.pos_embed[:, 1:] = index.reshape(1, 16, 1)
-            embedded = trunk._pos_embed(torch.zeros(1, *grid, tower.width))[0, 1:, 0].view(grid)
-        along_other = embedded.diff(dim=1 - axis)
-        assert along_other.abs().max() < 1e-5
-        assert (embedded.diff(dim=axis) > 0).all()
-
-
 @over_cnns
 def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
     tower = cnn(backbone).eval()

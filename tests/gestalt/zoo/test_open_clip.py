@@ -8,7 +8,6 @@ import open_clip
 import pytest
 import torch
 
-from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.zoo.open_clip import open_model
 
 TEXTS = ["a photo of a dog", "grass", "two cats on a sofa, at night"]
@@ -137,19 +136,6 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
         3,
         5,
     )
-
-
-@pytest.mark.parametrize("family", ["clip", "SigLIP"])
-@torch.no_grad()
-def test_the_decomposed_last_block_gives_the_same_output(tmp_path, family):
-    saved(tmp_path / "model", **FAMILIES[family])
-    ours = open_model(str(tmp_path / "model"))
-    shown = images(size=tuple(3 * side for side in ours.patch_stride))
-    with read_last_block(ours.last_block(), READINGS["plain"], grid=(3, 3)):
-        again = ours.embed_image(shown)
-    torch.testing.assert_close(again, ours.embed_image(shown))
-    if ours.last_block().prefix:
-        assert ours.class_attention(shown).shape == (3, 2, 3, 3)
 
 
 @torch.no_grad()
