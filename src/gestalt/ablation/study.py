@@ -11,10 +11,9 @@ from gestalt.ablation.grid import Grid
 from gestalt.ablation.jobs import Evaluating, Job, Training, read_file
 from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
-from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
+from gestalt.results.reading import GridResults, View, read_result
 from gestalt.results.record import commit, write_record
-from gestalt.results.result import read_result
 
 ATTEMPTS = "cells.json"
 
@@ -129,14 +128,9 @@ class Study:
             wall = entries.get(run.key, {}).get("wall")
             if wall:
                 walls[run.cell, run.seed] = wall
-        return write_page(
-            self.grid.design(),
-            views,
-            folder=self.folder,
-            allow_mixed=self.allow_mixed,
-            remarks=[*self.remarks, *self.failures],
-            walls=walls,
-        )
+        remarks = [*self.remarks, *self.failures]
+        results = GridResults(self.grid.design(), views, remarks, walls)
+        return write_page(results, folder=self.folder, allow_mixed=self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""

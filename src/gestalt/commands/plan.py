@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gestalt.building.model import on_cuda
 from gestalt.building.source import pairs_a_step, steps
-from gestalt.building.workers import loading_processes, ranks_here, usable_cores
+from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import RunParts, prepare
 from gestalt.commands.trial import (
@@ -34,6 +34,7 @@ from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
+from gestalt.support.memory import free_memory
 from gestalt.training.progress import memory_gib
 
 STEPS, WARMUP = 20, 2
@@ -112,6 +113,7 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
+                _line(describe_workers(config, len(trial.data.source))),
                 waiting_line(trial.config, probe),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
@@ -349,18 +351,11 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    page = os.sysconf("SC_PAGE_SIZE")
-    used_here, free = 0, os.sysconf("SC_PHYS_PAGES") * page
+    used_here = 0
     with suppress(OSError):  # not Linux
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(fields["MemAvailable"].split()[0])
-        used_here = page * int(Path("/proc/self/statm").read_text().split()[1])
-    with suppress(OSError, ValueError):  # no container, or no limit
-        limit, used = (
-            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
-        )
-        free = min(free, limit - used)
-    return (used_here + free) / ranks
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        used_here = pages * os.sysconf("SC_PAGE_SIZE")
+    return (used_here + free_memory()) / ranks
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

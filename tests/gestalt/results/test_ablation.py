@@ -6,9 +6,10 @@ import pytest
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.results.ablation import View, build_table
+from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
+from gestalt.results.reading import View
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
 
@@ -95,7 +96,7 @@ def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(vie
         ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"
     ):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).rows[1].score
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores["avg"]
     assert row.over_images is None
     assert row.difference.over_images is None
     assert row.difference.over_seeds is not None
@@ -124,7 +125,7 @@ def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
 def test_a_difference_is_paired_over_seeds_and_over_images(view):
     made = view()
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    base, row = (row.score for row in table.rows[:2])
+    base, row = table.scores["max"], table.scores["avg"]
     assert table.design.against == "max"
     assert base.difference is None
     each = [row.values[seed] - base.values[seed] for seed in range(3)]
@@ -144,7 +145,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
 def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     made = view()
     del made.results["max", 2]
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
     assert len(row.values) == 3
     assert row.difference.mean == pytest.approx(
         np.mean(
@@ -159,18 +160,18 @@ def test_a_seed_present_in_only_one_cell_is_not_paired(view):
 def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
     made = view()
     made.results["avg", 0].record["arrays"] = {}
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
     assert (row.over_images, row.difference.over_images) == (None, None)
     assert row.difference.over_seeds is not None
 
 
 def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
-    assert table.rows[1].score.difference.over_images is None
+    assert table.scores["avg"].difference.over_images is None
     assert table.paper == ""
     assert "paper" not in " ".join(table.heads_and_rows()[0])
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
-    assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
+    assert table.papers == {"max": 50.8, "avg": 11.6, "cls": 4.0}
     assert table.paper.startswith(
         "the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M"
     )
@@ -183,7 +184,7 @@ def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view)
         metric="scenes/miou",
         allow_mixed=True,
     )
-    assert [row.paper for row in table.rows] == [50.8, None, 4.0]
+    assert table.papers == {"max": 50.8, "cls": 4.0}
     assert (
         "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
     )

@@ -18,9 +18,9 @@ from gestalt.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
+from gestalt.results.reading import GridResults, View
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
 
@@ -70,20 +70,17 @@ def view(tmp_path):
 
 def report(view, folder):
     """Write the page."""
-    return write_page(
-        GRID.design(),
-        [view],
-        folder=folder,
-        allow_mixed=False,
-        remarks=["max, random: failed: no luck"],
-        walls={("max, dino", 0): 130.0},
+    grid = GridResults(
+        GRID.design(), [view], ["max, random: failed: no luck"], {("max, dino", 0): 130.0}
     )
+    return write_page(grid, folder=folder, allow_mixed=False)
 
 
 def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     page = report(view, tmp_path / "page")
     assert {path.name for path in (tmp_path / "page").iterdir() if "events" not in path.name} == {
         *("table.md", "table.csv", "table.tex", "bars.png", "heat_map.png", "montage.png"),
+        "page.json",
     }
     assert page == (tmp_path / "page" / "table.md").read_text()
     assert "| max | supervised | 0 | no result |" in page
@@ -150,5 +147,5 @@ def test_kept_predictions_are_restored_unchanged(tmp_path, background):
     assert (kept.names, kept.background) == (NAMES, background)
     for one, other in zip(kept.images, images, strict=True):
         assert one[:2] == other[:2]
-        assert all(map(torch.equal, one[2:], other[2:]))
+        assert all(map(np.array_equal, one[2:], other[2:]))
     assert read_predictions(tmp_path / "none.npz") is None
