@@ -70,19 +70,28 @@ class GridResults(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path) -> "GridResults":
-        """Read ``page.json`` and the results that it names."""
-        content = json.loads((folder / PAGE).read_text())
-        design, paper = Design(**content["design"]), content["design"]["paper"]
+        """Read ``page.json`` and the results that it names.
+
+        Raises:
+            ConfigError: the file is damaged; or as ``read_record``.
+        """
+        try:
+            content = json.loads((folder / PAGE).read_text())
+            design, paper = Design(**content["design"]), content["design"]["paper"]
+            remarks, rows = content["remarks"], content["views"].items()
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{folder / PAGE}: damaged ({error!r}); repeat gestalt ablate"
+            ) from error
         views, walls = [], {}
-        for name, rows in content["views"].items():
+        for name, runs in rows:
             views.append(View(name))
-            for cell, seed, path, wall in rows:
+            for cell, seed, path, wall in runs:
                 result = read_result(Path(os.path.normpath(folder / path)))
                 views[-1].results[cell, seed] = replace(result, label=f"{cell} seed {seed}")
                 if wall:
                     walls[cell, seed] = wall
-        design = replace(design, paper=paper and Paper(**paper))
-        return cls(design, views, content["remarks"], walls)
+        return cls(replace(design, paper=paper and Paper(**paper)), views, remarks, walls)
 
 
 def read_result(path: Path) -> Result:

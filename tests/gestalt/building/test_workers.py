@@ -22,12 +22,10 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
 @pytest.mark.parametrize(
     ("cores", "pairs", "memory", "shared", "batches", "chosen"),
     [
-        (1, 8, 64, 32, 9, (1, "cores")),
-        (8, 8, 64, 32, 9, (7, "cores")),
         (64, 8, 64, 32, 99, (16, "the disk")),
         (64, 8, 64, 32, 3, (3, "the dataset")),
-        (16, 4096, 120, 64, 99, (13, "/dev/shm")),
-        (16, 8192, 120, 64, 99, (6, "/dev/shm")),
+        (16, 4096, 120, 64, 99, (13, "/dev/shm")),  # 3 within 4 GiB
+        (16, 8192, 120, 64, 99, (6, "/dev/shm")),  # 1 within 4 GiB
         (26, 8192, 230, 230, 99, (16, "memory")),
         (16, 4096, 120, 0.0625, 99, (1, "/dev/shm")),  # a container's usual size
     ],

@@ -157,14 +157,6 @@ def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     )
 
 
-def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
-    made = view()
-    made.results["avg", 0].record["arrays"] = {}
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
-    assert (row.over_images, row.difference.over_images) == (None, None)
-    assert row.difference.over_seeds is not None
-
-
 def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
     assert table.scores["avg"].difference.over_images is None

@@ -6,36 +6,21 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.evaluation.pictures import MARGIN, PANEL
-from gestalt.evaluation.predictions import (
-    Predictions,
-    ScoredImage,
-    read_predictions,
-    write_predictions,
-)
+from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
 from gestalt.results.reading import GridResults, View
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
+from tests.gestalt.results.test_report import image
 
 GRID = read_grid("aggregation_by_init", scale="tiny")
 NAMES = ("background", "cat", "dog")
-
-
-def picture(seed):
-    """(3, H, W) and its mask."""
-    rng = np.random.default_rng(seed)
-    image, mask = (
-        rng.integers(0, 255, (3, 24, 40), dtype=np.uint8),
-        rng.integers(0, 3, (24, 40), dtype=np.uint8),
-    )
-    return torch.from_numpy(image), torch.from_numpy(mask)
 
 
 @pytest.fixture
@@ -48,21 +33,12 @@ def view(tmp_path):
         saved, array = record(config, 0.1 + 0.05 * place)
         folder = tmp_path / "runs" / str(place)
         leave(folder, config, saved, array)
-        images = []
-        for index in range(2):
-            image, label = picture(index)
-            images.append(
-                ScoredImage(
-                    index,
-                    f"image {index}",
-                    image,
-                    prediction=label.roll(place, dims=1),
-                    label=label,
-                )
-            )
+        images = tuple(
+            one._replace(prediction=one.label.roll(place, dims=1)) for one in map(image, range(2))
+        )
         write_predictions(
             folder / "predictions" / "scenes.npz",
-            Predictions(NAMES, background=0, images=tuple(images)),
+            Predictions(NAMES, background=0, images=images),
         )
         made.results[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
     return made
@@ -117,7 +93,7 @@ def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
         )
         return None if drawn is None else Image.open(io.BytesIO(drawn)).width
 
-    whole, panel = width(), round(PANEL * 40 / 24) + MARGIN
+    whole, panel = width(), round(PANEL * 300 / 200) + MARGIN
     assert whole > (len(view.results) + 2) * panel
     path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
@@ -130,19 +106,8 @@ def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
 
 @pytest.mark.parametrize("background", [None, 2])
 def test_kept_predictions_are_restored_unchanged(tmp_path, background):
-    images = []
-    for index in range(3):
-        image, label = picture(index)
-        images.append(
-            ScoredImage(
-                index,
-                f"p/{index}",
-                image[:, : 10 + index],
-                prediction=label[: 10 + index],
-                label=label,
-            )
-        )
-    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
+    images = tuple(map(image, range(3)))
+    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=images))
     kept = read_predictions(tmp_path / "set.npz")
     assert (kept.names, kept.background) == (NAMES, background)
     for one, other in zip(kept.images, images, strict=True):

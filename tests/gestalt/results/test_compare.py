@@ -29,8 +29,6 @@ def run(tmp_path, monkeypatch):
     def make(score, *words, change=None, **keywords):
         config = load("clippy_dino_max", scale="tiny", overrides=list(words))
         made, array = record(config, score, **keywords)
-        made["scale"] = "tiny"
-        made["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
         if change:
             change(made, array)
         folder = parent / f"version_{len(list(parent.glob('version_*')))}"

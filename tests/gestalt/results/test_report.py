@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, write_predictions
 from gestalt.results.reading import read_results
 from gestalt.results.report import confusions, read_scalars, write_report
@@ -86,12 +89,7 @@ def run(tmp_path, monkeypatch):
         total = array.sum(axis=0)
         entry = made["benchmarks"][0]
         entry["protocol"] |= {"input_size": size}
-        entry |= {
-            "measure": "segmentation",
-            "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
-            "names": NAMES,
-        }
-        entry["iou"] = [0.5, 0.0, None]
+        entry["names"] = NAMES
         entry |= {
             "best_images": [{"sample_id": 1, "iou": 0.75}],
             "worst_images": [{"sample_id": 0, "iou": 0.125}],
@@ -99,12 +97,7 @@ def run(tmp_path, monkeypatch):
             "images_official": 1449,
         }
         made["benchmarks"] += more
-        made["provenance"] |= {
-            "python": "3.11",
-            "packages": {"torch": "2"},
-            "machine": {"accelerator": "none"},
-        }
-        made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
+        made["weights_sha256"] = "same"
         folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
         confusion = np.diag(total[0])
         confusion[0, 1] += 4321
@@ -121,11 +114,34 @@ def test_the_page_is_valid_and_self_contained(run):
     page = report(*folders)
     assert page == report(*(folder.relative_to(Path.cwd()) for folder in folders))
     found = checked(page)
+    assert "default-src 'none'; img-src data:;" in page
     assert all(source.startswith("data:image/") for source in found.sources)
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
     assert all(link.removeprefix("#") in found.ids for link in found.links)
     assert len(found.ids) == len(set(found.ids))
     assert all(found.alts)
+
+
+def test_results_that_the_page_does_not_hold_have_pages_beside_it(run, monkeypatch):
+    monkeypatch.setattr("gestalt.results.report.INSIDE", 1)
+    folders = run(0.6), run(0.5, version=1)
+    found = checked(report(*folders))
+    assert found.links == ["#result-0", "report_results/result-1.html"]
+    assert len(found.ids) == 1
+    beside = Path(found.links[1])
+    assert checked(beside.read_text()).links == ["../report.html"]
+    beside.write_text("mine")
+    with pytest.raises(ConfigError, match=r"result-1\.html: exists and is not a report"):
+        report(*folders)
+
+
+def test_compare_report_and_list_import_no_torch(run):
+    code = (
+        "import sys; from gestalt.__main__ import main; main(['list'])\n"
+        "for command in ('compare', 'report'): assert main([command, sys.argv[1]]) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code, run(0.6)]).returncode == 0
 
 
 def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_and_images(run):
