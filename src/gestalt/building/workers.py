@@ -120,8 +120,7 @@ def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
         shared=shared,
         batches=MOST if pairs is None else pairs // pairs_a_step(config),
     )
-    free = f"{memory / 2**30:.1f} GiB of memory and {shared / 2**30:.1f} of {SHARED} are free"
-    return number, f"{reason} an accelerator; bound by {bound}, {free}"
+    return number, f"{reason} an accelerator; bound by {bound}"
 
 
 def _image_bytes(config: Experiment) -> int:

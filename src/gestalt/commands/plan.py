@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from gestalt.building.model import on_cuda
@@ -269,12 +269,10 @@ def _line(text: str, mend: str = "") -> str:
 
 def time_line(text: str, seconds: float, longest: str | None) -> str:
     """Return the line on the time of the run, which ``trainer.max_time`` may end before."""
-    if longest is not None:
-        days, hours, minutes, rest = map(int, longest.split(":"))
-        limit = timedelta(days=days, hours=hours, minutes=minutes, seconds=rest)
-        if limit.total_seconds() < seconds:
-            text = f"{text}; trainer.max_time={longest} ends it before its last step"
-            return _line(text, "choose a longer one, or fewer steps")
+    limit = Timer(longest).time_remaining()
+    if limit is not None and limit < seconds:
+        text = f"{text}; trainer.max_time={longest} ends it before its last step"
+        return _line(text, "choose a longer one, or fewer steps")
     return _line(text)
 
 

@@ -182,11 +182,11 @@ def build_tables(
 
 def markdown(tables: Sequence[Table]) -> str:
     """Return all tables with their notes, and how their intervals are computed."""
-    paragraphs = []
+    parts = []
     for table in tables:
         lines = markdown_lines(*table.heads_and_rows())
-        paragraphs += [table.title, "\n".join(lines), table.paper, *table.notes]
-    return "\n\n".join(filter(None, [*dict.fromkeys(paragraphs), METHOD])) + "\n"
+        parts += [table.title, "\n".join(lines), table.paper, *table.notes]
+    return "\n\n".join(filter(None, [*parts, METHOD])) + "\n"
 
 
 def latex(tables: Sequence[Table]) -> str:

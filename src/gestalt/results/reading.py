@@ -78,20 +78,23 @@ class GridResults(NamedTuple):
         try:
             content = json.loads((folder / PAGE).read_text())
             design, paper = Design(**content["design"]), content["design"]["paper"]
-            remarks, rows = content["remarks"], content["views"].items()
+            remarks, views = content["remarks"], content["views"]
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(
                 f"{folder / PAGE}: damaged ({error!r}); repeat gestalt ablate"
             ) from error
-        views, walls = [], {}
-        for name, runs in rows:
-            views.append(View(name))
-            for cell, seed, path, wall in runs:
-                result = read_result(Path(os.path.normpath(folder / path)))
-                views[-1].results[cell, seed] = replace(result, label=f"{cell} seed {seed}")
-                if wall:
-                    walls[cell, seed] = wall
-        return cls(replace(design, paper=paper and Paper(**paper)), views, remarks, walls)
+        read = [
+            View(
+                name,
+                {
+                    (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
+                    for cell, seed, path, _ in runs
+                },
+            )
+            for name, runs in views.items()
+        ]
+        walls = {(cell, seed): wall for cell, seed, _, wall in views[""] if wall is not None}
+        return cls(replace(design, paper=paper and Paper(**paper)), read, remarks, walls)
 
 
 def read_result(path: Path) -> Result:

@@ -29,8 +29,10 @@ from gestalt.training.tags import logged_key
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
 
-INSIDE = 8
-"""Results whose sections are in the page; the section of each further one is a page of its own."""
+INSIDE, LARGEST = (8, 4, 2, 1, 0), 10_000_000
+"""Numbers of results whose sections may be in the page, of which it has the first with at most so
+many characters; the section of each further result is a page of its own.
+"""
 
 CURVE_POINTS = 400
 """Largest number of points of a training curve."""
@@ -60,30 +62,38 @@ def write_report(
             "as report.html"
         )
     beside = output.with_name(f"{output.stem}_results")
-    pages = [beside / f"result-{number}.html" for number in range(INSIDE, len(results))]
+    pages = [beside / f"result-{number}.html" for number in range(len(results))]
     for path in (output, *pages):
         if path.exists() and SUBTITLE not in path.read_text(encoding="utf-8", errors="replace"):
             raise ConfigError(f"--output {path}: exists and is not a report; name another file")
-    links = [f"#result-{number}" for number in range(min(INSIDE, len(results)))]
-    for result, path in zip(results[INSIDE:], pages, strict=True):
-        links.append(quote(f"{beside.name}/{path.name}"))
-        _write(path, [result], links=["#result-0"], whole=quote(f"../{output.name}"))
-    _write(output, results, links=links, grids=[shown(grid, allow_mixed=True) for grid in grids])
-    return [output, *pages]
+    of_grids = [shown(grid, allow_mixed=True) for grid in grids]
+    for inside in INSIDE:
+        links = [f"#result-{number}" for number in range(len(results))]
+        links[inside:] = [quote(f"{beside.name}/{path.name}") for path in pages[inside:]]
+        whole = _page(results, links=links, grids=of_grids)
+        if len(whole) <= LARGEST:
+            break
+    for result, path in zip(results[inside:], pages[inside:], strict=True):
+        _write(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
+    _write(output, whole)
+    return [output, *pages[inside:]]
 
 
-def _write(
-    path: Path,
+def _write(path: Path, page: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _page(
     results: Sequence[Result],
     *,
     links: Sequence[str],
     grids: Sequence[dict[str, Any]] = (),
     whole: str = "",
-) -> None:
-    """Write a page atomically.
+) -> str:
+    """Return a page.
 
     Args:
-        path: path of the page.
         results: its rows.
         links: addresses of their sections; the page holds those within it.
         grids: the grids that it shows, each as ``shown``.
@@ -95,7 +105,7 @@ def _write(
     )
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
-    page = render(
+    return render(
         HERE / "report.html",
         **{call.__name__: call for call in calls},
         results=results,
@@ -107,8 +117,6 @@ def _write(
         comparison=compare(results, allow_mixed=True) if compared else None,
         resolutions=_resolutions(results),
     )
-    with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
 def _resolutions(results: Sequence[Result]) -> dict[str, str]:

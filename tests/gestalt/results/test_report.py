@@ -123,7 +123,8 @@ def test_the_page_is_valid_and_self_contained(run):
 
 
 def test_results_that_the_page_does_not_hold_have_pages_beside_it(run, monkeypatch):
-    monkeypatch.setattr("gestalt.results.report.INSIDE", 1)
+    monkeypatch.setattr("gestalt.results.report.INSIDE", (2, 1))
+    monkeypatch.setattr("gestalt.results.report.LARGEST", 0)
     folders = run(0.6), run(0.5, version=1)
     found = checked(report(*folders))
     assert found.links == ["#result-0", "report_results/result-1.html"]
