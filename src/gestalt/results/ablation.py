@@ -11,8 +11,8 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
 from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
-from gestalt.results.reading import GridResults, View
-from gestalt.results.result import companions, headlines
+from gestalt.results.reading import GridResults, Runs
+from gestalt.results.result import Result, companions, headlines
 from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
@@ -112,15 +112,18 @@ class Table:
         return heads, rows
 
 
-def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -> Table:
-    """Compare the cells of a grid by one metric.
+def build_table(
+    design: Design, results: Runs, *, metric: str, allow_mixed: bool, view: str = ""
+) -> Table:
+    """Compare the cells of a grid by one metric, in one view.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or as
             ``score_rows``.
     """
     image_set, _, name = metric.partition("/")
-    measured = [result for result in view.results.values() if result.value(metric) is not None]
+    having = {run: one for run, one in results.items() if one.value(metric) is not None}
+    measured = list(having.values())
     differences = list(
         dict.fromkeys(
             [*split_by_measurement(measured, metric).differences(), *setup_differences(measured)]
@@ -134,7 +137,9 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
             "difference of two runs"
         )
     notes = [f"Not comparable: {sentence}." for sentence in differences]
-    runs = {cell: view.of(cell, metric) for cell in design.cells}
+    runs: dict[str, dict[int, Result]] = {cell: {} for cell in design.cells}
+    for (cell, seed), result in having.items():
+        runs[cell][seed] = result
     scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
     paper = design.paper_beside(metric)
     papers = {}
@@ -151,16 +156,16 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
             papers[cell] = number
     entries = [
         entry
-        for result in view.results.values()
+        for result in results.values()
         for entry in result.record["benchmarks"]
         if entry["set"] == image_set
     ]
     notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
-    notes += run_notes(list(view.results.values()))
+    notes += run_notes(list(results.values()))
     # the first run of the base cell, else of any
-    base = [*runs[design.against].values(), *view.results.values()]
+    base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
-    return Table(metric, view.name, design, scores, papers, baselines, tuple(notes))
+    return Table(metric, view, design, scores, papers, baselines, tuple(notes))
 
 
 def build_tables(
@@ -170,13 +175,13 @@ def build_tables(
     as ``build_table``.
     """
     tables = []
-    for view in grid.views:
-        results = list(view.results.values())
-        for metric in metrics or headlines(results):
-            if any(result.value(metric) is not None for result in results):
-                tables.append(
-                    build_table(grid.design, view, metric=metric, allow_mixed=allow_mixed)
-                )
+    for view, results in grid.views.items():
+        for metric in metrics or headlines(list(results.values())):
+            table = build_table(
+                grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view
+            )
+            if any(score.values for score in table.scores.values()):
+                tables.append(table)
     return tables
 
 

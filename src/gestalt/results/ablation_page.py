@@ -61,8 +61,8 @@ def shown(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
     times, total = _times(grid)
     return {
         "design": grid.design,
-        "runs": len(grid.views[0].results),
-        "commits": sorted({result.commit for result in grid.views[0].results.values()}),
+        "runs": len(grid.views[""]),
+        "commits": sorted({result.commit for result in grid.views[""].values()}),
         "method": METHOD,
         "remarks": list(grid.remarks),
         "shared_notes": [
@@ -79,12 +79,14 @@ def shown(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
 
 def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
     """Draw the grid's metric.  Returns PNG by name."""
-    design, view = grid.design, grid.views[0]
+    design = grid.design
     tables = [table for table in tables if table.metric == design.metric]
     if not tables:
         return {}
     first_runs = {
-        cell: runs[min(runs)] for cell in design.cells if (runs := view.of(cell, design.metric))
+        cell: grid.views[""][cell, min(score.values)]
+        for cell, score in tables[0].scores.items()
+        if score.values
     }
     several_sizes = len(tables[1:]) == len(design.sizes) > 1
     pictures = {
@@ -115,7 +117,7 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
     rows, total = [], 0.0
     for cell in grid.design.cells:
         times = [(0.0, 0.0, 0.0)]
-        for run, result in grid.views[0].results.items():
+        for run, result in grid.views[""].items():
             if run[0] == cell:
                 seconds = result.record["seconds"]
                 whole = grid.walls.get(run, sum(seconds.values()))

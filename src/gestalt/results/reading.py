@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,25 +19,8 @@ PAGE = "page.json"
 """The file of what a grid's page shows, in its folder."""
 
 
-@dataclass(frozen=True)
-class View:
-    """Results of the finished runs of a grid under the same evaluation.
-
-    Attributes:
-        name: the change in the evaluation, such as the test size; empty for the runs' own scores.
-        results: by cell and seed.
-    """
-
-    name: str
-    results: dict[tuple[str, int], Result] = field(default_factory=dict)
-
-    def of(self, cell: str, metric: str) -> dict[int, Result]:
-        """Return a cell's results that have the metric, by seed."""
-        return {
-            seed: result
-            for (name, seed), result in self.results.items()
-            if name == cell and result.value(metric) is not None
-        }
+Runs = Mapping[tuple[str, int], Result]
+"""Results by cell and seed."""
 
 
 class GridResults(NamedTuple):
@@ -45,25 +28,26 @@ class GridResults(NamedTuple):
 
     Attributes:
         design: the grid, as its tables show it.
-        views: the runs' own scores first, then one for each test size.
+        views: results of the finished runs under the same evaluation, by the change in it: none for
+            the runs' own scores, which come first, then each test size.
         remarks: lines on chosen values and failed runs.
         walls: by cell and seed the seconds, with start-up, of the runs that were neither resumed
             nor run by another command.
     """
 
     design: Design
-    views: Sequence[View]
+    views: Mapping[str, Runs]
     remarks: Sequence[str]
     walls: Mapping[tuple[str, int], float]
 
     def write(self, folder: Path) -> None:
         """Write ``page.json``, with the results' places relative to the folder of the page."""
         views = {
-            view.name: [
+            name: [
                 [*run, os.path.relpath(result.path, folder), self.walls.get(run)]
-                for run, result in view.results.items()
+                for run, result in results.items()
             ]
-            for view in self.views
+            for name, results in self.views.items()
         }
         content = {"design": asdict(self.design), "remarks": list(self.remarks), "views": views}
         write_record(folder / PAGE, content)
@@ -83,16 +67,13 @@ class GridResults(NamedTuple):
             raise ConfigError(
                 f"{folder / PAGE}: damaged ({error!r}); repeat gestalt ablate"
             ) from error
-        read = [
-            View(
-                name,
-                {
-                    (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
-                    for cell, seed, path, _ in runs
-                },
-            )
+        read = {
+            name: {
+                (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
+                for cell, seed, path, _ in runs
+            }
             for name, runs in views.items()
-        ]
+        }
         walls = {(cell, seed): wall for cell, seed, _, wall in views[""] if wall is not None}
         return cls(replace(design, paper=paper and Paper(**paper)), read, remarks, walls)
 
@@ -135,7 +116,7 @@ def read_results(
     for target in targets:
         if (Path(target) / PAGE).is_file():
             grids.append(GridResults.read(Path(target)))
-            results = list(grids[-1].views[0].results.values())
+            results = list(grids[-1].views[""].values())
             if not results:
                 raise ConfigError(f"{target}: none of its runs is finished; repeat gestalt ablate")
         else:

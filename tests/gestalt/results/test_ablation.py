@@ -9,7 +9,6 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
-from gestalt.results.reading import View
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
 
@@ -24,7 +23,7 @@ def view(tmp_path):
     """
 
     def make(changes=None, **keywords):
-        made = View("")
+        made = {}
         for cell, scores in SCORES.items():
             for seed, score in enumerate(scores):
                 words = [
@@ -36,9 +35,7 @@ def view(tmp_path):
                 saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
                 folder = tmp_path / f"{cell}_{seed}"
                 leave(folder, config, saved, array)
-                made.results[cell, seed] = Result(
-                    f"{cell} seed {seed}", folder / "result.json", saved
-                )
+                made[cell, seed] = Result(f"{cell} seed {seed}", folder / "result.json", saved)
         return made
 
     return make
@@ -46,7 +43,7 @@ def view(tmp_path):
 
 def differences(view, metric="scenes/miou"):
     """Return the differences that make results incomparable."""
-    results = list(view.results.values())
+    results = list(view.values())
     return [*split_by_measurement(results, metric).differences(), *setup_differences(results)]
 
 
@@ -85,7 +82,7 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(
 
 def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
     made = view()
-    result = made.results["avg", 0]
+    result = made["avg", 0]
     leave_arrays(
         result.run / "per_image",
         result.record,
@@ -109,7 +106,7 @@ def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
         ([], ["max seed 0 and 5 more vs avg seed 0 and 2 more: data.digest is a vs b"]),
     ):
         made = view(overrides={("avg", seed): words for seed in range(3)})
-        for key, result in made.results.items():
+        for key, result in made.items():
             result.record["data"] = {"digest": "b" if key[0] == "avg" else "a"}
         assert differences(made) == sentences
 
@@ -131,7 +128,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     each = [row.values[seed] - base.values[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
-    arrays = {key: one.arrays("scenes")["counts"] for key, one in made.results.items()}
+    arrays = {key: one.arrays("scenes")["counts"] for key, one in made.items()}
     slow = np.mean(
         [
             pseudo_values(arrays["avg", seed]) - pseudo_values(arrays["max", seed])
@@ -144,13 +141,13 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
 
 def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     made = view()
-    del made.results["max", 2]
+    del made["max", 2]
     row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
     assert len(row.values) == 3
     assert row.difference.mean == pytest.approx(
         np.mean(
             [
-                row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"]
+                row.values[seed] - made["max", seed].record["metrics"]["scenes/miou"]
                 for seed in (0, 1)
             ]
         )
@@ -186,8 +183,8 @@ def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
     made = view(
         {(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)}
     )
-    made.results["cls", 1].record["steps"] = 5
-    for one in made.results.values():
+    made["cls", 1].record["steps"] = 5
+    for one in made.values():
         one.record["benchmarks"][0]["images_official"] = 307
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
     assert notes[:2] == ("scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps.")

@@ -14,7 +14,7 @@ from gestalt.evaluation.pictures import MARGIN, PANEL
 from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
-from gestalt.results.reading import GridResults, View
+from gestalt.results.reading import GridResults
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.results.test_report import image
@@ -26,7 +26,7 @@ NAMES = ("background", "cat", "dog")
 @pytest.fixture
 def view(tmp_path):
     """All cells but one, with predictions."""
-    made = View("")
+    made = {}
     cells = list(GRID.cells)
     for place, cell in enumerate(cells[:-2] + cells[-1:]):
         config = load(GRID.base, scale="tiny", overrides=list(GRID.words(cell, seed=0)))
@@ -40,14 +40,14 @@ def view(tmp_path):
             folder / "predictions" / "scenes.npz",
             Predictions(NAMES, background=0, images=images),
         )
-        made.results[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
+        made[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
     return made
 
 
 def report(view, folder):
     """Write the page."""
     grid = GridResults(
-        GRID.design(), [view], ["max, random: failed: no luck"], {("max, dino", 0): 130.0}
+        GRID.design(), {"": view}, ["max, random: failed: no luck"], {("max, dino", 0): 130.0}
     )
     return write_page(grid, folder=folder, allow_mixed=False)
 
@@ -80,7 +80,7 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
     assert set(events.Tags()["images"]) == {"bars", "heat_map", "montage"}
     assert len(events.Images("montage")) == 1
     assert events.Tags()["tensors"] == ["table/text_summary"]
-    for one in view.results.values():
+    for one in view.values():
         (one.run / "predictions" / "scenes.npz").unlink()
     report(view, tmp_path / "page")
     assert not (tmp_path / "page" / "montage.png").exists()
@@ -88,14 +88,12 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
 
 def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
     def width(image_set="scenes"):
-        drawn = montage(
-            {cell: result for (cell, _), result in view.results.items()}, image_set=image_set
-        )
+        drawn = montage({cell: result for (cell, _), result in view.items()}, image_set=image_set)
         return None if drawn is None else Image.open(io.BytesIO(drawn)).width
 
     whole, panel = width(), round(PANEL * 300 / 200) + MARGIN
-    assert whole > (len(view.results) + 2) * panel
-    path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
+    assert whole > (len(view) + 2) * panel
+    path = list(view.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
     write_predictions(
         path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images))
