@@ -95,7 +95,7 @@ def build_data(
         source,
         size=train_size(config.image),
         batch_size=pairs_a_step(config),
-        workers=loading_processes(config),
+        workers=loading_processes(config, len(source)),
         seed=config.seed,
         window=data.window_shards,
         validation=validation,

@@ -139,7 +139,7 @@ WORDS = {
         {
             "targets RESULT": {
                 "nargs": "+",
-                "help": "a run's folder, a result's JSON, or an experiment's name",
+                "help": "a folder of a run or a grid, a result's JSON, or an experiment's name",
             },
             "--metric KEY": {
                 **REPEATED,
@@ -167,7 +167,7 @@ WORDS = {
         {
             "targets RESULT": {
                 "nargs": "+",
-                "help": "a run's folder (and its evaluations), a result's JSON, or an experiment",
+                "help": "a folder of a run (and its evaluations) or a grid, a JSON, an experiment",
             },
             "--output OUTPUT": {
                 "default": "report.html",

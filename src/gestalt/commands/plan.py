@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from gestalt.building.model import on_cuda
 from gestalt.building.source import pairs_a_step, steps
-from gestalt.building.workers import loading_processes, ranks_here, usable_cores
+from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import RunParts, prepare
 from gestalt.commands.trial import (
@@ -34,6 +34,7 @@ from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
+from gestalt.support.memory import free_memory
 from gestalt.training.progress import memory_gib
 
 STEPS, WARMUP = 20, 2
@@ -112,6 +113,7 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
+                _line(describe_workers(config, len(trial.data.source))),
                 waiting_line(trial.config, probe),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
@@ -267,12 +269,10 @@ def _line(text: str, mend: str = "") -> str:
 
 def time_line(text: str, seconds: float, longest: str | None) -> str:
     """Return the line on the time of the run, which ``trainer.max_time`` may end before."""
-    if longest is not None:
-        days, hours, minutes, rest = map(int, longest.split(":"))
-        limit = timedelta(days=days, hours=hours, minutes=minutes, seconds=rest)
-        if limit.total_seconds() < seconds:
-            text = f"{text}; trainer.max_time={longest} ends it before its last step"
-            return _line(text, "choose a longer one, or fewer steps")
+    limit = Timer(longest).time_remaining()
+    if limit is not None and limit < seconds:
+        text = f"{text}; trainer.max_time={longest} ends it before its last step"
+        return _line(text, "choose a longer one, or fewer steps")
     return _line(text)
 
 
@@ -349,18 +349,11 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    page = os.sysconf("SC_PAGE_SIZE")
-    used_here, free = 0, os.sysconf("SC_PHYS_PAGES") * page
+    used_here = 0
     with suppress(OSError):  # not Linux
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(fields["MemAvailable"].split()[0])
-        used_here = page * int(Path("/proc/self/statm").read_text().split()[1])
-    with suppress(OSError, ValueError):  # no container, or no limit
-        limit, used = (
-            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
-        )
-        free = min(free, limit - used)
-    return (used_here + free) / ranks
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        used_here = pages * os.sysconf("SC_PAGE_SIZE")
+    return (used_here + free_memory()) / ranks
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

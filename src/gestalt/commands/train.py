@@ -115,7 +115,8 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(parts)
-        read = [data.summary(), *parts.feature_lines, describe_workers(config), f"run: {folder}"]
+        workers = describe_workers(config, len(data.source))
+        read = [data.summary(), *parts.feature_lines, workers, f"run: {folder}"]
         tell("\n".join([*lines, *read]))
         if folder is not None and not (folder / "config.yaml").exists():
             with replacing(folder / "config.yaml") as partial:

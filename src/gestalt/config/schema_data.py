@@ -109,7 +109,7 @@ class Data:
     workers: int | None = unhashed(
         None,
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
-        "cores, the image size and the accelerator.",
+        "cores, the free memory, the batch and the accelerator.",
         at_least=0,
     )
     window_shards: int = positive(

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
 from gestalt.results.intervals import Interval
+from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
-from gestalt.results.result import Result, headlines, read_result
+from gestalt.results.result import Result, headlines
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
 

@@ -105,7 +105,7 @@ def compare(
     """
     columns: list[Column] = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
-    for metric in _select_metrics(results, metrics):
+    for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric)
         for sentence in split.differences():
             concerned.setdefault(sentence, []).append(metric)
@@ -133,7 +133,7 @@ def differing(
     concerned; empty if none does.
     """
     tables: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for metric in _select_metrics(results, metrics):
+    for metric in select_metrics(results, metrics):
         table = split_by_measurement(results, metric).table()
         same = next((title for title in tables if tables[title] == table), None)
         if same is not None:
@@ -212,7 +212,7 @@ def csv_text(table: Comparison) -> str:
 WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
 
 
-def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
+def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
     """Return the keys that the names stand for, without duplicates."""
     if not metrics:
         selected = headlines(results)

@@ -23,10 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
-from gestalt.measures.classification.metric import group_metrics
+from gestalt.measures.classification.groups import group_metrics
 
 RESAMPLES = 2000
 SEED = 0
@@ -69,6 +68,8 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
+    from scipy.special import stdtrit
+
     spread = deviation(values)
     if spread is None:
         return None

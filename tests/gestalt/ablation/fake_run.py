@@ -47,8 +47,11 @@ def record(
     protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
     benchmark = {
         "set": "scenes",
+        "measure": "segmentation",
+        "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
         "images": IMAGES,
         "names": ["a", "b", "c"],
+        "iou": [0.5, 0.0, None],
         "label_set": "abc",
         "protocol": protocol,
         "counts": {"model": total.tolist()},
@@ -62,6 +65,8 @@ def record(
             "scenes/recall_at_10": round(score, 3),
         },
         "experiment": config.name,
+        "scale": config.scale,
+        "overrides": ["<script>"],
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {
@@ -70,7 +75,7 @@ def record(
             "sha256": sha256,
         },
         "benchmarks": [benchmark],
-        "provenance": {"commit": commit},
+        "provenance": {"commit": commit, "packages": {}, "machine": {"accelerator": "none"}},
         "steps": 8,
         "steps_planned": 8,
         "seconds": {"training": 60.0, "validation": 20.0, "other": 10.0},

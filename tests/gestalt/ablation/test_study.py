@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.__main__ import main
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.running import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
@@ -220,6 +221,24 @@ def test_further_test_sizes_are_scored_once_a_run():
     assert logs == 4
     study("token_subsampling").run()
     assert len(list(Path("lightning_logs").glob("*/*/*/evaluations/*.json"))) == 4
+
+
+def test_compare_and_report_take_the_folder_of_the_page_and_name_its_cells(
+    tmp_path, monkeypatch, capsys
+):
+    study("token_subsampling", seeds=2).run()
+    for kind, name in (("--csv", "table.csv"), ("--latex", "table.tex")):
+        assert main(["compare", "page", kind]) == 0
+        assert capsys.readouterr().out == Path("page", name).read_text()
+    monkeypatch.chdir("/")  # from anywhere
+    folder, output = str(tmp_path / "page"), tmp_path / "all.html"
+    assert main(["report", folder, "--output", str(output)]) == 0
+    page = output.read_text()
+    assert "<caption>scenes/miou, tested at 32 px</caption>" in page
+    assert page.count("difference, over seeds") == 6  # two metrics in three views
+    (tmp_path / "page" / "page.json").write_text("{")
+    assert main(["compare", folder]) == 2
+    assert "page.json: damaged" in capsys.readouterr().err
 
 
 def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.training.board import logged_key
+from gestalt.training.tags import logged_key
 from tests.gestalt.command import environment, gestalt
 from tests.gestalt.support.test_parent import ends
 from tests.warm import Warm

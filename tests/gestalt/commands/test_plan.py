@@ -150,6 +150,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
         "memory",
         "checkpoints",
         "data",
+        "data.workers",
         "waiting for data",
         "speed",
         "compute",

@@ -19,7 +19,7 @@ from gestalt.results.intervals import (
     resampled,
     t_interval,
 )
-from gestalt.results.report import report
+from gestalt.results.report import write_report
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave_arrays
 
@@ -325,7 +325,7 @@ def test_the_robustness_table_shows_intervals_in_percent(tmp_path):
     one = result(tmp_path, birds(), label="a")
     one.record.update(experiment="e", overrides=[], image_init={"asked": "x", "used": "x"})
     one.record["provenance"].update(packages={}, machine={"accelerator": "none"})
-    page = report([one])
+    page = write_report([one], tmp_path / "page.html")[0].read_text()
     low, high = one.interval("birds/accuracy/water_other_place")
     assert f" [{100 * low:.1f}, {100 * high:.1f}]</td>" in page
     assert f"{100 * one.value('birds/delta/water'):+.1f} [" in page

@@ -18,7 +18,8 @@ from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
-from gestalt.measures.classification.metric import AccuracyScore, group_metrics
+from gestalt.measures.classification.groups import group_metrics
+from gestalt.measures.classification.metric import AccuracyScore
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats

@@ -7,12 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.classification.metric import (
-    AccuracyScore,
-    GroupAccuracy,
-    adjusted_accuracy,
-    group_metrics,
-)
+from gestalt.measures.classification.groups import adjusted_accuracy, group_metrics
+from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.rows import PADDING
 
 CLASSES, LENGTH = 3, 23
