@@ -107,9 +107,9 @@ def assert_same(
     rules: Whole,
     *,
     size: tuple[int, int],
-    labels: LabelSet,
     phrases: list[tuple[str, int]],
-) -> None:
+    labels: Words | LabelSet = WORDS,
+):
     """``phrases`` with their classes are what competes, in any order."""
     model, image = RandomModel(), patches(*size, seed=11)
     canvas = resized(image, protocol=protocol)
@@ -147,13 +147,8 @@ def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(
-        top_down_protocol(name, vocabulary="label_set"),
-        WHOLE[name],
-        size=size,
-        labels=WORDS,
-        phrases=pairs(),
-    )
+    protocol = top_down_protocol(name, vocabulary="label_set")
+    assert_same(protocol, WHOLE[name], size=size, phrases=pairs())
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -162,19 +157,14 @@ def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: s
         name, vocabulary="label_set", background="threshold", threshold=0.6
     )
     rules = dataclasses.replace(WHOLE[name], bound=0.6)
-    assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
+    assert_same(protocol, rules, size=(37, 53), phrases=pairs(silent=True))
 
 
 def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference() -> None:
     for name in ("whole_square", "whole_short_side"):
         protocol = top_down_protocol(name, tower_size=96)
-        assert_same(
-            protocol,
-            dataclasses.replace(WHOLE[name], side=96),
-            size=(251, 333),
-            labels=WORDS,
-            phrases=pairs(),
-        )
+        rules = dataclasses.replace(WHOLE[name], side=96)
+        assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -189,7 +179,7 @@ def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size: tuple
 def test_clippy_repo_with_fixed_defects_matches_the_slow_reference() -> None:
     protocol = top_down_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
     rules = dataclasses.replace(WHOLE["clippy-repo"], shape="square", squashed=False)
-    assert_same(protocol, rules, size=(251, 333), labels=WORDS, phrases=pairs())
+    assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
