@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from gestalt.config.schema import Image
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.image import ImageTower, build_image_tower
+from tests.gestalt.painted import random_pixels
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[
@@ -51,13 +52,7 @@ def cnn(backbone: str, **changes: Any) -> ImageTower:
 
 
 def pixels(height: int, width: int, *, batch: int = 2, seed: int = 0) -> Tensor:
-    return torch.randint(
-        0,
-        256,
-        (batch, 3, height, width),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    return random_pixels(batch, 3, height, width, seed=seed)
 
 
 def original(backbone: str, tower: ImageTower) -> Any:

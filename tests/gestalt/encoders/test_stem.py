@@ -24,16 +24,6 @@ def tower(
     )
 
 
-def pixels(height: int, width: int, *, batch: int = 2) -> torch.Tensor:
-    return torch.randint(
-        0,
-        256,
-        (batch, 3, height, width),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
 @pytest.mark.parametrize("patch", [2, 16])
 def test_the_stem_gives_one_vector_per_patch(patch: int) -> None:
     stem = ConvStem(64, patch=patch)

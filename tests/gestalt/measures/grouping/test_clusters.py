@@ -16,7 +16,7 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from tests.gestalt.painted import PaintedModel
+from tests.gestalt.painted import PaintedModel, random_pixels
 
 PARTITIONS = ("kmeans_square", "spectral_square")
 
@@ -114,9 +114,7 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
 @torch.no_grad()
 def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
-    images = torch.randint(
-        256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    images = random_pixels(2, 3, 32, 48)
     trunk = image_tower.trunk
     seen: list[Tensor] = []
     handle = trunk.blocks[-1].norm1.register_forward_hook(
