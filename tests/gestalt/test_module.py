@@ -23,6 +23,8 @@ from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import build_optimizer, clipped_in_step
+from tests.gestalt.at_step import QUIET
+from tests.gestalt.painted import random_pixels
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
@@ -177,17 +179,12 @@ def trained(
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
+        **{**QUIET, "logger": logger, "enable_checkpointing": saves},
         max_steps=steps,
         max_epochs=-1,
         callbacks=[watch, *more],
         gradient_clip_val=clip,
         log_every_n_steps=every,
-        logger=logger,
-        enable_checkpointing=saves,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         **fit,
     )
     # three batches an epoch
@@ -449,11 +446,8 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
 def test_a_step_equals_that_on_the_valid_pairs_alone():
     rows = torch.tensor([0, 2, 3, 5])
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
-    image = torch.randint(
-        256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
     batch = {
-        "image": image * valid[:, None, None, None],
+        "image": random_pixels(6, 3, 8, 8) * valid[:, None, None, None],
         "text": ["0", "", "2", "3", "", "5"],
         "valid": valid,
     }

@@ -33,6 +33,7 @@ from tests.gestalt.measures.stage import (
     loader,
     quiet,
     run_alone_and_as_ranks,
+    validate,
 )
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
@@ -68,7 +69,7 @@ class PaintedSet(Dataset[dict[str, Any]]):
 def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:
     """One evaluation on one rank."""
     callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(dataset), verbose=False)
+    validate(callback, dataset=dataset, flaw=flaw)
     return callback
 
 
@@ -94,7 +95,7 @@ def test_an_oracle_scores_one_and_baselines_score_less() -> None:
 def test_a_set_without_a_background_class_has_no_constant_background() -> None:
     labels = replace(LABELS, background=None)
     callback = Segmentation("painted", labels=labels, protocol=PROTOCOL, length=LENGTH, pictures=0)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    validate(callback, dataset=PaintedSet())
     result = callback.result()
     assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
     assert "painted/miou_constant_background" not in result["metrics"]
@@ -170,16 +171,14 @@ def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
         )
         for name in ("right", "wrong")
     ]
-    quiet(devices=1, callbacks=callbacks).validate(Stub(), loader(Shared()), verbose=False)
+    validate(*callbacks, dataset=Shared())
     assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
     assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
+    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     with pytest.raises(
         ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"
     ):
-        quiet(
-            devices=1,
-            callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)],
-        ).validate(Stub(), loader(Shared()), verbose=False)
+        validate(callback, dataset=Shared())
 
 
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
@@ -267,18 +266,14 @@ class PredictedSet(PaintedSet):
 def predicted(folder: Path) -> ClassMaps:
     """One evaluation of the maps in a folder."""
     callback = ClassMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
-    quiet(devices=1, callbacks=[callback]).validate(
-        Stub(), loader(PredictedSet(folder)), verbose=False
-    )
+    validate(callback, dataset=PredictedSet(folder))
     return callback
 
 
 def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(
-        Stub(flaw="transposed"), loader(PaintedSet(blocky=True)), verbose=False
-    )
+    validate(model, dataset=PaintedSet(blocky=True), flaw="transposed")
     maps = predicted(tmp_path)
     ours, theirs = model.result(), maps.result()
     shared = set(ours["metrics"]) & set(theirs["metrics"])

@@ -17,7 +17,7 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.measured import LeftOut
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet, validate
 from tests.gestalt.painted import blocky_label, painted
 
 PROTOCOL = build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4)
@@ -65,9 +65,7 @@ def grouping(name: str = "painted", **changes: Any) -> Grouping:
 def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     """One evaluation on one rank."""
     callback = grouping(**changes)
-    quiet(devices=1, callbacks=[callback]).validate(
-        Stub(flaw=flaw), loader(PaintedObjects()), verbose=False
-    )
+    validate(callback, dataset=PaintedObjects(), flaw=flaw)
     return callback
 
 
@@ -120,9 +118,7 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
 
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
-        quiet(devices=1, callbacks=[grouping("pianted")]).validate(
-            Stub(), loader(PaintedObjects()), verbose=False
-        )
+        validate(grouping("pianted"), dataset=PaintedObjects())
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):
         grouping().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
