@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.__main__ import main
 from gestalt.commands import plan as command
 from gestalt.commands.plan import (
     StepProbe,
@@ -17,8 +16,10 @@ from gestalt.commands.plan import (
 )
 from gestalt.config.loading import load
 from gestalt.module import ContrastiveModule
+from tests.gestalt.command import run_here
 
 GIB = 2**30
+PLAN = "train clippy_random_max --scale tiny --plan"
 
 
 def config(*words):
@@ -131,18 +132,13 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]]
+    "words", ["data.batch_size=8", "data.batch_size=4 trainer.accumulate_grad_batches=2"]
 )
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     # all steps, however busy the machine is
     monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)
-    assert (
-        main(
-            ["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]
-        )
-        == 0
-    )
+    run_here(f"{PLAN} {words} optimizer.ema=0.9")
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
     parts = [row[6:].partition(":")[0] for row in text[1:]]
@@ -173,10 +169,5 @@ def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
 
     monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(
-            ["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]
-        )
-        == 1
-    )
+    run_here(f"{PLAN} evaluation.benchmarks=[]", status=1)
     assert "choose data.batch_size=4, image.gradient_checkpointing=true" in capsys.readouterr().out
