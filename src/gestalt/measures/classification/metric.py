@@ -135,8 +135,7 @@ def adjusted_accuracy(cells: Floats, *, train_groups: Sequence[Sequence[int]]) -
     """
     weights = np.asarray(train_groups, dtype=np.float64)
     counted = weights > 0
-    mean: Floats = (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
-    return mean
+    return (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
 
 
 def group_metrics(
