@@ -169,7 +169,7 @@ def test_every_exception_for_a_label_set_has_a_reference() -> None:
     assert all(PRESETS[family] == PRESETS[name] for family, name in FIRST_VARIANTS.items())
     assert (
         PRESETS["clearclip-448/maskclip"].label_sets
-        is PRESETS["clearclip-448/clearclip"].label_sets
+        == PRESETS["clearclip-448/clearclip"].label_sets
     )
     rows = {
         name: preset
