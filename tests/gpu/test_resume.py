@@ -2,7 +2,6 @@
 one.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ SAME = ("weights_sha256", "loss", "steps", "metrics", "best")
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_killed_run_resumes_to_the_identical_result(
-    accelerator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:
+    accelerator, tmp_path, monkeypatch, precision
+):
     # without it cuBLAS is not deterministic
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     line = f"{RUN} trainer.accelerator={accelerator} trainer.precision={precision}"

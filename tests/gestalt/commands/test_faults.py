@@ -7,7 +7,6 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -21,14 +20,12 @@ from tests.gestalt.command import run_here
 SHEET = "data show scenes --scale tiny --count 2 --columns 2 --to sheet.png"
 
 
-def test_every_known_errno_is_described_with_its_remedy() -> None:
+def test_every_known_errno_is_described_with_its_remedy():
     for number, mend in faults.MENDS.items():
         assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(
-    tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path, monkeypatch, capsys):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
@@ -53,9 +50,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_cannot_be_written_whole_leaves_no_part(
-    tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with largest_file(100):
         run_here(SHEET, status=1)
@@ -96,7 +91,7 @@ def test_an_error_in_a_loading_process_is_described_like_one_in_the_main_process
     assert faults.describe(raised.value) == line
 
 
-def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
+def test_an_os_error_wrapped_by_a_rust_library_is_recognised():
     line = faults.describe(
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     )
@@ -104,7 +99,7 @@ def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
     assert line.endswith(faults.MENDS[errno.ENOSPC])
 
 
-def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
+def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
     def fail(*_: object) -> None:
         raise KeyError("a key")
 
@@ -113,7 +108,7 @@ def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
         run_here("list losses")
 
 
-def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -> None:
+def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path):
     for names in ((), ("{}",), ("/tmp/other", None, "{}")):
         with (
             pytest.raises(OSError, match="full") as error,
@@ -124,7 +119,7 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_failed_evaluation_frees_its_number(removed: bool, tmp_path: Path) -> None:
+def test_a_failed_evaluation_frees_its_number(removed, tmp_path):
     def fail() -> None:
         with new_evaluation(tmp_path) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)
