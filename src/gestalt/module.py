@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import ModuleDict
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.matrix import ContrastiveTerms
@@ -20,7 +21,7 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
-from gestalt.training.schedule import clipped_in_step, stepped
+from gestalt.training.schedule import clipped_in_step
 
 
 class ContrastiveModule(LightningModule):
@@ -183,7 +184,14 @@ class ContrastiveModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its learning rate schedule by step."""
-        return stepped(self.make_optimizer(self.model, self.terms), self.rate_factor)
+        optimizer = self.make_optimizer(self.model, self.terms)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": LambdaLR(optimizer, self.rate_factor),
+                "interval": "step",
+            },
+        }
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Record loss and gradient norm before clipping, of gradients averaged over ranks; log them

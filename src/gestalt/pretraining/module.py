@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.distillation.head import ProjectionHead
 from gestalt.distillation.masks import MaskToken, masked_patches
@@ -22,13 +23,7 @@ from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.recipes import Recipe
 from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.schedule import (
-    build_optimizer,
-    half_cosine,
-    parameter_groups,
-    stepped,
-    warmup_cosine,
-)
+from gestalt.training.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps
 FINAL_LEARNING_RATE = 1e-5
@@ -73,7 +68,10 @@ class Pretrainer(LightningModule):
         optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS)
         final = FINAL_LEARNING_RATE / recipe.learning_rate
         factor = partial(warmup_cosine, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
-        return stepped(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set this step's weight decay."""

@@ -3,14 +3,11 @@ numbers.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.encoders.depths import block_depths
 
@@ -147,12 +144,6 @@ def clipped_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bo
         return False
     optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1).float()  # type: ignore[attr-defined]  # as torch's clip_grad_norm_
     return True
-
-
-def stepped(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
-    """Return an optimiser with a factor on its learning rates by step, as Lightning takes them."""
-    scheduler = LambdaLR(optimizer, factor)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:
