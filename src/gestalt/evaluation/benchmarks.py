@@ -1,15 +1,14 @@
 """Benchmarks: an image set, one of its label sets, the measures taken on it, and their protocols.
 
-Benchmarks that share an image set share its images, which are loaded once.  Their rows are in
-``benchmarks.yaml``.
+Benchmarks that share an image set share its images, which are loaded once.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from gestalt.evaluation.measures import MEASURES
 from gestalt.support.plugins import Registry
-from gestalt.support.table_file import table_beside
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,140 @@ class Benchmark:
         return chosen or self.protocols.get(measure, MEASURES[measure].default)
 
 
-_ROWS = tuple(Benchmark(name, **row) for name, row in table_beside(__file__)["benchmarks"].items())
+_scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
+_VOC = "the folder that holds VOCdevkit/VOC2012"
+_CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
+_STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
+_CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+
+_ROWS = (
+    _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
+    _scenes("scenes_matching", "scenes", "scenes", ("matching",)),
+    _scenes(
+        "scenes_classification", "scenes_classification", "scenes_classes", ("classification",)
+    ),
+    _scenes(
+        "scenes_waterbirds",
+        "scenes_waterbirds",
+        "scenes_twins",
+        ("robustness",),
+        protocols={"robustness": "scenes_majority"},
+    ),
+    Benchmark(
+        "pascal_voc",
+        "pascal_voc",
+        "voc21",
+        ("segmentation", "grouping"),
+        splits=("train", "val", "trainval"),
+        layout=_VOC,
+    ),
+    Benchmark(
+        "pascal_voc20",
+        "pascal_voc",
+        "voc20",
+        ("segmentation",),
+        splits=("train", "val", "trainval"),
+        layout=_VOC,
+    ),
+    Benchmark(
+        "pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT
+    ),
+    Benchmark(
+        "pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT
+    ),
+    Benchmark(
+        "ade20k",
+        "ade20k",
+        "ade20k_150",
+        ("segmentation", "grouping"),
+        layout="the folder that holds ADEChallengeData2016",
+    ),
+    Benchmark(
+        "ade20k_847",
+        "ade20k_full",
+        "ade20k_847",
+        ("segmentation",),
+        splits=("val",),
+        layout=(
+            "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
+            "annotations_detectron2"
+        ),
+    ),
+    Benchmark(
+        "pascal_context459",
+        "pascal_context_full",
+        "context459",
+        ("segmentation",),
+        splits=("val",),
+        layout=(
+            "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
+            "annotations_detectron2/pc459_val"
+        ),
+    ),
+    Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
+    Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
+    Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),
+    Benchmark(
+        "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
+    ),
+    Benchmark(
+        "coco_panoptic",
+        "coco",
+        "coco_panoptic_133",
+        ("segmentation", "grouping"),
+        layout=(
+            "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with "
+            "both"
+        ),
+    ),
+    Benchmark(
+        "cityscapes",
+        "cityscapes",
+        "cityscapes_19",
+        ("segmentation", "grouping"),
+        layout=_CITYSCAPES,
+    ),
+    Benchmark(
+        "cityscapes27",
+        "cityscapes",
+        "cityscapes_27",
+        ("segmentation", "matching"),
+        layout=_CITYSCAPES,
+    ),
+    Benchmark(
+        "imagenet",
+        "imagenet",
+        "imagenet_1000",
+        ("classification",),
+        splits=("val",),
+        layout="the folder that holds imagenet/val/<WordNet id>",
+    ),
+    Benchmark(
+        "imagenet_v2",
+        "imagenet_v2",
+        "imagenet_1000",
+        ("classification",),
+        splits=("val",),
+        layout="the folder that holds imagenetv2-matched-frequency-format-val",
+    ),
+    Benchmark(
+        "waterbirds",
+        "waterbirds",
+        "waterbirds",
+        ("robustness",),
+        splits=("train", "val", "test"),
+        layout="the folder that holds waterbird_complete95_forest2water2",
+    ),
+    Benchmark(
+        "flickr",
+        "flickr",
+        None,
+        ("retrieval",),
+        splits=("dev", "test"),
+        layout="the folder that holds Images/, captions.txt and the split files",
+        source="flickr",
+    ),
+)
 
 BENCHMARKS = Registry("benchmarks", {row.name: row for row in _ROWS})
 """Benchmarks by name; installed packages may add some."""

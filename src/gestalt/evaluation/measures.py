@@ -1,7 +1,7 @@
 """The table of measures that a benchmark can be scored by.
 
-To add one: a file with ``build(context)``, and a row of ``measures.yaml``.  A measure with settings
-of its own has a table of protocols too.
+To add one: a file with ``build(context)``, and a row here.  A measure with settings of its own has
+a table of protocols too.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
-from gestalt.support.table_file import table_beside
+from gestalt.evaluation.protocols import ImageProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,92 @@ class Measure:
     @property
     def protocols(self) -> Mapping[str, Any]:
         """The protocols by name: an ``ImageProtocol``, or for segmentation a ``Preset``."""
-        return resolve_name(self.table)
+        protocols: Mapping[str, ImageProtocol] = resolve_name(self.table)
+        return protocols
 
     def build(self, context: Any) -> Any:
         """Build the measure's callback, a ``Measured``."""
         return resolve_name(self.builder)(context)
 
 
-MEASURES = {name: Measure(**row) for name, row in table_beside(__file__).items()}
+MEASURES: dict[str, Measure] = {
+    "segmentation": Measure(
+        description="Zero-shot semantic segmentation: top-down grouping, mIoU",
+        builder="gestalt.measures.segmentation.callback:build",
+        table="gestalt.measures.segmentation.presets:PRESETS",
+        default="whole_square",
+        key="protocol",
+        headline=("miou",),
+        charts={
+            "mIoU": ("miou",),
+            "mIoU, from shuffled text to patch oracle": (
+                "miou",
+                "miou_shuffled_text",
+                "miou_patch_oracle",
+            ),
+        },
+    ),
+    "grouping": Measure(
+        description="Bottom-up grouping: Jaccard similarity of groups and objects",
+        builder="gestalt.measures.grouping.callback:build",
+        table="gestalt.measures.grouping.protocol:PROTOCOLS",
+        default="pca_square",
+        key="grouping_protocol",
+        headline=("jaccard",),
+        names=False,
+        charts={
+            "Jaccard": ("jaccard",),
+            "Jaccard, from blocks to patch oracle": (
+                "jaccard",
+                "jaccard_blocks",
+                "jaccard_patch_oracle",
+            ),
+        },
+    ),
+    "classification": Measure(
+        description="Zero-shot classification: one class per image",
+        builder="gestalt.measures.classification.callback:build",
+        table="gestalt.measures.classification.protocol:PROTOCOLS",
+        default="openai_80",
+        key="classification_protocol",
+        headline=("accuracy", "top_5"),
+        charts={"accuracy": ("accuracy",), "accuracy among the best five": ("top_5",)},
+        locates=False,
+    ),
+    "robustness": Measure(
+        description="Robustness to misleading backgrounds: accuracy of each group",
+        builder="gestalt.measures.robustness.callback:build",
+        table="gestalt.measures.robustness.protocol:PROTOCOLS",
+        default="map_majority",
+        key="robustness_protocol",
+        headline=("accuracy", "adjusted_accuracy", "worst_group"),
+        charts={
+            "accuracy": ("accuracy",),
+            "adjusted accuracy": ("adjusted_accuracy",),
+            "worst group": ("worst_group",),
+        },
+        locates=False,
+    ),
+    "matching": Measure(
+        description=(
+            "Unsupervised segmentation: clusters matched to classes by the Hungarian method"
+        ),
+        builder="gestalt.measures.matching.callback:build",
+        table="gestalt.measures.matching.protocol:PROTOCOLS",
+        default="clusters_square",
+        key="matching_protocol",
+        headline=("matched_miou",),
+        names=False,
+        charts={"mIoU of matched clusters": ("matched_miou",)},
+    ),
+    "retrieval": Measure(
+        description="Image-text retrieval: recall at k",
+        builder="gestalt.measures.retrieval.callback:build",
+        table="gestalt.measures.retrieval.protocol:PROTOCOLS",
+        default="retrieval_square",
+        headline=("recall_at_10",),
+        charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
+        locates=False,
+    ),
+}
 """Measures by name."""
