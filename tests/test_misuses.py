@@ -66,7 +66,7 @@ json.dump(answers, sys.stdout)
 """
 
 
-def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path):
+def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path: Path) -> None:
     prepare(tmp_path)
     words = json.dumps({name: line.split() for name, (line, _) in MISUSES.items()})
     command = [sys.executable, "-c", ONE_PROCESS]

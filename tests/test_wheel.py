@@ -58,7 +58,7 @@ OWN_SCENES = Benchmark(
 '''
 
 
-def test_lightnings_malicious_releases_are_excluded():
+def test_lightnings_malicious_releases_are_excluded() -> None:
     assert "lightning >=2.6, !=2.6.2, !=2.6.3, <3" in (ROOT / "setup.cfg").read_text()
 
 
@@ -125,7 +125,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program, tmp_path):
+def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(
+    program: Path, tmp_path: Path
+) -> None:
     code = (
         "import gestalt, gestalt.data_modules; print(gestalt.__file__, "
         "gestalt.data_modules.__file__)"
@@ -152,7 +154,9 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program, tmp_
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(program, tmp_path):
+def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(
+    program: Path, tmp_path: Path
+) -> None:
     export(tmp_path / "exported")
     save_photo(tmp_path / "photo.jpg")
     lines = """

@@ -31,7 +31,9 @@ class Set(SimpleNamespace):
         ),
     ],
 )
-def test_parts_scored_describes_every_set_that_is_scored_in_part(length, official, limit, expected):
+def test_parts_scored_describes_every_set_that_is_scored_in_part(
+    length: int, official: int | None, limit: int | None, expected: list[str]
+) -> None:
     image_set: Any = Set(name="voc", length=length, official_length=official)
     assert (
         ImageSetDataModule([image_set], batch_size=1, workers=0).parts_scored(limit=limit)

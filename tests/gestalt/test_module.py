@@ -470,14 +470,14 @@ def test_a_step_equals_that_on_the_valid_pairs_alone():
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
 
 
-def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step():
+def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step() -> None:
     noted, each = Noted(), Noted()
     trained(FewWeights(), every=2, steps=8, more=(Stops(),), logger=noted)
     trained(FewWeights(), every=1, steps=3, logger=each)
     assert noted.losses == {step: each.losses[step] for step in (1, 2)}
 
 
-def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay():
+def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
     module, sizes = trained(FewWeights(), steps=1)[0], []
     module.static_shapes = True
     module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))

@@ -13,7 +13,7 @@ LOGGED = 11
 """Metrics of a step that is logged, each of which Lightning reads for the logger."""
 
 
-def test_only_a_step_that_is_logged_waits_for_the_device():
+def test_only_a_step_that_is_logged_waits_for_the_device() -> None:
     count = CountSteps(torch.device("cpu"))
     config = experiment(f"trainer.log_every_n_steps={EVERY}")
     train(config, accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))

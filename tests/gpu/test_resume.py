@@ -2,6 +2,7 @@
 one.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ SAME = ("weights_sha256", "loss", "steps", "metrics", "best")
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_killed_run_resumes_to_the_identical_result(
-    accelerator, tmp_path, monkeypatch, precision
-):
+    accelerator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     # without it cuBLAS is not deterministic
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     line = f"{RUN} trainer.accelerator={accelerator} trainer.precision={precision}"

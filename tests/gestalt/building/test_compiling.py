@@ -44,7 +44,7 @@ def losses(module: ContrastiveModule) -> list[float]:
     return values
 
 
-def test_each_tower_is_compiled_for_static_shapes(monkeypatch):
+def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[nn.Module, bool]] = []
     monkeypatch.setattr(
         nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"]))
@@ -55,7 +55,9 @@ def test_each_tower_is_compiled_for_static_shapes(monkeypatch):
     assert {dynamic for _, dynamic in compiled} == {False}
 
 
-def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch):
+def test_a_machine_without_a_compiler_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -74,7 +76,7 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch):
     check_compiler(load("clippy_dino_max", scale="tiny").trainer)
 
 
-def test_validation_is_not_compiled():
+def test_validation_is_not_compiled() -> None:
     runs: list[str] = []
 
     def recording(graph: Any, inputs: Any) -> Any:
@@ -97,7 +99,7 @@ def test_validation_is_not_compiled():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
 @pytest.mark.parametrize("how", ["towers", "step"])
-def test_compiling_changes_neither_losses_nor_weight_names(how):
+def test_compiling_changes_neither_losses_nor_weight_names(how: str) -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -49,7 +49,7 @@ def refused(target: Path, *, words: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run):
+def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run: Path) -> None:
     (run / "result.json").unlink()
     path = run / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
@@ -66,7 +66,7 @@ def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run):
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
-def test_a_checkpoint_other_than_the_record_s_is_refused(run, name):
+def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -> None:
     path = run / "checkpoints" / name
     open_target(str(path))
     model = tiny()[0]
@@ -88,7 +88,9 @@ def test_a_checkpoint_other_than_the_record_s_is_refused(run, name):
     open_target(str(run / "kept" / name))  # may be an earlier one
 
 
-def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksums(run, monkeypatch):
+def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksums(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loads, checksums = Mock(wraps=torch.load), Mock(return_value=None)
     monkeypatch.setattr(torch, "load", loads)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", checksums)
@@ -99,7 +101,7 @@ def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksum
     assert (loads.call_count, checksums.call_count) == (2, 1)
 
 
-def test_a_truncated_checkpoint_is_refused(run):
+def test_a_truncated_checkpoint_is_refused(run: Path) -> None:
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-1000])
     refused(path, words="damaged or replaced: .*copy or download it again")
@@ -107,7 +109,7 @@ def test_a_truncated_checkpoint_is_refused(run):
     refused(path, words="damaged, truncated, or not a file of weights .*download it again")
 
 
-def test_a_run_is_opened_through_few_files(run):
+def test_a_run_is_opened_through_few_files(run: Path) -> None:
     files = set()
 
     def note(frame: Any, event: str, argument: Any) -> None:
@@ -123,7 +125,7 @@ def test_a_run_is_opened_through_few_files(run):
     assert len(files) <= 35
 
 
-def test_a_run_that_goes_on_after_its_record_is_opened(run):
+def test_a_run_that_goes_on_after_its_record_is_opened(run: Path) -> None:
     record = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(
         json.dumps({**record, "steps": 4, "checkpoint_sha256": "earlier", "checkpoints": {}})
@@ -131,7 +133,7 @@ def test_a_run_that_goes_on_after_its_record_is_opened(run):
     open_target(str(run))
 
 
-def test_an_exported_folder_with_other_weights_is_refused(run, tmp_path):
+def test_an_exported_folder_with_other_weights_is_refused(run: Path, tmp_path: Path) -> None:
     model, config = tiny()
     (run / "result.json").unlink()
     folder = tmp_path / "out"

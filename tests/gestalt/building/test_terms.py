@@ -3,6 +3,7 @@ checkpoints.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def gradients(config: Experiment) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("frozen", ["text.frozen=false", "text.frozen=true"])
-def test_micro_batches_change_neither_loss_nor_gradient(frozen):
+def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
     whole, parts = (
         gradients(configured(frozen)),
         gradients(configured(frozen, "trainer.accumulate_grad_batches=3")),
@@ -86,7 +87,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(frozen):
         torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms():
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     def loss(*words: str) -> float:
         module = module_of(load("clippy_dino_max", scale="tiny", overrides=list(words)))
         return module.training_step(batch(module.model), 0).item()
@@ -98,7 +99,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
     assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
 
 
-def test_a_frozen_text_tower_encodes_the_nouns_once():
+def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     module = module_of(configured("text.frozen=true"))
     encoded: list[int] = []
     module.model.text_tower.register_forward_hook(
@@ -113,7 +114,7 @@ def test_a_frozen_text_tower_encodes_the_nouns_once():
     assert float(module.model.text.projection.linear.weight.grad.abs().sum()) > 0
 
 
-def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
+def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> None:
     model = build_model(configured())
     with torch.no_grad():
         vectors = mean_of_parts(
@@ -143,7 +144,7 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
         )
 
 
-def test_terms_without_nouns_leave_the_loader_alone():
+def test_terms_without_nouns_leave_the_loader_alone() -> None:
     config = load(
         "clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"]
     )
@@ -162,7 +163,9 @@ class Scaled(Term):
         return self.scale * pairs.patches.norm(dim=-1).mean()
 
 
-def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypatch):
+def test_parameters_of_terms_learn_and_stay_out_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
@@ -180,7 +183,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypat
     ) == set(module.model.state_dict())
 
 
-def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it():
+def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> None:
     hashes = [
         config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
         for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])
@@ -188,7 +191,7 @@ def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it():
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_options_of_a_term_are_hashed_only_if_the_term_is_on():
+def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
     option = "loss.nouns_most=7"
     hashes = [
         config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
@@ -198,7 +201,9 @@ def test_options_of_a_term_are_hashed_only_if_the_term_is_on():
     assert hashes[2] != hashes[3]
 
 
-def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monkeypatch):
+def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def hashed(*words: str) -> str:
         return config_hash(
             load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words])
@@ -240,7 +245,7 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monke
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
-def test_invalid_term_options_are_refused(word, message):
+def test_invalid_term_options_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(
             "clippy_dino_max",
@@ -251,7 +256,7 @@ def test_invalid_term_options_are_refused(word, message):
         )
 
 
-def test_nouns_of_scenes_are_their_objects_and_backgrounds():
+def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:
     config = configured("data.limit=2000")
     nouns = nouns_of(config, build_source(config))
     assert nouns is not None
@@ -281,7 +286,7 @@ class Texts(Source):
         return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
 
 
-def test_nouns_are_counted_on_captions_spread_over_the_data():
+def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
     source = Texts(20 * RUNS * RUN + 7)
     nouns = nouns_of(configured(), source)
     assert nouns is not None
@@ -293,7 +298,7 @@ def test_nouns_are_counted_on_captions_spread_over_the_data():
     assert small.read == list(range(30))
 
 
-def test_data_without_nouns_or_read_in_sequence_are_refused():
+def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
     with pytest.raises(
         ConfigError,
         match=(

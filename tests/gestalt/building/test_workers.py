@@ -1,5 +1,7 @@
 """The number of loading processes: as set, or chosen from cores, image size and where steps run."""
 
+from pathlib import Path
+
 import pytest
 
 from gestalt.building import workers
@@ -17,7 +19,7 @@ MIB = 2**20
 PLACES = ("benchmark_root=DIR", "data.root=DIR")
 
 
-def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes():
+def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes() -> None:
     assert choose_workers(16, accelerated=False, batch_bytes=MIB) == 1
     for cores, batch_bytes, number in (
         (1, MIB, 1),
@@ -32,7 +34,7 @@ def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes():
 EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 
-def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
+def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
@@ -51,7 +53,7 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     assert "16 cores" in describe_workers(config)
 
 
-def test_a_configured_number_of_workers_is_kept():
+def test_a_configured_number_of_workers_is_kept() -> None:
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
     assert loading_processes(config) == 3
     assert describe_workers(config) == "data.workers: 3 a rank, as set"
@@ -61,7 +63,7 @@ def test_a_configured_number_of_workers_is_kept():
     )
 
 
-def test_training_on_the_cpu_uses_one_loading_process():
+def test_training_on_the_cpu_uses_one_loading_process() -> None:
     config = load(
         "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
     )
@@ -70,7 +72,9 @@ def test_training_on_the_cpu_uses_one_loading_process():
 
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
+def test_a_containers_quota_bounds_the_cores(
+    content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
     whole = usable_cores()
     (tmp_path / "cpu.max").write_text(content)

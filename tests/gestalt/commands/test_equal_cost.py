@@ -66,7 +66,7 @@ def count(config):
 
 def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(
     grid, tmp_path, monkeypatch
-):
+) -> None:
     monkeypatch.setattr(trial, "step_flop", count)
     equal, lines = at_equal_cost(grid, folder=tmp_path, write=True)
     cells = equal.cells
@@ -88,7 +88,9 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
         )
 
 
-def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path, monkeypatch):
+def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(
+    grid, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(trial, "step_flop", count)
     dry, _ = at_equal_cost(grid, folder=tmp_path, write=False)
     assert not (tmp_path / COUNTS).exists()
@@ -107,7 +109,7 @@ def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_pat
 
 def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
     grid, tmp_path, monkeypatch
-):
+) -> None:
     def fails(config):
         if name_of(config) == "nouns":
             raise ConfigError("none of the first 8 pairs can be read")
@@ -135,7 +137,7 @@ def unscored(*words):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs():
+def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
     # the first step embeds the nouns once for the run
     config = unscored("text.frozen=true", "loss.terms={nouns: 1.0}")
     pairs = pairs_a_step(config)
@@ -148,7 +150,7 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_what_changes_no_result_changes_no_count():
+def test_what_changes_no_result_changes_no_count() -> None:
     memory = (
         "trainer.accumulate_grad_batches=2",
         "data.batch_size=8",
@@ -163,7 +165,7 @@ def test_what_changes_no_result_changes_no_count():
 
 
 @pytest.mark.slow
-def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path):
+def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path) -> None:
     cells = {"max": {}, "nouns": {"loss.terms": {"nouns": 1.0}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
     line = "ablate ./mine.yaml --scale tiny optimizer.warmup_steps=2"
@@ -185,7 +187,7 @@ def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tm
     assert "0 of 2 runs to come; nothing to do" in again.stdout
 
 
-def test_products_and_attention_count_with_their_gradients():
+def test_products_and_attention_count_with_their_gradients() -> None:
     weight, given = (torch.randn(size, requires_grad=True) for size in ((6, 5), (2, 6)))
     query, key, value = (torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3))
     with counting() as products:
@@ -196,7 +198,7 @@ def test_products_and_attention_count_with_their_gradients():
     assert attention.get_total_flops() == 6 * 2 * (2 * 3 * 7 * 7 * 4)
 
 
-def test_three_counts_give_the_flop_of_any_batch():
+def test_three_counts_give_the_flop_of_any_batch() -> None:
     def flop(pairs: int) -> int:
         return 41 * 10**9 + 7 * 10**8 * pairs + 3 * 512 * pairs**2
 

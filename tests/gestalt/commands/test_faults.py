@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -20,12 +21,14 @@ from tests.gestalt.command import run_here
 SHEET = "data show scenes --scale tiny --count 2 --columns 2 --to sheet.png"
 
 
-def test_every_known_errno_is_described_with_its_remedy():
+def test_every_known_errno_is_described_with_its_remedy() -> None:
     for number, mend in faults.MENDS.items():
         assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path, monkeypatch, capsys):
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
@@ -50,7 +53,9 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path, monkeypatch, capsys):
+def test_a_file_that_cannot_be_written_whole_leaves_no_part(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     with largest_file(100):
         run_here(SHEET, status=1)
@@ -91,7 +96,7 @@ def test_an_error_in_a_loading_process_is_described_like_one_in_the_main_process
     assert faults.describe(raised.value) == line
 
 
-def test_an_os_error_wrapped_by_a_rust_library_is_recognised():
+def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
     line = faults.describe(
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     )
@@ -99,7 +104,7 @@ def test_an_os_error_wrapped_by_a_rust_library_is_recognised():
     assert line.endswith(faults.MENDS[errno.ENOSPC])
 
 
-def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
+def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a key")
 
@@ -108,7 +113,7 @@ def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
         run_here("list losses")
 
 
-def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path):
+def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -> None:
     for names in ((), ("{}",), ("/tmp/other", None, "{}")):
         with (
             pytest.raises(OSError, match="full") as error,
@@ -119,7 +124,7 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path):
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_failed_evaluation_frees_its_number(removed, tmp_path):
+def test_a_failed_evaluation_frees_its_number(removed: bool, tmp_path: Path) -> None:
     def fail() -> None:
         with new_evaluation(tmp_path) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)

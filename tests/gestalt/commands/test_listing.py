@@ -12,7 +12,9 @@ from gestalt.support.plugins import GROUPS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_has_a_description_and_an_origin(kind, capsys):
+def test_every_row_has_a_description_and_an_origin(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines
@@ -21,13 +23,13 @@ def test_every_row_has_a_description_and_an_origin(kind, capsys):
         assert any(line.split()[0] == row.name for line in lines)
 
 
-def test_the_command_line_offers_what_can_be_listed():
+def test_the_command_line_offers_what_can_be_listed() -> None:
     for kind in KINDS:
         assert parse(["list", kind]).kind == kind
     assert set(GROUPS) < set(KINDS)
 
 
-def test_listing_imports_no_torch():
+def test_listing_imports_no_torch() -> None:
     code = (
         "import sys; from gestalt.__main__ import main; main(['list']); assert 'torch' not in "
         "sys.modules"
@@ -35,7 +37,7 @@ def test_listing_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def test_a_reader_that_stops_early_sees_no_error():
+def test_a_reader_that_stops_early_sees_no_error() -> None:
     listing = subprocess.Popen(
         [sys.executable, "-m", "gestalt", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

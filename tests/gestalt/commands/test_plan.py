@@ -53,13 +53,15 @@ def config(*words):
         ),
     ],
 )
-def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line):
+def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(
+    words, trial_batch, ranks, line
+) -> None:
     assert line in memory_line(
         config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB
     )
 
 
-def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix():
+def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
     assert disk_line(3 * GIB, free=100 * GIB).startswith(
         "ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most"
     )
@@ -72,7 +74,7 @@ def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix():
     )
 
 
-def test_a_run_that_its_longest_time_ends_is_reported():
+def test_a_run_that_its_longest_time_ends_is_reported() -> None:
     assert time_line("time: 2 h", 7200.0, "00:02:00:00") == "ok    time: 2 h"
     assert time_line("time: 2 h", 7201.0, "00:02:00:00").endswith(
         "trainer.max_time=00:02:00:00 ends it before its last step; choose a longer one, or fewer "
@@ -90,7 +92,7 @@ def test_a_run_that_its_longest_time_ends_is_reported():
         (1401, 3000, 64, [16, 32, 64, None]),
     ],
 )
-def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch):
+def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch) -> None:
     """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
     sizes: list[int] = []
     trial = SimpleNamespace(config=config())
@@ -112,7 +114,7 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     assert sizes[: len(tried)] == tried
 
 
-def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
+def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
     def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
         probe = StepProbe()
@@ -132,7 +134,7 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
 @pytest.mark.parametrize(
     "words", ["data.batch_size=8", "data.batch_size=4 trainer.accumulate_grad_batches=2"]
 )
-def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
+def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     # all steps, however busy the machine is
     monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)
@@ -157,7 +159,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
 @pytest.mark.slow
 def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
     tmp_path, monkeypatch, capsys
-):
+) -> None:
     step = ContrastiveModule.training_step
 
     def cramped(self, batch, index):

@@ -86,7 +86,7 @@ def normalised(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 @over_vits
-def test_a_vit_at_its_native_size_equals_timm(backbone):
+def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
     tower = vit(backbone).eval()
     images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
     model = original(backbone, tower)
@@ -106,7 +106,7 @@ def test_a_vit_at_its_native_size_equals_timm(backbone):
 
 
 @over_vits
-def test_dropping_patches_equals_masking_them_in_attention(backbone):
+def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> None:
     """Dropping patches equals hiding them from attention, which timm can do on the whole
     sequence.
     """
@@ -137,7 +137,7 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone):
     assert tokens.mask.shape == (2, 3)
 
 
-def test_position_embeddings_of_wide_and_tall_images_are_not_transposed():
+def test_position_embeddings_of_wide_and_tall_images_are_not_transposed() -> None:
     """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of
     columns on an 8 x 2 grid.
     """
@@ -159,7 +159,7 @@ def test_position_embeddings_of_wide_and_tall_images_are_not_transposed():
 
 
 @over_cnns
-def test_cnn_patches_are_in_row_major_order(backbone):
+def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
     tower = cnn(backbone).eval()
     images = pixels(64, 160)
     tokens = tower(images)
@@ -174,7 +174,7 @@ def test_cnn_patches_are_in_row_major_order(backbone):
             )
 
 
-def test_a_cnn_has_no_summary_and_pixels_are_uint8():
+def test_a_cnn_has_no_summary_and_pixels_are_uint8() -> None:
     tower = cnn("resnet18")
     assert tower(pixels(64, 64)).summary is None
     with pytest.raises(ValueError, match=r"uint8 .* got torch.float32"):
@@ -184,7 +184,7 @@ def test_a_cnn_has_no_summary_and_pixels_are_uint8():
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
-def test_gradient_checkpointing_changes_no_gradient(backbone):
+def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
     plain, keep = vit(backbone), torch.tensor([[0, 2], [1, 3]])
     checkpointed = vit(backbone, gradient_checkpointing=True)
     checkpointed.load_state_dict(plain.state_dict())
@@ -201,7 +201,7 @@ def test_gradient_checkpointing_changes_no_gradient(backbone):
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode():
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
     tower = vit(frozen=True)
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert tower.training
@@ -227,7 +227,7 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode():
         ),
     ],
 )
-def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
+def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         inspect_trunk(Image(backbone, family, init="random"), size=224)  # type: ignore[arg-type]
 
@@ -242,6 +242,6 @@ def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
     ],
 )
-def test_an_invalid_vit_configuration_is_refused(options, message):
+def test_an_invalid_vit_configuration_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         vit(**options)

@@ -73,7 +73,9 @@ def _refused(call: Any, *, names: str) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_weights_file_without_tensors_is_refused_in_one_line(loader, fault, tmp_path):
+def test_a_weights_file_without_tensors_is_refused_in_one_line(
+    loader: str, fault: str, tmp_path: Path
+) -> None:
     saved(tmp_path)
     _write(fault, tmp_path / WEIGHTS)
     line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
@@ -83,7 +85,7 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(loader, fault, tm
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
-def test_an_unreadable_file_of_weights_is_refused_in_one_line(name, tmp_path):
+def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save(
         {"a": torch.zeros(2000)}, path
@@ -128,8 +130,8 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name, tmp_path):
     ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
 def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
-    change, words, tmp_path, monkeypatch
-):
+    change: Any, words: str, tmp_path: Path, monkeypatch: Any
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -141,7 +143,7 @@ def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
     assert words in _refused(lambda: open_model(str(tmp_path)), names=f"^open_clip:{tmp_path}: ")
 
 
-def test_a_text_model_with_a_custom_class_is_refused(tmp_path):
+def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
     (folder / "mine.py").write_text(
         f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n"
@@ -166,8 +168,8 @@ def test_a_text_model_with_a_custom_class_is_refused(tmp_path):
     ],
 )
 def test_a_text_model_of_parts_from_elsewhere_is_refused(
-    part, key, value, words, weights, tmp_path
-):
+    part: int, key: str, value: str, words: str, weights: bool, tmp_path: Path
+) -> None:
     folder = Path(save_bert(tmp_path))
     modules = json.loads((folder / "modules.json").read_text())
     modules[part][key] = value
@@ -179,7 +181,9 @@ def test_a_text_model_of_parts_from_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("weights", [True, False])
-def test_a_text_model_whose_longest_text_is_a_word_is_refused(weights, tmp_path):
+def test_a_text_model_whose_longest_text_is_a_word_is_refused(
+    weights: bool, tmp_path: Path
+) -> None:
     folder = Path(save_bert(tmp_path))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "x"}')
     _refused(
@@ -187,7 +191,7 @@ def test_a_text_model_whose_longest_text_is_a_word_is_refused(weights, tmp_path)
     )
 
 
-def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path):
+def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
@@ -216,8 +220,8 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     ids=["no state", "some moments", "no schedule"],
 )
 def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(
-    change, tmp_path
-):
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}
     whole = {
         "state_dict": {},
@@ -237,7 +241,7 @@ def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refu
     )
 
 
-def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
+def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> None:
     some = {"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}
     saved = {
         "state_dict": {},
@@ -256,7 +260,9 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
     read_resumable(path)
 
 
-def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path, monkeypatch):
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     monkeypatch.setattr(pretraining, "build_trainer", lambda *_, **__: None)
@@ -268,7 +274,7 @@ def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
-def test_unreadable_arrays_are_refused_in_one_line(fault, tmp_path):
+def test_unreadable_arrays_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "scenes.npz"
     np.savez_compressed(
         path,

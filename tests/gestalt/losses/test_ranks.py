@@ -134,7 +134,7 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_the_mean_over_two_threads_equals_one_process(valid, key):
+def test_the_mean_over_two_threads_equals_one_process(valid: str, key: str) -> None:
     choices = CHOICES[key]
     mask = torch.tensor(VALID[valid]) if valid in VALID else None
 
@@ -156,7 +156,9 @@ def test_the_mean_over_two_threads_equals_one_process(valid, key):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_two_ranks_equal_one_process_on_the_valid_rows(results, valid, key):
+def test_two_ranks_equal_one_process_on_the_valid_rows(
+    results: list[dict[str, Any]], valid: str, key: str
+) -> None:
     rows = torch.tensor(VALID.get(valid, [True] * RANKS * LOCAL))
     expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), rows, **CHOICES[key])
     for rank in results:
@@ -168,7 +170,9 @@ def test_two_ranks_equal_one_process_on_the_valid_rows(results, valid, key):
     not hasattr(distributed, "reduce_scatter_single"),
     reason="gloo of this torch has no reduce-scatter",
 )
-def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results):
+def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(
+    results: list[dict[str, Any]],
+) -> None:
     assert [rank["scattered"].tolist() for rank in results] == [
         [[0, 3], [6, 9]],
         [[12, 15], [18, 21]],
@@ -176,7 +180,7 @@ def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results):
 
 
 @pytest.mark.slow
-def test_unequal_batches_stop_every_rank(results):
+def test_unequal_batches_stop_every_rank(results: list[dict[str, Any]]) -> None:
     for rank in results:
         assert "the ranks hold [3, 2] rows" in rank["refusal"]
 

@@ -41,14 +41,14 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_the_order_of_pairs_changes_nothing(model):
+def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
     assert_equal(
         value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model)
     )
 
 
 @pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
-def test_invalid_rows_do_not_affect_value_or_gradients(model, good):
+def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[int]) -> None:
     valid = torch.zeros(PAIRS, dtype=torch.bool)
     valid[good] = True
     assert_equal(
@@ -56,13 +56,13 @@ def test_invalid_rows_do_not_affect_value_or_gradients(model, good):
     )
 
 
-def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model):
+def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model: Toy) -> None:
     found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
     assert float(found["share"]) == 0
     assert all(bool(gradient.isfinite().all()) for gradient in found.values())
 
 
-def test_gradients_are_those_of_finite_differences(model):
+def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
     found = value_and_gradients(model)
     parameters = dict(model.named_parameters())
     targets_move = isinstance(model.term, SelfDistillation)  # with the tower, and have no gradient
@@ -92,7 +92,9 @@ CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max"
 
 
 @pytest.mark.parametrize(("pooling", "similar"), CASES.values(), ids=CASES)
-def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling, similar):
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
+    pooling: str, similar: torch.Tensor | None
+) -> None:
     model = Toy("nouns", nouns_pooling=pooling, similar=similar)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
@@ -118,7 +120,7 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(poolin
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
 
 
-def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool():
+def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool() -> None:
     model = Toy("text_conditioned")
     patches, _, scale = parts_of(model)
     texts = functional.normalize(model.text(batch()["caption"]), dim=-1).detach()
@@ -135,7 +137,7 @@ def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool(
     assert float(model(batch()).detach()) == pytest.approx(float(expected))
 
 
-def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun():
+def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun() -> None:
     model = Toy("hard_negatives")
     pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
     losses = []
@@ -154,7 +156,7 @@ def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun
     )
 
 
-def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image():
+def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
     model = Toy("self_distillation")
     term = model.term
     assert isinstance(term, SelfDistillation)
@@ -170,7 +172,7 @@ def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_
     assert float(model(batch()).detach()) == pytest.approx(float(expected.detach()))
 
 
-def test_the_teacher_is_an_average_of_the_head_alone():
+def test_the_teacher_is_an_average_of_the_head_alone() -> None:
     model = Toy("self_distillation")
     term = model.term
     assert isinstance(term, SelfDistillation)
@@ -186,7 +188,7 @@ def test_the_teacher_is_an_average_of_the_head_alone():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["nouns", "text_conditioned"])
-def test_autocast_rounds_no_similarity(name, dtype):
+def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
     """The towers run in half precision; with equal outputs of theirs the term has the value and
     gradient of float32.
     """
@@ -209,7 +211,9 @@ def test_autocast_rounds_no_similarity(name, dtype):
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_computing_captions_in_blocks_does_not_change_the_result(monkeypatch):
+def test_computing_captions_in_blocks_does_not_change_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     whole = value_and_gradients(Toy("text_conditioned"))
     monkeypatch.setattr("more_terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
     assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

@@ -79,7 +79,7 @@ pytestmark = [
 ]
 
 
-def test_an_oracle_scores_one_and_baselines_score_less():
+def test_an_oracle_scores_one_and_baselines_score_less() -> None:
     metrics = scored(PaintedSet()).result()["metrics"]
     assert (
         metrics["painted/miou"]
@@ -92,7 +92,7 @@ def test_an_oracle_scores_one_and_baselines_score_less():
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
 
 
-def test_a_set_without_a_background_class_has_no_constant_background():
+def test_a_set_without_a_background_class_has_no_constant_background() -> None:
     labels = replace(LABELS, background=None)
     callback = Segmentation("painted", labels=labels, protocol=PROTOCOL, length=LENGTH, pictures=0)
     validate(callback, dataset=PaintedSet())
@@ -103,7 +103,7 @@ def test_a_set_without_a_background_class_has_no_constant_background():
     assert list(result["counts"]) == ["model", "shuffled_text", "patch_oracle"]
 
 
-def test_the_result_is_json_and_describes_set_protocol_and_counts():
+def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
     callback = scored(PaintedSet(blocky=True))
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     assert (result["images"], result["images_in_set"]) == (LENGTH, LENGTH)
@@ -137,7 +137,7 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts():
     ] == result["counts"]["model"]
 
 
-def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
+def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None:
     callback = scored(PaintedSet(blocky=True), flaw="transposed")
     result, found = callback.result(), callback.predictions()["painted"]
     iou = image_miou(callback.per_image()["painted/counts"])
@@ -152,7 +152,7 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
         assert image_miou(counts.numpy()[None])[0] == said["iou"]
 
 
-def test_benchmarks_that_share_images_use_separate_label_sets():
+def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
     class Shared(PaintedSet):
         def __getitem__(self, index: int) -> dict[str, Any]:
             sample = super().__getitem__(index)
@@ -181,7 +181,7 @@ def test_benchmarks_that_share_images_use_separate_label_sets():
         validate(callback, dataset=Shared())
 
 
-def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
+def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
     callbacks = [
@@ -229,7 +229,7 @@ def events_of(folder: Path) -> dict[str, list[str]]:
     return tags
 
 
-def test_a_sanity_check_logs_nothing(tmp_path):
+def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
     callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     trainer = quiet(
         devices=1,
@@ -246,7 +246,7 @@ def test_a_sanity_check_logs_nothing(tmp_path):
     assert not (tmp_path / "run" / "pictures").exists()
 
 
-def test_classes_with_the_same_name_get_distinct_keys():
+def test_classes_with_the_same_name_get_distinct_keys() -> None:
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
 
@@ -270,7 +270,7 @@ def predicted(folder: Path) -> ClassMaps:
     return callback
 
 
-def test_written_maps_score_exactly_what_the_model_scored(tmp_path):
+def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
     validate(model, dataset=PaintedSet(blocky=True), flaw="transposed")
@@ -341,7 +341,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     Path(folder, f"{world}_{rank}.json").write_text(json.dumps(said))
 
 
-def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path):
+def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path: Path) -> None:
     run_alone_and_as_ranks(_rank, tmp_path, world=2)
     one = json.loads((tmp_path / "1_0.json").read_text())
     assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1

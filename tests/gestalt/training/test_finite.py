@@ -69,7 +69,9 @@ def test_all_ranks_find_the_first_bad_step_of_any_rank(tmp_path):
         ((1.0, 2.0, 3.0), (float("inf"), 1.0, 1.0), BadStep(0, 1.0, float("inf"), 0.5)),
     ],
 )
-def test_the_first_bad_step_is_kept_with_its_values(losses, norms, expected):
+def test_the_first_bad_step_is_kept_with_its_values(
+    losses: Any, norms: Any, expected: BadStep | None
+) -> None:
     assert watched(losses, norms) == expected
 
 

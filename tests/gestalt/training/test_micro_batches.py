@@ -90,7 +90,9 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         ("some", 3, "sigmoid"),
     ],
 )
-def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid, parts, name):
+def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(
+    valid: str, parts: int, name: str
+) -> None:
     whole = gradients(module_of(configured(f"loss.name={name}")), batch(valid))
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
@@ -99,7 +101,7 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid, parts, n
     check(gradients(module, {**batch(valid), **read}), whole)
 
 
-def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing():
+def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing() -> None:
     whole = gradients(module_of(configured()), batch("some"))
     words = (
         "trainer.accumulate_grad_batches=3",
@@ -148,7 +150,7 @@ def of_layers(model: Layers, count: int, *, parts: int) -> Embeddings:
     return MicroBatches(model, rows, keep=None, parts=parts, seed=0).embed(dense=False)  # type: ignore[arg-type]
 
 
-def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass():
+def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass() -> None:
     kept, freed = Layers(), Layers()
     made = of_layers(kept, 7, parts=1), of_layers(freed, 7, parts=3)
     assert [
@@ -158,7 +160,7 @@ def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_
     assert freed.rows == [2, 2, 3, 3, 2, 2]
 
 
-def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again():
+def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again() -> None:
     model = Layers(dropout=0.5)
     torch.manual_seed(3)
     made = of_layers(model, 6, parts=2)
@@ -175,7 +177,7 @@ def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again():
     torch.testing.assert_close(found, [parameter.grad for parameter in model.parameters()])
 
 
-def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32():
+def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32() -> None:
     model = Layers()
     with torch.autocast("cpu", torch.bfloat16):
         made = of_layers(model, 64, parts=32)
@@ -191,7 +193,7 @@ def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32():
     torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused():
+def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused() -> None:
     config = configured("trainer.accumulate_grad_batches=2")
     mixing: Any = Layers(norm=nn.BatchNorm1d(8))
     with pytest.raises(
@@ -247,7 +249,9 @@ def results(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("valid", VALID)
-def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(results, valid, parts):
+def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(
+    results: list[dict[str, Any]], valid: str, parts: int
+) -> None:
     expected = gradients(module_of(configured()), batch(valid))
     for rank in results:
         check(rank[f"{valid}_{parts}"], expected)

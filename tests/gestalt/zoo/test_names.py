@@ -1,5 +1,7 @@
 """Names of external models, checked before their library is imported."""
 
+from pathlib import Path
+
 import open_clip
 import pytest
 import timm
@@ -24,7 +26,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", EXTERNAL)
-def test_a_wrong_name_is_refused_with_one_message_before_the_library_is_imported(kind, tmp_path):
+def test_a_wrong_name_is_refused_with_one_message_before_the_library_is_imported(
+    kind: str, tmp_path: Path
+) -> None:
     name, words = REFUSED[kind]
     name = name.format(folder=tmp_path)
     with pytest.raises(ValueError, match=words) as early:
@@ -36,7 +40,7 @@ def test_a_wrong_name_is_refused_with_one_message_before_the_library_is_imported
     assert str(early.value) == str(late.value)
 
 
-def test_a_folder_that_is_not_there_is_named_and_a_name_of_the_hub_is_left_to_the_library():
+def test_a_folder_that_is_not_there_is_named_and_a_name_of_the_hub_is_left_to_the_library() -> None:
     for name in ("hf:no/such/folder", "hf:./none", "open_clip:no_folder", "open_clip:/no/where"):
         with pytest.raises(ValueError, match=rf"^{name}: .*no such folder"):
             check_name(*name.split(":", 1))
@@ -49,7 +53,7 @@ def test_a_folder_that_is_not_there_is_named_and_a_name_of_the_hub_is_left_to_th
         check_name(*name.split(":", 1))
 
 
-def test_the_files_of_the_libraries_name_the_models_that_they_list():
+def test_the_files_of_the_libraries_name_the_models_that_they_list() -> None:
     assert set(timm_models()) == set(timm.list_models())
     assert is_listed("vit_base_patch16_224_dino")  # renamed
     assert not is_listed("vit_tinny")
@@ -57,7 +61,7 @@ def test_the_files_of_the_libraries_name_the_models_that_they_list():
         check_name("open_clip", f"{name}:tag")
 
 
-def test_a_wrong_backbone_is_refused():
+def test_a_wrong_backbone_is_refused() -> None:
     for name, words in {
         "vit_tinny": "is not a timm model; did you mean",
         "resnet50.a1_in1k": "names weights",
@@ -66,7 +70,7 @@ def test_a_wrong_backbone_is_refused():
             check_backbone_name(name)
 
 
-def test_a_kind_and_a_name_make_an_external_model():
+def test_a_kind_and_a_name_make_an_external_model() -> None:
     assert (
         external_name("zoo:open_clip:a:b") == external_name("open_clip:a:b") == ("open_clip", "a:b")
     )
@@ -88,7 +92,7 @@ def test_a_kind_and_a_name_make_an_external_model():
 
 
 @pytest.mark.parametrize("word", ["image.backbone=vit_small_patch16_224", "seed=3"])
-def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word):
+def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word: str) -> None:
     with pytest.raises(
         ConfigError, match=f"{word}: scoring open_clip:RN50:openai does not read it; leave it out"
     ):

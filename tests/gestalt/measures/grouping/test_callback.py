@@ -69,7 +69,7 @@ def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     return callback
 
 
-def test_object_features_score_far_above_the_block_and_whole_image_baselines():
+def test_object_features_score_far_above_the_block_and_whole_image_baselines() -> None:
     metrics = scored(upsample="nearest").result()["metrics"]
     assert metrics["painted/jaccard"] > 0.9
     assert metrics["painted/jaccard_patch_oracle"] > 0.8  # its maps are bilinear, and cut corners
@@ -77,7 +77,7 @@ def test_object_features_score_far_above_the_block_and_whole_image_baselines():
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_whole_image"] + 0.3
 
 
-def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
+def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
     callback = Grouping(
         "painted",
         protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16),
@@ -91,7 +91,7 @@ def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
         )
 
 
-def test_the_result_is_json_with_counts_of_groups_images_and_objects():
+def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
     callback = scored()
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     objects = sum(
@@ -116,7 +116,7 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects():
         assert 0 < inside <= union
 
 
-def test_a_set_that_never_comes_or_has_no_objects_is_an_error():
+def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
         validate(grouping("pianted"), dataset=PaintedObjects())
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
@@ -153,7 +153,7 @@ def built(*words: str) -> list[Any]:
     return list(build_evaluation(load("clippy_dino_max", scale="tiny", overrides=list(words)))[1])
 
 
-def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size():
+def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> None:
     (callback,) = (one for one in built("image.eval_size=64") if isinstance(one, Grouping))
     assert callback.name == "scenes"
     assert callback.protocol == build_protocol("pca_square", GROUPING_PROTOCOLS, input_size=64)
@@ -165,7 +165,9 @@ def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size():
     assert callback.protocol == build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=32)
 
 
-def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(voc, capsys):
+def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(
+    voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}")
     assert [one.name for one in built(*words) if isinstance(one, Grouping)] == ["pascal_voc"]
     objects = voc / "VOCdevkit" / "VOC2012" / "SegmentationObject"
@@ -186,7 +188,7 @@ def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(vo
     assert capsys.readouterr().err.count(f"pascal_voc: grouping is left out, {why}\n") == 1
 
 
-def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc):
+def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc: Path) -> None:
     (voc / "VOCdevkit" / "VOC2012" / "SegmentationObject").rename(voc / "elsewhere")
     words = (
         "evaluation.benchmarks=[pascal_voc]",

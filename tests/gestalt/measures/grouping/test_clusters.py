@@ -47,7 +47,7 @@ def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np
     )
 
 
-def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration():
+def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
     rows = drawn(60, 6).numpy()
     centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
     nearest, means = slow_kmeans(rows, centres=centres)
@@ -59,7 +59,7 @@ def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration():
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_the_seed_alone_decides_the_starts(name):
+def test_the_seed_alone_decides_the_starts(name: str) -> None:
     tokens = drawn(80, 8)
     one, same, other = (
         image_similarity(
@@ -81,7 +81,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_two_threads_give_bit_identical_results_to_one(threads, name):
+def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str) -> None:
     from threadpoolctl import threadpool_limits
 
     tokens = drawn(300, 64)
@@ -93,7 +93,7 @@ def test_two_threads_give_bit_identical_results_to_one(threads, name):
     assert torch.equal(*found)
 
 
-def test_bilinear_attention_is_thresholded_at_the_pixels():
+def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
     maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     shares = {}
     for rule in ("nearest", "bilinear"):
@@ -112,7 +112,7 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def test_class_attention_equals_the_softmax_of_the_last_block():
+def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
     images = random_pixels(2, 3, 32, 48)
     trunk = image_tower.trunk
@@ -138,14 +138,16 @@ def test_class_attention_equals_the_softmax_of_the_last_block():
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
-def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone):
+def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(
+    backbone: str,
+) -> None:
     image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
     found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
     assert bool((found.flatten(2).sum(dim=2) < 1).all())
 
 
-def test_nan_tokens_and_attention_are_refused():
+def test_nan_tokens_and_attention_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)

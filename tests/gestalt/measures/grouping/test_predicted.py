@@ -41,7 +41,7 @@ def predicted(folder: Path) -> GroupMaps:
     return callback
 
 
-def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
+def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
     model = Grouping("painted", protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
     validate(model, dataset=PaintedObjects(), flaw="transposed")

@@ -165,7 +165,7 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def test_every_exception_for_a_label_set_has_a_reference():
+def test_every_exception_for_a_label_set_has_a_reference() -> None:
     assert all(PRESETS[family] == PRESETS[name] for family, name in FIRST_VARIANTS.items())
     assert (
         PRESETS["clearclip-448/maskclip"].label_sets
@@ -196,7 +196,7 @@ def test_exceptions_for_a_label_set_match_the_slow_reference(case):
         if preset.no_background and name not in FIRST_VARIANTS
     ],
 )
-def test_protocols_without_a_background_class_match_the_slow_reference(name):
+def test_protocols_without_a_background_class_match_the_slow_reference(name: str) -> None:
     words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
     protocol = top_down_protocol(
         name, label_set="context59", has_background=False, vocabulary="label_set"

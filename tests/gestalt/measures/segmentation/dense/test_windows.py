@@ -64,7 +64,7 @@ def segmented(
     ("size", "window", "stride"),
     [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)],
 )
-def test_windows_cover_every_pixel_and_stay_inside(size, window, stride):
+def test_windows_cover_every_pixel_and_stay_inside(size: int, window: int, stride: int) -> None:
     starts = window_starts(size, window=window, stride=stride)
     covered = {pixel for start in starts for pixel in range(start, min(start + window, size))}
     assert covered == set(range(size))
@@ -74,7 +74,7 @@ def test_windows_cover_every_pixel_and_stay_inside(size, window, stride):
 
 
 @pytest.mark.parametrize("upsample", ["bilinear", "bilinear_aligned", "nearest"])
-def test_a_pixel_is_a_mean_of_its_cells(upsample):
+def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
     axis = Axis(53, canvas=73, starts=(0, 16, 25), side=48, cells=3, upsample=upsample)
     matrix = canvas_matrix(axis)
     assert (matrix >= 0).all()
@@ -85,7 +85,9 @@ def test_a_pixel_is_a_mean_of_its_cells(upsample):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tile", [5, 20])
-def test_tiles_give_the_predictions_and_scores_of_a_single_tile(name, tile, monkeypatch):
+def test_tiles_give_the_predictions_and_scores_of_a_single_tile(
+    name: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1)]
     monkeypatch.setattr(maps, "tile_side", lambda *_, **__: 1000)
     whole = segmented(KINDS[name], images)
@@ -96,7 +98,9 @@ def test_tiles_give_the_predictions_and_scores_of_a_single_tile(name, tile, monk
 
 
 @pytest.mark.parametrize("name", ["sclip-336/naclip"])
-def test_the_block_size_does_not_change_refined_maps(name, monkeypatch):
+def test_the_block_size_does_not_change_refined_maps(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
     blocks = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -105,7 +109,9 @@ def test_the_block_size_does_not_change_refined_maps(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name, monkeypatch):
+def test_leaving_classes_out_of_a_tile_does_not_change_predictions(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
     everyone = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -114,7 +120,7 @@ def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name, monkeyp
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
-def test_scores_are_float32_under_bfloat16_autocast(name):
+def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -124,7 +130,7 @@ def test_scores_are_float32_under_bfloat16_autocast(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_order_of_classes_does_not_matter(name):
+def test_the_order_of_classes_does_not_matter(name: str) -> None:
     order = [0, 3, 1, 2, 7, 6, 5, 4]  # the background stays in front: rules know it by its place
     shuffled = Words(
         tuple(WORDS.names[index] for index in order),
@@ -139,7 +145,7 @@ def test_the_order_of_classes_does_not_matter(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_predictions_do_not_depend_on_batching(name):
+def test_predictions_do_not_depend_on_batching(name: str) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1), noise(37, 53, seed=2), noise(20, 90, seed=3)]
     together = segmented(KINDS[name], images)
     for image, one in zip(images, together, strict=True):
@@ -158,7 +164,7 @@ class Counting(RandomModel):
         return super().embed_patches(images)
 
 
-def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets():
+def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets() -> None:
     model = Counting()
     images = SharedImages([noise(48, 64), noise(64, 48, seed=1)])
     protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
@@ -183,7 +189,9 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
         {"positions": "scale_factor"},
     ],
 )
-def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change):
+def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(
+    change: dict[str, Any],
+) -> None:
     model, images = Counting(), SharedImages([noise(48, 64)])
     for changes in ({}, change):
         pieces_of(
@@ -196,21 +204,21 @@ def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cac
     assert len(model.passes) == 2
 
 
-def test_nan_embeddings_are_refused():
+def test_nan_embeddings_are_refused() -> None:
     model = RandomModel()
     model.mix[0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity"):
         segmented(KINDS["mmseg-448"], [noise(37, 53)], model=model)
 
 
-def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it():
+def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it() -> None:
     model = RandomModel()
     del model.logit_scale
     with pytest.raises(ValueError, match="takes the model's logit_scale, and RandomModel has none"):
         segmented(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
 
 
-def test_pamr_keeps_constant_maps_and_sharpens_edges():
+def test_pamr_keeps_constant_maps_and_sharpens_edges() -> None:
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)
