@@ -107,7 +107,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         }
         if self.read_captions is not None:
             batch |= self.read_captions(captions)
-        return batch  # type: ignore[no-any-return]
+        return batch
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:

@@ -7,12 +7,11 @@ the order of one window.
 """
 
 import numpy as np
-import numpy.typing as npt
+
+from gestalt.support.arrays import Ints
 
 Key = tuple[int, int]
 """(epoch, index): with the seed, it determines a training sample."""
-
-Integers = npt.NDArray[np.int64]
 
 
 class EndlessOrder:
@@ -62,7 +61,7 @@ class EndlessOrder:
             start += len(piece)
         return keys
 
-    def _samples(self, epoch: int, position: int) -> tuple[Integers, int]:
+    def _samples(self, epoch: int, position: int) -> tuple[Ints, int]:
         """Return the samples of the window at a position of an epoch, in order, and the position of
         the first.
         """
@@ -88,7 +87,7 @@ class EndlessOrder:
             )
         return self._window[2:]
 
-    def _shards(self, epoch: int) -> tuple[Integers, Integers]:
+    def _shards(self, epoch: int) -> tuple[Ints, Ints]:
         """Return the shards of an epoch in order, and the position at which each window ends."""
         if self._epoch[0] != epoch:
             shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch.utils.data import Sampler
 
@@ -81,23 +82,28 @@ class ShuffledBatches(Sampler[list[Key]]):
             yield self._order.keys(first, first + self._share)
 
 
+@dataclass
 class DealtBatches(Sampler[list[int]]):
     """Validation batches, dealt whole to the ranks in turn, so that a batch has the same samples
     for any number of ranks.
+
+    Attributes:
+        length: number of samples.
+        batch_size: of one rank.
+
+    Raises:
+        ValueError: batch size below 1.
     """
 
-    def __init__(self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """Take the number of samples, the batch size of one rank, and the rank.
+    length: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
 
-        Raises:
-            ValueError: batch size below 1.
-        """
-        if batch_size < 1:
-            raise ValueError(f"evaluation batch size is {batch_size}; it must be at least 1")
-        self.length = length
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
+    def __post_init__(self) -> None:
+        """Check the batch size."""
+        if self.batch_size < 1:
+            raise ValueError(f"evaluation batch size is {self.batch_size}; it must be at least 1")
 
     def __len__(self) -> int:
         """Return the number of batches of a rank, equal on all ranks."""

@@ -135,8 +135,8 @@ BUGS = (
     Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
-        old="= rows[rows[:, 0] != PADDING]",
-        new="= rows",
+        old="return rows[rows[:, 0] != PADDING]",
+        new="return rows",
         test="tests/gestalt/measures/test_merged_ranks.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(

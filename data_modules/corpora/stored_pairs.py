@@ -164,8 +164,7 @@ class StoredPairs(Source):
         """Return the number of pairs in each shard, up to the last one that is used."""
         lengths = np.asarray(self.store.blocks(), dtype=np.int64)
         before = np.cumsum(lengths) - lengths
-        used: list[int] = np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
-        return used
+        return np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""

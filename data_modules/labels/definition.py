@@ -111,6 +111,6 @@ def read_definition(path: str) -> BenchmarkFile:
     file = Path(path).expanduser().absolute()
     try:
         named = {"name": file.stem, **read_keys(file)}
-        return converted(named, BenchmarkFile, origin=file.name)  # type: ignore[no-any-return]
+        return converted(named, BenchmarkFile, origin=file.name)
     except ValueError as error:
         raise ConfigError(f"benchmark {path}: {error}") from error

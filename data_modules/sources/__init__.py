@@ -231,4 +231,4 @@ def open_source(
             f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "
             "stored ones; choose null"
         )
-    return opened  # type: ignore[no-any-return]
+    return opened

@@ -33,8 +33,7 @@ def main(words: list[str] | None = None) -> int:
             status: int = module.run(arguments)
             sys.stdout.flush()
     except signals.Interrupted as stop:
-        ended: int = import_module("gestalt.commands.stopping").interrupted(stop, arguments)
-        return ended
+        return import_module("gestalt.commands.stopping").interrupted(stop, arguments)
     except BrokenPipeError:
         # or Python writes the rest at its exit, and fails again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

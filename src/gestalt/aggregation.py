@@ -157,7 +157,7 @@ def build_aggregation(name: str, width: int) -> Aggregation:
     parameters.
     """
     aggregation = AGGREGATIONS[name]
-    return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
+    return aggregation(width) if isinstance(aggregation, type) else aggregation
 
 
 def check_parts(tokens: Tokens) -> None:

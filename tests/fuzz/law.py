@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.pixels.photographs import Unusable
-from gestalt.data_modules.sources import open_source
+from tests.data_modules.files import opened
 
 EXAMPLES = int(os.environ.get("GESTALT_FUZZ_EXAMPLES", "10"))
 """Examples of each test; ``GESTALT_FUZZ_EXAMPLES=1000`` searches for minutes."""
@@ -62,12 +62,12 @@ def held():
 def read_pairs(source, root, **options):
     """Open a source and draw its first pairs; a bad sample is one line too."""
     with held():
-        opened = open_source(source, root=str(root), size=8, seed=0, limit=None, **options)
-        opened.digest()
-        opened.about()
-        for index in range(min(len(opened), READ)):
+        pairs = opened(source, root, **options)
+        pairs.digest()
+        pairs.about()
+        for index in range(min(len(pairs), READ)):
             with held():
-                opened.pair(index, 0)
+                pairs.pair(index, 0)
 
 
 @st.composite

@@ -16,8 +16,7 @@ from PIL import Image
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.sources import open_source
-from tests.data_modules.files import picture, random_resized_crop, write_files
+from tests.data_modules.files import opened, picture, random_resized_crop, write_files
 from tests.data_modules.tar_files import header_block, jpeg, members, write_tar
 from tests.fuzz.law import FUZZ, held, json_values, mutated, read_pairs
 
@@ -239,7 +238,7 @@ def test_any_image(content):
 @given(data=st.data())
 def test_any_manifest(folder, data):
     write_tar(folder / "m.tar", members(range(3)))
-    source = open_source("tars", root=str(folder / "m.tar"), size=8, seed=0, limit=None)
+    source = opened("tars", folder / "m.tar")
     path = folder / "m.json"
     write_manifest(path, source=source, bad=[(1, "truncated", "s", "k")], counted={})
     fine = json.loads(path.read_text())

@@ -24,6 +24,8 @@ from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import build_optimizer, clipped_in_step
+from tests.gestalt.at_step import QUIET
+from tests.gestalt.painted import random_pixels
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
@@ -179,17 +181,12 @@ def trained(
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
+        **{**QUIET, "logger": logger, "enable_checkpointing": saves},
         max_steps=steps,
         max_epochs=-1,
         callbacks=[watch, *more],
         gradient_clip_val=clip,
         log_every_n_steps=every,
-        logger=logger,
-        enable_checkpointing=saves,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         **fit,
     )
     # three batches an epoch
@@ -451,11 +448,8 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
 def test_a_step_equals_that_on_the_valid_pairs_alone():
     rows = torch.tensor([0, 2, 3, 5])
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
-    image = torch.randint(
-        256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
     batch = {
-        "image": image * valid[:, None, None, None],
+        "image": random_pixels(6, 3, 8, 8) * valid[:, None, None, None],
         "text": ["0", "", "2", "3", "", "5"],
         "valid": valid,
     }
@@ -478,14 +472,14 @@ def test_a_step_equals_that_on_the_valid_pairs_alone():
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
 
 
-def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step() -> None:
+def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step():
     noted, each = Noted(), Noted()
     trained(FewWeights(), every=2, steps=8, more=(Stops(),), logger=noted)
     trained(FewWeights(), every=1, steps=3, logger=each)
     assert noted.losses == {step: each.losses[step] for step in (1, 2)}
 
 
-def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
+def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay():
     module, sizes = trained(FewWeights(), steps=1)[0], []
     module.static_shapes = True
     module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))

@@ -17,7 +17,7 @@ LOGGED = 11
 
 
 @pytest.mark.parametrize("save", [None, save_bert, save_t5])
-def test_only_a_step_that_is_logged_waits_for_the_device(tmp_path, save) -> None:
+def test_only_a_step_that_is_logged_waits_for_the_device(tmp_path, save):
     words = [f"trainer.log_every_n_steps={EVERY}", "image.init=random", "text.max_length=16"]
     config = experiment(*words)
     if save:

@@ -27,7 +27,7 @@ def to_yaml(config: Experiment) -> str:
 
 def to_plain(config: Experiment) -> Keys:
     """Return the resolved configuration as dicts and lists."""
-    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(asdict(config)))
 
 
 def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:

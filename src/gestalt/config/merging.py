@@ -40,4 +40,4 @@ def merge(layers: list[tuple[str, Keys]]) -> Experiment:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
     plain = OmegaConf.to_container(merged)
-    return converted(plain, Experiment, origin="all layers")  # type: ignore[no-any-return]
+    return converted(plain, Experiment, origin="all layers")

@@ -63,11 +63,11 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
         C, h', w').
     """
     if not is_vit(trunk):
-        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)  # type: ignore[no-any-return]
+        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)
     whole, norm = trunk.blocks, trunk.norm
     trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
     try:
-        return trunk.forward_features(pixels)  # type: ignore[no-any-return]
+        return trunk.forward_features(pixels)
     finally:
         trunk.blocks, trunk.norm = whole, norm
 

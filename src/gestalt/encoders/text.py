@@ -186,7 +186,7 @@ class SentenceTower(TextTower):
         """Return the token ids of the model's tokenizer."""
         longest = self.max_length if cut else None
         read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
-        return read["input_ids"]  # type: ignore[no-any-return]
+        return read["input_ids"]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""

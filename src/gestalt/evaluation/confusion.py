@@ -2,12 +2,11 @@
 predicted values, H W pixels.  torch is imported only where tensors are counted.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gestalt.support.arrays import Array, Ints
+from gestalt.support.arrays import Array, Floats, Ints
 from gestalt.support.label_values import NARROW, ignored_value, map_type
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def pixel_counts(prediction: Array, label: Array, *, classes: int) -> Ints:
     return np.stack([np.bincount(values, minlength=classes)[:classes] for values in counted])
 
 
-def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def iou_of(counts: Ints) -> Floats:
     """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither
     truth nor prediction.
     """
@@ -114,24 +113,19 @@ def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return divide_or_nan(intersection, counts[..., 1, :] + counts[..., 2, :] - intersection)
 
 
-def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def image_miou(counts: Ints) -> Floats:
     """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts
     (N, 3, C); nan without any.
     """
     return mean_without_nan(iou_of(counts), axis=1)
 
 
-def mean_without_nan(
-    values: NDArray[np.float64], *, axis: int | tuple[int, ...]
-) -> NDArray[np.float64]:
+def mean_without_nan(values: Floats, *, axis: int | tuple[int, ...]) -> Floats:
     """Return the mean over some axes of the values that are not nan; nan where all are."""
     present = ~np.isnan(values)
     return divide_or_nan(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
 
 
-def divide_or_nan(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def divide_or_nan(part: Array, whole: Array) -> Floats:
     """Divide in float64; nan where ``whole`` is 0."""
-    share: NDArray[np.float64] = np.divide(
-        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0
-    )
-    return share
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -67,7 +67,13 @@ def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
     """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
-    mode, antialias = protocol.interpolation, protocol.antialias
+    return interpolated(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+
+
+def interpolated(
+    image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
+) -> Tensor:
+    """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
     pixels = functional.interpolate(
         image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias
     )

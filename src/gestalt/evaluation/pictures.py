@@ -35,10 +35,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
     """
     bits = np.arange(count)[:, None] >> np.arange(24) & 1  # lowest first
     values = 128 >> np.arange(8)
-    colours: NDArray[np.uint8] = (bits.reshape(count, 8, 3) * values[:, None]).sum(
-        axis=1, dtype=np.uint8
-    )
-    return colours
+    return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1, dtype=np.uint8)
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:

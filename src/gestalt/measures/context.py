@@ -66,8 +66,7 @@ class Context:
     def chosen(self, measure: str) -> str | None:
         """Return the protocol that the config names for a measure; None if it names none."""
         key = MEASURES[measure].key
-        chosen: str | None = None if key is None else getattr(self.config.evaluation, key)
-        return chosen
+        return None if key is None else getattr(self.config.evaluation, key)
 
     def protocol(self, measure: str) -> Any:
         """Return the benchmark's protocol of a measure, at the configured size."""

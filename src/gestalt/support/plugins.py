@@ -86,7 +86,7 @@ class Registry(Mapping[str, Target], Generic[Target]):
                 )
             return found
         target: Any = self.built_in[name].target
-        return resolve_name(target) if isinstance(target, str) else target  # type: ignore[no-any-return]
+        return resolve_name(target) if isinstance(target, str) else target
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""

@@ -79,8 +79,7 @@ class MicroBatches:
                 if "token_ids" in part
                 else part["text"]
             )
-            embeddings: Embeddings = self.model(images, texts, keep=part.get("keep"), dense=dense)
-            return embeddings
+            return self.model(images, texts, keep=part.get("keep"), dense=dense)
 
         parts = self._of_pairs(embed)
         patches = [part.patches for part in parts if part.patches is not None]

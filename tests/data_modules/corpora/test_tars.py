@@ -12,24 +12,14 @@ from gestalt.data_modules.corpora import shards as shards_room
 from gestalt.data_modules.corpora import tar_index
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.sources import open_source
+from tests.data_modules import files
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 
-def opened(root, *, limit=None, cache=None, **options):
-    rule = CaptionRule(
-        **{key: options.pop(key) for key in ("column", "choice", "template") if key in options}
-    )
-    return open_source(
-        "tars",
-        root=str(root),
-        size=8,
-        seed=0,
-        limit=limit,
-        captions=rule,
-        cache=None if cache is None else str(cache),
-        **options,
-    )
+def opened(root, *, column=None, cache=None, **options):
+    rule = CaptionRule(column=column)
+    cache = None if cache is None else str(cache)
+    return files.opened("tars", root, captions=rule, cache=cache, **options)
 
 
 def stored(source):

@@ -48,7 +48,7 @@ def opened(*words):
 
 
 @pytest.mark.parametrize("painted", [False, True])
-def test_values_and_colours_become_the_classes_of_the_file(painted: bool) -> None:
+def test_values_and_colours_become_the_classes_of_the_file(painted):
     for value, colour in COLOURS.items() if painted else ():
         Path("mine.yaml").write_text(Path("mine.yaml").read_text().replace(value, colour))
     for file in Path("masks").iterdir() if painted else ():
@@ -63,7 +63,7 @@ def test_values_and_colours_become_the_classes_of_the_file(painted: bool) -> Non
         assert np.array_equal(label, np.where(values == 255, 255, values == 4))
 
 
-def test_the_digest_covers_what_is_said_of_classes_and_not_places() -> None:
+def test_the_digest_covers_what_is_said_of_classes_and_not_places():
     digests = set()
     changes = {"val.txt": "./val.txt", "[0, 9]": "[0, 9, 1]", "street": "lane", "255": "255, 7"}
     for name, old in enumerate([*changes, "background: other"]):
@@ -93,7 +93,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("old", REFUSED)
-def test_a_wrong_file_is_refused_with_its_name_key_and_value(old: str) -> None:
+def test_a_wrong_file_is_refused_with_its_name_key_and_value(old):
     new, message = REFUSED[old]
     assert old in FILE
     Path("mine.yaml").write_text(FILE.replace(old, new, 1))
@@ -114,13 +114,13 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("message", SPOILT)
-def test_a_wrong_image_or_mask_is_named(message: str) -> None:
+def test_a_wrong_image_or_mask_is_named(message):
     SPOILT[message]()
     with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
         [opened().sample(index) for index in range(2)]
 
 
-def test_a_saved_run_outlives_the_file_which_may_move_but_not_share_a_name(folder: Path) -> None:
+def test_a_saved_run_outlives_the_file_which_may_move_but_not_share_a_name(folder):
     Path("config.yaml").write_text(to_yaml(configured()))
     Path("moved").mkdir()
     Path("moved/mine.yaml").write_text(FILE)

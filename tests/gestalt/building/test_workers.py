@@ -1,7 +1,5 @@
 """The number of loading processes: as set, or chosen from cores, image size and where steps run."""
 
-from pathlib import Path
-
 import pytest
 
 from gestalt.building import workers
@@ -32,7 +30,7 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
 )
 def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
     cores, pairs, memory, shared, batches, chosen
-) -> None:
+):
     found = choose_workers(
         cores,
         batch_bytes=3 * 224**2 * pairs,
@@ -46,7 +44,7 @@ def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
 EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 
-def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
     monkeypatch.setattr(workers, "free_room", lambda: (512 * GIB, 256 * GIB))
@@ -67,7 +65,7 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.Monk
     assert "16 cores" in describe_workers(config)
 
 
-def test_a_configured_number_of_workers_is_kept() -> None:
+def test_a_configured_number_of_workers_is_kept():
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
     assert loading_processes(config) == 3
     assert describe_workers(config) == "data.workers: 3 a rank, as set"
@@ -77,7 +75,7 @@ def test_a_configured_number_of_workers_is_kept() -> None:
     )
 
 
-def test_training_on_the_cpu_uses_one_loading_process() -> None:
+def test_training_on_the_cpu_uses_one_loading_process():
     config = load(
         "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
     )
@@ -86,9 +84,7 @@ def test_training_on_the_cpu_uses_one_loading_process() -> None:
 
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cores(
-    content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
     whole = usable_cores()
     (tmp_path / "cpu.max").write_text(content)

@@ -289,9 +289,7 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
         assert list(check_data.options_written(name)) == options_taken(name)
 
 
-def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):
     monkeypatch.setattr(protocol, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
         load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

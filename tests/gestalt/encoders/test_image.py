@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from gestalt.config.schema import Image
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.image import ImageTower, build_image_tower
+from tests.gestalt.painted import random_pixels
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[
@@ -51,13 +52,7 @@ def cnn(backbone: str, **changes: Any) -> ImageTower:
 
 
 def pixels(height: int, width: int, *, batch: int = 2, seed: int = 0) -> Tensor:
-    return torch.randint(
-        0,
-        256,
-        (batch, 3, height, width),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    return random_pixels(batch, 3, height, width, seed=seed)
 
 
 def original(backbone: str, tower: ImageTower) -> Any:
@@ -91,7 +86,7 @@ def normalised(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 @over_vits
-def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
+def test_a_vit_at_its_native_size_equals_timm(backbone):
     tower = vit(backbone).eval()
     images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
     model = original(backbone, tower)
@@ -111,7 +106,7 @@ def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
 
 
 @over_vits
-def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> None:
+def test_dropping_patches_equals_masking_them_in_attention(backbone):
     """Dropping patches equals hiding them from attention, which timm can do on the whole
     sequence.
     """
@@ -143,7 +138,7 @@ def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> Non
 
 
 @over_cnns
-def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
+def test_cnn_patches_are_in_row_major_order(backbone):
     tower = cnn(backbone).eval()
     images = pixels(64, 160)
     tokens = tower(images)
@@ -158,7 +153,7 @@ def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
             )
 
 
-def test_a_cnn_has_no_summary_and_pixels_are_uint8() -> None:
+def test_a_cnn_has_no_summary_and_pixels_are_uint8():
     tower = cnn("resnet18")
     assert tower(pixels(64, 64)).summary is None
     with pytest.raises(ValueError, match=r"uint8 .* got torch.float32"):
@@ -168,7 +163,7 @@ def test_a_cnn_has_no_summary_and_pixels_are_uint8() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
-def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
+def test_gradient_checkpointing_changes_no_gradient(backbone):
     plain, keep = vit(backbone), torch.tensor([[0, 2], [1, 3]])
     checkpointed = vit(backbone, gradient_checkpointing=True)
     checkpointed.load_state_dict(plain.state_dict())
@@ -185,7 +180,7 @@ def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode():
     tower = vit(frozen=True)
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert tower.training
@@ -211,7 +206,7 @@ def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
         ),
     ],
 )
-def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message: str) -> None:
+def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
     with pytest.raises(ValueError, match=message):
         inspect_trunk(Image(backbone, family, init="random"), size=224)  # type: ignore[arg-type]
 
@@ -226,6 +221,6 @@ def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
     ],
 )
-def test_an_invalid_vit_configuration_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_vit_configuration_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         vit(**options)

