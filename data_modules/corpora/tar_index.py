@@ -304,10 +304,14 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
                 continue
             with path.open("rb") as file:
                 header: Header = json.loads(file.read(HEADER))
-            if tar_state(shard).items() <= header.items() and header.keys() >= CONTENT:
+                keys = HEADER + header["samples"] * (RECORD.itemsize + 4)
+                file.seek(keys - 4)  # the end of the last key
+                size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
+            whole = path.stat().st_size == size and header.keys() >= CONTENT
+            if whole and tar_state(shard).items() <= header.items():
                 return path, header
-        except (OSError, ValueError, AttributeError, RecursionError):
-            continue
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            continue  # cut short, or not an index: it is made anew
     return None
 
 

@@ -4,7 +4,6 @@ to classes.  H W pixels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
-from gestalt.data_modules.pixels.photographs import read_bytes
+from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
 from gestalt.support.label_values import ignored_value
 from gestalt.support.names import nearest
 
@@ -144,9 +143,12 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
         ValueError: unreadable, of another kind, or a value out of range.
     """
     values: NDArray[Any]
+    if not path.is_file():  # a pipe would wait for ever
+        raise ValueError(f"{path}: not a regular file")
     if path.suffix.lower() == ".npy":
         try:
-            values = np.lib.format.read_array(BytesIO(read_bytes(path)), allow_pickle=False)
+            # only mapped: a header that claims more pixels than the file has takes no memory
+            values = np.lib.format.open_memmap(path, mode="r")
         except Exception as error:  # of the reader of headers, which raises many types
             raise ValueError(
                 f"{path}: not a NumPy array ({' '.join(str(error).split())})"
@@ -158,8 +160,11 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
             )
     else:
         values = read_mask(path, image=None, modes=("RGB",) if painted else MODES)
-    if not values.size:
-        raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has pixels")
+    if not 0 < values.size <= PIXEL_LIMIT * (3 if painted else 1):
+        raise ValueError(
+            f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has 1 to {PIXEL_LIMIT:,} "
+            "pixels"
+        )
     least, largest = int(values.min()), int(values.max())
     if least < 0 or largest > _LARGEST:
         raise ValueError(

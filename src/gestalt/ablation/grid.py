@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gestalt.ablation.grid_file import cells_of, check_paper, read_choices, read_file, word
+from gestalt.ablation.grid_file import (
+    cells_of,
+    check_number,
+    check_paper,
+    read_choices,
+    read_file,
+    word,
+)
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash, flatten
 from gestalt.config.loading import EXPERIMENTS, find_yaml, load
@@ -142,6 +149,8 @@ def read_grid(
             check_paper(written.paper, cells)
         for name in written.scales:
             find_yaml(EXPERIMENTS / "scales", scale if name == scale_name else name, kind="scale")
+        chosen = read_choices(choose) or written.choose
+        check_number((len(cells), *map(len, chosen.values())))
         scaled = flatten(written.scales.get(scale_name, {}))
         grid = Grid(
             name=file.stem,
@@ -149,7 +158,7 @@ def read_grid(
             scale=_absolute(scale, Path.cwd()),
             cells=cells,
             varied=tuple(written.vary),
-            choose=read_choices(choose) or written.choose,
+            choose=chosen,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
             evaluate_at=tuple(written.evaluate_at.get(scale_name, [])),
             against=written.against,

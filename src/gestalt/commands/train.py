@@ -43,6 +43,7 @@ from gestalt.training.checkpoints import (
     EpochCheckpoint,
     SaveOnSignal,
     StepCheckpoint,
+    restoring,
 )
 from gestalt.training.clock import Clock
 from gestalt.training.exactness import EagerValidation
@@ -123,12 +124,14 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
                 partial.write_text(to_yaml(config))
         finished = None
         if resumed is not None:
-            finished = _restore_finished(module, resumed, total_steps)
+            with restoring(resumed):
+                finished = _restore_finished(module, resumed, total_steps)
         bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
         steps_left = None if finished else total_steps
         trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
-        _fit(trainer, module, data, resumed, finished)
+        with restoring(resumed):
+            _fit(trainer, module, data, resumed, finished)
         record = {
             **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
             "steps": trainer.global_step,
@@ -184,6 +187,11 @@ def _restore_finished(
     checkpoint; None if steps remain.
     """
     saved = read_resumable(checkpoint)
+    shapes = {parameter.shape for parameter in module.parameters()}
+    for moments in saved["optimizer_states"][0]["state"].values():
+        for name, moment in moments.items():
+            if getattr(moment, "ndim", 0) and moment.shape not in shapes:
+                raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
     if saved["global_step"] < total_steps:
         return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema

@@ -138,7 +138,10 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
     gone = {*saved} - {*present(saved)}
     there = [name for name in config.evaluation.benchmarks if name not in gone]
     scored = replace(config.evaluation, benchmarks=there)
-    check(replace(config, loss=Loss(), evaluation=scored))
+    try:
+        check(replace(config, loss=Loss(), evaluation=scored))
+    except ConfigError as error:
+        raise error if overrides else ConfigError(f"{error} (in {origin})") from error
     return config
 
 

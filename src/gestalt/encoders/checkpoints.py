@@ -293,6 +293,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
         trained = len(state["state"])
+        if len({tuple(sorted(moments)) for moments in state["state"].values()}) > 1:
+            raise ValueError("a moment is missing")
         parameters = sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -17,7 +17,7 @@ from gestalt.results.record import provenance, write_record
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
 from gestalt.training.bad_samples import BadSamples
-from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.clock import Clock
 from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
@@ -79,12 +79,13 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
     if resume:
         # refused in one line if damaged; prototypes are not trained at first
         read_resumable(checkpoint, partly_trained=True)
-    trainer.fit(
-        parts.module,
-        datamodule=parts.data,
-        ckpt_path=str(checkpoint) if resume else None,
-        weights_only=True if resume else None,
-    )
+    with restoring(checkpoint):
+        trainer.fit(
+            parts.module,
+            datamodule=parts.data,
+            ckpt_path=str(checkpoint) if resume else None,
+            weights_only=True if resume else None,
+        )
     if not trainer.is_global_zero:
         return
     record = {

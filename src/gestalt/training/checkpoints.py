@@ -4,6 +4,9 @@ and on Ctrl-C.
 
 import shutil
 import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,12 +16,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
 from gestalt.support.signals import STOPPING, Interrupted
 from gestalt.training.finite import is_logging_step
 
 BEST = "best"
+RESTORING = ("restore", "resume_start", "load_state_dict", "on_load_checkpoint")
+"""Beginnings of the names of functions that restore a state, Lightning's and ours."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,6 +42,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         with replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
+
+
+@contextmanager
+def restoring(checkpoint: Path | None) -> Iterator[None]:
+    """Refuse a checkpoint that cannot be restored within the block, since a state in it is missing
+    or of another shape; other errors pass.
+
+    Raises:
+        ValueError: names the checkpoint, and the state by the message of torch or Lightning.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.name.lstrip("_").startswith(RESTORING) for frame in frames):
+            raise
+        raise ValueError(f"{checkpoint}: cannot be resumed: {cause(error)}; {ANEW}") from error
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -43,24 +43,24 @@ def record(
     """Make a run's ``result.json`` and the counts of its images."""
     array = counts(score, seed=0)
     total = array.sum(axis=0)
-    miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
+    iou = total[0] / (total[1] + total[2] - total[0])
     protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
     benchmark = {
         "set": "scenes",
         "measure": "segmentation",
-        "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
+        "metric_keys": ["scenes/miou", "scenes/miou_constant_background", "scenes/recall_at_10"],
         "images": IMAGES,
         "names": ["a", "b", "c"],
-        "iou": [0.5, 0.0, None],
         "label_set": "abc",
         "protocol": protocol,
+        "iou": iou.tolist(),
         "counts": {"model": total.tolist()},
         "counts_rows": ["intersection", "prediction", "truth"],
     }
     made = {
         "format": FORMAT,
         "metrics": {
-            "scenes/miou": miou,
+            "scenes/miou": float(iou.mean()),
             "scenes/miou_constant_background": 0.01,
             "scenes/recall_at_10": round(score, 3),
         },
@@ -76,6 +76,7 @@ def record(
         },
         "benchmarks": [benchmark],
         "provenance": {"commit": commit, "packages": {}, "machine": {"accelerator": "none"}},
+        "arrays": {},
         "steps": 8,
         "steps_planned": 8,
         "seconds": {"training": 60.0, "validation": 20.0, "other": 10.0},

@@ -145,6 +145,10 @@ BAD = {
         {**BASE, **VARY, "scales": {"dem": {}}},
         "scale dem: no scales/dem.yaml; did you mean 'demo'",
     ),
+    "absurdly many cells": (
+        {**BASE, "vary": {key: [*range(1000)] for key in ("seed", "image.width", "image.depth")}},
+        "1,000,000,000 runs, at most 10,000",
+    ),
     "a test size": ({**BASE, **VARY, "evaluate_at": [48, -1]}, "evaluate_at: image.eval_size=-1"),
     "a choice that cannot load": (
         {**BASE, **VARY, "choose": {"optimizer.learning_rate": [0.1, -1]}},
