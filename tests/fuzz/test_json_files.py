@@ -23,7 +23,7 @@ from gestalt.features.key import Description
 from gestalt.publishing.folder import read_description
 from gestalt.results.compare import compare
 from gestalt.results.report import report
-from gestalt.results.result import read_results
+from gestalt.results.reading import read_results
 from gestalt.runs.progress import is_finished
 from tests.data_modules.corpora.test_manifest import Shards
 from tests.fuzz.law import held

@@ -1,6 +1,7 @@
 """Training from weights that exist: a run's, an exported folder's, a CLIP ViT's of open_clip."""
 
 import json
+import re
 import shutil
 from functools import partial
 from itertools import product
@@ -117,11 +118,10 @@ REFUSED = {  # start and overrides, and a part of the line
 }
 
 
-@pytest.mark.parametrize("words", REFUSED)
-def test_a_start_that_does_not_fit_is_refused_in_one_line(words):
-    with pytest.raises(ValueError, match=r"^(start=)?open_clip:") as refused:
-        built(*words.split())
-    assert REFUSED[words] in str(refused.value)
+def test_a_start_that_does_not_fit_is_refused_in_one_line():
+    for words, message in REFUSED.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            built(*words.split())
 
 
 @pytest.mark.slow

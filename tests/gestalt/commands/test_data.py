@@ -66,10 +66,6 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(capsys):
         assert min(sheet.size) >= 400
 
 
-INSPECT = ["inspect", "flickr", "data.root=flickr"]
-PACK = ["pack", *INSPECT[1:]]
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -41,13 +41,7 @@ def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(name, mod
 @over_vits
 def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbone):
     tower, length = vit(backbone, frozen_blocks=1).eval(), side(backbone)
-    height, width = tower.grid(length, length)
-    keep = torch.stack(
-        [
-            torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2]
-            for row in range(2)
-        ]
-    )
+    keep = torch.tensor([[0, 2], [3, 1]])
     images = pixels(length, length)
     with torch.no_grad():
         whole, parts = (

@@ -35,14 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def clip(**choices: Any) -> TextTower:
     torch.manual_seed(0)
-    default: dict[str, Any] = {
-        "init": "random",
-        "layers": 2,
-        "width": 8,
-        "heads": 2,
-        "max_length": 30,
-    }
-    return build_text_tower(Text("open_clip", **{**default, **choices}))
+    sizes = {"layers": 2, "width": 8, "heads": 2, "max_length": 30}
+    return build_text_tower(Text("open_clip", init="random", **sizes | choices))
 
 
 TOWERS: dict[str, Callable[[dict[str, str]], TextTower]] = {

@@ -100,7 +100,7 @@ def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
     )
     assert width() == whole - panel
     assert width("pascal_voc") is None
-    for result in view.results.values():  # evaluation.pictures=0
+    for result in view.values():  # evaluation.pictures=0
         write_predictions(result.run / "predictions" / "scenes.npz", kept._replace(images=()))
     assert width() is None
 

@@ -68,14 +68,7 @@ COCA = {
 }
 COCA |= {"text": {"embed_cls": True, "output_tokens": True}, "custom_text": True}
 COCA |= {
-    "multimodal_cfg": {
-        "context_length": 20,
-        "vocab_size": 49408,
-        "width": 16,
-        "heads": 2,
-        "layers": 1,
-        "attn_pooler_heads": 2,
-    }
+    "multimodal_cfg": {**CONFIG["text_cfg"], "layers": 1, "attn_pooler_heads": 2},
 }
 CLIPA = {
     "vision": {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True},
