@@ -165,7 +165,7 @@ class ClusterLauncher:
     def start(self, job: Job, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self._folder / "submitted.json"
-        submitted = read_file(path, dict)
+        submitted = read_file(path, "submitted")
         if job.key in submitted:
             earlier = self._executor.job_class(self._folder / "%j", submitted[job.key])
             if not earlier.done():

@@ -204,6 +204,5 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
-    return read_file(
-        folder / ATTEMPTS, lambda content: {entry["key"]: entry for entry in content["runs"]}
-    )
+    runs = read_file(folder / ATTEMPTS, "cells").get("runs", [])
+    return {entry["key"]: entry for entry in runs}

@@ -94,8 +94,8 @@ ONLY_TRAINING = (
 )
 """Prefixes of keys that only training reads."""
 
-TRAINED = {"run": str, "steps": int, "steps_planned": int}
-"""Fields of the identity of a model that Gestalt trained, and their types."""
+TRAINED = ("run", "steps", "steps_planned")
+"""Fields of the identity of a model that Gestalt trained."""
 
 Check = Callable[[Experiment], None]
 
@@ -253,17 +253,16 @@ def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) 
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
     sha256 = file_hash(folder / WEIGHTS)
-    identity = _identity(target, sha256, description.get("provenance"))
+    identity = _identity(target, sha256, description.get("provenance", {}))
     records = LOGS / "exported" / folder.resolve().name
     return Target(config, load_folder(folder), records, identity, trained=saved)
 
 
-def _identity(checkpoint: str, sha256: str, provenance: Any) -> dict[str, Any]:
+def _identity(checkpoint: str, sha256: str, provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
     has.
     """
-    facts = provenance if isinstance(provenance, dict) else {}
-    known = {key: facts[key] for key, kind in TRAINED.items() if isinstance(facts.get(key), kind)}
+    known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
     return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
 
 

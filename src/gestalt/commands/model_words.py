@@ -18,6 +18,7 @@ from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import check_free
+from gestalt.support.json_files import read_json
 from gestalt.support.names import nearest
 
 VALUES = {
@@ -300,17 +301,18 @@ def _values(path: Path) -> dict[int, str | None]:
             "class name"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "values")
         values = {int(value): name for value, name in content.items()}
-    except (ValueError, AttributeError) as error:
+        if len(values) < len(content):
+            raise ValueError("a value is given twice")
+    except ValueError as error:
         raise ConfigError(
             f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})'
         ) from error
     for value, name in values.items():
-        if not 0 <= value < 2**16 or not isinstance(name, str | None):
+        if not 0 <= value < 2**16:
             raise ConfigError(
-                f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a "
-                "name or null"
+                f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535"
             )
     return values
 

@@ -170,7 +170,10 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
             f"{{init: random}}"
         )
     config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
-    check(replace(config, loss=Loss()))  # the package of its loss may be gone: none is built of it
+    try:
+        check(replace(config, loss=Loss()))  # its package may be gone: none is built of it
+    except ConfigError as error:
+        raise error if overrides else ConfigError(f"{error} (in {origin})") from error
     return config
 
 

@@ -209,14 +209,21 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
 
 
 def run_notes(results: Sequence[Result]) -> list[str]:
-    """Return a note for each result of a model that had steps of its run left, and for each commit
-    that does not state the exact code.
+    """Return a note for each result of a model that had steps of its run left, for each threshold
+    of other weights, and for each commit that does not state the exact code.
     """
     notes = []
     for result in results:
-        steps, planned = result.record.get("steps", 0), result.record.get("steps_planned", 0)
-        if steps < planned:
+        steps, planned = result.record.get("steps"), result.record.get("steps_planned")
+        if (steps or 0) < (planned or 0):
             notes.append(f"{result.label} ran {steps} of {planned} steps.")
+        for entry in result.record["benchmarks"]:
+            weights = (entry.get("calibration") or {}).get("weights_sha256")
+            if weights not in (None, result.record.get("weights_sha256")):
+                notes.append(
+                    f"{result.label}: the threshold of {entry['set']} was calibrated with other "
+                    "weights."
+                )
     for commit in sorted({result.commit for result in results}):
         if commit == "unknown" or commit.endswith(CHANGED):
             notes.append(f"Commit {commit}: the exact code is not recorded.")

@@ -138,10 +138,11 @@ class Result:
         found = contribution(self.arrays(image_set), name, self.entry(metric))
         if value is None or found is None:
             return None
-        if abs(found.value - value) > 1e-6:
+        scored, images = len(found.marks), self.entry(metric).get("images")
+        if scored != images or abs(found.value - value) > 1e-6:
             raise ConfigError(
-                f"{self._arrays_path(image_set)}: its images give {metric} {found.value:.6f}, but "
-                f"the record has {value:.6f}; evaluate again"
+                f"{self._arrays_path(image_set)}: its {scored} images give {metric} "
+                f"{found.value:.6f}, but the record has {value:.6f} of {images}; evaluate again"
             )
         return found
 

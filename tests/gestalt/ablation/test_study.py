@@ -98,13 +98,6 @@ def test_the_file_of_the_cells_identifies_the_grid_and_every_run():
     assert [run["config_hash"] for run in grid["runs"][:6]] == [job.hash for job in made.tuning()]
 
 
-def test_a_damaged_file_of_the_cells_is_named_with_the_mend():
-    Path("page").mkdir()
-    Path("page/cells.json").write_text('{"runs": [')
-    with pytest.raises(ConfigError, match=r"page/cells\.json: damaged .*; remove it"):
-        study().run()
-
-
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{AVG}")
     made = study()

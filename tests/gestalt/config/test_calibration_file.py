@@ -107,7 +107,6 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
             "scenes would be scored under whole_square; choose "
             "evaluation.protocol=mmseg-448/talk2dino",
         ),
-        ({"protocol": {"fields": {"version": 1}}}, [], "it has no protocol.fields.name; give"),
         (
             {"protocol": {"fields": {"name": "whole_square"}}},
             [

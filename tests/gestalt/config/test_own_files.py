@@ -2,7 +2,6 @@
 are filed under the file's stem.
 """
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.resume import resolve_resume
+from tests.gestalt.ablation.fake_run import leave, record
 
 
 @pytest.fixture(autouse=True)
@@ -98,18 +98,8 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     ]
     done = Path("lightning_logs/mine/small/version_0")
     done.mkdir(parents=True)
-    (done / "result.json").write_text(
-        json.dumps(
-            {
-                "format": 2,
-                "config_hash": run.hash,
-                "metrics": {},
-                "benchmarks": [],
-                "provenance": {},
-                "config": {},
-            }
-        )
-    )
+    config = load(run.grid.base, scale=run.grid.scale, overrides=list(run.words))
+    leave(done, config, *record(config, 0.5))
     assert run.read_state().kind == "finished"
 
 

@@ -47,29 +47,12 @@ def test_tied_weights_are_tied_again(tmp_path):
     assert torch.equal(loaded.embed_text(["a dog"]), model.eval().embed_text(["a dog"]))
 
 
-def changed(folder, **changes):
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (
             lambda folder: (folder / "config.json").unlink(),
             "config.json: no such file; an exported model is a folder with",
-        ),
-        (
-            lambda folder: (folder / "config.json").write_text("{"),
-            "config.json: cannot be read as JSON",
-        ),
-        (
-            lambda folder: changed(folder, library="transformers"),
-            "config.json: not of a model exported by Gestalt",
-        ),
-        (
-            lambda folder: changed(folder, format=2),
-            "config.json: format 2, this version reads format 1",
         ),
         (
             lambda folder: (folder / "model.safetensors").unlink(),

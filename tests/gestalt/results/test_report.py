@@ -75,16 +75,15 @@ def run(tmp_path, monkeypatch):
     def make(score, *, size=64, version=0, more=()):
         config = load("clippy_dino_max", scale="tiny", overrides=[f"image.eval_size={size}"])
         made, array = record(config, score)
+        array[:] = [[50, 0, 0], [75, 50, 0], [75, 50, 0]]
         total = array.sum(axis=0)
+        made["metrics"]["scenes/miou"] = 0.25
         entry = made["benchmarks"][0]
+        entry["counts"]["model"] = total.tolist()
         entry["protocol"] |= {"input_size": size}
         entry |= {
-            "measure": "segmentation",
-            "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
             "names": NAMES,
-        }
-        entry["iou"] = [0.5, 0.0, None]
-        entry |= {
+            "iou": [0.5, 0.0, None],
             "best_images": [{"sample_id": 1, "iou": 0.75}],
             "worst_images": [{"sample_id": 0, "iou": 0.125}],
             "ignored_pixels": 17,
@@ -94,7 +93,6 @@ def run(tmp_path, monkeypatch):
         made["provenance"] |= {
             "python": "3.11",
             "packages": {"torch": "2"},
-            "machine": {"accelerator": "none"},
         }
         made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
         folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
@@ -163,7 +161,7 @@ def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reaso
             "set": "birds",
             "measure": "robustness",
             "metric_keys": [],
-            "protocol": {"name": "p"},
+            "protocol": {"name": "p", "digest": "d"},
             "images": 40,
         },
         **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
