@@ -22,8 +22,8 @@ from gestalt.encoders.weights import _local_file
 from gestalt.features.key import Description
 from gestalt.publishing.folder import read_description
 from gestalt.results.compare import compare
-from gestalt.results.report import report
 from gestalt.results.reading import read_results
+from gestalt.results.report import report
 from gestalt.runs.progress import is_finished
 from tests.data_modules.corpora.test_manifest import Shards
 from tests.fuzz.law import held

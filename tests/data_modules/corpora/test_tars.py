@@ -288,11 +288,11 @@ def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
     assert source.digest() != digest
 
 
-@pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000, slice(-1)])
+@pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000, None])
 def test_a_broken_index_is_made_again(shards, spoil):
     expected = stored(opened(shards))
     index = shards / "s-0001.tar.index"
-    index.write_bytes(index.read_bytes()[spoil] if isinstance(spoil, slice) else spoil)
+    index.write_bytes(index.read_bytes()[:-1] if spoil is None else spoil)
     assert stored(opened(shards)) == expected
 
 

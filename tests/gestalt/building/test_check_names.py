@@ -9,7 +9,7 @@ CC12M = ["data.root=x", "benchmark_root=x"]
 
 
 @pytest.mark.parametrize("word", ["image.init=augreg_in21", "image.inits.dino=augreg_in21"])
-def test_a_tag_is_an_init_and_an_unknown_one_is_refused_with_the_nearest(word: str) -> None:
+def test_a_tag_is_an_init_and_an_unknown_one_is_refused_with_the_nearest(word):
     config = load("clippy_dino_max", scale="cc12m", overrides=[*CC12M, word])
     check_names(load("clippy_dino_max", scale="cc12m", overrides=[*CC12M, f"{word}k"]))
     with pytest.raises(

@@ -162,8 +162,7 @@ def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ
     found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
     (column,) = compare(found, metrics=["miou"]).columns
     assert column.scores[found[1].label].difference.over_images is not None
-    note = f"{found[1].label}: the threshold of scenes was calibrated with other weights."
-    assert note in compare(found).notes
+    assert "scenes was calibrated with other weights." in str(compare(found).notes)
     other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
     with pytest.raises(ConfigError, match=r"calibration\.images is 307 vs 9"):
         compare(other, metrics=["miou"])
