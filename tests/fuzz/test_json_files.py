@@ -23,7 +23,7 @@ from gestalt.features.key import Description
 from gestalt.publishing.folder import read_description
 from gestalt.results.compare import compare
 from gestalt.results.reading import read_results
-from gestalt.results.report import report
+from gestalt.results.report import write_report
 from gestalt.runs.progress import is_finished
 from tests.data_modules.corpora.test_manifest import Shards
 from tests.fuzz.law import held
@@ -39,8 +39,8 @@ VALUES = (GONE, None, True, "x", -1, *BEYOND, [], {}, ["x"])
 def read_record(file):
     """Read a run as the commands do."""
     is_finished(file.parent)
-    results = read_results([str(file.parent)] * 2)
-    return compare(results), report(results)
+    results = read_results([str(file.parent)])[0]
+    return compare(results), write_report(results, file.parent / "report.html")
 
 
 READERS = {  # kind -> the file's name, and what reads it
