@@ -148,8 +148,8 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
     assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))
     assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
     for one, said in zip(found.images, listed, strict=True):
-        counts = pixel_counts(one.prediction, one.label, classes=len(NAMES))
-        assert image_miou(counts.numpy()[None])[0] == said["iou"]
+        counts = pixel_counts(one.prediction.numpy(), one.label.numpy(), classes=len(NAMES))
+        assert image_miou(counts[None])[0] == said["iou"]
 
 
 def test_benchmarks_that_share_images_use_separate_label_sets():
