@@ -162,8 +162,7 @@ def _check_room(folder: Path, description: Description, count: int) -> None:
     if needed > free and description.written < count:
         raise ConfigError(
             f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB "
-            "are free; choose another disk, "
-            "--dtype float16, fewer data.crops or a smaller image"
+            "are free; choose another disk, --dtype float16, fewer data.crops or a smaller image"
         )
 
 

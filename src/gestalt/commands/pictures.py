@@ -230,9 +230,8 @@ def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
     if getattr(protocol, "window", None) is None and ratio > MOST_ELONGATED:
         raise ValueError(
             f"{picture.path}: {width} x {height} pixels are too elongated for protocol "
-            f"{protocol.name}, which would see {columns} x {rows} "
-            "at once; crop the picture, or choose a protocol of squares, such as whole_square to "
-            "segment or pca_square to group"
+            f"{protocol.name}, which would see {columns} x {rows} at once; crop the picture, or "
+            "choose a protocol of squares, such as whole_square to segment or pca_square to group"
         )
 
 

@@ -70,9 +70,8 @@ def check_rows(rows: int, *, device: torch.device) -> None:
     elif len(set(sizes.tolist())) > 1:
         raise ValueError(
             f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the "
-            "same number. "
-            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of "
-            "removing them"
+            "same number. Drop the last, incomplete batch; mark rows that are not pairs as not "
+            "valid instead of removing them"
         )
 
 

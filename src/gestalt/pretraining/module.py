@@ -97,8 +97,7 @@ class Pretrainer(LightningModule):
         if not norm < float("inf"):
             raise NonFiniteLoss(
                 f"gradient norm is {norm} at step {self.global_step} of pretraining; no checkpoint "
-                "contains it. "
-                "Try a lower pretraining.learning_rate"
+                "contains it. Try a lower pretraining.learning_rate"
             )
         for parameter in trained:
             torch.nn.utils.clip_grad_norm_([parameter], LARGEST_GRADIENT)

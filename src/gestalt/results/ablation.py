@@ -28,8 +28,7 @@ from gestalt.results.text import (
 
 METHOD = (
     f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "
-    "differences; those over seeds are Student's t. "
-    f"{OVER_IMAGES}"
+    f"differences; those over seeds are Student's t. {OVER_IMAGES}"
 )
 
 OMITTED = ", so the paper's number is left out"
@@ -132,9 +131,8 @@ def build_table(
     if differences and not allow_mixed:
         raise ConfigError(
             f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move "
-            "away the folders of the runs to repeat "
-            "and call again, or use --allow-mixed; gestalt compare --details lists every "
-            "difference of two runs"
+            "away the folders of the runs to repeat and call again, or use --allow-mixed; gestalt "
+            "compare --details lists every difference of two runs"
         )
     notes = [f"Not comparable: {sentence}." for sentence in differences]
     runs: dict[str, dict[int, Result]] = {cell: {} for cell in design.cells}

@@ -27,11 +27,9 @@ from gestalt.support.names import nearest
 
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the "
-    "worst group and differences between places "
-    "are computed anew from the summed counts of each resample; captions are drawn with their "
-    "image, and the images or captions they are "
-    "searched among stay the same; there is no interval if more than one resample in twenty lacks "
-    "a group."
+    "worst group and differences between places are computed anew from the summed counts of each "
+    "resample; captions are drawn with their image, and the images or captions they are searched "
+    "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
 
 

@@ -11,9 +11,8 @@ NONE = "–"
 
 OVER_IMAGES = (
     "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
-    f"{LEAST_IMAGES} images, or if more than "
-    "one class in twenty is in fewer than two images), of other metrics by the bootstrap "
-    f"({RESAMPLES} resamples, seed {SEED})."
+    f"{LEAST_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "
+    f"other metrics by the bootstrap ({RESAMPLES} resamples, seed {SEED})."
 )
 """Method of the intervals over images."""
 

@@ -216,7 +216,6 @@ def check_separable(model: DualEncoder, *, parts: int) -> None:
     if parts > 1 and mixing:
         raise ValueError(
             f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its "
-            "statistics from the images beside it, so that "
-            "micro-batches would change the loss; choose 1, pretrained weights, whose statistics "
-            "stay, or a backbone without batch norms"
+            "statistics from the images beside it, so that micro-batches would change the loss; "
+            "choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
         )
