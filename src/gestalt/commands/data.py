@@ -2,7 +2,6 @@
 named as for training.
 """
 
-import os
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
+from gestalt.runs.folders import check_writable
 from gestalt.support.files import replacing
 
 DRAWN = 64
@@ -75,9 +75,10 @@ def pack_data(arguments: Namespace) -> str:
     config, to, shards = arguments.config, arguments.to, arguments.shards
     source = build_source(config, size=DRAWN, **_inside(config))
     counts = pack(source, Path(to), shards=shards, progress=_bar)
-    left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
-    packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
-    packed += f"; left out: {', '.join(left_out)}" if left_out else ""
+    packed = f"packed {counts.pop('samples'):,} samples into {shards} tars in {to}"
+    if counts:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        packed += f"; left out: {left_out}"
     mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
     return f"{_title(config, source)}\n{packed}\n{mend}"
 
@@ -133,18 +134,13 @@ def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
 
 
 def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
-    to = arguments.to
-    if to is None:
-        path = LOGS / "data" / f"{arguments.config.data.source}_{source.digest()}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        path = Path(to)
-    if not path.parent.is_dir():
-        raise ConfigError(f"--to {to}: folder {path.parent} not found")
+    name = f"{arguments.config.data.source}_{source.digest()}{suffix}"
+    path = Path(arguments.to or LOGS / "data" / name)
+    if arguments.to and not path.parent.is_dir():
+        raise ConfigError(f"--to {path}: folder {path.parent} not found")
     if path.is_dir():
-        raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'data{suffix}'}")
-    if not os.access(path.parent, os.W_OK):  # refused before an hour of reading
-        raise ConfigError(f"--to {path}: {path.parent} cannot be written; name another file")
+        raise ConfigError(f"--to {path}: is a folder; name a file, such as {path / name}")
+    check_writable(path.parent, option="--to FILE")  # before an hour of reading
     return path
 
 
@@ -164,11 +160,8 @@ def _summary(counted: dict[str, Any], bad: int, samples: int, mends: dict[str, s
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
-    beside = (
-        f"; {texts['unusable_beside_usable']:,} more cannot be used"
-        if texts["unusable_beside_usable"]
-        else ""
-    )
+    unusable = texts["unusable_beside_usable"]
+    beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
@@ -181,14 +174,11 @@ def _summary(counted: dict[str, Any], bad: int, samples: int, mends: dict[str, s
             f"{row['first']['where']}{mend}"
         )
     for kind, row in counted["duplicates"].items():
-        most = row.get("commonest")
-        example = (
-            f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and "
-            f"{most['samples'][1]}"
-            if most
-            else ""
-        )
-        lines.append(f"repeated {kind}: {row['repeats']:,}{example}")
+        line = f"repeated {kind}: {row['repeats']:,}"
+        if most := row.get("commonest"):
+            first = "first in samples {} and {}".format(*most["samples"])
+            line += f", the commonest {most['count']:,} times, {first}"
+        lines.append(line)
     return lines
 
 

@@ -37,7 +37,7 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
         group = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
         for name, (text, flags) in words.tools.items():
             tool = group.add_parser(name, help=text, allow_abbrev=False)
-            add_words(tool, Words({**flags, **words.flags}, words.keys))
+            add_words(tool, Words(flags | words.flags, words.keys))
         return
     for spelling, row in words.flags.items():
         *names, last = spelling.split(" ")

@@ -154,13 +154,9 @@ WORDS = {
                     "action": "store_const",
                     "const": name,
                     "default": "markdown",
-                    "help": f"write {text}",
+                    "help": "write %(const)s (default: %(default)s)",
                 }
-                for name, text in (
-                    ("markdown", "markdown (default)"),
-                    ("latex", "latex"),
-                    ("csv", "csv"),
-                )
+                for name in ("markdown", "latex", "csv")
             },
         }
     ),

@@ -35,7 +35,7 @@ from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
 from gestalt.support.memory import free_memory
-from gestalt.training.progress import memory_gib
+from gestalt.training.progress import peak_memory
 
 STEPS, WARMUP = 20, 2
 """Steps that are timed, at most, and steps before them."""
@@ -97,7 +97,7 @@ def plan(config: Experiment) -> int:
     device = _device(config)
     room = _memory_room(device, devices)
     trial_batch, probe = _take_steps(trial, batch, room, ranks)
-    peak = memory_gib(device) * 2**30
+    peak = peak_memory(device)
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
     free = free_bytes(Path.cwd())
@@ -178,11 +178,11 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
     count, device = STEPS + WARMUP, _device(trial.config)
     shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
-    peak, trial_batch = memory_gib(device) * 2**30, batch
+    peak, trial_batch = peak_memory(device), batch
     try:
         while size <= batch and len(shown) < 2:
             take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
-            reached = memory_gib(device) * 2**30
+            reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
             peak, size = reached, 2 * size

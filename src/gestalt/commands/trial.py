@@ -49,7 +49,7 @@ NOTHING_WRITTEN = {
 
 def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
     """Return a trainer that steps as a run does and writes nothing."""
-    keywords = {**keywords_of(trial.config.trainer), **NOTHING_WRITTEN, **keywords}
+    keywords = keywords_of(trial.config.trainer) | NOTHING_WRITTEN | keywords
     return make_trainer(
         Path(tempfile.gettempdir()),
         rank_timeout=trial.config.rank_timeout,

@@ -47,13 +47,9 @@ def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     ranks.
     """
     summed = total.new_empty(len(total) // world, *total.shape[1:])
-    # before torch 2.13
-    name = (
-        "reduce_scatter_single"
-        if hasattr(distributed, "reduce_scatter_single")
-        else "reduce_scatter_tensor"
-    )
-    getattr(distributed, name)(summed, total)
+    # before torch 2.13 it has another name
+    single = getattr(distributed, "reduce_scatter_single", None)
+    (single or distributed.reduce_scatter_tensor)(summed, total)
     return summed
 
 

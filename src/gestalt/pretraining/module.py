@@ -88,19 +88,15 @@ class Pretrainer(LightningModule):
         Raises:
             NonFiniteLoss: on every rank at once, before a parameter has changed.
         """
-        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = float(
-            torch.nn.utils.get_total_norm(
-                [parameter.grad for parameter in trained if parameter.grad is not None]
-            )
-        )
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients))
         if not norm < float("inf"):
             raise NonFiniteLoss(
                 f"gradient norm is {norm} at step {self.global_step} of pretraining; no checkpoint "
                 "contains it. Try a lower pretraining.learning_rate"
             )
-        for parameter in trained:
-            torch.nn.utils.clip_grad_norm_([parameter], LARGEST_GRADIENT)
+        for parameter in self.parameters():
+            nn.utils.clip_grad_norm_(parameter, LARGEST_GRADIENT)
 
     def log_step(self, loss: Tensor, **measured: Tensor) -> None:
         """Log a step's loss and what was measured, as means over ranks."""

@@ -17,6 +17,7 @@ from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
+    Texts,
     csv_table,
     ends,
     interval_text,
@@ -75,7 +76,7 @@ class Table:
             )
         )
 
-    def heads_and_rows(self) -> tuple[list[str], list[list[str]]]:
+    def heads_and_rows(self) -> Texts:
         """Return the texts of the table."""
         design, paper = self.design, self.design.paper_beside(self.metric)
         heads = [
@@ -159,7 +160,7 @@ def build_table(
         if entry["set"] == image_set
     ]
     notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
-    notes += run_notes(list(results.values()))
+    notes += run_notes(results.values())
     # the first run of the base cell, else of any
     base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
@@ -174,7 +175,7 @@ def build_tables(
     """
     tables = []
     for view, results in grid.views.items():
-        for metric in metrics or headlines(list(results.values())):
+        for metric in metrics or headlines(results.values()):
             table = build_table(
                 grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view
             )

@@ -31,13 +31,11 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     values = shown(grid, allow_mixed=allow_mixed)
     tables, pictures = values["tables"], values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
-    files = {
-        "table.csv": csv_text(tables).encode(),
-        "table.tex": latex(tables).encode(),
-    }
-    files |= {f"{name}.png": picture for name, picture in pictures.items()}
+    files = {f"{name}.png": picture for name, picture in pictures.items()}
     # the page last, after the files that it shows
-    for name, content in {**files, "table.md": page.encode()}.items():
+    texts = {"table.csv": csv_text(tables), "table.tex": latex(tables), "table.md": page}
+    files |= {name: text.encode() for name, text in texts.items()}
+    for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
     for outdated in set(PICTURES) - set(pictures):
@@ -64,7 +62,7 @@ def shown(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
         "runs": len(grid.views[""]),
         "commits": sorted({result.commit for result in grid.views[""].values()}),
         "method": METHOD,
-        "remarks": list(grid.remarks),
+        "remarks": grid.remarks,
         "shared_notes": [
             note
             for note in (tables[0].notes if tables else ())

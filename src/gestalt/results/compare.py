@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
-from gestalt.results.result import Result, headlines
+from gestalt.results.result import Result, headlines, measured
 from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
+    Texts,
     csv_table,
     ends,
     interval_text,
@@ -124,13 +125,11 @@ def compare(
     return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
 
 
-def differing(
-    results: Sequence[Result], *, metrics: Sequence[str] = ()
-) -> dict[str, tuple[list[str], list[list[str]]]]:
+def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, Texts]:
     """Return heads and rows of every setting of the measurement that differs, by the metrics
     concerned; empty if none does.
     """
-    tables: dict[str, tuple[list[str], list[list[str]]]] = {}
+    tables: dict[str, Texts] = {}
     for metric in select_metrics(results, metrics):
         table = split_by_measurement(results, metric).table()
         same = next((title for title in tables if tables[title] == table), None)
@@ -141,7 +140,7 @@ def differing(
     return tables
 
 
-def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
+def heads_and_rows(table: Comparison) -> Texts:
     """Return the texts of a table: for each column the value, and the difference to its first
     result if there are several.
     """
@@ -159,25 +158,15 @@ def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def markdown(table: Comparison) -> str:
     """Return one table, how its intervals are computed, and its notes."""
-    return (
-        "\n".join(
-            [
-                *markdown_lines(*heads_and_rows(table)),
-                "",
-                METHOD,
-                *(f"\n{note}" for note in table.notes),
-            ]
-        )
-        + "\n"
-    )
+    lines = markdown_lines(*heads_and_rows(table))
+    notes = [f"{note}\n" for note in table.notes]
+    return "\n".join([*lines, "", f"{METHOD}\n", *notes])
 
 
 def latex(table: Comparison) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
-    heads, rows = heads_and_rows(table)
-    return f"% {METHOD}\n{latex_table(heads, rows, left=1)}" + "".join(
-        f"% {note}\n" for note in table.notes
-    )
+    tabular = latex_table(*heads_and_rows(table), left=1)
+    return "".join([f"% {METHOD}\n{tabular}", *(f"% {note}\n" for note in table.notes)])
 
 
 def csv_text(table: Comparison) -> str:
@@ -220,14 +209,7 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
                 "compare"
             )
         return selected
-    known = list(
-        dict.fromkeys(
-            key
-            for result in results
-            for key in result.record["metrics"]
-            if result.value(key) is not None
-        )
-    )
+    known = measured(results)
     selected = []
     for metric in metrics:
         matching = [key for key in known if metric in (key, key.partition("/")[2])]

@@ -139,8 +139,7 @@ def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) ->
     for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
         keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
         if len(keys) > MANY_CLASSES:
-            falling = sorted(keys, key=lambda key: -metrics[key])
-            left_out.update(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
+            left_out.update(sorted(keys, key=metrics.__getitem__, reverse=True)[EXTREME_CLASSES:-EXTREME_CLASSES])
     for key, value in metrics.items():
         if key not in left_out:
             print(f"{key} {value:.4f}")

@@ -9,6 +9,9 @@ from gestalt.results.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
 NONE = "–"
 """Text for a missing number."""
 
+Texts = tuple[list[str], list[list[str]]]
+"""Heads and rows of a table."""
+
 OVER_IMAGES = (
     "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
     f"{LEAST_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "

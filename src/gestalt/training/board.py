@@ -113,7 +113,7 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
     same steps as its line.
     """
     logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+    if isinstance(logger, TensorBoardLogger):
         values = hyperparameters(config, steps=trainer.global_step)
         logger.log_hyperparams(values)
         writer = logger.experiment._get_file_writer()  # opened anew: the end of training closed it
@@ -139,5 +139,5 @@ def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | float]
     }
     return {
         key: value if isinstance(value, str | int | float) else json.dumps(value)
-        for key, value in {**first, **keys}.items()
+        for key, value in (first | keys).items()
     }

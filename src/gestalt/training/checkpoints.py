@@ -85,7 +85,7 @@ class RunCheckpoint(ModelCheckpoint):
             for key in ("best_model_path", "kth_best_model_path", "last_model_path")
         }
         scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
+        super().load_state_dict(state_dict | paths | {"best_k_models": scores, "dirpath": folder})
 
 
 class StepCheckpoint(RunCheckpoint):

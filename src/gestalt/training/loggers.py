@@ -162,10 +162,8 @@ def _continue_csv(logger: CSVLogger, *, steps: int) -> None:
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        rows, heads = (
-            [row for row in reader if int(row["step"]) < steps],
-            list(reader.fieldnames or ()),
-        )
+        rows = [row for row in reader if int(row["step"]) < steps]
+        heads = list(reader.fieldnames or ())
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=heads)
         writer.writeheader()
