@@ -123,7 +123,8 @@ class Study:
         views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
             views[f"tested at {size} px"] = _results([job for job in scored if job.size == size])
-        entries, walls = _entries(self.folder), {}
+        entries = _entries(self.folder)
+        walls = {}
         for run in self.reported():
             wall = entries.get(run.key, {}).get("wall")
             if wall:

@@ -100,7 +100,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
             f"{arguments.command} takes no key=value and no further word: leave out "
             f"{' '.join(rest)}"
         )
-    arguments.overrides, arguments.words = rest, given
+    arguments.overrides = rest
+    arguments.words = given
     return arguments
 
 

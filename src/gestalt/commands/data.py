@@ -72,7 +72,9 @@ def pack_data(arguments: Namespace) -> str:
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
     """
-    config, to, shards = arguments.config, arguments.to, arguments.shards
+    config = arguments.config
+    to = arguments.to
+    shards = arguments.shards
     source = build_source(config, size=DRAWN, **_inside(config))
     counts = pack(source, Path(to), shards=shards, progress=_bar)
     packed = f"packed {counts.pop('samples'):,} samples into {shards} tars in {to}"
@@ -90,7 +92,8 @@ def show_data(arguments: Namespace) -> str:
         ValueError: the source cannot be opened.
     """
     config: Experiment = arguments.config
-    size, source = train_size(config.image), build_source(config)
+    size = train_size(config.image)
+    source = build_source(config)
     count = min(arguments.count, len(source))
     data = ImageTextDataModule(
         source,

@@ -76,7 +76,8 @@ def describe(error: Exception) -> str | None:
     code = int(number[1] or number[2]) if number else None
     place = None
     if isinstance(error, OSError):
-        code, place = error.errno or code, error.filename
+        code = error.errno or code
+        place = error.filename
     elif code is None:
         return None
     named = re.search(r"'([^']+)'\s*$", text)

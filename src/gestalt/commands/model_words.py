@@ -188,7 +188,9 @@ def check_eval(arguments: Namespace) -> None:
     """Read ``sizes`` and ``protocols``, complete ``overrides`` by benchmarks named alone and for a
     calibration, and load the configuration of the run.
     """
-    sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    sizes = arguments.sizes
+    protocols = arguments.protocols
+    benchmark = arguments.calibrate
     named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
     if named:
         words = [word for word in arguments.overrides if word not in named]
@@ -265,7 +267,9 @@ def check_reproduce(arguments: Namespace) -> None:
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    benchmark, measure, values = arguments.bench, arguments.measure, arguments.values
+    benchmark = arguments.bench
+    measure = arguments.measure
+    values = arguments.values
     check_has_masks(benchmark, option="--bench", measure=measure)
     if measure == "grouping" and values != "index":
         raise ConfigError(
@@ -325,8 +329,11 @@ def _values(path: Path) -> dict[int, str | None]:
 
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target, to, license = arguments.target, arguments.to, arguments.license
-    onnx, program = arguments.onnx, arguments.torch_export
+    target = arguments.target
+    to = arguments.to
+    license = arguments.license
+    onnx = arguments.onnx
+    program = arguments.torch_export
     if to is None and onnx is None and program is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"

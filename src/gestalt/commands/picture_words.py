@@ -138,7 +138,8 @@ def pictures_of(words: list[str]) -> list[Path]:
 
 def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
-    path, pictures = Path(word), []
+    path = Path(word)
+    pictures = []
     why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
         # a file that is named itself is read whatever its ending
@@ -247,7 +248,10 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         ConfigError: no place for the results, a place that cannot be written to, a file that is
             there already and was not named, or a model that is not there.
     """
-    output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
+    output = arguments.output
+    to = arguments.to
+    html = arguments.html
+    models = arguments.models
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
     arguments.folders = [] if to is None else model_folders(models, Path(to))

@@ -164,7 +164,8 @@ def _segmenter(model: Model, arguments: Namespace) -> Mapper:
 
 def _grouper(model: Model, arguments: Namespace) -> Mapper:
     """Return the function that groups with a model."""
-    groups, name = arguments.groups, arguments.protocol
+    groups = arguments.groups
+    name = arguments.protocol
     chosen = grouping_protocol(model.config, groups=groups, name=name)
     maps = {"groups": _grouping(model, groups, name)}
     return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
@@ -190,7 +191,8 @@ def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
 
 def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
-    places, notes = [], []
+    places = []
+    notes = []
     for mapper in mappers:
         weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
         places.append(place_of(mapper.model.identity))

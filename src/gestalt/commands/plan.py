@@ -161,7 +161,9 @@ class StepProbe(Callback):
             value for state in trainer.optimizers[0].state.values() for value in state.values()
         )
         if trainer.global_step == WARMUP:
-            self.waited, self.computed, self.bad = [], [], 0
+            self.waited = []
+            self.computed = []
+            self.bad = 0
         trainer.should_stop = trainer.should_stop or (
             bool(self.computed) and self._last > self._end
         )
@@ -175,17 +177,22 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     their memory tells whether all pairs fit.  The system would kill a process on a CPU that only
     tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
     """
-    pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
-    count, device = STEPS + WARMUP, _device(trial.config)
+    pairs = read_pairs(trial)
+    probe = StepProbe()
+    size = max(2, min(batch // 4, SMALL))
+    count = STEPS + WARMUP
+    device = _device(trial.config)
     shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
-    peak, trial_batch = peak_memory(device), batch
+    peak = peak_memory(device)
+    trial_batch = batch
     try:
         while size <= batch and len(shown) < 2:
             take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
             reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
-            peak, size = reached, 2 * size
+            peak = reached
+            size = 2 * size
         if len(shown) == 2:
             (small, low), (large, high) = shown
             loss = SIMILARITY * min(batch * batch * ranks, BLOCK)
@@ -256,7 +263,8 @@ def _validation_seconds(trial: RunParts, ranks: int) -> float:
         return time.monotonic() - begin
 
     seconds(1)  # warms up
-    one, some = seconds(1), seconds(VALIDATED)
+    one = seconds(1)
+    some = seconds(VALIDATED)
     batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
     further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
     each = max(0.0, some - one) / max(1, further)
@@ -321,7 +329,9 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
 
 def waiting_line(config: Experiment, probe: StepProbe) -> str:
     """Return the line on steps that wait for loading processes."""
-    workers, waited, computed = loading_processes(config), sum(probe.waited), sum(probe.computed)
+    workers = loading_processes(config)
+    waited = sum(probe.waited)
+    computed = sum(probe.computed)
     share = waited / (waited + computed)
     text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
     if share <= WAITING:

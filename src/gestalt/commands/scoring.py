@@ -118,7 +118,8 @@ def score(
     """
     start = time.monotonic()
     keep_freed_memory()
-    config, model = target.config, target.model
+    config = target.config
+    model = target.model
     split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
     tell(f"scoring {target.identity['checkpoint']}{split}")
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)

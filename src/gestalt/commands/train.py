@@ -110,7 +110,9 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
     parts = build_parts(config, resumed)
-    module, data, total_steps = parts.module, parts.data, parts.total_steps
+    module = parts.module
+    data = parts.data
+    total_steps = parts.total_steps
     model = module.model
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
@@ -126,7 +128,8 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
         if resumed is not None:
             with restoring(resumed):
                 finished = _restore_finished(module, resumed, total_steps)
-        bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
+        bad_samples = build_bad_samples(config, samples=len(data.source))
+        clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
         steps_left = None if finished else total_steps
         trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
@@ -282,7 +285,8 @@ def _trainer(
 
 
 def _first_lines(parts: RunParts) -> list[str]:
-    config, origin = parts.config, parts.module.model.image_tower.origin
+    config = parts.config
+    origin = parts.module.model.image_tower.origin
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [

@@ -212,7 +212,8 @@ def check_pretrain(arguments: Namespace) -> None:
     check_nodes(config, os.environ)
     check_options(config)
     _check_pairs(config)
-    arguments.config, arguments.file = config, file
+    arguments.config = config
+    arguments.file = file
 
 
 def check_ablate(arguments: Namespace) -> None:

@@ -67,7 +67,8 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     """
     views, images, patches, _ = logs.shape
     side = round(patches**0.5)
-    total, weight = logs.new_zeros(()), logs.new_zeros(())
+    total = logs.new_zeros(())
+    weight = logs.new_zeros(())
     for one in range(views):
         for other in range(views):
             if one == other:
@@ -78,7 +79,8 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
                 maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
             )
             loss = -(there[:, :, 0].transpose(1, 2) * logs[one]).sum(dim=-1)  # (B, N)
-            total, weight = total + (loss * seen).sum(), weight + seen.sum()
+            total = total + (loss * seen).sum()
+            weight = weight + seen.sum()
     return total * rank_share(weight)
 
 

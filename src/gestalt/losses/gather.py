@@ -30,7 +30,8 @@ class GatherRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
-        world, rank = distributed.get_world_size(), distributed.get_rank()
+        world = distributed.get_world_size()
+        rank = distributed.get_rank()
         # gloo has no reduce-scatter in some of the supported versions
         if distributed.get_backend() == "nccl":
             return reduce_scatter(total, world=world)

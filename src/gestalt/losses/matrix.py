@@ -149,7 +149,10 @@ def compare(
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
     """
     _check_shapes(image, text, text_id=text_id, valid=valid)
-    world, first, texts, ids = world_size(), 0, text, text_id
+    world = world_size()
+    first = 0
+    texts = text
+    ids = text_id
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
@@ -158,7 +161,8 @@ def compare(
         ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
             dim=1
         )
-        ids, valid = ids.contiguous(), valid.bool()
+        ids = ids.contiguous()
+        valid = valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
     counts = _count(text_id, ids, valid=valid) if spread or measured else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
@@ -198,7 +202,8 @@ def _check_shapes(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor
 def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:
     """Count, for each id, its occurrences among all valid ones.  (B,) int64."""
     ordered, order = all_ids.sort()
-    first, last = torch.searchsorted(ordered, ids), torch.searchsorted(ordered, ids, right=True)
+    first = torch.searchsorted(ordered, ids)
+    last = torch.searchsorted(ordered, ids, right=True)
     if valid is None:
         return last - first
     before = torch.cat((order.new_zeros(1), valid[order].cumsum(0)))

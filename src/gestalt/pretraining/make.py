@@ -106,7 +106,8 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
 
 def build_trainer(file: Path, parts: Parts, config: Experiment, *, clock: Clock) -> Trainer:
     """Return the trainer of a run in the folder of the file."""
-    folder, speed = folder_of(file), Speed()
+    folder = folder_of(file)
+    speed = Speed()
     callbacks: list[Callback] = [
         parts.bad_samples,
         clock,
@@ -138,7 +139,8 @@ def write_init(
     """
     from safetensors.torch import save
 
-    mean, std = tower.mean.flatten().tolist(), tower.std.flatten().tolist()
+    mean = tower.mean.flatten().tolist()
+    std = tower.std.flatten().tolist()
     with replacing(file) as partial:
         # its own writer raises no OSError
         partial.write_bytes(save(untrimmed_state(tower, untrimmed)))

@@ -78,7 +78,8 @@ class Table:
 
     def heads_and_rows(self) -> Texts:
         """Return the texts of the table."""
-        design, paper = self.design, self.design.paper_beside(self.metric)
+        design = self.design
+        paper = self.design.paper_beside(self.metric)
         heads = [
             head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads
         ]

@@ -29,7 +29,8 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
         ConfigError: as ``shown``.
     """
     values = shown(grid, allow_mixed=allow_mixed)
-    tables, pictures = values["tables"], values["pictures"]
+    tables = values["tables"]
+    pictures = values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
     files = {f"{name}.png": picture for name, picture in pictures.items()}
     # the page last, after the files that it shows
@@ -112,7 +113,8 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
     """Return the time of each cell over all seeds, and of all; time outside training and validation
     is start-up and writing.
     """
-    rows, total = [], 0.0
+    rows = []
+    total = 0.0
     for cell in grid.design.cells:
         times = [(0.0, 0.0, 0.0)]
         for run, result in grid.views[""].items():

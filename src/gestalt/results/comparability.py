@@ -215,7 +215,8 @@ def run_notes(results: Collection[Result]) -> list[str]:
     """
     notes = []
     for result in results:
-        steps, planned = result.record.get("steps"), result.record.get("steps_planned")
+        steps = result.record.get("steps")
+        planned = result.record.get("steps_planned")
         if (steps or 0) < (planned or 0):
             notes.append(f"{result.label} ran {steps} of {planned} steps.")
         for entry in result.record["benchmarks"]:

@@ -61,10 +61,13 @@ class Column:
 
     def texts(self, label: str) -> list[str]:
         """Return the value of a result and, if there are several, its difference to the first."""
-        score, value, difference = self.scores.get(label), NONE, NONE
+        score = self.scores.get(label)
+        value = NONE
+        difference = NONE
         if score is not None:
             interval = interval_text(score.over_images, sign="", none="")
-            value, difference = f"{score.mean:.3f} {interval}".rstrip(), "base"
+            value = f"{score.mean:.3f} {interval}".rstrip()
+            difference = "base"
             if score.difference is not None:
                 interval = interval_text(score.difference.over_images, none="")
                 difference = f"{score.difference.mean:+.3f} {interval}".rstrip()
@@ -110,7 +113,8 @@ def compare(
             concerned.setdefault(sentence, []).append(metric)
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             parts = [part_text(entry) for result in group for entry in result.entries(metric)]
-            part, against = next(filter(None, parts), ""), group[0].label
+            part = next(filter(None, parts), "")
+            against = group[0].label
             rows = {result.label: {0: result} for result in group}
             scores = score_rows(rows, metric, against=against)
             columns.append(Column(metric, distinction, part, against, scores))
@@ -176,7 +180,8 @@ def csv_text(table: Comparison) -> str:
         for result in table.results:
             if result.label not in column.scores:
                 continue
-            score, entry = column.scores[result.label], result.entry(column.metric)
+            score = column.scores[result.label]
+            entry = result.entry(column.metric)
             difference = score.difference
             rows.append(
                 {

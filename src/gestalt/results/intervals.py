@@ -85,7 +85,8 @@ def pseudo_values(counts: Ints) -> Floats:
     not change the number of classes.
     """
     total = counts.sum(axis=0)
-    whole, without = iou_of(total), iou_of(total - counts)
+    whole = iou_of(total)
+    without = iou_of(total - counts)
     without = np.where(np.isnan(without), whole, without)
     return len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(
         without, axis=-1

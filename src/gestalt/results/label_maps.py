@@ -76,7 +76,8 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
     """
     for scorer in scorers:
         assert scorer.label_maps is not None
-        entry, config = scorer.result(), record["config"].get("evaluation", {})
+        entry = scorer.result()
+        config = record["config"].get("evaluation", {})
         statement = {
             "benchmark": scorer.name,
             "split": config.get("split"),

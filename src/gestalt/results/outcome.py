@@ -59,7 +59,8 @@ def describe(
     """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
     number of image tokens in a step.
     """
-    origin, text = model.image_origin, model.text_origin
+    origin = model.image_origin
+    text = model.text_origin
     return {
         "experiment": config.name,
         "scale": config.scale,
@@ -139,7 +140,11 @@ def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) ->
     for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
         keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
         if len(keys) > MANY_CLASSES:
-            left_out.update(sorted(keys, key=metrics.__getitem__, reverse=True)[EXTREME_CLASSES:-EXTREME_CLASSES])
+            left_out.update(
+                sorted(keys, key=metrics.__getitem__, reverse=True)[
+                    EXTREME_CLASSES:-EXTREME_CLASSES
+                ]
+            )
     for key, value in metrics.items():
         if key not in left_out:
             print(f"{key} {value:.4f}")

@@ -71,7 +71,8 @@ def bars(
         color=[BASE if name == base else BAR for name in scores],
     )
     for place, score in enumerate(scores.values()):
-        values, interval = list(score.values.values()), score.over_images or ()
+        values = list(score.values.values())
+        interval = score.over_images or ()
         axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
         if len(values) > 1:
             axes.plot(
@@ -162,7 +163,8 @@ def lines(
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        places, values = [point.x for point in points], [point.y for point in points]
+        places = [point.x for point in points]
+        values = [point.y for point in points]
         marker = "o" if len(points) <= DOTS else ""
         axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
         for point in points:

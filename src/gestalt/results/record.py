@@ -109,7 +109,8 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
     lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
     if lacking:
         yield f"metrics have no {lacking[0]}"
-    table, rows = entry.get("counts", {}).get("model", []), entry.get("counts_rows", [])
+    table = entry.get("counts", {}).get("model", [])
+    rows = entry.get("counts_rows", [])
     if len(table) != len(rows):
         yield f"counts.model has {len(table)} rows, and counts_rows {len(rows)}"
     if "iou" in entry:

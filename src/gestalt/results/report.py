@@ -172,7 +172,8 @@ def read_scalars(run: Path) -> dict[str, list[Point]]:
 
     last: dict[str, dict[int, float]] = defaultdict(dict)
     for file in sorted(run.glob("events.out.tfevents*")):
-        content, start = file.read_bytes(), 0
+        content = file.read_bytes()
+        start = 0
         while (begin := start + 12) <= len(content):
             end = begin + int.from_bytes(content[start : start + 8], "little")
             event = Event.FromString(content[begin:end]) if end < len(content) else Event()
@@ -207,13 +208,15 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
         names: of the classes.
     """
     more = confusion.shape[1] - len(names)
-    confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
+    confusion = np.pad(confusion, ((0, more), (0, 0)))
+    names = [*names, *("no class",) * more]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     wrong = confusion - np.diag(confusion.diagonal())
     pairs = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
         truth, predicted = divmod(int(place), len(names))
-        pixels, part = wrong[truth, predicted], share[truth, predicted]
+        pixels = wrong[truth, predicted]
+        part = share[truth, predicted]
         if pixels:
             pairs.append([names[truth], names[predicted], f"{pixels:,}", f"{100 * part:.1f} %"])
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
@@ -229,10 +232,12 @@ def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[st
     were not kept.
     """
     predictions = result.extremes(entry["set"])
-    best, worst = entry.get("best_images", []), entry.get("worst_images", [])
+    best = entry.get("best_images", [])
+    worst = entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    names, background = predictions.names, predictions.background
+    names = predictions.names
+    background = predictions.background
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
         panels = segmentation_panels(image, names=names, background=background)

@@ -48,7 +48,8 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        requested, resolved = init.get("asked"), init.get("used")
+        requested = init.get("asked")
+        resolved = init.get("used")
         return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
 
     def value(self, metric: str) -> float | None:
@@ -82,7 +83,8 @@ class Result:
         """
         if name not in self.record["arrays"]:
             return {}
-        path, problem = self._arrays_path(name), ""
+        path = self._arrays_path(name)
+        problem = ""
         if not path.is_file():
             problem = f"not found, but {self.path} was written with it"
         elif file_hash(path) != self.record["arrays"][name]["sha256"]:
@@ -119,11 +121,13 @@ class Result:
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
-        (image_set, _, name), value = metric.partition("/"), self.value(metric)
+        (image_set, _, name) = metric.partition("/")
+        value = self.value(metric)
         found = contribution(self.arrays(image_set), name, self.entry(metric))
         if value is None or found is None:
             return None
-        scored, images = len(found.marks), self.entry(metric).get("images")
+        scored = len(found.marks)
+        images = self.entry(metric).get("images")
         if scored != images or abs(found.value - value) > 1e-6:
             raise ConfigError(
                 f"{self._arrays_path(image_set)}: its {scored} images give {metric} "

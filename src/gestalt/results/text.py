@@ -61,7 +61,8 @@ def images_text(entry: Mapping[str, Any]) -> str:
 
     Without ``images_official``, the size of the published set, it is never ``all``.
     """
-    images, official = entry.get("images", "?"), entry.get("images_official")
+    images = entry.get("images", "?")
+    official = entry.get("images_official")
     whole = official or entry.get("images_in_set") or images
     if images == whole:
         return f"{images} images" if official is None else f"all {images} images"

@@ -147,11 +147,13 @@ class BadSamples(Callback):
         """Gather the waiting steps of all ranks and count them in order; stop if too many are
         bad.
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
+        self._waiting = []
         if not waiting or self._module is None:
             return
         for steps in zip(*objects_of_ranks(waiting), strict=True):
-            step, whole_batch_bad = steps[0][0], True
+            step = steps[0][0]
+            whole_batch_bad = True
             for _, good, bad in steps:  # in rank order, which is the stream's
                 self.seen += good + len(bad)
                 whole_batch_bad = whole_batch_bad and good == 0

@@ -48,7 +48,8 @@ class Board(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the description."""
-        ranks, threads = trainer.world_size, torch.get_num_threads()
+        ranks = trainer.world_size
+        threads = torch.get_num_threads()
         self.text += (
             f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
             f"threads of a rank: {threads}"
@@ -68,7 +69,8 @@ class Board(Callback):
         """Write the page once, after the first validation that follows a logged step: TensorBoard
         reads the first page of a run.
         """
-        logger, logged = trainer.logger, trainer.logged_metrics
+        logger = trainer.logger
+        logged = trainer.logged_metrics
         if self._written or not isinstance(logger, BoardLogger) or "train/loss" not in logged:
             return
         self._written = True

@@ -34,9 +34,11 @@ class BadStep(NamedTuple):
 
     def message(self, learning_rate: float) -> str:
         """Return the message of a run that stops for it, with the hyperparameters to change."""
-        name, value = "loss", self.loss
+        name = "loss"
+        value = self.loss
         if math.isfinite(value):
-            name, value = "gradient norm", self.gradient_norm
+            name = "gradient norm"
+            value = self.gradient_norm
         return (
             f"{name} is {value} at step {self.step} (learning rate {learning_rate:.3g}, logit "
             f"scale {math.exp(self.logit_scale):.3g}); no checkpoint contains it. Try a lower "

@@ -57,7 +57,10 @@ class MicroBatches:
         seed: int,
         whole: bool = False,
     ) -> None:
-        self.model, self.batch, self.parts, self.seed = model, batch, parts, seed
+        self.model = model
+        self.batch = batch
+        self.parts = parts
+        self.seed = seed
         # DDP needs every parameter in the graph: a batch without a valid pair is embedded too.  The
         # loader counts valid pairs, so that only a batch with bad rows waits for the device
         whole = whole or batch["valid_count"] in (0, len(batch["text"]))
@@ -189,7 +192,8 @@ def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
     summed in the lower precision.
     """
-    enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+    enabled = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type)
     with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
         return checkpoint(function, use_reentrant=False)
 

@@ -82,7 +82,8 @@ def parameter_groups(
         tower = _tower(name)
         decays = parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split("."))
         depth, top = depths.get(name, (0, 0))
-        layer, scale = "", rates[tower]
+        layer = ""
+        scale = rates[tower]
         if layer_decay != 1 and top:  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
             if top == 1:
                 raise ValueError(
