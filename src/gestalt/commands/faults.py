@@ -85,20 +85,17 @@ def describe(error: Exception) -> str | None:
     place = place or (named and named[1]) or somewhere
     if isinstance(place, bytes):
         place = os.fsdecode(place)
-    reason = MENDS.get(code or 0) or (os.strerror(code) if code else _one_line(text))
-    return f"{place}: {reason}"
+    reason = os.strerror(code) if code else _one_line(text)
+    return f"{place}: {MENDS.get(code or 0, reason)}"
 
 
 def _of_worker(text: str) -> str:
     """Return the message of an error in a loader's worker, without the traceback that torch puts
     before it.
     """
-    lines = (
-        re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE)
-        if "Original Traceback" in text
-        else []
-    )
-    return lines[-1] if lines else text
+    if "Original Traceback" not in text:
+        return text
+    return (re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) or [text])[-1]
 
 
 def _one_line(text: str) -> str:

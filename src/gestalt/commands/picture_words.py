@@ -25,7 +25,8 @@ models.
 """
 
 
-SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
+SEGMENTED = "_segmented.png"
+GROUPED = "_grouped.png"
 """Endings of the name of a single picture's result, beside the picture."""
 
 
@@ -85,7 +86,18 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
-    arguments.labels = labels_of(arguments.labels, arguments.threshold)
+    text = arguments.labels
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if len(labels) == 1 and arguments.threshold is None:
+        raise ConfigError(
+            f'--labels "{text}": every pixel would have the only label; name another, separated by '
+            "a comma, or give a --threshold"
+        )
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
+    arguments.labels = labels
     _check_protocol(arguments.protocol, PRESETS)
     check_outputs(arguments, "labels", SEGMENTED)
 
@@ -101,25 +113,6 @@ def check_group(arguments: Namespace) -> None:
 def _check_protocol(name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in known:
         raise ConfigError(f"--protocol {name}: unknown; {nearest(name, list(known))}")
-
-
-def labels_of(text: str, threshold: float | None) -> list[str]:
-    """Return the labels of a comma-separated list.
-
-    Raises:
-        ConfigError: none, one without a threshold, or one twice.
-    """
-    labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
-    if len(labels) == 1 and threshold is None:
-        raise ConfigError(
-            f'--labels "{text}": every pixel would have the only label; name another, separated by '
-            "a comma, or give a --threshold"
-        )
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
-    return labels
 
 
 def pictures_of(words: list[str]) -> list[Path]:

@@ -37,8 +37,11 @@ from gestalt.support.files import free_bytes
 from gestalt.support.memory import free_memory
 from gestalt.training.progress import peak_memory
 
-STEPS, WARMUP = 20, 2
-"""Steps that are timed, at most, and steps before them."""
+STEPS = 20
+"""Steps that are timed, at most."""
+
+WARMUP = 2
+"""Steps before them."""
 
 SECONDS = 40.0
 """Seconds after which no further step is taken."""

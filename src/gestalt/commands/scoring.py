@@ -130,14 +130,13 @@ def score(
     profiler = build_profiler(
         config.trainer.profiler, target.folder / "profile" if first_rank() else None
     )
-    keywords = {**keywords_of(config.trainer), "profiler": profiler}
     trainer = run_scorers(
         model,
         validation,
         callbacks,
         target.folder,
         rank_timeout=config.rank_timeout,
-        **keywords,
+        **keywords_of(config.trainer) | {"profiler": profiler},
     )
     metrics = metrics_of(callbacks)
     record = {

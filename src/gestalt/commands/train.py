@@ -315,7 +315,8 @@ def _finish(
     """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
     metrics.
     """
-    metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    metrics = metrics_of(callbacks)
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
@@ -324,7 +325,6 @@ def _finish(
     if checkpoint.exists():
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

@@ -107,10 +107,9 @@ def read_pairs(trial: RunParts) -> dict[str, Any]:
     batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:READ])
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
-        source = trial.config.data.source
         raise ConfigError(
             f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect "
-            f"{source} names them"
+            f"{trial.config.data.source} names them"
         )
     return _select(batch, valid)
 

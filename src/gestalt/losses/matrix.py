@@ -148,7 +148,14 @@ def compare(
     Raises:
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
     """
-    _check_shapes(image, text, text_id=text_id, valid=valid)
+    rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
+    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
+        mask = "None" if valid is None else tuple(valid.shape)
+        raise ValueError(
+            "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
+            f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
+            f"{tuple(text_id.shape)}, valid {mask}"
+        )
     world = world_size()
     first = 0
     texts = text
@@ -183,20 +190,6 @@ def widen(image: Tensor, *others: Tensor) -> list[Tensor]:
     """Return the embeddings and scalars in the width of the images, float32 at least."""
     wide = torch.promote_types(image.dtype, torch.float32)
     return [tensor if tensor.dtype == wide else tensor.to(wide) for tensor in (image, *others)]
-
-
-def _check_shapes(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None) -> None:
-    rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
-    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
-        mask = "None" if valid is None else tuple(valid.shape)
-        shapes = (
-            f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
-            f"{tuple(text_id.shape)}, valid {mask}"
-        )
-        raise ValueError(
-            "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
-            f"least 1, got {shapes}"
-        )
 
 
 def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:

@@ -144,12 +144,11 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
     import torch
 
     code = commit()
-    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     machine = {
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
     return {
         "commit": code,

@@ -29,10 +29,13 @@ from gestalt.training.tags import logged_key
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
 
-INSIDE, LARGEST = (8, 4, 2, 1, 0), 10_000_000
-"""Numbers of results whose sections may be in the page, of which it has the first with at most so
-many characters; the section of each further result is a page of its own.
+INSIDE = (8, 4, 2, 1, 0)
+"""Numbers of results whose sections may be in the page, which has the first that fits; the section
+of each further result is a page of its own.
 """
+
+LARGEST = 10_000_000
+"""Most characters of the page."""
 
 CURVE_POINTS = 400
 """Largest number of points of a training curve."""

@@ -161,10 +161,9 @@ class BadSamples(Callback):
                     reason = self.reasons[code]
                     if reason not in self.first:
                         self.first[reason] = place
-                        mend = self.mends.get(reason, "")
                         self._module.print(
                             f"bad sample, {reason}: {place}; it is left out of the loss and "
-                            f"counted{mend}"
+                            f"counted{self.mends.get(reason, '')}"
                         )
                     self.counts[reason] = self.counts.get(reason, 0) + 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):

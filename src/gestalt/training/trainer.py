@@ -99,8 +99,7 @@ class EndTogether(Callback):
             return
         lost = isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))
         launcher: Any = trainer.strategy.launcher
-        children = getattr(launcher, "procs", [])
-        if children:
+        if getattr(launcher, "procs", []):
             time.sleep(GRACE)
             launcher.kill(signal.SIGKILL)
         if lost:
