@@ -116,11 +116,7 @@ class Grid:
 
 
 def read_grid(
-    name: str,
-    *,
-    scale: str,
-    overrides: tuple[str, ...] = (),
-    choose: tuple[str, ...] = (),
+    name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = ()
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 

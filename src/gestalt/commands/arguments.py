@@ -26,8 +26,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("train an experiment and score it after each epoch", "training_words"),
     "features": Command(
-        "cache the features of a run's training pairs from its frozen towers",
-        "training_words",
+        "cache the features of a run's training pairs from its frozen towers", "training_words"
     ),
     "pretrain": Command("make an image init where none can be downloaded", "training_words"),
     "ablate": Command("run a grid of experiments and compare its cells", "training_words"),
@@ -49,8 +48,7 @@ COMMANDS = {
         "pictures",
     ),
     "export": Command(
-        "write a trained model as a folder that loads anywhere, or as a graph",
-        "model_words",
+        "write a trained model as a folder that loads anywhere, or as a graph", "model_words"
     ),
     "data": Command(
         "inspect a source of pairs, pack it into tars, or show what the model sees of it",

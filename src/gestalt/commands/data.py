@@ -54,12 +54,31 @@ def inspect_data(arguments: Namespace) -> str:
     path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
-    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
+    texts = counted["captions"]
+    words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
+    unusable = texts["unusable_beside_usable"]
+    beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
         _title(config, source),
-        *_summary(counted, len(bad), len(source), mends),
-        f"manifest: {path}, sha256 {digest}",
+        f"images: {', '.join(sizes)}",
+        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
+        f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
+    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    for reason, row in counted["bad_by_reason"].items():
+        mend = f"; {mends[reason]}" if reason in mends else ""
+        lines.append(
+            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
+            f"{row['first']['where']}{mend}"
+        )
+    for kind, row in counted["duplicates"].items():
+        line = f"repeated {kind}: {row['repeats']:,}"
+        if most := row.get("commonest"):
+            first = "first in samples {} and {}".format(*most["samples"])
+            line += f", the commonest {most['count']:,} times, {first}"
+        lines.append(line)
+    lines.append(f"manifest: {path}, sha256 {digest}")
     arguments.all_bad = len(bad) == len(source)
     if bad and not arguments.all_bad:
         lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
@@ -72,12 +91,11 @@ def pack_data(arguments: Namespace) -> str:
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
     """
-    config = arguments.config
+    config: Experiment = arguments.config
     to = arguments.to
-    shards = arguments.shards
     source = build_source(config, size=DRAWN, **_inside(config))
-    counts = pack(source, Path(to), shards=shards, progress=_bar)
-    packed = f"packed {counts.pop('samples'):,} samples into {shards} tars in {to}"
+    counts = pack(source, Path(to), shards=arguments.shards, progress=_bar)
+    packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
         left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         packed += f"; left out: {left_out}"
@@ -158,39 +176,10 @@ def _title(config: Experiment, source: Source) -> str:
     )
 
 
-def _summary(counted: dict[str, Any], bad: int, samples: int, mends: dict[str, str]) -> list[str]:
-    """Return the counts as lines of text."""
-    sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
-    texts = counted["captions"]
-    words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
-    unusable = texts["unusable_beside_usable"]
-    beside = f"; {unusable:,} more cannot be used" if unusable else ""
-    lines = [
-        f"images: {', '.join(sizes)}",
-        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
-        f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})",
-    ]
-    for reason, row in counted["bad_by_reason"].items():
-        mend = f"; {mends[reason]}" if reason in mends else ""
-        lines.append(
-            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
-            f"{row['first']['where']}{mend}"
-        )
-    for kind, row in counted["duplicates"].items():
-        line = f"repeated {kind}: {row['repeats']:,}"
-        if most := row.get("commonest"):
-            first = "first in samples {} and {}".format(*most["samples"])
-            line += f", the commonest {most['count']:,} times, {first}"
-        lines.append(line)
-    return lines
-
-
 def _range(spread: dict[str, int]) -> str:
-    return (
-        f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
-        if spread
-        else "unknown"
-    )
+    if not spread:
+        return "unknown"
+    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
 
 
 def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:

@@ -173,13 +173,7 @@ WORDS = {
         }
     ),
     "list": Words(
-        {
-            "kind": {
-                "nargs": "?",
-                "choices": tuple(KINDS),
-                "help": "one table (default: all)",
-            }
-        }
+        {"kind": {"nargs": "?", "choices": tuple(KINDS), "help": "one table (default: all)"}}
     ),
 }
 

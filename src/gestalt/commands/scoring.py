@@ -98,11 +98,7 @@ def _check_here(config: Experiment) -> None:
 
 
 def score(
-    target: Target,
-    *,
-    overrides: list[str],
-    only: str | None = None,
-    predictions: str | None = None,
+    target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
 ) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.

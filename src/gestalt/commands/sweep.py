@@ -195,11 +195,7 @@ def print_rows(rows: dict[str, Rows]) -> None:
 
 
 def plot_sizes(
-    values: dict[str, list[float | None]],
-    *,
-    sizes: list[int],
-    trained_at: int | None,
-    title: str,
+    values: dict[str, list[float | None]], *, sizes: list[int], trained_at: int | None, title: str
 ) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {}

@@ -219,12 +219,7 @@ def _fit(
             if callback.state_key in finished["callbacks"]:
                 callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=resumed,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     # max_steps or max_time ended within an epoch, or no steps remained
     if module.validated_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)

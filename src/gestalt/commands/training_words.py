@@ -219,6 +219,7 @@ def check_pretrain(arguments: Namespace) -> None:
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
     from gestalt.ablation.grid import read_grid  # the results below it import torch
+    from gestalt.ablation.grid_file import check_number
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]
@@ -229,6 +230,7 @@ def check_ablate(arguments: Namespace) -> None:
     arguments.grid = read_grid(
         name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
     )
+    check_number((arguments.seeds, len(arguments.grid.cells)))
 
 
 def check_data(arguments: Namespace) -> None:

@@ -86,11 +86,9 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 def world_size() -> int:
     """Return the number of ranks; 1 where nothing is distributed."""
-    return (
-        distributed.get_world_size()
-        if distributed.is_available() and distributed.is_initialized()
-        else 1
-    )
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
+    return 1
 
 
 def objects_of_ranks(value: Any) -> list[Any]:

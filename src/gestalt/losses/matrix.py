@@ -135,10 +135,10 @@ def compare(
     text: Tensor,
     *,
     text_id: Tensor,
-    valid: Tensor | None,
     equal_texts: str,
-    chunk: int | None,
-    measured: bool,
+    valid: Tensor | None = None,
+    chunk: int | None = None,
+    measured: bool = True,
 ) -> tuple[Tensor, PairMatrix]:
     """Return the texts of all ranks (G, E), in rank order and with the gradient, and the matrix in
     which images meet them.

@@ -1,7 +1,7 @@
 """The page of a grid: tables, plots and pictures, as files and in TensorBoard."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     Raises:
         ConfigError: as ``shown``.
     """
+    from torch.utils.tensorboard import SummaryWriter
+
     values = shown(grid, allow_mixed=allow_mixed)
     tables = values["tables"]
     pictures = values["pictures"]
@@ -39,10 +41,18 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
-    for outdated in set(PICTURES) - set(pictures):
-        (folder / f"{outdated}.png").unlink(missing_ok=True)
+    for name in set(PICTURES) - set(pictures):
+        (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)
-    _write_events(folder, page=page, pictures=pictures)
+    # for TensorBoard, in place of those of an earlier call
+    for outdated in folder.glob("events.out.tfevents*"):
+        outdated.unlink()
+    writer = SummaryWriter(str(folder))
+    writer.add_text("table", page)
+    for name, picture in pictures.items():
+        image = np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
+        writer.add_image(name, image, dataformats="HWC")
+    writer.close()
     return page
 
 
@@ -127,18 +137,3 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
         parts = max(0.0, whole - training - validation), training, validation, whole
         rows.append([cell, str(len(times) - 1), *map(span, parts)])
     return rows, span(total)
-
-
-def _write_events(folder: Path, *, page: str, pictures: Mapping[str, bytes]) -> None:
-    """Write page and pictures for TensorBoard, in place of those of an earlier call."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    for outdated in folder.glob("events.out.tfevents*"):
-        outdated.unlink()
-    writer = SummaryWriter(str(folder))
-    writer.add_text("table", page)
-    for name, picture in pictures.items():
-        writer.add_image(
-            name, np.array(Image.open(io.BytesIO(picture)).convert("RGB")), dataformats="HWC"
-        )
-    writer.close()

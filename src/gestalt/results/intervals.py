@@ -178,11 +178,9 @@ class Contribution(NamedTuple):
         """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
         are the same for the same N.
         """
-        return (
-            self.resampled(draws(len(self.marks)))
-            if self.counts is None
-            else pseudo_values(self.counts)
-        )
+        if self.counts is None:
+            return self.resampled(draws(len(self.marks)))
+        return pseudo_values(self.counts)
 
     def interval(self, samples: Floats) -> Interval | None:
         """Return the 95 % interval of samples, of paired differences of samples, or of their mean

@@ -166,11 +166,9 @@ def device_name(device: "torch.device") -> str:
     """Return the name of the device."""
     import torch
 
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {_processor()}"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {_processor()}"
 
 
 def _processor() -> str:

@@ -181,9 +181,9 @@ def take(batch: Batch, rows: Tensor | slice) -> dict[str, Any]:
 
 def image_size(batch: Batch) -> tuple[int, int]:
     """Return height and width of a batch's images in pixels, also where it has their features."""
-    return (
-        (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
-    )
+    if "features" in batch:
+        return batch["side"], batch["side"]
+    return tuple(batch["image"].shape[-2:])
 
 
 def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:

@@ -166,11 +166,9 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
         )
     if step < warmup:
         return (step + 1) / warmup
-    return (
-        final
-        if step >= total
-        else half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
-    )
+    if step >= total:
+        return final
+    return half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
 
 
 def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
