@@ -202,8 +202,7 @@ class Pool:
             del self._running[slot]
             seconds = time.monotonic() - start
             state = job.read_state()
-            whole = before.kind == "new"
-            outcome = Outcome(state, seconds, log=process.log, whole=whole)
+            outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
             if status or state.kind != "finished":
                 why = "it ended without an error and without a result"
                 if status:

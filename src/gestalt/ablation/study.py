@@ -129,8 +129,7 @@ class Study:
             for run in self.reported()
             if (wall := entries.get(run.key, {}).get("wall"))
         }
-        remarks = [*self.remarks, *self.failures]
-        results = GridResults(self.grid.design(), views, remarks, walls)
+        results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures], walls)
         return write_page(results, folder=self.folder, allow_mixed=self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:

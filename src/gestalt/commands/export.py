@@ -43,9 +43,8 @@ def run(arguments: Namespace) -> int:
     if onnx is not None or torch_export is not None:
         graph = DenseGraph(opened.model, pixels=arguments.pixels)
         program = trace(graph)
-        side = opened.config.image.eval_size
         for path, write in ((torch_export, write_program), (onnx, write_onnx)):
             if path is not None:
-                lines = write(program, Path(path), graph=graph, side=side)
-                print(*lines, path, sep="\n")
+                side = opened.config.image.eval_size
+                print(*write(program, Path(path), graph=graph, side=side), path, sep="\n")
     return 0

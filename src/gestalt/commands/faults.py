@@ -64,11 +64,10 @@ def describe(error: Exception) -> str | None:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in text
     ):
-        mend = (
-            "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, "
-            "or lower evaluation.batch_size"
+        return (
+            "out of memory: lower data.batch_size and raise trainer.accumulate_grad_batches by the "
+            f"same factor, or lower evaluation.batch_size ({_one_line(text)[:200]})"
         )
-        return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
     # as a loader's worker or a library in Rust writes it

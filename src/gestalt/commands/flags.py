@@ -50,8 +50,8 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if words.keys:
         command.epilog = words.keys
-        usage = command.format_usage().removeprefix("usage: ").rstrip()
-        command.usage = f"{usage} [key=value ...]"
+        usage = command.format_usage().removeprefix("usage: ")
+        command.usage = f"{usage.rstrip()} [key=value ...]"
 
 
 def count(word: str) -> int:

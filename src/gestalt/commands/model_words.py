@@ -323,7 +323,6 @@ def _values(path: Path) -> dict[int, str | None]:
 
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target = arguments.target
     to = arguments.to
     license = arguments.license
     onnx = arguments.onnx
@@ -344,13 +343,13 @@ def check_export(arguments: Namespace) -> None:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
     if onnx is not None:
         check_onnx()
-    run = check_target(target)
+    run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(
-                f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish "
-                "other models by their library"
+                f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
+                "publish other models by their library"
             )
         check_free(Path(to), option="--to")

@@ -126,8 +126,7 @@ def run(arguments: Namespace) -> int:
         write_summary(mapper.entries, about=about, folder=folder, kind=kind)
     if page is not None and page.images:
         page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
-    done = len(arguments.pictures) - len(skipped)
-    if done:
+    if len(arguments.pictures) > len(skipped):
         for place in (arguments.output, arguments.to, arguments.html):
             if place:
                 # a file's name need not be UTF-8

@@ -101,8 +101,7 @@ def _held(folder: Path | None) -> Any:
     """Lock a run's folder against other processes within a block, on the first rank for all."""
     if folder is None or not first_rank():
         return nullcontext()
-    mend = "wait for it, or start without resume"
-    busy = f"resume: another process is training in {folder}; {mend}"
+    busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
     return hold(folder / ".lock", busy)
 
 

@@ -32,8 +32,6 @@ METHOD = (
     f"differences; those over seeds are Student's t. {OVER_IMAGES}"
 )
 
-OMITTED = ", so the paper's number is left out"
-
 
 @dataclass(frozen=True)
 class Table:
@@ -80,9 +78,9 @@ class Table:
         """Return the texts of the table."""
         design = self.design
         paper = self.design.paper_beside(self.metric)
-        heads = [
-            head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads
-        ]
+        heads = list(design.heads)
+        if len(heads) == 1:
+            heads = [heads[0].rpartition(".")[2]]
         heads += [
             "seeds",
             self.metric,
@@ -107,9 +105,10 @@ class Table:
                     score_text(score.mean, score.deviation),
                     interval_text(score.over_images, sign=""),
                     *texts,
-                    *([] if paper is None else [str(self.papers.get(cell, NONE))]),
                 ]
             )
+            if paper is not None:
+                rows[-1].append(str(self.papers.get(cell, NONE)))
         return heads, rows
 
 
@@ -151,7 +150,8 @@ def build_table(
             )
         )
         if substituted:
-            notes.append(f"{cell}: {substituted}{'' if number is None else OMITTED}.")
+            omitted = "" if number is None else ", so the paper's number is left out"
+            notes.append(f"{cell}: {substituted}{omitted}.")
         elif number is not None:
             papers[cell] = number
     entries = [

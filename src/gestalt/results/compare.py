@@ -120,11 +120,10 @@ def compare(
             columns.append(Column(metric, distinction, part, against, scores))
     differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
-        mend = (
-            "compare other results, list every difference with --details, or give each its own "
-            "column with --allow-mixed"
+        raise ConfigError(
+            f"not comparable: {'; '.join(differences)}; compare other results, list every "
+            "difference with --details, or give each its own column with --allow-mixed"
         )
-        raise ConfigError(f"not comparable: {'; '.join(differences)}; {mend}")
     separate = [f"Separate columns: {sentence}." for sentence in differences]
     return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
 

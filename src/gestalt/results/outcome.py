@@ -59,7 +59,6 @@ def describe(
     """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
     number of image tokens in a step.
     """
-    origin = model.image_origin
     text = model.text_origin
     return {
         "experiment": config.name,
@@ -68,7 +67,7 @@ def describe(
         "overrides": overrides,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, **origin.record()},
+        "image_init": {"asked": config.image.init, **model.image_origin.record()},
         "text_init": None
         if text is None
         else {"asked": config.text.init, "used": text.init, "source": text.source},

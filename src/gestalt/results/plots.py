@@ -139,9 +139,8 @@ def curves(tables: Sequence[Table]) -> bytes:
     """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
     the design.
     """
-    sizes = tables[0].design.sizes
     series: dict[str, list[Point]] = {}
-    for size, table in zip(sizes, tables, strict=True):
+    for size, table in zip(tables[0].design.sizes, tables, strict=True):
         for cell, score in table.scores.items():
             if score.mean is not None:
                 series.setdefault(cell, []).append(Point(size, score.mean, score.over_images))

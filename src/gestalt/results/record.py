@@ -65,11 +65,12 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
             f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, "
             f"such as {scored[-1]}"
         )
-    expected = (
-        "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
-        "finished runs"
+    run = find_run(
+        target,
+        holding=Path(RESULT),
+        expected="neither a result's JSON, nor the folder of a finished run, nor an experiment "
+        "with one; finished runs",
     )
-    run = find_run(target, holding=Path(RESULT), expected=expected)
     return [run / RESULT, *(evaluations_in(run) if evaluations else ())]
 
 

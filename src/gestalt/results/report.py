@@ -239,11 +239,11 @@ def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[st
     worst = entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    names = predictions.names
-    background = predictions.background
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        panels = segmentation_panels(image, names=names, background=background)
+        panels = segmentation_panels(
+            image, names=predictions.names, background=predictions.background
+        )
         source = data_address(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

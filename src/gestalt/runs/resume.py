@@ -96,9 +96,8 @@ def _matching(checkpoint: Path, config: Experiment) -> Path:
         for key, (value, given) in differences(saved, config).items()
     ]
     if found:
-        mend = "give the saved values, or start without resume"
         raise ConfigError(
             f"resume={config.resume}: {checkpoint} is of another configuration: "
-            f"{'; '.join(found)}; {mend}"
+            f"{'; '.join(found)}; give the saved values, or start without resume"
         )
     return checkpoint

@@ -116,10 +116,9 @@ class BadSamples(Callback):
         if not self.bad:
             return f"bad samples: none of {self.seen:,} read"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.counts.items()))
-        listed = "the record has the first of each reason, gestalt data inspect lists all"
         return (
             f"bad samples: {self.bad:,} of {self.seen:,} read ({self.bad / self.seen:.2%}): "
-            f"{reasons}; {listed}"
+            f"{reasons}; the record has the first of each reason, gestalt data inspect lists all"
         )
 
     def state_dict(self) -> dict[str, Any]:

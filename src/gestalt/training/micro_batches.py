@@ -154,10 +154,11 @@ class MicroBatches:
         """
         if self.parts == 1:
             return [function(part_of(slice(None)))]
-        device = self.model.logit_scale.device
         ends = [count * part // self.parts for part in range(self.parts + 1)]
         return [
-            checkpointed(partial(function, part_of(slice(start, end))), device=device)
+            checkpointed(
+                partial(function, part_of(slice(start, end))), device=self.model.logit_scale.device
+            )
             for start, end in pairwise(ends)
             if start < end
         ]
