@@ -138,9 +138,10 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
 
 
 def _print(record: dict[str, Any]) -> None:
-    chosen, reported, oracle, preset = (
-        record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own")
-    )
+    chosen = record["chosen_on"]
+    reported = record["reported_on"]
+    oracle = record["oracle"]
+    preset = record["protocols_own"]
     print(
         f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}"
     )

@@ -160,7 +160,9 @@ def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
     if arguments.to and not path.parent.is_dir():
         raise ConfigError(f"--to {path}: folder {path.parent} not found")
     if path.is_dir():
-        raise ConfigError(f"--to {path}: is a folder; name a file, such as {path / name}")
+        raise ConfigError(
+            f"--to {path}: is a folder; name a file, such as {path / f'data{suffix}'}"
+        )
     check_writable(path.parent, option="--to FILE")  # before an hour of reading
     return path
 

@@ -235,14 +235,14 @@ def check_ablate(arguments: Namespace) -> None:
 
 def check_data(arguments: Namespace) -> None:
     """Load ``config``, the configuration for training on the source."""
-    limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     words = [
         f"data.source={arguments.source}",
         "evaluation.benchmarks=[]",
         "image.init=random",
         *arguments.overrides,
-        *limit,
     ]
+    if getattr(arguments, "limit", None) is not None:
+        words.append(f"data.limit={arguments.limit}")
     config = load(None, scale=arguments.scale, overrides=words)
     check_options(config)
     # inspection refuses any manifest, missing or not

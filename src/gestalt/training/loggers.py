@@ -84,9 +84,9 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
         arguments = _arguments(part, config, folder=folder, run=earlier.get(place))
         try:
             logger = loggers[place] = _class_of(part.class_path)(**arguments)
-            if saved is not None and isinstance(logger, CSVLogger) and first_rank():
-                _continue_csv(logger, steps=saved["global_step"])
             if first_rank():
+                if saved is not None and isinstance(logger, CSVLogger):
+                    _continue_csv(logger, steps=saved["global_step"])
                 # a service that cannot be reached says so here, not after the first epoch
                 getattr(logger, "experiment", None)
         except Exception as error:  # a logger may raise anything
