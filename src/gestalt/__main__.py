@@ -29,7 +29,8 @@ def main(words: list[str] | None = None) -> int:
             parent.follow()
             with signals.deferred():
                 check(arguments)
-                module = import_module(f"gestalt.commands.{COMMANDS[arguments.command].module}")
+                name = COMMANDS[arguments.command].module or arguments.command
+                module = import_module(f"gestalt.commands.{name}")
             status: int = module.run(arguments)
             sys.stdout.flush()
     except signals.Interrupted as stop:

@@ -116,11 +116,7 @@ class Grid:
 
 
 def read_grid(
-    name: str,
-    *,
-    scale: str,
-    overrides: tuple[str, ...] = (),
-    choose: tuple[str, ...] = (),
+    name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = ()
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 
@@ -226,8 +222,7 @@ def checked(grid: Grid) -> Grid:
                 f"{part}: trainer.max_time ends runs before their equal cost; leave it out"
             )
         for chosen in grid.choices():
-            words = (*grid.words(cell, chosen=chosen, seed=0), TUNE)
-            _load(grid, words, part)
+            _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), part)
         first = hashes.setdefault(config_hash(config), cell)
         if first != cell:
             raise ConfigError(f"cells {first} and {cell} are the same run; keep one")

@@ -136,10 +136,7 @@ class Evaluating:
     @property
     def words(self) -> tuple[str, ...]:
         """Overrides: the size, and the images that the run itself was scored on."""
-        return (
-            f"image.eval_size={self.size}",
-            word("evaluation.limit", self.limit),
-        )
+        return (f"image.eval_size={self.size}", word("evaluation.limit", self.limit))
 
     @property
     def hash(self) -> str | None:

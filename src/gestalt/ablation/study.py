@@ -123,13 +123,13 @@ class Study:
         views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
             views[f"tested at {size} px"] = _results([job for job in scored if job.size == size])
-        entries, walls = _entries(self.folder), {}
-        for run in self.reported():
-            wall = entries.get(run.key, {}).get("wall")
-            if wall:
-                walls[run.cell, run.seed] = wall
-        remarks = [*self.remarks, *self.failures]
-        results = GridResults(self.grid.design(), views, remarks, walls)
+        entries = _entries(self.folder)
+        walls = {
+            (run.cell, run.seed): wall
+            for run in self.reported()
+            if (wall := entries.get(run.key, {}).get("wall"))
+        }
+        results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures], walls)
         return write_page(results, folder=self.folder, allow_mixed=self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:
@@ -198,5 +198,5 @@ def _results(jobs: Sequence[Job]) -> Runs:
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
-    runs = read_file(folder / ATTEMPTS, "cells").get("runs", [])
-    return {entry["key"]: entry for entry in runs}
+    recorded = read_file(folder / ATTEMPTS, "cells")
+    return {entry["key"]: entry for entry in recorded.get("runs", [])}

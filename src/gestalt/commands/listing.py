@@ -24,7 +24,8 @@ def run(arguments: Namespace) -> int:
         if arguments.kind is None:
             print(f"\n{kind}")
         rows = KINDS[kind]()
-        name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
+        name = max(len(row.name) for row in rows)
+        package = max(len(row.package) for row in rows)
         for row in rows:
             print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
     return 0

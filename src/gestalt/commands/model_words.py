@@ -154,13 +154,9 @@ WORDS = {
                     "action": "store_const",
                     "const": name,
                     "default": "markdown",
-                    "help": f"write {text}",
+                    "help": "write %(const)s (default: %(default)s)",
                 }
-                for name, text in (
-                    ("markdown", "markdown (default)"),
-                    ("latex", "latex"),
-                    ("csv", "csv"),
-                )
+                for name in ("markdown", "latex", "csv")
             },
         }
     ),
@@ -177,13 +173,7 @@ WORDS = {
         }
     ),
     "list": Words(
-        {
-            "kind": {
-                "nargs": "?",
-                "choices": tuple(KINDS),
-                "help": "one table (default: all)",
-            }
-        }
+        {"kind": {"nargs": "?", "choices": tuple(KINDS), "help": "one table (default: all)"}}
     ),
 }
 
@@ -192,7 +182,9 @@ def check_eval(arguments: Namespace) -> None:
     """Read ``sizes`` and ``protocols``, complete ``overrides`` by benchmarks named alone and for a
     calibration, and load the configuration of the run.
     """
-    sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    sizes = arguments.sizes
+    protocols = arguments.protocols
+    benchmark = arguments.calibrate
     named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
     if named:
         words = [word for word in arguments.overrides if word not in named]
@@ -269,7 +261,9 @@ def check_reproduce(arguments: Namespace) -> None:
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    benchmark, measure, values = arguments.bench, arguments.measure, arguments.values
+    benchmark = arguments.bench
+    measure = arguments.measure
+    values = arguments.values
     check_has_masks(benchmark, option="--bench", measure=measure)
     if measure == "grouping" and values != "index":
         raise ConfigError(
@@ -329,8 +323,10 @@ def _values(path: Path) -> dict[int, str | None]:
 
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target, to, license = arguments.target, arguments.to, arguments.license
-    onnx, program = arguments.onnx, arguments.torch_export
+    to = arguments.to
+    license = arguments.license
+    onnx = arguments.onnx
+    program = arguments.torch_export
     if to is None and onnx is None and program is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
@@ -347,13 +343,13 @@ def check_export(arguments: Namespace) -> None:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
     if onnx is not None:
         check_onnx()
-    run = check_target(target)
+    run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(
-                f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish "
-                "other models by their library"
+                f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
+                "publish other models by their library"
             )
         check_free(Path(to), option="--to")

@@ -25,7 +25,8 @@ models.
 """
 
 
-SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
+SEGMENTED = "_segmented.png"
+GROUPED = "_grouped.png"
 """Endings of the name of a single picture's result, beside the picture."""
 
 
@@ -85,7 +86,18 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
-    arguments.labels = labels_of(arguments.labels, arguments.threshold)
+    text = arguments.labels
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if len(labels) == 1 and arguments.threshold is None:
+        raise ConfigError(
+            f'--labels "{text}": every pixel would have the only label; name another, separated by '
+            "a comma, or give a --threshold"
+        )
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
+    arguments.labels = labels
     _check_protocol(arguments.protocol, PRESETS)
     check_outputs(arguments, "labels", SEGMENTED)
 
@@ -101,25 +113,6 @@ def check_group(arguments: Namespace) -> None:
 def _check_protocol(name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in known:
         raise ConfigError(f"--protocol {name}: unknown; {nearest(name, list(known))}")
-
-
-def labels_of(text: str, threshold: float | None) -> list[str]:
-    """Return the labels of a comma-separated list.
-
-    Raises:
-        ConfigError: none, one without a threshold, or one twice.
-    """
-    labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
-    if len(labels) == 1 and threshold is None:
-        raise ConfigError(
-            f'--labels "{text}": every pixel would have the only label; name another, separated by '
-            "a comma, or give a --threshold"
-        )
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
-    return labels
 
 
 def pictures_of(words: list[str]) -> list[Path]:
@@ -138,7 +131,8 @@ def pictures_of(words: list[str]) -> list[Path]:
 
 def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
-    path, pictures = Path(word), []
+    path = Path(word)
+    pictures = []
     why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
         # a file that is named itself is read whatever its ending
@@ -247,7 +241,10 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         ConfigError: no place for the results, a place that cannot be written to, a file that is
             there already and was not named, or a model that is not there.
     """
-    output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
+    output = arguments.output
+    to = arguments.to
+    html = arguments.html
+    models = arguments.models
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
     arguments.folders = [] if to is None else model_folders(models, Path(to))

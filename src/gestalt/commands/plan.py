@@ -35,10 +35,13 @@ from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
 from gestalt.support.memory import free_memory
-from gestalt.training.progress import memory_gib
+from gestalt.training.progress import peak_memory
 
-STEPS, WARMUP = 20, 2
-"""Steps that are timed, at most, and steps before them."""
+STEPS = 20
+"""Steps that are timed, at most."""
+
+WARMUP = 2
+"""Steps before them."""
 
 SECONDS = 40.0
 """Seconds after which no further step is taken."""
@@ -97,7 +100,7 @@ def plan(config: Experiment) -> int:
     device = _device(config)
     room = _memory_room(device, devices)
     trial_batch, probe = _take_steps(trial, batch, room, ranks)
-    peak = memory_gib(device) * 2**30
+    peak = peak_memory(device)
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
     free = free_bytes(Path.cwd())
@@ -161,7 +164,9 @@ class StepProbe(Callback):
             value for state in trainer.optimizers[0].state.values() for value in state.values()
         )
         if trainer.global_step == WARMUP:
-            self.waited, self.computed, self.bad = [], [], 0
+            self.waited = []
+            self.computed = []
+            self.bad = 0
         trainer.should_stop = trainer.should_stop or (
             bool(self.computed) and self._last > self._end
         )
@@ -175,17 +180,22 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     their memory tells whether all pairs fit.  The system would kill a process on a CPU that only
     tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
     """
-    pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
-    count, device = STEPS + WARMUP, _device(trial.config)
+    pairs = read_pairs(trial)
+    probe = StepProbe()
+    size = max(2, min(batch // 4, SMALL))
+    count = STEPS + WARMUP
+    device = _device(trial.config)
     shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
-    peak, trial_batch = memory_gib(device) * 2**30, batch
+    peak = peak_memory(device)
+    trial_batch = batch
     try:
         while size <= batch and len(shown) < 2:
             take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
-            reached = memory_gib(device) * 2**30
+            reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
-            peak, size = reached, 2 * size
+            peak = reached
+            size = 2 * size
         if len(shown) == 2:
             (small, low), (large, high) = shown
             loss = SIMILARITY * min(batch * batch * ranks, BLOCK)
@@ -256,7 +266,8 @@ def _validation_seconds(trial: RunParts, ranks: int) -> float:
         return time.monotonic() - begin
 
     seconds(1)  # warms up
-    one, some = seconds(1), seconds(VALIDATED)
+    one = seconds(1)
+    some = seconds(VALIDATED)
     batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
     further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
     each = max(0.0, some - one) / max(1, further)
@@ -321,7 +332,9 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
 
 def waiting_line(config: Experiment, probe: StepProbe) -> str:
     """Return the line on steps that wait for loading processes."""
-    workers, waited, computed = loading_processes(config), sum(probe.waited), sum(probe.computed)
+    workers = loading_processes(config)
+    waited = sum(probe.waited)
+    computed = sum(probe.computed)
     share = waited / (waited + computed)
     text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
     if share <= WAITING:

@@ -188,18 +188,13 @@ def print_rows(rows: dict[str, Rows]) -> None:
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
         for name, row in by_protocol.items():
-            low_high = row["interval"] or ()
-            bounds = ", ".join(f"{bound:.4f}" for bound in low_high)
+            bounds = ", ".join(f"{bound:.4f}" for bound in row["interval"] or ())
             print(f"  {name:28} {row['miou']:.4f}" + (f"  [{bounds}]" if bounds else ""))
     print(OVER_IMAGES)
 
 
 def plot_sizes(
-    values: dict[str, list[float | None]],
-    *,
-    sizes: list[int],
-    trained_at: int | None,
-    title: str,
+    values: dict[str, list[float | None]], *, sizes: list[int], trained_at: int | None, title: str
 ) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {}

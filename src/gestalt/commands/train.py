@@ -101,8 +101,7 @@ def _held(folder: Path | None) -> Any:
     """Lock a run's folder against other processes within a block, on the first rank for all."""
     if folder is None or not first_rank():
         return nullcontext()
-    mend = "wait for it, or start without resume"
-    busy = f"resume: another process is training in {folder}; {mend}"
+    busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
     return hold(folder / ".lock", busy)
 
 
@@ -110,7 +109,9 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
     parts = build_parts(config, resumed)
-    module, data, total_steps = parts.module, parts.data, parts.total_steps
+    module = parts.module
+    data = parts.data
+    total_steps = parts.total_steps
     model = module.model
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
@@ -126,7 +127,8 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
         if resumed is not None:
             with restoring(resumed):
                 finished = _restore_finished(module, resumed, total_steps)
-        bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
+        bad_samples = build_bad_samples(config, samples=len(data.source))
+        clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
         steps_left = None if finished else total_steps
         trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
@@ -216,12 +218,7 @@ def _fit(
             if callback.state_key in finished["callbacks"]:
                 callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=resumed,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     # max_steps or max_time ended within an epoch, or no steps remained
     if module.validated_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -282,7 +279,8 @@ def _trainer(
 
 
 def _first_lines(parts: RunParts) -> list[str]:
-    config, origin = parts.config, parts.module.model.image_tower.origin
+    config = parts.config
+    origin = parts.module.model.image_tower.origin
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
@@ -311,7 +309,8 @@ def _finish(
     """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
     metrics.
     """
-    metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    metrics = metrics_of(callbacks)
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
@@ -320,7 +319,6 @@ def _finish(
     if checkpoint.exists():
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

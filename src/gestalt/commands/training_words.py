@@ -212,12 +212,14 @@ def check_pretrain(arguments: Namespace) -> None:
     check_nodes(config, os.environ)
     check_options(config)
     _check_pairs(config)
-    arguments.config, arguments.file = config, file
+    arguments.config = config
+    arguments.file = file
 
 
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
     from gestalt.ablation.grid import read_grid  # the results below it import torch
+    from gestalt.ablation.grid_file import check_number
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]
@@ -228,18 +230,19 @@ def check_ablate(arguments: Namespace) -> None:
     arguments.grid = read_grid(
         name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
     )
+    check_number((arguments.seeds, len(arguments.grid.cells)))
 
 
 def check_data(arguments: Namespace) -> None:
     """Load ``config``, the configuration for training on the source."""
-    limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     words = [
         f"data.source={arguments.source}",
         "evaluation.benchmarks=[]",
         "image.init=random",
         *arguments.overrides,
-        *limit,
     ]
+    if getattr(arguments, "limit", None) is not None:
+        words.append(f"data.limit={arguments.limit}")
     config = load(None, scale=arguments.scale, overrides=words)
     check_options(config)
     # inspection refuses any manifest, missing or not

@@ -17,6 +17,7 @@ from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
+    Texts,
     csv_table,
     ends,
     interval_text,
@@ -28,11 +29,8 @@ from gestalt.results.text import (
 
 METHOD = (
     f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for "
-    "differences; those over seeds are Student's t. "
-    f"{OVER_IMAGES}"
+    f"differences; those over seeds are Student's t. {OVER_IMAGES}"
 )
-
-OMITTED = ", so the paper's number is left out"
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,13 @@ class Table:
             )
         )
 
-    def heads_and_rows(self) -> tuple[list[str], list[list[str]]]:
+    def heads_and_rows(self) -> Texts:
         """Return the texts of the table."""
-        design, paper = self.design, self.design.paper_beside(self.metric)
-        heads = [
-            head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads
-        ]
+        design = self.design
+        paper = self.design.paper_beside(self.metric)
+        heads = list(design.heads)
+        if len(heads) == 1:
+            heads = [heads[0].rpartition(".")[2]]
         heads += [
             "seeds",
             self.metric,
@@ -106,9 +105,10 @@ class Table:
                     score_text(score.mean, score.deviation),
                     interval_text(score.over_images, sign=""),
                     *texts,
-                    *([] if paper is None else [str(self.papers.get(cell, NONE))]),
                 ]
             )
+            if paper is not None:
+                rows[-1].append(str(self.papers.get(cell, NONE)))
         return heads, rows
 
 
@@ -132,9 +132,8 @@ def build_table(
     if differences and not allow_mixed:
         raise ConfigError(
             f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move "
-            "away the folders of the runs to repeat "
-            "and call again, or use --allow-mixed; gestalt compare --details lists every "
-            "difference of two runs"
+            "away the folders of the runs to repeat and call again, or use --allow-mixed; gestalt "
+            "compare --details lists every difference of two runs"
         )
     notes = [f"Not comparable: {sentence}." for sentence in differences]
     runs: dict[str, dict[int, Result]] = {cell: {} for cell in design.cells}
@@ -151,7 +150,8 @@ def build_table(
             )
         )
         if substituted:
-            notes.append(f"{cell}: {substituted}{'' if number is None else OMITTED}.")
+            omitted = "" if number is None else ", so the paper's number is left out"
+            notes.append(f"{cell}: {substituted}{omitted}.")
         elif number is not None:
             papers[cell] = number
     entries = [
@@ -161,7 +161,7 @@ def build_table(
         if entry["set"] == image_set
     ]
     notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
-    notes += run_notes(list(results.values()))
+    notes += run_notes(results.values())
     # the first run of the base cell, else of any
     base = [*runs[design.against].values(), *results.values()]
     baselines = companions(base[0].record["metrics"], metric) if base else {}
@@ -176,7 +176,7 @@ def build_tables(
     """
     tables = []
     for view, results in grid.views.items():
-        for metric in metrics or headlines(list(results.values())):
+        for metric in metrics or headlines(results.values()):
             table = build_table(
                 grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view
             )

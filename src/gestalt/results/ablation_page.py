@@ -1,7 +1,7 @@
 """The page of a grid: tables, plots and pictures, as files and in TensorBoard."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,31 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     Raises:
         ConfigError: as ``shown``.
     """
+    from torch.utils.tensorboard import SummaryWriter
+
     values = shown(grid, allow_mixed=allow_mixed)
-    tables, pictures = values["tables"], values["pictures"]
+    tables = values["tables"]
+    pictures = values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
-    files = {
-        "table.csv": csv_text(tables).encode(),
-        "table.tex": latex(tables).encode(),
-    }
-    files |= {f"{name}.png": picture for name, picture in pictures.items()}
+    files = {f"{name}.png": picture for name, picture in pictures.items()}
     # the page last, after the files that it shows
-    for name, content in {**files, "table.md": page.encode()}.items():
+    texts = {"table.csv": csv_text(tables), "table.tex": latex(tables), "table.md": page}
+    files |= {name: text.encode() for name, text in texts.items()}
+    for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
-    for outdated in set(PICTURES) - set(pictures):
-        (folder / f"{outdated}.png").unlink(missing_ok=True)
+    for name in set(PICTURES) - set(pictures):
+        (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)
-    _write_events(folder, page=page, pictures=pictures)
+    # for TensorBoard, in place of those of an earlier call
+    for outdated in folder.glob("events.out.tfevents*"):
+        outdated.unlink()
+    writer = SummaryWriter(str(folder))
+    writer.add_text("table", page)
+    for name, picture in pictures.items():
+        image = np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
+        writer.add_image(name, image, dataformats="HWC")
+    writer.close()
     return page
 
 
@@ -64,7 +73,7 @@ def shown(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
         "runs": len(grid.views[""]),
         "commits": sorted({result.commit for result in grid.views[""].values()}),
         "method": METHOD,
-        "remarks": list(grid.remarks),
+        "remarks": grid.remarks,
         "shared_notes": [
             note
             for note in (tables[0].notes if tables else ())
@@ -114,7 +123,8 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
     """Return the time of each cell over all seeds, and of all; time outside training and validation
     is start-up and writing.
     """
-    rows, total = [], 0.0
+    rows = []
+    total = 0.0
     for cell in grid.design.cells:
         times = [(0.0, 0.0, 0.0)]
         for run, result in grid.views[""].items():
@@ -127,18 +137,3 @@ def _times(grid: GridResults) -> tuple[list[list[str]], str]:
         parts = max(0.0, whole - training - validation), training, validation, whole
         rows.append([cell, str(len(times) - 1), *map(span, parts)])
     return rows, span(total)
-
-
-def _write_events(folder: Path, *, page: str, pictures: Mapping[str, bytes]) -> None:
-    """Write page and pictures for TensorBoard, in place of those of an earlier call."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    for outdated in folder.glob("events.out.tfevents*"):
-        outdated.unlink()
-    writer = SummaryWriter(str(folder))
-    writer.add_text("table", page)
-    for name, picture in pictures.items():
-        writer.add_image(
-            name, np.array(Image.open(io.BytesIO(picture)).convert("RGB")), dataformats="HWC"
-        )
-    writer.close()

@@ -8,13 +8,14 @@ the code, the requested images, the training data and the starting weights must 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.schema import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
+from gestalt.results.text import Texts
 
 Settings = Mapping[str, Any]
 
@@ -142,7 +143,7 @@ class Split(NamedTuple):
         is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
         return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
+    def table(self) -> Texts:
         """Return heads and rows of every setting that differs, a column for each group; no rows if
         none does.
         """
@@ -208,13 +209,14 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     return [sentence for split in splits for sentence in split.differences()]
 
 
-def run_notes(results: Sequence[Result]) -> list[str]:
+def run_notes(results: Collection[Result]) -> list[str]:
     """Return a note for each result of a model that had steps of its run left, for each threshold
     of other weights, and for each commit that does not state the exact code.
     """
     notes = []
     for result in results:
-        steps, planned = result.record.get("steps"), result.record.get("steps_planned")
+        steps = result.record.get("steps")
+        planned = result.record.get("steps_planned")
         if (steps or 0) < (planned or 0):
             notes.append(f"{result.label} ran {steps} of {planned} steps.")
         for entry in result.record["benchmarks"]:

@@ -85,7 +85,8 @@ def pseudo_values(counts: Ints) -> Floats:
     not change the number of classes.
     """
     total = counts.sum(axis=0)
-    whole, without = iou_of(total), iou_of(total - counts)
+    whole = iou_of(total)
+    without = iou_of(total - counts)
     without = np.where(np.isnan(without), whole, without)
     return len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(
         without, axis=-1
@@ -177,11 +178,9 @@ class Contribution(NamedTuple):
         """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
         are the same for the same N.
         """
-        return (
-            self.resampled(draws(len(self.marks)))
-            if self.counts is None
-            else pseudo_values(self.counts)
-        )
+        if self.counts is None:
+            return self.resampled(draws(len(self.marks)))
+        return pseudo_values(self.counts)
 
     def interval(self, samples: Floats) -> Interval | None:
         """Return the 95 % interval of samples, of paired differences of samples, or of their mean

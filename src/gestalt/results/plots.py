@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
+BAR = "#7fa6c9"
+BASE = "#2f6690"
+DOT = "#16324f"
+QUIET = "#8a8a8a"
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")
 STYLE: Any = {
     "figure.constrained_layout.use": True,
@@ -71,7 +74,8 @@ def bars(
         color=[BASE if name == base else BAR for name in scores],
     )
     for place, score in enumerate(scores.values()):
-        values, interval = list(score.values.values()), score.over_images or ()
+        values = list(score.values.values())
+        interval = score.over_images or ()
         axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
         if len(values) > 1:
             axes.plot(
@@ -135,9 +139,8 @@ def curves(tables: Sequence[Table]) -> bytes:
     """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
     the design.
     """
-    sizes = tables[0].design.sizes
     series: dict[str, list[Point]] = {}
-    for size, table in zip(sizes, tables, strict=True):
+    for size, table in zip(tables[0].design.sizes, tables, strict=True):
         for cell, score in table.scores.items():
             if score.mean is not None:
                 series.setdefault(cell, []).append(Point(size, score.mean, score.over_images))
@@ -162,7 +165,8 @@ def lines(
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        places, values = [point.x for point in points], [point.y for point in points]
+        places = [point.x for point in points]
+        values = [point.y for point in points]
         marker = "o" if len(points) <= DOTS else ""
         axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
         for point in points:

@@ -61,8 +61,10 @@ class GridResults(NamedTuple):
         """
         try:
             content = json.loads((folder / PAGE).read_text())
-            design, paper = Design(**content["design"]), content["design"]["paper"]
-            remarks, views = content["remarks"], content["views"]
+            design = Design(**content["design"])
+            paper = content["design"]["paper"]
+            remarks = content["remarks"]
+            views = content["views"]
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(
                 f"{folder / PAGE}: damaged ({error!r}); repeat gestalt ablate"

@@ -65,11 +65,12 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
             f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, "
             f"such as {scored[-1]}"
         )
-    expected = (
-        "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
-        "finished runs"
+    run = find_run(
+        target,
+        holding=Path(RESULT),
+        expected="neither a result's JSON, nor the folder of a finished run, nor an experiment "
+        "with one; finished runs",
     )
-    run = find_run(target, holding=Path(RESULT), expected=expected)
     return [run / RESULT, *(evaluations_in(run) if evaluations else ())]
 
 
@@ -109,7 +110,8 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
     lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
     if lacking:
         yield f"metrics have no {lacking[0]}"
-    table, rows = entry.get("counts", {}).get("model", []), entry.get("counts_rows", [])
+    table = entry.get("counts", {}).get("model", [])
+    rows = entry.get("counts_rows", [])
     if len(table) != len(rows):
         yield f"counts.model has {len(table)} rows, and counts_rows {len(rows)}"
     if "iou" in entry:
@@ -143,12 +145,11 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
     import torch
 
     code = commit()
-    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     machine = {
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
     return {
         "commit": code,
@@ -166,11 +167,9 @@ def device_name(device: "torch.device") -> str:
     """Return the name of the device."""
     import torch
 
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {_processor()}"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {_processor()}"
 
 
 def _processor() -> str:

@@ -29,10 +29,13 @@ from gestalt.training.tags import logged_key
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
 
-INSIDE, LARGEST = (8, 4, 2, 1, 0), 10_000_000
-"""Numbers of results whose sections may be in the page, of which it has the first with at most so
-many characters; the section of each further result is a page of its own.
+INSIDE = (8, 4, 2, 1, 0)
+"""Numbers of results whose sections may be in the page, which has the first that fits; the section
+of each further result is a page of its own.
 """
+
+LARGEST = 10_000_000
+"""Most characters of the page."""
 
 CURVE_POINTS = 400
 """Largest number of points of a training curve."""
@@ -99,10 +102,8 @@ def _page(
         grids: the grids that it shows, each as ``shown``.
         whole: address of the page of all results, from a page beside it.
     """
-    calls = (
-        *(address, companions, confusions, curves, differing, extremes, headlines, metrics_of),
-        zip,
-    )
+    drawing = (address, confusions, curves, extremes)
+    calls = (*drawing, companions, differing, headlines, metrics_of, zip)
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
     return render(
@@ -174,7 +175,8 @@ def read_scalars(run: Path) -> dict[str, list[Point]]:
 
     last: dict[str, dict[int, float]] = defaultdict(dict)
     for file in sorted(run.glob("events.out.tfevents*")):
-        content, start = file.read_bytes(), 0
+        content = file.read_bytes()
+        start = 0
         while (begin := start + 12) <= len(content):
             end = begin + int.from_bytes(content[start : start + 8], "little")
             event = Event.FromString(content[begin:end]) if end < len(content) else Event()
@@ -209,13 +211,15 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, 
         names: of the classes.
     """
     more = confusion.shape[1] - len(names)
-    confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
+    confusion = np.pad(confusion, ((0, more), (0, 0)))
+    names = [*names, *("no class",) * more]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     wrong = confusion - np.diag(confusion.diagonal())
     pairs = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
         truth, predicted = divmod(int(place), len(names))
-        pixels, part = wrong[truth, predicted], share[truth, predicted]
+        pixels = wrong[truth, predicted]
+        part = share[truth, predicted]
         if pixels:
             pairs.append([names[truth], names[predicted], f"{pixels:,}", f"{100 * part:.1f} %"])
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
@@ -231,13 +235,15 @@ def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[st
     were not kept.
     """
     predictions = result.extremes(entry["set"])
-    best, worst = entry.get("best_images", []), entry.get("worst_images", [])
+    best = entry.get("best_images", [])
+    worst = entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    names, background = predictions.names, predictions.background
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        panels = segmentation_panels(image, names=names, background=background)
+        panels = segmentation_panels(
+            image, names=predictions.names, background=predictions.background
+        )
         source = data_address(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

@@ -1,6 +1,6 @@
 """Results: a record, and the arrays beside it, checked by the hashes in the record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        requested, resolved = init.get("asked"), init.get("used")
+        requested = init.get("asked")
+        resolved = init.get("used")
         return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
 
     def value(self, metric: str) -> float | None:
@@ -82,7 +83,8 @@ class Result:
         """
         if name not in self.record["arrays"]:
             return {}
-        path, problem = self._arrays_path(name), ""
+        path = self._arrays_path(name)
+        problem = ""
         if not path.is_file():
             problem = f"not found, but {self.path} was written with it"
         elif file_hash(path) != self.record["arrays"][name]["sha256"]:
@@ -98,11 +100,8 @@ class Result:
         """Return the best, then the worst images of a set, with their predictions; None if none
         were kept.
         """
-        return read_predictions(
-            (self.path.with_suffix("") if self.is_evaluation else self.run)
-            / EXTREMES
-            / f"{name}.npz"
-        )
+        folder = self.path.with_suffix("") if self.is_evaluation else self.run
+        return read_predictions(folder / EXTREMES / f"{name}.npz")
 
     def interval(self, metric: str) -> Interval | None:
         """Return the 95 % interval of a metric over images; None if there is none, for the reason
@@ -122,11 +121,13 @@ class Result:
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
-        (image_set, _, name), value = metric.partition("/"), self.value(metric)
+        (image_set, _, name) = metric.partition("/")
+        value = self.value(metric)
         found = contribution(self.arrays(image_set), name, self.entry(metric))
         if value is None or found is None:
             return None
-        scored, images = len(found.marks), self.entry(metric).get("images")
+        scored = len(found.marks)
+        images = self.entry(metric).get("images")
         if scored != images or abs(found.value - value) > 1e-6:
             raise ConfigError(
                 f"{self._arrays_path(image_set)}: its {scored} images give {metric} "
@@ -135,19 +136,19 @@ class Result:
         return found
 
 
-def headlines(results: Sequence[Result]) -> list[str]:
+def measured(results: Iterable[Result]) -> list[str]:
+    """Return the keys of the metrics that any result has, in order."""
+    keys = (key for one in results for key in one.record["metrics"] if one.value(key) is not None)
+    return list(dict.fromkeys(keys))
+
+
+def headlines(results: Iterable[Result]) -> list[str]:
     """Return the headline metrics that any result has, in the order of the benchmarks."""
-    return headlines_of(
-        key
-        for result in results
-        for key, value in result.record["metrics"].items()
-        if value is not None
-    )
+    return headlines_of(measured(results))
 
 
-def headlines_of(measured: Iterable[str]) -> list[str]:
+def headlines_of(keys: Collection[str]) -> list[str]:
     """Return the headline metrics of the measures among keys, in the order of the benchmarks."""
-    keys = dict.fromkeys(measured)
     shown = dict.fromkeys(name for measure in MEASURES.values() for name in measure.headline)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     return [

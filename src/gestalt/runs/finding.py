@@ -104,7 +104,8 @@ def variations(folder: Path) -> list[str]:
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
     """Return the hashed keys in which two configurations differ, sorted, with both values."""
-    first, second = hashed_keys(one), hashed_keys(other)
+    first = hashed_keys(one)
+    second = hashed_keys(other)
     return {
         key: (first.get(key), second.get(key))
         for key in sorted(first | second)

@@ -20,7 +20,8 @@ RESULT = "result.json"
 evaluations.
 """
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "config.json"
 """Files of an exported model, in its folder."""
 
 EXTERNAL = {

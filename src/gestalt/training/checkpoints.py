@@ -6,7 +6,7 @@ import shutil
 import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
-from gestalt.support.signals import STOPPING, Interrupted
+from gestalt.support.signals import STOPPING, Interrupted, handled
 from gestalt.training.finite import is_logging_step
 
 BEST = "best"
@@ -85,7 +85,7 @@ class RunCheckpoint(ModelCheckpoint):
             for key in ("best_model_path", "kth_best_model_path", "last_model_path")
         }
         scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
+        super().load_state_dict(state_dict | paths | {"best_k_models": scores, "dirpath": folder})
 
 
 class StepCheckpoint(RunCheckpoint):
@@ -144,12 +144,11 @@ class SaveOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received = 0
-        self._previous: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def on_train_start(self, *_: Any) -> None:
         """Install the handlers."""
-        for number in STOPPING:
-            self._previous[number] = signal.signal(number, self._receive)
+        self._handlers.enter_context(handled(*STOPPING, by=self._receive))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
@@ -170,9 +169,7 @@ class SaveOnSignal(Callback):
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Restore the previous handlers."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        self._handlers.close()
 
     on_exception = teardown  # after an error Lightning does not call ``teardown``
 

@@ -5,14 +5,12 @@ the first two groups.  A tag is therefore a numbered group and the key under whi
 logged: ``1 overview/train/loss``.
 """
 
-OVERVIEW, SCORES, TRAINING, PICTURES, CLASSES = (
-    "1 overview",
-    "2 scores",
-    "3 training",
-    "4 pictures",
-    "5 classes",
-)
-"""The groups of tags, in the order of the board."""
+# the groups of tags, in the order of the board
+OVERVIEW = "1 overview"
+SCORES = "2 scores"
+TRAINING = "3 training"
+PICTURES = "4 pictures"
+CLASSES = "5 classes"
 
 FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
 FIRST_SCORES = ("miou", "accuracy", "recall_at_10")

@@ -14,7 +14,7 @@ from gestalt.config.loading import load
 def test_every_command_has_its_file_its_flags_and_a_check_by_its_name():
     for name, row in COMMANDS.items():
         words = import_module(f"gestalt.commands.{row.words}")
-        assert callable(import_module(f"gestalt.commands.{row.module}").run), name
+        assert callable(import_module(f"gestalt.commands.{row.module or name}").run), name
         assert name in words.WORDS
         own = {
             key
@@ -73,6 +73,7 @@ def test_every_command_has_its_file_its_flags_and_a_check_by_its_name():
             "mine.yaml not found; give the path of a YAML file, or choose one of ",
         ),
         ("ablate ./mine.yaml", "grid ./mine.yaml: "),
+        ("ablate --scale tiny --seeds 1000000000", "runs, at most 10,000; list fewer values or"),
     ],
 )
 def test_invalid_words_are_refused_in_one_line(line, message, tmp_path, monkeypatch, refusal):

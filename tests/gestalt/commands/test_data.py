@@ -5,6 +5,7 @@ output says.
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -147,8 +148,8 @@ def test_inspection_reports_samples_left_out_by_a_limit(capsys):
 
 
 def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(monkeypatch, refusal):
-    monkeypatch.setattr("gestalt.commands.data.os.access", lambda folder, mode: False)
-    assert "--to found.json: . cannot be written" in refusal(f"{INSPECT} --to found.json")
+    monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=PermissionError(13, "denied")))
+    assert ".: cannot be written (denied)" in refusal(f"{INSPECT} --to found.json")
 
 
 def test_moving_the_folders_of_a_mixture_does_not_change_the_hash():

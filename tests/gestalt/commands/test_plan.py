@@ -104,8 +104,8 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     monkeypatch.setattr(command, "repeated", lambda pairs, count: count)
     monkeypatch.setattr(
         command,
-        "memory_gib",
-        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) / 1024,
+        "peak_memory",
+        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
     )
     taken = command._take_steps(trial, batch=64, room=(room - 100) * 2**20, ranks=1)
     assert taken[0] == fitting
