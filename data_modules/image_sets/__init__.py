@@ -7,7 +7,7 @@ classes.  ``docs/contributing.md`` explains how to add a set.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
@@ -59,8 +59,9 @@ class LabelSet:
         assert all(self.prompts)
 
     def digest(self) -> str:
-        """Return the digest of names, prompts and background."""
-        return short_digest(json.dumps(asdict(self), sort_keys=True))
+        """Return the digest of names, prompts and background, which a subclass does not extend."""
+        digested = {field.name: getattr(self, field.name) for field in fields(LabelSet)}
+        return short_digest(json.dumps(digested, sort_keys=True))
 
 
 class ImageSet(Protocol):
