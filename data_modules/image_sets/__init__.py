@@ -139,7 +139,7 @@ def open_image_set(
         name: name of its file in this folder.
         root: folder with the data; None if the set needs none.
         split: name of the split; None for the one that is reported.
-        limit: largest number of images; None for all.
+        limit: largest number of images, at least 1; None for all.
         subset: True to accept another number of images than the official one; a set cut by
             ``limit`` is accepted anyway.
         label_sets: names of the label sets to read; None for all.
@@ -149,10 +149,6 @@ def open_image_set(
         ValueError: unknown name, split, label set or option, unreadable data, or another number of
             images than the official one.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(
-            f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything"
-        )
     opener = find_opener(
         "image_sets",
         name,

@@ -6,13 +6,13 @@ the label.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
+from gestalt.data_modules.digest import short_digest
 from gestalt.support.names import nearest
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
@@ -128,7 +128,7 @@ class ImageProtocol:
         """
         fields = {"kind": type(self).__name__, **self.fields()}
         fields.pop("source", None)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        return short_digest(json.dumps(fields, sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)
