@@ -60,7 +60,7 @@ class ShuffledBatches(Sampler[list[Key]]):
         self._rank = rank
         self._share = batch_size // world_size
         self._step = step
-        self.steps_per_epoch = self._whole if steps_per_epoch is None else steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch or self._whole
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch, independent of the position, as Lightning
