@@ -98,17 +98,6 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
             )
 
 
-def read_stored(path: Path, *, captions: object) -> Stored:
-    """Read a pair whose image is a file of its own.
-
-    Raises:
-        BadSample: the file is missing or unreadable.
-    """
-    where, key = str(path.parent), path.name
-    with bad_sample_at(where, key):
-        return Stored(where, key, read_bytes(path), captions)
-
-
 class ImageFiles(Store):
     """Pairs whose images are files of their own."""
 

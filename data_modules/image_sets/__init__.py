@@ -64,6 +64,11 @@ class LabelSet:
         return short_digest(json.dumps(digested, sort_keys=True))
 
 
+def plain_labels(names: Sequence[str]) -> LabelSet:
+    """Return a label set without background whose classes are named by one word each."""
+    return LabelSet(tuple(names), prompts=tuple((name,) for name in names), background=None)
+
+
 class ImageSet(Protocol):
     """Images with ground truth, by number.
 
