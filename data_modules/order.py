@@ -29,14 +29,12 @@ class EndlessOrder:
         Args:
             blocks: number of samples in each.
             seed: seed of the order.
-            window: number of shards that are shuffled together.
+            window: number of shards that are shuffled together, at least 1.
             in_sequence: True to keep ascending order in each epoch.
 
         Raises:
-            ValueError: no sample, or a window below 1.
+            ValueError: no sample.
         """
-        if window < 1:
-            raise ValueError(f"data.window_shards is {window}; it must be at least 1")
         self._lengths = np.asarray(blocks, dtype=np.int64)
         self.length = int(self._lengths.sum())
         if self.length == 0:

@@ -48,6 +48,27 @@ class Store(NumberedPairs):
         return self.stored(index)
 
 
+class ShardedStore(Store):
+    """A store whose pairs lie in shards, one shard after the other."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        """Take the number of pairs in each shard."""
+        self._lengths = lengths
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    def blocks(self) -> list[int]:
+        """Return the number of pairs in each shard."""
+        return self._lengths
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the number of a pair's shard, and its position in there."""
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, index - int(self._ends[shard] - self._lengths[shard])
+
+
 def image_bytes(image: object) -> bytes:
     """Return the bytes of an image column, which holds bytes, or a struct with ``bytes``.
 
@@ -75,17 +96,6 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
                 "set data.options.outside=true"
             )
-
-
-def read_stored(path: Path, *, captions: object) -> Stored:
-    """Read a pair whose image is a file of its own.
-
-    Raises:
-        BadSample: the file is missing or unreadable.
-    """
-    where, key = str(path.parent), path.name
-    with bad_sample_at(where, key):
-        return Stored(where, key, read_bytes(path), captions)
 
 
 class ImageFiles(Store):

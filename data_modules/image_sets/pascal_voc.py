@@ -16,7 +16,7 @@ from torch import Tensor
 from gestalt.data_modules.labels.labelled_photographs import opener_of
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
 
-_OBJECTS = ValueMap({value: value for value in range(255)}, ignored=[255])
+_OBJECTS = ValueMap({value: value for value in range(255)}, ignored=[255], count=255)
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:

@@ -42,8 +42,10 @@ def read_tables(name: str) -> dict[str, Table]:
         .read_text(encoding="utf-8")
     )
     entries = json.loads(text)
-    parts = {key: entries.get(entry.get("groups_of"), entry) for key, entry in entries.items()}
-    return {key: _table(entry, parts=parts[key]) for key, entry in entries.items()}
+    return {
+        key: _table(entry, parts=entries.get(entry.get("groups_of"), entry))
+        for key, entry in entries.items()
+    }
 
 
 def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
@@ -58,7 +60,7 @@ def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
     order = [group_of[number] for number in range(len(names))]
     assert sum(map(len, members)) == len(names)
     assert set(said) <= set(names)
-    phrases = [said.get(name, [name]) for name in names]
+    phrases = [said.get(name, name) for name in names]
     phrases = [[each] if isinstance(each, str) else each for each in phrases]
     prompts = [tuple(chain(*(phrases[number] for number in numbers))) for numbers in members]
     labels = LabelSet(tuple(groups or names), tuple(prompts), entry.get("background"))

@@ -42,9 +42,8 @@ def files_by_name(
     suffix: str = ".png",
 ) -> list[Files]:
     """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images,
-    masks and, if it exists, objects (PNG).
+    masks and objects (PNG).
     """
-    objects = objects if objects is not None and objects.is_dir() else None
     return [
         Files(
             name,
@@ -190,13 +189,14 @@ def opener_of(
             )
         )
         attributes = {**further}
+        has_objects = bool(objects) and of_objects.is_dir()
         if objects:
-            attributes["no_instances"] = None if of_objects.is_dir() else f"no folder {of_objects}"
+            attributes["no_instances"] = None if has_objects else f"no folder {of_objects}"
         files = files_by_name(
             names[:limit],
             images=image_folder,
             masks=mask_folder,
-            objects=of_objects if objects else None,
+            objects=of_objects if has_objects else None,
             suffix=suffix,
         )
         labels, maps = select_tables(table, label_sets, kind=suffix.removeprefix("."))

@@ -34,8 +34,7 @@ class ValueMap:
     Args:
         classes: value -> class; a colour is one number, see ``packed``.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map; by default one more than the
-            largest class index.
+        count: number of classes, which decides the type of the map.
         painted: True for colours.
     """
 
@@ -44,18 +43,16 @@ class ValueMap:
         classes: Mapping[int, int],
         *,
         ignored: Collection[int] = (),
-        count: int | None = None,
+        count: int,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
-        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
-        self._ignored = ignored_value(count)
         self._known = np.zeros(values, dtype=np.bool_)
         self._known[[*classes, *ignored]] = True
-        self._class = np.full(values, self._ignored, dtype=map_type(count))
+        self._class = np.full(values, ignored_value(count), dtype=map_type(count))
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
@@ -73,7 +70,7 @@ class ValueMap:
         if wrong:
             raise ValueError(
                 f"{path} holds values {wrong}; it must hold "
-                f"{_ranges(np.flatnonzero(self._known).tolist())} only"
+                f"{_ranges(np.flatnonzero(self._known))} only"
             )
         return torch.from_numpy(self._class[values])
 
@@ -111,14 +108,10 @@ def read_mask(
     return values
 
 
-def _ranges(values: list[int]) -> str:
+def _ranges(values: NDArray[Any]) -> str:
     """Format ascending values as ranges: ``0-20, 255``."""
-    starts = [value for value in values if value - 1 not in values]
-    ends = [value for value in values if value + 1 not in values]
-    return ", ".join(
-        str(start) if start == end else f"{start}-{end}"
-        for start, end in zip(starts, ends, strict=True)
-    )
+    runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def objects(

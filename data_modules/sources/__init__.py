@@ -204,7 +204,7 @@ def open_source(
         root: location of the data; None if the source needs none.
         size: side of the images, pixels.
         seed: seed of all random draws.
-        limit: largest number of pairs, the first ones; None for all.
+        limit: largest number of pairs, at least 1, the first ones; None for all.
         crops: number of different crops of each image; None for a new one in each epoch.
         options: options of this source.
 
@@ -212,8 +212,6 @@ def open_source(
         ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source
             that draws its own images.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 

@@ -59,17 +59,15 @@ def connect_loader(
         ConfigError: the cache is incomplete, or of other weights, data or keys; the message names
             each difference.
     """
-    data.read_captions_by(caption_reader(model, nouns))
+    data.pairs.read_captions = caption_reader(model, nouns)
     if config.data.features is None:
         return []
     assert config.data.crops is not None
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
-    data.read_features_by(
-        CachedImages(
-            cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
-        )
+    data.pairs.features = CachedImages(
+        cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
     )
     return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 

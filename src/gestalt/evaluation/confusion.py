@@ -13,13 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE = NARROW
-"""The label value that no metric counts, in maps of at most 255 classes; maps of more use
-``ignored_value``.
-"""
-
-UNNAMED = NARROW
-"""The predicted value of a pixel without a class, in maps of at most 255 classes; maps of more use
-``ignored_value``.
+"""The label value that no metric counts, and the predicted value of a pixel without a class, in
+maps of at most 255 classes; maps of more use ``ignored_value``.
 """
 
 

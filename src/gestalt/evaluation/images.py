@@ -80,6 +80,12 @@ def interpolated(
     return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
+def upsampled(maps: Tensor, size: Size, *, mode: str = "bilinear") -> Tensor:
+    """Resize maps (K, h, w) to (K, H, W): bilinear, corners not aligned, or nearest-exact."""
+    aligned = False if mode == "bilinear" else None
+    return functional.interpolate(maps[None], size=size, mode=mode, align_corners=aligned)[0]
+
+
 def squashed(label: Tensor, *, side: int) -> Tensor:
     """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
     centres.

@@ -89,18 +89,17 @@ def read_predictions(path: Path) -> Predictions | None:
     if not arrays:
         return None
     try:
-        images = []
-        for index, (sample_id, title) in enumerate(
-            zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
-        ):
-            parts = [arrays[f"{index}_{part}"] for part in PARTS]
-            images.append(ScoredImage(sample_id, title, *parts))
+        known = zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
+        images = tuple(
+            ScoredImage(*facts, *(arrays[f"{index}_{part}"] for part in PARTS))
+            for index, facts in enumerate(known)
+        )
         names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file"
         ) from error
-    return Predictions(names, None if background < 0 else background, images=tuple(images))
+    return Predictions(names, None if background < 0 else background, images=images)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

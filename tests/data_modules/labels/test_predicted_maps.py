@@ -68,7 +68,7 @@ def test_missing_maps_are_counted_and_the_first_are_named(tmp_path):
     ],
 )
 def test_each_way_of_numbering_classes_is_mapped(values, stored, classes):
-    known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0]))
+    known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0], count=3))
     assert known(np.array([stored]), path=HERE).tolist() == [classes]
 
 

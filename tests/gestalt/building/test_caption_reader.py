@@ -60,7 +60,7 @@ def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]
     model = build_model(config)
     data = ImageTextDataModule(Captioned(), size=32, batch_size=7, workers=workers, seed=0)
     if tokenised:
-        data.read_captions_by(caption_reader(model, nouns=NOUNS))
+        data.pairs.read_captions = caption_reader(model, nouns=NOUNS)
     return build_module(config, model, total_steps=20), data
 
 

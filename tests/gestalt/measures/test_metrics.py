@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, UNNAMED
+from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.stage import count
@@ -58,7 +58,7 @@ def test_iou_equals_a_loop_over_pixels():
 def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction():
     pairs = [pair(index) for index in range(7)]
     for prediction, _ in pairs:
-        prediction[::2, ::3] = UNNAMED
+        prediction[::2, ::3] = IGNORE
     metric = MeanIoU(CLASSES, unnamed=True)
     metric.update(
         [prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7)
@@ -69,7 +69,7 @@ def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no
     assert (
         score.confusion[:, -1].sum()
         == sum(
-            int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs
+            int(((prediction == IGNORE) & (label != IGNORE)).sum()) for prediction, label in pairs
         )
         > 0
     )

@@ -6,12 +6,11 @@ or a label set in a list.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import LabelSet
 
 OWN = "label_set"
@@ -35,14 +34,6 @@ class Vocabulary(LabelSet):
 
     def __post_init__(self) -> None:
         """Accept classes without phrases."""
-
-    def digest(self) -> str:
-        """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's
-        own digest.
-        """
-        fields = asdict(self)
-        del fields["list_name"], fields["why"]
-        return short_digest(json.dumps(fields, sort_keys=True))
 
 
 @cache

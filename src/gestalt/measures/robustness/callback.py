@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resized, sizes_of, upsampled
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
@@ -126,8 +125,8 @@ class Robustness(ClassificationScorer):
         third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
-        patches = shown.prediction[None, None].float()
-        mask = functional.interpolate(patches, size=seen.shape[-2:], mode="nearest-exact")[0, 0]
+        patches = shown.prediction[None].float()
+        mask = upsampled(patches, sizes_of([seen])[0], mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
         return render_segmentation(seen, mask, names, background=third, caption=title)
 

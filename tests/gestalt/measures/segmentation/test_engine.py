@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import UNNAMED
+from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
@@ -95,8 +95,8 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():
     mask = segment_images(PaintedModel(), [painted(label)], labels=["apple"], protocol=protocol)[
         0
     ].map
-    assert set(mask.flatten().tolist()) == {0, UNNAMED}
-    assert (mask[label == 1] == UNNAMED).sum() < (mask[label != 1] == UNNAMED).sum()
+    assert set(mask.flatten().tolist()) == {0, IGNORE}
+    assert (mask[label == 1] == IGNORE).sum() < (mask[label != 1] == IGNORE).sum()
 
 
 def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap():

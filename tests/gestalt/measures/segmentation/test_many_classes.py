@@ -93,7 +93,7 @@ def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes, igno
     )
     score = metric.compute()
     assert (score.ignored_pixels, int(score.counts[2].sum())) == (1, 2)
-    known = ValueMap({value: value for value in range(classes)}, ignored=[NONE])
+    known = ValueMap({value: value for value in range(classes)}, ignored=[NONE], count=classes)
     assert known(np.array([[classes - 1, NONE]]), path=Path("m.tif")).tolist() == [
         [classes - 1, ignored]
     ]

@@ -193,7 +193,7 @@ def test_exceptions_for_a_label_set_match_the_slow_reference(case):
     [
         name
         for name, preset in PRESETS.items()
-        if preset.no_background and name not in FIRST_VARIANTS
+        if preset.protocol.threshold is not None and name not in FIRST_VARIANTS
     ],
 )
 def test_protocols_without_a_background_class_match_the_slow_reference(name):
