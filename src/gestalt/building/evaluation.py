@@ -61,14 +61,14 @@ def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
         ConfigError: a folder without pictures, or a configuration without training data.
     """
     folder = config.evaluation.unlabelled
+    if folder is None and config.data.source != "scenes" and config.data.root is None:
+        raise ConfigError(
+            "evaluation.debias: there are no training data; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
     try:
         if folder is not None:
             return FolderImages(Path(folder))
-        if config.data.source != "scenes" and config.data.root is None:
-            raise ConfigError(
-                "evaluation.debias: there are no training data; name a folder of pictures by "
-                "evaluation.unlabelled=DIR"
-            )
         return SourceImages(build_source(config), name=config.data.source)
     except ConfigError:
         raise

@@ -3,7 +3,7 @@ the readers.  B batch, S image side.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:
     """Return all that features depend on: configuration, weights, crops and data."""
-    weights = tensors_hash(model.image_tower.frozen_weights())
     return {
         **key_of(config),
-        "image weights": weights,
+        "image weights": tensors_hash(model.image_tower.frozen_weights()),
         "crop": CROPS,
         "data digest": source.digest(),
         "pairs": len(source),
@@ -88,11 +87,6 @@ class CachedImages:
     side: int
     crops: int
     pairs: int
-    _open: Any = field(default=None, init=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # each process maps the file when it first reads from it
-        return {**vars(self), "_open": None}
 
     def _row(self, key: Key) -> int:
         epoch, index = key
@@ -109,9 +103,8 @@ class CachedImages:
 
     def read(self, keys: Sequence[Key]) -> Tensor:
         """Return the features of images, in the number format in which they were computed."""
-        if self._open is None:
-            self._open = np.load(self.folder / IMAGES, mmap_mode="r")
-        rows = torch.from_numpy(self._open[[self._row(key) for key in keys]])
+        images = np.load(self.folder / IMAGES, mmap_mode="r")
+        rows = torch.from_numpy(images[[self._row(key) for key in keys]])
         return rows.to(getattr(torch, self.cache.computed))
 
 

@@ -94,12 +94,11 @@ def check_machine(trainer: Trainer) -> None:
         )
     stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
     cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
-    devices = str(trainer.devices)
     on_cpu = accelerator == "cpu" or not any(available.values())
-    if on_cpu and devices.isdecimal() and int(devices) > cores:
+    if on_cpu and trainer.named_devices() > cores:
         raise ValueError(
-            f"trainer.devices={devices}: a rank takes a core, and this machine has {cores}; choose "
-            f"at most {cores}"
+            f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "
+            f"{cores}; choose at most {cores}"
         )
     if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
         raise ValueError(
@@ -125,12 +124,12 @@ def check_deterministic(config: Experiment) -> None:
     resized = image.family == "vit" and image.subsampling and image.train_size != image.eval_size
     trained = not (image.frozen or image.frozen_blocks)
     if config.trainer.deterministic and resized and trained and on_cuda(config.trainer):
-        why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
-        sizes = f"image.train_size={image.eval_size} as image.eval_size"
         refuse(
             "trainer.deterministic",
             True,
-            f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu",
+            "on CUDA the gradient of resized position embeddings is not deterministic; choose "
+            f"image.train_size={image.eval_size} as image.eval_size, trainer.deterministic=false "
+            "or trainer.accelerator=cpu",
         )
 
 
@@ -153,16 +152,19 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     except ValueError as error:
         if image.weights is None or config.image.weights is not None:
             raise
-        command = f"gestalt pretrain --init {image.init} --scale {config.scale} KEYS --to FILE"
         raise ConfigError(
-            f"{error}; make weights of this architecture with `{command}`, and set "
-            "image.weights=FILE"
+            f"{error}; make weights of this architecture with `gestalt pretrain --init "
+            f"{image.init} --scale {config.scale} KEYS --to FILE`, and set image.weights=FILE"
         ) from error
     # records name no folder of an installation
     if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
-    scalars = LOSSES.fact(config.loss.name, "scalars", {})
-    return _joined(config, tower, build_text_tower(config.text), scalars)
+    return _joined(
+        config,
+        tower,
+        build_text_tower(config.text),
+        LOSSES.fact(config.loss.name, "scalars", {}),
+    )
 
 
 def _started(config: Experiment, target: str) -> DualEncoder:
@@ -235,11 +237,10 @@ def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregati
             "choose before or after"
         )
     linear = None if order == "none" else TokenProjection(width, shared)
-    pooled = width if order == "after" else shared
     return Side(
         tower,
         linear,
-        aggregation=build_aggregation(aggregation, pooled),
+        aggregation=build_aggregation(aggregation, width if order == "after" else shared),
         project_first=order != "after",
     )
 

@@ -208,8 +208,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         )
         model: DenseModel = library.load_into(build_model(fresh), Path(name))
         digest = file_hash(Path(name))
-        architecture = {"backbone": fresh.image.backbone, "text": fresh.text.model}
-        description = {"library": "kahnchana/clippy", "architecture": architecture}
+        description = {
+            "library": "kahnchana/clippy",
+            "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
+        }
     else:
         model, description = library.open_model(name), library.describe(name)
         config = load(
@@ -242,8 +244,11 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     steps, planned = progress_of(content)
     state, more = content["state_dict"], content.get("gestalt", {})
     del content  # the optimiser's tensors need memory
-    provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
-    identity = _identity(str(checkpoint), sha256, provenance)
+    identity = _identity(
+        str(checkpoint),
+        sha256,
+        {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
+    )
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     model = load_checkpoint_model(checkpoint, built, state)
     if config.start is not None:
@@ -258,8 +263,13 @@ def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) 
     check(config)
     sha256 = file_hash(folder / WEIGHTS)
     identity = _identity(target, sha256, description.get("provenance", {}))
-    records = LOGS / "exported" / folder.resolve().name
-    return Target(config, load_folder(folder), records, identity, trained=saved)
+    return Target(
+        config,
+        load_folder(folder),
+        LOGS / "exported" / folder.resolve().name,
+        identity,
+        trained=saved,
+    )
 
 
 def _identity(checkpoint: str, sha256: str, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -313,10 +323,13 @@ def load_checkpoint_model(
         for name, value in state.items()
         if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
     }
-    misfit = (
-        f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
+    return load_model(
+        config,
+        weights,
+        source=f"checkpoint {checkpoint}",
+        misfit=f"{checkpoint} does not fit the model of its config.yaml, with the command line's "
+        "changes",
     )
-    return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
 
 
 def is_recorded(checkpoint: Path, sha256: str) -> bool:
@@ -336,7 +349,6 @@ def is_recorded(checkpoint: Path, sha256: str) -> bool:
     if expected not in (None, sha256):
         raise ValueError(
             f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} "
-            f"has {str(expected)[:12]}; "
-            f"{AGAIN}, or train again{beside(checkpoint)}"
+            f"has {str(expected)[:12]}; {AGAIN}, or train again{beside(checkpoint)}"
         )
     return expected is not None

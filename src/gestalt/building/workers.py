@@ -140,11 +140,7 @@ def _accelerated(config: Experiment) -> bool:
 def ranks_here(config: Experiment) -> int:
     """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
     launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
-    devices = str(config.trainer.devices)
     if launched.isdecimal():
         return max(1, int(launched))
-    if devices.isdecimal():
-        return int(devices)
-    if "," in devices:
-        return len(devices.split(","))
-    return max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    found = max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    return config.trainer.named_devices() or found

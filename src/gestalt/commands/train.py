@@ -171,12 +171,12 @@ class RunParts(NamedTuple):
 
 def build_parts(config: Experiment, resumed: Path | None = None) -> RunParts:
     """Build the parts of a run, which may be ``resumed`` from a checkpoint."""
-    model = build_model(config, resumed)  # first, so that bad weights are refused at once
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, scorers = build_evaluation(config)
     data = build_data(config, source, validation)
     nouns = nouns_of(config, source)
+    model = build_model(config, resumed)
     feature_lines = connect_loader(config, model, data, nouns)
     module = build_module(config, model, total_steps, nouns)
     return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, feature_lines)

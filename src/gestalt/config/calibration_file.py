@@ -48,15 +48,14 @@ class Calibration(NamedTuple):
                 f"evaluation.threshold={threshold} is another threshold; give only one of the two"
             )
         if self.benchmark not in benchmarks:
-            listed = ", ".join(benchmarks)
             raise self.error(
-                f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
-                "it, or leave the file out"
+                f"it is for benchmark {self.benchmark}, but evaluation.benchmarks="
+                f"[{', '.join(benchmarks)}]; add it, or leave the file out"
             )
         if shares_images(self.source["split"], split):
-            chosen = f"split {self.source['split']} of {self.source['image_set']}"
             raise self.error(
-                f"it was chosen on {chosen}, which shares images with split {split}; score another"
+                f"it was chosen on split {self.source['split']} of {self.source['image_set']}, "
+                f"which shares images with split {split}; score another"
             )
 
     def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:

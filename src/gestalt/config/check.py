@@ -70,8 +70,8 @@ def _of_image(config: Experiment) -> Complaints:
         if used not in INITS and not is_file_of_weights(used) and not takes_tags:
             refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
     if image.inits and image.init not in image.inits and (image.init in INITS or not takes_tags):
-        choices = nearest(image.init, sorted(image.inits))
-        yield "image.init", f"not available at scale {config.scale}; {choices}"
+        why = f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}"
+        yield "image.init", why
     if image.family == "cnn":
         if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
             usable = [

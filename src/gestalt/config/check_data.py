@@ -46,8 +46,12 @@ def check_data(config: Experiment) -> None:
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
-        why = "source flickr needs the folder that holds Images/ and captions.txt, such as"
-        refuse("data.root", None, f"{why} data.root=flickr8k")
+        refuse(
+            "data.root",
+            None,
+            "source flickr needs the folder that holds Images/ and captions.txt, such as "
+            "data.root=flickr8k",
+        )
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
@@ -105,8 +109,12 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
             continue
         if option not in written:
             choices = [known for known in written if known not in keys]
-            hint = nearest(option, choices) if choices else "it takes none"
-            refuse(name, value, f"source {part.source} takes no such option; {hint}")
+            refuse(
+                name,
+                value,
+                f"source {part.source} takes no such option; "
+                f"{nearest(option, choices) if choices else 'it takes none'}",
+            )
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""

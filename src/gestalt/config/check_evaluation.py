@@ -115,9 +115,9 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     if calibration is not None:
         chosen = calibration.fields.get("name")
         if preset.protocol.name != chosen:
-            scored = f"{benchmark.name} would be scored under {name}"
             raise calibration.error(
-                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
+                f"it was chosen under {chosen}, {benchmark.name} would be scored under {name}; "
+                f"choose evaluation.protocol={chosen}"
             )
     try:
         protocol = preset.build(label_set=benchmark.label_set, **changes)

@@ -41,8 +41,12 @@ LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
 
 LEFT = (
-    *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
-    *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
+    "data.cache_gib",
+    "trainer.fast_dev_run",
+    "trainer.num_sanity_val_steps",
+    "pretraining.",
+    "loss.self_distillation_",
+    "loss.text_conditioned_",
 )
 """Removed keys, or prefixes of them: those that a saved configuration has and the schema lacks are
 ignored.
@@ -74,8 +78,10 @@ def load(
     files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
     label = stem(name or "")
     if label in TAKEN:
-        why = f"its runs would lie among other files, in {LOGS / label}"
-        raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
+        raise ConfigError(
+            f"experiment {name}: its runs would lie among other files, in {LOGS / label}; rename "
+            f"the file, such as my_{files[-1].name}"
+        )
     layers = [(path.name, read_keys(path)) for path in files]
     for origin, layer in layers:
         if not layer:
@@ -136,8 +142,10 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
     # the package of its loss may be gone, or the file of a benchmark: neither is built of it
     saved = content.get("evaluation", {}).get("benchmarks", ())
     gone = {*saved} - {*present(saved)}
-    there = [name for name in config.evaluation.benchmarks if name not in gone]
-    scored = replace(config.evaluation, benchmarks=there)
+    scored = replace(
+        config.evaluation,
+        benchmarks=[name for name in config.evaluation.benchmarks if name not in gone],
+    )
     try:
         check(replace(config, loss=Loss(), evaluation=scored))
     except ConfigError as error:

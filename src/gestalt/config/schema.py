@@ -76,8 +76,7 @@ class Image:
     inits: dict[str, str] = key(
         {},
         "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt "
-        "pretrain` makes it, of this package or by "
-        "its path. Empty: each for itself.",
+        "pretrain` makes it, of this package or by its path. Empty: each for itself.",
     )
     weights: str | None = key(
         None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
@@ -103,8 +102,7 @@ class Image:
     frozen_blocks: int = key(
         0,
         "Number of first blocks of the image tower (of a CNN: stages) that are not trained, "
-        "together with its stem and embeddings. 0: "
-        "train all, unless `frozen`.",
+        "together with its stem and embeddings. 0: train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
     )
@@ -277,6 +275,11 @@ class Trainer:
     enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
     enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
+    def named_devices(self) -> int:
+        """Return the number of devices that ``devices`` names; 0 if it leaves the number open."""
+        named = str(self.devices)
+        return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
+
 
 @dataclass
 class LoggerPart:
@@ -323,16 +326,14 @@ class Experiment:
     resume: str | None = unhashed(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
-        "with the same keys, or else a new run. "
-        "`null`: a new run.",
+        "with the same keys, or else a new run. `null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
     )
     logger: list[LoggerPart | str] = unhashed(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
-        "installed package. `init_args` are arguments "
-        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues "
-        "the same run of each.",
+        "installed package. `init_args` are arguments of the class; `save_dir` and `name` are the "
+        "run's unless given. A resumed run continues the same run of each.",
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
     )
     benchmark_root: str | None = unhashed(

@@ -58,8 +58,7 @@ class Evaluation:
     ) = key(
         None,
         "Dense reading: how the image tower's last block is computed for segmentation. `null`: the "
-        "protocol's, or plain where the tower "
-        "has no such block.",
+        "protocol's, or plain where the tower has no such block.",
     )
     positions: Literal["timm", "scale_factor"] | None = key(
         None,
@@ -89,8 +88,7 @@ class Evaluation:
     split: str | None = key(
         None,
         "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets "
-        "with masks). `null`: the "
-        "benchmark's reported split.",
+        "with masks). `null`: the benchmark's reported split.",
         kind="a split",
     )
     batch_size: int = positive(16, "Images per batch.", kind="images")

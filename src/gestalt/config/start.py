@@ -57,8 +57,10 @@ def keys_of(start: str) -> Keys:
     folder = path.resolve().parent.parent if path.is_file() else path
     for file in (folder / "config.yaml", folder / "config.json"):
         if file.is_file():
-            content = flatten(read_keys(file))
-            found = {key.removeprefix("config."): value for key, value in content.items()}
+            found = {
+                key.removeprefix("config."): value
+                for key, value in flatten(read_keys(file)).items()
+            }
             return {key: found.get(key, DEFAULTS[key]) for key in FOLLOWING} | UNREAD
     refuse("start", start, f"not found; {POSSIBLE}")
 

@@ -61,16 +61,16 @@ def build_trunk(image: Image, *, size: int) -> Any:
 
     options: dict[str, Any] = {}
     if image.family == "vit":
-        changes = {TIMM_NAMES[key]: value for key, value in image.changes().items()}
-        options = {"img_size": size, "dynamic_img_size": True, **changes}
+        options = {"img_size": size, "dynamic_img_size": True}
+        options |= {TIMM_NAMES[key]: value for key, value in image.changes().items()}
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
         why = cause(error) or type(error).__name__
-        backbone = (
-            f"image.backbone {image.backbone!r} cannot be built as image.family={image.family}"
-        )
-        raise ValueError(f"{backbone} with {options}: {why}") from error
+        raise ValueError(
+            f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
+            f"with {options}: {why}"
+        ) from error
     return model if image.stem == "patch" else with_conv_stem(model)
 
 
@@ -159,8 +159,7 @@ def layout_of(model: Any, *, subject: str) -> Layout:
         ValueError: they are no locations, not even at the size that it was built for.
     """
     if is_vit(model):
-        down, across = model.patch_embed.feat_ratio(as_scalar=False)
-        return Layout((int(down), int(across)), "NLC")
+        return Layout(tuple(model.patch_embed.feat_ratio(as_scalar=False)), "NLC")
     config = model.pretrained_cfg
     own = tuple(config["input_size"][-2:])
     for size in ((256, 128), own):
@@ -187,8 +186,10 @@ def _stride_at(model: Any, size: Pair) -> tuple[Pair, str]:
         maps = model.forward_intermediates(pixels, indices=1, intermediates_only=True)[0]
     height, width = maps.shape[2:]
     if size[0] % height or size[1] % width or features.numel() < maps.numel():
-        found = f"{tuple(features.shape)} for {size[0]} x {size[1]} pixels"
-        raise ValueError(f"gives {found}, not a map that divides them")
+        raise ValueError(
+            f"gives {tuple(features.shape)} for {size[0]} x {size[1]} pixels, not a map that "
+            "divides them"
+        )
     return (size[0] // height, size[1] // width), form
 
 

@@ -25,8 +25,8 @@ PROBE = 2
 
 def block_count(trunk: nn.Module) -> int:
     """Return the number of blocks; 0 if none has a number."""
-    tops = {top for _, top in block_depths([name for name, _ in trunk.named_parameters()]).values()}
-    return max(tops, default=1) - 1
+    found = (BLOCK.search(name) for name, _ in trunk.named_parameters())
+    return len({match[1] for match in found if match})
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:

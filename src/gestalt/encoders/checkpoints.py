@@ -61,15 +61,14 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
     """
-    reshaped = [
-        f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
-        for key in expected.keys() & state.keys()
-        if state[key].shape != expected[key].shape
-    ]
     problems = {
         "missing": expected.keys() - state.keys(),
         "unexpected": state.keys() - expected.keys(),
-        "of another shape": reshaped,
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ],
     }
     listed = []
     for kind, keys in problems.items():

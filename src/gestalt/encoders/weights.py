@@ -172,15 +172,14 @@ def _hub_file(repository: str, searched: list[str]) -> Path:
     except Exception as cause:
         # the hub's client also raises its HTTP library's errors; the fix is the same
         state = unreachable or f"download failed: {cause}"
-        cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
+        cache = Path(constants.HF_HUB_CACHE)
         searched.append(
             f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})"
         )
-        offline = "unset HF_HUB_OFFLINE and " if constants.HF_HUB_OFFLINE else ""
         raise ValueError(
-            f"image.init: weights not found. Searched: {'; '.join(searched)}. "
-            f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where "
-            "huggingface.co can be reached. "
-            f"Offline: copy {folder} from another machine's cache to {cache}, or copy {HUB_FILE} "
-            "anywhere and set image.weights=FILE"
+            f"image.init: weights not found. Searched: {'; '.join(searched)}. Online: "
+            f"{'unset HF_HUB_OFFLINE and ' if constants.HF_HUB_OFFLINE else ''}run `hf download "
+            f"{repository} {HUB_FILE}`, or start this run where huggingface.co can be reached. "
+            f"Offline: copy models--{repository.replace('/', '--')} from another machine's cache "
+            f"to {cache}, or copy {HUB_FILE} anywhere and set image.weights=FILE"
         ) from cause

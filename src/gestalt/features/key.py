@@ -107,8 +107,12 @@ class Description:
         """
         found = self.differences(key)
         if found:
-            mend = "choose the cache's values, or make another by `gestalt features`"
-            refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+            refuse(
+                "data.features",
+                folder,
+                f"made for another run: {'; '.join(found)}; choose the cache's values, or make "
+                "another by `gestalt features`",
+            )
         if not self.complete:
             refuse(
                 "data.features",

@@ -106,12 +106,13 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
 def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
     """Build a group of keys from their values."""
     kinds = {item.name: item.type for item in fields(group)}
+    called = f"the {group.__name__.removesuffix('File').lower()}"  # GridFile: the grid
     built = {}
     for name, value in values.items():
         inner = f"{key}.{name}".removeprefix(".")
         if name not in kinds:
             raise ConfigError(
-                f"{inner}: {key or _called(group)} has no key {name!r} (in {origin}); "
+                f"{inner}: {key or called} has no key {name!r} (in {origin}); "
                 f"{nearest(name, sorted(kinds))}"
             )
         built[name] = converted(value, kinds[name], origin=origin, key=inner)
@@ -119,11 +120,6 @@ def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
         if item.name not in built and item.default is item.default_factory is MISSING:
             raise ConfigError(f"{f'{key}.{item.name}'.lstrip('.')} is missing (in {origin})")
     return group(**built)
-
-
-def _called(group: Any) -> str:
-    """Return what the whole of a file is called: ``the grid`` for ``GridFile``."""
-    return f"the {group.__name__.removesuffix('File').lower()}"
 
 
 def _scalar(value: str | float, kind: Any) -> Any:

@@ -72,9 +72,8 @@ def read_keys(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        held = "a list" if isinstance(content, list) else "one value"
         raise ConfigError(
-            f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: "
-            f"random}}"
+            f"{path}: holds {'a list' if isinstance(content, list) else 'one value'}; a "
+            "configuration is keys with values, such as image: {init: random}"
         )
     return content

@@ -63,8 +63,7 @@ class Adapter(DenseModel):
                 persistent=False,
             )
         for key, channels in (("mean", mean), ("std", std)):
-            values = torch.tensor(tuple(channels)).view(3, 1, 1)
-            self.register_buffer(key, values, persistent=False)
+            self.register_buffer(key, torch.tensor(tuple(channels)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def tokens(self, images: Tensor) -> Tokens:
@@ -95,8 +94,10 @@ class Adapter(DenseModel):
             ValueError: a vision-only model.
         """
         if self.text_origin is None:
-            scored = "grouping and matching can be scored, names cannot"
-            raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; {scored}")
+            raise ValueError(
+                f"{self.image_origin.source} is vision-only: it has no text; grouping and matching "
+                "can be scored, names cannot"
+            )
         features = self.text_features(texts)
         return functional.normalize(features, dim=-1) if normalise else features
 

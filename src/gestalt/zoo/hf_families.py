@@ -57,15 +57,14 @@ class HfModel(Adapter):
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts, (K, E), not normalised."""
-        # or a text's positions depend on the longest text
-        options = {"padding_side": "right"} if self.padding is True else {}
         words = self.tokenizer(
             texts,
             padding=self.padding,
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
-            **options,
+            # or a text's positions depend on the longest text
+            padding_side="right" if self.padding is True else None,
         ).to(self.mean.device)
         words.pop("token_type_ids", None)
         return self.pooled_text(**words)

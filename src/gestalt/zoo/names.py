@@ -16,14 +16,13 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         ValueError: no such file, folder or model.
     """
-    folder = Path(name) if Path(name).is_dir() else None
-    complaint = ""
-    if kind == "clippy" and not Path(name).is_file():
+    path, complaint = Path(name), ""
+    if kind == "clippy" and not path.is_file():
         complaint = (
             "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
         )
-    elif kind == "hf" and folder:
-        if not (folder / "config.json").is_file():
+    elif kind == "hf" and path.is_dir():
+        if not (path / "config.json").is_file():
             complaint = (
                 "no config.json in the folder; give a folder or a repository of transformers"
             )
@@ -35,7 +34,7 @@ def check_name(kind: str, name: str) -> None:
         open_clip_description(name)
     elif (
         kind == "timm"
-        and folder is None
+        and not path.is_dir()
         and not name.startswith("hf-hub:")
         and not is_listed(name.partition(".")[0])
     ):

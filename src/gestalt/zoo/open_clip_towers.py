@@ -210,5 +210,6 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
             "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
             "made for one size"
         )
-    subject = f"its image tower, timm's {type(visual.trunk).__name__!r}"
-    return OpenClipTimm, token_stride(visual.trunk, subject=subject)
+    return OpenClipTimm, token_stride(
+        visual.trunk, subject=f"its image tower, timm's {type(visual.trunk).__name__!r}"
+    )

@@ -84,8 +84,10 @@ def open_model(name: str) -> DenseModel:
     try:
         model: Any = factory()
     except Exception as error:  # of the user's own code
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"python:{name}: the factory raised {words}") from error
+        raise ValueError(
+            f"python:{name}: the factory raised {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "

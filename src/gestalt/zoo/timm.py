@@ -83,10 +83,6 @@ class TimmTower(Adapter):
         """Return the parts of a ViT's last block; None for another kind."""
         return timm_block(self.trunk)
 
-    def has_class_token(self) -> bool:
-        """Return True if the model has a class token."""
-        return getattr(self.trunk, "cls_token", None) is not None
-
     def positioned(self, positions: str, *, grid: Pair) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
@@ -129,8 +125,7 @@ def open_model(name: str) -> TimmModel:
             model = _create(name, pretrained=True)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        is_name = tag and not Path(name).is_dir()
-        known = timm.list_pretrained(f"{architecture}.*") if is_name else []
+        known = [] if Path(name).is_dir() or not tag else timm.list_pretrained(f"{architecture}.*")
         choices = f"; choose {few(name, known)}" if known and name not in known else ""
         raise ValueError(f"timm:{name}: {cause(error, hub=hub)}{choices}") from error
     config = model.pretrained_cfg

@@ -50,7 +50,7 @@ def test_each_tower_is_compiled_for_static_shapes(monkeypatch):
         nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"]))
     )
     model = built("towers").model
-    assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts()]
+    assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts]
     assert isinstance(compiled[0][0], ImageTower)
     assert {dynamic for _, dynamic in compiled} == {False}
 
