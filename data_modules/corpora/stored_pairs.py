@@ -89,8 +89,13 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
         ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
     inside = os.path.join(os.path.realpath(folder), "")
+    folders: dict[str, str] = {}  # the same for many files
     for name in names:
-        place = os.path.realpath(folder / name)
+        file = folder / name
+        parent = str(file.parent)
+        if parent not in folders:
+            folders[parent] = os.path.realpath(parent)
+        place = os.path.realpath(file) if file.is_symlink() else folders[parent] + os.sep
         if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "

@@ -101,7 +101,7 @@ def read_header(
     if other is not None and len(names) == 1:
         raise ValueError(
             f"table: {layout.path} has one column, {names[0]!r}; choose "
-            f"data.options.separator={json.dumps(other)}"
+            f"'data.options.separator={json.dumps(other)}'"
         )
     return names, find_columns(names, chosen, where=str(layout.path), usual=PATHS)
 

@@ -25,6 +25,7 @@ from gestalt.config.schema import (
     is_file_of_weights,
     refuse,
 )
+from gestalt.config.start import OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
@@ -173,7 +174,9 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     """
     from gestalt.building.targets import open_target  # which builds models
 
-    model, opened = build_model(without_weights(config)), open_target(target)
+    # a path, so that no word of a file names code
+    place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
+    model, opened = build_model(without_weights(config)), open_target(place)
     start = opened.model
     weights = clip_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))

@@ -252,7 +252,11 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     model = load_checkpoint_model(checkpoint, built, state)
     if config.start is not None:
-        model.image_tower.origin = model.text_tower.origin = WeightsOrigin(**more["image_origin"])
+        try:
+            origin = WeightsOrigin(**more["image_origin"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
+        model.image_tower.origin = model.text_tower.origin = origin
     return Target(config, model, folder, identity, trained=saved)
 
 

@@ -285,8 +285,10 @@ def _first_lines(parts: RunParts) -> list[str]:
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
-        f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
-        f"text.init: {config.text.init} ({parts.module.model.text_tower.origin.source})",
+        f"image.init: asked {config.start or config.image.init}, used {origin.init} "
+        f"({origin.source})",
+        f"text.init: {config.start or config.text.init} "
+        f"({parts.module.model.text_tower.origin.source})",
         f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
         f"{parts.steps_per_epoch} an epoch",
     ]

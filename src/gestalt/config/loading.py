@@ -90,7 +90,7 @@ def load(
                 f"{{aggregation: max}}"
             )
     layers += _command_line(overrides)
-    following = _following(layers)
+    following = _following(layers, place=f"{label}/{stem(scale or '')}")
     layers.insert(0 if scale is None else 1, ("start", unflatten(following)))
     if scale is not None:
         (_, first), *later = layers
@@ -101,15 +101,20 @@ def load(
     return config
 
 
-def _following(layers: list[tuple[str, Keys]]) -> Keys:
+def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     """Return the keys, flat, that follow the weights of ``start``; of a resumed run, which does not
-    read these weights again, its own.
+    read these weights again, those of the run, which lies in ``place`` of the logs.
     """
     chosen = {key: value for _, layer in layers for key, value in layer.items()}
-    start, resume = chosen.get("start"), str(chosen.get("resume"))
-    if not isinstance(start, str):
+    start, resume = chosen.get("start"), chosen.get("resume")
+    if start is None:
         return {}
-    return keys_of(resume if Path(resume).exists() else start)
+    runs = LOGS.glob(f"{place}/version_*") if resume in ("last", "auto") else [Path(str(resume))]
+    for run in runs:
+        saved = run / "config.yaml"
+        if saved.is_file() and str(read_keys(saved).get("start")) == str(start):
+            return keys_of(str(run))
+    return keys_of(str(start))
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
@@ -140,7 +145,7 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
         )
     config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
     # the package of its loss may be gone, or the file of a benchmark: neither is built of it
-    saved = content.get("evaluation", {}).get("benchmarks", ())
+    saved = list(map(str, content.get("evaluation", {}).get("benchmarks", ())))
     gone = {*saved} - {*present(saved)}
     scored = replace(
         config.evaluation,

@@ -61,8 +61,10 @@ def keys_of(start: str) -> Keys:
                 key.removeprefix("config."): value
                 for key, value in flatten(read_keys(file)).items()
             }
+            if (folder / "text").is_dir():  # of an exported folder
+                found["text.model"] = str(folder / "text")
             return {key: found.get(key, DEFAULTS[key]) for key in FOLLOWING} | UNREAD
-    refuse("start", start, f"not found; {POSSIBLE}")
+    refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
 
 
 def _keys_of_clip(start: str, description: Keys) -> Keys:
@@ -101,17 +103,18 @@ def _keys_of_clip(start: str, description: Keys) -> Keys:
 
 
 def refuse_misfit(config: Experiment, following: Keys) -> None:
-    """Refuse keys that do not fit the weights of ``start``; where a model's files lie, and how long
-    captions may be, are not theirs alone to decide.
+    """Refuse keys that do not fit the weights of ``start``.  Where the files of a sentence model
+    lie, and how long its captions may be, are not theirs alone to decide.
 
     Raises:
         ConfigError: names each key, and the value that fits.
     """
     flat = flatten(to_plain(config), keep_empty=True)
+    free = ("text.model", "text.max_length") if config.text.family == "sentence" else ()
     wrong = [
         f"{key}={json.dumps(value)}"
         for key, value in following.items()
-        if key not in ("text.model", "text.max_length") and flat.get(key) != value
+        if key not in free and flat.get(key) != value
     ]
     if wrong:
         refuse("start", config.start, f"its weights need {', '.join(wrong)}; set these, or none")

@@ -161,15 +161,15 @@ def layout_of(model: Any, *, subject: str) -> Layout:
     if is_vit(model):
         return Layout(tuple(model.patch_embed.feat_ratio(as_scalar=False)), "NLC")
     config = model.pretrained_cfg
-    own = tuple(config["input_size"][-2:])
-    for size in ((256, 128), own):
+    usual = tuple(config["input_size"][-2:])
+    for size in ((256, 128), usual):
         try:
             stride, form = _stride_at(model, size)
         except Exception as error:  # whatever a model raises at a size
             why = cause(error) or type(error).__name__
             continue
-        if size == own or form == "NCHW" or not config.get("fixed_input_size"):
-            return Layout(stride, form, own if size == own else None)
+        if size == usual or form == "NCHW" or not config.get("fixed_input_size"):
+            return Layout(stride, form, usual if size == usual else None)
     raise ValueError(f"{subject} ({type(model).__name__}): {why}: choose another")
 
 

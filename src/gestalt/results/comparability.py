@@ -273,9 +273,10 @@ def _requested_data(result: Result) -> dict[str, Any]:
 
 
 def _requested_start(result: Result) -> dict[str, Any]:
-    """Return the keys that must lead to the same first weights: architecture and init."""
-    image = result.record["config"].get("image", {})
-    return {key: image.get(key) for key in STARTING_WEIGHTS}
+    """Return the keys that must lead to the same first weights: start, architecture and init."""
+    config = result.record["config"]
+    image = config.get("image", {})
+    return {"start": config.get("start"), **{key: image.get(key) for key in STARTING_WEIGHTS}}
 
 
 def _starting_weights(result: Result) -> dict[str, str]:

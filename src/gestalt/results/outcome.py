@@ -67,10 +67,10 @@ def describe(
         "overrides": overrides,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, **model.image_origin.record()},
+        "image_init": {"asked": config.start or config.image.init, **model.image_origin.record()},
         "text_init": None
         if text is None
-        else {"asked": config.text.init, "used": text.init, "source": text.source},
+        else {"asked": config.start or config.text.init, "used": text.init, "source": text.source},
         "tokens_kept": tokens_kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,

@@ -63,21 +63,25 @@ class GridResults(NamedTuple):
             content = json.loads((folder / PAGE).read_text())
             design = Design(**content["design"])
             paper = content["design"]["paper"]
-            remarks = content["remarks"]
-            views = content["views"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(
-                f"{folder / PAGE}: damaged ({error!r}); repeat gestalt ablate"
-            ) from error
-        read = {
-            name: {
-                (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
-                for cell, seed, path, _ in runs
+            read = {
+                name: {
+                    (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
+                    for cell, seed, path, _ in runs
+                }
+                for name, runs in content["views"].items()
             }
-            for name, runs in views.items()
-        }
-        walls = {(cell, seed): wall for cell, seed, _, wall in views[""] if wall is not None}
-        return cls(replace(design, paper=paper and Paper(**paper)), read, remarks, walls)
+            walls = {
+                (cell, seed): wall
+                for cell, seed, _, wall in content["views"][""]
+                if wall is not None
+            }
+            design = replace(design, paper=paper and Paper(**paper))
+            return cls(design, read, list(content["remarks"]), walls)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{folder / PAGE}: damaged, or a run that it names is gone ({error}); repeat "
+                "gestalt ablate"
+            ) from error
 
 
 def read_result(path: Path) -> Result:

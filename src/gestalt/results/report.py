@@ -171,6 +171,7 @@ def read_scalars(run: Path) -> dict[str, list[Point]]:
     run.  A record is its length in eight bytes, a checksum of four, the event, and a checksum of
     four; the last may be cut off.
     """
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
     last: dict[str, dict[int, float]] = defaultdict(dict)
@@ -179,7 +180,10 @@ def read_scalars(run: Path) -> dict[str, list[Point]]:
         start = 0
         while (begin := start + 12) <= len(content):
             end = begin + int.from_bytes(content[start : start + 8], "little")
-            event = Event.FromString(content[begin:end]) if end < len(content) else Event()
+            try:
+                event = Event.FromString(content[begin:end]) if end < len(content) else Event()
+            except DecodeError:  # damaged from here on
+                break
             for value in event.summary.value:
                 if value.HasField("simple_value"):
                     last[logged_key(value.tag)][event.step] = value.simple_value

@@ -48,8 +48,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_beside(path: Path) -> Path:
-    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove
-    those of this host's dead processes, and those of other hosts that are ``ABANDONED``.
+    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``.
+
+    Those of this host's dead processes are removed, and files of other hosts for the same ``path``
+    that are ``ABANDONED``.
     """
     host = platform.node() or "localhost"
     for left in path.parent.glob("*.*.*.partial"):
@@ -57,8 +59,12 @@ def partial_beside(path: Path) -> Path:
         if not process.isdecimal() or (place.endswith(f".{host}") and _lives(int(process))):
             continue
         with suppress(OSError):  # another process removed it, or it is another user's
-            if place.endswith(f".{host}") or time.time() - left.stat().st_mtime > ABANDONED:
+            if place.endswith(f".{host}"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+            elif (
+                place.startswith(f"{path.name}.") and time.time() - left.stat().st_mtime > ABANDONED
+            ):
+                left.unlink()  # of a folder, which is not
     return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
 
 

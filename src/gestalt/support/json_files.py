@@ -60,7 +60,10 @@ def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key in content:
             raise ValueError(f"{key} is given twice")
         content[key] = value
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
+        values = [value]
+        for number in values:
+            if isinstance(number, list):
+                values += number  # nested lists are looked through as well
+            elif isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{key} holds {number}, which is not a finite number")
     return content
