@@ -34,7 +34,8 @@ class ValueMap:
     Args:
         classes: value -> class; a colour is one number, see ``packed``.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map.
+        count: number of classes, which decides the type of the map; by default one more than the
+            largest class index.
         painted: True for colours.
     """
 
@@ -43,10 +44,11 @@ class ValueMap:
         classes: Mapping[int, int],
         *,
         ignored: Collection[int] = (),
-        count: int,
+        count: int | None = None,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
+        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16

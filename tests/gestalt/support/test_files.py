@@ -87,4 +87,6 @@ def test_a_partial_file_of_a_living_process_stays_and_one_of_another_host_for_a_
     assert elsewhere.exists()
     os.utime(elsewhere, (0, 0))
     partial_beside(tmp_path / "a.json")
+    assert elsewhere.exists()  # of another file
+    partial_beside(tmp_path / "last.ckpt")
     assert not elsewhere.exists()
