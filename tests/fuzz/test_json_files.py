@@ -33,7 +33,7 @@ VALID = json.loads(Path(__file__).with_name("valid.json").read_text())
 GONE = object()
 BEYOND = (math.nan, math.inf, 10**400)
 VALUES = (GONE, None, True, "x", -1, *BEYOND, [], {}, ["x"])
-"""What takes the place of each value in turn."""
+"""Replacements of each value in turn."""
 
 
 def read_record(file):

@@ -102,8 +102,10 @@ def load(
 
 
 def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
-    """Return the keys, flat, that follow the weights of ``start``; of a resumed run, which does not
-    read these weights again, those of the run, which lies in ``place`` of the logs.
+    """Return the keys, flat, that follow the weights of ``start``.
+
+    A resumed run does not read these weights again, so its saved keys are taken.  ``place`` is the
+    folder of the experiment's runs at this scale, below the logs.
     """
     chosen = {key: value for _, layer in layers for key, value in layer.items()}
     start, resume = chosen.get("start"), chosen.get("resume")

@@ -2,7 +2,6 @@
 imported.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.design import Design, Paper
 from gestalt.results.record import read_record, result_paths, write_record
 from gestalt.results.result import Result
+from gestalt.support.json_files import read_json
 
 PAGE = "page.json"
 """The file of what a grid's page shows, in its folder."""
@@ -24,7 +24,7 @@ Runs = Mapping[tuple[str, int], Result]
 
 
 class GridResults(NamedTuple):
-    """What the page of a grid shows.
+    """The content of a grid's page.
 
     Attributes:
         design: the grid, as its tables show it.
@@ -60,7 +60,7 @@ class GridResults(NamedTuple):
             ConfigError: the file is damaged; or as ``read_record``.
         """
         try:
-            content = json.loads((folder / PAGE).read_text())
+            content = read_json(folder / PAGE, "page")
             design = Design(**content["design"])
             paper = content["design"]["paper"]
             read = {

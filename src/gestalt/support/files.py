@@ -64,7 +64,7 @@ def partial_beside(path: Path) -> Path:
             elif (
                 place.startswith(f"{path.name}.") and time.time() - left.stat().st_mtime > ABANDONED
             ):
-                left.unlink()  # of a folder, which is not
+                left.unlink()  # a folder stays: unlink refuses it
     return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
 
 

@@ -53,8 +53,8 @@ def run_rank(rank):
     for term in (*BUILDERS, "nouns alike"):
         model = nn.parallel.DistributedDataParallel(made(term), find_unused_parameters=True)
         for key, valid in VALID.items():
-            own = None if valid is None else torch.tensor(valid)[mine]
-            values = value_and_gradients(model, mine, valid=own)
+            real = None if valid is None else torch.tensor(valid)[mine]
+            values = value_and_gradients(model, mine, valid=real)
             distributed.all_reduce(values["share"])
             values["share"] /= RANKS
             results[f"{term} {key}"] = values
