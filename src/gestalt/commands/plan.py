@@ -92,10 +92,9 @@ def plan(config: Experiment) -> int:
             config.data.batch_size,
             f"cannot be shared by {ranks} devices; choose a multiple of {ranks}",
         )
-    data = replace(
-        config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config)
-    )
+    data = replace(config.data, batch_size=config.data.batch_size // ranks)
     trial = build_trial(replace(config, data=data))
+    trial.data.workers = loading_processes(config, len(trial.data.source))
     batch = pairs_a_step(trial.config)
     device = _device(config)
     room = _memory_room(device, devices)
@@ -117,7 +116,7 @@ def plan(config: Experiment) -> int:
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
                 _line(describe_workers(config, len(trial.data.source))),
-                waiting_line(trial.config, probe),
+                waiting_line(config, probe, workers=trial.data.workers),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
         lines += _time_lines(config, trial, step * batch / trial_batch, batch, ranks)
@@ -330,9 +329,8 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
     return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
 
 
-def waiting_line(config: Experiment, probe: StepProbe) -> str:
-    """Return the line on steps that wait for loading processes."""
-    workers = loading_processes(config)
+def waiting_line(config: Experiment, probe: StepProbe, *, workers: int) -> str:
+    """Return the line on steps that wait for so many loading processes of a rank."""
     waited = sum(probe.waited)
     computed = sum(probe.computed)
     share = waited / (waited + computed)

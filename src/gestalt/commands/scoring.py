@@ -12,6 +12,7 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
 from gestalt.commands.stopping import tell
+from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -95,6 +96,7 @@ def _check_here(config: Experiment) -> None:
     """Check that this machine can score as the configuration asks."""
     check_nodes(config, os.environ)
     check_machine(config.trainer)
+    check_evaluation(config)  # without what ``load_saved`` leaves out
 
 
 def score(

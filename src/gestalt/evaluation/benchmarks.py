@@ -5,9 +5,9 @@ Benchmarks that share an image set share its images, which are loaded once.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.evaluation.measures import MEASURES
@@ -194,12 +194,14 @@ class _Benchmarks(Registry[Benchmark]):
         """Return a row.
 
         Raises:
-            ConfigError: as ``read_definition``, or a file with the name of another row.
+            ConfigError: as ``read_definition``, or a file with the name of another row or of its
+                image set.
         """
         if not is_path(name):
             return super().__getitem__(name)
         definition = read_definition(name)
-        if super().__contains__(definition.name):
+        sets = {row.image_set for row in _ROWS}
+        if definition.name in sets or super().__contains__(definition.name):
             raise ConfigError(
                 f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
             )
@@ -217,5 +219,13 @@ BENCHMARKS = _Benchmarks("benchmarks", {row.name: row for row in _ROWS})
 
 
 def present(names: Iterable[str]) -> list[str]:
-    """Return the benchmarks without those whose file is gone."""
-    return [name for name in names if not is_path(name) or Path(name).expanduser().is_file()]
+    """Return the benchmarks without those whose file or folders are gone, or whose file is wrong
+    by now.
+    """
+    found = []
+    for name in names:
+        with suppress(ConfigError):
+            if is_path(name):
+                read_definition(name)
+            found.append(name)
+    return found

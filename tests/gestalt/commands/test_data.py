@@ -33,10 +33,14 @@ def test_inspection_writes_a_manifest_that_training_can_use(capsys):
     said = capsys.readouterr().out
     assert "bad: 1 of 6" in said
     assert "truncated 1, the first is 1.jpg in flickr/Images" in said
+    stop = "training would stop above data.max_bad_share=0.1; raise it, or leave the bad samples"
+    assert said.splitlines()[-1].startswith(f"{stop} out by data.manifest=")
     manifest = said.split("data.manifest=")[1].strip()
     held = json.loads(Path(manifest).read_text())
     assert held["bad"] == [[1, "truncated", "flickr/Images", "1.jpg"]]
     assert held["captions"]["usable"] == 8
+    run_here(f"{INSPECT} data.workers=0 data.max_bad_share=0.2")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("leave the bad")
     run_here(f"{PACK} data.manifest={manifest} --to tars --shards 2")
     assert "packed 5 samples into 2 tars" in capsys.readouterr().out
 
