@@ -111,8 +111,9 @@ def read_definition(path: str) -> BenchmarkFile:
     """
     file = Path(path).expanduser().absolute()
     try:
-        named = {"name": file.stem, **read_keys(file)}
-        known: BenchmarkFile = converted(named, BenchmarkFile, origin=file.name)
+        known: BenchmarkFile = converted(
+            {"name": file.stem, **read_keys(file)}, BenchmarkFile, origin=file.name
+        )
         for key in ("images", "masks"):
             folder = file.parent / getattr(known, key)
             if not folder.is_dir():

@@ -140,5 +140,9 @@ def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> Ba
     """
     data = config.data
     sources = (data.source, *(part.source for part in data.mixture))
-    mends = MENDS_OF_TABLE if "table" in sources else {}
-    return BadSamples(REASONS, max_share=data.max_bad_share, samples=samples, mends=mends)
+    return BadSamples(
+        REASONS,
+        max_share=data.max_bad_share,
+        samples=samples,
+        mends=MENDS_OF_TABLE if "table" in sources else {},
+    )

@@ -1,11 +1,9 @@
 """train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +92,8 @@ def plan(config: Experiment) -> int:
         )
     data = replace(config.data, batch_size=config.data.batch_size // ranks)
     trial = build_trial(replace(config, data=data))
-    trial.data.workers = loading_processes(config, len(trial.data.source))
+    pairs = len(trial.data.source)
+    trial.data.workers = loading_processes(config, pairs)
     batch = pairs_a_step(trial.config)
     device = _device(config)
     room = _memory_room(device, devices)
@@ -115,7 +114,7 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
-                _line(describe_workers(config, len(trial.data.source))),
+                _line(describe_workers(config, pairs)),
                 waiting_line(config, probe, workers=trial.data.workers),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
@@ -360,11 +359,7 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    used_here = 0
-    with suppress(OSError):  # not Linux
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        used_here = pages * os.sysconf("SC_PAGE_SIZE")
-    return (used_here + free_memory()) / ranks
+    return (peak_memory(device) + free_memory()) / ranks  # freed memory is kept
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

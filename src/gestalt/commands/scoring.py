@@ -12,7 +12,6 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
 from gestalt.commands.stopping import tell
-from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -96,7 +95,6 @@ def _check_here(config: Experiment) -> None:
     """Check that this machine can score as the configuration asks."""
     check_nodes(config, os.environ)
     check_machine(config.trainer)
-    check_evaluation(config)  # without what ``load_saved`` leaves out
 
 
 def score(
@@ -157,5 +155,7 @@ def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
         if not isinstance(scorer, Segmentation) or scorer.calibration is None:
             continue
         if scorer.calibration["weights_sha256"] != weights_hash(model):
-            place = f"({scorer.calibration['file']})"
-            tell(f"{scorer.name}: its threshold was calibrated with other weights {place}")
+            tell(
+                f"{scorer.name}: its threshold was calibrated with other weights "
+                f"({scorer.calibration['file']})"
+            )

@@ -191,7 +191,7 @@ class SentenceTower(TextTower):
         """Run the encoder, then the Dense layers on every token."""
         config, attended = self.model.config, mask.long()
         if config.model_type == "mpnet":  # it adds a mask of four dimensions to its scores
-            attended = torch.where(mask, 0.0, torch.finfo(torch.float32).min)[:, None, None]
+            attended = ~mask[:, None, None] * torch.finfo(torch.float32).min
         elif config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
             attended = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
         parts = self.dense(self.model(input_ids=ids, attention_mask=attended).last_hidden_state)

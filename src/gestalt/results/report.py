@@ -109,8 +109,8 @@ def _page(
         grids: the grids that it shows, each as ``shown``.
         whole: address of the page of all results, from a page beside it.
     """
-    drawing = (address, confusions, curves, extremes)
-    calls = (*drawing, companions, differing, headlines, metrics_of, zip)
+    drawing = address, confusions, curves, extremes
+    calls = *drawing, companions, differing, headlines, metrics_of, zip
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
     return render(
