@@ -97,9 +97,12 @@ def read_header(
     """
     header = next(rows, [])
     names = [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
-    if names and names[0].startswith("sep="):
-        raise ValueError(f"table: {layout.path}, line 1: {names[0]!r} is no header; delete it")
-    other = next((letter for letter in ";\t,|" if letter in "".join(names)), None)
+    line = "".join(header)
+    if line.startswith(("\xff\xfe", "\xfe\xff")):
+        raise ValueError(f"table: {layout.path}, line 1: its text is UTF-16; save it as UTF-8")
+    if line.startswith("sep="):
+        raise ValueError(f"table: {layout.path}, line 1: {line!r} is no header; delete it")
+    other = next((letter for letter in ";\t,|" if letter in line), None)
     if other is not None and len(names) == 1:
         raise ValueError(
             f"table: {layout.path} has one column, {names[0]!r}; choose "
@@ -162,15 +165,8 @@ class BoundedGzip(gzip.GzipFile):
 
 
 def _opened(path: Path) -> io.TextIOWrapper:
-    """Open a table behind its byte order mark, if it has one.
-
-    Raises:
-        ValueError: it is UTF-16.
-    """
+    """Open a table behind its byte order mark, if it has one."""
     file: Any = BoundedGzip(path) if path.suffix == ".gz" else path.open("rb")
-    start = file.read(3)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"table: {path}, line 1: its text is UTF-16; save it as UTF-8")
-    if start != b"\xef\xbb\xbf":
+    if file.read(3) != b"\xef\xbb\xbf":
         file.seek(0)
     return io.TextIOWrapper(file, encoding="latin-1", newline="")

@@ -137,12 +137,13 @@ def test_a_link_that_leaves_the_folder_is_outside(tmp_path):
         check_inside(["a.jpg", "c.jpg"], table=tmp_path, folder=tmp_path)
 
 
-def test_inspection_says_which_key_is_wrong_where_images_are_missing(capsys):
-    Path("a.csv").write_text("image,caption\n0.jpg,a\n")
+def test_inspection_says_what_to_mend_in_a_table(capsys):
+    Path("a.csv").write_text("image,caption\n0.jpg,a\n1.jpg,a dog, running\n")
     run_here("data inspect table data.root=a.csv data.workers=0", status=1)
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "missing_image 1" in line]
     assert "set data.options.images" in line
+    assert "row 2 in a.csv; a caption with the separator in it must stand in double" in said
     assert "leave the bad samples out" not in said
 
 
