@@ -60,6 +60,7 @@ class TrainingData(LightningDataModule):
 
     Attributes:
         source: the samples.
+        workers: number of loading processes of each rank.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class TrainingData(LightningDataModule):
         self._dataset = dataset
         self._collate = collate
         self._batch_size = batch_size
-        self._workers = workers
+        self.workers = workers
         self._seed = seed
         self._window = window
 
@@ -131,8 +132,8 @@ class TrainingData(LightningDataModule):
         loader = TrainLoader(
             self._dataset,
             batch_sampler=sampler,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             collate_fn=self._collate,
             worker_init_fn=leave_group,
             pin_memory=torch.cuda.is_available(),

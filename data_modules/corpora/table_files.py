@@ -97,13 +97,19 @@ def read_header(
     """
     header = next(rows, [])
     names = [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
-    other = next((letter for letter in ";\t,|" if letter in "".join(names)), None)
+    line = "".join(header)
+    if line.startswith(("\xff\xfe", "\xfe\xff")):
+        raise ValueError(f"table: {layout.path}, line 1: its text is UTF-16; save it as UTF-8")
+    if line.startswith("sep="):
+        raise ValueError(f"table: {layout.path}, line 1: {line!r} is no header; delete it")
+    other = next((letter for letter in ";\t,|" if letter in line), None)
     if other is not None and len(names) == 1:
         raise ValueError(
             f"table: {layout.path} has one column, {names[0]!r}; choose "
             f"'data.options.separator={json.dumps(other)}'"
         )
-    return names, find_columns(names, chosen, where=str(layout.path), usual=PATHS)
+    where = f"{layout.path}, line 1, which must name the columns,"
+    return names, find_columns(names, chosen, where=where, usual=PATHS)
 
 
 def read_rows(layout: Layout) -> Iterator[list[str]]:

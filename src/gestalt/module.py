@@ -88,7 +88,7 @@ class ContrastiveModule(LightningModule):
         pairs only.
 
         Nothing here waits for the device, if every pair is valid, the step is not logged, and the
-        text encoder is one of ``MASKED_BY_PAIRS`` or open_clip's.
+        text encoder is one of ``MASKED_BY_PAIRS``, MPNet or open_clip's.
         """
         keep, total = self._draw_tokens(batch)
         towers = MicroBatches(

@@ -10,7 +10,7 @@ from pathlib import Path
 from gestalt.commands.flags import KEYS, MODEL, REPEATED, Words
 from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
-from gestalt.config.check_evaluation import check_has_masks
+from gestalt.config.check_evaluation import check_evaluation, check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
@@ -218,7 +218,7 @@ def check_eval(arguments: Namespace) -> None:
         arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
     run = check_target(arguments.target)
     if run is not None:
-        load_saved(run / "config.yaml", overrides=arguments.overrides)
+        check_evaluation(load_saved(run / "config.yaml", overrides=arguments.overrides))
 
 
 def _protocols(text: str) -> list[str]:

@@ -1,11 +1,9 @@
 """train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +90,10 @@ def plan(config: Experiment) -> int:
             config.data.batch_size,
             f"cannot be shared by {ranks} devices; choose a multiple of {ranks}",
         )
-    data = replace(
-        config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config)
-    )
+    data = replace(config.data, batch_size=config.data.batch_size // ranks)
     trial = build_trial(replace(config, data=data))
+    pairs = len(trial.data.source)
+    trial.data.workers = loading_processes(config, pairs)
     batch = pairs_a_step(trial.config)
     device = _device(config)
     room = _memory_room(device, devices)
@@ -116,8 +114,8 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
-                _line(describe_workers(config, len(trial.data.source))),
-                waiting_line(trial.config, probe),
+                _line(describe_workers(config, pairs)),
+                waiting_line(config, probe, workers=trial.data.workers),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
         lines += _time_lines(config, trial, step * batch / trial_batch, batch, ranks)
@@ -330,9 +328,8 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
     return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
 
 
-def waiting_line(config: Experiment, probe: StepProbe) -> str:
-    """Return the line on steps that wait for loading processes."""
-    workers = loading_processes(config)
+def waiting_line(config: Experiment, probe: StepProbe, *, workers: int) -> str:
+    """Return the line on steps that wait for so many loading processes of a rank."""
     waited = sum(probe.waited)
     computed = sum(probe.computed)
     share = waited / (waited + computed)
@@ -362,11 +359,7 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    used_here = 0
-    with suppress(OSError):  # not Linux
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        used_here = pages * os.sysconf("SC_PAGE_SIZE")
-    return (used_here + free_memory()) / ranks
+    return (peak_memory(device) + free_memory()) / ranks  # freed memory is kept
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

@@ -155,5 +155,7 @@ def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
         if not isinstance(scorer, Segmentation) or scorer.calibration is None:
             continue
         if scorer.calibration["weights_sha256"] != weights_hash(model):
-            place = f"({scorer.calibration['file']})"
-            tell(f"{scorer.name}: its threshold was calibrated with other weights {place}")
+            tell(
+                f"{scorer.name}: its threshold was calibrated with other weights "
+                f"({scorer.calibration['file']})"
+            )

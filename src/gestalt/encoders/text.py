@@ -190,7 +190,9 @@ class SentenceTower(TextTower):
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
         config, attended = self.model.config, mask.long()
-        if config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
+        if config.model_type == "mpnet":  # it adds a mask of four dimensions to its scores
+            attended = ~mask[:, None, None] * torch.finfo(torch.float32).min
+        elif config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
             attended = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
         parts = self.dense(self.model(input_ids=ids, attention_mask=attended).last_hidden_state)
         return Tokens(

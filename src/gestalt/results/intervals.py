@@ -68,11 +68,11 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
-    from scipy.special import stdtrit
-
     spread = deviation(values)
     if spread is None:
         return None
+    from scipy.special import stdtrit  # a tenth of a second
+
     mean = fmean(values)
     half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * spread / math.sqrt(len(values))
     return Interval(mean - half, mean + half)

@@ -1,6 +1,7 @@
 """train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -112,12 +113,22 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     assert sizes[: len(tried)] == tried
 
 
+def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
+    for name, value in (("usable_cores", lambda: 64), ("_accelerated", lambda config: True)):
+        monkeypatch.setattr(f"gestalt.building.workers.{name}", value)
+    taken = Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(command, "_take_steps", taken)
+    with pytest.raises(InterruptedError):
+        command.plan(config("data.workers=null", "data.batch_size=32"))
+    assert taken.call_args.args[0].data.workers == 2  # of 16, by the 64 pairs
+
+
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
     def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
         probe = StepProbe()
         probe.waited, probe.computed = [waited] * 20, [0.5] * 20
-        return waiting_line(config(f"data.workers={workers}"), probe)
+        return waiting_line(config(), probe, workers=workers)
 
     assert line(64, waited=0.01) == (
         "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
