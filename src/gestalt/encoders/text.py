@@ -10,10 +10,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gestalt.config.identity import unflatten
 from gestalt.config.schema import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
+from gestalt.tables import TEXTS
 from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8
@@ -35,11 +37,12 @@ class TextTower(nn.Module):
     A subclass sets the attributes after ``super().__init__()``.
 
     Attributes:
-        tokenizer: of a library.
+        tokenizer: of transformers, unless a subclass tokenises.
         width: D.
         origin: origin of the weights.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
+        bucket: batches are padded to a multiple of this many tokens.
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
             bfloat16 or float32.
         frozen: True if the tower is frozen for good.
@@ -52,6 +55,7 @@ class TextTower(nn.Module):
     origin: WeightsOrigin
     max_length: int
     padding_id: int
+    bucket = BUCKET
     fp16_safe: bool = True
     frozen: bool = False
     compiled_parts: list[nn.Module]
@@ -81,7 +85,7 @@ class TextTower(nn.Module):
         encoded.
 
         Returns:
-            Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``;
+            Parts (B, N, D), special tokens included, N a multiple of ``bucket`` or ``max_length``;
             mask False on padding; summary (B, D) or None; grid None. Not L2-normalised.
 
         Raises:
@@ -106,7 +110,7 @@ class TextTower(nn.Module):
         bucket.
         """
         rows = self.tokenise(texts)
-        length = min(math.ceil(max(map(len, rows)) / BUCKET) * BUCKET, self.max_length)
+        length = min(math.ceil(max(map(len, rows)) / self.bucket) * self.bucket, self.max_length)
         if not all(rows):
             raise ValueError(
                 f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; "
@@ -122,11 +126,9 @@ class TextTower(nn.Module):
         """Return the token ids of each caption, special ones included, 1 to ``max_length`` if they
         are cut.
         """
-        raise NotImplementedError
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [len(row) for row in self.tokenise(texts, cut=False)]
+        return self.tokenizer(
+            texts, truncation=cut, max_length=self.max_length if cut else None, verbose=False
+        ).input_ids
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
@@ -181,12 +183,6 @@ class SentenceTower(TextTower):
         """
         save_architecture(self._built_from, folder)
 
-    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
-        """Return the token ids of the model's tokenizer."""
-        return self.tokenizer(
-            texts, truncation=cut, max_length=self.max_length if cut else None, verbose=False
-        ).input_ids
-
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
         config, attended = self.model.config, mask.long()
@@ -212,8 +208,6 @@ class OpenClipTower(TextTower):
     def __init__(self, text: Text) -> None:
         super().__init__()
         import open_clip
-        from open_clip.tokenizer import SimpleTokenizer
-        from open_clip.transformer import QuickGELU, TextTransformer
 
         source = (
             f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
@@ -224,16 +218,19 @@ class OpenClipTower(TextTower):
         self.origin = WeightsOrigin("random", source)
         self.max_length = text.max_length
         self.padding_id = 0
-        self.tokenizer = SimpleTokenizer(context_length=text.max_length)
-        self.model: Any = TextTransformer(
-            context_length=text.max_length,
-            vocab_size=self.tokenizer.vocab_size,
-            width=text.width,
-            heads=text.heads,
-            layers=text.layers,
-            act_layer=QuickGELU if text.family == "open_clip_quickgelu" else nn.GELU,
-            proj_type="none",  # an unused projection would get no gradient
-        )
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=text.max_length)
+        form = TEXTS[text.family]
+        config = {
+            "context_length": text.max_length,
+            "vocab_size": text.vocabulary or self.tokenizer.vocab_size,
+            "width": text.width,
+            "heads": text.heads,
+            "layers": text.layers,
+            "mlp_ratio": text.mlp_ratio,
+            **unflatten(form).get("text_cfg", {}),
+        }
+        # without an output width, and so without a projection, which would get no gradient
+        self.model: Any = open_clip.model._build_text_tower(None, config, "quick_gelu" in form)
         self.compiled_parts = [self.model.transformer]
 
     def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
@@ -243,19 +240,54 @@ class OpenClipTower(TextTower):
         return [[first, *self.tokenizer.encode(text)[:words], last] for text in texts]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
-        """Run the transformer; its causal mask hides padding, which comes last."""
-        length = ids.shape[1]
-        embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
-        parts = self.model.ln_final(
-            self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length])
-        )
-        last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token
+        """Run the transformer; a causal mask hides padding, which comes last."""
+        model, length = self.model, ids.shape[1]
+        embedded = model.token_embedding(ids) + model.positional_embedding[:length]
+        causal = model.attn_mask
+        last = (mask | (causal is None)).sum(dim=1) - 1  # (B,) index of the summary
+        if causal is not None:
+            causal = causal[:length, :length]
+        parts = model.ln_final(model.transformer(embedded, attn_mask=causal))
         return Tokens(
             summary=parts[torch.arange(len(parts), device=parts.device), last],
             parts=parts,
             mask=mask,
             grid=None,
         )
+
+
+class SiglipTower(OpenClipTower):
+    """SigLIP's text transformer, of a start that has its weights and its tokenizer.
+
+    It reads padding to the full length, and its summary is the last token.  A checkpoint holds the
+    tokenizer: the UTF-8 of its ``tokenizer.json``, with the padding that open_clip sets.
+
+    Source: Zhai et al. 2023 (arXiv:2303.15343); open_clip 3.3, ``tokenizer.HFTokenizer``.
+    """
+
+    bucket = 2**31  # more than any caption has: to max_length
+    _file = torch.empty(0)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the file of the tokenizer, bytes."""
+        return self._file
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Read the tokenizer from the bytes of its file."""
+        from tokenizers import Tokenizer
+
+        self._file = state.cpu()
+        self.tokenizer = Tokenizer.from_str(self._file.numpy().tobytes().decode())
+        self.padding_id = self.tokenizer.padding["pad_id"]
+        self.tokenizer.no_padding()
+
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
+        """Return the token ids of each caption, in lower case and without punctuation."""
+        from open_clip.tokenizer import get_clean_fn
+
+        self.tokenizer.enable_truncation(self.max_length if cut else self.bucket)
+        cleaned = [*map(get_clean_fn("canonicalize"), texts)]
+        return [row.ids for row in self.tokenizer.encode_batch(cleaned)]
 
 
 def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
@@ -269,7 +301,6 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
     Raises:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
-    tower = (
-        SentenceTower(text, weights=weights) if text.family == "sentence" else OpenClipTower(text)
-    )
+    kind = SiglipTower if "siglip" in text.family else OpenClipTower
+    tower = SentenceTower(text, weights=weights) if text.family == "sentence" else kind(text)
     return tower.freeze() if text.frozen else tower
