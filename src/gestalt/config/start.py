@@ -97,7 +97,7 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
         ConfigError: it is another model, or has another tokenizer than these; names what its
             description has.
     """
-    found = {key.removeprefix("model_cfg."): value for key, value in flatten(description).items()}
+    found = flatten(description.get("model_cfg", description))
     is_siglip = found.get("vision_cfg.timm_pool") == "map"
     sizes = SIGLIP if is_siglip else CLIP
     found = dict.fromkeys(sizes) | USUAL | found
@@ -106,7 +106,6 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
         key: value
         for key, value in found.items()
         if value and key not in sizes and USUAL.get(key) != value
-        if not key.startswith("preprocess_cfg.")
     }
     family = next((name for name, form in TEXTS.items() if form == rest), None)
     if wrong or family is None:

@@ -45,7 +45,7 @@ class TextTower(nn.Module):
         bucket: batches are padded to a multiple of this many tokens.
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
             bfloat16 or float32.
-        frozen: True if the tower is frozen for good.
+        frozen: True if the tower is frozen for good: no gradient, and eval mode even in training.
         compiled_parts: the modules that ``encode`` calls and that ``trainer.compile=towers``
             compiles.
     """
@@ -59,12 +59,6 @@ class TextTower(nn.Module):
     fp16_safe: bool = True
     frozen: bool = False
     compiled_parts: list[nn.Module]
-
-    def freeze(self) -> Self:
-        """Freeze the tower for good: no gradient, and eval mode even in training."""
-        self.frozen = True
-        self.requires_grad_(False)
-        return self.train(False)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; a frozen tower stays in eval mode."""
@@ -303,4 +297,7 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
     """
     kind = SiglipTower if "siglip" in text.family else OpenClipTower
     tower = SentenceTower(text, weights=weights) if text.family == "sentence" else kind(text)
-    return tower.freeze() if text.frozen else tower
+    if text.frozen:
+        tower.frozen = True
+        tower.requires_grad_(False).eval()
+    return tower
