@@ -130,7 +130,7 @@ def trim(model: Any) -> Any:
             model.fc_norm
         )  # models that normalise after averaging have their final norm here
     model.fc_norm = nn.Identity()
-    model.pooling = [getattr(model, "attn_pool", None)]
+    model.pooling = [model.attn_pool]
     model.attn_pool = None
     model.patch_drop = TokenDropping(
         prefix=model.num_prefix_tokens, returns_indices=isinstance(model, Eva)

@@ -203,13 +203,13 @@ class OpenClipTower(TextTower):
         super().__init__()
         import open_clip
 
-        source = (
-            f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
-            f"{text.width} wide, {text.heads} heads, fresh weights"
-        )
         assert text.width  # config/check.py
         self.width = text.width
-        self.origin = WeightsOrigin("random", source)
+        self.origin = WeightsOrigin(
+            "random",
+            f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
+            f"{text.width} wide, {text.heads} heads, fresh weights",
+        )
         self.max_length = text.max_length
         self.padding_id = 0
         self.tokenizer = open_clip.SimpleTokenizer(context_length=text.max_length)
@@ -238,7 +238,8 @@ class OpenClipTower(TextTower):
         model, length = self.model, ids.shape[1]
         embedded = model.token_embedding(ids) + model.positional_embedding[:length]
         causal = model.attn_mask
-        last = (mask | (causal is None)).sum(dim=1) - 1  # (B,) index of the summary
+        # (B,) index of the end-of-text token, or without a causal mask of the last of all
+        last = (mask | (causal is None)).sum(dim=1) - 1
         if causal is not None:
             causal = causal[:length, :length]
         parts = model.ln_final(model.transformer(embedded, attn_mask=causal))
@@ -267,12 +268,15 @@ class SiglipTower(OpenClipTower):
         return self._file
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Read the tokenizer from the bytes of its file."""
+        """Read the tokenizer from the bytes of its file; a ValueError refuses others."""
         from tokenizers import Tokenizer
 
         self._file = state.cpu()
-        self.tokenizer = Tokenizer.from_str(self._file.numpy().tobytes().decode())
-        self.padding_id = self.tokenizer.padding["pad_id"]
+        try:
+            self.tokenizer = Tokenizer.from_buffer(bytes(self._file.numpy()))
+            self.padding_id = self.tokenizer.padding["pad_id"]
+        except Exception as error:  # of the library, which has no other class
+            raise ValueError(f"text tower: its tokenizer cannot be read: {error}") from error
         self.tokenizer.no_padding()
 
     def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
@@ -280,8 +284,8 @@ class SiglipTower(OpenClipTower):
         from open_clip.tokenizer import get_clean_fn
 
         self.tokenizer.enable_truncation(self.max_length if cut else self.bucket)
-        cleaned = [*map(get_clean_fn("canonicalize"), texts)]
-        return [row.ids for row in self.tokenizer.encode_batch(cleaned)]
+        rows = self.tokenizer.encode_batch([*map(get_clean_fn("canonicalize"), texts)])
+        return [row.ids for row in rows]
 
 
 def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:

@@ -185,9 +185,34 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
     for words, message in REFUSED.items():
         with pytest.raises(ValueError, match=re.escape(message)):
             check_names(loaded(*words.split()))
+    for word in ("text.family=siglip", "projection.order=siglip"):
+        with pytest.raises(ValueError, match="needs a SigLIP's start"):
+            load("clippy_dino_max", scale="tiny", overrides=[word])
+
+
+@pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
+def test_a_tokenizer_that_would_be_read_otherwise_is_refused(saved, tmp_path):
+    saved(tmp_path / "clip")
+    save_tokenizer(tmp_path / "clip", length=20, padding_side="left")
+    with pytest.raises(ValueError, match="needs a fast tokenizer of transformers that pads on the"):
+        built(f"open_clip:{tmp_path}/clip")
+
+
+@pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
+def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(saved, tmp_path):
+    saved(tmp_path / "clip")
+    model, _ = built(f"open_clip:{tmp_path}/clip", "image.aggregation=max", "loss.name=contrastive")
+    assert model.logit_bias is None
+    patches = model.forward(images(), TEXTS, dense=True).patches
+    close(patches.amax(dim=1), model.head(model.tokens(images())))
+    state = model.state_dict()
+    state["text.tower._extra_state"] = torch.zeros(9, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="its tokenizer cannot be read"):
+        model.load_state_dict(state)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("saved", ["GELU", "SigLIP 2"], indirect=True)
 def test_a_started_run_resumes_exports_and_loads_without_its_start(saved, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved(Path("clip"))
