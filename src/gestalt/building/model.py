@@ -35,9 +35,10 @@ from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import TokenProjection
+from gestalt.projection import AttentionProjection, TokenProjection
 from gestalt.tables import LOSSES
-from gestalt.zoo.open_clip_towers import OpenClipModel
+from gestalt.zoo.open_clip import check_tag
+from gestalt.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
 
 OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
 """Names of weights that a start may lack, or have besides."""
@@ -77,6 +78,8 @@ def check_names(config: Experiment) -> None:
     inspect_trunk(image, size=image.eval_size)
     if config.start is None:
         check_init(image.init, backbone=image.backbone, weights=image.weights)
+    elif config.start.startswith(OPEN_CLIP) and config.resume is None:
+        check_tag(config.start.removeprefix(OPEN_CLIP))
 
 
 def check_machine(trainer: Trainer) -> None:
@@ -95,13 +98,13 @@ def check_machine(trainer: Trainer) -> None:
         )
     stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
     cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
-    on_cpu = accelerator == "cpu" or not any(available.values())
+    on_cpu = accelerator == "cpu" or not available["gpu"]
     if on_cpu and trainer.named_devices() > cores:
         raise ValueError(
             f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "
             f"{cores}; choose at most {cores}"
         )
-    if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
+    if precision.startswith("16") and on_cpu:
         raise ValueError(
             f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true"
         )
@@ -178,7 +181,7 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
     model, opened = build_model(without_weights(config)), open_target(place)
     start = opened.model
-    weights = clip_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
+    weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
     taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
     load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
@@ -191,28 +194,47 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     return model.train()  # batch norms of a tower that is not random keep their statistics
 
 
-def clip_weights(opened: OpenClipModel) -> dict[str, Tensor]:
-    """Return the weights of a CLIP ViT by the names of a ``DualEncoder``, those of its image tower
-    by timm's own table of names.
+def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
+    """Return the weights of a CLIP or SigLIP ViT by the names of a ``DualEncoder``, those of CLIP's
+    image tower by timm's own table of names, and the tokenizer of SigLIP.
+
+    Raises:
+        ValueError: a tokenizer that is not of the library ``tokenizers``, or pads on the left.
     """
     from timm.models.vision_transformer import _convert_openai_clip
 
     weights = opened.model.state_dict()
+    pixels = {"image.tower.mean": opened.mean, "image.tower.std": opened.std}
+    if isinstance(opened, OpenClipTimm):
+        tokenizer = opened.tokenizer.tokenizer
+        if not tokenizer.is_fast or tokenizer.padding_side != "right":
+            raise ValueError(
+                f"start: {opened.image_origin.source} needs a fast tokenizer of transformers that "
+                "pads on the right; save it with tokenizer.json and padding_side=right"
+            )
+        opened.tokenizer("")  # sets the padding
+        file = bytearray(tokenizer.backend_tokenizer.to_str(), "utf-8")
+        pixels["text.tower._extra_state"] = torch.frombuffer(file, dtype=torch.uint8)
+        return pixels | {
+            name.replace("visual.trunk.attn_pool", "image.projection.0")
+            .replace("visual", "image.tower")
+            .replace("text.", "text.tower.model.", 1)
+            .replace("text.tower.model.text_projection", "text.projection.linear"): value
+            for name, value in weights.items()
+        }
     image = _convert_openai_clip(weights, opened.model)
     del image["head.bias"]
-    text = {
-        key: value
-        for key, value in weights.items()
-        if not key.startswith(("visual.", "logit_scale", "text_projection"))
-    }
     return {
+        **pixels,
         "logit_scale": weights["logit_scale"],
-        "image.tower.mean": opened.mean,
-        "image.tower.std": opened.std,
         "image.projection.linear.weight": image.pop("head.weight"),
         "text.projection.linear.weight": weights["text_projection"].T,
         **{f"image.tower.trunk.{key}": value for key, value in image.items()},
-        **{f"text.tower.model.{key}": value for key, value in text.items()},
+        **{
+            f"text.tower.model.{key}": value
+            for key, value in weights.items()
+            if not key.startswith(("visual.", "logit_scale", "text_projection"))
+        },
     }
 
 
@@ -239,7 +261,11 @@ def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregati
             f"projection.order=none: a tower is {width} wide and projection.width is {shared}; "
             "choose before or after"
         )
-    linear = None if order == "none" else TokenProjection(width, shared)
+    linear: Any = None
+    if order == "siglip" and isinstance(tower, ImageTower):
+        linear = AttentionProjection(tower.trunk.pooling[0])
+    elif order != "none":
+        linear = TokenProjection(width, shared, bias=order == "siglip")
     return Side(
         tower,
         linear,

@@ -119,7 +119,7 @@ def is_vit(model: nn.Module) -> bool:
 
 def trim(model: Any) -> Any:
     """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in
-    place; a CNN stays as it is.
+    place; a CNN stays as it is.  ``pooling`` lists the pool, outside of the model's weights.
     """
     if not is_vit(model):
         return model
@@ -130,6 +130,7 @@ def trim(model: Any) -> Any:
             model.fc_norm
         )  # models that normalise after averaging have their final norm here
     model.fc_norm = nn.Identity()
+    model.pooling = [model.attn_pool]
     model.attn_pool = None
     model.patch_drop = TokenDropping(
         prefix=model.num_prefix_tokens, returns_indices=isinstance(model, Eva)

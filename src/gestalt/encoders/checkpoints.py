@@ -56,7 +56,8 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
 
 
 def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
-    """Check that a state dict has the expected keys, no others, and tensors of their shapes.
+    """Check that a state dict has the expected keys, no others, and tensors of their shapes, of any
+    shape where an empty one is expected.
 
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
@@ -67,7 +68,7 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
         "of another shape": [
             f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
             for key in expected.keys() & state.keys()
-            if state[key].shape != expected[key].shape
+            if state[key].shape != expected[key].shape and expected[key].numel()
         ],
     }
     listed = []

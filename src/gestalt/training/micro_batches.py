@@ -136,9 +136,7 @@ class MicroBatches:
             with token.replacing(
                 self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])
             ):
-                return self.model.image.project(
-                    self.model.tokens(part["image"], part.get("keep"))
-                ).parts
+                return self.model.locations(self.model.tokens(part["image"], part.get("keep")))
 
         return self._scatter(self._of_pairs(encode))
 
