@@ -22,8 +22,6 @@ from gestalt.config.schema import ConfigError
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 
-# submitit's own times are minutes
-DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 """Overrides of a run -> the parameters of submitit they must equal."""
 
@@ -151,7 +149,8 @@ class ClusterLauncher:
         self._folder = folder
         self._parameters = parameters
         self._program = program
-        defaults = DEFAULTS.copy()
+        # submitit's own times are minutes
+        defaults: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
         # Lightning expects a task for each GPU there
         if cluster == "slurm" and "gpus_per_node" in parameters:
             defaults["tasks_per_node"] = parameters["gpus_per_node"]

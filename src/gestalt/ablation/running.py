@@ -202,13 +202,14 @@ class Pool:
             del self._running[slot]
             seconds = time.monotonic() - start
             state = job.read_state()
-            outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
-            if status or state.kind != "finished":
+            why = ""
+            if status:
+                why = reason(process.output(), status)
+            elif state.kind != "finished":
                 why = "it ended without an error and without a result"
-                if status:
-                    why = reason(process.output(), status)
-                outcome = Outcome(State("new"), seconds, why, process.log)
-            self._end(job, outcome)
+            ended = State("new") if why else state
+            whole = not why and before.kind == "new"
+            self._end(job, Outcome(ended, seconds, why, process.log, whole))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1

@@ -19,7 +19,7 @@ from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.publishing.folder import load_folder, read_description
+from gestalt.publishing.folder import load_folder, read_config, read_description
 from gestalt.publishing.hub import download
 from gestalt.runs.finding import resolve_checkpoint
 from gestalt.runs.names import (
@@ -261,12 +261,11 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
 
 
 def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) -> Target:
-    description = read_description(folder)
-    saved = load_mapping(description["config"], origin=folder / DESCRIPTION)
+    saved = read_config(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
     sha256 = file_hash(folder / WEIGHTS)
-    identity = _identity(target, sha256, description.get("provenance", {}))
+    identity = _identity(target, sha256, read_description(folder).get("provenance", {}))
     return Target(
         config,
         load_folder(folder),

@@ -12,8 +12,6 @@ KEYS = (
     "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 "
     "resume=last"
 )
-REPEATED = {"action": "append", "default": []}
-"""Keywords of a flag that may be given several times."""
 
 
 class Words(NamedTuple):
@@ -21,7 +19,8 @@ class Words(NamedTuple):
 
     Attributes:
         flags: ``--flag METAVAR``, ``--flag`` or the name of a positional argument -> its help, or
-            the keywords of ``add_argument``. With a help alone, ``--flag`` is a switch.
+            the keywords of ``add_argument``. With a help alone, ``--flag`` is a switch; one that
+            ends in `` ...`` may be given several times. An ``N`` is an integer above 0.
         keys: help on its key=value words; empty if it takes none.
         tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
     """
@@ -40,12 +39,17 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
             add_words(tool, Words(flags | words.flags, words.keys))
         return
     for spelling, row in words.flags.items():
-        *names, last = spelling.split(" ")
-        keywords = row if isinstance(row, dict) else {"help": row}
+        *names, last = spelling.removesuffix(" ...").split(" ")
+        keywords = {"help": row} if isinstance(row, str) else {**row}
         if names:
-            keywords = {**keywords, "metavar": last}
+            keywords["metavar"] = last
+            if last == "N":
+                keywords["type"] = count
         elif isinstance(row, str) and last.startswith("-"):
-            keywords = {**keywords, "action": "store_true"}
+            keywords["action"] = "store_true"
+        if spelling.endswith("..."):
+            flag = spelling.startswith("-")
+            keywords |= {"action": "append", "default": []} if flag else {"nargs": "+"}
         command.add_argument(*(names or [last]), **keywords)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if words.keys:

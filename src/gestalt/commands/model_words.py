@@ -7,7 +7,7 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, MODEL, REPEATED, Words
+from gestalt.commands.flags import KEYS, MODEL, Words
 from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
 from gestalt.config.check_evaluation import check_has_masks
@@ -110,7 +110,7 @@ WORDS = {
                 "choices": ("nearest",),
                 "help": "scale maps of another size than the truth (default: refuse them)",
             },
-            "--note KEY=VALUE": {**REPEATED, "help": "a fact for the record, such as protocol=..."},
+            "--note KEY=VALUE ...": "a fact for the record, such as protocol=...",
             "--output DIR": "folder for the records (default: lightning_logs/predictions/<name>)",
         },
         "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
@@ -123,10 +123,7 @@ WORDS = {
             "--license ID": (
                 "licence of the weights for the card, such as apache-2.0 (default: none is stated)"
             ),
-            "--dataset NAME": {
-                **REPEATED,
-                "help": "name on the hub of training data, for the card",
-            },
+            "--dataset NAME ...": "name on the hub of training data, for the card",
             "--onnx FILE": "ONNX file of the dense image encoder to write; needs the extra onnx",
             "--torch-export FILE": "file of the same encoder for torch.export.load",
             "--pixels": {
@@ -138,14 +135,10 @@ WORDS = {
     ),
     "compare": Words(
         {
-            "targets RESULT": {
-                "nargs": "+",
-                "help": "a folder of a run or a grid, a result's JSON, or an experiment's name",
-            },
-            "--metric KEY": {
-                **REPEATED,
-                "help": "such as miou or scenes/miou (default: the headlines)",
-            },
+            "targets RESULT ...": (
+                "a folder of a run or a grid, a result's JSON, or an experiment's name"
+            ),
+            "--metric KEY ...": "such as miou or scenes/miou (default: the headlines)",
             "--allow-mixed": "give results that were measured differently columns of their own",
             "--details": "list every setting in which results were measured differently",
             **{
@@ -162,10 +155,9 @@ WORDS = {
     ),
     "report": Words(
         {
-            "targets RESULT": {
-                "nargs": "+",
-                "help": "a folder of a run (and its evaluations) or a grid, a JSON, an experiment",
-            },
+            "targets RESULT ...": (
+                "a folder of a run (and its evaluations) or a grid, a JSON, an experiment"
+            ),
             "--output OUTPUT": {
                 "default": "report.html",
                 "help": "HTML to write (default: %(default)s)",

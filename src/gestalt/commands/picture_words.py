@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, Words, count
+from gestalt.commands.flags import MODEL, Words
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.pixels.formats import endings
@@ -31,13 +31,9 @@ GROUPED = "_grouped.png"
 
 
 _PICTURES = {
-    "paths PATH": {
-        "nargs": "+",
-        "help": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
-    },
-    "--model --ckpt TARGET": {
+    "paths PATH ...": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
+    "--model --ckpt TARGET ...": {
         "dest": "models",
-        "action": "append",
         "required": True,
         "help": f"{MODEL}; repeatable",
     },
@@ -62,7 +58,7 @@ WORDS = {
                 "type": float,
                 "help": "smallest score of a labelled pixel, a cosine in most protocols",
             },
-            "--groups N": {"type": count, "help": "also show this many groups on the page"},
+            "--groups N": "also show this many groups on the page",
         }
     ),
     "group": Words(
@@ -70,7 +66,6 @@ WORDS = {
             **_PICTURES,
             "--output FILE": _OUTPUT.format(GROUPED),
             "--groups N": {
-                "type": count,
                 "default": 8,
                 "help": "largest number of groups (default: %(default)s)",
             },
@@ -166,14 +161,12 @@ def left_out(folder: Path) -> str:
     return f", files left out: {listed}" if counts else ""
 
 
-def natural(path: Path) -> list[list[tuple[int, int, str]]]:
-    """Return a key by which frame2 sorts before frame10, folder by folder."""
+def natural(path: Path) -> list[list[int | str]]:
+    """Return a key by which frame2 sorts before frame10, folder by folder: in each, texts and
+    numbers by turns.
+    """
     return [
-        [
-            (0, int(word), "") if word.isdecimal() else (1, 0, word.casefold())
-            for word in re.split(r"(\d+)", part)
-            if word
-        ]
+        [int(word) if word.isdecimal() else word.casefold() for word in re.split(r"(\d+)", part)]
         for part in path.parts
     ]
 
@@ -188,12 +181,12 @@ def result_names(pictures: list[Path]) -> list[str]:
     common = os.path.commonpath([os.path.abspath(path.parent) for path in pictures])
     below = [Path(os.path.relpath(path, common)) for path in pictures]
     stems = [path.with_suffix("").as_posix() for path in below]
-    whole_names = [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, below, strict=True)]
+    whole_names = [f"{path.with_suffix('').as_posix()}_{path.suffix[1:]}" for path in below]
     for names in ([path.stem for path in pictures], stems, whole_names):
         if len(set(names)) == len(names):
             return names
     repeated = next(
-        str(path) for path, name in zip(pictures, names, strict=True) if names.count(name) > 1
+        path for path, name in zip(pictures, names, strict=True) if names.count(name) > 1
     )
     raise ConfigError(
         f"{repeated}: another picture would have the same name in the results; give them separately"
@@ -229,8 +222,8 @@ def result_files(name: str, kind: str, npy: bool) -> Iterator[str]:
 
 
 def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
-    """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and
-    ``output``, the file of one picture.
+    """Expand ``paths``, and choose what is written: sets ``kind``, ``pictures``, ``names``,
+    ``folders`` and ``output``, the file of one picture.
 
     Args:
         arguments: arguments of the command.
@@ -245,6 +238,7 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
     to = arguments.to
     html = arguments.html
     models = arguments.models
+    arguments.kind = kind
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
     arguments.folders = [] if to is None else model_folders(models, Path(to))

@@ -60,8 +60,8 @@ class Mapper:
 
     model: Model
     about: dict[str, Any]
-    maps: dict[str, Mapped]
-    protocols: list[ImageProtocol]
+    maps: dict[str, Mapped] = field(default_factory=dict)
+    protocols: list[ImageProtocol] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
@@ -100,10 +100,8 @@ def run(arguments: Namespace) -> int:
             of groups that does not fit it.
     """
     quiet()
-    kind, mapper_of = {"segment": ("labels", _segmenter), "group": ("groups", _grouper)}[
-        arguments.command
-    ]
-    mappers = [mapper_of(load(target), arguments) for target in arguments.models]
+    kind = arguments.kind
+    mappers = [_mapper(load(target), arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
         tell(f"model: {mapper.model.origin}")
@@ -136,41 +134,33 @@ def run(arguments: Namespace) -> int:
     return 1 if skipped else 0
 
 
-def _segmenter(model: Model, arguments: Namespace) -> Mapper:
-    """Return the functions that segment with a model and, if asked for, group."""
-    chosen = picture_protocol(
-        model.config,
-        model.encoder,
-        protocol=arguments.protocol,
-        reading=arguments.reading,
-        threshold=arguments.threshold,
-    )
-    protocol = {
-        "name": chosen.name,
-        "reading": chosen.reading,
-        "threshold": chosen.threshold,
-        "digest": chosen.digest(),
-    }
-    maps: dict[str, Mapped] = {
-        "labels": lambda pictures: model.segment(pictures, arguments.labels, protocol=chosen)
-    }
-    mapper = Mapper(model, {"protocol": protocol}, maps, [chosen])
-    if arguments.groups is not None:
-        mapper.maps["groups"] = _grouping(model, arguments.groups)
-        mapper.protocols.append(grouping_protocol(model.config, groups=arguments.groups))
+def _mapper(model: Model, arguments: Namespace) -> Mapper:
+    """Return the functions that segment with a model, or group with it; segment may do both."""
+    groups = arguments.groups
+    name = arguments.protocol
+    mapper = Mapper(model, {"groups": groups, "protocol": name})
+    if arguments.command == "segment":
+        chosen = picture_protocol(
+            model.config,
+            model.encoder,
+            protocol=name,
+            reading=arguments.reading,
+            threshold=arguments.threshold,
+        )
+        fields = {key: getattr(chosen, key) for key in ("name", "reading", "threshold")}
+        mapper.about = {"protocol": {**fields, "digest": chosen.digest()}}
+        mapper.protocols.append(chosen)
+        mapper.maps["labels"] = lambda pictures: model.segment(
+            pictures, arguments.labels, protocol=chosen
+        )
+        name = None  # of the groups: the model's
+    if groups is not None:
+        mapper.protocols.append(grouping_protocol(model.config, groups=groups, name=name))
+        mapper.maps["groups"] = _grouping(model, groups, name)
     return mapper
 
 
-def _grouper(model: Model, arguments: Namespace) -> Mapper:
-    """Return the function that groups with a model."""
-    groups = arguments.groups
-    name = arguments.protocol
-    chosen = grouping_protocol(model.config, groups=groups, name=name)
-    maps = {"groups": _grouping(model, groups, name)}
-    return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
-
-
-def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
+def _grouping(model: Model, groups: int, protocol: str | None) -> Mapped:
     """Return the function from pictures to their groups, named by number, largest first."""
 
     def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
@@ -190,12 +180,12 @@ def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
 
 def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
-    places = []
-    notes = []
-    for mapper in mappers:
-        weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
-        places.append(place_of(mapper.model.identity))
-        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
+    places = [place_of(mapper.model.identity) for mapper in mappers]
+    steps = [step_of(mapper.identity) for mapper in mappers]
+    notes = [
+        f"{step}{', ' if step else ''}weights SHA-256 {mapper.identity['weights_sha256']}"
+        for step, mapper in zip(steps, mappers, strict=True)
+    ]
     return PicturePage(places, notes=notes)
 
 

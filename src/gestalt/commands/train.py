@@ -123,17 +123,12 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> di
         if folder is not None and not (folder / "config.yaml").exists():
             with replacing(folder / "config.yaml") as partial:
                 partial.write_text(to_yaml(config))
-        finished = None
-        if resumed is not None:
-            with restoring(resumed):
-                finished = _restore_finished(module, resumed, total_steps)
         bad_samples = build_bad_samples(config, samples=len(data.source))
         clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
-        steps_left = None if finished else total_steps
-        trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
+        trainer = _trainer(config, callbacks, folder, lines, total_steps, resumed)
         with restoring(resumed):
-            _fit(trainer, module, data, resumed, finished)
+            _fit(trainer, module, data, resumed, total_steps)
         record = {
             **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
             "steps": trainer.global_step,
@@ -206,12 +201,13 @@ def _fit(
     module: ContrastiveModule,
     data: Any,
     resumed: Path | None,
-    finished: dict[str, Any] | None,
+    total_steps: int,
 ) -> None:
     """Train the remaining steps, if any, and score the final weights unless the last epoch's
     validation did.
     """
-    if finished is not None:
+    finished = resumed and _restore_finished(module, resumed, total_steps)
+    if finished:
         # so that it logs at its own step
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -232,13 +228,13 @@ def _trainer(
     scorers: list[Callback],
     folder: Path | None,
     lines: list[str],
-    total_steps: int | None,
-    resumed: Path | None = None,
+    total_steps: int,
+    resumed: Path | None,
 ) -> Trainer:
-    """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
+    """Build the trainer of a run."""
     speed = Speed()
     callbacks: list[Callback] = []
-    if config.optimizer.ema is not None and total_steps is not None:
+    if config.optimizer.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema))
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board(
@@ -264,17 +260,16 @@ def _trainer(
     further = build_loggers(
         config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None
     )
-    # end by steps: Lightning counts an epoch that max_time cut short as a whole one
-    ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
-    keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
+    # end by steps: Lightning counts an epoch that max_time cut short as a whole one
+    ends = {"max_epochs": -1, "max_steps": total_steps, "profiler": profiler}
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
         callbacks=[*callbacks, further],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],
-        **keywords,
+        **keywords_of(config.trainer) | ends,
     )
 
 

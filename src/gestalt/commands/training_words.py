@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, REPEATED, Words, count
+from gestalt.commands.flags import KEYS, Words
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
@@ -84,25 +84,18 @@ WORDS = {
             },
             **_SCALE,
             "--seeds N": {
-                "type": count,
                 "default": 1,
                 "help": "runs of each cell (default: %(default)s)",
             },
-            "--jobs N": {
-                "type": count,
-                "help": "runs at a time (default: 1; all at once on SLURM)",
-            },
-            "--choose KEY=a,b": {
-                **REPEATED,
-                "help": "values to try on the tuning split in each cell",
-            },
+            "--jobs N": "runs at a time (default: 1; all at once on SLURM)",
+            "--choose KEY=a,b ...": "values to try on the tuning split in each cell",
             "--dry-run": "list the runs, those that are finished, and the time",
             "--allow-mixed": "compare results of several commits, protocols or benchmarks",
             "--cluster": {
                 "choices": ("slurm", "local"),
                 "help": "submit each run through submitit",
             },
-            "--submitit KEY=value": {**REPEATED, "help": "a parameter for submitit"},
+            "--submitit KEY=value ...": "a parameter for submitit",
         },
         "key=value: any key of the configuration but seed and resume, for every cell, such as "
         "trainer.max_epochs=2 data.root=DIR",
@@ -130,11 +123,8 @@ WORDS = {
                 "write a source into webdataset's tars, image files unchanged",
                 {
                     "--to DIR": {"required": True, "help": "folder to make"},
-                    "--shards N": {"type": count, "required": True, "help": "number of tars"},
-                    "--limit M": {
-                        "type": count,
-                        "help": "the first M samples; the same as data.limit=M",
-                    },
+                    "--shards N": {"required": True, "help": "number of tars"},
+                    "--limit N": "the first N samples; the same as data.limit=N",
                 },
             ),
             "show": (
@@ -144,12 +134,10 @@ WORDS = {
                         "PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)"
                     ),
                     "--count N": {
-                        "type": count,
                         "default": 24,
                         "help": "number of pairs (default: %(default)s)",
                     },
                     "--columns N": {
-                        "type": count,
                         "default": 6,
                         "help": "pairs in a row (default: %(default)s)",
                     },

@@ -110,8 +110,7 @@ def _refused(complaint: str) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
         # tracer, serialiser and runtimes raise many kinds; each means that this model has no such
@@ -171,7 +170,7 @@ def write_onnx(
         ValueError: the weights are too large, an operation has no ONNX form,
             or as ``compare``.
     """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    size = sum(tensor.nbytes for tensor in program.state_dict.values())
     if size >= MOST_BYTES:
         raise ValueError(
             f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; "

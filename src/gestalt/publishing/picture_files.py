@@ -5,7 +5,6 @@ A file's name need not be UTF-8: what is not is written as Python's escape, from
 the name back.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,15 +79,13 @@ def write_summary(
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
     for each name in each.
     """
+    import pandas as pd
+
     _write_json(folder / f"{kind}.json", {**about, "pictures": entries})
     rows = [{"picture": entry["picture"], **row} for entry in entries for row in entry[kind]]
-    with (
-        replacing(folder / f"{kind}.csv") as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    with replacing(folder / f"{kind}.csv") as partial:
+        table.to_csv(partial, index=False, lineterminator="\n", errors="backslashreplace")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     monkeypatch.setattr(
         command,
         "take_steps",
-        lambda trial, probe, steps, batches: sizes.append(batches and batches[0]),
+        lambda trial, probe, steps, batch: sizes.append(batch),
     )
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
