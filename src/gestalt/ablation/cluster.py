@@ -19,8 +19,12 @@ import yaml
 from gestalt.ablation.jobs import Job, State, read_file
 from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
+from gestalt.runs.names import Overrides
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
+
+Parameters = dict[str, Any]
+"""Parameters of submitit."""
 
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 """Overrides of a run -> the parameters of submitit they must equal."""
@@ -38,7 +42,7 @@ class ClusterJob:
 
     job: Job
     program: tuple[str, ...]
-    words: tuple[str, ...] = ()
+    words: Overrides = ()
     _process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
@@ -133,7 +137,7 @@ class ClusterLauncher:
         cluster: str,
         folder: Path,
         limit: int,
-        parameters: dict[str, Any],
+        parameters: Parameters,
         *,
         program: tuple[str, ...] = PROGRAM,
     ) -> None:
@@ -150,7 +154,7 @@ class ClusterLauncher:
         self._parameters = parameters
         self._program = program
         # submitit's own times are minutes
-        defaults: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
+        defaults: Parameters = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
         # Lightning expects a task for each GPU there
         if cluster == "slurm" and "gpus_per_node" in parameters:
             defaults["tasks_per_node"] = parameters["gpus_per_node"]
@@ -174,7 +178,7 @@ class ClusterLauncher:
             partial.write_text(json.dumps({**submitted, job.key: submission.job_id}, indent=1))
         return ClusterProcess(submission)
 
-    def _words(self, job: Job) -> tuple[str, ...]:
+    def _words(self, job: Job) -> Overrides:
         """Return the overrides for devices and nodes of the cluster, unless the run sets them
         itself.
         """
@@ -186,7 +190,7 @@ class ClusterLauncher:
         )
 
 
-def read_parameters(words: list[str]) -> dict[str, Any]:
+def read_parameters(words: list[str]) -> Parameters:
     """Parse ``KEY=value`` words for submitit.
 
     Raises:

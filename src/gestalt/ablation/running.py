@@ -112,8 +112,8 @@ class LocalLauncher:
 
     def start(self, job: Job, state: State, slot: int) -> LocalProcess:
         """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
-        environment = {**followed(), **shares(self.limit, slot)}
         command = [*self.program, *job.command(state)]
+        environment = followed() | shares(self.limit, slot)
         return LocalProcess(command, self.logs / f"{job.stem}.log", environment)
 
 

@@ -58,7 +58,7 @@ class Tower(NamedTuple):
         """Return the features of images (B, 3, S, S) uint8, given their rows."""
         tower = self.model.image_tower
         device = self.fabric.device
-        height, width = tower.grid(images.shape[-2], images.shape[-1])
+        height, width = tower.grid(*images.shape[-2:])
         number = torch.tensor(rows)
         keep = None
         total = height * width

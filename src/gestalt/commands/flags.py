@@ -3,6 +3,8 @@
 import argparse
 from typing import Any, NamedTuple
 
+from gestalt.config.schema import ConfigError
+
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "
     "exported folder or its name on the hub, "
@@ -19,8 +21,9 @@ class Words(NamedTuple):
 
     Attributes:
         flags: ``--flag METAVAR``, ``--flag`` or the name of a positional argument -> its help, or
-            the keywords of ``add_argument``. With a help alone, ``--flag`` is a switch; one that
-            ends in `` ...`` may be given several times. An ``N`` is an integer above 0.
+            its help and its default, or the keywords of ``add_argument``. With a help alone,
+            ``--flag`` is a switch; one that ends in `` ...`` may be given several times. An ``N``
+            is an integer above 0.
         keys: help on its key=value words; empty if it takes none.
         tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
     """
@@ -40,7 +43,9 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
         return
     for spelling, row in words.flags.items():
         *names, last = spelling.removesuffix(" ...").split(" ")
-        keywords = {"help": row} if isinstance(row, str) else {**row}
+        if isinstance(row, tuple):
+            row = {"help": f"{row[0]} (default: %(default)s)", "default": row[1]}
+        keywords = {"help": row} if isinstance(row, str) else dict(row)
         if names:
             keywords["metavar"] = last
             if last == "N":
@@ -56,6 +61,12 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
         command.epilog = words.keys
         usage = command.format_usage().removeprefix("usage: ")
         command.usage = f"{usage.rstrip()} [key=value ...]"
+
+
+def check_ending(flag: str, file: str | None, *endings: str) -> None:
+    """Refuse a file, if one is named, whose name has none of some endings."""
+    if file is not None and not file.lower().endswith(endings):
+        raise ConfigError(f"{flag} {file}: name a file that ends in {endings[0]}")
 
 
 def count(word: str) -> int:

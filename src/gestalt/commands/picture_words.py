@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, Words
+from gestalt.commands.flags import MODEL, Words, check_ending
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.pixels.formats import endings
@@ -65,10 +65,7 @@ WORDS = {
         {
             **_PICTURES,
             "--output FILE": _OUTPUT.format(GROUPED),
-            "--groups N": {
-                "default": 8,
-                "help": "largest number of groups (default: %(default)s)",
-            },
+            "--groups N": ("largest number of groups", 8),
         }
     ),
 }
@@ -132,10 +129,9 @@ def _named_by(word: str) -> list[Path]:
     if path.is_dir():
         # a file that is named itself is read whatever its ending
         pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
-        pattern = path / "**" / "*.jpg"
         why = (
             f"no picture in this folder{left_out(path)}; for folders inside it write a pattern, "
-            f'such as "{pattern}"'
+            f'such as "{path / "**" / "*.jpg"}"'
         )
     elif path.exists():
         pictures = [path]
@@ -255,12 +251,15 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         )
     if arguments.npy and to is None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
-    if to is not None and Path(to).exists() and not Path(to).is_dir():
+    if to is not None and Path(to).is_file():
         raise ConfigError(f"--to {to}: not a folder; name one, which is made if missing")
-    _check_file("--output", output, "PNG", (".png",))
+    check_ending("--output", output, ".png")
+    check_ending("--html", html, ".html", ".htm")
+    for flag, file in (("--output", output), ("--html", html)):
+        if file and not Path(file).parent.is_dir():
+            raise ConfigError(f"{flag} {file}: folder {Path(file).parent} not found")
     if output and os.path.realpath(output) == os.path.realpath(pictures[0]):
         raise ConfigError(f"--output {output}: this is the picture itself; name another file")
-    _check_file("--html", html, "page", (".html", ".htm"))
     if html and len(pictures) > MOST_ON_A_PAGE:
         raise ConfigError(
             f"--html {html}: {len(pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer"
@@ -278,17 +277,6 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
     for place in filter(os.path.isdir, arguments.paths):
         if note := left_out(Path(place)):
             print(f"{place}{note}", file=sys.stderr)
-
-
-def _check_file(flag: str, name: str | None, kind: str, endings: tuple[str, ...]) -> None:
-    if name is None:
-        return
-    if Path(name).suffix.lower() not in endings:
-        raise ConfigError(
-            f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}"
-        )
-    if not Path(name).parent.is_dir():
-        raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
 
 
 def _refuse_existing(files: list[Path], flag: str, mend: str) -> None:

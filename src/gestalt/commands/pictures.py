@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import Model, load
-from gestalt.building.targets import TRAINED, place_of, step_of
+from gestalt.building.targets import TRAINED, Identity, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
@@ -25,7 +25,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.publishing.picture_files import numbers, write_result, write_summary
+from gestalt.publishing.picture_files import Numbers, numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
 from gestalt.support.caveats import printed_caveats
 
@@ -62,15 +62,18 @@ class Mapper:
     about: dict[str, Any]
     maps: dict[str, Mapped] = field(default_factory=dict)
     protocols: list[ImageProtocol] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[Numbers] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """The model in a summary: its name as given, what the name meant, and its weights' hash."""
         known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
-        weights = weights_hash(self.model.encoder)
-        return {"model": self.model.name, **known, "weights_sha256": weights}
+        return {
+            "model": self.model.name,
+            **known,
+            "weights_sha256": weights_hash(self.model.encoder),
+        }
 
     def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
         """Return the maps of each picture by their kind; print caveats."""

@@ -142,7 +142,7 @@ class StepProbe(Callback):
         self.state = 0
         self._end = time.monotonic() + SECONDS
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         """Begin to wait for the first batch."""
         self._last = time.monotonic()
 

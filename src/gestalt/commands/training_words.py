@@ -19,15 +19,7 @@ from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.names import stem
 
-_SCALE = {
-    "--scale SCALE": {
-        "default": "demo",
-        "help": (
-            "one of `gestalt list scales`, or the path of a YAML file of yours (default: "
-            "%(default)s)"
-        ),
-    }
-}
+_SCALE = {"--scale SCALE": ("one of `gestalt list scales`, or a YAML file of yours", "demo")}
 _RUN = {
     "experiment": "one of `gestalt list experiments`, or the path of a YAML file of yours",
     **_SCALE,
@@ -37,9 +29,7 @@ WORDS = {
     "train": Words(
         {
             **_RUN,
-            "--plan": (
-                "take a few steps, print the run's estimated speed, memory and time, and stop"
-            ),
+            "--plan": "take a few steps, print the run's estimated speed, memory and time; stop",
         },
         KEYS,
     ),
@@ -67,9 +57,7 @@ WORDS = {
                 "help": "self-distillation, or classification by labels",
             },
             **_SCALE,
-            "--to FILE": (
-                "file to write (default: lightning_logs/pretrained/SCALE/INIT.safetensors)"
-            ),
+            "--to FILE": "default: lightning_logs/pretrained/SCALE/INIT.safetensors",
         },
         KEYS,
     ),
@@ -77,16 +65,10 @@ WORDS = {
         {
             "grid": {
                 "nargs": "?",
-                "help": (
-                    "one of `gestalt list grids`, or the path of a YAML file of yours (default: "
-                    "aggregation_by_init)"
-                ),
+                "help": "of `gestalt list grids`, or your YAML (default: aggregation_by_init)",
             },
             **_SCALE,
-            "--seeds N": {
-                "default": 1,
-                "help": "runs of each cell (default: %(default)s)",
-            },
+            "--seeds N": ("runs of each cell", 1),
             "--jobs N": "runs at a time (default: 1; all at once on SLURM)",
             "--choose KEY=a,b ...": "values to try on the tuning split in each cell",
             "--dry-run": "list the runs, those that are finished, and the time",
@@ -103,21 +85,14 @@ WORDS = {
     "data": Words(
         {
             "source": "tars, parquet, hub, table, coco_captions, flickr, scenes or mixture",
-            "--scale SCALE": {
-                "default": "cc12m",
-                "help": "scale whose image size and other keys are used (default: %(default)s)",
-            },
+            "--scale SCALE": ("scale whose image size and other keys are used", "cc12m"),
         },
         "key=value: as for training, such as data.root=DIR data.options.split=val "
         "data.caption=alt_text",
         {
             "inspect": (
                 "read every sample, and write a manifest with counts and the bad samples",
-                {
-                    "--to FILE": (
-                        "JSON to write (default: lightning_logs/data/<source>_<digest>.json)"
-                    )
-                },
+                {"--to FILE": "JSON (default: lightning_logs/data/<source>_<digest>.json)"},
             ),
             "pack": (
                 "write a source into webdataset's tars, image files unchanged",
@@ -130,17 +105,9 @@ WORDS = {
             "show": (
                 "draw a contact sheet of the first pairs that training sees",
                 {
-                    "--to FILE": (
-                        "PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)"
-                    ),
-                    "--count N": {
-                        "default": 24,
-                        "help": "number of pairs (default: %(default)s)",
-                    },
-                    "--columns N": {
-                        "default": 6,
-                        "help": "pairs in a row (default: %(default)s)",
-                    },
+                    "--to FILE": "PNG (default: lightning_logs/data/<source>_<digest>_<n>px.png)",
+                    "--count N": ("number of pairs", 24),
+                    "--columns N": ("pairs in a row", 6),
                 },
             ),
         },

@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.building.source import pairs_a_step
-from gestalt.commands.train import RunParts, build_parts
+from gestalt.commands.train import RunParts, averaging, build_parts
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.training.micro_batches import Batch
 from gestalt.training.trainer import keywords_of, make_trainer
@@ -36,13 +35,11 @@ NOTHING_WRITTEN = {
     "strategy": "auto",
     "max_epochs": -1,
     "max_time": None,
-    "profiler": None,
     "enable_progress_bar": False,
     "limit_train_batches": None,
     "limit_val_batches": 0,
     "logger": False,
     "enable_checkpointing": False,
-    "fast_dev_run": False,
 }
 """Keywords of a trainer that takes steps on one device until it is told to stop."""
 
@@ -62,9 +59,7 @@ def take_steps(
     trial: RunParts, *callbacks: Callback, steps: int, batch: Batch | None = None
 ) -> None:
     """Take training steps on the run's batches, or each on the same one."""
-    decay = trial.config.optimizer.ema
-    averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-    trainer = trial_trainer(trial, *averaging, *callbacks, max_steps=steps)
+    trainer = trial_trainer(trial, *averaging(trial.config), *callbacks, max_steps=steps)
     if batch is None:
         trainer.fit(trial.module, datamodule=trial.data)
     else:

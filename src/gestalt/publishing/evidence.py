@@ -63,8 +63,8 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     """
     folder = run_folder(checkpoint)
     steps, planned = progress(checkpoint)
-    finished = [folder / RESULT] if (folder / RESULT).is_file() else []
-    results = [read_result(path) for path in (*finished, *evaluations_in(folder))]
+    paths = (folder / RESULT, *evaluations_in(folder))
+    results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
     matching = [result for result in results if result.record.get("weights_sha256") == weights]
     return Evidence(steps or 0, planned, run, matching if steps else [], weights)
@@ -74,7 +74,7 @@ def measurements(evidence: Evidence) -> list[Measurement]:
     """Return the headline metrics of the records; of several measurements of one kind, such as two
     equal evaluations, the last.
     """
-    last: dict[tuple[Any, ...], Measurement] = {}
+    last = {}
     for result in evidence.results:
         split = result.record["config"].get("evaluation", {}).get("split")
         for metric in headlines([result]):

@@ -73,8 +73,8 @@ def export_checkpoint(
         written = read_description(partial)["provenance"]
         described = Described(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(described, evidence), encoding="utf-8")
-        loaded = load_folder(partial)  # which compares the weights with their hash
-        if loaded.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+        # which compares the weights with their hash
+        if load_folder(partial).text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"

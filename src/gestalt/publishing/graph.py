@@ -57,20 +57,17 @@ class DenseGraph(nn.Module):
         )
         tokens = self.model.tokens(images)
         locations = functional.normalize(self.model.locations(tokens), dim=-1)
-        return maps_of(tokens._replace(parts=locations)), functional.normalize(
-            self.model.head(tokens), dim=-1
-        )
+        pooled = functional.normalize(self.model.head(tokens), dim=-1)
+        return maps_of(tokens._replace(parts=locations)), pooled
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
         """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
         down, across = self.model.patch_stride
-        generator = torch.Generator().manual_seed(batch)
         images = torch.randint(
-            0,
             256,
             (batch, 3, rows * down, columns * across),
             dtype=torch.uint8,
-            generator=generator,
+            generator=torch.Generator().manual_seed(batch),
         )
         return images if self.pixels == "uint8" else images / 255
 

@@ -17,6 +17,9 @@ from gestalt.evaluation.pictures import class_colours, map_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.support.files import replacing
 
+Numbers = dict[str, Any]
+"""The numbers of a picture, as JSON."""
+
 COLUMNS = ("picture", "name", "area", "mean", "max")
 
 
@@ -25,7 +28,7 @@ def indexed(result: SegmentedImage) -> Image.Image:
     return map_image(result.map.numpy(), classes=len(result.labels), background=None)
 
 
-def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, Any]:
+def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Numbers:
     """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
     area and scores.
     """
@@ -51,7 +54,7 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, An
     }
 
 
-def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequence[Path]) -> None:
+def write_result(result: SegmentedImage, entry: Numbers, *, files: Sequence[Path]) -> None:
     """Write a picture's result.
 
     Args:
@@ -67,14 +70,13 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
         with replacing(path) as partial, partial.open("wb") as file:
             if path.suffix == ".npy":
                 np.save(file, result.map.numpy())
-            elif path.name.endswith("_overlay.png"):
-                result.overlay().save(file, format="PNG")
             else:
-                indexed(result).save(file, format="PNG")
+                overlay = path.name.endswith("_overlay.png")
+                (result.overlay() if overlay else indexed(result)).save(file, format="PNG")
 
 
 def write_summary(
-    entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str
+    entries: list[Numbers], *, about: dict[str, Any], folder: Path, kind: str
 ) -> None:
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
     for each name in each.

@@ -7,7 +7,7 @@ script.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -84,9 +84,12 @@ class PicturePage:
             for model, texts in zip(self.models, caveats, strict=False)
             for caveat in texts
         ]
-        template = Path(__file__).with_name("pictures.html")
         html = render(
-            template, models=self.models, notes=self.notes, images=self.images, warnings=warnings
+            Path(__file__).with_name("pictures.html"),
+            models=self.models,
+            notes=self.notes,
+            images=self.images,
+            warnings=warnings,
         )
         with replacing(path) as partial:
             partial.write_text(html, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
@@ -100,9 +103,8 @@ def titles(models: Sequence[str]) -> list[str]:
     """
     short = []
     for model in models:
-        parts = PurePath(model).parts
-        at = len(parts) - parts[::-1].index(LOGS.name) if LOGS.name in parts else len(parts)
-        short.append("/".join(parts[at:]) or str(portable(model)))
+        _, logs, inside = f"/{model}".rpartition(f"/{LOGS.name}/")
+        short.append(inside if logs else str(portable(model)))
     return [
         title if short.count(title) == 1 else model
         for title, model in zip(short, models, strict=True)

@@ -113,22 +113,22 @@ class EndTogether(Callback):
             os._exit(1)  # a process group's destructor may wait for the lost rank
 
 
-def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
-    """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where
-    the step is built.
+def keywords_of(trainer: schema.Trainer, folder: Path | None = None) -> dict[str, Any]:
+    """Return the keys of ``trainer`` that are keywords of Lightning's, with the profiler of a run
+    in ``folder``; ``compile`` is read where the step is built.
     """
     keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
     del keywords["compile"]
-    return keywords
+    return keywords | {"profiler": build_profiler(trainer.profiler, folder)}
 
 
 def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
-    """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on
-    other ranks, without a folder.
+    """Build a profiler by name that writes ``<folder>/profile/*profile*.txt``; None without a name
+    or, on other ranks, without a folder.
     """
     if name is None or folder is None:
         return None
-    return PROFILERS[name](dirpath=folder, filename="profile")
+    return PROFILERS[name](dirpath=folder / "profile", filename="profile")
 
 
 def make_trainer(
