@@ -20,7 +20,7 @@ from gestalt.ablation.jobs import Job, State, read_file
 from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import Overrides
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 from gestalt.support.parent import followed
 
 Parameters = dict[str, Any]
@@ -174,8 +174,7 @@ class ClusterLauncher:
             if not earlier.done():
                 return ClusterProcess(earlier)
         submission = self._executor.submit(ClusterJob(job, self._program, self._words(job)))
-        with replacing(path) as partial:
-            partial.write_text(json.dumps({**submitted, job.key: submission.job_id}, indent=1))
+        write_whole(path, json.dumps({**submitted, job.key: submission.job_id}, indent=1))
         return ClusterProcess(submission)
 
     def _words(self, job: Job) -> Overrides:

@@ -21,7 +21,7 @@ from gestalt.results.result import headlines_of
 from gestalt.results.scores import Score
 from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import new_evaluation
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 
 Rows = dict[str, dict[str, Any]]
 """Protocol -> its ``miou``, and the 95 % ``interval`` over images or None."""
@@ -129,8 +129,7 @@ def _write(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
     plot = path.with_suffix(".png")
-    with replacing(plot) as partial:
-        partial.write_bytes(drawn(figure))
+    write_whole(plot, drawn(figure))
     return f"{path} and {plot.name}"
 
 

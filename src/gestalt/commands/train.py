@@ -35,7 +35,7 @@ from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
-from gestalt.support.files import file_hash, replacing
+from gestalt.support.files import file_hash, write_whole
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
 from gestalt.training.checkpoints import (
@@ -127,8 +127,7 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> No
         more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")
         tell("\n".join((*lines, *more)))
         if folder is not None and not (folder / "config.yaml").exists():
-            with replacing(folder / "config.yaml") as partial:
-                partial.write_text(to_yaml(config))
+            write_whole(folder / "config.yaml", to_yaml(config))
         bad_samples = build_bad_samples(config, samples=len(data.source))
         clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]

@@ -134,7 +134,6 @@ def _check_run(config: Experiment) -> None:
         ValueError: one is missing, or contradicts the configuration.
     """
     check_training(config)
-    check_places(config)
     check_backbone_name(config.image.backbone)
     resolve_resume(config)
     _check_pairs(config)
@@ -202,14 +201,14 @@ def check_data(arguments: Namespace) -> None:
     check_options(config)
     # inspection refuses any manifest, missing or not
     if arguments.tool != "inspect" or config.data.manifest is None:
-        check_places(config)
         _check_pairs(config)
     arguments.config = config
 
 
 def _check_pairs(config: Experiment) -> None:
-    """Check the files of ``data.source`` by their first or last bytes; those of a mixture's parts
-    are checked when they are opened.
+    """Check that files exist, and those of ``data.source`` by their first or last bytes; those of a
+    mixture's parts are checked when they are opened.
     """
+    check_places(config)
     data = config.data
     check_files(data.source, root=data.root, caption=data.caption, options=data.options)

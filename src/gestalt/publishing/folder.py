@@ -23,7 +23,7 @@ from gestalt.encoders.text import SentenceTower
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
-from gestalt.support.files import replacing
+from gestalt.support.files import replacing, write_whole
 from gestalt.support.json_files import Fields, read_json
 
 LIBRARY = "gestalt"
@@ -58,8 +58,7 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
         "format": FORMAT,
         **portable({"config": to_plain(config), "provenance": provenance}),
     }
-    with replacing(path / DESCRIPTION) as partial:
-        partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    write_whole(path / DESCRIPTION, json.dumps(described, indent=1) + "\n")
     with replacing(path / WEIGHTS) as partial:
         save_model(model, str(partial), metadata={"format": "pt"})
         shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gestalt.evaluation.pictures import class_colours, map_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.support.files import replacing
+from gestalt.support.files import replacing, write_whole
 
 Numbers = dict[str, Any]
 """The numbers of a picture, as JSON."""
@@ -86,11 +86,8 @@ def write_summary(
     _write_json(folder / f"{kind}.json", {**about, "pictures": entries})
     rows = [{"picture": entry["picture"], **row} for entry in entries for row in entry[kind]]
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
-    with replacing(folder / f"{kind}.csv") as partial:
-        table.to_csv(partial, index=False, lineterminator="\n", errors="backslashreplace")
+    write_whole(folder / f"{kind}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8", "backslashreplace")
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -20,7 +20,7 @@ from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import data_address, render
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 
 LARGEST = 1024
 """Longer side of an image on the page, pixels; larger ones are scaled down for it."""
@@ -91,8 +91,7 @@ class PicturePage:
             images=self.images,
             warnings=warnings,
         )
-        with replacing(path) as partial:
-            partial.write_text(html, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
+        write_whole(path, html)
 
 
 def titles(models: Sequence[str]) -> list[str]:
