@@ -97,13 +97,12 @@ def build_evaluation(
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
-        for measure in benchmark.measures:
-            if only not in (None, measure):
-                continue
-            if MEASURES[measure].names and not has_text:
-                callbacks.append(LeftOut(benchmark.name, measure=measure, why=NO_TEXT))
-            else:
-                callbacks.append(MEASURES[measure].build(context))
+        measures = [measure for measure in benchmark.measures if only in (None, measure)]
+        named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
+        callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
+        callbacks += [
+            MEASURES[measure].build(context) for measure in measures if measure not in named
+        ]
     left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
     if not has_text and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)

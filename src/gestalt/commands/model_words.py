@@ -302,8 +302,7 @@ def check_export(arguments: Namespace) -> None:
     to = arguments.to
     license = arguments.license
     onnx = arguments.onnx
-    program = arguments.torch_export
-    if to is None and onnx is None and program is None:
+    if to is None and onnx is None and arguments.torch_export is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
         )
@@ -315,7 +314,7 @@ def check_export(arguments: Namespace) -> None:
             "cc-by-nc-4.0"
         )
     check_ending("--onnx", onnx, ".onnx")
-    check_ending("--torch-export", program, ".pt2")
+    check_ending("--torch-export", arguments.torch_export, ".pt2")
     missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
     if missing:
         raise ConfigError(

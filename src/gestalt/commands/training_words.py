@@ -134,9 +134,9 @@ def _check_run(config: Experiment) -> None:
         ValueError: one is missing, or contradicts the configuration.
     """
     check_training(config)
+    _check_pairs(config)
     check_backbone_name(config.image.backbone)
     resolve_resume(config)
-    _check_pairs(config)
 
 
 def check_features(arguments: Namespace) -> None:
