@@ -184,11 +184,10 @@ def _grouping(model: Model, groups: int, protocol: str | None) -> Mapped:
 def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
     places = [place_of(mapper.model.identity) for mapper in mappers]
-    steps = [step_of(mapper.identity) for mapper in mappers]
-    notes = [
-        f"{step}{', ' if step else ''}weights SHA-256 {mapper.identity['weights_sha256']}"
-        for step, mapper in zip(steps, mappers, strict=True)
-    ]
+    notes = []
+    for mapper in mappers:
+        weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
+        notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
     return PicturePage(places, notes=notes)
 
 

@@ -21,6 +21,7 @@ from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import data_address, render
 from gestalt.support.files import write_whole
+from gestalt.support.json_files import Fields
 
 LARGEST = 1024
 """Longer side of an image on the page, pixels; larger ones are scaled down for it."""
@@ -50,7 +51,7 @@ class PicturePage:
         self.notes = [
             f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))
         ]
-        self.images: list[dict[str, Any]] = []
+        self.images: list[Fields] = []
 
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
@@ -110,7 +111,7 @@ def titles(models: Sequence[str]) -> list[str]:
     ]
 
 
-def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict[str, Any]:
+def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> Fields:
     """Return a map's masks and heat maps by the positions of their names, the ends of the heat
     maps' scale, and areas in words.
 
@@ -141,7 +142,7 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
     }
 
 
-def _legend(kind: str, results: Sequence[SegmentedImage]) -> dict[str, Any]:
+def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
     """Return the table of a kind of map: of each name its position, colour, and area under every
     model.
     """
