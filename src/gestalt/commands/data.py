@@ -149,8 +149,8 @@ def _inside(config: Experiment) -> dict[str, Any]:
 
 
 def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
-    known = "outside" in (options_written(source) or ())
-    return {"outside": False, **options} if known else options
+    refused = {"outside": False} if "outside" in (options_written(source) or ()) else {}
+    return refused | options
 
 
 def _place(arguments: Namespace, source: Source, suffix: str) -> Path:

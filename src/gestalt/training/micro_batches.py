@@ -191,9 +191,12 @@ def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
     summed in the lower precision.
     """
-    enabled = torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type)
-    with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
+    with torch.autocast(
+        device.type,
+        dtype=torch.get_autocast_dtype(device.type),
+        enabled=torch.is_autocast_enabled(device.type),
+        cache_enabled=False,
+    ):
         return checkpoint(function, use_reentrant=False)
 
 

@@ -93,12 +93,11 @@ def test_a_run_that_its_longest_time_ends_is_reported():
 )
 def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch):
     """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
-    sizes: list[int] = []
-    trial = SimpleNamespace(config=config())
+    sizes = []
     monkeypatch.setattr(
         command,
         "take_steps",
-        lambda trial, probe, steps, batches: sizes.append(batches and batches[0]),
+        lambda trial, probe, steps, batch: sizes.append(batch),
     )
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
@@ -108,8 +107,10 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
         "peak_memory",
         lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
     )
-    taken = command._take_steps(trial, batch=64, room=(room - 100) * 2**20, ranks=1)
-    assert taken[0] == fitting
+    taken, _ = command._take_steps(
+        SimpleNamespace(config=config()), batch=64, room=(room - 100) * 2**20, ranks=1
+    )
+    assert taken == fitting
     assert sizes[: len(tried)] == tried
 
 
