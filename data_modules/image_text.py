@@ -61,10 +61,6 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, key: Key) -> ImageTextBatch:
-        """Return a batch of one pair."""
-        return self.__getitems__([key])
-
     def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
         """Return a batch of the pairs as drawn in those epochs; each image is written once, into
         the batch.
@@ -116,11 +112,6 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         return batch
 
 
-def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
-    """Return the batch unchanged: the data set has collated it."""
-    return batch
-
-
 class ImageTextDataModule(TrainingData):
     """Training pairs of a source, and image sets for validation.
 
@@ -140,7 +131,7 @@ class ImageTextDataModule(TrainingData):
         those of ``TrainingData``.
         """
         self.pairs = ImageTextDataset(source, size=size)
-        super().__init__(source, self.pairs, collate=as_loaded, **loading)
+        super().__init__(source, self.pairs, **loading)
         self._validation = validation
 
     def about(self) -> dict[str, Any]:
