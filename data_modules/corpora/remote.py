@@ -1,6 +1,5 @@
 """Files behind a URL: their state, and ranges of their bytes; a failed request is repeated."""
 
-import io
 import os
 import sys
 import time
@@ -175,32 +174,16 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     return size, headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-class RangeFile(io.RawIOBase):
-    """A remote file as a file object that reads ranges, so that a failed request is repeated."""
+def open_remote(url: str, *, size: int) -> Any:
+    """Open a remote file of this size in bytes as a file object that reads ahead by ``BLOCK``, and
+    repeats a failed request.
+    """
+    from fsspec.spec import AbstractBufferedFile
 
-    def __init__(self, url: str, *, size: int) -> None:
-        """Take the URL and its size in bytes."""
-        self._url = url
-        self._size = size
-        self._position = 0
+    class Ranges(AbstractBufferedFile):  # type: ignore[misc]
+        """The file's bytes, by ``read_range``."""
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            return read_range(url, start, stop=end)
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset from the start, the position or the end."""
-        self._position = offset + (0, self._position, self._size)[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on; returns the number of bytes, 0 at the end."""
-        stop = min(self._position + len(buffer), self._size)
-        content = read_range(self._url, self._position, stop=stop) if stop > self._position else b""
-        buffer[: len(content)] = content
-        self._position += len(content)
-        return len(content)
+    return Ranges(*filesystem(url), size=size, block_size=BLOCK)

@@ -3,7 +3,6 @@ bytes.
 """
 
 import glob
-import io
 import os
 import stat
 from collections import Counter
@@ -14,10 +13,9 @@ from braceexpand import braceexpand
 
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import (
-    BLOCK,
-    RangeFile,
     filesystem,
     is_remote,
+    open_remote,
     read_range,
     remote_state,
     with_retries,
@@ -190,7 +188,7 @@ def look_up(url: str) -> Shard | None:
 def open_binary(shard: Shard) -> Any:
     """Open a shard for reading from its start."""
     if is_remote(shard.path):
-        return io.BufferedReader(RangeFile(shard.path, size=shard.size), buffer_size=BLOCK)
+        return open_remote(shard.path, size=shard.size)
     return open(shard.path, "rb")
 
 

@@ -315,15 +315,15 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
     return None
 
 
-def index_tar(shard: Shard, *, cache: Path) -> Path:
-    """Make a tar's index if it is missing.  Returns its path.
+def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
+    """Make a tar's index if it is missing.  Returns its path and header.
 
     Raises:
         ValueError: not a tar, or no place to write to.
     """
     existing = find_index(shard, cache=cache)
     if existing is not None:
-        return existing[0]
+        return existing
     scan = scan_tar(shard)
     keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
@@ -346,7 +346,7 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
         try:
             with replacing(path) as partial:
                 partial.write_bytes(content)
-            return path
+            return path, header
         except OSError as error:  # a read-only or full disk: write to the cache
             refusal = error.strerror
     raise ValueError(

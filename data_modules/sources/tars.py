@@ -236,28 +236,23 @@ def _index(shards: list[Shard], *, cache: Path) -> list[tuple[Shard, Header]]:
     """
     find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        lacking = [
-            shard
-            for shard, entry in zip(shards, pool.map(find, shards), strict=True)
-            if entry is None
-        ]
-        if lacking:
-            _report(
-                f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
-                "seconds"
-            )
-            first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
-            lacking = lacking[first:] + lacking[:first]
-        if len(lacking) < 8:
-            for shard in lacking:
-                make(shard)
-        else:
-            with ProcessPoolExecutor(
-                min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
-            ) as processes:
-                list(processes.map(make, lacking, chunksize=4))
-        found = zip(shards, pool.map(find, shards), strict=True)
-        return [(shard, entry[1]) for shard, entry in found if entry is not None]
+        found = dict(zip(shards, pool.map(find, shards), strict=True))
+    lacking = [shard for shard in shards if found[shard] is None]
+    if lacking:
+        _report(
+            f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
+            "seconds"
+        )
+        first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
+        lacking = lacking[first:] + lacking[:first]
+    if len(lacking) < 8:
+        found |= zip(lacking, map(make, lacking), strict=True)
+    else:
+        with ProcessPoolExecutor(
+            min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
+        ) as processes:
+            found |= zip(lacking, processes.map(make, lacking, chunksize=4), strict=True)
+    return [(shard, entry[1]) for shard, entry in found.items() if entry is not None]
 
 
 @rank_zero_only
