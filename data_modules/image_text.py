@@ -70,7 +70,6 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
-        images: Any
         texts: list[str | BadSample] = []
         if self.features is not None:
             for epoch, index in keys:

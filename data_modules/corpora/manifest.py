@@ -8,7 +8,6 @@ filtered source, and thereby checkpoints and results.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,10 +124,6 @@ class WithoutKnownBad(Relocated):
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
-    if not os.path.isfile(path):  # False for a name that is too long, too
-        raise ValueError(
-            f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`"
-        )
     try:
         manifest = read_json(path, "manifest", most=MOST_BYTES)
         latest = -1

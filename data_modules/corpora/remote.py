@@ -1,9 +1,9 @@
 """Files behind a URL: their state, and ranges of their bytes; a failed request is repeated."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 TRIES = 5
@@ -33,31 +33,28 @@ def is_remote(url: str) -> bool:
     return "://" in url
 
 
-_SYSTEMS: dict[tuple[int, str], Any] = {}
+def over_http(url: str) -> bool:
+    """Return True for a file of a web server."""
+    return url.startswith(("http://", "https://"))
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, one a process since connections do not survive a fork,
-    and the path in it.
+    """Return fsspec's file system for a URL, which the library makes once a process, and the path
+    in it.
     """
     import fsspec  # here, because most runs read from disk
 
-    protocol, path = fsspec.core.split_protocol(url)
-    key = (os.getpid(), f"{protocol}://{path.split('/', 1)[0] if protocol else ''}")
-    if key not in _SYSTEMS:
-        keywords: dict[str, Any] = {}
-        if protocol in ("http", "https"):
-            import aiohttp
+    keywords: dict[str, Any] = {}
+    if over_http(url):
+        import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
-            keywords = {"client_kwargs": {"timeout": timeout}}
-        try:
-            _SYSTEMS[key] = fsspec.core.url_to_fs(
-                url, skip_instance_cache=protocol != "memory", **keywords
-            )[0]
-        except ImportError as error:
-            raise ValueError(f"{url}: {error}; install that package") from error
-    return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
+        keywords = {"client_kwargs": {"timeout": timeout}}
+    try:
+        system, path = fsspec.core.url_to_fs(url, **keywords)
+    except ImportError as error:
+        raise ValueError(f"{url}: {error}; install that package") from error
+    return system, path
 
 
 def with_retries(request: Callable[[], Any], *, url: str) -> Any:
@@ -67,8 +64,7 @@ def with_retries(request: Callable[[], Any], *, url: str) -> Any:
         FileNotFoundError, ValueError: at once, since a repetition would not help.
         ConnectionError: all requests failed.
     """
-    attempt = 1
-    while True:
+    for attempt in count(1):
         try:
             return request()
         except (FileNotFoundError, ValueError):
@@ -85,7 +81,6 @@ def with_retries(request: Callable[[], Any], *, url: str) -> Any:
                 flush=True,
             )
         time.sleep(2 ** (attempt - 3))
-        attempt += 1
 
 
 def read_range(url: str, start: int, *, stop: int) -> bytes:
@@ -115,7 +110,7 @@ def remote_state(url: str) -> tuple[int, str] | None:
     """
     system, path = filesystem(url)
     try:
-        if url.startswith(("http://", "https://")):
+        if over_http(url):
             from fsspec.asyn import sync
 
             size, stamp = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
@@ -143,14 +138,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     The library's own ``info`` reports every failed request as a missing file.
     """
     session = await system.set_session()
-    keywords = {
-        **system.kwargs,
-        "headers": {
-            **system.kwargs.get("headers", {}),
-            "Range": "bytes=0-0",
-            "Accept-Encoding": "identity",
-        },
-    }
+    asked = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **asked}}
     # closed unread: it may be the whole file
     async with session.get(system.encode_url(url), **keywords) as response:
         status, headers, reason = response.status, response.headers, response.reason
@@ -160,11 +149,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
         raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
         raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}")
-    total = (
-        headers.get("Content-Range", "").rpartition("/")[2]
-        if status in (206, 416)
-        else headers.get("Content-Length", "")
-    )
+    total = headers.get("Content-Range" if status in (206, 416) else "Content-Length", "")
+    total = total.rpartition("/")[2]
     size = int(total) if total.isdecimal() else None
     if status == 200 and size:
         raise ValueError(

@@ -45,8 +45,7 @@ def read_pictures(pictures: Picture | Sequence[Picture]) -> tuple[list[Tensor], 
     Raises:
         ValueError: none; or as ``read_picture``.
     """
-    several = isinstance(pictures, list | tuple) or getattr(pictures, "ndim", 0) == 4
-    if not several:
+    if not isinstance(pictures, list | tuple) and getattr(pictures, "ndim", 0) != 4:
         return [read_picture(pictures)], True  # type: ignore[arg-type]
     read = [read_picture(picture) for picture in pictures]  # type: ignore[union-attr]
     if not read:

@@ -8,7 +8,7 @@ has at least one.
 """
 
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -85,6 +85,11 @@ class HeldOut:
 def _pick(rng: Generator, number: int) -> int:
     """Draw an integer in [0, ``number``)."""
     return int(rng.random() * number)
+
+
+def choose(rng: Generator, items: Any) -> Any:
+    """Draw one of some items."""
+    return items[_pick(rng, len(items))]
 
 
 class Planner:
@@ -170,9 +175,8 @@ class Planner:
         one.
         """
         if kinds and (rng.random() < self.recipe.repeat or not possible.any()):
-            return kinds[_pick(rng, len(kinds))]
-        numbers = np.flatnonzero(possible)
-        return int(numbers[_pick(rng, len(numbers))])
+            return int(choose(rng, kinds))
+        return int(choose(rng, np.flatnonzero(possible)))
 
     def place(self, rng: Generator, kinds: list[int]) -> tuple[Placed, ...]:
         """Draw picture, shape and place of every object; one that would cover an earlier one too
@@ -183,10 +187,9 @@ class Planner:
         visible = areas
         objects: list[Placed] = []
         for kind in kinds:
-            pictures = self._pictures[kind]
-            picture = pictures[_pick(rng, len(pictures))]
-            scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
-            degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
+            picture = choose(rng, self._pictures[kind])
+            scale = choose(rng, self.recipe.scales)
+            degrees = choose(rng, self.recipe.rotations)
             flip = rng.random() < 0.5
             side = max(1, round(scale * RASTER))
             whole = self.cutouts.draw(picture, side=side, degrees=degrees).mask

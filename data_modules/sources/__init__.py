@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.opening import COMMON, find_opener, own_options
+from gestalt.data_modules.opening import find_opener, own_options
 from gestalt.data_modules.order import Key
 
 
@@ -182,9 +182,7 @@ def options_taken(name: str) -> list[str]:
     Raises:
         ValueError: unknown source.
     """
-    return own_options(
-        find_opener("sources", name, kind="data source", common=COMMON, options={}), common=COMMON
-    )
+    return own_options(find_opener("sources", name, {}), "sources")
 
 
 def open_source(
@@ -215,7 +213,7 @@ def open_source(
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
-    opener = find_opener("sources", name, kind="data source", common=COMMON, options=options)
+    opener = find_opener("sources", name, options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
     opened: Any = opener(
         **{key: common[key] for key in inspect.signature(opener).parameters if key in common},

@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,11 @@ class HubRows(_HubStore):
 
     def _row(self, index: int) -> dict[str, Any]:
         try:
-            row: dict[str, Any] = self._rows[index]
+            return dict(self._rows[index])
         except UnicodeDecodeError as error:
             raise Unusable("caption_encoding", str(error)) from error
         except (OSError, pa.ArrowException) as error:
             raise Unusable("unreadable", " ".join(str(error).split())) from error
-        return row
 
 
 class HubStream(_HubStore):
@@ -183,24 +183,24 @@ class HubStream(_HubStore):
         return row
 
 
+@dataclass
 class _Position:
-    """Reading position of one process in a stream."""
+    """Reading position of one process in a stream: the number of the next row."""
 
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-        self._next = 0
-        self._iterator: Iterator[dict[str, list[Any]]] | None = None
+    rows: Any
+    next: int = 0
+    iterator: Iterator[dict[str, list[Any]]] | None = None
 
     def row(self, index: int) -> dict[str, Any] | None:
         """Return a row; None beyond the end."""
-        if self._iterator is None or index < self._next:
-            rows = self._rows.skip(index) if index else self._rows
+        if self.iterator is None or index < self.next:
+            rows = self.rows.skip(index) if index else self.rows
             # plain iteration would give each loading process a share
-            self._iterator, self._next = rows.iter(batch_size=1), index
+            self.iterator, self.next = rows.iter(batch_size=1), index
         row = None
-        while self._next <= index:
-            row, self._next = next(self._iterator, None), self._next + 1
-        return None if row is None else {name: values[0] for name, values in row.items()}
+        while self.next <= index:
+            row, self.next = next(self.iterator, None), self.next + 1
+        return row and {name: values[0] for name, values in row.items()}
 
 
 def open_here(
@@ -259,11 +259,8 @@ def open_here(
     columns = [image_column, captions.column]
     if not streaming:
         return HubRows(rows, where=root, length=len(rows), columns=columns)
-    known = (
-        rows.info.splits[split].num_examples
-        if rows.info.splits and split in rows.info.splits
-        else None
-    )
+    splits = rows.info.splits or {}
+    known = splits[split].num_examples if split in splits else None
     length = limit if known is None else min(known, limit or known)
     if not length:
         raise ValueError(

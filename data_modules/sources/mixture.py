@@ -122,9 +122,9 @@ def open_here(
         limit: number of pairs in an epoch; None for the number in all sources.
         crops: number of different crops of each image, counted by the epochs of its source.
         captions: selects the caption, in each source.
-        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts
-            or in none, by default the number of pairs), ``limit``, ``manifest``, ``caption`` (a
-            column that replaces the one of ``captions``) and ``options``.
+        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (above 0,
+            in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
+            ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
         cache, max_bad_share: see ``tars``; passed to the parts that take them.
 
@@ -148,12 +148,8 @@ def open_here(
         )
     opened = []
     for number, part in enumerate(parts):
-        name, weight, where = part["source"], part.get("weight"), f"data.mixture[{number}]"
-        if weight is not None and not 0 < weight < math.inf:
-            raise ValueError(f"{where}.weight={weight}: choose a number above 0")
-        rule = captions
-        if part.get("caption") is not None:
-            rule = captions._replace(column=part["caption"])
+        name = part["source"]
+        rule = captions._replace(column=part.get("caption") or captions.column)
         shared = {
             "captions": rule,
             "window": window,
@@ -185,7 +181,7 @@ def open_here(
                 source = WithoutKnownBad(source, Path(part["manifest"]))
             order = EndlessOrder(source.blocks(), seed=seed, window=window)
         except ValueError as error:
-            raise ValueError(f"{where}, {name}: {error}") from error
-        share = Fraction(str(len(source) if weight is None else weight))
+            raise ValueError(f"data.mixture[{number}], {name}: {error}") from error
+        share = Fraction(str(part.get("weight") or len(source)))
         opened.append(Part(name, source, share, order))
     return Mixture(opened, limit=limit, crops=crops)

@@ -77,7 +77,7 @@ class Table:
     def heads_and_rows(self) -> Texts:
         """Return the texts of the table."""
         design = self.design
-        paper = self.design.paper_beside(self.metric)
+        paper = design.paper_beside(self.metric)
         heads = list(design.heads)
         if len(heads) == 1:
             heads = [heads[0].rpartition(".")[2]]

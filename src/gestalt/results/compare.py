@@ -86,7 +86,7 @@ class Comparison:
 
     results: tuple[Result, ...]
     columns: tuple[Column, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def compare(
@@ -125,7 +125,7 @@ def compare(
             "difference with --details, or give each its own column with --allow-mixed"
         )
     separate = [f"Separate columns: {sentence}." for sentence in differences]
-    return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
+    return Comparison(tuple(results), tuple(columns), (*separate, *_notes(results, columns)))
 
 
 def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, Texts]:
