@@ -134,10 +134,7 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name)
-            if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(SUFFIXES)}")
-            urls += matches
+            urls += _matching(name)
         else:
             urls.append(name)
     return urls
@@ -160,6 +157,8 @@ def _matching(url: str) -> list[str]:
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     shards = {name for name in names if name.endswith(SUFFIXES)}
+    if not shards:
+        raise ValueError(f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}")
     return sorted(
         name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
     )

@@ -185,7 +185,7 @@ class StoredPairs(Source):
     def about(self) -> dict[str, Any]:
         """Return the store's facts, and the number of pairs that ``limit`` leaves out."""
         left_out = len(self.store) - len(self)
-        return {**self.store.about(), **({"left_out_by_limit": left_out} if left_out else {})}
+        return self.store.about() | ({"left_out_by_limit": left_out} if left_out else {})
 
     def stored(self, index: int) -> Stored:
         """Return the store's pair."""

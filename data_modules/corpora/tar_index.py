@@ -153,14 +153,13 @@ class TarScan:
     """Samples of a tar.
 
     Attributes:
-        keys: their keys, in order of first member.
-        rows: the fields of their ``RECORD`` that are not 0, and ``reason``.
+        samples: each with its key and the fields of its ``RECORD`` that are not 0, and ``reason``,
+            in order of first member.
         captions: hash over the bytes of all ``.txt`` and ``.json``, in order.
         truncated: True if the tar lacks its closing blocks.
     """
 
-    keys: list[str] = field(default_factory=list)
-    rows: list[dict[str, int]] = field(default_factory=list)
+    samples: list[tuple[str, dict[str, int]]] = field(default_factory=list)
     captions: Any = field(default_factory=hashlib.sha256)
     truncated: bool = True
 
@@ -187,18 +186,20 @@ def scan_tar(shard: Shard) -> TarScan:
                     )
                 position = tar.offset
                 match = _MEMBER.match(member.name)
-                part = PARTS.get(match[2].lower()) if match else None
-                if match is None or part is None:
-                    name, _, ending = member.name.rpartition(".")
-                    if match and ending.lower() in IMAGES:
-                        dotted[name] = match[1]
+                if match is None:
                     continue
-                row = latest.get(match[1], {})
+                key, endings = match.groups()
+                part = PARTS.get(endings.lower())
+                if part is None:
+                    name, _, ending = member.name.rpartition(".")
+                    if ending.lower() in IMAGES:
+                        dotted[name] = key
+                    continue
+                row = latest.get(key, {})
                 if not row or part in row:
                     row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
-                    latest[match[1]] = row
-                    scan.rows.append(row)
-                    scan.keys.append(match[1])
+                    latest[key] = row
+                    scan.samples.append((key, row))
                 reason = _refusal(member, shard)
                 size = min(member.size, 2**32 - 1)  # a larger one is refused
                 row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
@@ -217,9 +218,8 @@ def scan_tar(shard: Shard) -> TarScan:
     except Exception as error:
         # of the library, whose reader of headers raises many types, of the disk or the network
         raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
-    for name in (name for name, key in dotted.items() if key not in latest):
-        scan.rows.append({"reason": REASONS.index("dotted_name")})
-        scan.keys.append(name)
+    bad = {"reason": REASONS.index("dotted_name")}
+    scan.samples += [(name, bad) for name, key in dotted.items() if key not in latest]
     return scan
 
 
@@ -325,11 +325,10 @@ def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
     if existing is not None:
         return existing
     scan = scan_tar(shard)
-    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
+    keys = [key.encode("utf-8", "surrogateescape") for key, _ in scan.samples]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    records = np.zeros(len(keys), dtype=RECORD)
-    for name in RECORD.names or ():
-        records[name] = [row.get(name, 0) for row in scan.rows]
+    fields = [tuple(row.get(name, 0) for name in RECORD.names or ()) for _, row in scan.samples]
+    records = np.array(fields, dtype=RECORD)
     records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
         "missing_image"
     )

@@ -58,11 +58,10 @@ def open_here(
     split = select_split("coco", split, known=_OFFICIAL, default="val")
     tables = read_tables("coco")
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
-    places = ("coco", "coco_stuff164k", "cocostuff")
     folder = find_folder(
         root,
         image_set="coco",
-        places=places,
+        places=("coco", "coco_stuff164k", "cocostuff"),
         holds=(f"{split}2017|images/{split}2017",),
         get=f"unpack {split}2017.zip there",
     )

@@ -82,8 +82,6 @@ def check_files(paths: Iterable[Path], *, required_by: object) -> None:
     listed: dict[Path, set[str]] = {}
     for path in paths:
         if path.parent not in listed:
-            listed[path.parent] = (
-                {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
-            )
+            listed[path.parent] = {entry.name for entry in path.parent.glob("*")}
         if path.name not in listed[path.parent]:
             raise ValueError(f"no file {path}, which {required_by} requires")

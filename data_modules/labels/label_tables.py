@@ -84,10 +84,9 @@ def select_tables(
 
 def _value_map(row: dict[str, str], order: list[int]) -> ValueMap:
     """Return the map from the values of files to the groups of the classes in order."""
-    background = _numbers(row.get("background", ""))
-    values = _numbers(row["values"])
-    classes = order[int(bool(background)) :]
-    pairs = {**dict.fromkeys(background, order[0]), **dict(zip(values, classes, strict=True))}
+    background, values = _numbers(row.get("background", "")), _numbers(row["values"])
+    pairs = dict.fromkeys(background, order[0])
+    pairs |= zip(values, order[bool(background) :], strict=True)
     return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=max(order) + 1)
 
 

@@ -116,8 +116,8 @@ def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, 
         colours: (C, 3), of the classes; of classes of one colour the first is meant.
         unnamed: colours of pixels without a class.
     """
-    numbered = enumerate(packed(colours).tolist())
-    classes = {colour: index for index, colour in reversed([*numbered])}
+    stored = packed(colours).tolist()
+    classes = {colour: stored.index(colour) for colour in stored}
     none = set(packed(np.array(unnamed)).tolist()) - set(classes)
     return ValueMap(classes, ignored=none, count=len(colours), painted=True)
 
@@ -220,10 +220,9 @@ class WithPredictions:
         height, width = next(iter(sample["labels"].values())).shape
         if values.shape[:2] != (height, width):
             if not self.resize:
-                shape = f"{values.shape[1]}x{values.shape[0]}"
                 raise ValueError(
-                    f"{path} is {shape}, its truth {width}x{height}; write it at that size, or "
-                    "choose --resize nearest"
+                    f"{path} is {values.shape[1]}x{values.shape[0]}, its truth {width}x{height}; "
+                    "write it at that size, or choose --resize nearest"
                 )
             values = nearest_pixels(values, size=(height, width))
         sample["prediction"] = self.values(values, path=path)

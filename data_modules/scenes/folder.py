@@ -26,7 +26,7 @@ def noun_of(caption: str) -> str | None:
     """
     first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
     match = _NOUN.fullmatch(first)
-    return match.group(1) if match else None
+    return match and match[1]
 
 
 def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
@@ -74,8 +74,7 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     total = hashlib.sha256()
     for kind in classes:
         for picture in kind.pictures:
-            total.update(f"{kind.name}\0{picture}\0".encode())
-            total.update((root / picture).read_bytes())
+            total.update(f"{kind.name}\0{picture}\0".encode() + (root / picture).read_bytes())
     return classes, total.hexdigest()[:16]
 
 

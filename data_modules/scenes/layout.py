@@ -107,7 +107,7 @@ class Planner:
         self._pictures = pictures
 
     def plan(
-        self, index: int, *, seed: int, split: str, shown: tuple[int, int] | None = None
+        self, index: int, *, seed: int, split: str, shown: tuple[int, list[int]] | None = None
     ) -> Layout:
         """Plan a scene.
 
@@ -115,14 +115,14 @@ class Planner:
             index: its number.
             seed: seed of the scenes.
             split: a name in ``SPLITS``.
-            shown: background and class of a scene of one object, which is drawn from other random
-                numbers than the scenes of all splits; None to draw them too.
+            shown: background and classes of a scene, which is drawn from other random numbers than
+                the scenes of all splits; None to draw them too.
         """
         stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
             rng = np.random.default_rng([seed, stream, index, attempt])
             if shown is not None:
-                background, kinds = shown[0], [shown[1]]
+                background, kinds = shown
             elif split == "train":
                 background, kinds = self._training_content(rng)
             else:
@@ -143,7 +143,7 @@ class Planner:
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
             if shown := self._twins.drawn(self.recipe, rng):
-                return shown[0], [shown[1]]
+                return shown
             possible[list(self._twins.kinds)] = False
         background = _pick(rng, len(self.recipe.backgrounds))
         possible &= ~self.held_out.backgrounds[:, background]

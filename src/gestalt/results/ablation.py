@@ -12,7 +12,7 @@ from gestalt.results.comparability import run_notes, setup_differences, split_by
 from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
 from gestalt.results.reading import GridResults, Runs
-from gestalt.results.result import Result, companions, headlines
+from gestalt.results.result import companions, headlines
 from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
@@ -93,11 +93,10 @@ class Table:
             heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
         rows = []
         for cell, score in self.scores.items():
-            difference = score.difference
             texts = ["base" if cell == design.against else NONE, NONE, NONE]
-            if difference is not None:
-                over = difference.over_images, difference.over_seeds
-                texts = [f"{difference.mean:+.3f}", *map(interval_text, over)]
+            if score.difference is not None:
+                mean, *over = score.difference
+                texts = [f"{mean:+.3f}", *map(interval_text, over)]
             rows.append(
                 [
                     *design.cells[cell],
@@ -136,9 +135,10 @@ def build_table(
             "compare --details lists every difference of two runs"
         )
     notes = [f"Not comparable: {sentence}." for sentence in differences]
-    runs: dict[str, dict[int, Result]] = {cell: {} for cell in design.cells}
-    for (cell, seed), result in having.items():
-        runs[cell][seed] = result
+    runs = {
+        cell: {seed: result for (of, seed), result in having.items() if of == cell}
+        for cell in design.cells
+    }
     scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
     paper = design.paper_beside(metric)
     papers = {}

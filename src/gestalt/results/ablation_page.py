@@ -34,10 +34,13 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     tables = values["tables"]
     pictures = values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
-    files = {f"{name}.png": picture for name, picture in pictures.items()}
     # the page last, after the files that it shows
-    texts = {"table.csv": csv_text(tables), "table.tex": latex(tables), "table.md": page}
-    files |= {name: text.encode() for name, text in texts.items()}
+    files = {
+        **{f"{name}.png": picture for name, picture in pictures.items()},
+        "table.csv": csv_text(tables).encode(),
+        "table.tex": latex(tables).encode(),
+        "table.md": page.encode(),
+    }
     for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)

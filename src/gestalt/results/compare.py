@@ -161,15 +161,14 @@ def heads_and_rows(table: Comparison) -> Texts:
 
 def markdown(table: Comparison) -> str:
     """Return one table, how its intervals are computed, and its notes."""
-    lines = markdown_lines(*heads_and_rows(table))
-    notes = [f"{note}\n" for note in table.notes]
-    return "\n".join([*lines, "", f"{METHOD}\n", *notes])
+    lines = "\n".join(markdown_lines(*heads_and_rows(table)))
+    return "\n\n".join([lines, METHOD, *table.notes]) + "\n"
 
 
 def latex(table: Comparison) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
-    tabular = latex_table(*heads_and_rows(table), left=1)
-    return "".join([f"% {METHOD}\n{tabular}", *(f"% {note}\n" for note in table.notes)])
+    notes = "".join(f"% {note}\n" for note in table.notes)
+    return f"% {METHOD}\n{latex_table(*heads_and_rows(table), left=1)}{notes}"
 
 
 def csv_text(table: Comparison) -> str:
@@ -177,9 +176,9 @@ def csv_text(table: Comparison) -> str:
     rows = []
     for column in table.columns:
         for result in table.results:
-            if result.label not in column.scores:
+            score = column.scores.get(result.label)
+            if score is None:
                 continue
-            score = column.scores[result.label]
             entry = result.entry(column.metric)
             difference = score.difference
             rows.append(

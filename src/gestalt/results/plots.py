@@ -165,13 +165,12 @@ def lines(
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        places = [point.x for point in points]
-        values = [point.y for point in points]
+        places, values, _ = zip(*points, strict=True)
         marker = "o" if len(points) <= DOTS else ""
         axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
-        for point in points:
-            if point.interval is not None:
-                axes.plot([point.x] * 2, point.interval, color=colour, linewidth=1)
+        for x, _, interval in points:
+            if interval is not None:
+                axes.plot([x] * 2, interval, color=colour, linewidth=1)
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])

@@ -6,6 +6,7 @@ A row is one result, or the results of one setting by seed.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +18,7 @@ Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """The score of a row minus that of the base row, over the seeds that both have.
 
     Attributes:
