@@ -3,6 +3,7 @@ image side.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -42,24 +43,25 @@ class FeatureReader(Protocol):
         ...
 
 
+@dataclass
 class ImageTextDataset(Dataset[ImageTextBatch]):
     """Batches of a source's pairs by (epoch, index), so that workers need no state.
 
     Attributes:
+        source: the pairs.
+        size: S.
         read_captions: reads captions, for example tokenises them, and adds its fields to each
             batch; None for none.
         features: reads the features of images in place of pixels; None for pixels.
     """
 
-    def __init__(self, source: Source, *, size: int) -> None:
-        """Take the pairs and S."""
-        self._source = source
-        self._size = size
-        self.read_captions: CaptionReader | None = None
-        self.features: FeatureReader | None = None
+    source: Source
+    size: int
+    read_captions: CaptionReader | None = None
+    features: FeatureReader | None = None
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
         """Return a batch of the pairs as drawn in those epochs; each image is written once, into
@@ -75,15 +77,15 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             for epoch, index in keys:
                 try:
                     bad = self.features.bad((epoch, index))
-                    texts.append(bad or self._source.caption(index, epoch))
+                    texts.append(bad or self.source.caption(index, epoch))
                 except BadSample as error:
                     texts.append(error)
             images = {"features": self.features.read(keys), "side": self.features.side}
         else:
-            shape = len(keys), self._size, self._size, 3  # ordered as decoders write
+            shape = len(keys), self.size, self.size, 3  # ordered as decoders write
             pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
             images = {"image": pixels}
-            for key, pair, row in zip(keys, self._source.pairs(keys), pixels, strict=True):
+            for key, pair, row in zip(keys, self.source.pairs(keys), pixels, strict=True):
                 if isinstance(pair, BadSample):
                     row.zero_()
                     texts.append(pair)
@@ -92,7 +94,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                 texts.append(text)
                 if image.shape != row.shape or image.dtype != torch.uint8:
                     raise ValueError(
-                        f"pair {key} of {type(self._source).__name__} is {image.dtype} "
+                        f"pair {key} of {type(self.source).__name__} is {image.dtype} "
                         f"{tuple(image.shape)}; a source gives torch.uint8 {tuple(row.shape)}"
                     )
                 row.copy_(image)

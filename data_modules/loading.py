@@ -118,7 +118,7 @@ class TrainingData(LightningDataModule):
                 self.source.blocks(),
                 seed=self._seed,
                 window=self._window,
-                in_sequence=self.source.keeps_order,
+                in_sequence=self.source.in_sequence or self.source.orders_itself,
             ),
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,

@@ -48,12 +48,13 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
                 continue
             bad.append(None)
             image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-            drawn = [
+            drawn = (
                 draw_crop(image, view, seed=self.seed, epoch=epoch, index=index, crop=number)
                 for number, view in enumerate(self.views)
-            ]
-            crops.append(torch.stack([crop for crop, _ in drawn]))
-            places.append([place for _, place in drawn])
+            )
+            pixels_of, places_of = zip(*drawn, strict=True)
+            crops.append(torch.stack(pixels_of))
+            places.append(places_of)
         fields = validity(bad)
         readable = [key for key, reason in zip(keys, bad, strict=True) if reason is None]
         if not readable:
@@ -81,5 +82,4 @@ class MultiCropDataModule(TrainingData):
         self, source: Source, *, views: tuple[View, ...], seed: int, **loading: Any
     ) -> None:
         """Take the parameters of each crop; the other arguments are those of ``TrainingData``."""
-        dataset = MultiCropDataset(source, views=views, seed=seed)
-        super().__init__(source, dataset, seed=seed, **loading)
+        super().__init__(source, MultiCropDataset(source, views, seed), seed=seed, **loading)

@@ -24,8 +24,8 @@ GROUPS = {
 
 def files_of(group: str) -> dict[str, Path]:
     """Return the files of ``sources`` or ``image_sets`` by name."""
-    folder = Path(__file__).parent / group
-    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+    files = Path(__file__).parent.glob(f"{group}/[!_]*.py")
+    return {path.stem: path for path in sorted(files)}
 
 
 def modules_of(group: str) -> Registry[Any]:

@@ -37,7 +37,7 @@ class EndlessOrder:
     in_sequence: bool = False
 
     def __post_init__(self) -> None:
-        self._lengths = np.asarray(self.blocks, dtype=np.int64)
+        self._lengths = np.array(self.blocks)
         self.length = int(self._lengths.sum())
         if self.length == 0:
             raise ValueError("the source has no sample")

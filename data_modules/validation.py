@@ -106,14 +106,15 @@ class ImageSetDataModule(LightningDataModule):
                 rank=0 if self.trainer is None else self.trainer.global_rank,
                 world_size=1 if self.trainer is None else self.trainer.world_size,
             )
-            loader = ValidationLoader(
-                ImageSetDataset(image_set),
-                batch_sampler=batches,
-                num_workers=self._workers,
-                collate_fn=partial(collate_samples, name=image_set.name),
-                worker_init_fn=leave_group,
+            loaders.append(
+                ValidationLoader(
+                    ImageSetDataset(image_set),
+                    batch_sampler=batches,
+                    num_workers=self._workers,
+                    collate_fn=partial(collate_samples, name=image_set.name),
+                    worker_init_fn=leave_group,
+                )
             )
-            loaders.append(loader)
         return loaders
 
     def parts_scored(self, *, limit: int | None) -> list[str]:

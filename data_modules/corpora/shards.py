@@ -212,7 +212,7 @@ class ShardReader:
         last = max(offset + size for offset, size in ranges)
         # a second call costs less than a second copy of a large file
         copied = is_remote(shard.path) or last - first <= SMALL
-        if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
+        if copied and last - first <= sum(size + NEAR for _, size in ranges):
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
         return [self._range(shard, offset, offset + size) for offset, size in ranges]

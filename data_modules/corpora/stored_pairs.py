@@ -9,6 +9,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,10 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
         ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
     inside = os.path.join(os.path.realpath(folder), "")
-    folders: dict[str, str] = {}  # the same for many files
+    of_folder = cache(os.path.realpath)  # the same for many files
     for name in names:
         file = folder / name
-        parent = str(file.parent)
-        if parent not in folders:
-            folders[parent] = os.path.realpath(parent)
-        place = os.path.realpath(file) if file.is_symlink() else folders[parent] + os.sep
+        place = os.path.realpath(file) if file.is_symlink() else of_folder(file.parent) + os.sep
         if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
@@ -173,7 +171,7 @@ class StoredPairs(Source):
 
     def blocks(self) -> list[int]:
         """Return the number of pairs in each shard, up to the last one that is used."""
-        lengths = np.asarray(self.store.blocks(), dtype=np.int64)
+        lengths = np.array(self.store.blocks())
         before = np.cumsum(lengths) - lengths
         return np.clip(len(self) - before, 0, lengths)[before < len(self)].tolist()
 

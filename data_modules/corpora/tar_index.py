@@ -144,8 +144,8 @@ def check_first_tar(root: str | None) -> None:
     plain = [url for url in list_tars(root) if not url.endswith(COMPRESSED)]
     first = next(filter(os.path.isfile, plain), None)
     if first is not None and os.path.getsize(first):
-        with open(first, "rb") as file, open_tar(file, url=first):
-            pass
+        with open(first, "rb") as file:
+            open_tar(file, url=first)
 
 
 @dataclass

@@ -33,7 +33,7 @@ def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
     """
     places = [folder / name / f"{split}2017" for name in _MAPS]
     for place in filter(Path.is_dir, places):
-        stems = [path.stem for path in place.iterdir() if path.suffix == ".png"]
+        stems = [path.stem for path in place.glob("*.png")]
         for kind in _KINDS:
             if any(stem.removesuffix(kind).isdigit() for stem in stems if stem.endswith(kind)):
                 return place, kind

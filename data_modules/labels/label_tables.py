@@ -36,12 +36,8 @@ class Table(NamedTuple):
 @cache
 def read_tables(name: str) -> dict[str, Table]:
     """Return the label sets of ``tables/<name>.json`` by name."""
-    text = (
-        files("gestalt.data_modules.image_sets")
-        .joinpath("tables", f"{name}.json")
-        .read_text(encoding="utf-8")
-    )
-    entries = json.loads(text)
+    table = files("gestalt.data_modules.image_sets").joinpath("tables", f"{name}.json")
+    entries = json.loads(table.read_bytes())
     return {
         key: _table(entry, parts=entries.get(entry.get("groups_of"), entry))
         for key, entry in entries.items()

@@ -45,8 +45,8 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
         ValueError: an image has no file, or several.
     """
     files: dict[str, set[Path]] = {}
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in ENDINGS and path.name[0] != ".":
+    for path in folder.rglob("[!.]*"):
+        if path.suffix.lower() in ENDINGS:
             for key in (path.stem, path.relative_to(folder).with_suffix("").as_posix()):
                 files.setdefault(key, set()).add(path)
     missing = [name for name in names if name + suffix not in files]

@@ -73,8 +73,7 @@ class SceneMaker(Planner):
 
     def scene(self, layout: Layout, *, size: int) -> Scene:
         """Draw pixels and masks."""
-        label = np.zeros((size, size), dtype=np.uint8)
-        instance = np.zeros((size, size), dtype=np.uint8)
+        label, instance = np.zeros((2, size, size), dtype=np.uint8)
         for number, placed in enumerate(layout.objects, start=1):
             drawn, rows, columns = self.cut_out(placed, size=size)
             label[rows, columns][drawn.mask] = placed.kind + 1

@@ -46,13 +46,12 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() == ".svg":
             skipped["an SVG"] += 1
-        if path.suffix.lower() != ".png":
-            continue
-        reason, noun = _judge(path)
-        if noun is None:
-            skipped[reason] += 1
-        else:
-            pictures[noun].append(path.relative_to(root).as_posix())
+        elif path.suffix.lower() == ".png":
+            reason, noun = _judge(path)
+            if noun is None:
+                skipped[reason] += 1
+            else:
+                pictures[noun].append(path.relative_to(root).as_posix())
     # two-word names are merged into the class of their last word: "sports car" into "car"
     for name in list(pictures):
         last = name.split(" ")[-1]

@@ -75,6 +75,5 @@ class Writer:
 
 def _listed(phrases: list[str]) -> str:
     """Join phrases as in a sentence: "a dog, a cat and two apples"."""
-    if len(phrases) == 1:
-        return phrases[0]
-    return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+    *others, last = phrases
+    return f"{', '.join(others)} and {last}" if others else last

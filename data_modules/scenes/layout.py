@@ -7,6 +7,7 @@ class i against background i % K.  No training scene has such a combination; eve
 has at least one.
 """
 
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -92,19 +93,24 @@ def choose(rng: Generator, items: Any) -> Any:
     return items[_pick(rng, len(items))]
 
 
+@dataclass
 class Planner:
-    """Plans the scenes of one recipe."""
+    """Plans the scenes of one recipe.
 
-    def __init__(self, recipe: SceneRecipe, *, cutouts: CutOuts, pictures: list[list[int]]) -> None:
-        """Take the recipe, the cut-outs for measuring overlap, and the picture numbers of each
-        class.
-        """
-        self.recipe = recipe
-        self.held_out = HeldOut(recipe)
-        if isinstance(recipe, SpuriousRecipe):
-            self._twins = Twins(recipe)
-        self.cutouts = cutouts
-        self._pictures = pictures
+    Attributes:
+        recipe: what the scenes show.
+        cutouts: for measuring overlap.
+        pictures: numbers of the pictures of each class.
+    """
+
+    recipe: SceneRecipe
+    cutouts: CutOuts
+    pictures: list[list[int]]
+
+    def __post_init__(self) -> None:
+        self.held_out = HeldOut(self.recipe)
+        if isinstance(self.recipe, SpuriousRecipe):
+            self._twins = Twins(self.recipe)
 
     def plan(
         self, index: int, *, seed: int, split: str, shown: tuple[int, list[int]] | None = None
@@ -183,11 +189,10 @@ class Planner:
         much is left out.
         """
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
-        areas = np.zeros(0, dtype=np.int64)
-        visible = areas
+        areas = visible = np.zeros(0, dtype=np.int64)
         objects: list[Placed] = []
         for kind in kinds:
-            picture = choose(rng, self._pictures[kind])
+            picture = choose(rng, self.pictures[kind])
             scale = choose(rng, self.recipe.scales)
             degrees = choose(rng, self.recipe.rotations)
             flip = rng.random() < 0.5

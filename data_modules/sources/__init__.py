@@ -132,11 +132,6 @@ class Source(NumberedPairs):
         """Return the class of an image, for a source with ``classes``."""
         raise NotImplementedError(f"{type(self).__name__} has no classes")
 
-    @property
-    def keeps_order(self) -> bool:
-        """True if the loader must read the indices in ascending order."""
-        return self.in_sequence or self.orders_itself
-
 
 class Relocated(Source):
     """A source whose pairs are those of other sources at other places."""
@@ -147,18 +142,18 @@ class Relocated(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Return the pair of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.pair(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.pair(*place)
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Return the image of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.image(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.image(*place)
 
     def caption(self, index: int, epoch: int) -> str:
         """Return the caption of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.caption(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.caption(*place)
 
     def stored(self, index: int) -> Stored | None:
         """Return the files of the pair of the first epoch."""

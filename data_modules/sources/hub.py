@@ -241,7 +241,7 @@ def open_here(
                     "data.options.streaming=false"
                 )
             splits = datasets.load_from_disk(root)
-            if not isinstance(splits, datasets.DatasetDict):
+            if isinstance(splits, datasets.Dataset):
                 splits = {str(splits.split or "train"): splits}
             if split not in splits:
                 raise ValueError(

@@ -82,15 +82,15 @@ class Mixture(Relocated):
 
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
-        total = sum(self._weights)
+        total = sum(part.weight for part in self.parts)
         parts = [
             {
                 "source": part.name,
-                "share": weight / total,
+                "share": float(part.weight / total),
                 "samples": len(part.source),
                 **part.source.about(),
             }
-            for part, weight in zip(self.parts, self._weights, strict=True)
+            for part in self.parts
         ]
         return {"mixture": parts}
 

@@ -182,7 +182,7 @@ def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
     """Return the column chunks of a row group that belong to these columns, nested ones
     included.
     """
-    chunks = [metadata.column(column) for column in range(metadata.num_columns)]
+    chunks = map(metadata.column, range(metadata.num_columns))
     return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
 
 
@@ -260,7 +260,7 @@ class ParquetRows(ShardedStore):
         super().__init__(lengths)
         totals = np.cumsum(sorted(sizes, reverse=True))
         if window > 1 and (total := totals[:window][-1]) > CACHED:
-            fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
+            fits = max(1, np.count_nonzero(totals <= CACHED))
             raise ValueError(
                 f"data.window_shards={window}: that many row groups can take "
                 f"{total / 2**20:,.0f} MiB, and a process caches {CACHED / 2**20:,.0f}; choose "

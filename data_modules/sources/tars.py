@@ -202,15 +202,14 @@ def open_here(
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
     found = [shard for shard in states if shard is not None]
-    compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
-    if compressed:
+    if compressed := sum(shard.url.endswith(COMPRESSED) for shard in found):
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
     empty = [shard.url for shard, header in tars if not header["samples"]]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in tars if header["truncated"]]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(tars, cache=folder, column=captions.column, faulty=faulty)
+    store = TarStore(tars, folder, captions.column, faulty)
     store.check_column()
     return store
 

@@ -17,7 +17,6 @@ from gestalt.results.reading import GridResults
 from gestalt.results.text import span
 from gestalt.support.files import replacing
 
-EXPLAINED = f"(line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)"
 PICTURES = ("bars", "heat_map", "resolution", "montage")
 
 
@@ -106,7 +105,8 @@ def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
             bars(
                 tables[0].scores,
                 title=design.title,
-                x_label=f"{tables[0].title}   {EXPLAINED}",
+                x_label=f"{tables[0].title}   (line: {LEVEL:.0%} over test images; dots: seeds; "
+                "dark: the base)",
                 base=design.against,
                 baselines={
                     name: value

@@ -6,7 +6,7 @@ none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
@@ -34,8 +34,7 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A metric of all results that were measured in the same way.
 
     Attributes:
@@ -74,8 +73,7 @@ class Column:
         return [value, difference] if len(self.scores) > 1 else [value]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A table of results.
 
     Attributes:
@@ -232,16 +230,20 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
         substituted.setdefault(result.substituted_init, []).append(result.label)
     substituted.pop("", None)
     notes += [f"{init}: {', '.join(labels)}." for init, labels in substituted.items()]
-    for result in results:
-        for column in columns:
-            if not column.distinction and result.label not in column.scores:
-                notes.append(f"{result.label}: no result of {column.title}.")
+    notes += [
+        f"{result.label}: no result of {column.title}."
+        for result in results
+        for column in columns
+        if not column.distinction and result.label not in column.scores
+    ]
     for column in columns:
         reasons: dict[str, list[str]] = {}
         for result in results:
             score = column.scores.get(result.label)
             if score is not None and score.over_images is None:
                 reasons.setdefault(result.why_no_interval(column.metric), []).append(result.label)
-        for reason, labels in reasons.items():
-            notes.append(f"{', '.join(labels)}: no interval of {column.title}, {reason}.")
+        notes += [
+            f"{', '.join(labels)}: no interval of {column.title}, {reason}."
+            for reason, labels in reasons.items()
+        ]
     return notes

@@ -31,6 +31,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # names of cells and keys may have dollar signs
     "svg.hashsalt": "gestalt",  # equal files of equal figures
+    "axes.prop_cycle": f"cycler(color={COLOURS})",
 }
 
 DOTS = 30
@@ -163,14 +164,13 @@ def lines(
     intervals.
     """
     figure, axes = figure_of(width=7.5, height=4.6)
-    for number, (name, points) in enumerate(series.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        places, values, _ = zip(*points, strict=True)
+    for name, points in series.items():
+        across, values, _ = zip(*points, strict=True)
         marker = "o" if len(points) <= DOTS else ""
-        axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
+        (line,) = axes.plot(across, values, marker=marker, markersize=4, label=name)
         for x, _, interval in points:
             if interval is not None:
-                axes.plot([x] * 2, interval, color=colour, linewidth=1)
+                axes.plot([x] * 2, interval, color=line.get_color(), linewidth=1)
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])

@@ -4,7 +4,6 @@ A row is one result, or the results of one setting by seed.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
@@ -32,8 +31,7 @@ class Difference(NamedTuple):
     over_seeds: Interval | None
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """A metric of a row.
 
     Attributes:
@@ -83,9 +81,8 @@ def score_rows(
         keys = [[(row, seed) for seed in seeds] for row in names]
         if not seeds or not samples.keys() >= {key for of_row in keys for key in of_row}:
             return None
-        means = [np.mean([samples[key] for key in of_row], axis=0) for of_row in keys]
-        rule = contributions[keys[0][0]].interval
-        return rule(means[0] - means[1] if len(means) == 2 else means[0])
+        mean, *base_mean = (np.mean([samples[key] for key in of_row], axis=0) for of_row in keys)
+        return contributions[keys[0][0]].interval(mean - sum(base_mean))
 
     values = {
         row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
