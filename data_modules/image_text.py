@@ -72,7 +72,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
-        texts: list[str | BadSample] = []
+        texts = []
         if self.features is not None:
             for epoch, index in keys:
                 try:

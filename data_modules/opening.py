@@ -51,7 +51,7 @@ def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[.
     modules, (kind, _) = modules_of(group), GROUPS[group]
     if name not in modules:
         raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, modules)}")
-    opener: Callable[..., Any] = modules[name].open_here
+    opener = modules[name].open_here
     taken = own_options(opener, group)
     for key in options:
         if key not in taken:

@@ -49,7 +49,7 @@ class EndlessOrder:
 
     def keys(self, start: int, stop: int) -> list[Key]:
         """Return the samples at the positions [start, stop) of the stream."""
-        keys: list[Key] = []
+        keys = []
         while start < stop:
             epoch, position = divmod(start, self.length)
             samples, first = self._samples(epoch, position)

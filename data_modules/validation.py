@@ -98,13 +98,13 @@ class ImageSetDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
-        loaders = []
+        loaders, trainer = [], self.trainer
         for image_set in self.image_sets:
             batches = DealtBatches(
                 len(image_set),
                 batch_size=self._batch_size,
-                rank=0 if self.trainer is None else self.trainer.global_rank,
-                world_size=1 if self.trainer is None else self.trainer.world_size,
+                rank=0 if trainer is None else trainer.global_rank,
+                world_size=1 if trainer is None else trainer.world_size,
             )
             loaders.append(
                 ValidationLoader(

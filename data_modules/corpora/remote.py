@@ -44,7 +44,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     import fsspec  # here, because most runs read from disk
 
-    keywords: dict[str, Any] = {}
+    keywords = {}
     if over_http(url):
         import aiohttp
 
@@ -91,7 +91,7 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
         ValueError: the server sends the whole file instead.
     """
     system, path = filesystem(url)
-    content: bytes = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
+    content = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
     if len(content) > stop - start:
         raise ValueError(
             f"{url}: the server does not support range requests (requested {stop - start} bytes, "

@@ -174,7 +174,7 @@ def scan_tar(shard: Shard) -> TarScan:
     if not shard.size:
         return scan
     latest: dict[str, dict[str, int]] = {}  # key to its row, the latest of duplicates
-    dotted: dict[str, str] = {}  # name of an image with a further dot to its sample's key
+    dotted = {}  # name of an image with a further dot to its sample's key
     try:
         with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
             while position <= shard.size and (member := tar.next()):
@@ -264,8 +264,8 @@ class TarIndex:
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
-        start = int(self._key_ends[row - 1]) if row else 0
-        key: bytes = self._keys[start : int(self._key_ends[row])].tobytes()
+        start = self._key_ends[row - 1] if row else 0
+        key = self._keys[start : self._key_ends[row]].tobytes()
         return key.decode("utf-8", "backslashreplace")
 
 

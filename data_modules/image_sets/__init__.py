@@ -148,9 +148,7 @@ def open_image_set(
             images than the official one.
     """
     opener = find_opener("image_sets", name, options)
-    image_set: ImageSet = opener(
-        root=root, split=split, limit=limit, label_sets=label_sets, **options
-    )
+    image_set = opener(root=root, split=split, limit=limit, label_sets=label_sets, **options)
     official = image_set.official_length
     if not subset and len(image_set) != limit and official not in (None, len(image_set)):
         raise ValueError(

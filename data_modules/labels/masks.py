@@ -23,8 +23,7 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 
 def packed(colours: NDArray[Any]) -> NDArray[np.int64]:
     """Return colours (..., 3) as one number each: 65536 red + 256 green + blue."""
-    numbers: NDArray[np.int64] = colours.astype(np.int64) @ _PACKED
-    return numbers
+    return colours.astype(np.int64) @ _PACKED
 
 
 class ValueMap:

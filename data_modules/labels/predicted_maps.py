@@ -180,8 +180,7 @@ def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[An
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, values.shape[:2], strict=True)
     )
-    scaled: NDArray[Any] = values[rows][:, columns]
-    return scaled
+    return values[rows][:, columns]
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -104,10 +104,8 @@ class CutOuts:
         """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files,
         None for OpenMoji.
         """
-        self._names = tuple(pictures)
-        self._open: Callable[[str], Image.Image] = (
-            open_openmoji if root is None else partial(open_file, root=root)
-        )
+        self._names = pictures
+        self._open = open_openmoji if root is None else partial(open_file, root=root)
         self._masters: dict[int, Image.Image] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 

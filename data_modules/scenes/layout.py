@@ -20,7 +20,7 @@ from gestalt.data_modules.scenes.cutouts import CutOuts
 from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.data_modules.scenes.twins import Twins
 
-SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
+SPLITS = {"train": 0, "val": 1, "tune": 2}
 """Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val``
 for reporting.
 """

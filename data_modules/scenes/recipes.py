@@ -161,7 +161,7 @@ def _nouns(names: Iterable[str], *, most: int) -> tuple[Noun, ...]:
     return tuple(Noun(name, plural_of(name), tuple(_PICTURES[name][:most])) for name in names)
 
 
-RECIPES: dict[str, SceneRecipe] = {
+RECIPES = {
     "prototype": SceneRecipe(
         name="prototype",
         version=1,

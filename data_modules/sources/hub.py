@@ -248,7 +248,7 @@ def open_here(
                     f"it has no split {split}; choose one by data.options.split=NAME of "
                     f"{', '.join(splits)}"
                 )
-            rows: Any = splits[split]
+            rows = splits[split]
         else:
             rows = datasets.load_dataset(
                 root, name, split=split, streaming=streaming, revision=revision

@@ -7,7 +7,6 @@ epoch while others are in their first.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -50,9 +49,8 @@ class Mixture(Relocated):
         the number in all sources.
         """
         self.crops = crops
-        self.parts = tuple(parts)
-        unit = math.lcm(*(part.weight.denominator for part in parts))
-        self._weights = [int(part.weight * unit) for part in parts]
+        self.parts = parts
+        self._weights = [part.weight for part in parts]
         self._length = limit or sum(len(part.source) for part in parts)
 
     def __len__(self) -> int:
@@ -68,8 +66,8 @@ class Mixture(Relocated):
         part's stream.
 
         The first part takes each position at which its share of the positions so far grows by one;
-        the second takes its share of the remaining ones, and so on.  Integer arithmetic keeps this
-        exact and free of state.
+        the second takes its share of the remaining ones, and so on.  Fractions keep this exact and
+        free of state.
         """
         rest = sum(self._weights)
         for number, weight in enumerate(self._weights):
@@ -82,7 +80,7 @@ class Mixture(Relocated):
 
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
-        total = sum(part.weight for part in self.parts)
+        total = sum(self._weights)
         parts = [
             {
                 "source": part.name,

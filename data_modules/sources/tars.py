@@ -111,7 +111,7 @@ class TarStore(ShardedStore):
             if record["reason"] != GOOD:
                 raise Unusable(REASONS[record["reason"]])
             json_first = not record["text"] if self.column is None else self.column != "txt"
-            ranges: list[Range] = []
+            ranges = []
             for part, limit, reason in (
                 ("image", BYTE_LIMIT, "too_large"),
                 ("json" if json_first else "text", LONGEST_TEXT, "caption_too_long"),

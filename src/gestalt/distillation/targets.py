@@ -51,8 +51,8 @@ def sinkhorn(
 
 def student_logs(logits: Tensor) -> Tensor:
     """Return the student's log-probabilities, (..., K), in float32 or wider."""
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return (logits.to(wide) / STUDENT_TEMPERATURE).log_softmax(dim=-1)
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / STUDENT_TEMPERATURE
+    return scaled.log_softmax(dim=-1)
 
 
 def entropies(targets: Tensor) -> tuple[Tensor, Tensor]:

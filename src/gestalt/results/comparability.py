@@ -181,9 +181,7 @@ def split_by_measurement(results: Iterable[Result], metric: str) -> Split:
     """Split the results that have a metric into groups that share a column."""
     measured = [result for result in results if result.value(metric) is not None]
     groups = _split(measured, lambda result: measurement(result, metric)).groups
-    described = [
-        {**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups
-    ]
+    described = [_requested_images(group[0]) | measurement(group[0], metric) for group in groups]
     return Split(groups, described)
 
 

@@ -103,7 +103,7 @@ def compare(
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
             False; arrays do not belong to a record.
     """
-    columns: list[Column] = []
+    columns = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
     for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric)

@@ -22,7 +22,7 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         runs: one for each cell, in order; a run that kept other images than the first is left out.
         image_set: name of the set.
     """
-    by_cell: dict[str, Predictions] = {}
+    by_cell = {}
     shown = None  # classes and titles of the first run
     for cell, result in runs.items():
         predictions = read_predictions(result.run / "predictions" / f"{image_set}.npz")

@@ -107,7 +107,7 @@ def _contributions(
     """Return the contributions by row and seed of the results that kept arrays, all of the same
     images, which pairs them.
     """
-    contributions: dict[tuple[str, int], Contribution] = {}
+    contributions = {}
     first = None
     for row, results in rows.items():
         for seed, result in results.items():
