@@ -155,11 +155,10 @@ class BoundedGzip(gzip.GzipFile):
             ValueError: the table is larger than the bound.
         """
         if self.tell() > self._most:
-            path = self._path
             raise ValueError(
-                f"table: {path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a file "
-                f"made to fill the memory; if that is right, run `gunzip -k {path}` and name "
-                f"{path.with_suffix('')}"
+                f"table: {self._path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a "
+                f"file made to fill the memory; if that is right, run `gunzip -k {self._path}` and "
+                f"name {self._path.with_suffix('')}"
             )
         return super().read1(size)
 

@@ -38,8 +38,8 @@ def files_by_name(
     *,
     images: Path,
     masks: Path | None,
-    objects: Path | None = None,
-    suffix: str = ".png",
+    objects: Path | None,
+    suffix: str,
 ) -> list[Files]:
     """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images,
     masks and objects (PNG).
@@ -83,7 +83,7 @@ class LabelledPhotographs:
     required_by: object
     label_sets: Mapping[str, LabelSet]
     maps: Mapping[str, ValueMap]
-    official_length: int
+    official_length: int | None
     no_instances: str | None = "its masks do not tell objects apart"
     modes: Sequence[str] = ("P", "L")
     read_objects: Callable[[Path, Tensor], Tensor] | None = None
@@ -116,11 +116,7 @@ class LabelledPhotographs:
         labels = {}
         if files.mask is not None:
             values = read_mask(files.mask, image=image, modes=self.modes)
-            labels = {
-                key: self.maps[key](values, path=files.mask)
-                for key in self.label_sets
-                if key in self.maps
-            }
+            labels = {key: known(values, path=files.mask) for key, known in self.maps.items()}
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(files.name, image=image)
         elif files.objects is not None and self.read_objects is not None:

@@ -23,8 +23,7 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 
 def packed(colours: NDArray[Any]) -> NDArray[np.int64]:
     """Return colours (..., 3) as one number each: 65536 red + 256 green + blue."""
-    numbers: NDArray[np.int64] = colours.astype(np.int64) @ _PACKED
-    return numbers
+    return colours.astype(np.int64) @ _PACKED
 
 
 class ValueMap:
@@ -34,8 +33,7 @@ class ValueMap:
     Args:
         classes: value -> class; a colour is one number, see ``packed``.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map; by default one more than the
-            largest class index.
+        count: number of classes, which decides the type of the map.
         painted: True for colours.
     """
 
@@ -43,12 +41,11 @@ class ValueMap:
         self,
         classes: Mapping[int, int],
         *,
-        ignored: Collection[int] = (),
-        count: int | None = None,
+        ignored: Collection[int],
+        count: int,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
-        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
@@ -137,8 +134,7 @@ def objects(
     """
     if len(kept) >= IGNORE:
         raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} are supported")
-    rank = np.searchsorted(kept, values)
-    is_object = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
+    rank, is_object = np.searchsorted(kept, values), np.isin(values, kept)
     return torch.from_numpy(
         np.where(void, IGNORE, np.where(is_object, rank + 1, 0)).astype(np.uint8)
     )

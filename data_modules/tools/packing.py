@@ -25,8 +25,7 @@ from gestalt.data_modules.tools.inspection import progress
 from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"
-SUFFIXES = {
-    **{form: form.lower() for form in FORMATS},
+SUFFIXES = {form: form.lower() for form in FORMATS} | {
     "JPEG": "jpg",
     "TIFF": "tif",
     "JPEG2000": "jp2",
@@ -108,10 +107,9 @@ def _parts(stored: Stored) -> dict[str, Any]:
         suffix_of(stored.image): stored.image,
         "json": json.dumps(fields, ensure_ascii=False, sort_keys=True),
     }
-    if len(usable) == 1:
-        parts["txt"] = usable[0]
-    elif not usable and texts and isinstance(texts[0], str | bytes):
-        parts["txt"] = texts[0]
+    alone = usable or texts[:1]
+    if len(alone) == 1 and isinstance(alone[0], str | bytes):
+        parts["txt"] = alone[0]
     return parts
 
 
