@@ -35,7 +35,7 @@ class Reading(NamedTuple):
     whole: bool
 
 
-def _attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
+def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
     return (left @ right.transpose(-2, -1) * scale).softmax(dim=-1)
 
 
@@ -45,7 +45,7 @@ def _identity(heads: Heads, grid: Pair, prefix: int) -> Tensor:
 
 
 def _sclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
-    queries, keys = (_attention(side, side, heads.scale) for side in (heads.query, heads.key))
+    queries, keys = (attention(side, side, heads.scale) for side in (heads.query, heads.key))
     return queries + keys
 
 
@@ -67,7 +67,7 @@ def neighbourhood(grid: Pair, *, std: float) -> Tensor:
 READINGS = {
     # the block itself
     "plain": Reading(
-        lambda heads, grid, prefix: _attention(heads.query, heads.key, heads.scale), whole=True
+        lambda heads, grid, prefix: attention(heads.query, heads.key, heads.scale), whole=True
     ),
     # chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
     "maskclip": Reading(_identity, whole=True),
@@ -77,7 +77,7 @@ READINGS = {
     "sclip": Reading(_sclip, whole=True),
     # mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
     "clearclip": Reading(
-        lambda heads, grid, prefix: _attention(heads.query, heads.query, heads.scale), whole=False
+        lambda heads, grid, prefix: attention(heads.query, heads.query, heads.scale), whole=False
     ),
     # sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
     "naclip": Reading(_naclip, whole=False),

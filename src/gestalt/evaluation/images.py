@@ -111,6 +111,11 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     return [results[position] for position in range(len(images))]
 
 
+def size_of(values: Tensor) -> Size:
+    """Return (H, W) of an image or a map (..., H, W)."""
+    return values.shape[-2], values.shape[-1]
+
+
 def sizes_of(maps: Sequence[Tensor]) -> list[Size]:
-    """Return (H, W) of each image or map (..., H, W)."""
-    return [(values.shape[-2], values.shape[-1]) for values in maps]
+    """Return ``size_of`` each."""
+    return list(map(size_of, maps))

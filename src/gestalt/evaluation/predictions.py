@@ -2,8 +2,6 @@
 best and worst ones.  H W pixels.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,15 +37,15 @@ class ScoredImage(NamedTuple):
 
     @classmethod
     def of(
-        cls, batch: Mapping[str, Any], position: int, *, prediction: Any, label: Any
+        cls, batch: Mapping[str, Any], position: int, predictions: Any, labels: Any
     ) -> "ScoredImage":
         """Take an image of a batch, with its prediction and label."""
         return cls(
             int(batch["sample_id"][position]),
             batch["name"][position],
             batch["image"][position].cpu(),
-            prediction.cpu(),
-            label.cpu(),
+            predictions[position].cpu(),
+            labels[position].cpu(),
         )
 
 
@@ -120,17 +118,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         # numpy leaves its own open after an error
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return dict(file)
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        MemoryError,
-        NotImplementedError,
-    ) as error:
-        # numpy's own message advises to run code from it
+    except OSError:
+        raise
+    except Exception as error:
+        # zip, zlib and numpy raise different errors; numpy's own advises to run code from it
         why = f"truncated, or more than numbers and words ({type(error).__name__})"
         raise ValueError(
             f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file"

@@ -13,7 +13,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.callback import Entry, Scorer
 
-Kind = TypeVar("Kind", bound=Scorer[Any])
+Kind = TypeVar("Kind", bound=Scorer)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ from gestalt.evaluation.confusion import iou_of
 from gestalt.support.arrays import Floats, Ints
 
 
+@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
 class MaskScore:
     """Base of the scores of a set's label maps: counts of pixels as NumPy arrays, the same on every
     rank.
@@ -18,23 +20,17 @@ class MaskScore:
     Attributes:
         sample_id: (N,) int64, ascending.
         confusion: int64, labelled pixels of the set, by truth and prediction.
-        image_counts: (N, 3, C) int64, pixels of intersection, prediction and truth of each image,
-            for paired intervals over images.
+        counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
     """
 
     sample_id: Ints
     confusion: Ints
-    image_counts: Ints
+    counts: Ints
 
     @property
     def images(self) -> int:
         """The number of images that were counted."""
         return len(self.sample_id)
-
-    @cached_property
-    def counts(self) -> Ints:
-        """(3, C) int64, pixels of intersection, prediction and truth over the set."""
-        return self.image_counts.sum(axis=0, dtype=np.int64)
 
     @cached_property
     def iou(self) -> Floats:

@@ -18,7 +18,7 @@ TOP = 5
 """The k of top-k accuracy, which is left out for a set of at most that many classes."""
 
 
-class ClassificationScorer(Scorer[AccuracyScore]):
+class ClassificationScorer(Scorer):
     """Classify the images of one set, and log accuracies with those of chance and of the commonest
     class.
 

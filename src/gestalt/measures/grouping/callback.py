@@ -25,7 +25,7 @@ from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats
 
 
-class GroupMaps(Scorer[JaccardScore]):
+class GroupMaps(Scorer):
     """Score the groups that come with the batches of one set, (H, W) uint8 from 0 on: numbers,
     baselines, pictures.
 
@@ -54,7 +54,7 @@ class GroupMaps(Scorer[JaccardScore]):
         predictions: list[Tensor] = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
         self.groups = max(self.groups or 0, *counts)
-        return self.count(predictions, truth, batch=batch, **partitions(counts))
+        return self.count(predictions, truth, batch=batch, **partitions(truth, counts))
 
     def values(self, score: JaccardScore) -> dict[str, float]:
         """Return the similarity without and with the background, of the model and the baselines."""
@@ -117,21 +117,19 @@ class Grouping(GroupMaps):
             [image.groups for image in grouped],
             truth,
             batch=batch,
-            **partitions([image.candidates for image in grouped]),
-            patch_oracle=lambda instance, position: object_oracle(
-                instance, grid=grouped[position].grid
+            **partitions(truth, [image.candidates for image in grouped]),
+            patch_oracle=(
+                object_oracle(instance, grid=image.grid)
+                for instance, image in zip(truth, grouped, strict=True)
             ),
         )
 
 
-def partitions(counts: Sequence[int]) -> dict[str, Baseline]:
+def partitions(truth: Sequence[Tensor], counts: Sequence[int]) -> dict[str, Baseline]:
     """Return the baselines without a model, of as many groups as ``counts`` in each image of a
     batch.
     """
-    return {
-        "whole_image": lambda instance, _: torch.zeros_like(instance),
-        "blocks": lambda instance, position: blocks(instance, count=counts[position]),
-    }
+    return {"whole_image": map(torch.zeros_like, truth), "blocks": map(blocks, truth, counts)}
 
 
 def build(context: Context) -> Measured:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of, upsampled
+from gestalt.evaluation.images import Size, all_resized, by_size, size_of, sizes_of, upsampled
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -181,8 +181,8 @@ def bottom_up(
     return [
         BottomUp(
             decide(similarity, protocol, size),
-            grid=grid,
+            grid=size_of(similarity),
             candidates=protocol.groups or len(similarity),
         )
-        for similarity, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
+        for similarity, size in zip(maps, sizes, strict=True)
     ]

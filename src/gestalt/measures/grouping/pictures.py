@@ -60,9 +60,8 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
     """
     if groups.dtype != torch.bool:
         return groups
-    best = [group for _, group in _best_last(overlaps)]
     flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
-    for group in [*(group for group in range(len(groups)) if group not in best), *best]:
+    for group in [*range(len(groups)), *(group for _, group in _best_last(overlaps))]:
         flat[groups[group]] = group
     return flat
 

@@ -30,7 +30,7 @@ BASELINES = ("one_cluster", "patch_oracle")
 """The baselines of each matched mIoU, as ``<set>/matched_miou_<baseline>``."""
 
 
-class Matching(Scorer[MatchedScore]):
+class Matching(Scorer):
     """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
     Args:
@@ -98,9 +98,10 @@ class Matching(Scorer[MatchedScore]):
             [image.groups for image in images],
             truth,
             batch=batch,
-            one_cluster=lambda label, _: torch.zeros_like(label),
-            patch_oracle=lambda label, position: patch_oracle(
-                label, grid=images[position].grid, ignored=void
+            one_cluster=map(torch.zeros_like, truth),
+            patch_oracle=(
+                patch_oracle(label, grid=image.grid, ignored=void)
+                for label, image in zip(truth, images, strict=True)
             ),
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import Size, all_resized, by_size, resized, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, resized, size_of
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
@@ -96,6 +96,6 @@ def clustered(
 
     maps = by_size(all_resized(images, protocol), compare)
     return [
-        BottomUp(decided(near, protocol, size), grid=grid, candidates=len(centres))
-        for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
+        BottomUp(decided(near, protocol, size), grid=size_of(near), candidates=len(centres))
+        for near, size in zip(maps, sizes, strict=True)
     ]

@@ -10,7 +10,7 @@ from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 from gestalt.support.arrays import Ints
 
 
-class Retrieval(Scorer[RetrievalScore]):
+class Retrieval(Scorer):
     """Rank every caption for every image of a set and the reverse, and log the recalls.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import resized, sizes_of, upsampled
+from gestalt.evaluation.images import resized, size_of, upsampled
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
@@ -126,7 +126,7 @@ class Robustness(ClassificationScorer):
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
         patches = shown.prediction[None].float()
-        mask = upsampled(patches, sizes_of([seen])[0], mode="nearest-exact")[0]
+        mask = upsampled(patches, size_of(seen), mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
         return render_segmentation(seen, mask, names, background=third, caption=title)
 

@@ -132,9 +132,10 @@ class Segmentation(ClassMaps):
             predicted,
             truth,
             batch=batch,
-            shuffled_text=lambda _, position: swap[predicted[position].long()],
-            patch_oracle=lambda label, position: patch_oracle(
-                label, grid=images[position].grid, ignored=void
+            shuffled_text=(swap[mask.long()] for mask in predicted),
+            patch_oracle=(
+                patch_oracle(label, grid=image.grid, ignored=void)
+                for label, image in zip(truth, images, strict=True)
             ),
         )
 

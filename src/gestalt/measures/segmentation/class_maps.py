@@ -25,7 +25,7 @@ from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders
 
 
-class ClassMaps(Scorer[SegmentationScore]):
+class ClassMaps(Scorer):
     """Score the class maps that come with the batches of one set: numbers, baselines, pictures, the
     best and the worst images.
 
@@ -76,7 +76,7 @@ class ClassMaps(Scorer[SegmentationScore]):
         """
         background = self.labels.background
         if background is not None:
-            baselines["constant_background"] = lambda label, _: torch.full_like(label, background)
+            baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
         super().count(predictions, truth, batch=batch, **baselines)
         rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
         counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
@@ -85,9 +85,7 @@ class ClassMaps(Scorer[SegmentationScore]):
                 one = dense_counts(
                     counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
                 )
-                shown = ScoredImage.of(
-                    batch, position, prediction=predictions[position], label=truth[position]
-                )
+                shown = ScoredImage.of(batch, position, predictions, truth)
                 iou = float(image_miou(one)[0])
                 self._extremes = add_extreme(self._extremes, shown, iou=iou)
         return predictions

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.images import SharedImages
+from gestalt.evaluation.images import SharedImages, size_of
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import pieces_of
@@ -153,6 +153,6 @@ def similarity_maps(
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []
     for image, pieces in zip(moved, pieces_of(model, moved, protocol), strict=True):
-        size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
+        size = size_of(image) if full_size else pieces.grid
         maps.append(placed(cosines(pieces, prompts), pieces, protocol, size))
     return maps
