@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
-from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.encoders.readings import READINGS, attention, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 
@@ -230,14 +230,12 @@ class DenseModel(nn.Module):
 
         def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
-            matrices.append(
-                (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
-            )
+            matrices.append(attention(heads.query[:, :, :1], heads.key, heads.scale))
 
         with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
-        attention = matrices[0][:, :, 0, block.prefix :]
-        return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
+        rows = matrices[0][:, :, 0, block.prefix :]
+        return rows.reshape(*rows.shape[:2], *self.grid(*images.shape[-2:]))
 
     def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
         """Encode images with the last block computed by a reading, from position embeddings resized

@@ -68,7 +68,7 @@ class ImageTower(nn.Module):
             self.trunk.requires_grad_(False)
         if frozen_blocks:
             parameters = dict(trunk.named_parameters())
-            for name in names_below(list(parameters), frozen_blocks):
+            for name in names_below(parameters, frozen_blocks):
                 parameters[name].requires_grad_(False)
         self.train()
 
@@ -85,7 +85,7 @@ class ImageTower(nn.Module):
                     module.eval()
         if self.frozen_blocks:
             modules = {f"{name}.": module for name, module in self.trunk.named_modules() if name}
-            for name in names_below(list(modules), self.frozen_blocks):
+            for name in names_below(modules, self.frozen_blocks):
                 # not those in it: a container of blocks stands before the first
                 modules[name].training = False
         return self
@@ -146,7 +146,7 @@ class ImageTower(nn.Module):
         standard deviation.
         """
         state = self.trunk.state_dict()
-        names = list(state) if self.frozen else names_below(list(state), self.frozen_blocks)
+        names = state if self.frozen else names_below(state, self.frozen_blocks)
         return {name: state[name] for name in names} | {"mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -270,7 +270,14 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         ValueError: the tower cannot be built; the message names the key.
     """
     check_init(image.init, backbone=image.backbone, weights=image.weights)
-    check_changes(image)
+    changes = image.changes() | ({} if image.stem == "patch" else {"stem": image.stem})
+    # a file of weights may fit any architecture
+    if changes and image.init != "random" and image.weights is None:
+        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
+        raise ValueError(
+            f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
+            "architecture only; use random, or image.weights"
+        )
     stride, unused = inspect_trunk(image, size=size)
     trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
@@ -300,20 +307,3 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         frozen=image.frozen,
         frozen_blocks=image.frozen_blocks,
     )
-
-
-def check_changes(image: Image) -> None:
-    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit
-    any.
-    """
-    if image.init == "random" or image.weights is not None:
-        return
-    changes = image.changes()
-    if image.stem != "patch":
-        changes["stem"] = image.stem
-    if changes:
-        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
-        raise ValueError(
-            f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
-            "architecture only; use random, or image.weights"
-        )

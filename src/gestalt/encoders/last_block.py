@@ -108,8 +108,8 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
         joined = functional.linear(
             block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
         )
-        query, key, value = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
-        return Heads(query, key, value, float(attention.head_dim) ** -0.5)
+        parts = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
+        return Heads(*parts, scale=float(attention.head_dim) ** -0.5)
 
     return LastBlock(
         block,
@@ -124,11 +124,9 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
     """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another
     kind.
     """
-    attention = getattr(layer, "self_attn", None)
-    if (
-        attention is None
-        or not hasattr(layer, "layer_norm1")
-        or not (hasattr(attention, "q_proj") or hasattr(attention, "qkv"))
+    attention: Any = getattr(layer, "self_attn", None)
+    if not hasattr(layer, "layer_norm1") or not (
+        hasattr(attention, "q_proj") or hasattr(attention, "qkv")
     ):
         return None
     output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
@@ -139,8 +137,9 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
             parts = attention.qkv(normed).chunk(3, dim=-1)
         else:
             parts = [getattr(attention, f"{side}_proj")(normed) for side in "qkv"]
-        query, key, value = (split(part, attention.num_heads) for part in parts)
-        return Heads(query, key, value, float(attention.scale))
+        return Heads(
+            *(split(part, attention.num_heads) for part in parts), scale=float(attention.scale)
+        )
 
     return LastBlock(
         layer,

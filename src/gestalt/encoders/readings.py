@@ -36,6 +36,7 @@ class Reading(NamedTuple):
 
 
 def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Return the softmax of the scaled products of two sides (B, G, T, d): (B, G, T, T)."""
     return (left @ right.transpose(-2, -1) * scale).softmax(dim=-1)
 
 
@@ -50,18 +51,13 @@ def _sclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
 
 
 def _naclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
-    near = neighbourhood(grid, std=NACLIP_STD).to(heads.key)
+    """Add exp(-d^2 / (2 std^2)) of the distance d, in patches, to the products of each two patches'
+    keys.
+    """
+    places = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in grid))
+    near = torch.exp(-torch.cdist(places, places).square() / (2 * NACLIP_STD**2)).to(heads.key)
     products = heads.key @ heads.key.transpose(-2, -1) * heads.scale
     return (products + functional.pad(near, (prefix, 0, prefix, 0))).softmax(dim=-1)
-
-
-def neighbourhood(grid: Pair, *, std: float) -> Tensor:
-    """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid
-    (h, w): (h w, h w) float64.
-    """
-    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
-    places = torch.cartesian_prod(rows, columns)
-    return torch.exp(-torch.cdist(places, places).square() / (2 * std**2))
 
 
 READINGS = {

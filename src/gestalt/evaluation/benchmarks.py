@@ -52,7 +52,12 @@ class Benchmark:
 
 
 _scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
-_VOC = "the folder that holds VOCdevkit/VOC2012"
+_voc = partial(
+    Benchmark,
+    splits=("train", "val", "trainval"),
+    layout="the folder that holds VOCdevkit/VOC2012",
+)
+_val = partial(Benchmark, splits=("val",))
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
 _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
@@ -70,22 +75,8 @@ _ROWS = (
         ("robustness",),
         protocols={"robustness": "scenes_majority"},
     ),
-    Benchmark(
-        "pascal_voc",
-        "pascal_voc",
-        "voc21",
-        ("segmentation", "grouping"),
-        splits=("train", "val", "trainval"),
-        layout=_VOC,
-    ),
-    Benchmark(
-        "pascal_voc20",
-        "pascal_voc",
-        "voc20",
-        ("segmentation",),
-        splits=("train", "val", "trainval"),
-        layout=_VOC,
-    ),
+    _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
+    _voc("pascal_voc20", "pascal_voc", "voc20", ("segmentation",)),
     Benchmark(
         "pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT
     ),
@@ -99,23 +90,21 @@ _ROWS = (
         ("segmentation", "grouping"),
         layout="the folder that holds ADEChallengeData2016",
     ),
-    Benchmark(
+    _val(
         "ade20k_847",
         "ade20k_full",
         "ade20k_847",
         ("segmentation",),
-        splits=("val",),
         layout=(
             "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
             "annotations_detectron2"
         ),
     ),
-    Benchmark(
+    _val(
         "pascal_context459",
         "pascal_context_full",
         "context459",
         ("segmentation",),
-        splits=("val",),
         layout=(
             "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
             "annotations_detectron2/pc459_val"
@@ -151,20 +140,18 @@ _ROWS = (
         ("segmentation", "matching"),
         layout=_CITYSCAPES,
     ),
-    Benchmark(
+    _val(
         "imagenet",
         "imagenet",
         "imagenet_1000",
         ("classification",),
-        splits=("val",),
         layout="the folder that holds imagenet/val/<WordNet id>",
     ),
-    Benchmark(
+    _val(
         "imagenet_v2",
         "imagenet_v2",
         "imagenet_1000",
         ("classification",),
-        splits=("val",),
         layout="the folder that holds imagenetv2-matched-frequency-format-val",
     ),
     Benchmark(

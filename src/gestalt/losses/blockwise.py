@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from gestalt.losses.gather import gather_rows, world_size
+from gestalt.losses.gather import logsumexp_over_ranks
 from gestalt.losses.matrix import PairMatrix, without_uncounted
 
 BlockLoss = tuple[Tensor, Tensor, Tensor | None]
@@ -68,8 +68,7 @@ def cross_entropy(
         for rows in blocks:
             logits = logits_of(rows, matrix.block(rows))
             normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=0))
-        if world_size() > 1:
-            normaliser = gather_rows(normaliser.unsqueeze(0)).logsumexp(dim=0)
+        normaliser = logsumexp_over_ranks(normaliser)
 
     def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
         logits = logits_of(rows, block)

@@ -156,19 +156,14 @@ def compare(
             f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
             f"{tuple(text_id.shape)}, valid {mask}"
         )
-    world = world_size()
-    first = 0
-    texts = text
-    ids = text_id
+    world, first, texts, ids = world_size(), 0, text, text_id
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
         texts = gather_with_gradient(text)
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
-        ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
-            dim=1
-        )
-        ids = ids.contiguous()
+        rows_of_ranks = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1))
+        ids, valid = rows_of_ranks.T.contiguous()
         valid = valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
     counts = _count(text_id, ids, valid=valid) if spread or measured else None

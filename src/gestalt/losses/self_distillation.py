@@ -39,9 +39,7 @@ class SelfDistillation(Term):
         masked = pairs.encode_masked(self.token, MASK_SHARE)
         whole = pairs.patches.detach()
         if pairs.valid is not None:
-            rows = pairs.valid.nonzero().squeeze(1)
-            masked = masked[rows]
-            whole = whole[rows]
+            masked, whole = masked[pairs.valid], whole[pairs.valid]
         with torch.no_grad():
             prototypes = self.teacher(whole)
             targets = sinkhorn(prototypes.flatten(0, 1)).view_as(prototypes)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from gestalt.evaluation.pictures import pil_image
 from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
 from gestalt.support.arrays import Floats, Ints
@@ -35,8 +35,9 @@ def ends(iou: Floats, ids: Ints, *, count: int = KEPT) -> tuple[list[int], list[
             larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
-    falling = valued[np.lexsort((ids[valued], -iou[valued]))].tolist()
-    rising = valued[np.lexsort((ids[valued], iou[valued]))].tolist()
+    falling, rising = (
+        valued[np.lexsort((ids[valued], sign * iou[valued]))].tolist() for sign in (-1, 1)
+    )
     best = falling[: min(count, (len(falling) + 1) // 2)]
     return best, [position for position in rising if position not in best][:count]
 
@@ -74,12 +75,9 @@ def _reduced(scored: ScoredImage) -> ScoredImage:
     height, width = scored.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    photograph = Image.fromarray(scored.image.permute(1, 2, 0).numpy()).resize(
-        size, Image.Resampling.BICUBIC
+    image = np.asarray(pil_image(scored.image).resize(size, Image.Resampling.BICUBIC))
+    prediction, label = (
+        np.asarray(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
+        for mask in (scored.prediction, scored.label)
     )
-    masks = []
-    for mask in (scored.prediction, scored.label):
-        reduced = Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST)
-        masks.append(torch.from_numpy(np.array(reduced)))
-    image = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
-    return scored._replace(image=image, prediction=masks[0], label=masks[1])
+    return scored._replace(image=image.transpose(2, 0, 1), prediction=prediction, label=label)

@@ -58,9 +58,13 @@ def class_keys(names: Sequence[str]) -> list[str]:
     return [name if times[name] == 1 else f"{name} {index}" for index, name in enumerate(names)]
 
 
-def class_values(names: Sequence[str], score: MaskScore) -> dict[str, float]:
-    """Return ``iou/<class>`` and its value."""
-    return {f"iou/{key}": float(iou) for key, iou in zip(class_keys(names), score.iou, strict=True)}
+def mask_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[str, float]:
+    """Return the mIoU of the model and of each baseline, pixel accuracy, and ``iou/<class>``."""
+    model = scores["model"]
+    values = {"miou": model.miou, "pixel_accuracy": model.pixel_accuracy}
+    values |= {f"miou_{key}": score.miou for key, score in scores.items() if key != "model"}
+    ious = zip(class_keys(names), model.iou.tolist(), strict=True)
+    return values | {f"iou/{key}": iou for key, iou in ious}
 
 
 def mask_entry(scores: Mapping[str, MaskScore]) -> dict[str, Any]:

@@ -10,33 +10,8 @@ from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import described, errors_in_one_line, whole_side
-from gestalt.zoo.hf_families import (
-    HfAlign,
-    HfAltClip,
-    HfBlip,
-    HfBlipRetrieval,
-    HfClip,
-    HfGroupViT,
-    HfModel,
-    HfSiglip,
-    HfSiglip2,
-)
+from gestalt.zoo.hf_families import FAMILIES, HfModel
 from gestalt.zoo.hub_config import read_config
-
-FAMILIES: dict[str, dict[str, type[HfModel]]] = {
-    "clip": {"CLIPModel": HfClip},
-    "metaclip_2": {"MetaClip2Model": HfClip},
-    "chinese_clip": {"ChineseCLIPModel": HfClip},
-    "siglip": {"SiglipModel": HfSiglip},
-    "siglip2": {"Siglip2Model": HfSiglip2},
-    "altclip": {"AltCLIPModel": HfAltClip},
-    "align": {"AlignModel": HfAlign},
-    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
-    "groupvit": {"GroupViTModel": HfGroupViT},
-}
-"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
-meant where none is named.
-"""
 
 
 def open_model(name: str) -> HfModel:

@@ -249,3 +249,19 @@ class HfGroupViT(HfModel):
     def _groups(self, tokens: Tokens) -> Tensor:
         assert tokens.summary is not None
         return tokens.summary.reshape(len(tokens.parts), tokens.parts.shape[-1], -1)
+
+
+FAMILIES: dict[str, dict[str, type[HfModel]]] = {
+    "clip": {"CLIPModel": HfClip},
+    "metaclip_2": {"MetaClip2Model": HfClip},
+    "chinese_clip": {"ChineseCLIPModel": HfClip},
+    "siglip": {"SiglipModel": HfSiglip},
+    "siglip2": {"Siglip2Model": HfSiglip2},
+    "altclip": {"AltCLIPModel": HfAltClip},
+    "align": {"AlignModel": HfAlign},
+    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
+    "groupvit": {"GroupViTModel": HfGroupViT},
+}
+"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
+meant where none is named.
+"""

@@ -118,10 +118,7 @@ class Grouping(GroupMaps):
             truth,
             batch=batch,
             **partitions(truth, [image.candidates for image in grouped]),
-            patch_oracle=(
-                object_oracle(instance, grid=image.grid)
-                for instance, image in zip(truth, grouped, strict=True)
-            ),
+            patch_oracle=map(object_oracle, truth, [image.grid for image in grouped]),
         )
 
 

@@ -3,6 +3,7 @@ clusters, C classes, H W pixels.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
@@ -99,18 +100,16 @@ class Matching(Scorer):
             truth,
             batch=batch,
             one_cluster=map(torch.zeros_like, truth),
-            patch_oracle=(
-                patch_oracle(label, grid=image.grid, ignored=void)
-                for label, image in zip(truth, images, strict=True)
+            patch_oracle=map(
+                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
             ),
         )
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
-        values = {"matched_miou": score.miou, "matched_pixel_accuracy": score.pixel_accuracy}
-        values |= {f"matched_miou_{key}": self.scores[key].miou for key in BASELINES}
-        return values | {
-            f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()
+        return {
+            f"matched/{key}" if "/" in key else f"matched_{key}": value
+            for key, value in mask_values(self.labels.names, self.scores).items()
         }
 
     def entry(self, score: MatchedScore) -> Entry:

@@ -97,8 +97,8 @@ class RetrievalRecall(Metric):
         owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
         # (N, distinct captions)
         owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
-        owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
         words = torch.from_numpy(word)
+        owns[torch.from_numpy(owner), words] = True
         image_ranks = _strangers_ahead(images, texts, partners=lambda rows: owns[rows][:, words])
         text_ranks = _strangers_ahead(texts, images, partners=lambda rows: owns[:, words[rows]].T)
         captioned = owns.any(dim=1).numpy()

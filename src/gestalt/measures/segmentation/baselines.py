@@ -36,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, grid: Size, *, ignored: int = IGNORE) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
@@ -57,7 +57,7 @@ def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     return classes[index]
 
 
-def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
+def object_oracle(instance: Tensor, grid: Size) -> Tensor:
     """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W)
     uint8, background included.
 

@@ -106,9 +106,7 @@ class Sweep:
 
     def best(self) -> Choice:
         """Return the threshold with the highest mean IoU; ties go to the lowest."""
-        miou = self.miou()
-        position = int(np.nanargmax(miou))
-        return Choice(float(self.thresholds[position]), miou=float(miou[position]))
+        return self.at(float(self.thresholds[np.nanargmax(self.miou())]))
 
     def at(self, threshold: float) -> Choice:
         """Return the nearest threshold that was tried, and its mean IoU."""

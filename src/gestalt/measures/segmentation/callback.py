@@ -3,6 +3,7 @@ pictures.  C classes, H W pixels.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -110,15 +111,11 @@ class Segmentation(ClassMaps):
 
     def check_unseen(self, images: Sequence[Tensor]) -> None:
         """Check that no image to be scored is among the unlabelled ones."""
-        if self._largest is None:
-            return
-        for image in images:
-            if pixels_hash(image) in self._largest.seen:
-                raise ValueError(
-                    f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is "
-                    "among the unlabelled images too; "
-                    "choose others by evaluation.unlabelled=DIR"
-                )
+        if self._largest is not None and self._largest.seen & set(map(pixels_hash, images)):
+            raise ValueError(
+                f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among "
+                "the unlabelled images too; choose others by evaluation.unlabelled=DIR"
+            )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
@@ -133,9 +130,8 @@ class Segmentation(ClassMaps):
             truth,
             batch=batch,
             shuffled_text=(swap[mask.long()] for mask in predicted),
-            patch_oracle=(
-                patch_oracle(label, grid=image.grid, ignored=void)
-                for label, image in zip(truth, images, strict=True)
+            patch_oracle=map(
+                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
             ),
         )
 

@@ -18,7 +18,7 @@ from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
-from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.support.arrays import Ints
@@ -106,9 +106,7 @@ class ClassMaps(Scorer):
 
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
-        values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
-        values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
-        return values | class_values(self.labels.names, score)
+        return mask_values(self.labels.names, self.scores)
 
     def entry(self, score: SegmentationScore) -> Entry:
         """Return the counts of the model and the baselines, the best and worst images, and the

@@ -115,11 +115,7 @@ def upsampled_argmax(
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, at_once // (size[0] * size[1]))
-    blocks = (
-        upsampled(maps[start : start + step].contiguous(), size)
-        for start in range(0, len(maps), step)
-    )
-    best = best_of_blocks(blocks)
+    best = best_of_blocks(upsampled(block.contiguous(), size) for block in maps.split(step))
     return best.value, best.winner
 
 

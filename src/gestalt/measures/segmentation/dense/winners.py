@@ -139,10 +139,10 @@ class Winners:
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         rows, columns = _to_label(axes, device=values.device)
         guide = upsampled(self.pieces.image.float(), size)
-        for start in range(0, len(values), step):
+        for block in values.split(step):
             yield pamr(
                 guide,
-                rows @ values[start : start + step] @ columns.T,
+                rows @ block @ columns.T,
                 iterations=protocol.refinement_iterations,
                 dilations=protocol.refinement_dilations,
             )
