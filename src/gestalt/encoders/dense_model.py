@@ -122,11 +122,10 @@ class DenseModel(nn.Module):
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the head to each location alone: (B, N, E), not normalised."""
-        batch, count = tokens.parts.shape[:2]
         alone = tokens.parts.flatten(0, 1)
         summary = None if tokens.summary is None else alone
         vectors = self.head(tokens_of(alone.unsqueeze(1), (1, 1), summary=summary))
-        return vectors.reshape(batch, count, -1)
+        return torch.unflatten(vectors, 0, tokens.parts.shape[:2])
 
     @property
     def has_text(self) -> bool:
@@ -235,7 +234,7 @@ class DenseModel(nn.Module):
         with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
         rows = matrices[0][:, :, 0, block.prefix :]
-        return rows.reshape(*rows.shape[:2], *self.grid(*images.shape[-2:]))
+        return torch.unflatten(rows, 2, self.grid(*images.shape[-2:]))
 
     def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
         """Encode images with the last block computed by a reading, from position embeddings resized

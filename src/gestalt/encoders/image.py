@@ -203,7 +203,7 @@ class ImageTower(nn.Module):
         if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
             raise ValueError(_no_matrix(attention))
         rows = matrices[0][:, :, 0, self.trunk.num_prefix_tokens :]
-        return rows.reshape(*rows.shape[:2], *grid)
+        return torch.unflatten(rows, 2, grid)
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""

@@ -139,12 +139,12 @@ def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> T
     """
     patches = values[:, :, prefix:].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
     resized = functional.interpolate(
-        patches.reshape(*patches.shape[:2], *grid),
+        torch.unflatten(patches, 2, grid),
         size=features.shape[-2:],
         mode="bilinear",
         align_corners=False,
     )
     wide = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
-    wide = wide.reshape(-1, values.shape[1], *wide.shape[1:])
+    wide = torch.unflatten(wide, 0, values.shape[:2])
     attended = proxy_attention(features.to(wide.dtype)) @ wide
     return torch.cat([values[:, :, :prefix], attended], dim=2)

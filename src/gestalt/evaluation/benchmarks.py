@@ -25,7 +25,7 @@ class Benchmark:
         image_set: a file under ``data_modules/image_sets``, or the path of the YAML file that
             defines the benchmark.
         label_set: a label set of the image set; None for a set without any.
-        measures: rows of ``MEASURES``, in the order of the record.
+        measures: rows of ``MEASURES``, in the order of the record; segmentation by default.
         protocols: protocol by measure, where it is not the measure's default; a config may name
             another.
         splits: those that can be scored; by default the image set chooses the reported one.
@@ -38,7 +38,7 @@ class Benchmark:
     name: str
     image_set: str
     label_set: str | None
-    measures: tuple[str, ...]
+    measures: tuple[str, ...] = ("segmentation",)
     protocols: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ("train", "val")
     layout: str = ""
@@ -76,13 +76,9 @@ _ROWS = (
         protocols={"robustness": "scenes_majority"},
     ),
     _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
-    _voc("pascal_voc20", "pascal_voc", "voc20", ("segmentation",)),
-    Benchmark(
-        "pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT
-    ),
-    Benchmark(
-        "pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT
-    ),
+    _voc("pascal_voc20", "pascal_voc", "voc20"),
+    Benchmark("pascal_context60", "pascal_context", "context60", layout=_CONTEXT),
+    Benchmark("pascal_context59", "pascal_context", "context59", layout=_CONTEXT),
     Benchmark(
         "ade20k",
         "ade20k",
@@ -94,7 +90,6 @@ _ROWS = (
         "ade20k_847",
         "ade20k_full",
         "ade20k_847",
-        ("segmentation",),
         layout=(
             "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
             "annotations_detectron2"
@@ -104,14 +99,13 @@ _ROWS = (
         "pascal_context459",
         "pascal_context_full",
         "context459",
-        ("segmentation",),
         layout=(
             "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
             "annotations_detectron2/pc459_val"
         ),
     ),
-    Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
-    Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
+    Benchmark("coco_object", "coco", "coco_object_81", layout=_STUFF),
+    Benchmark("coco_stuff", "coco", "coco_stuff_171", layout=_STUFF),
     Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),
     Benchmark(
         "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
@@ -192,7 +186,7 @@ class _Benchmarks(Registry[Benchmark]):
             )
         labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
         splits = tuple(definition.splits)
-        return Benchmark(definition.name, name, labels, ("segmentation",), splits=splits)
+        return Benchmark(definition.name, name, labels, splits=splits)
 
     def __contains__(self, name: object) -> bool:
         """Return True for a row and for any path, whose file is read when its row is looked up."""

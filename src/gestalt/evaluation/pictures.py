@@ -197,13 +197,14 @@ def in_row(
     height = top + PANEL + MARGIN + (line if caption else 0)
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
+    draw.font = font
     for title, panel in panels.items():
-        draw.text((left, MARGIN - 2), title, fill=INK, font=font)
+        draw.text((left, MARGIN - 2), title, fill=INK)
         page.paste(panel, (left, top))
         left += panel.width + MARGIN
     for position, (text, (_, _, colour)) in enumerate(zip(texts, entries, strict=True)):
         x, y = legend + (position // lines) * column, top + (position % lines) * line
         draw.rectangle((x, y, x + swatch, y + swatch), fill=tuple(colour.tolist()), outline=INK)
-        draw.text((x + swatch + 8, y), text, fill=INK, font=font)
-    draw.text((MARGIN, height - line), caption, fill=INK, font=font)
+        draw.text((x + swatch + 8, y), text, fill=INK)
+    draw.text((MARGIN, height - line), caption, fill=INK)
     return page

@@ -22,24 +22,23 @@ LONGEST = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def ends(iou: Floats, ids: Ints, *, count: int = KEPT) -> tuple[list[int], list[int]]:
+def ends(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
     """Return the positions of the best images, highest first, and of the worst, lowest first; no
     image is in both, nan in neither.
 
-    Among equal values the lower id comes first.
+    There are ``KEPT`` at each end; of fewer than twice as many images the best get the larger
+    half.  Among equal values the lower id comes first.
 
     Args:
         iou: (N,) of each image.
         ids: (N,) of the images, all different.
-        count: largest number at each end; of fewer than ``2 * count`` images the best get the
-            larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
     falling, rising = (
         valued[np.lexsort((ids[valued], sign * iou[valued]))].tolist() for sign in (-1, 1)
     )
-    best = falling[: min(count, (len(falling) + 1) // 2)]
-    return best, [position for position in rising if position not in best][:count]
+    best = falling[: min(KEPT, (len(falling) + 1) // 2)]
+    return best, [position for position in rising if position not in best][:KEPT]
 
 
 Extremes = dict[int, tuple[float, ScoredImage]]
@@ -51,8 +50,6 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extrem
     ``KEPT``, none without a mean IoU.
     """
     extremes = {**extremes, shown.sample_id: (iou, shown)}
-    if not np.isnan(iou) and len(extremes) <= 2 * KEPT:
-        return extremes
     ids = np.array(list(extremes))
     best, worst = ends(np.array([value for value, _ in extremes.values()]), ids)
     return {index: extremes[index] for index in ids[best + worst].tolist()}

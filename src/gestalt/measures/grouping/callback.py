@@ -13,7 +13,6 @@ from torch import Tensor
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
@@ -32,7 +31,7 @@ class GroupMaps(Scorer):
     The groups are another system's; a subclass makes its own.
 
     Args:
-        name, protocol, options: as ``Scorer``.
+        name, options: as ``Scorer``.
 
     Attributes:
         baselines: those of each Jaccard similarity, as ``<set>/jaccard_<baseline>``.
@@ -45,9 +44,9 @@ class GroupMaps(Scorer):
     baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
-        super().__init__(name, protocol=protocol, metrics=metrics, **options)
+        super().__init__(name, metrics=metrics, **options)
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
@@ -112,12 +111,13 @@ class Grouping(GroupMaps):
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))
-        self.groups = grouped[0].candidates
+        # masks, one of each head, where the protocol has no number
+        self.groups = self.protocol.groups or len(grouped[0].groups)
         return self.count(
             [image.groups for image in grouped],
             truth,
             batch=batch,
-            **partitions(truth, [image.candidates for image in grouped]),
+            **partitions(truth, [self.groups] * len(grouped)),
             patch_oracle=map(object_oracle, truth, [image.grid for image in grouped]),
         )
 

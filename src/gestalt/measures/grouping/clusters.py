@@ -97,26 +97,10 @@ def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
 
 def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D)
-    float64 on the CPU.
-    """
-    assert protocol.groups is not None
-    if _all_equal(tokens):
-        return tokens.new_zeros(1, len(tokens))
-    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol)
-
-
-def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
-    """Compute the rows of the leading eigenvectors of the normalised affinity, L2-normalised.
+    float64 on the CPU: the L2-normalised rows of the n leading eigenvectors of the normalised
+    affinity, without those that have no variance.
 
     The affinity of two tokens is their cosine, 0 where that is negative, and 1 with itself.
-
-    Args:
-        tokens: (N, D) float64 on the CPU.
-        count: number of eigenvectors; those without variance are left out.
-
-    Returns:
-        (N, m) float64, m <= count.
 
     Source: Ng, Jordan and Weiss 2002 (NIPS 14) for coordinates and k-means; the affinity as in
     Melas-Kyriazi et al. 2022 (arXiv:2205.07839), without its term for colour.
@@ -124,16 +108,21 @@ def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
     from scipy.linalg import eigh
     from threadpoolctl import threadpool_limits
 
-    unit = functional.normalize(tokens, dim=1)
+    assert protocol.groups is not None
+    if _all_equal(tokens):
+        return tokens.new_zeros(1, len(tokens))
+    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
+    unit = functional.normalize(centred, dim=1)
     affinity = (unit @ unit.T).clamp_min(0).fill_diagonal_(1)
     scale = affinity.sum(dim=1).rsqrt()
     size = len(tokens)
     with threadpool_limits(limits=1):
         values, vectors = eigh(
             (scale.unsqueeze(1) * affinity * scale).numpy(),
-            subset_by_index=[max(0, size - count), size - 1],
+            subset_by_index=[max(0, size - protocol.groups), size - 1],
         )
-    return functional.normalize(torch.from_numpy(vectors[:, values > NO_VARIANCE]), dim=1)
+    coordinates = torch.from_numpy(vectors[:, values > NO_VARIANCE])
+    return kmeans_similarity(functional.normalize(coordinates, dim=1), protocol)
 
 
 def _all_equal(tokens: Tensor) -> bool:

@@ -31,12 +31,10 @@ class BottomUp(NamedTuple):
         groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks
             that may overlap.
         grid: (h, w), the patch grid that it was up-sampled from.
-        candidates: n, the number of groups that are possible.
     """
 
     groups: Tensor
     grid: Size
-    candidates: int
 
 
 def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
@@ -179,10 +177,6 @@ def bottom_up(
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided
     return [
-        BottomUp(
-            decide(similarity, protocol, size),
-            grid=size_of(similarity),
-            candidates=protocol.groups or len(similarity),
-        )
+        BottomUp(decide(similarity, protocol, size), grid=size_of(similarity))
         for similarity, size in zip(maps, sizes, strict=True)
     ]

@@ -73,11 +73,7 @@ class BottomUpProtocol(ImageProtocol):
                     f"protocol {self.name}: groups is {self.groups}, method attention has as many "
                     "as heads; choose None"
                 )
-        elif (
-            self.groups is None
-            or self.groups != int(self.groups)
-            or not 1 <= self.groups <= MOST_GROUPS
-        ):
+        elif self.groups not in range(1, MOST_GROUPS + 1):
             raise ValueError(
                 f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to "
                 f"{MOST_GROUPS}"

@@ -96,6 +96,6 @@ def clustered(
 
     maps = by_size(all_resized(images, protocol), compare)
     return [
-        BottomUp(decided(near, protocol, size), grid=size_of(near), candidates=len(centres))
+        BottomUp(decided(near, protocol, size), grid=size_of(near))
         for near, size in zip(maps, sizes, strict=True)
     ]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
@@ -11,22 +10,18 @@ from gestalt.support.arrays import Ints
 
 
 class Retrieval(Scorer):
-    """Rank every caption for every image of a set and the reverse, and log the recalls.
+    """Rank every caption for every image of a set and the reverse, and log the recalls; captions
+    are embedded as they are written.
 
     Args:
         name, options: as ``Scorer``.
-        protocol: how images are resized; captions are embedded as they are written.
     """
 
     measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
-        super().__init__(
-            name,
-            protocol=protocol,
-            metrics={"model": RetrievalRecall()},
-            **{**options, "length": None},
-        )
+    def __init__(self, name: str, **options: Any) -> None:
+        metrics = {"model": RetrievalRecall()}
+        super().__init__(name, metrics=metrics, **{**options, "length": None})
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""

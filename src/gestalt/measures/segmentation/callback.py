@@ -55,14 +55,13 @@ class Segmentation(ClassMaps):
         name: str,
         *,
         labels: LabelSet,
-        protocol: TopDownProtocol,
         calibration: Mapping[str, Any] | None = None,
         requested: bool = False,
         unlabelled: FolderImages | SourceImages | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(name, labels=labels, protocol=protocol, prompted=labels, **options)
-        self.one_thread = protocol.window is not None
+        super().__init__(name, labels=labels, prompted=labels, **options)
+        self.one_thread = self.protocol.window is not None
         self.calibration = calibration
         self._requested = requested
         self._unlabelled = unlabelled

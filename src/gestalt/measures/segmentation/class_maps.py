@@ -14,7 +14,6 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
@@ -32,7 +31,7 @@ class ClassMaps(Scorer):
     The maps are another system's predictions; a subclass predicts its own.
 
     Args:
-        name, labels, protocol, prompted, options: as ``Scorer``.
+        name, labels, options: as ``Scorer``.
 
     Attributes:
         baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background
@@ -47,16 +46,14 @@ class ClassMaps(Scorer):
     unnamed: bool = True
     labels: LabelSet
 
-    def __init__(
-        self, name: str, *, labels: LabelSet, protocol: ImageProtocol, **options: Any
-    ) -> None:
+    def __init__(self, name: str, *, labels: LabelSet, **options: Any) -> None:
         if labels.background is None:
             self.baselines = tuple(key for key in self.baselines if key != "constant_background")
         metrics = {
             key: MeanIoU(len(labels.names), unnamed=self.unnamed)
             for key in ("model", *self.baselines)
         }
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
+        super().__init__(name, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:

@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import SharedImages, size_of
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import placed
-from gestalt.measures.segmentation.engine import top_down, without_background
+from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.files import replacing
+from gestalt.support.label_values import ignored_value
 
 
 class Similarity(NamedTuple):
@@ -117,17 +119,18 @@ def segment_images(
     """
     prompts = label_prompts(model, labels, protocol)
     moved = SharedImages(image.to(prompts.vectors.device) for image in images)
-    named = top_down(model, moved, prompts, protocol)
+    found = top_down(model, moved, prompts, protocol)
     results = []
-    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol), strict=True):
+    for image, top, pieces in zip(images, found, pieces_of(model, moved, protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol, pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
-        mask = without_background(top.prediction, labels=len(labels)).cpu()
-        shares = (
-            torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()
-        ).tolist()
+        # the class after the labels is the background
+        below = top.prediction == len(labels)
+        named = top.prediction.masked_fill(below, ignored_value(len(labels)))
+        mask = typed(named, classes=len(labels)).cpu()
+        shares = torch.bincount(mask.flatten(), minlength=len(labels)) / mask.numel()
         scores = dict(zip(labels, map(Similarity, means, most), strict=True))
-        areas = dict(zip(labels, shares, strict=True))
+        areas = dict(zip(labels, shares.tolist(), strict=False))  # the background's is left out
         results.append(
             SegmentedImage(tuple(labels), mask, scores, areas, image.cpu(), similar.cpu())
         )

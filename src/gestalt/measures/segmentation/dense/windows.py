@@ -130,7 +130,7 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
         stack = torch.stack(list(islice(features, len(rows) * len(columns))))
         pieces.append(
             Pieces(
-                features=stack.reshape(len(rows), len(columns), *stack.shape[1:]),
+                features=torch.unflatten(stack, 0, (len(rows), len(columns))),
                 starts=(rows, columns),
                 side=side,
                 image=canvas,

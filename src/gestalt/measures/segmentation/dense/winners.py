@@ -68,11 +68,11 @@ class Winners:
         )
         return self.logit_scale if needs_total else None
 
-    def among(self, chosen: Tensor | None = None) -> Best:
+    def among(self, chosen: Tensor | slice = slice(None)) -> Best:
         """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among
         all maps by default.
         """
-        values, classes = (rows if chosen is None else rows[chosen] for rows in self.maps)
+        values, classes = (rows[chosen] for rows in self.maps)
         protocol, softmax = self.protocol, self.protocol.scores == "softmax"
         axes = self.pieces.axes(
             self.size,
