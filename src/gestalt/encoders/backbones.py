@@ -66,10 +66,9 @@ def build_trunk(image: Image, *, size: int) -> Any:
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        why = cause(error) or type(error).__name__
         raise ValueError(
             f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
-            f"with {options}: {why}"
+            f"with {options}: {cause(error) or type(error).__name__}"
         ) from error
     return model if image.stem == "patch" else with_conv_stem(model)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
-from gestalt.encoders.backbones import TokenDropping, build_trunk, grid_of, inspect_trunk, trim
+from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
 from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
@@ -61,7 +61,7 @@ class ImageTower(nn.Module):
         self.origin = origin
         self.frozen = frozen
         self.frozen_blocks = frozen_blocks
-        self.is_vit = isinstance(getattr(trunk, "patch_drop", None), TokenDropping)
+        self.is_vit = is_vit(trunk)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         if frozen:

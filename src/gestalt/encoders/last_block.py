@@ -108,8 +108,8 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
         joined = functional.linear(
             block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias
         )
-        parts = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
-        return Heads(*parts, scale=float(attention.head_dim) ** -0.5)
+        query, key, value = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
+        return Heads(query, key, value, float(attention.head_dim) ** -0.5)
 
     return LastBlock(
         block,
@@ -137,9 +137,8 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
             parts = attention.qkv(normed).chunk(3, dim=-1)
         else:
             parts = [getattr(attention, f"{side}_proj")(normed) for side in "qkv"]
-        return Heads(
-            *(split(part, attention.num_heads) for part in parts), scale=float(attention.scale)
-        )
+        query, key, value = (split(part, attention.num_heads) for part in parts)
+        return Heads(query, key, value, float(attention.scale))
 
     return LastBlock(
         layer,

@@ -66,9 +66,11 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         _check_files(folder)
         encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
         _check_parts(parts)
-        longest = tokenizer.model_max_length
-        if not isinstance(longest, int | float):
-            raise ValueError(f"its longest text is {longest!r}: set max_seq_length to a number")
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(
+                f"its longest text is {tokenizer.model_max_length!r}: set max_seq_length to a "
+                "number"
+            )
     except Exception as error:
         # the library passes on those of torch, safetensors, transformers, json and its own
         # constructors

@@ -154,11 +154,9 @@ def pil_image(image: Any) -> Image.Image:
     return Image.fromarray(np.asarray(image).transpose(1, 2, 0))
 
 
-def painted(
-    image: Any, mask: Any, *, colours: NDArray[np.uint8], void: bool = False
-) -> Image.Image:
+def painted(image: Any, mask: Any, **options: Any) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
-    return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)
+    return scaled(overlay(image, mask, **options), smooth=False)
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:

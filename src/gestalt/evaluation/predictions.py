@@ -122,7 +122,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:
         # zip, zlib and numpy raise different errors; numpy's own advises to run code from it
-        why = f"truncated, or more than numbers and words ({type(error).__name__})"
         raise ValueError(
-            f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file"
+            f"{path}: the arrays cannot be read: truncated, or more than numbers and words "
+            f"({type(error).__name__}); evaluate again, or restore the file"
         ) from error

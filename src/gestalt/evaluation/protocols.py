@@ -100,8 +100,8 @@ class ImageProtocol:
 
     def geometry(self) -> tuple[object, ...]:
         """Return the fields that decide how an image is resized."""
-        names = [field.name for field in dataclasses.fields(ImageProtocol)]
-        values = (getattr(self, name) for name in names if name not in ("name", "version"))
+        without_name_and_version = dataclasses.fields(ImageProtocol)[2:]
+        values = (getattr(self, field.name) for field in without_name_and_version)
         return type(self).target_size, *values
 
     def changed(self, **changes: Any) -> Self:

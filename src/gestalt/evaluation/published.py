@@ -56,10 +56,9 @@ class Published:
         for word in words:
             measured = stated.get(word.partition("=")[0])
             if measured is not None:
-                mend = "leave it out, or score the model with gestalt eval"
                 raise ValueError(
                     f"reproduce {self.name}: {word}: the published number was measured by "
-                    f"{measured}; {mend}"
+                    f"{measured}; leave it out, or score the model with gestalt eval"
                 )
 
 

@@ -150,11 +150,10 @@ def compare(
     """
     rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
     if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
-        mask = "None" if valid is None else tuple(valid.shape)
         raise ValueError(
             "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
             f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
-            f"{tuple(text_id.shape)}, valid {mask}"
+            f"{tuple(text_id.shape)}, valid {None if valid is None else tuple(valid.shape)}"
         )
     world, first, texts, ids = world_size(), 0, text, text_id
     if world > 1:

@@ -30,8 +30,9 @@ class SelfDistillation(Term):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.token = MaskToken(parts.tower_width)
-        prototypes = parts.loss.self_distillation_prototypes
-        self.student = ProjectionHead(parts.width, prototypes=prototypes)
+        self.student = ProjectionHead(
+            parts.width, prototypes=parts.loss.self_distillation_prototypes
+        )
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     def forward(self, pairs: Pairs) -> Tensor:

@@ -55,9 +55,11 @@ class ClassificationScorer(Scorer):
         """Classify a batch and count; nothing is drawn."""
         logits = class_logits(model, batch["image"], self.prompts, self.protocol)
         truth = truth.to(logits.device)
-        rank = ranks(logits, truth)
         self.metrics["model"].update(
-            truth, prediction=logits.argmax(dim=1), rank=rank, sample_id=batch["sample_id"]
+            truth,
+            prediction=logits.argmax(dim=1),
+            rank=ranks(logits, truth),
+            sample_id=batch["sample_id"],
         )
         return ()
 

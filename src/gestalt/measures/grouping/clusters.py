@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.support.arrays import Floats
 
 NO_VARIANCE = 1e-10
@@ -41,15 +41,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> Floats:
-    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of
-    squared distances.
+def kmeans_centres(rows: Floats, clusters: int, protocol: TokensProtocol) -> Floats:
+    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of the protocol's ``restarts``
+    by the sum of squared distances.
 
     Args:
         rows: (N, D), at least one.
         clusters: n; fewer are made of fewer distinct rows.
-        restarts: number of starts.
-        seed: seed of the starts.
+        protocol: has number and seed of the starts.
 
     Returns:
         (m, D) with m <= n.
@@ -65,7 +64,7 @@ def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> 
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly equal rows may share a centre
         fitted = KMeans(
-            n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd"
+            clusters, n_init=protocol.restarts, random_state=protocol.seed, algorithm="lloyd"
         ).fit(rows)
     return fitted.cluster_centers_
 
@@ -89,9 +88,7 @@ def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     assert protocol.groups is not None
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
-    centres = kmeans_centres(
-        tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed
-    )
+    centres = kmeans_centres(tokens.numpy(), protocol.groups, protocol)
     return nearness(tokens, torch.from_numpy(centres))
 
 

@@ -19,8 +19,7 @@ from gestalt.measures.grouping.clusters import (
     one_thread,
     spectral_similarity,
 )
-from gestalt.measures.grouping.protocol import BottomUpProtocol
-from gestalt.measures.matching.protocol import MatchingProtocol
+from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
 
 
@@ -110,7 +109,7 @@ def similarity_maps(
     return by_size(all_resized(images, protocol), compare)
 
 
-def wide_tokens(model: Any, stack: Tensor, protocol: BottomUpProtocol | MatchingProtocol) -> Tensor:
+def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
@@ -131,7 +130,7 @@ def finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: Size) -> Tensor:
+def decided(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
     """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
     grid.  (H, W) in the ``map_type`` of m.
     """

@@ -60,7 +60,7 @@ def fitted_centres(
         return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
     rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
-    return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
+    return kmeans_centres(rows, clusters, protocol)
 
 
 @torch.no_grad()

@@ -66,9 +66,12 @@ class Robustness(ClassificationScorer):
         """Classify a batch and count.  Returns the nearest class of each patch."""
         label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
         truth, place = (values.to(label.device) for values in (truth, batch["place"]))
-        wrong = (label != truth).long()
         self.metrics["model"].update(
-            truth, prediction=label, rank=wrong, sample_id=batch["sample_id"], place=place
+            truth,
+            prediction=label,
+            rank=(label != truth).long(),
+            sample_id=batch["sample_id"],
+            place=place,
         )
         return maps
 
@@ -103,11 +106,11 @@ class Robustness(ClassificationScorer):
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
         place; all (N,).
         """
-        group = (score.truth * len(self.labels.names) + score.place).astype(np.float64)
+        group = score.truth * len(self.labels.names) + score.place
         return {
             "accuracy": (score.rank == 0).astype(np.float64),
             "third_class": self._third(score),
-            "group": group,
+            "group": group.astype(np.float64),
         }
 
     def _third(self, score: AccuracyScore) -> Floats:

@@ -55,13 +55,10 @@ class Sweep:
                 if protocol.background == "affinity"
                 else "it has no threshold"
             )
-            how = (
-                "choose evaluation.protocol=mmseg-448/tcl, for example, or "
-                "evaluation.background=threshold evaluation.threshold=0"
-            )
             raise ValueError(
                 f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: "
-                f"{why}; {how}"
+                f"{why}; choose evaluation.protocol=mmseg-448/tcl, for example, or "
+                "evaluation.background=threshold evaluation.threshold=0"
             )
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
         self.thresholds: Floats = np.linspace(least, 1, STEPS + 1)

@@ -112,5 +112,5 @@ def upsampled_argmax(maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, VALUES_AT_ONCE // (size[0] * size[1]))
-    best = best_of_blocks(upsampled(block.contiguous(), size) for block in maps.split(step))
+    best = best_of_blocks(upsampled(block.contiguous(), size) for block in torch.split(maps, step))
     return best.value, best.winner

@@ -97,10 +97,9 @@ class SegmentedImage:
             raise ValueError(f"{path}: folder {path.parent} not found")
         form = Image.registered_extensions().get(path.suffix.lower())
         if form not in Image.SAVE:  # some formats can only be read
-            ending = path.suffix or "no ending"
             raise ValueError(
-                f"{path}: {ending} is not a format of pictures that can be written; name a file "
-                "that ends in .png"
+                f"{path}: {path.suffix or 'no ending'} is not a format of pictures that can be "
+                "written; name a file that ends in .png"
             )
         with replacing(path) as partial:
             self.overlay(legend=True).save(partial, form)

@@ -139,7 +139,7 @@ class Winners:
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         rows, columns = _to_label(axes, device=values.device)
         guide = upsampled(self.pieces.image.float(), size)
-        for block in values.split(step):
+        for block in torch.split(values, step):
             yield pamr(
                 guide,
                 rows @ block @ columns.T,
