@@ -74,16 +74,20 @@ def interpolated(
     image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
 ) -> Tensor:
     """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
-    pixels = functional.interpolate(
-        image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias
-    )
-    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
+    pixels = upsampled(image.float(), size, mode=mode, antialias=antialias)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def upsampled(maps: Tensor, size: Size, *, mode: str = "bilinear") -> Tensor:
-    """Resize maps (K, h, w) to (K, H, W): bilinear, corners not aligned, or nearest-exact."""
-    aligned = False if mode == "bilinear" else None
-    return functional.interpolate(maps[None], size=size, mode=mode, align_corners=aligned)[0]
+def upsampled(
+    maps: Tensor, size: Size, *, mode: str = "bilinear", antialias: bool = False
+) -> Tensor:
+    """Resize maps (K, h, w) to (K, H, W): bilinear or bicubic, corners not aligned, or
+    nearest-exact.
+    """
+    aligned = None if mode == "nearest-exact" else False
+    return functional.interpolate(
+        maps[None], size=size, mode=mode, align_corners=aligned, antialias=antialias
+    )[0]
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:

@@ -4,7 +4,7 @@ attends to.
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -81,34 +81,6 @@ def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
         )
 
 
-@torch.no_grad()
-def similarity_maps(
-    model: Any, images: Sequence[Tensor], protocol: BottomUpProtocol
-) -> list[Tensor]:
-    """Compute the similarity of every location with every centre of its own image, or the attention
-    of every head.
-
-    The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after
-    the tower: the matrices are small, and not every accelerator has float64.
-
-    Returns:
-        B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
-
-    Raises:
-        ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
-    """
-
-    def compare(stack: Tensor) -> Iterator[Tensor]:
-        if protocol.method == "attention":
-            yield from finite(model.class_attention(stack).float())
-            return
-        for tokens in wide_tokens(model, stack, protocol):
-            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
-            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
-
-    return by_size(all_resized(images, protocol), compare)
-
-
 def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
@@ -143,12 +115,12 @@ def decided(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
 def attended(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
-        return mass_masks(upsampled(maps, size), mass=protocol.mass)
-    masks = mass_masks(maps, mass=protocol.mass)
+        return mass_masks(upsampled(maps, size), protocol.mass)
+    masks = mass_masks(maps, protocol.mass)
     return upsampled(masks.to(torch.uint8), size, mode="nearest-exact").bool()
 
 
-def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
+def mass_masks(maps: Tensor, mass: float) -> Tensor:
     """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share
     ``mass`` of its sum; ties go to the first.
 
@@ -163,19 +135,55 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
     return masks.reshape(maps.shape).to(maps.device)
 
 
+@torch.no_grad()
+def regions(
+    images: Sequence[Tensor],
+    protocol: TokensProtocol,
+    sizes: Sequence[Size],
+    compare: Callable[[Tensor], Iterable[Tensor]],
+    decide: Callable[..., Tensor] = decided,
+) -> list[BottomUp]:
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels.
+
+    Args:
+        images: equal sizes go through the tower together.
+        protocol: how they are resized and pixels decided.
+        sizes: B of (H, W).
+        compare: maps resized images of one size (b, 3, H, W) to the similarity (m, h, w) of every
+            location with every centre.
+        decide: maps that similarity to groups.
+    """
+    maps = by_size(all_resized(images, protocol), compare)
+    return [
+        BottomUp(decide(similarity, protocol, size), grid=size_of(similarity))
+        for similarity, size in zip(maps, sizes, strict=True)
+    ]
+
+
 def bottom_up(
     model: Any,
     images: Sequence[Tensor],
     protocol: BottomUpProtocol,
     sizes: Sequence[Size] | None = None,
 ) -> list[BottomUp]:
-    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels;
-    by default at the images' own.
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, by the centres of each image or
+    the attention of every head; at the ``sizes`` of their labels, by default at the images' own.
+
+    The model must be in eval mode.  Runs on the CPU after the tower: the matrices are small, and
+    not every accelerator has float64.
+
+    Raises:
+        ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
     """
-    maps = similarity_maps(model, images, protocol)
+
+    def compare(stack: Tensor) -> Iterator[Tensor]:
+        if protocol.method == "attention":
+            yield from finite(model.class_attention(stack).float())
+            return
+        for tokens in wide_tokens(model, stack, protocol):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
+            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided
-    return [
-        BottomUp(decide(similarity, protocol, size), grid=size_of(similarity))
-        for similarity, size in zip(maps, sizes, strict=True)
-    ]
+    return regions(images, protocol, sizes, compare, decide)

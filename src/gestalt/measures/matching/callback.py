@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
@@ -70,18 +69,18 @@ class Matching(Scorer):
         self.images = images
         self._centres: Floats | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
+    def begin(self, model: Any, **embedding: Any) -> None:
+        """Prepare as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
         work.
         """
-        super().on_validation_epoch_start(trainer, pl_module)
+        super().begin(model, **embedding)
         self._centres = fitted_centres(
-            pl_module.model,
+            model,
             self.images,
             chosen=spread(len(self.images), self.protocol.fit_images),
             clusters=self.clusters,
             protocol=self.protocol,
-            device=pl_module.device,
+            device=self.metrics["model"].device,
         )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import Size, all_resized, by_size, resized, size_of
+from gestalt.evaluation.images import Size, resized
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
+from gestalt.measures.grouping.engine import BottomUp, regions, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.support.arrays import Floats
 
@@ -94,8 +94,4 @@ def clustered(
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(all_resized(images, protocol), compare)
-    return [
-        BottomUp(decided(near, protocol, size), grid=size_of(near))
-        for near, size in zip(maps, sizes, strict=True)
-    ]
+    return regions(images, protocol, sizes, compare)

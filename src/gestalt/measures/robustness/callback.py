@@ -65,13 +65,13 @@ class Robustness(ClassificationScorer):
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
         label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
-        truth, place = (values.to(label.device) for values in (truth, batch["place"]))
+        truth = truth.to(label.device)
         self.metrics["model"].update(
             truth,
             prediction=label,
             rank=(label != truth).long(),
             sample_id=batch["sample_id"],
-            place=place,
+            place=batch["place"],
         )
         return maps
 

@@ -83,9 +83,7 @@ def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol():
         )
         order = np.random.default_rng([0, index]).permutation(len(tokens))[:9]
         rows += [tokens[position].numpy() for position in sorted(order)]
-    np.testing.assert_array_equal(
-        centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0)
-    )
+    np.testing.assert_array_equal(centres(), kmeans_centres(np.array(rows), 4, PROTOCOL))
 
 
 def test_the_draw_is_a_pure_function_of_seed_and_image():

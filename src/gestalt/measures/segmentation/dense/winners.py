@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, upsampled
+from gestalt.evaluation.images import Size, interpolated, upsampled
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -102,10 +102,8 @@ class Winners:
         )
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
         image = self.pieces.image if cropped else self.pieces.original
-        guide = upsampled(image.float(), self.size)
-        pixels = guide.round().clamp(0, 255).to(torch.uint8)
         probability = dense_crf(
-            pixels,
+            interpolated(image, self.size, mode="bilinear"),
             logits.amax(dim=0) - logits,
             potentials=self.protocol.crf,
             iterations=self.protocol.refinement_iterations,
