@@ -68,13 +68,16 @@ def published() -> dict[str, Published]:
     table: dict[str, Any] = json.loads(
         Path(__file__).with_name("published.json").read_text(encoding="utf-8")
     )
-    numbers = {}
-    for method, row in table["methods"].items():
-        for set_name, miou in row["miou"].items():
-            name, benchmark = f"{method}/{set_name}", table["benchmarks"][set_name]
-            facts = {**row, "miou": miou, "tolerance": table["tolerance"]}
-            numbers[name] = Published(name=name, benchmark=benchmark, **facts)
-    return numbers
+    return {
+        f"{method}/{set_name}": Published(
+            name=f"{method}/{set_name}",
+            benchmark=table["benchmarks"][set_name],
+            tolerance=table["tolerance"],
+            **{**row, "miou": miou},
+        )
+        for method, row in table["methods"].items()
+        for set_name, miou in row["miou"].items()
+    }
 
 
 def published_number(name: str) -> Published:
