@@ -59,8 +59,7 @@ def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
     side, short = protocol.input_size, min(height, width)
     rows, columns = (int(side * length / short) for length in (height, width))
     top, left = (round((length - side) / 2) for length in (rows, columns))
-    whole = scaled(image, (rows, columns), protocol)
-    return whole[:, top : top + side, left : left + side]
+    return scaled(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
 
 
 def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
@@ -84,9 +83,12 @@ def upsampled(
     """Resize maps (K, h, w) to (K, H, W): bilinear or bicubic, corners not aligned, or
     nearest-exact.
     """
-    aligned = None if mode == "nearest-exact" else False
     return functional.interpolate(
-        maps[None], size=size, mode=mode, align_corners=aligned, antialias=antialias
+        maps[None],
+        size=size,
+        mode=mode,
+        align_corners=None if mode == "nearest-exact" else False,
+        antialias=antialias,
     )[0]
 
 

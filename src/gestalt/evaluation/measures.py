@@ -52,7 +52,7 @@ class Measure:
         return resolve_name(self.builder)(context)
 
 
-MEASURES: dict[str, Measure] = {
+MEASURES = {
     "segmentation": Measure(
         description="Zero-shot semantic segmentation: top-down grouping, mIoU",
         builder="gestalt.measures.segmentation.callback:build",

@@ -66,7 +66,6 @@ class ImageMetric(RowMetric):
         """
         for prediction, label, index in zip(predictions, labels, sample_id.tolist(), strict=True):
             try:
-                rows = self.rows_of(prediction, label, index)
+                self.rows.append(self.rows_of(prediction, label, index).to(self.device))
             except ValueError as error:
                 raise ValueError(f"sample {index}: {error}") from error
-            self.rows.append(rows.to(self.device))

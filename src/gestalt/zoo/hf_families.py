@@ -84,8 +84,11 @@ class HfModel(Adapter):
 
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
-        summary = hidden[:, 0] if self.prefix else None
-        return tokens_of(hidden[:, self.prefix :], self.grid(*pixels.shape[-2:]), summary=summary)
+        return tokens_of(
+            hidden[:, self.prefix :],
+            self.grid(*pixels.shape[-2:]),
+            summary=hidden[:, 0] if self.prefix else None,
+        )
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None where it has no such block."""

@@ -50,7 +50,7 @@ class GroupMaps(Scorer):
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
-        predictions: list[Tensor] = batch["prediction"]
+        predictions = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
         self.groups = max(self.groups or 0, *counts)
         return self.count(predictions, truth, batch=batch, **partitions(truth, counts))

@@ -61,7 +61,7 @@ def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     return functional.pad(cosines, (0, 0, 0, protocol.groups - len(real)))
 
 
-METHODS: dict[str, Callable[..., Tensor]] = {
+METHODS = {
     "pca": pca_similarity,
     "kmeans": kmeans_similarity,
     "spectral": spectral_similarity,
@@ -87,8 +87,8 @@ def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    projected = protocol.features == "projected"
-    return finite(model.patch_tokens(stack, projected=projected).cpu().double())
+    tokens = model.patch_tokens(stack, projected=protocol.features == "projected")
+    return finite(tokens.cpu().double())
 
 
 def finite(batch: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class MatchingProtocol(TokensProtocol):
             )
 
 
-PROTOCOLS: dict[str, MatchingProtocol] = {
+PROTOCOLS = {
     "clusters_square": MatchingProtocol(name="clusters_square"),
     "clusters_short_side": MatchingProtocol(
         name="clusters_short_side", input_size=320, resize="short_side"

@@ -26,8 +26,12 @@ class Retrieval(Scorer):
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], self.protocol)
-        text = embed_captions(model, truth, like=image)
-        self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=truth)
+        self.metrics["model"].update(
+            image,
+            embed_captions(model, truth, like=image),
+            sample_id=batch["sample_id"],
+            captions=truth,
+        )
         return ()
 
     def values(self, score: RetrievalScore) -> dict[str, float]:

@@ -111,12 +111,11 @@ class RetrievalRecall(Metric):
         image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
             for direction, (ranks, owners) in queries.items():
-                counts = np.stack(
+                counts = np.column_stack(
                     [
                         np.bincount(chosen, minlength=len(images))
                         for chosen in (owners[ranks < k], owners)
-                    ],
-                    axis=1,
+                    ]
                 )
                 name = f"{direction}_recall_at_{k}"
                 image_hits[name] = counts

@@ -128,13 +128,15 @@ class Robustness(ClassificationScorer):
         third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
-        patches = shown.prediction[None].float()
-        mask = upsampled(patches, size_of(seen), mode="nearest-exact")[0]
+        mask = upsampled(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
         return render_segmentation(seen, mask, names, background=third, caption=title)
 
 
 def build(context: Context) -> Robustness:
     """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
-    groups = getattr(context.image_set, "train_groups", None)
-    return context.scorer(Robustness, labels=context.labels, train_groups=groups)
+    return context.scorer(
+        Robustness,
+        labels=context.labels,
+        train_groups=getattr(context.image_set, "train_groups", None),
+    )

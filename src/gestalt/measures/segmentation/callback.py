@@ -167,9 +167,11 @@ def build(context: Context) -> Segmentation:
     """
     config, benchmark = context.config, context.benchmark
     assert benchmark.label_set is not None
-    has_background = context.labels.background is not None
     protocol = segmentation_protocol(
-        config, benchmark, label_set=benchmark.label_set, has_background=has_background
+        config,
+        benchmark,
+        label_set=benchmark.label_set,
+        has_background=context.labels.background is not None,
     )
     labels = named(
         context.labels,
