@@ -76,9 +76,9 @@ class DenseModel(nn.Module):
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
-    proxy_name: str = ""
+    proxy_name = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
-    _shares_passes: bool = False
+    _shares_passes = False
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:

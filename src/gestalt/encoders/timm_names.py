@@ -84,7 +84,4 @@ def open_clip_description(name: str) -> Path:
 
 def folder_of(package: str) -> Path:
     """Return the folder of an installed package, without importing it."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+    return Path(find_spec(package).origin).parent  # type: ignore[union-attr, arg-type]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.predictions import ScoredImage
+from gestalt.support.arrays import Array, Pixels
 from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
@@ -27,7 +27,7 @@ VOID = (224, 224, 192)
 """VOC's cream for pixels that are not scored."""
 
 
-def voc_colours(count: int) -> NDArray[np.uint8]:
+def voc_colours(count: int) -> Pixels:
     """Return the first colours of the VOC map, (count, 3): the bits of the index, dealt to red,
     green, blue in turn, high bits first.
 
@@ -38,7 +38,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
     return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1, dtype=np.uint8)
 
 
-def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
+def class_colours(count: int, *, background: int | None) -> Pixels:
     """Return one colour per class, (count, 3): the background is black; the others take the VOC map
     in order, from its second colour on.
 
@@ -50,7 +50,7 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
     return np.insert(colours[:-1], background, 0, axis=0)
 
 
-def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> Image.Image:
+def map_image(values: Array, *, classes: int, background: int | None) -> Image.Image:
     """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for
     no class; of more than 255 16-bit grey.
 
@@ -69,7 +69,7 @@ def overlay(
     image: Any,
     mask: Any,
     *,
-    colours: NDArray[np.uint8],
+    colours: Pixels,
     alpha: float = 0.6,
     void: bool = False,
 ) -> Image.Image:
@@ -172,7 +172,7 @@ def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
 def in_row(
     panels: Mapping[str, Image.Image],
     *,
-    entries: Sequence[tuple[str, str, NDArray[np.uint8]]],
+    entries: Sequence[tuple[str, str, Pixels]],
     caption: str,
 ) -> Image.Image:
     """Draw panels side by side under their titles, a legend on the right, the caption below.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gestalt.support.arrays import Array
 from gestalt.support.files import replacing
 
 EXTREMES = "extremes"
@@ -65,7 +65,7 @@ class Predictions(NamedTuple):
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write ``<folder>/<set>.npz``, over that of an earlier epoch."""
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "names": np.array(list(predictions.names)),
         "background": np.array(-1 if predictions.background is None else predictions.background),
         "ids": np.array([image.sample_id for image in predictions.images]),
@@ -100,13 +100,13 @@ def read_predictions(path: Path) -> Predictions | None:
     return Predictions(names, None if background < 0 else background, images=images)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write a compressed ``.npz`` atomically; its folder is made if missing."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, Array]:
     """Read the arrays of a file by name, without running code from it; empty without a file.
 
     Raises:

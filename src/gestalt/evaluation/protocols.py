@@ -25,9 +25,7 @@ Unnamed = Literal["wrong", "group"]
 
 _TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
 
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    name: tuple(row["templates"]) for name, row in _TEMPLATES.items()
-}
+TEMPLATES = {name: tuple(row["templates"]) for name, row in _TEMPLATES.items()}
 """The field's sets of templates by name; ``templates.json`` has their sources."""
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from gestalt.support.names import suggestion
 
@@ -65,9 +64,7 @@ class Published:
 @cache
 def published() -> dict[str, Published]:
     """Read all published numbers, by name."""
-    table: dict[str, Any] = json.loads(
-        Path(__file__).with_name("published.json").read_text(encoding="utf-8")
-    )
+    table = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     return {
         f"{method}/{set_name}": Published(
             name=f"{method}/{set_name}",

@@ -42,12 +42,11 @@ class Nouns(Term):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        loss = parts.loss
-        nouns = parts.nouns
+        loss, nouns = parts.loss, parts.nouns
         assert nouns is not None
         phrases = parts.pad([loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
-        self.pooling: str = loss.nouns_pooling
-        self.temperature: float = loss.nouns_temperature
+        self.pooling = loss.nouns_pooling
+        self.temperature = loss.nouns_temperature
         self._encoded: Tokens | None = None
         self.same = SameOnRanks(nouns, term="nouns")
         self.register_buffer("ids", phrases.ids, persistent=False)

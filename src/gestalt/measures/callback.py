@@ -79,8 +79,8 @@ class Scorer(Measured):
     """
 
     needs: tuple[str, ...]
-    tag: str = ""
-    suffix: str = ""
+    tag = ""
+    suffix = ""
     fixed: frozenset[str] = frozenset()
 
     def __init__(

@@ -45,6 +45,7 @@ class Matching(Scorer):
     fixed = frozenset(BASELINES)
     protocol: MatchingProtocol
     labels: LabelSet
+    _centres: Floats  # of the last evaluation that began
 
     def __init__(
         self,
@@ -67,7 +68,6 @@ class Matching(Scorer):
             **options,
         )
         self.images = images
-        self._centres: Floats | None = None
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Prepare as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
@@ -85,7 +85,6 @@ class Matching(Scorer):
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
-        assert self._centres is not None
         void = ignored_value(len(self.labels.names))
         images = clustered(
             model,
