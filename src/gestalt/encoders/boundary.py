@@ -26,8 +26,7 @@ PROBE = 2
 
 def block_count(trunk: nn.Module) -> int:
     """Return the number of blocks; 0 if none has a number."""
-    found = (BLOCK.search(name) for name, _ in trunk.named_parameters())
-    return len({match[1] for match in found if match})
+    return len({match[1] for match in map(BLOCK.search, dict(trunk.named_parameters())) if match})
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:

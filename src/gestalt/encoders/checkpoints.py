@@ -70,11 +70,12 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
             if state[key].shape != expected[key].shape
         ],
     }
-    listed = []
-    for kind, keys in problems.items():
-        if keys:
-            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-            listed.append(f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}{more}")
+    listed = [
+        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}"
+        f"{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
+        for kind, keys in problems.items()
+        if keys
+    ]
     if listed:
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
 

@@ -121,9 +121,11 @@ class ImageTower(nn.Module):
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         if not self.is_vit:
             return tokens_of(output, grid)
-        summary = None if self.trunk.cls_token is None else output[:, 0]
-        parts = output[:, self.trunk.num_prefix_tokens :]
-        return tokens_of(parts, grid if keep is None else None, summary=summary)
+        return tokens_of(
+            output[:, self.trunk.num_prefix_tokens :],
+            grid if keep is None else None,
+            summary=None if self.trunk.cls_token is None else output[:, 0],
+        )
 
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:

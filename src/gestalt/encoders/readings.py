@@ -146,5 +146,6 @@ def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> T
     )
     wide = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
     wide = torch.unflatten(wide, 0, values.shape[:2])
-    attended = proxy_attention(features.to(wide.dtype)) @ wide
-    return torch.cat([values[:, :, :prefix], attended], dim=2)
+    return torch.cat(
+        [values[:, :, :prefix], proxy_attention(features.to(wide.dtype)) @ wide], dim=2
+    )

@@ -160,8 +160,11 @@ def _fresh(folder: Path) -> Any:
             options["activation_function"] = getattr(nn, name)()
         parts.append(kind(**options))
     config = transformers.AutoConfig.from_pretrained(place, **LOCAL)
-    for_text = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-    factory: Any = transformers.AutoModelForTextEncoding if for_text else transformers.AutoModel
+    factory: Any = (
+        transformers.AutoModelForTextEncoding
+        if type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        else transformers.AutoModel
+    )
     encoder = factory.from_config(config, dtype=torch.float32)
     for part in parts:
         if hasattr(part, "linear"):

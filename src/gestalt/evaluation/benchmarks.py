@@ -178,8 +178,7 @@ class _Benchmarks(Registry[Benchmark]):
                 f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
             )
         labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
-        splits = tuple(definition.splits)
-        return Benchmark(definition.name, name, labels, splits=splits)
+        return Benchmark(definition.name, name, labels, splits=tuple(definition.splits))
 
     def __contains__(self, name: object) -> bool:
         """Return True for a row and for any path, whose file is read when its row is looked up."""

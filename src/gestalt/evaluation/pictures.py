@@ -84,8 +84,9 @@ def overlay(
     """
     classes = np.asarray(mask)
     rows, columns = classes.shape
-    picture = pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC)
-    pixels = np.asarray(picture, dtype=np.float32)
+    pixels = np.asarray(
+        pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float32
+    )
     ignored = ignored_value(len(colours))
     table = np.full((ignored + 1, 3), VOID, dtype=np.float32)
     table[: len(colours)] = colours

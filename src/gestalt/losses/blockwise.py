@@ -113,10 +113,10 @@ def sigmoid(
         pairs = block.same_caption() if block.spread else torch.zeros_like(logits, dtype=torch.bool)
         block.positives(pairs).fill_(True)
         signed_logits = torch.where(pairs, -logits, logits)
-        losses = -functional.logsigmoid(-signed_logits)
+        losses = without_uncounted(-functional.logsigmoid(-signed_logits), block.compared())
         grad_logits = torch.sigmoid(signed_logits, out=logits)
         grad_logits = torch.where(pairs, -grad_logits, grad_logits)
-        return without_uncounted(losses, block.compared()).sum(), grad_logits, correct
+        return losses.sum(), grad_logits, correct
 
     return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
 

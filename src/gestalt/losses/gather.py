@@ -3,13 +3,10 @@ ranks.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class GatherRows(torch.autograd.Function):
@@ -107,7 +104,7 @@ def objects_on_first(value: Any) -> list[Any]:
     return objects or []
 
 
-def shared_by_ranks(items: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
+def shared_by_ranks(items: Sequence[Any], compute: Callable[[Any], Any]) -> list[Any]:
     """Compute a result of each item, the items dealt to the ranks.  Returns all results, in order,
     on every rank; all ranks must call it together.
     """

@@ -65,8 +65,8 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
     known = {word for row in rows for word in row if may_be_noun(word)}
     counts = Counter(noun for row in rows for noun in nouns_of(sorted(row), known=known))
     frequent = [noun for noun, count in counts.items() if count >= least_share * len(rows)]
-    chosen = sorted(frequent, key=lambda noun: (-counts[noun], noun))[:most]
-    return NounList(tuple(sorted(chosen)))
+    frequent.sort(key=lambda noun: (-counts[noun], noun))
+    return NounList(tuple(sorted(frequent[:most])))
 
 
 def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:

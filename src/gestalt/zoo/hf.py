@@ -73,10 +73,12 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
     """
     from PIL import Image
 
-    colours = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
-    values = processor(images=colours, do_resize=False, do_center_crop=False, return_tensors="pt")[
-        "pixel_values"
-    ]
+    values = processor(
+        images=[Image.new("RGB", (64, 64), colour) for colour in ("black", "white")],
+        do_resize=False,
+        do_center_crop=False,
+        return_tensors="pt",
+    )["pixel_values"]
     # patches are flat, colours last
     black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]
     std = 1 / (white - black).double()

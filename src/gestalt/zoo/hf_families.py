@@ -106,9 +106,11 @@ class HfModel(Adapter):
                 f"positions={positions}: {type(self.model).__name__} resizes its position "
                 "embeddings itself; choose timm"
             )
-        named = embeddings.named_parameters()
-        table = next(table for name, table in named if name.startswith("position_embedding"))
-        table = table.flatten(0, -2)
+        table = next(
+            table.flatten(0, -2)
+            for name, table in embeddings.named_parameters()
+            if name.startswith("position_embedding")
+        )
         side = int((len(table) - self.prefix) ** 0.5)
         resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
         whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
@@ -210,8 +212,9 @@ class HfAlign(HfModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
-        maps = self.vision(pixel_values=pixels).last_hidden_state
-        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
+        return tokens_of(
+            self.vision(pixel_values=pixels).last_hidden_state, self.grid(*pixels.shape[-2:])
+        )
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""

@@ -183,10 +183,8 @@ class JaccardSimilarity(ImageMetric):
         objects (H, W).
         """
         overlaps = functional.pad(best_overlaps(prediction, label)[:, :3], (1, 0), value=index)
-        ignored = int((label == IGNORE).sum())
-        return torch.cat(
-            [overlaps.new_tensor([[index, NO_OBJECT, ignored, label.numel()]]), overlaps]
-        )
+        whole = [index, NO_OBJECT, int((label == IGNORE).sum()), label.numel()]
+        return torch.cat([overlaps.new_tensor([whole]), overlaps])
 
     def compute(self) -> JaccardScore:
         """Compute the set's score over all ranks: divide, average."""

@@ -81,5 +81,7 @@ def group_colours(overlaps: Tensor, *, objects: Pixels) -> Pixels:
 
 def _best_last(overlaps: Tensor) -> list[tuple[int, int]]:
     """Return each object and its group, by rising IoU."""
-    rising = sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
-    return [(value, group) for value, _, _, group in rising]
+    return [
+        (value, group)
+        for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
+    ]

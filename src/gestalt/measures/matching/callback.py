@@ -132,8 +132,11 @@ class Matching(Scorer):
         truth = shown.label.long()
         # one name more may need another type
         truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))
-        scored = shown._replace(prediction=prediction, label=truth)
-        return segmentation_panels(scored, names=names, background=self.labels.background)
+        return segmentation_panels(
+            shown._replace(prediction=prediction, label=truth),
+            names=names,
+            background=self.labels.background,
+        )
 
 
 def build(context: Context) -> Matching:

@@ -40,8 +40,10 @@ class Retrieval(Scorer):
 
     def entry(self, score: RetrievalScore) -> Entry:
         """Return the integer hits."""
-        hits = {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()}
-        return {"captions": score.captions, "hits": hits}
+        return {
+            "captions": score.captions,
+            "hits": {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()},
+        }
 
     def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""

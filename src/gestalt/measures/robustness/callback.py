@@ -125,12 +125,17 @@ class Robustness(ClassificationScorer):
             self.classes.names[int(values[row])] for values in (score.prediction, score.truth)
         )
         usual = "usual" if score.truth[row] == score.place[row] else "other"
-        third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
         mask = upsampled(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
-        return render_segmentation(seen, mask, names, background=third, caption=title)
+        return render_segmentation(
+            seen,
+            mask,
+            names,
+            background=len(self.labels.names) if self.protocol.third_class else None,
+            caption=title,
+        )
 
 
 def build(context: Context) -> Robustness:

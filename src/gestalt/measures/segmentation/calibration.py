@@ -95,10 +95,9 @@ class Sweep:
         right, predicted = (
             np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)
         )
-        below = self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
-        true_below = np.cumsum(self._background)[:-1]
-        predicted[:, self.background] += below
-        right[:, self.background] += true_below
+        # and those below it
+        predicted[:, self.background] += self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
+        right[:, self.background] += np.cumsum(self._background)[:-1]
         return np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
 
     def best(self) -> Choice:

@@ -102,9 +102,12 @@ class Segmentation(ClassMaps):
                 f"evaluation.debias={protocol.debias} needs pictures without labels; name a folder "
                 "of some by evaluation.unlabelled=DIR"
             )
-        chosen = spread(len(self._unlabelled), protocol.debias_images)
         self._largest = largest_cosines(
-            model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
+            model,
+            self._unlabelled,
+            chosen=spread(len(self._unlabelled), protocol.debias_images),
+            prompts=prompts,
+            protocol=protocol,
         )
         return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
 
@@ -149,11 +152,12 @@ class Segmentation(ClassMaps):
         }
         if self._largest is not None and self._unlabelled is not None:
             phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
-            means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
             entry["debias"] = {
                 "source": self._unlabelled.source,
                 "images": self._largest.images,
-                "mean_largest_cosine": means,
+                "mean_largest_cosine": dict(
+                    zip(phrases, self._largest.mean.tolist(), strict=False)
+                ),
             }
         return entry
 

@@ -81,8 +81,9 @@ class ClassMaps(Scorer):
                 counts = pixel_counts(
                     shown.prediction.numpy(), shown.label.numpy(), classes=len(self.labels.names)
                 )
-                iou = float(image_miou(counts[None])[0])
-                self._extremes = add_extreme(self._extremes, shown, iou=iou)
+                self._extremes = add_extreme(
+                    self._extremes, shown, iou=float(image_miou(counts[None])[0])
+                )
         return predictions
 
     def begin(self, model: Any, **embedding: Any) -> None:

@@ -71,8 +71,9 @@ def top_down(
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
         for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
-            maps = grid_maps(windows, corrected, protocol, scale)
-            winners = Winners(windows, maps, protocol, size, scale)
+            winners = Winners(
+                windows, grid_maps(windows, corrected, protocol, scale), protocol, size, scale
+            )
             named, score, unbound = name_pixels(winners, background=prompts.background)
             named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
             segmented.append(TopDown(named, windows.grid, score, unbound))
