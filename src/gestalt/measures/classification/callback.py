@@ -48,8 +48,13 @@ class ClassificationScorer(Scorer):
         **options: Any,
     ) -> None:
         self.classes = classes or labels
-        metrics = {"model": GroupAccuracy(len(labels.names), places=places)}
-        super().__init__(name, metrics=metrics, labels=labels, prompted=self.classes, **options)
+        super().__init__(
+            name,
+            metrics={"model": GroupAccuracy(len(labels.names), places=places)},
+            labels=labels,
+            prompted=self.classes,
+            **options,
+        )
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""

@@ -112,8 +112,11 @@ class Matching(Scorer):
 
     def entry(self, score: MatchedScore) -> Entry:
         """Return the match, and the counts of the model and the baselines."""
-        match = [None if index == NO_CLASS else index for index in score.match.tolist()]
-        return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}
+        return {
+            "clusters": self.clusters,
+            "match": [None if index == NO_CLASS else index for index in score.match.tolist()],
+            **mask_entry(self.scores),
+        }
 
     def arrays(self, score: MatchedScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.

@@ -59,8 +59,7 @@ def fitted_centres(
         tokens = set_tokens(model, image[None], protocol)[0]
         return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
-    rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
-    return kmeans_centres(rows, clusters, protocol)
+    return kmeans_centres(np.concatenate(shared_by_ranks(chosen, tokens_of)), clusters, protocol)
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ class Retrieval(Scorer):
     measure, needs = "retrieval", ("captions",)
 
     def __init__(self, name: str, **options: Any) -> None:
-        metrics = {"model": RetrievalRecall()}
-        super().__init__(name, metrics=metrics, **{**options, "length": None})
+        options |= {"metrics": {"model": RetrievalRecall()}, "length": None}
+        super().__init__(name, **options)
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""

@@ -106,11 +106,10 @@ class Robustness(ClassificationScorer):
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
         place; all (N,).
         """
-        group = score.truth * len(self.labels.names) + score.place
         return {
             "accuracy": (score.rank == 0).astype(np.float64),
             "third_class": self._third(score),
-            "group": group.astype(np.float64),
+            "group": (score.truth * len(self.labels.names) + score.place).astype(np.float64),
         }
 
     def _third(self, score: AccuracyScore) -> Floats:

@@ -78,10 +78,12 @@ class Sweep:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
         labelled = label != ignored_value(self.classes)
         truth, predicted = label[labelled].long(), segmented.unbound[labelled].long()
-        edges = torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device)
+        # number of thresholds that the score reaches
         level = torch.bucketize(
-            segmented.score[labelled].float().contiguous(), edges, right=not self._or_equal
-        )  # number of thresholds that the score reaches
+            segmented.score[labelled].float().contiguous(),
+            torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device),
+            right=not self._or_equal,
+        )
         place = level * self.classes + predicted
         size = (STEPS + 2) * self.classes
         self._predicted += _counted(place, size).reshape(-1, self.classes)

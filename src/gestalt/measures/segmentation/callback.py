@@ -185,9 +185,11 @@ def build(context: Context) -> Segmentation:
     )
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        # as the calibrated model could be read
-        read = protocol if "reading" in calibration.fields else protocol.plainly()
-        calibration.check_settings(read, label_set=labels.digest())
+        calibration.check_settings(
+            # as the calibrated model could be read
+            protocol if "reading" in calibration.fields else protocol.plainly(),
+            label_set=labels.digest(),
+        )
     return Segmentation(
         benchmark.name,
         labels=labels,

@@ -153,6 +153,7 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
     value = total = torch.tensor(-math.inf)
     winner, seen = torch.tensor(0), 0
     for block in blocks:
+        value, winner, total = (one.to(block.device) for one in (value, winner, total))
         largest, index = first_largest(block)
         better = largest > value  # ties go to the first
         value = torch.where(better, largest, value)

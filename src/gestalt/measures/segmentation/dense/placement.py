@@ -118,6 +118,12 @@ def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: boo
         rows = matrix[start : start + length]
         cells = rows.any(dim=0).nonzero()[:, 0]
         span = slice(int(cells[0]), int(cells[-1]) + 1)
-        place = slice(start, start + len(rows))
-        bands.append(Band(place, cells.to(device), span, rows[:, span].float().to(device)))
+        bands.append(
+            Band(
+                slice(start, start + len(rows)),
+                cells.to(device),
+                span,
+                weights=rows[:, span].float().to(device),
+            )
+        )
     return tuple(bands)
