@@ -43,8 +43,7 @@ def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     """
     summed = total.new_empty(len(total) // world, *total.shape[1:])
     # before torch 2.13 it has another name
-    single = getattr(distributed, "reduce_scatter_single", None)
-    (single or distributed.reduce_scatter_tensor)(summed, total)
+    getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)(summed, total)
     return summed
 
 

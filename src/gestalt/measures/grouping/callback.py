@@ -45,8 +45,11 @@ class GroupMaps(Scorer):
     groups: int | None = None
 
     def __init__(self, name: str, **options: Any) -> None:
-        metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
-        super().__init__(name, metrics=metrics, **options)
+        super().__init__(
+            name,
+            metrics={key: JaccardSimilarity() for key in ("model", *self.baselines)},
+            **options,
+        )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""

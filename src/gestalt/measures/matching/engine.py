@@ -56,7 +56,7 @@ def fitted_centres(
 
     def tokens_of(index: int) -> Floats:
         image = resized(images.sample(index)["image"].to(device), protocol)
-        tokens = set_tokens(model, image[None], protocol)[0]
+        (tokens,) = set_tokens(model, image[None], protocol)
         return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
     return kmeans_centres(np.concatenate(shared_by_ranks(chosen, tokens_of)), clusters, protocol)

@@ -80,9 +80,10 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         protocol = named.read_by(reading=reading)
     else:
         evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
-        benchmark = BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")]
         protocol = segmentation_protocol(
-            replace(config, evaluation=evaluation), benchmark, has_background=False
+            replace(config, evaluation=evaluation),
+            BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")],
+            has_background=False,
         ).read_by(reading=reading)
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
         protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
