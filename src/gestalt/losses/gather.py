@@ -43,7 +43,8 @@ def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     """
     summed = total.new_empty(len(total) // world, *total.shape[1:])
     # before torch 2.13 it has another name
-    getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)(summed, total)
+    single = getattr(distributed, "reduce_scatter_single", None)
+    (single or distributed.reduce_scatter_tensor)(summed, total)
     return summed
 
 
