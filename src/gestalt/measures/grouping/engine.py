@@ -130,8 +130,7 @@ def mass_masks(maps: Tensor, mass: float) -> Tensor:
     values, order = maps.flatten(1).cpu().double().sort(dim=1, descending=True, stable=True)
     with one_thread():
         chosen = values.cumsum(dim=1) - values < mass * values.sum(dim=1, keepdim=True)
-    masks = torch.zeros_like(chosen).scatter(1, order, chosen)
-    return masks.reshape(maps.shape).to(maps.device)
+    return torch.zeros_like(chosen).scatter(1, order, chosen).reshape(maps.shape).to(maps.device)
 
 
 @torch.no_grad()
