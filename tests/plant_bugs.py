@@ -443,7 +443,7 @@ BUGS = (
     Bug(
         "gradients_of_gathered_rows_not_summed",
         "src/gestalt/losses/gather.py",
-        old="        distributed.all_reduce(total)\n",
+        old="        distributed.all_reduce(values)\n",
         new="",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),

@@ -121,7 +121,7 @@ class ContrastiveModule(LightningModule):
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
-        loss = torch.stack([*shares.values()]).sum() if len(shares) > 1 else terms.loss
+        loss = torch.stack([*shares.values()]).sum()
         self._loss = loss.detach().float()
         self._log_step(terms, shares, parts=embeddings.parts, total=total)
         return loss

@@ -43,8 +43,8 @@ class TokenDropping(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
         """Select the kept tokens.  (B, prefix + N, D) to (B, prefix + K, D)."""
         if self.keep is not None:
-            index = self.keep.unsqueeze(-1).expand(-1, -1, x.shape[-1])
-            x = torch.cat((x[:, : self.prefix], x[:, self.prefix :].gather(1, index)), dim=1)
+            kept = x[:, self.prefix :].take_along_dim(self.keep.unsqueeze(-1), dim=1)
+            x = torch.cat((x[:, : self.prefix], kept), dim=1)
         return (x, self.keep) if self.returns_indices else x
 
 
@@ -66,10 +66,9 @@ def build_trunk(image: Image, *, size: int) -> Any:
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        why = cause(error) or type(error).__name__
         raise ValueError(
             f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
-            f"with {options}: {why}"
+            f"with {options}: {cause(error) or type(error).__name__}"
         ) from error
     return model if image.stem == "patch" else with_conv_stem(model)
 

@@ -58,9 +58,16 @@ _voc = partial(
     layout="the folder that holds VOCdevkit/VOC2012",
 )
 _val = partial(Benchmark, splits=("val",))
-_CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
-_STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
-_CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+_context = partial(
+    Benchmark, layout="the folder that holds VOCdevkit/VOC2010 with the converted masks"
+)
+_stuff = partial(
+    Benchmark,
+    layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
+)
+_cityscapes = partial(
+    Benchmark, layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+)
 
 _ROWS = (
     _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
@@ -77,8 +84,8 @@ _ROWS = (
     ),
     _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
     _voc("pascal_voc20", "pascal_voc", "voc20"),
-    Benchmark("pascal_context60", "pascal_context", "context60", layout=_CONTEXT),
-    Benchmark("pascal_context59", "pascal_context", "context59", layout=_CONTEXT),
+    _context("pascal_context60", "pascal_context", "context60"),
+    _context("pascal_context59", "pascal_context", "context59"),
     Benchmark(
         "ade20k",
         "ade20k",
@@ -104,12 +111,10 @@ _ROWS = (
             "annotations_detectron2/pc459_val"
         ),
     ),
-    Benchmark("coco_object", "coco", "coco_object_81", layout=_STUFF),
-    Benchmark("coco_stuff", "coco", "coco_stuff_171", layout=_STUFF),
-    Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),
-    Benchmark(
-        "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
-    ),
+    _stuff("coco_object", "coco", "coco_object_81"),
+    _stuff("coco_stuff", "coco", "coco_stuff_171"),
+    _stuff("coco27", "coco", "coco_27", ("segmentation", "matching")),
+    _stuff("coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching")),
     Benchmark(
         "coco_panoptic",
         "coco",
@@ -120,20 +125,8 @@ _ROWS = (
             "both"
         ),
     ),
-    Benchmark(
-        "cityscapes",
-        "cityscapes",
-        "cityscapes_19",
-        ("segmentation", "grouping"),
-        layout=_CITYSCAPES,
-    ),
-    Benchmark(
-        "cityscapes27",
-        "cityscapes",
-        "cityscapes_27",
-        ("segmentation", "matching"),
-        layout=_CITYSCAPES,
-    ),
+    _cityscapes("cityscapes", "cityscapes", "cityscapes_19", ("segmentation", "grouping")),
+    _cityscapes("cityscapes27", "cityscapes", "cityscapes_27", ("segmentation", "matching")),
     _val(
         "imagenet",
         "imagenet",
