@@ -135,6 +135,7 @@ class TrainingData(LightningDataModule):
             batch_sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            collate_fn=as_loaded,
             worker_init_fn=leave_group,
             pin_memory=torch.cuda.is_available(),
         )
