@@ -76,7 +76,9 @@ def check_files(paths: Iterable[Path], *, required_by: object) -> None:
     Raises:
         ValueError: names the first missing file and what requires it.
     """
-    names_in = cache(lambda folder: {entry.name for entry in folder.glob("*")})
+    names_in = cache(
+        lambda folder: {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    )
     for path in paths:
         if path.name not in names_in(path.parent):
             raise ValueError(f"no file {path}, which {required_by} requires")

@@ -38,8 +38,8 @@ def files_by_name(
     *,
     images: Path,
     masks: Path | None,
-    objects: Path | None,
-    suffix: str,
+    objects: Path | None = None,
+    suffix: str = ".png",
 ) -> list[Files]:
     """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images,
     masks and objects (PNG).
@@ -116,7 +116,11 @@ class LabelledPhotographs:
         labels = {}
         if files.mask is not None:
             values = read_mask(files.mask, image=image, modes=self.modes)
-            labels = {key: known(values, path=files.mask) for key, known in self.maps.items()}
+            labels = {
+                key: self.maps[key](values, path=files.mask)
+                for key in self.label_sets
+                if key in self.maps
+            }
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(files.name, image=image)
         elif files.objects is not None and self.read_objects is not None:

@@ -33,7 +33,8 @@ class ValueMap:
     Args:
         classes: value -> class; a colour is one number, see ``packed``.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map.
+        count: number of classes, which decides the type of the map; by default one more than the
+            largest class index.
         painted: True for colours.
     """
 
@@ -41,11 +42,12 @@ class ValueMap:
         self,
         classes: Mapping[int, int],
         *,
-        ignored: Collection[int],
-        count: int,
+        ignored: Collection[int] = (),
+        count: int | None = None,
         painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
+        count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
         self.painted = painted
         values = 2**24 if painted else 2**16
