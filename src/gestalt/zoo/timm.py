@@ -100,8 +100,8 @@ def open_model(name: str) -> TimmModel:
     architecture, _, tag = name.partition(".")
     try:
         with torch.device("meta"):
-            stride = token_stride(_create(name, pretrained=False), subject=repr(name))
-        model = _create(name, pretrained=True)
+            stride = token_stride(create(name, num_classes=0), subject=repr(name))
+        model = create(name, pretrained=True, num_classes=0)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
         is_name = tag and not Path(name).is_dir()
@@ -131,14 +131,12 @@ def describe(name: str) -> dict[str, Any]:
     return described("timm", architecture)
 
 
-def _create(name: str, *, pretrained: bool) -> Any:
-    """Build timm's model without its classifier, for images of any size where it is a ViT."""
+def create(name: str, **options: Any) -> Any:
+    """Build timm's model, or that of a folder, for images of any size where it is a ViT."""
     import timm
 
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     try:
-        return timm.create_model(
-            source, pretrained=pretrained, num_classes=0, dynamic_img_size=True
-        )
+        return timm.create_model(source, dynamic_img_size=True, **options)
     except TypeError:  # not a ViT: no such keyword
-        return timm.create_model(source, pretrained=pretrained, num_classes=0)
+        return timm.create_model(source, **options)

@@ -78,7 +78,12 @@ class Preset:
             fields |= self.fixed
         if given.get("background") == "prompts":
             fields |= NOTHING_IS_BACKGROUND
-        elif (
+        if given.get("prior") and not has_background:
+            raise ValueError(
+                f"protocol {self.protocol.name}: prior={given['prior']} is for a background class, "
+                f"{label_set or 'this label set'} has none"
+            )
+        if (
             not has_background
             and self.no_background
             and "background" not in given

@@ -79,6 +79,10 @@ class TopDownProtocol(PromptProtocol):
     lead.  ``image_weight`` adds that share of the prompt's cosine with the pooled image.  Both are
     constants of an image's maps.
 
+    Prior: the background's prompts get ``prior_offset - prior * o`` added to their cosines, where o
+    is how little a location's features, before the projection, resemble the border of the whole
+    picture, standardised over the picture.
+
     Raises:
         ValueError: an unknown choice, a template without a place for the name, or fields that
             contradict each other.
@@ -119,6 +123,9 @@ class TopDownProtocol(PromptProtocol):
     debias_images: int = 600  # at most; largest only
     # of the cosine of a prompt and the pooled image, added to the prompt's map
     image_weight: float = 0.0
+    # strength of the prior of the background's prompts; 0: none
+    prior: float = 0.0
+    prior_offset: float = 0.1  # added to their cosines, under a prior only
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     # or label and prediction squashed to input_size x input_size, as a defect of an original
     label_resolution: LabelResolution = "native"
@@ -143,10 +150,11 @@ class TopDownProtocol(PromptProtocol):
         reading only off their defaults.
         """
         # a digest from before these fields is unchanged
-        later = ("reading", "positions", "proxy", "debias", "image_weight")
+        later = ("reading", "positions", "proxy", "debias", "image_weight", "prior")
         unused = {key for key in later if getattr(self, key) == getattr(type(self), key)}
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
+        unused |= {"prior_offset"} if self.prior == 0 else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
 
     def background_rule(self) -> str:
@@ -211,6 +219,20 @@ class TopDownProtocol(PromptProtocol):
             yield (
                 f"debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 "
                 "or more images and a finite weight"
+            )
+        if not math.isfinite(self.prior_offset) or not 0 <= self.prior < math.inf:
+            yield (
+                f"prior={self.prior}, prior_offset={self.prior_offset}; choose a finite number of "
+                "at least 0 and a finite offset"
+            )
+        if self.prior and (
+            self.scores not in ("cosine", "softmax")
+            or self.background not in ("prompts", "probability")
+        ):
+            yield (
+                f"prior={self.prior} does not go with scores={self.scores} and "
+                f"background={self.background}; it needs prompts of the background, and "
+                "scores=cosine or softmax; or set evaluation.prior=0"
             )
         if bool(self.proxy) != (self.reading == "proxyclip"):
             yield (

@@ -1,0 +1,73 @@
+"""Background prior: what resembles the border of the picture is likely background.  B images, D
+tower width, h w patch grid.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.images import by_size
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.segmentation.dense.placement import interpolated
+from gestalt.measures.segmentation.dense.windows import Pieces, fitted_to_patches
+from gestalt.measures.segmentation.protocol import TopDownProtocol
+
+
+def unlike_border(features: Tensor) -> Tensor:
+    """Return how little each location resembles the outer ring of the map, standardised over it.
+
+    The ring's mean of unit features, normalised, is compared with each location by the cosine.
+    (B, D, h, w) to (B, h, w), mean 0 and standard deviation 1; 0 where all locations are equal.
+    """
+    unit = functional.normalize(features, dim=1)
+    ring = torch.ones(features.shape[-2:], dtype=torch.bool, device=features.device)
+    ring[1:-1, 1:-1] = False
+    border = functional.normalize(unit[:, :, ring].mean(dim=2), dim=1)
+    unlike = -torch.einsum("bdhw,bd->bhw", unit, border)
+    centred = unlike - unlike.mean(dim=(1, 2), keepdim=True)
+    return centred / centred.std(dim=(1, 2), correction=0, keepdim=True).clamp(min=1e-6)
+
+
+def with_prior(
+    model: Any,
+    pieces: Sequence[Pieces],
+    prompts: Sequence[ClassEmbeddings],
+    protocol: TopDownProtocol,
+) -> Sequence[ClassEmbeddings]:
+    """Return the prompts of each image with the prior of its background, ``prior_offset - prior *
+    unlike_border``.
+
+    The border is that of the whole picture, also under windows, at whose cells the map is resampled
+    bilinearly.
+    """
+    if protocol.prior == 0:
+        return prompts
+    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
+
+    def unlike(stack: Tensor) -> Tensor:
+        return unlike_border(model.patch_tokens(stack, projected=False).float())
+
+    priors = []
+    for values, row in zip(by_size(whole, unlike), pieces, strict=True):
+        cells = row.features.shape[-2:]
+        rows, columns = (
+            _at_cells(*axis).to(values)
+            for axis in zip(values.shape, row.canvas, row.starts, row.side, cells, strict=True)
+        )
+        priors.append(protocol.prior_offset - protocol.prior * (rows @ values @ columns.T))
+    return [
+        embeddings._replace(prior=prior) for embeddings, prior in zip(prompts, priors, strict=True)
+    ]
+
+
+def _at_cells(
+    cells: int, canvas: int, starts: tuple[int, ...], side: int, in_window: int
+) -> Tensor:
+    """Return the matrix, float64, from ``cells`` along the whole canvas to those of each window."""
+    inside = (torch.arange(in_window, dtype=torch.float64) + 0.5) * side / in_window
+    centres = torch.cat([start + inside for start in starts])
+    place = (centres * cells / canvas - 0.5).clamp(0, cells - 1)
+    return interpolated(torch.eye(cells, dtype=torch.float64), place)

@@ -1,0 +1,94 @@
+"""The prior of the background: locations that resemble the border of the whole picture."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.segmentation.dense.prior import unlike_border, with_prior
+from gestalt.measures.segmentation.dense.scores import cosines
+from gestalt.measures.segmentation.dense.windows import cut_and_embed
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.painted import PaintedModel, blocky_label, painted
+
+CHANGES = {"tower_size": 16, "label_set": None, "prior": 0.3, "prior_offset": 0.2}
+BACKGROUND = 1
+
+
+class Deep(PaintedModel):
+    """A model whose features before the projection are those of its locations, mixed."""
+
+    def patch_tokens(self, images, *, projected):
+        return torch.einsum("bdhw,de->behw", self.embed_patches(images), MIXED)
+
+
+MIXED = torch.randn(4, 4, generator=torch.Generator().manual_seed(3))
+
+
+def prompts():
+    return ClassEmbeddings(torch.eye(4), class_index=torch.arange(4), background=BACKGROUND)
+
+
+def by_hand(features):
+    """How little each location of (D, h, w) resembles the outer ring, one at a time."""
+    height, width = features.shape[1:]
+    cells = {
+        (row, column): features[:, row, column] / features[:, row, column].norm()
+        for row in range(height)
+        for column in range(width)
+    }
+    ring = [
+        cell
+        for (row, column), cell in cells.items()
+        if row in (0, height - 1) or column in (0, width - 1)
+    ]
+    border = sum(ring) / len(ring)
+    unlike = torch.stack([-(cell @ border) / border.norm() for cell in cells.values()])
+    return ((unlike - unlike.mean()) / unlike.std(correction=0)).reshape(height, width)
+
+
+def test_the_map_is_the_negative_cosine_with_the_mean_of_the_ring_standardised():
+    features = torch.randn(2, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    for own, given in zip(unlike_border(features), features, strict=True):
+        torch.testing.assert_close(own, by_hand(given))
+    assert unlike_border(torch.ones(1, 3, 1, 1)).abs().max() == 0
+
+
+@pytest.mark.parametrize("windows", [{}, {"window": 16, "stride": 16}, {"window": 8, "stride": 8}])
+def test_the_prior_of_the_whole_picture_is_added_to_the_background_alone(windows):
+    protocol = top_down_protocol("whole_square", **CHANGES, **windows)
+    image = painted(blocky_label(4, 4, block=4, seed=5))
+    pieces = cut_and_embed(Deep(), [image], protocol)
+    (own,) = with_prior(Deep(), pieces, [prompts()], protocol)
+    whole = Deep().patch_tokens(pieces[0].image[None], projected=False)
+    expected = cosines(pieces[0], prompts())
+    expected[BACKGROUND] += 0.2 - 0.3 * unlike_border(whole)[0]
+    torch.testing.assert_close(cosines(pieces[0], own), expected)
+
+
+def test_overlapping_windows_read_the_map_at_the_centres_of_their_cells():
+    protocol = top_down_protocol("whole_square", **CHANGES, window=12, stride=2)
+    pieces = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
+    (own,) = with_prior(Deep(), pieces, [prompts()], protocol)
+    unlike = unlike_border(Deep().patch_tokens(pieces[0].image[None], projected=False))
+    centres = torch.tensor(
+        [start + 4 * cell + 2 for start in pieces[0].starts[0] for cell in range(3)]
+    )
+    place = centres / 16 * 2 - 1  # as grid_sample counts
+    grid = torch.stack([place.expand(9, 9), place.expand(9, 9).T], dim=-1)
+    expected = functional.grid_sample(
+        unlike[None], grid[None], padding_mode="border", align_corners=False
+    )[0, 0]
+    torch.testing.assert_close(own.prior, 0.2 - 0.3 * expected)
+
+
+def test_a_prior_of_zero_changes_nothing():
+    plain, none = (
+        top_down_protocol("whole_square", tower_size=16, label_set=None, **changes)
+        for changes in ({}, {"prior": 0.0, "prior_offset": 0.5})
+    )
+    assert plain.digest() == none.digest()
+    images = [painted(blocky_label(4, 4, block=4, seed=7))]
+    first, second = (top_down(Deep(), images, prompts(), protocol) for protocol in (plain, none))
+    assert torch.equal(first[0].prediction, second[0].prediction)
