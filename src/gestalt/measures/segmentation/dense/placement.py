@@ -85,16 +85,9 @@ def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
         if mode == "bilinear_aligned"
         else ((place + 0.5) * n / size - 0.5).clamp(min=0)
     )
-    return interpolated(rows, place)
-
-
-def interpolated(rows: Tensor, place: Tensor) -> Tensor:
-    """Return the values of (n, m) at places (k,) float64 in [0, n - 1] along the first axis,
-    linearly: (k, m).
-    """
-    low = place.floor().long().clamp(max=len(rows) - 1)
+    low = place.floor().long().clamp(max=n - 1)
     weight = (place - low).unsqueeze(1)
-    return rows[low] * (1 - weight) + rows[(low + 1).clamp(max=len(rows) - 1)] * weight
+    return rows[low] * (1 - weight) + rows[(low + 1).clamp(max=n - 1)] * weight
 
 
 def window_matrix(axis: Axis) -> Tensor:

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.measures.segmentation.dense.placement import interpolated
 from gestalt.measures.segmentation.dense.windows import Pieces, fitted_to_patches
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -53,21 +52,16 @@ def with_prior(
     priors = []
     for values, row in zip(by_size(whole, unlike), pieces, strict=True):
         cells = row.features.shape[-2:]
-        rows, columns = (
-            _at_cells(*axis).to(values)
-            for axis in zip(values.shape, row.canvas, row.starts, row.side, cells, strict=True)
+        down, across = (
+            torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
+            - 1
+            for n, side, starts, length in zip(cells, row.side, row.starts, row.canvas, strict=True)
         )
-        priors.append(protocol.prior_offset - protocol.prior * (rows @ values @ columns.T))
+        places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
+        resampled = functional.grid_sample(
+            values[None, None], places[None], padding_mode="border", align_corners=False
+        )
+        priors.append(protocol.prior_offset - protocol.prior * resampled[0, 0])
     return [
         embeddings._replace(prior=prior) for embeddings, prior in zip(prompts, priors, strict=True)
     ]
-
-
-def _at_cells(
-    cells: int, canvas: int, starts: tuple[int, ...], side: int, in_window: int
-) -> Tensor:
-    """Return the matrix, float64, from ``cells`` along the whole canvas to those of each window."""
-    inside = (torch.arange(in_window, dtype=torch.float64) + 0.5) * side / in_window
-    centres = torch.cat([start + inside for start in starts])
-    place = (centres * cells / canvas - 0.5).clamp(0, cells - 1)
-    return interpolated(torch.eye(cells, dtype=torch.float64), place)
