@@ -86,7 +86,9 @@ def test_overlapping_windows_read_the_map_at_the_centres_of_their_cells():
     for row, down in enumerate(places):
         for column, across in enumerate(places):
             expected = read_at(unlike[0].detach(), down / 4 - 0.5, across / 4 - 0.5)
-            assert own.prior[row, column] == pytest.approx(0.2 - 0.3 * expected, abs=1e-5)
+            assert float(own.prior[row, column].detach()) == pytest.approx(
+                0.2 - 0.3 * expected, abs=1e-5
+            )
 
 
 def test_a_prior_of_zero_changes_nothing():
