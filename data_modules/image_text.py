@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from gestalt.data_modules.batches import ImageTextBatch, validity
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.loading import TrainingData, TrainLoader
+from gestalt.data_modules.loading import TrainingData
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
@@ -43,7 +43,13 @@ class FeatureReader(Protocol):
 
 
 class ImageTextDataset(Dataset[ImageTextBatch]):
-    """Batches of a source's pairs by (epoch, index), so that workers need no state."""
+    """Batches of a source's pairs by (epoch, index), so that workers need no state.
+
+    Attributes:
+        read_captions: reads captions, for example tokenises them, and adds its fields to each
+            batch; None for none.
+        features: reads the features of images in place of pixels; None for pixels.
+    """
 
     def __init__(self, source: Source, *, size: int) -> None:
         """Take the pairs and S."""
@@ -107,7 +113,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         }
         if self.read_captions is not None:
             batch |= self.read_captions(captions)
-        return batch  # type: ignore[no-any-return]
+        return batch
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
@@ -116,7 +122,11 @@ def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
 
 
 class ImageTextDataModule(TrainingData):
-    """Training pairs of a source, and image sets for validation."""
+    """Training pairs of a source, and image sets for validation.
+
+    Attributes:
+        pairs: the data set, whose readers the loading processes run.
+    """
 
     def __init__(
         self,
@@ -129,19 +139,9 @@ class ImageTextDataModule(TrainingData):
         """Take the image side S in pixels and the validation sets, if any; the other arguments are
         those of ``TrainingData``.
         """
-        self._pairs = ImageTextDataset(source, size=size)
-        super().__init__(source, self._pairs, collate=as_loaded, **loading)
+        self.pairs = ImageTextDataset(source, size=size)
+        super().__init__(source, self.pairs, collate=as_loaded, **loading)
         self._validation = validation
-
-    def read_captions_by(self, reader: CaptionReader) -> None:
-        """Let the loading processes read captions, for example tokenise them, and add the reader's
-        fields to each batch.
-        """
-        self._pairs.read_captions = reader
-
-    def read_features_by(self, reader: FeatureReader) -> None:
-        """Let the loading processes read the features of images in place of pixels."""
-        self._pairs.features = reader
 
     def about(self) -> dict[str, Any]:
         """Return facts for the run's result: digest, numbers of samples and shards, samples left
@@ -152,9 +152,7 @@ class ImageTextDataModule(TrainingData):
             "shards": len(self.source.blocks()),
             "left_over": len(self.source) % self._batch_size,
         }
-        features = (
-            {} if self._pairs.features is None else {"features": self._pairs.features.about()}
-        )
+        features = {} if self.pairs.features is None else {"features": self.pairs.features.about()}
         return {"digest": self.source.digest(), **counts, **self.source.about(), **features}
 
     def summary(self) -> str:
@@ -177,21 +175,6 @@ class ImageTextDataModule(TrainingData):
                 "start to the run's position"
             )
         return "; ".join(parts)
-
-    def train_dataloader(self) -> TrainLoader:
-        """Return this rank's batches from the trainer's step on; without a trainer, all batches of
-        one rank from the first on.
-
-        Raises:
-            ValueError: gradient accumulation, under which steps do not count batches, or as
-                ``TrainingData``.
-        """
-        if self.trainer is not None and self.trainer.accumulate_grad_batches != 1:
-            raise ValueError(
-                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; it "
-                "must be 1, since a step counts one batch"
-            )
-        return super().train_dataloader()
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each validation set; an empty list without validation, which needs

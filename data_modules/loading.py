@@ -95,7 +95,8 @@ class TrainingData(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on, within its ``limit_train_batches``
-        an epoch; without a trainer, all batches of one rank from the first on.
+        an epoch; a step counts one batch.  Without a trainer, all batches of one rank from the
+        first on.
 
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.

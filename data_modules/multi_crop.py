@@ -2,6 +2,7 @@
 batch, V crops of an image.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -37,17 +38,18 @@ class Crops(NamedTuple):
     bad: BadSample | None = None
 
 
+@dataclass
 class MultiCropDataset(Dataset[Crops]):
-    """Crops of a source's images by (epoch, index), so that workers need no state."""
+    """Crops of a source's images, each drawn by its view, by (epoch, index), so that workers need
+    no state.
+    """
 
-    def __init__(self, source: Source, *, views: tuple[View, ...], seed: int) -> None:
-        """Take the source and the parameters of each crop."""
-        self._source = source
-        self._views = views
-        self._seed = seed
+    source: Source
+    views: tuple[View, ...]
+    seed: int
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __getitem__(self, key: Key) -> Crops:
         """Return the crops of an image as drawn in that epoch, or the reason why it cannot be
@@ -55,18 +57,18 @@ class MultiCropDataset(Dataset[Crops]):
         """
         epoch, index = key
         try:
-            pixels = self._source.image(index, epoch)  # whatever its captions are
+            pixels = self.source.image(index, epoch)  # whatever its captions are
         except BadSample as bad:
             return Crops([], [], index, epoch, -1, bad)
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         crops, places = [], []
-        for number, view in enumerate(self._views):
+        for number, view in enumerate(self.views):
             crop, place = draw_crop(
-                image, view, seed=self._seed, epoch=epoch, index=index, crop=number
+                image, view, seed=self.seed, epoch=epoch, index=index, crop=number
             )
             crops.append(crop)
             places.append(place)
-        label = self._source.label(index) if self._source.classes else -1
+        label = self.source.label(index) if self.source.classes else -1
         return Crops(crops, places, index, epoch, label)
 
 
@@ -93,7 +95,7 @@ def collate_crops(samples: list[Crops]) -> MultiCropBatch:
     }
     if readable[0].label >= 0:
         batch["label"] = torch.tensor([sample.label for sample in readable])
-    return batch  # type: ignore[no-any-return]
+    return batch
 
 
 class MultiCropDataModule(TrainingData):

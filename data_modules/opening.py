@@ -3,24 +3,40 @@ adds under it.
 """
 
 import inspect
-import pkgutil
 from collections.abc import Callable
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from gestalt.support.names import nearest
-from gestalt.support.plugins import added_to, load
+from gestalt.support.plugins import Registry, Row
+
+COMMON = ("root", "size", "seed", "limit", "crops")
+"""Arguments of ``open_source``, which are not options; a source's ``open_here`` takes those that it
+uses.
+"""
+
+
+def files_of(group: str) -> dict[str, Path]:
+    """Return the files of ``sources`` or ``image_sets`` by name."""
+    folder = Path(__file__).parent / group
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def modules_of(group: str) -> Registry[Any]:
+    """Return the modules of ``sources`` or ``image_sets``, those of installed packages too."""
+    return Registry(
+        group, [Row(name, target=f"{__package__}.{group}.{name}") for name in files_of(group)]
+    )
 
 
 def find_opener(
-    package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]
+    group: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]
 ) -> Callable[..., Any]:
     """Return the function ``open_here`` of a source or an image set, after checking ``options``
     against its keywords.
 
     Args:
-        package: module name of the folder of built-in files; its last part is the registry that
-            installed packages add to.
+        group: ``sources`` or ``image_sets``.
         name: file in that folder, or name that a package adds.
         kind: noun for messages, such as "data source".
         common: keywords that are not options.
@@ -30,13 +46,10 @@ def find_opener(
         ValueError: no such name, or an option that it does not take; the message lists the choices
             and names the nearest.
     """
-    files = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
-    registry = package.rpartition(".")[2]
-    added = added_to(registry, tuple(files))
-    if name not in files and name not in added:
-        raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, [*files, *added])}")
-    module = import_module(f"{package}.{name}") if name in files else load(registry, added[name])
-    opener: Callable[..., Any] = module.open_here
+    modules = modules_of(group)
+    if name not in modules:
+        raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, modules)}")
+    opener: Callable[..., Any] = modules[name].open_here
     taken = own_options(opener, common=common)
     for key in options:
         if key not in taken:

@@ -7,12 +7,11 @@ the order of one window.
 """
 
 import numpy as np
-import numpy.typing as npt
+
+from gestalt.support.arrays import Ints
 
 Key = tuple[int, int]
 """(epoch, index): with the seed, it determines a training sample."""
-
-Integers = npt.NDArray[np.int64]
 
 
 class EndlessOrder:
@@ -30,14 +29,12 @@ class EndlessOrder:
         Args:
             blocks: number of samples in each.
             seed: seed of the order.
-            window: number of shards that are shuffled together.
+            window: number of shards that are shuffled together, at least 1.
             in_sequence: True to keep ascending order in each epoch.
 
         Raises:
-            ValueError: no sample, or a window below 1.
+            ValueError: no sample.
         """
-        if window < 1:
-            raise ValueError(f"data.window_shards is {window}; it must be at least 1")
         self._lengths = np.asarray(blocks, dtype=np.int64)
         self.length = int(self._lengths.sum())
         if self.length == 0:
@@ -62,7 +59,7 @@ class EndlessOrder:
             start += len(piece)
         return keys
 
-    def _samples(self, epoch: int, position: int) -> tuple[Integers, int]:
+    def _samples(self, epoch: int, position: int) -> tuple[Ints, int]:
         """Return the samples of the window at a position of an epoch, in order, and the position of
         the first.
         """
@@ -88,7 +85,7 @@ class EndlessOrder:
             )
         return self._window[2:]
 
-    def _shards(self, epoch: int) -> tuple[Integers, Integers]:
+    def _shards(self, epoch: int) -> tuple[Ints, Ints]:
         """Return the shards of an epoch in order, and the position at which each window ends."""
         if self._epoch[0] != epoch:
             shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._lengths))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch.utils.data import Sampler
 
@@ -33,18 +34,17 @@ class ShuffledBatches(Sampler[list[Key]]):
 
         Args:
             order: order of all samples.
-            batch_size: B.
+            batch_size: B, at least 1.
             rank: number of this process, from 0.
             world_size: W.
             step: returns the number of finished steps; called whenever iteration starts.
-            steps_per_epoch: number of steps in the trainer's epochs, which then end early while the
-                order continues; None for all.
+            steps_per_epoch: number of steps in the trainer's epochs, 1 to all that fill an epoch,
+                which then end early while the order continues; None for all.
 
         Raises:
-            ValueError: fewer pairs than a batch, a batch that ranks cannot share equally, or too
-                many steps an epoch.
+            ValueError: fewer pairs than a batch, or a batch that ranks cannot share equally.
         """
-        if batch_size < 1 or batch_size % world_size:
+        if batch_size % world_size:
             raise ValueError(
                 f"batch size {batch_size} cannot be shared by {world_size} ranks: choose a "
                 f"multiple of {world_size}"
@@ -55,17 +55,12 @@ class ShuffledBatches(Sampler[list[Key]]):
                 "lower it, or raise data.limit"
             )
         self._whole = order.length // batch_size
-        if steps_per_epoch is not None and not 1 <= steps_per_epoch <= self._whole:
-            raise ValueError(
-                f"{steps_per_epoch} steps an epoch: {order.length} pairs in batches of "
-                f"{batch_size} allow 1 to {self._whole}"
-            )
         self._order = order
         self._batch_size = batch_size
         self._rank = rank
         self._share = batch_size // world_size
         self._step = step
-        self.steps_per_epoch = self._whole if steps_per_epoch is None else steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch or self._whole
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch, independent of the position, as Lightning
@@ -81,23 +76,20 @@ class ShuffledBatches(Sampler[list[Key]]):
             yield self._order.keys(first, first + self._share)
 
 
+@dataclass
 class DealtBatches(Sampler[list[int]]):
     """Validation batches, dealt whole to the ranks in turn, so that a batch has the same samples
     for any number of ranks.
+
+    Attributes:
+        length: number of samples.
+        batch_size: of one rank, at least 1.
     """
 
-    def __init__(self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """Take the number of samples, the batch size of one rank, and the rank.
-
-        Raises:
-            ValueError: batch size below 1.
-        """
-        if batch_size < 1:
-            raise ValueError(f"evaluation batch size is {batch_size}; it must be at least 1")
-        self.length = length
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
+    length: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
 
     def __len__(self) -> int:
         """Return the number of batches of a rank, equal on all ranks."""

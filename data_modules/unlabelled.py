@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
+from gestalt.data_modules.pixels.formats import endings
 from gestalt.data_modules.pixels.photographs import (
     as_rgb,
     decoding,
@@ -15,11 +16,6 @@ from gestalt.data_modules.pixels.photographs import (
     to_tensor,
 )
 from gestalt.data_modules.sources import Source
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2", ".avif"}
-)
-"""Endings of the files of a folder that are pictures."""
 
 
 class FolderImages:
@@ -32,11 +28,11 @@ class FolderImages:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise ValueError(f"{folder}: folder not found; choose a folder of pictures")
-        self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings())
         if not self._paths:
             raise ValueError(
                 f"{folder}: no pictures in this folder; names of pictures end in "
-                f"{', '.join(sorted(SUFFIXES))}"
+                f"{', '.join(endings())}"
             )
         self.source = str(folder)
 

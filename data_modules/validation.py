@@ -57,7 +57,7 @@ def collate_samples(numbered: list[Numbered], *, name: str) -> ImageSetBatch:
             batch[key] = {name: [maps[name] for maps in values] for name in values[0]}
         else:
             batch[key] = torch.tensor(values) if key in ("class_label", "place") else values
-    return batch  # type: ignore[no-any-return]
+    return batch
 
 
 class ValidationLoader(DataLoader[Any]):

@@ -15,6 +15,22 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture
+def refusal(capsys):
+    """A function that runs a command in this process, which has to be refused in one line, after
+    the name of its model; returns the line.
+    """
+    from tests.gestalt.command import run_here
+
+    def refusal(line, *words):
+        run_here(line, *words, status=2)
+        lines = capsys.readouterr().err.splitlines()
+        (said,) = (line for line in lines if not line.startswith("model: "))
+        return said
+
+    return refusal
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of small real data sets, or a skip that says how to have one."""

@@ -32,7 +32,7 @@ def part(monkeypatch: pytest.MonkeyPatch) -> Part:
     return lambda name: runpy.run_path(str(ROOT / "tests" / "bench" / f"{name}.py"))
 
 
-def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path: Path):
+def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path):
     done = bench("--only", "gpu", "--tiny", "--json", str(tmp_path / "results.json"))
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())["gpu"]
@@ -43,7 +43,7 @@ def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path: Path):
     assert all(row["setting"] in done.stdout for row in results["rows"])
 
 
-def test_the_losses_that_are_timed_are_equal(part: Part):
+def test_the_losses_that_are_timed_are_equal(part):
     results = part("loss")["measure"](sizes=(4,), large=8, width=4, rounds=1)
     assert results["rows"][0]["ratio"] > 0
 
@@ -59,14 +59,14 @@ def test_the_gpu_benchmark_without_a_gpu_is_reported_and_fails():
 
 
 @pytest.mark.slow
-def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(part: Part):
+def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(part):
     evaluation = part("evaluation")
     rows = [evaluation["measured"]("small", case, rounds=1) for case in evaluation["CASES"]]
     assert min(row["same_pixels"] for row in rows) > 0.9999
     assert [row["memory"] < 0.1 for row in rows if "171" in row["case"]] == [True, True]
 
 
-def test_the_open_clip_counterpart_has_the_same_loss(part: Part):
+def test_the_open_clip_counterpart_has_the_same_loss(part):
     rival = part("rival")
     cpu = torch.device("cpu")
     name, *_ = rival["SETTINGS"]

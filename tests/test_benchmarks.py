@@ -108,20 +108,20 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
     return float(metric.compute().miou)
 
 
-def test_every_benchmark_has_a_fake_or_brings_its_own_images() -> None:
+def test_every_benchmark_has_a_fake_or_brings_its_own_images():
     assert {*FAKES, *EMBEDDED, "flickr"} == set(BENCHMARKS)
     assert {name for name, row in BENCHMARKS.items() if not row.layout} == set(EMBEDDED)
     assert all("segmentation" in BENCHMARKS[name].measures for name in (*SEGMENTED, "scenes"))
 
 
-def test_an_oracle_scores_exactly_one(segmented: Drawn) -> None:
+def test_an_oracle_scores_exactly_one(segmented):
     assert miou(segmented) == 1
 
 
 @pytest.mark.parametrize("name", MATCHED)
 def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_are_not(
-    name: str, drawn_once: dict[str, Path]
-) -> None:
+    name, drawn_once
+):
     drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
     images, classes = drawn.open(), len(drawn.labels.names)
     labels = [next(iter(images.sample(number)["labels"].values())) for number in range(len(images))]
@@ -145,7 +145,7 @@ def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_
     assert scores[2] == pytest.approx(pixels.max() / pixels.sum() / (pixels > 0).sum())
 
 
-def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
+def test_exactly_the_values_without_a_class_are_void(segmented):
     images = segmented.open()
     for number in range(len(images)):
         sample = images.sample(number)
@@ -161,7 +161,7 @@ def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
         assert label.dtype == (torch.uint8 if classes <= 255 else torch.int32)
 
 
-def test_chance_scores_chance(segmented: Drawn) -> None:
+def test_chance_scores_chance(segmented):
     images = segmented.open()
     labels = [
         next(iter(images.sample(number)["labels"].values())).numpy()
@@ -175,12 +175,12 @@ def test_chance_scores_chance(segmented: Drawn) -> None:
     assert miou(segmented, chance=True) == pytest.approx(expected, rel=0.1)
 
 
-def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
+def test_a_wrong_label_map_is_caught(segmented):
     names = segmented.labels.names
     assert miou(segmented, names=(*names[1:], names[0])) < 0.5
 
 
-def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:
+def test_a_class_is_the_one_that_the_photograph_shows(classified):
     images = classified.open()
     assert len(images) == classified.fake.images
     shown = [
@@ -197,9 +197,7 @@ def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None
 
 
 @pytest.mark.parametrize(("split", "limit"), [(None, None), ("val", None), ("train", 2)])
-def test_training_groups_come_from_the_table_for_any_split_or_limit(
-    split: str | None, limit: int | None, drawn_once: dict[str, Path]
-) -> None:
+def test_training_groups_come_from_the_table_for_any_split_or_limit(split, limit, drawn_once):
     drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
     config = load(
         "clippy_dino_max",
@@ -213,7 +211,7 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(
     assert scorer.train_groups == [[4, 1], [1, 2]]
 
 
-def test_a_table_without_training_photographs_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_training_photographs_is_refused(tmp_path):
     CLASSIFIED["waterbirds"].draw(tmp_path)
     table = tmp_path / "waterbird_complete95_forest2water2" / "metadata.csv"
     table.write_text(
@@ -228,7 +226,7 @@ def test_a_table_without_training_photographs_is_refused(tmp_path: Path) -> None
         Drawn("waterbirds", CLASSIFIED["waterbirds"], root=tmp_path).open()
 
 
-def test_a_limit_takes_images_of_different_classes(classified: Drawn) -> None:
+def test_a_limit_takes_images_of_different_classes(classified):
     images = classified.open(limit=3)
     assert len(images) == 3
     if classified.name != "waterbirds":
@@ -242,9 +240,7 @@ def read_whole(drawn: Drawn) -> None:
         images.sample(number)
 
 
-def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(
-    spoilable: Drawn,
-) -> None:
+def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(spoilable):
     with pytest.raises(
         ValueError,
         match=f"has {spoilable.fake.images} images, the official split {spoilable.fake.official}",
@@ -253,7 +249,7 @@ def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(
     assert len(spoilable.open(limit=2)) == 2
 
 
-def test_a_missing_file_is_named(spoilable: Drawn) -> None:
+def test_a_missing_file_is_named(spoilable):
     path = spoilable.root / spoilable.fake.photograph
     if spoilable.name in ("imagenet", "imagenet_v2"):  # only the folders define the expected files
         shutil.rmtree(path.parent)
@@ -273,7 +269,7 @@ def test_a_missing_file_is_named(spoilable: Drawn) -> None:
         gone.write_bytes(kept)
 
 
-def test_a_wrong_value_is_named_with_its_file(spoilable: Drawn) -> None:
+def test_a_wrong_value_is_named_with_its_file(spoilable):
     spoilable.fake.wrong(spoilable.root / spoilable.fake.truth)
     with pytest.raises(ValueError, match=spoilable.fake.complaint) as error:
         read_whole(spoilable)
@@ -283,7 +279,7 @@ def test_a_wrong_value_is_named_with_its_file(spoilable: Drawn) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_path: Path) -> None:
+def test_an_unknown_split_or_an_empty_place_is_refused(spoilable, tmp_path):
     with pytest.raises(ValueError, match="split 'nowhere' is unknown; known: "):
         spoilable.open(split="nowhere")
     (tmp_path / "empty").mkdir()
@@ -293,7 +289,7 @@ def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_pat
         spoilable.open()
 
 
-def test_one_root_holds_several_sets(tmp_path: Path) -> None:
+def test_one_root_holds_several_sets(tmp_path):
     places = {"coco_stuff": "coco", "cityscapes": "cityscapes"}
     photographs = ("imagenet", "imagenet_v2", "waterbirds")
     for name in (

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
 from gestalt.config.loading import load
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.command import run_here
 
 OLDER_RUN = Path(__file__).with_name("golden") / "older_run"
 SCORES = {
@@ -71,10 +71,7 @@ def older_run(tmp_path, monkeypatch):
 
 def test_a_run_of_an_older_commit_loads_and_scores_as_it_did(older_run, tmp_path):
     before = sorted(older_run.rglob("*"))
-    assert (
-        main(["eval", str(older_run), "evaluation.limit=12", "--output", str(tmp_path / "scores")])
-        == 0
-    )
+    run_here(f"eval {older_run} evaluation.limit=12 --output {tmp_path / 'scores'}")
     record = json.loads((tmp_path / "scores" / "evaluations" / "0.json").read_text())
     assert {name: record["metrics"][name] for name in SCORES} == pytest.approx(SCORES, abs=2e-3)
     assert (
@@ -86,25 +83,14 @@ def test_a_run_of_an_older_commit_loads_and_scores_as_it_did(older_run, tmp_path
 
 @pytest.mark.slow
 def test_scoring_under_several_protocols_equals_separate_evaluations(older_run):
-    words = ["evaluation.limit=4", "evaluation.benchmarks=[scenes]"]
-    assert (
-        main(
-            [
-                "eval",
-                str(older_run),
-                "--protocols",
-                "whole_square,sclip-336/sclip,clearclip-448/maskclip",
-                *words,
-            ]
-        )
-        == 0
-    )
+    line = f"eval {older_run} evaluation.limit=4 evaluation.benchmarks=[scenes]"
+    run_here(f"{line} --protocols whole_square,sclip-336/sclip,clearclip-448/maskclip")
     record = json.loads((older_run / "protocols" / "0.json").read_text())
     for name, file in record["evaluations"].items():
         evaluation = json.loads((older_run / file).read_text())
         assert evaluation["metrics"]["scenes/miou"] == record["miou"]["scenes"][name]["miou"]
         assert evaluation["benchmarks"][0]["protocol"]["name"] == name
     shutil.rmtree(older_run / "evaluations")
-    assert main(["eval", str(older_run), "evaluation.protocol=sclip-336/sclip", *words]) == 0
+    run_here(f"{line} evaluation.protocol=sclip-336/sclip")
     metrics = json.loads((older_run / "evaluations" / "0.json").read_text())["metrics"]
     assert metrics["scenes/miou"] == record["miou"]["scenes"]["sclip-336/sclip"]["miou"]

@@ -35,7 +35,7 @@ def requirements(text: str) -> list[Requirement]:
     ]
 
 
-def test_direct_dependencies_are_locked_within_their_ranges() -> None:
+def test_direct_dependencies_are_locked_within_their_ranges():
     for text in (
         setup()["options"]["install_requires"],
         *setup()["options.extras_require"].values(),
@@ -46,13 +46,13 @@ def test_direct_dependencies_are_locked_within_their_ranges() -> None:
             assert name not in LOCKED or LOCKED[name] in requirement.specifier, requirement
 
 
-def test_the_lock_has_the_versions_of_the_published_numbers() -> None:
+def test_the_lock_has_the_versions_of_the_published_numbers():
     for requirement in requirements((ROOT / "constraints.txt").read_text()):
         name = canonicalize_name(requirement.name)
         assert name in BUILT_FROM_SOURCE or LOCKED[name] in requirement.specifier, requirement
 
 
-def test_every_package_has_a_hash_and_none_an_address() -> None:
+def test_every_package_has_a_hash_and_none_an_address():
     entries = re.split(r"^(?=\S)", LOCK, flags=re.MULTILINE)[1:]
     assert len(entries) == len(LOCKED)
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)

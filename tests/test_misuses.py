@@ -1,6 +1,7 @@
 """Mistakes of users are each reported in one line before torch is imported."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,38 +9,38 @@ from pathlib import Path
 from tests.gestalt.command import environment
 
 GOLDEN = Path(__file__).parent / "golden" / "older_run" / "config.yaml"
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny")
+TRAIN = "train clippy_dino_max --scale tiny"
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 
 
 MISUSES = {  # words after gestalt, and a part of the line
-    "experiment": (("train", "clippy_dino_maxx"), "did you mean 'clippy_dino_max'?"),
-    "scale": ((*TRAIN[:3], "tny"), "did you mean 'tiny'?"),
-    "own file": (("train", "./no.yaml"), "no.yaml not found"),
-    "not YAML": (("train", "./broken.yaml"), "not valid YAML"),
-    "key": ((*TRAIN, "image.agregation=max"), "did you mean 'aggregation'?"),
-    "group": ((*TRAIN, "image=max"), "given for a group"),
-    "number": ((*TRAIN, "seed=abc"), "must be a whole number"),
-    "range": ((*TRAIN, "image.keep_tokens=2"), "at most 1"),
-    "make's variable": ((*TRAIN, "EXP=x"), "may be a variable of make"),
-    "source": (("data", "inspect", "tarz"), "did you mean 'tars'?"),
+    "experiment": ("train clippy_dino_maxx", "did you mean 'clippy_dino_max'?"),
+    "scale": ("train clippy_dino_max --scale tny", "did you mean 'tiny'?"),
+    "own file": ("train ./no.yaml", "no.yaml not found"),
+    "not YAML": ("train ./broken.yaml", "not valid YAML"),
+    "key": (f"{TRAIN} image.agregation=max", "did you mean 'aggregation'?"),
+    "group": (f"{TRAIN} image=max", "given for a group"),
+    "number": (f"{TRAIN} seed=abc", "must be a whole number"),
+    "range": (f"{TRAIN} image.keep_tokens=2", "at most 1"),
+    "make's variable": (f"{TRAIN} EXP=x", "may be a variable of make"),
+    "source": ("data inspect tarz", "did you mean 'tars'?"),
     "data folder": (
-        (*TRAIN, "data.source=tars", "data.root=/no/where"),
+        f"{TRAIN} data.source=tars data.root=/no/where",
         "data.root=/no/where: not found",
     ),
-    "long name": (("train", f"./{'x' * 300}.yaml"), "the name is too long"),
-    "target": (("eval", "no_run"), "neither a checkpoint"),
-    "sizes": (("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
-    "labels": (
-        ("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"),
-        "name another, separated by a comma",
-    ),
-    "grid": (("ablate", "agregation"), "did you mean 'aggregation'?"),
-    "resume": (("train", "clip_baseline", "--scale", "tiny", "resume=last"), "no checkpoint under"),
-    "backbone": ((*TRAIN, "image.backbone=vit_tinny"), "image.backbone"),
-    "no tar": ((*TRAIN, "data.source=tars", "data.root=text.tar"), "text.tar"),
-    "garbled result": (("compare", "broken.json"), "not the JSON of a run"),
-    "zoo folder": (("eval", "zoo:open_clip:."), "the folder has no open_clip_config.json"),
+    "long name": (f"train ./{'x' * 300}.yaml", "the name is too long"),
+    "target": ("eval no_run", "neither a checkpoint"),
+    "no target": ("eval ''", "the name of the model is empty"),
+    "kind of model": ("eval tim:vit", "timm:NAME; did you mean 'timm'?"),
+    "separator": ("data inspect table data.root=a.csv", 'data.options.separator=";"'),
+    "sizes": ("eval no_run --sizes 224", "name two or more different sizes"),
+    "labels": ("segment a.jpg --labels dog --ckpt x", "name another, separated by a comma"),
+    "grid": ("ablate agregation", "did you mean 'aggregation'?"),
+    "resume": ("train clip_baseline --scale tiny resume=last", "no checkpoint under"),
+    "backbone": (f"{TRAIN} image.backbone=vit_tinny", "image.backbone"),
+    "no tar": (f"{TRAIN} data.source=tars data.root=text.tar", "text.tar"),
+    "garbled result": ("compare broken.json", "not the JSON of a run"),
+    "zoo folder": ("eval zoo:open_clip:.", "the folder has no open_clip_config.json"),
 }
 
 
@@ -47,6 +48,7 @@ def prepare(folder: Path) -> None:
     """Write the files that the mistakes name."""
     for name, text in {
         "broken.yaml": "image: [",
+        "a.csv": "image;caption\n",
         "text.tar": "not a tar",
         "broken.json": json.dumps([1])[:-1],
         f"{RUN}/config.yaml": GOLDEN.read_text(),
@@ -69,9 +71,9 @@ json.dump(answers, sys.stdout)
 """
 
 
-def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path):
     prepare(tmp_path)
-    words = json.dumps({name: words for name, (words, _) in MISUSES.items()})
+    words = json.dumps({name: shlex.split(line) for name, (line, _) in MISUSES.items()})
     command = [sys.executable, "-c", ONE_PROCESS]
     done = subprocess.run(
         command,

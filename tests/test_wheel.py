@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.gestalt.command import TINY
 from tests.gestalt.tiny_model import WITHOUT_LIGHTNING, export, save_photo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,15 +58,15 @@ OWN_SCENES = Benchmark(
 '''
 
 
-def test_lightnings_malicious_releases_are_excluded() -> None:
+def test_lightnings_malicious_releases_are_excluded():
     assert "lightning >=2.6, !=2.6.2, !=2.6.3, <3" in (ROOT / "setup.cfg").read_text()
 
 
-def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command without this checkout on the path."""
+def run(program: str | Path, line: str, *words: str, folder: Path):
+    """Run ``PROGRAM LINE WORDS`` without this checkout on the path."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [str(word) for word in words],
+        [program, *line.split(), *words],
         cwd=folder,
         env={**variables, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -78,19 +79,8 @@ def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def wheel(project: Path, to: Path) -> Path:
     """Build the wheel of a project, without network."""
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        to,
-        project,
-        folder=to,
-    )
+    line = f"-m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir {to} {project}"
+    run(sys.executable, line, folder=to)
     (built,) = to.glob("*.whl")
     return built
 
@@ -124,22 +114,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheels = []
     for name in ("ours", "theirs"):
         (folder / f"{name}_wheel").mkdir()
-        wheels.append(wheel(folder / name, folder / f"{name}_wheel"))
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
-    python = folder / "venv" / "bin" / "python"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        *wheels,
-        folder=folder,
-    )
+        wheels.append(str(wheel(folder / name, folder / f"{name}_wheel")))
+    run(sys.executable, "-m venv --without-pip venv", folder=folder)
+    install = "-m pip --python venv/bin/python install --quiet --no-deps --no-index"
+    run(sys.executable, install, *wheels, folder=folder)
     (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
     # a plain line: this environment's own .pth files stay unread
     (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -147,9 +125,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(
-    program: Path, tmp_path: Path
-) -> None:
+def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program, tmp_path):
     code = (
         "import gestalt, gestalt.data_modules; print(gestalt.__file__, "
         "gestalt.data_modules.__file__)"
@@ -158,39 +134,25 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(
     assert all(file.startswith(str(program.parents[1])) for file in files)
     (row,) = (
         line
-        for line in run(program, "list", "aggregations", folder=tmp_path).stdout.splitlines()
+        for line in run(program, "list aggregations", folder=tmp_path).stdout.splitlines()
         if "median" in line
     )
-    assert row.split() == [
-        "median",
-        "median-pooling",
-        "1.2",
-        *["The", "median", "of", "each", "channel"],
-    ]
+    assert " ".join(row.split()) == "median median-pooling 1.2 The median of each channel"
     (tmp_path / "mine.yaml").write_text("image: {init: random, aggregation: median}\n")
-    quick = ("trainer.max_steps=2", "trainer.enable_progress_bar=false", "evaluation.pictures=0")
-    benchmarks = "evaluation.benchmarks=[own_scenes]"
-    done = run(
-        program, "train", "./mine.yaml", "--scale", "tiny", *quick, benchmarks, folder=tmp_path
+    line = (
+        f"train ./mine.yaml {TINY} trainer.max_steps=2 evaluation.pictures=0 "
+        "evaluation.benchmarks=[own_scenes]"
     )
+    done = run(program, line, folder=tmp_path)
     assert "own_scenes/miou " in done.stdout
     record = json.loads((tmp_path / "lightning_logs/mine/tiny/version_0/result.json").read_text())
     assert record["config"]["image"]["aggregation"] == "median"
-    scored = run(
-        program,
-        "eval",
-        "lightning_logs/mine",
-        "evaluation.limit=3",
-        "trainer.enable_progress_bar=false",
-        folder=tmp_path,
-    )
+    scored = run(program, "eval lightning_logs/mine evaluation.limit=3", folder=tmp_path)
     assert "own_scenes: 3 of 307 images" in scored.stdout
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(
-    program: Path, tmp_path: Path
-) -> None:
+def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(program, tmp_path):
     export(tmp_path / "exported")
     save_photo(tmp_path / "photo.jpg")
     lines = """

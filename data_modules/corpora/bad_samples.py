@@ -16,7 +16,7 @@ REASONS = (
     "too_small",  # too few pixels to show anything
     "missing_image",  # a caption without an image
     "missing_caption",  # an image without a caption, or without the caption column
-    "empty_caption",  # only white space
+    "empty_caption",  # only white space or other invisible characters
     "caption_encoding",  # bytes that are not UTF-8, or a record that is not JSON
     "caption_too_long",  # longer than a caption can be
     "duplicate_key",  # a second sample under one key of a shard
@@ -26,6 +26,7 @@ REASONS = (
     "broken_image",  # an image file that its decoder rejects
     "value_range",  # 32-bit or floating-point pixels, whose value range is unknown
     "broken_row",  # a line of a table whose number of fields differs from the header's
+    "dotted_name",  # an image in a tar whose name has several dots, and is none of a sample's parts
 )
 """Names of all reasons.  Batches and counts hold positions in this tuple: append new reasons at its
 end.

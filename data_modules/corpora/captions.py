@@ -1,5 +1,6 @@
 """Captions: select and clean the text of a pair, as a pure function of (seed, epoch, index)."""
 
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
@@ -7,6 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import Unusable
+
+INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""Categories of characters that show nothing: controls, zero-width ones, separators."""
 
 LONGEST = 10_000
 """Largest number of characters: text towers read some tens of words, and longer texts are whole
@@ -103,8 +107,8 @@ def clean_caption(text: object) -> str:
     except UnicodeEncodeError as error:
         raise Unusable("caption_encoding", f"half a character at {error.start}") from error
     text = text.strip()
-    if not text:
-        raise Unusable("empty_caption")
+    if all(unicodedata.category(letter) in INVISIBLE for letter in text):
+        raise Unusable("empty_caption", "only invisible characters" if text else "")
     if len(text) > LONGEST:
         raise Unusable("caption_too_long", f"{len(text):,} characters")
     return text

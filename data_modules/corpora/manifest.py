@@ -20,9 +20,12 @@ from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Relocated, Source
-from gestalt.support.files import replacing
+from gestalt.support.files import file_hash, replacing
+from gestalt.support.json_files import read_json
 
 FORMAT = 1
+MOST_BYTES = 2**30
+"""Largest manifest that is read, of some million bad samples."""
 
 Bad = tuple[int, str, str, str]
 """Index in the source, reason, where, key."""
@@ -127,32 +130,14 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
             f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`"
         )
     try:
-        content = path.read_bytes()
-        manifest = json.loads(content)
-        indices = [entry[0] for entry in manifest["bad"]]
-        valid = (
-            manifest["format"] == FORMAT
-            and isinstance(manifest["source_digest"], str)
-            and type(manifest["samples"]) is int
-            and all(entry[1] in REASONS for entry in manifest["bad"])
-            and all(type(index) is int and 0 <= index < manifest["samples"] for index in indices)
-            and indices == sorted(set(indices))
-        )
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+        manifest = read_json(path, "manifest", most=MOST_BYTES)
+        latest = -1
+        for index, reason, *_ in manifest["bad"]:
+            if reason not in REASONS or not latest < index < manifest["samples"]:
+                raise ValueError(f"bad: {index}, {reason}: out of order, or an unknown reason")
+            latest = index
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`"
         ) from error
-    if not valid:
-        raise ValueError(
-            f"data.manifest={path}: not a manifest of this version (another format, an unknown "
-            "reason, or indices out of order); "
-            "inspect the source again"
-        )
-    return manifest, hashlib.sha256(content).hexdigest()
+    return manifest, file_hash(path)

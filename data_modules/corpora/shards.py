@@ -211,10 +211,8 @@ class ShardReader:
             OSError: they cannot be read, for a remote shard within the limits of ``remote``.
             ValueError: a local shard has changed its size since the run began.
         """
-        first, last = (
-            min(offset for offset, _ in ranges),
-            max(offset + size for offset, size in ranges),
-        )
+        first = min(offset for offset, _ in ranges)
+        last = max(offset + size for offset, size in ranges)
         # a second call costs less than a second copy of a large file
         copied = is_remote(shard.path) or last - first <= SMALL
         if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):

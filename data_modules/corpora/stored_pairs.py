@@ -5,6 +5,7 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 can read it without a random draw.
 """
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,6 +48,27 @@ class Store(NumberedPairs):
         return self.stored(index)
 
 
+class ShardedStore(Store):
+    """A store whose pairs lie in shards, one shard after the other."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        """Take the number of pairs in each shard."""
+        self._lengths = lengths
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return sum(self._lengths)
+
+    def blocks(self) -> list[int]:
+        """Return the number of pairs in each shard."""
+        return self._lengths
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the number of a pair's shard, and its position in there."""
+        shard = int(np.searchsorted(self._ends, index, side="right"))
+        return shard, index - int(self._ends[shard] - self._lengths[shard])
+
+
 def image_bytes(image: object) -> bytes:
     """Return the bytes of an image column, which holds bytes, or a struct with ``bytes``.
 
@@ -61,28 +83,24 @@ def image_bytes(image: object) -> bytes:
 
 
 def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
-    """Check that file names do not lead out of a folder.
+    """Check that file names do not lead out of a folder, nor symbolic links in it.
 
     Raises:
-        ValueError: an absolute name or one with ``..``.
+        ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
+    inside = os.path.join(os.path.realpath(folder), "")
+    folders: dict[str, str] = {}  # the same for many files
     for name in names:
-        if name.startswith("/") or ".." in name.split("/"):
+        file = folder / name
+        parent = str(file.parent)
+        if parent not in folders:
+            folders[parent] = os.path.realpath(parent)
+        place = os.path.realpath(file) if file.is_symlink() else folders[parent] + os.sep
+        if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
                 "set data.options.outside=true"
             )
-
-
-def read_stored(path: Path, *, captions: object) -> Stored:
-    """Read a pair whose image is a file of its own.
-
-    Raises:
-        BadSample: the file is missing or unreadable.
-    """
-    where, key = str(path.parent), path.name
-    with bad_sample_at(where, key):
-        return Stored(where, key, read_bytes(path), captions)
 
 
 class ImageFiles(Store):
@@ -161,8 +179,7 @@ class StoredPairs(Source):
         """Return the number of pairs in each shard, up to the last one that is used."""
         lengths = np.asarray(self.store.blocks(), dtype=np.int64)
         before = np.cumsum(lengths) - lengths
-        used: list[int] = np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
-        return used
+        return np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""

@@ -7,6 +7,7 @@ Torch is not imported, so that an unreadable table is refused at once.
 import csv
 import gzip
 import io
+import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,12 @@ def read_header(
     """
     header = next(rows, [])
     names = [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
+    other = next((letter for letter in ";\t,|" if letter in "".join(names)), None)
+    if other is not None and len(names) == 1:
+        raise ValueError(
+            f"table: {layout.path} has one column, {names[0]!r}; choose "
+            f"'data.options.separator={json.dumps(other)}'"
+        )
     return names, find_columns(names, chosen, where=str(layout.path), usual=PATHS)
 
 

@@ -5,7 +5,8 @@ files than tars are refused at once.
 A tar follows webdataset's convention, as img2dataset writes it: the members of a sample share a
 key, the path up to the first dot of its last part.  Source: webdataset/webdataset,
 src/webdataset/tariterators.py, base_plus_ext of version 1.0.2.  Unlike there, members of one key
-need not be adjacent.
+need not be adjacent.  An image such as ``a.0.jpg`` is a further part of sample ``a`` if that has a
+part of a known ending, and otherwise a bad sample.
 
 An index file is one block of JSON (``HEADER`` bytes), then the records (``RECORD``), then the end
 of each key and the keys.  It lies beside the tar as ``<name>.index``, or in the cache if that
@@ -37,7 +38,7 @@ from gestalt.data_modules.corpora.shards import (
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.files import free_bytes, replacing
 
-FORMAT = 2
+FORMAT = 3
 HEADER = 4096
 
 BLOCK = 512
@@ -174,6 +175,7 @@ def scan_tar(shard: Shard) -> TarScan:
     if not shard.size:
         return scan
     latest: dict[str, dict[str, int]] = {}  # key to its row, the latest of duplicates
+    dotted: dict[str, str] = {}  # name of an image with a further dot to its sample's key
     try:
         with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
             while position <= shard.size and (member := tar.next()):
@@ -187,6 +189,9 @@ def scan_tar(shard: Shard) -> TarScan:
                 match = _MEMBER.match(member.name)
                 part = PARTS.get(match[2].lower()) if match else None
                 if match is None or part is None:
+                    name, _, ending = member.name.rpartition(".")
+                    if match and ending.lower() in IMAGES:
+                        dotted[name] = match[1]
                     continue
                 row = latest.get(match[1], {})
                 if not row or part in row:
@@ -212,6 +217,9 @@ def scan_tar(shard: Shard) -> TarScan:
     except Exception as error:
         # of the library, whose reader of headers raises many types, of the disk or the network
         raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
+    for name in (name for name, key in dotted.items() if key not in latest):
+        scan.rows.append({"reason": REASONS.index("dotted_name")})
+        scan.keys.append(name)
     return scan
 
 
@@ -296,10 +304,14 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
                 continue
             with path.open("rb") as file:
                 header: Header = json.loads(file.read(HEADER))
-            if tar_state(shard).items() <= header.items() and header.keys() >= CONTENT:
+                keys = HEADER + header["samples"] * (RECORD.itemsize + 4)
+                file.seek(keys - 4)  # the end of the last key
+                size = keys + int.from_bytes(file.read(4), "little") * bool(header["samples"])
+            whole = path.stat().st_size == size and header.keys() >= CONTENT
+            if whole and tar_state(shard).items() <= header.items():
                 return path, header
-        except (OSError, ValueError, AttributeError, RecursionError):
-            continue
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            continue  # cut short, or not an index: it is made anew
     return None
 
 

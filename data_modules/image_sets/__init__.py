@@ -7,7 +7,7 @@ classes.  ``docs/contributing.md`` explains how to add a set.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
@@ -59,8 +59,14 @@ class LabelSet:
         assert all(self.prompts)
 
     def digest(self) -> str:
-        """Return the digest of names, prompts and background."""
-        return short_digest(json.dumps(asdict(self), sort_keys=True))
+        """Return the digest of names, prompts and background, which a subclass does not extend."""
+        digested = {field.name: getattr(self, field.name) for field in fields(LabelSet)}
+        return short_digest(json.dumps(digested, sort_keys=True))
+
+
+def plain_labels(names: Sequence[str]) -> LabelSet:
+    """Return a label set without background whose classes are named by one word each."""
+    return LabelSet(tuple(names), prompts=tuple((name,) for name in names), background=None)
 
 
 class ImageSet(Protocol):
@@ -138,7 +144,7 @@ def open_image_set(
         name: name of its file in this folder.
         root: folder with the data; None if the set needs none.
         split: name of the split; None for the one that is reported.
-        limit: largest number of images; None for all.
+        limit: largest number of images, at least 1; None for all.
         subset: True to accept another number of images than the official one; a set cut by
             ``limit`` is accepted anyway.
         label_sets: names of the label sets to read; None for all.
@@ -148,12 +154,8 @@ def open_image_set(
         ValueError: unknown name, split, label set or option, unreadable data, or another number of
             images than the official one.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(
-            f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything"
-        )
     opener = find_opener(
-        __name__,
+        "image_sets",
         name,
         kind="image set",
         common=("root", "split", "limit", "label_sets"),

@@ -15,13 +15,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import select_split
-from gestalt.data_modules.labels.folders import find_folder
-from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
+from gestalt.data_modules.labels.labelled_photographs import opener_of
 from gestalt.data_modules.labels.masks import objects, read_mask
-
-_OFFICIAL = {"train": 20_210, "val": 2_000}
-_FOLDERS = {"train": "training", "val": "validation"}
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:
@@ -35,37 +30,19 @@ def _read_objects(path: Path, image: Tensor) -> Tensor:
     )
 
 
-def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
-) -> LabelledPhotographs:
-    """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
-
-    Raises:
-        ValueError: no root, unknown split or label set, an image without mask or a mask without
-            image.
-    """
-    split = select_split("ade20k", split, known=_OFFICIAL, default="val")
-    folder = find_folder(
-        root,
-        image_set="ade20k",
-        places=("ADEChallengeData2016",),
-        holds=(f"images/{_FOLDERS[split]}", f"annotations/{_FOLDERS[split]}"),
-        get=(
-            "unpack ADEChallengeData2016.zip there; the full ADE20K, whose masks end in _seg.png, "
-            "is another set"
-        ),
-    )
-    instances = folder / "annotations_instance" / _FOLDERS[split]
-    return open_labelled(
-        "ade20k",
-        folder=folder,
-        images=f"images/{_FOLDERS[split]}",
-        masks=f"annotations/{_FOLDERS[split]}",
-        table="ade20k",
-        label_sets=label_sets,
-        limit=limit,
-        objects=instances,
-        official_length=_OFFICIAL[split],
-        no_instances=None if instances.is_dir() else f"no folder {instances}",
-        read_objects=_read_objects,
-    )
+open_here = opener_of(
+    "ade20k",
+    table="ade20k",
+    official={"train": [20_210], "val": [2_000]},
+    places=("ADEChallengeData2016",),
+    holds=("images/{split}", "annotations/{split}"),
+    get=(
+        "unpack ADEChallengeData2016.zip there; the full ADE20K, whose masks end in _seg.png, "
+        "is another set"
+    ),
+    images="images/{split}",
+    masks="annotations/{split}",
+    objects="annotations_instance/{split}",
+    folders={"train": "training", "val": "validation"},
+    read_objects=_read_objects,
+)

@@ -10,44 +10,20 @@ names.  MaskFormer's converter keeps 847 of them, scales photographs to a shorte
 Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f2d27b2.
 """
 
-from gestalt.data_modules.image_sets import select_split
-from gestalt.data_modules.labels.folders import find_folder
-from gestalt.data_modules.labels.labelled_photographs import LabelledPhotographs, open_labelled
+from gestalt.data_modules.labels.labelled_photographs import opener_of
 from gestalt.data_modules.labels.masks import SIXTEEN_BITS
 
-_OFFICIAL = {"val": 2_000}
-_IMAGES, _MASKS = "images_detectron2/validation", "annotations_detectron2/validation"
-
-
-def open_here(
-    *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
-) -> LabelledPhotographs:
-    """Open ``val``; ``limit`` keeps the first photographs by name.
-
-    Raises:
-        ValueError: no root, unknown split or label set, an image without mask or a mask without
-            image.
-    """
-    split = select_split("ade20k_full", split, known=_OFFICIAL, default="val")
-    folder = find_folder(
-        root,
-        image_set="ade20k_full",
-        places=("ADE20K_2021_17_01", "ade/ADE20K_2021_17_01"),
-        holds=(_IMAGES, _MASKS),
-        get=(
-            "unpack the full ADE20K there, and run MaskFormer's "
-            "datasets/prepare_ade20k_full_sem_seg.py"
-        ),
-    )
-    return open_labelled(
-        "ade20k_full",
-        folder=folder,
-        images=_IMAGES,
-        masks=_MASKS,
-        table="ade20k",
-        label_sets=label_sets,
-        limit=limit,
-        suffix=".tif",
-        official_length=_OFFICIAL[split],
-        modes=SIXTEEN_BITS,
-    )
+open_here = opener_of(
+    "ade20k_full",
+    table="ade20k",
+    official={"val": [2_000]},
+    places=("ADE20K_2021_17_01", "ade/ADE20K_2021_17_01"),
+    holds=("images_detectron2/validation", "annotations_detectron2/validation"),
+    get=(
+        "unpack the full ADE20K there, and run MaskFormer's datasets/prepare_ade20k_full_sem_seg.py"
+    ),
+    images="images_detectron2/validation",
+    masks="annotations_detectron2/validation",
+    suffix=".tif",
+    modes=SIXTEEN_BITS,
+)

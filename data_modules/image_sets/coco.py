@@ -66,11 +66,8 @@ def open_here(
         holds=(f"{split}2017|images/{split}2017",),
         get=f"unpack {split}2017.zip there",
     )
-    images = next(
-        place
-        for place in (folder / f"{split}2017", folder / "images" / f"{split}2017")
-        if place.is_dir()
-    )
+    candidates = (folder / f"{split}2017", folder / "images" / f"{split}2017")
+    images = next(filter(Path.is_dir, candidates))
     panoptic = (
         Panoptic(folder / "annotations", split=split, table=tables[PANOPTIC])
         if PANOPTIC in labels

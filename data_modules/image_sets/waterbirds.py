@@ -11,7 +11,7 @@ accuracies of the groups by their shares of the training split, which the table 
 
 import csv
 
-from gestalt.data_modules.image_sets import LabelSet, select_label_sets, select_split
+from gestalt.data_modules.image_sets import plain_labels, select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
     ClassifiedPhotographs,
     Photograph,
@@ -24,11 +24,7 @@ _SPLITS = {"train": "0", "val": "1", "test": "2"}
 _OFFICIAL = {"train": 4_795, "val": 1_199, "test": 5_794}
 _COLUMNS = ("img_filename", "y", "split", "place")
 
-LABELS = {
-    "waterbirds": LabelSet(
-        names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None
-    )
-}
+LABELS = {"waterbirds": plain_labels(["landbird", "waterbird"])}
 """Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
 
 
@@ -50,8 +46,8 @@ def open_here(
         get=f"unpack {_FOLDER}.tar.gz there",
     )
     table = folder / "metadata.csv"
-    known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(_SPLITS.values())}
-    rows = []
+    listed: dict[str, list[Photograph]] = {number: [] for number in _SPLITS.values()}
+    known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(listed)}
     with table.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
@@ -66,14 +62,12 @@ def open_here(
                         f"waterbirds: {table}, line {reader.line_num}: {name} is {row[name]!r}, "
                         f"not one of {', '.join(values)}"
                     )
-            rows.append(row)
-    photographs = [
-        Photograph(folder / row["img_filename"], class_label=int(row["y"]), place=int(row["place"]))
-        for row in rows
-        if row["split"] == _SPLITS[split]
-    ]
+            listed[row["split"]].append(
+                Photograph(folder / row["img_filename"], int(row["y"]), int(row["place"]))
+            )
+    photographs = listed[_SPLITS[split]]
     check_files([photograph.path for photograph in photographs], required_by=table)
-    train = [(int(row["y"]), int(row["place"])) for row in rows if row["split"] == _SPLITS["train"]]
+    train = [photograph[1:] for photograph in listed[_SPLITS["train"]]]
     if not train:
         raise ValueError(
             f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the "

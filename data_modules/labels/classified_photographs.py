@@ -2,14 +2,22 @@
 pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
-from gestalt.data_modules.labels.folders import list_files
+from gestalt.data_modules.image_sets import (
+    ImageSetSample,
+    LabelSet,
+    select_label_sets,
+    select_split,
+)
+from gestalt.data_modules.labels.folders import find_folder, list_files
+from gestalt.data_modules.labels.label_tables import Table, read_tables
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
+
+IMAGENET = "imagenet_1000"
 
 
 class Photograph(NamedTuple):
@@ -72,52 +80,66 @@ def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[
     return [photographs[number * len(photographs) // limit] for number in range(limit)]
 
 
-def open_class_folders(
+def imagenet_opener(
     image_set: str,
-    folder: Path,
     *,
-    classes: Mapping[str, int],
+    places: Sequence[str],
+    holds: Sequence[str],
+    get: str,
+    images: str = "",
+    folders: Callable[[Table], Sequence[str]],
     suffix: str,
     expected: str,
-    limit: int | None,
-    label_sets: Mapping[str, LabelSet],
     official_length: int,
-) -> ClassifiedPhotographs:
-    """Open the photographs of a folder that has one folder for each class, in order of class and
-    file name.
+) -> Callable[..., ClassifiedPhotographs]:
+    """Return the ``open_here`` of photographs of ImageNet's 1,000 classes, in one folder a class.
 
     Args:
         image_set: name of the set.
-        folder: the folder of the class folders, not all of which need to exist.
-        classes: name of a class folder -> class.
+        places, holds, get: as ``find_folder``.
+        images: folder of the class folders in that folder, not all of which need to exist.
+        folders: returns the names of the class folders, in order of class, by ImageNet's table.
         suffix: ending of the photographs.
         expected: text after "expected" in the message about a folder with another name.
-        limit: number of photographs to keep, spread evenly over the classes; None for all.
-        label_sets: the label set of the classes.
         official_length: as ``ImageSet``.
-
-    Raises:
-        ValueError: no class folder, another folder, or a class folder without photographs.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    if not names:
-        raise ValueError(
-            f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
-            f"class, expected {expected}"
-        )
-    for name in names:
-        if name not in classes:
+
+    def open_here(
+        *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
+    ) -> ClassifiedPhotographs:
+        """Open the only split, ``val``, in order of class and file name; ``limit`` keeps
+        photographs spread evenly over the classes.
+
+        Raises:
+            ValueError: no root, unknown split or label set, no class folder, another folder, or a
+                class folder without photographs.
+        """
+        select_split(image_set, split, known=("val",), default="val")
+        folder = find_folder(root, image_set=image_set, places=places, holds=holds, get=get)
+        folder /= images
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        if not names:
             raise ValueError(
-                f"{image_set}: {folder / name} is not a class folder; expected {expected}"
+                f"{image_set}: {folder} has no folders; its photographs must lie in one folder a "
+                f"class, expected {expected}"
             )
-    photographs = [
-        Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
-        for name in sorted(names, key=classes.__getitem__)
-        for stem in list_files(folder / name, suffix=suffix)
-    ]
-    return ClassifiedPhotographs(
-        image_set,
-        evenly(photographs, limit=limit),
-        label_sets=label_sets,
-        official_length=official_length,
-    )
+        table = read_tables("imagenet")[IMAGENET]
+        classes = {name: number for number, name in enumerate(folders(table))}
+        for name in names:
+            if name not in classes:
+                raise ValueError(
+                    f"{image_set}: {folder / name} is not a class folder; expected {expected}"
+                )
+        photographs = [
+            Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
+            for name in sorted(names, key=classes.__getitem__)
+            for stem in list_files(folder / name, suffix=suffix)
+        ]
+        return ClassifiedPhotographs(
+            image_set,
+            evenly(photographs, limit=limit),
+            label_sets=select_label_sets({IMAGENET: table.labels}, label_sets),
+            official_length=official_length,
+        )
+
+    return open_here

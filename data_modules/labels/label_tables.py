@@ -1,17 +1,18 @@
 """Label sets of published data sets as JSON files in ``image_sets/tables``: class names, phrases
 and file values.
 
-``names`` are the data set's class names in order; ``phrases`` gives a phrase for names that are not
-plain words.  ``maps`` has, for each kind of file, the file values of the classes in order ("0-10
-12" for twelve classes), the values of a background that precedes them, and the values that are not
-scored.  A label set of coarser classes has ``groups_of``, the name of the finer label set, and
-``groups``: its class names in order, each with the finer classes in it, whose values and phrases it
-takes over.
+``names`` are the data set's class names in order; ``phrases`` gives a phrase, or a list of some,
+for names that are not plain words.  ``maps`` has, for each kind of file, the file values of the
+classes in order ("0-10 12" for twelve classes), the values of a background that precedes them, and
+the values that are not scored.  A label set of coarser classes has ``groups_of``, the name of the
+finer label set, and ``groups``: its class names in order, each with the finer classes in it, whose
+values and phrases it takes over.
 """
 
 import json
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import Any, NamedTuple
 
 from gestalt.data_modules.image_sets import LabelSet, select_label_sets
@@ -40,20 +41,31 @@ def read_tables(name: str) -> dict[str, Table]:
         .joinpath("tables", f"{name}.json")
         .read_text(encoding="utf-8")
     )
-    tables: dict[str, Table] = {}
-    for key, entry in json.loads(text).items():
-        if "groups_of" in entry:
-            tables[key] = _grouped(entry, parts=tables[entry["groups_of"]])
-            continue
-        names = tuple(entry["names"])
-        phrases = entry.get("phrases", {})
-        assert set(phrases) <= set(names)
-        prompts = tuple((phrases.get(name, name),) for name in names)
-        maps = {
-            kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()
-        }
-        tables[key] = Table(LabelSet(names, prompts, entry.get("background")), maps, entry)
-    return tables
+    entries = json.loads(text)
+    return {
+        key: _table(entry, parts=entries.get(entry.get("groups_of"), entry))
+        for key, entry in entries.items()
+    }
+
+
+def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
+    """Make a table of groups of the classes of ``parts``, each in exactly one; a class is a group
+    of its own where the table has no groups.
+    """
+    names, said, groups = parts["names"], parts.get("phrases", {}), entry.get("groups")
+    members = [[number] for number in range(len(names))]
+    if groups is not None:
+        members = [[names.index(name) for name in group] for group in groups.values()]
+    group_of = {number: group for group, numbers in enumerate(members) for number in numbers}
+    order = [group_of[number] for number in range(len(names))]
+    assert sum(map(len, members)) == len(names)
+    assert set(said) <= set(names)
+    phrases = [said.get(name, name) for name in names]
+    phrases = [[each] if isinstance(each, str) else each for each in phrases]
+    prompts = [tuple(chain(*(phrases[number] for number in numbers))) for numbers in members]
+    labels = LabelSet(tuple(groups or names), tuple(prompts), entry.get("background"))
+    maps = {kind: _value_map(row, order) for kind, row in parts.get("maps", {}).items()}
+    return Table(labels, maps, entry)
 
 
 def select_tables(
@@ -70,37 +82,13 @@ def select_tables(
     return labels, {key: tables[key].maps[kind] for key in labels}
 
 
-def _grouped(entry: dict[str, Any], *, parts: Table) -> Table:
-    """Make a table whose classes are groups of another table's classes, each in exactly one
-    group.
-    """
-    groups: dict[str, list[str]] = entry["groups"]
-    pairs = [(name, index) for index, members in enumerate(groups.values()) for name in members]
-    group_of = dict(pairs)
-    assert len(group_of) == len(pairs) == len(parts.labels.names)
-    phrases = dict(zip(parts.labels.names, parts.labels.prompts, strict=True))
-    prompts = tuple(
-        tuple(phrase for name in members for phrase in phrases[name]) for members in groups.values()
-    )
-    order = [group_of[name] for name in parts.labels.names]
-    labels = LabelSet(tuple(groups), prompts=prompts, background=None)
-    return Table(
-        labels,
-        maps={kind: values.grouped(order) for kind, values in parts.maps.items()},
-        entry=entry,
-    )
-
-
-def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
+def _value_map(row: dict[str, str], order: list[int]) -> ValueMap:
+    """Return the map from the values of files to the groups of the classes in order."""
     background = _numbers(row.get("background", ""))
-    first = int(bool(background))
     values = _numbers(row["values"])
-    assert len(values) + first == classes
-    pairs = {
-        **dict.fromkeys(background, 0),
-        **{value: first + rank for rank, value in enumerate(values)},
-    }
-    return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=classes)
+    classes = order[int(bool(background)) :]
+    pairs = {**dict.fromkeys(background, order[0]), **dict(zip(values, classes, strict=True))}
+    return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=max(order) + 1)
 
 
 def _numbers(words: str) -> list[int]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
-from gestalt.data_modules.labels.folders import check_files, list_files, read_list
+from gestalt.data_modules.image_sets import ImageSetSample, LabelSet, select_split
+from gestalt.data_modules.labels.folders import check_files, find_folder, list_files, read_list
 from gestalt.data_modules.labels.label_tables import select_tables
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
 from gestalt.data_modules.labels.panoptic import PANOPTIC, Panoptic
@@ -42,9 +42,8 @@ def files_by_name(
     suffix: str = ".png",
 ) -> list[Files]:
     """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images,
-    masks and, if it exists, objects (PNG).
+    masks and objects (PNG).
     """
-    objects = objects if objects is not None and objects.is_dir() else None
     return [
         Files(
             name,
@@ -72,6 +71,7 @@ class LabelledPhotographs:
         read_objects: makes an instance map of a file of objects and its image, (3, H, W).
         panoptic: annotations that make the class map ``PANOPTIC`` and the instance map, in place of
             ``read_objects``.
+        definition: digest of the file that defines the set; None for a published one.
 
     Raises:
         ValueError: a file is missing.
@@ -88,6 +88,7 @@ class LabelledPhotographs:
     modes: Sequence[str] = ("P", "L")
     read_objects: Callable[[Path, Tensor], Tensor] | None = None
     panoptic: Panoptic | None = None
+    definition: str | None = None
 
     def __post_init__(self) -> None:
         check_files(
@@ -128,52 +129,86 @@ class LabelledPhotographs:
         return sample
 
 
-def open_labelled(
+def opener_of(
     image_set: str,
     *,
-    folder: Path,
+    table: str,
+    official: Mapping[str, Sequence[int]],
+    places: Sequence[str],
+    holds: Sequence[str],
+    get: str,
     images: str,
     masks: str,
-    table: str,
-    label_sets: list[str] | None,
-    limit: int | None,
     suffix: str = ".png",
-    listed: Path | None = None,
-    objects: Path | None = None,
+    listed: str = "",
+    objects: str = "",
+    folders: Mapping[str, str] | None = None,
     **further: Any,
-) -> LabelledPhotographs:
-    """Open photographs with masks of the same names in two folders, and classes of a table.
+) -> Callable[..., LabelledPhotographs]:
+    """Return the ``open_here`` of photographs with masks of the same names in two folders.
+
+    In paths, ``{split}`` stands for the split, ``val`` by default, or for its folder.
 
     Args:
         image_set: name of the set.
-        folder: folder of the set.
-        images: folder of the photographs in it.
-        masks: folder of the masks in it.
-        table: name of the table in ``image_sets/tables``.
-        label_sets: names of the label sets to read; None for all.
-        limit: number of photographs to keep, the first ones; None for all.
+        table: name of its table in ``image_sets/tables``.
+        official: the numbers of images that a split may have, the usual one first.
+        places, holds, get: as ``find_folder``.
+        images, masks: folders in that folder.
         suffix: ending of the masks, which is also the kind of values in the table.
-        listed: file with the names of the photographs; None for all files of both folders, by name.
+        listed: file with the names of the photographs; empty for all files of both folders, by
+            name.
         objects: folder of the masks of objects, if it exists.
+        folders: folder of a split, where it is not the split's name.
         further: further attributes of ``LabelledPhotographs``.
-
-    Raises:
-        ValueError: unknown label set, or a missing file.
     """
-    names = (
-        read_list(listed)
-        if listed
-        else sorted(
-            {
-                *list_files(folder / images, suffix=".jpg"),
-                *list_files(folder / masks, suffix=suffix),
-            }
+
+    def open_here(
+        *, root: str | None, split: str | None, limit: int | None, label_sets: list[str] | None
+    ) -> LabelledPhotographs:
+        """Open a split; ``limit`` keeps the first photographs.
+
+        Raises:
+            ValueError: no root, unknown split or label set, or a missing image, mask or list.
+        """
+        split = select_split(image_set, split, known=official, default="val")
+        named = (folders or {}).get(split, split)
+        held = [name.format(split=named) for name in holds]
+        folder = find_folder(root, image_set=image_set, places=places, holds=held, get=get)
+        image_folder, mask_folder, of_objects, names_file = (
+            folder / name.format(split=named) for name in (images, masks, objects, listed)
         )
-    )
-    files = files_by_name(
-        names[:limit], images=folder / images, masks=folder / masks, objects=objects, suffix=suffix
-    )
-    labels, maps = select_tables(table, label_sets, kind=suffix.removeprefix("."))
-    return LabelledPhotographs(
-        image_set, files, required_by=listed or "its pair", label_sets=labels, maps=maps, **further
-    )
+        names = (
+            read_list(names_file)
+            if listed
+            else sorted(
+                {
+                    *list_files(image_folder, suffix=".jpg"),
+                    *list_files(mask_folder, suffix=suffix),
+                }
+            )
+        )
+        attributes = {**further}
+        has_objects = bool(objects) and of_objects.is_dir()
+        if objects:
+            attributes["no_instances"] = None if has_objects else f"no folder {of_objects}"
+        files = files_by_name(
+            names[:limit],
+            images=image_folder,
+            masks=mask_folder,
+            objects=of_objects if has_objects else None,
+            suffix=suffix,
+        )
+        labels, maps = select_tables(table, label_sets, kind=suffix.removeprefix("."))
+        usual = official[split]
+        return LabelledPhotographs(
+            image_set,
+            files,
+            required_by=names_file if listed else "its pair",
+            label_sets=labels,
+            maps=maps,
+            official_length=len(names) if len(names) in usual else usual[0],
+            **attributes,
+        )
+
+    return open_here

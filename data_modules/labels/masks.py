@@ -15,55 +15,66 @@ from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.photographs import decoding
 from gestalt.support.label_values import WIDE, ignored_value, map_type
 
-_VALUES = 2**16
+_PACKED = np.array([65_536, 256, 1])
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 """Pillow modes of 16-bit grey masks, by the order of their bytes."""
 
 
+def packed(colours: NDArray[Any]) -> NDArray[np.int64]:
+    """Return colours (..., 3) as one number each: 65536 red + 256 green + blue."""
+    numbers: NDArray[np.int64] = colours.astype(np.int64) @ _PACKED
+    return numbers
+
+
 class ValueMap:
-    """Map from the values of an 8- or 16-bit mask to classes.
+    """Map from the values of an 8- or 16-bit mask, or from the colours of a painted one, to
+    classes.
 
     Args:
-        classes: value -> class.
+        classes: value -> class; a colour is one number, see ``packed``.
         ignored: values that are not scored; all other values are errors.
         count: number of classes, which decides the type of the map; by default one more than the
             largest class index.
+        painted: True for colours.
     """
 
     def __init__(
-        self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None
+        self,
+        classes: Mapping[int, int],
+        *,
+        ignored: Collection[int] = (),
+        count: int | None = None,
+        painted: bool = False,
     ) -> None:
         assert not set(classes) & set(ignored)
         count = max(classes.values()) + 1 if count is None else count
         assert max(classes.values()) < count <= WIDE
-        self._ignored = ignored_value(count)
-        self._known = np.zeros(_VALUES, dtype=np.bool_)
+        self.painted = painted
+        values = 2**24 if painted else 2**16
+        self._known = np.zeros(values, dtype=np.bool_)
         self._known[[*classes, *ignored]] = True
-        self._class = np.full(_VALUES, self._ignored, dtype=map_type(count))
+        self._class = np.full(values, ignored_value(count), dtype=map_type(count))
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
-        """Return the classes of a mask, (H, W) of their ``map_type``, with ``ignored_value`` where
-        it is not scored.
+        """Return the classes of a mask (H, W), or (H, W, 3) if it is painted: (H, W) of their
+        ``map_type``, with ``ignored_value`` where it is not scored.
 
         Raises:
-            ValueError: unknown value.
+            ValueError: unknown value or colour.
         """
-        present = np.flatnonzero(np.bincount(values.reshape(-1)))
-        wrong = present[~self._known[present]].tolist()
+        if self.painted:
+            values = packed(values)
+        wrong = np.unique(values[~self._known[values]]).tolist()
+        if wrong and self.painted:
+            raise ValueError(f"{path} holds the colour #{wrong[0]:06x}, which no class has")
         if wrong:
             raise ValueError(
                 f"{path} holds values {wrong}; it must hold "
-                f"{_ranges(np.flatnonzero(self._known).tolist())} only"
+                f"{_ranges(np.flatnonzero(self._known))} only"
             )
         return torch.from_numpy(self._class[values])
-
-    def grouped(self, groups: Sequence[int]) -> "ValueMap":
-        """Return a map of the same values to coarser classes: class i becomes ``groups[i]``."""
-        scored = self._class != self._ignored
-        classes = {value: groups[self._class[value]] for value in np.flatnonzero(scored).tolist()}
-        return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
 
 
 def read_mask(
@@ -78,13 +89,15 @@ def read_mask(
         modes: allowed Pillow modes.
 
     Raises:
-        ValueError: unreadable, another mode, or another size than the image.
+        ValueError: unreadable, a JPEG, another mode, or another size than the image.
     """
     try:
         with decoding(), Image.open(path) as mask:
-            values, mode = np.array(mask), mask.mode
+            values, mode, kind = np.array(mask), mask.mode, mask.format
     except Unusable as error:
         raise ValueError(f"{path}: {error}") from error
+    if kind in ("JPEG", "MPO"):
+        raise ValueError(f"{path} is a JPEG, whose compression changes values; store masks as PNG")
     if mode not in modes:
         raise ValueError(
             f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}"
@@ -97,14 +110,10 @@ def read_mask(
     return values
 
 
-def _ranges(values: list[int]) -> str:
+def _ranges(values: NDArray[Any]) -> str:
     """Format ascending values as ranges: ``0-20, 255``."""
-    starts = [value for value in values if value - 1 not in values]
-    ends = [value for value in values if value + 1 not in values]
-    return ", ".join(
-        str(start) if start == end else f"{start}-{end}"
-        for start, end in zip(starts, ends, strict=True)
-    )
+    runs = np.split(values, np.flatnonzero(np.diff(values) != 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def objects(

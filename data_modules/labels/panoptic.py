@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.data_modules.labels.label_tables import Table
-from gestalt.data_modules.labels.masks import objects, read_mask
+from gestalt.data_modules.labels.masks import objects, packed, read_mask
 
 PANOPTIC = "coco_panoptic_133"
 
@@ -68,8 +68,7 @@ class Panoptic:
                 a category is unknown.
         """
         path = self.folder / f"{name}.png"
-        colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
-        pixels = colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
+        pixels = packed(read_mask(path, image=image, modes=("RGB",))[..., ::-1])  # red is lowest
         numbers, categories, crowds = self._segments[name].T
         where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
         wrong = np.unique(pixels[numbers[where] != pixels]).tolist()

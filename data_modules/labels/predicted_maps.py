@@ -4,7 +4,6 @@ to classes.  H W pixels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
-from gestalt.data_modules.labels.masks import ValueMap, read_mask
-from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.support.label_values import ignored_value, map_type
+from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
+from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
+from gestalt.support.label_values import ignored_value
 from gestalt.support.names import nearest
 
 ENDINGS = (".png", ".npy")
@@ -25,7 +24,6 @@ ENDINGS = (".png", ".npy")
 
 MODES = ("P", "L", "I;16", "I;16B", "I")
 _LARGEST = 2**16 - 1
-_PACKED = np.array([65_536, 256, 1])
 _NAMED = 3
 """Number of missing images that a message names."""
 
@@ -111,41 +109,17 @@ def value_map(
     return ValueMap(classes, ignored={*values, none} - set(classes), count=len(names))
 
 
-class ColourMap:
-    """Map from painted maps to classes.
+def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]) -> ValueMap:
+    """Return the map from painted maps to classes.
 
     Args:
-        colours: (C, 3) uint8, of the classes.
+        colours: (C, 3), of the classes; of classes of one colour the first is meant.
         unnamed: colours of pixels without a class.
     """
-
-    def __init__(
-        self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]
-    ) -> None:
-        unnamed_colours = np.array(unnamed, dtype=np.int64).reshape(-1, 3)
-        palette = np.concatenate([colours.astype(np.int64), unnamed_colours]) @ _PACKED
-        # of classes of one colour the first
-        self._palette, first = np.unique(palette, return_index=True)
-        self._classes = np.where(first < len(colours), first, ignored_value(len(colours))).astype(
-            map_type(len(colours))
-        )
-
-    def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with
-        ``ignored_value`` for no class.
-
-        Raises:
-            ValueError: another colour.
-        """
-        packed = values.astype(np.int64) @ _PACKED
-        place = np.searchsorted(self._palette, packed).clip(max=len(self._palette) - 1)
-        wrong = packed[self._palette[place] != packed]
-        if len(wrong):
-            raise ValueError(
-                f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other "
-                "--values"
-            )
-        return torch.from_numpy(self._classes[place])
+    numbered = enumerate(packed(colours).tolist())
+    classes = {colour: index for index, colour in reversed([*numbered])}
+    none = set(packed(np.array(unnamed)).tolist()) - set(classes)
+    return ValueMap(classes, ignored=none, count=len(colours), painted=True)
 
 
 def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
@@ -169,9 +143,12 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
         ValueError: unreadable, of another kind, or a value out of range.
     """
     values: NDArray[Any]
+    if not path.is_file():  # a pipe would wait for ever
+        raise ValueError(f"{path}: not a regular file")
     if path.suffix.lower() == ".npy":
         try:
-            values = np.lib.format.read_array(BytesIO(read_bytes(path)), allow_pickle=False)
+            # only mapped: a header that claims more pixels than the file has takes no memory
+            values = np.lib.format.open_memmap(path, mode="r")
         except Exception as error:  # of the reader of headers, which raises many types
             raise ValueError(
                 f"{path}: not a NumPy array ({' '.join(str(error).split())})"
@@ -183,8 +160,11 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
             )
     else:
         values = read_mask(path, image=None, modes=("RGB",) if painted else MODES)
-    if not values.size:
-        raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has pixels")
+    if not 0 < values.size <= PIXEL_LIMIT * (3 if painted else 1):
+        raise ValueError(
+            f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has 1 to {PIXEL_LIMIT:,} "
+            "pixels"
+        )
     least, largest = int(values.min()), int(values.max())
     if least < 0 or largest > _LARGEST:
         raise ValueError(
@@ -236,7 +216,7 @@ class WithPredictions:
             ValueError: a value that no class has, or another size than the truth's.
         """
         sample, path = self.images.sample(index), self.files[index]
-        values = read_map(path, painted=isinstance(self.values, ColourMap))
+        values = read_map(path, painted=getattr(self.values, "painted", False))
         height, width = next(iter(sample["labels"].values())).shape
         if values.shape[:2] != (height, width):
             if not self.resize:

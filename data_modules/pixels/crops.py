@@ -5,7 +5,6 @@ Source of the distortions and their strengths: Caron et al. 2021 (arXiv:2104.142
 facebookresearch/dino at 04c0ad9, main_dino.py.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,19 +85,13 @@ def draw_crop(
 def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, saturation and hue, in random order."""
     factors = 1 + np.array([BRIGHTNESS, CONTRAST, SATURATION]) * (2 * rng.random(3) - 1)
-    shift = HUE * (2 * rng.random() - 1)
-
-    def shift_hue(changed: Image.Image) -> Image.Image:
-        hue, saturation, value = changed.convert("HSV").split()
-        shifted = hue.point([(level + round(256 * shift)) % 256 for level in range(256)])
-        return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")
-
-    changes: list[Callable[[Image.Image], Image.Image]] = [
-        lambda changed: ImageEnhance.Brightness(changed).enhance(float(factors[0])),
-        lambda changed: ImageEnhance.Contrast(changed).enhance(float(factors[1])),
-        lambda changed: ImageEnhance.Color(changed).enhance(float(factors[2])),
-        shift_hue,
-    ]
+    shift = round(256 * HUE * (2 * rng.random() - 1))
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for position in np.argsort(rng.random(4)):
-        image = changes[position](image)
+        if position < len(enhancers):
+            image = enhancers[position](image).enhance(float(factors[position]))
+        else:
+            hue, *others = image.convert("HSV").split()
+            shifted = hue.point([(level + shift) % 256 for level in range(256)])
+            image = Image.merge("HSV", (shifted, *others)).convert("RGB")
     return image

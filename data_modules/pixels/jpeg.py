@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
+
+from gestalt.support.arrays import Pixels
 
 _START, _SCAN = b"\xff\xd8\xff", 0xDA
 # baseline, extended and progressive; the others are lossless or coded arithmetically
@@ -60,7 +61,7 @@ def read_frame(content: bytes) -> Frame | None:
     return None
 
 
-def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> NDArray[np.uint8] | None:
+def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> Pixels | None:
     """Decode to RGB, (ceil(H / divisor), ceil(W / divisor), 3), divisor 1, 2, 4 or 8; None for a
     file that the decoder warns of.
 
@@ -75,7 +76,7 @@ def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> NDArray[np.uin
         if size <= _KEPT:
             _memory.buffer = buffer
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        pixels: Pixels = simplejpeg.decode_jpeg(
             content, "RGB", min_height=height, min_width=width, buffer=buffer
         )
     except ValueError:

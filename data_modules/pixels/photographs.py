@@ -21,9 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import Unusable
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
+from gestalt.data_modules.pixels.formats import FORMATS
 
 PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""

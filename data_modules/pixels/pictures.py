@@ -8,10 +8,8 @@ A float is a share of white in [0, 1].  16 bits, CMYK, transparency and orientat
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -25,8 +23,9 @@ from gestalt.data_modules.pixels.photographs import (
     read_bytes,
     to_tensor,
 )
+from gestalt.support.arrays import Array
 
-Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+Picture = str | os.PathLike[str] | Image.Image | Array | Tensor
 """A path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor
 with the channels first.
 
@@ -87,7 +86,7 @@ def read_picture(picture: Picture) -> Tensor:
     )
 
 
-def _channels_last(picture: Tensor) -> NDArray[Any]:
+def _channels_last(picture: Tensor) -> Array:
     """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W) to an array."""
     values = picture.detach().cpu()
     if values.ndim == 3 and values.shape[0] in (1, 3, 4):
@@ -97,11 +96,10 @@ def _channels_last(picture: Tensor) -> NDArray[Any]:
             f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, "
             "H, W) or (H, W)"
         )
-    array: NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
-    return array
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
-def _from_array(picture: NDArray[Any]) -> Image.Image:
+def _from_array(picture: Array) -> Image.Image:
     """Convert an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
     if not picture.size or not (
         picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))

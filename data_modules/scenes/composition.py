@@ -14,6 +14,7 @@ from gestalt.data_modules.scenes.folder import read_folder
 from gestalt.data_modules.scenes.grammar import Writer
 from gestalt.data_modules.scenes.layout import Layout, Placed, Planner, corner
 from gestalt.data_modules.scenes.recipes import SceneRecipe
+from gestalt.support.arrays import Pixels
 
 
 class Scene(NamedTuple):
@@ -25,9 +26,9 @@ class Scene(NamedTuple):
         instance: (S, S) uint8, 0 background, 1..n the objects in pasting order.
     """
 
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
-    instance: NDArray[np.uint8]
+    image: Pixels
+    label: Pixels
+    instance: Pixels
 
 
 class SceneMaker(Planner):
@@ -56,7 +57,7 @@ class SceneMaker(Planner):
         )
         self.caption = Writer(recipe).caption
 
-    def image(self, layout: Layout, *, size: int) -> NDArray[np.uint8]:
+    def image(self, layout: Layout, *, size: int) -> Pixels:
         """Draw the pixels only, blended in integer arithmetic, so that they are equal on all
         machines.  Returns (3, S, S) uint8.
         """
@@ -101,5 +102,4 @@ class SceneMaker(Planner):
         patch = patch[:, ::-1] if layout.mirrored else patch
         # 255 * 128 * 2 fits in 16 bits
         gain = np.array([round(128 * gain) for gain in layout.tint], dtype=np.uint16)
-        tinted: NDArray[np.uint16] = np.minimum((patch * gain) >> 7, 255)
-        return tinted
+        return np.minimum((patch * gain) >> 7, 255)

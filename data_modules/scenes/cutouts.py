@@ -71,27 +71,30 @@ def open_file(name: str, *, root: Path) -> Image.Image:
 
 def trimmed(image: Image.Image) -> Image.Image:
     """Crop to the box of alpha of at least one half, and resize to longest side ``MASTER``."""
-    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    box = _solid_box(image)
     assert box is not None
-    image = image.crop(box)
-    ratio = MASTER / max(image.size)
-    return image.resize(
-        (max(1, round(image.width * ratio)), max(1, round(image.height * ratio))),
-        Image.Resampling.LANCZOS,
-    )
+    return _resized(image.crop(box), MASTER, Image.Resampling.LANCZOS)
 
 
 def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
     """Resize the picture to longest side ``side`` pixels, rotate it, and trim it."""
-    ratio = side / MASTER
-    image = master.resize(
-        (max(1, round(master.width * ratio)), max(1, round(master.height * ratio))),
-        Image.Resampling.BOX,
-    )
+    image = _resized(master, side, Image.Resampling.BOX)
     if degrees:
         image = image.rotate(degrees, resample=Image.Resampling.BICUBIC, expand=True)
-    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    box = _solid_box(image)
     return image.crop(box) if box else image
+
+
+def _resized(image: Image.Image, longest: int, resampling: Image.Resampling) -> Image.Image:
+    """Resize to this longest side in pixels."""
+    ratio = longest / max(image.size)
+    width, height = (max(1, round(side * ratio)) for side in image.size)
+    return image.resize((width, height), resampling)
+
+
+def _solid_box(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return the box of alpha of at least one half."""
+    return image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
 
 
 class CutOuts:

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from gestalt.data_modules.scenes.layout import Layout
 from gestalt.data_modules.scenes.recipes import SceneRecipe
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
 _FRAMES = (
     "a photo of {}",

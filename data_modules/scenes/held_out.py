@@ -84,8 +84,3 @@ class HeldOutScenes(ABC):
     def pixels(self, layout: Layout) -> Tensor:
         """Draw a scene.  Returns (3, S, S) uint8."""
         return torch.from_numpy(self.maker.image(layout, size=self.size))
-
-
-def plain_labels(names: Sequence[str]) -> LabelSet:
-    """Return a label set without background whose classes are named by one word each."""
-    return LabelSet(tuple(names), prompts=tuple((name,) for name in names), background=None)

@@ -101,70 +101,39 @@ class SceneRecipe:
         )
 
 
-_IRREGULAR = {
-    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish",
-    "foot": "feet", "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
-    "man": "men", "moose": "moose", "mouse": "mice", "ox": "oxen", "salmon": "salmon",
-    "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp", "tooth": "teeth",
-    "trout": "trout", "wolf": "wolves", "woman": "women",
-}  # fmt: skip
+_IRREGULAR = """
+bison bison calf calves child children deer deer fish fish foot feet goose geese knife knives
+leaf leaves loaf loaves man men moose moose mouse mice ox oxen salmon salmon scissors scissors
+sheep sheep shrimp shrimp tooth teeth trout trout wolf wolves woman women
+"""
+_PLURALS = dict(zip(_IRREGULAR.split()[::2], _IRREGULAR.split()[1::2], strict=True))
 
-_NOUNS: dict[str, str] = {  # name: code points of the pictures
-    "dog": "1F415 1F436",
-    "cat": "1F408 1F431",
-    "horse": "1F40E 1F434",
-    "cow": "1F404 1F42E",
-    "pig": "1F416 1F437",
-    "sheep": "1F411",
-    "elephant": "1F418",
-    "bird": "1F426 1F986",
-    "rabbit": "1F407 1F430",
-    "turtle": "1F422",
-    "fish": "1F41F 1F420",
-    "butterfly": "1F98B",
-    "apple": "1F34E 1F34F",
-    "banana": "1F34C",
-    "strawberry": "1F353",
-    "pizza": "1F355",
-    "cake": "1F382 1F370",
-    "car": "1F697 1F699 1F695",
-    "bus": "1F68C 1F68D",
-    "bicycle": "1F6B2",
-    "airplane": "2708 1F6E9",
-    "tractor": "1F69C",
-    "train": "1F682",
-    "house": "1F3E0",
-    "tree": "1F333 1F332",
-    "flower": "1F33B 1F337 1F339",
-    "umbrella": "2602 1F302",
-    "chair": "1FA91",
-    "book": "1F4D5 1F4D8 1F4D7 1F4D9",
-    "clock": "23F0 1F570",
-    "guitar": "1F3B8",
-    "ball": "26BD 1F3C0 1F3BE",
+_NAMES_AND_PICTURES = """
+dog 1F415 1F436, cat 1F408 1F431, horse 1F40E 1F434, cow 1F404 1F42E, pig 1F416 1F437, sheep 1F411,
+elephant 1F418, bird 1F426 1F986, rabbit 1F407 1F430, turtle 1F422, fish 1F41F 1F420,
+butterfly 1F98B, apple 1F34E 1F34F, banana 1F34C, strawberry 1F353, pizza 1F355, cake 1F382 1F370,
+car 1F697 1F699 1F695, bus 1F68C 1F68D, bicycle 1F6B2, airplane 2708 1F6E9, tractor 1F69C,
+train 1F682, house 1F3E0, tree 1F333 1F332, flower 1F33B 1F337 1F339, umbrella 2602 1F302,
+chair 1FA91, book 1F4D5 1F4D8 1F4D7 1F4D9, clock 23F0 1F570, guitar 1F3B8, ball 26BD 1F3C0 1F3BE
+"""
+_PICTURES = {
+    name: code_points for name, *code_points in map(str.split, _NAMES_AND_PICTURES.split(","))
 }
 
-_BACKDROPS: tuple[Backdrop, ...] = (
-    Backdrop("grass", "grass", ("on grass", "on the grass", "in the grass")),
-    Backdrop("water", "water", ("in water", "in the water", "on the water")),
-    Backdrop("sand", "sand", ("on sand", "on the sand", "in the sand")),
-    Backdrop(
-        "brick wall",
-        "a brick wall",
-        ("in front of a brick wall", "against a brick wall", "by a brick wall"),
-    ),
-    Backdrop(
-        "night sky",
-        "a night sky",
-        ("under a night sky", "against the night sky", "in the night sky"),
-    ),
-    Backdrop("snow", "snow", ("in snow", "in the snow", "on snow")),
-    Backdrop("wooden floor", "a wooden floor", ("on a wooden floor", "on the wooden floor")),
-    Backdrop(
-        "cloudy sky",
-        "a cloudy sky",
-        ("under a cloudy sky", "against a cloudy sky", "in the cloudy sky"),
-    ),
+# the name, in captions, and there with the objects before it
+_PLACES = """
+grass | grass | on grass, on the grass, in the grass
+water | water | in water, in the water, on the water
+sand | sand | on sand, on the sand, in the sand
+brick wall | a brick wall | in front of a brick wall, against a brick wall, by a brick wall
+night sky | a night sky | under a night sky, against the night sky, in the night sky
+snow | snow | in snow, in the snow, on snow
+wooden floor | a wooden floor | on a wooden floor, on the wooden floor
+cloudy sky | a cloudy sky | under a cloudy sky, against a cloudy sky, in the cloudy sky
+"""
+_BACKDROPS = tuple(
+    Backdrop(name, noun, tuple(places.split(", ")))
+    for name, noun, places in (line.split(" | ") for line in _PLACES.strip().splitlines())
 )
 
 _PROTOTYPE = (
@@ -176,8 +145,8 @@ _PROTOTYPE = (
 def plural_of(noun: str) -> str:
     """Return the plural of an English noun of one or more words, by rule with common exceptions."""
     start, _, last = noun.rpartition(" ")
-    if last in _IRREGULAR:
-        last = _IRREGULAR[last]
+    if last in _PLURALS:
+        last = _PLURALS[last]
     elif last.endswith(("s", "x", "z", "ch", "sh")):
         last += "es"
     elif last.endswith("y") and last[-2:-1] not in "aeiou":
@@ -191,7 +160,7 @@ def plural_of(noun: str) -> str:
 
 def _nouns(names: Iterable[str], *, most: int) -> tuple[Noun, ...]:
     """Return the named classes, each with at most ``most`` pictures."""
-    return tuple(Noun(name, plural_of(name), tuple(_NOUNS[name].split()[:most])) for name in names)
+    return tuple(Noun(name, plural_of(name), tuple(_PICTURES[name][:most])) for name in names)
 
 
 RECIPES: dict[str, SceneRecipe] = {
@@ -207,7 +176,7 @@ RECIPES: dict[str, SceneRecipe] = {
     "scenes_v1": SceneRecipe(
         name="scenes_v1",
         version=1,
-        classes=_nouns(_NOUNS, most=4),
+        classes=_nouns(_PICTURES, most=4),
         backgrounds=_BACKDROPS,
         max_objects=4,
         native_size=128,

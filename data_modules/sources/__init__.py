@@ -11,11 +11,8 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.opening import find_opener, own_options
+from gestalt.data_modules.opening import COMMON, find_opener, own_options
 from gestalt.data_modules.order import Key
-
-COMMON = ("root", "size", "seed", "limit", "crops")
-"""Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
 
 
 class Stored(NamedTuple):
@@ -186,7 +183,7 @@ def options_taken(name: str) -> list[str]:
         ValueError: unknown source.
     """
     return own_options(
-        find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON
+        find_opener("sources", name, kind="data source", common=COMMON, options={}), common=COMMON
     )
 
 
@@ -207,7 +204,7 @@ def open_source(
         root: location of the data; None if the source needs none.
         size: side of the images, pixels.
         seed: seed of all random draws.
-        limit: largest number of pairs, the first ones; None for all.
+        limit: largest number of pairs, at least 1, the first ones; None for all.
         crops: number of different crops of each image; None for a new one in each epoch.
         options: options of this source.
 
@@ -215,12 +212,10 @@ def open_source(
         ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source
             that draws its own images.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
-    opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
+    opener = find_opener("sources", name, kind="data source", common=COMMON, options=options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
     opened: Any = opener(
         **{key: common[key] for key in inspect.signature(opener).parameters if key in common},
@@ -234,4 +229,4 @@ def open_source(
             f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "
             "stored ones; choose null"
         )
-    return opened  # type: ignore[no-any-return]
+    return opened

@@ -30,7 +30,7 @@ from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, with_retries
 from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
-from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
+from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import Stored
 from gestalt.support.files import replacing
@@ -208,7 +208,7 @@ def hash_column(shard: Shard, *, footer: Any, column: str) -> bytes:
     return total.digest()
 
 
-class ParquetRows(Store):
+class ParquetRows(ShardedStore):
     """Rows of parquet files."""
 
     def __init__(
@@ -252,7 +252,7 @@ class ParquetRows(Store):
                 )
         if not sum(lengths):
             raise ValueError(f"parquet: the {len(footers)} files of {root} have no rows")
-        self._lengths, self._ends = lengths, np.cumsum(lengths)
+        super().__init__(lengths)
         totals = np.cumsum(sorted(sizes, reverse=True))
         if window > 1 and (total := totals[:window][-1]) > CACHED:
             fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
@@ -296,13 +296,6 @@ class ParquetRows(Store):
                 file.write_text(json.dumps(current))
         return total.hexdigest()
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def blocks(self) -> list[int]:
-        """Return the number of rows in each row group."""
-        return self._lengths
-
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the
         bytes of all captions.
@@ -316,8 +309,7 @@ class ParquetRows(Store):
             BadSample: a local row group cannot be read, or the row has no image.
             OSError: a remote file cannot be read.
         """
-        group = int(np.searchsorted(self._ends, index, side="right"))
-        row = index - int(self._ends[group] - self._lengths[group])
+        group, row = self.place(index)
         file, in_file = self._groups[group]
         where, key = self._shards[file].url, f"row group {in_file}, row {row}"
         with bad_sample_at(where, key):

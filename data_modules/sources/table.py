@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pa_compute
 
-from gestalt.data_modules.corpora.bad_samples import BadSample
+from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from gestalt.data_modules.corpora.stored_pairs import Store, check_inside, read_stored
+from gestalt.data_modules.corpora.stored_pairs import Store, check_inside
 from gestalt.data_modules.corpora.table_files import (
     Layout,
     find_table,
@@ -18,6 +18,7 @@ from gestalt.data_modules.corpora.table_files import (
     read_rows,
 )
 from gestalt.data_modules.digest import short_digest
+from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import Stored
 from gestalt.support.files import file_hash
 
@@ -66,7 +67,7 @@ class TableRows(Store):
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
             check_inside(
-                (name.decode("utf-8", "surrogateescape") for name in files.to_pylist()),
+                (name.decode("utf-8", "surrogateescape") for name in files.unique().to_pylist()),
                 table=layout.path,
                 folder=layout.images,
             )
@@ -91,7 +92,11 @@ class TableRows(Store):
         return short_digest(f"{content}\0{self._columns}")
 
     def stored(self, index: int) -> Stored:
-        """Read an image and its captions."""
+        """Read an image and its captions.
+
+        Raises:
+            BadSample: a broken row, or a file that is missing or unreadable.
+        """
         if index >= len(self._names):
             reason, key = self._broken[index - len(self._names)]
             raise BadSample(reason, where=str(self._path), key=key)
@@ -101,9 +106,11 @@ class TableRows(Store):
         ]
         # a file name may be any bytes
         name = self._names[index].as_py().decode("utf-8", "surrogateescape")
-        return read_stored(
-            self._images / name, captions=[text for text in captions if text] or captions
-        )
+        path = self._images / name
+        where, key = str(path.parent), path.name
+        with bad_sample_at(where, key):
+            texts = [text for text in captions if text]
+            return Stored(where, key, read_bytes(path), texts or captions)
 
 
 def open_here(

@@ -8,10 +8,8 @@ import errno
 import json
 import os
 import sys
-from bisect import bisect_right
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ from gestalt.data_modules.corpora.shards import (
     cache_folder,
     look_up,
 )
-from gestalt.data_modules.corpora.stored_pairs import Store
+from gestalt.data_modules.corpora.stored_pairs import ShardedStore
 from gestalt.data_modules.corpora.tar_index import (
     BLOCK,
     LONGEST_TEXT,
@@ -57,7 +55,7 @@ CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
 
 
-class TarStore(Store):
+class TarStore(ShardedStore):
     """Pairs of several tars, in order; indices are mapped into memory, and few shards are open at a
     time.
     """
@@ -79,21 +77,13 @@ class TarStore(Store):
                 the key ``caption``.
             faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
         """
+        super().__init__([header["samples"] for _, header in tars])
         self._tars = tars
         self._cache = cache
         self._column = column
-        self._lengths = [header["samples"] for _, header in tars]
-        self._ends = list(accumulate(self._lengths))
         self._faulty = faulty
         self._reader = ShardReader()
         self._indices: LRUCache[TarIndex] = LRUCache(OPEN_FILES)
-
-    def __len__(self) -> int:
-        return sum(self._lengths)
-
-    def blocks(self) -> list[int]:
-        """Return the number of pairs in each tar."""
-        return self._lengths
 
     def digest(self) -> str:
         """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
@@ -119,8 +109,8 @@ class TarStore(Store):
             BadSample: the index marks it as bad, or the disk cannot read it.
             ValueError: a tar or its index has become unreachable.
         """
-        number = bisect_right(self._ends, index)
-        shard, row = self._tars[number][0], index - self._ends[number] + self._lengths[number]
+        number, row = self.place(index)
+        shard, _ = self._tars[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
         with bad_sample_at(shard.url, key):

@@ -137,10 +137,8 @@ def inspect(
         if Path(where).is_file():
             shard["sha256"] = file_hash(Path(where))
         shards.append(shard)
-    image, caption = (
-        np.array(images, dtype=np.uint64).reshape(-1, 5),
-        np.array(captions, dtype=np.uint64).reshape(-1, 4),
-    )
+    image = np.array(images, dtype=np.uint64).reshape(-1, 5)
+    caption = np.array(captions, dtype=np.uint64).reshape(-1, 4)
     spreads = {
         name: _spread(caption[:, column])
         for column, name in enumerate(("characters", "words"), start=1)

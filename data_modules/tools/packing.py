@@ -18,7 +18,8 @@ from webdataset import ShardWriter
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
-from gestalt.data_modules.pixels.photographs import FORMATS, decoding, open_checked
+from gestalt.data_modules.pixels.formats import FORMATS
+from gestalt.data_modules.pixels.photographs import decoding, open_checked
 from gestalt.data_modules.sources import Source, Stored
 from gestalt.data_modules.tools.inspection import Progress
 from gestalt.support.files import partial_beside

@@ -29,12 +29,12 @@ def main(words: list[str] | None = None) -> int:
             parent.follow()
             with signals.deferred():
                 check(arguments)
-                module = import_module(f"gestalt.commands.{COMMANDS[arguments.command].module}")
+                name = COMMANDS[arguments.command].module or arguments.command
+                module = import_module(f"gestalt.commands.{name}")
             status: int = module.run(arguments)
             sys.stdout.flush()
     except signals.Interrupted as stop:
-        ended: int = import_module("gestalt.commands.stopping").interrupted(stop, arguments)
-        return ended
+        return import_module("gestalt.commands.stopping").interrupted(stop, arguments)
     except BrokenPipeError:
         # or Python writes the rest at its exit, and fails again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,8 +28,7 @@ def summary_token(tokens: Tokens) -> Tensor:
     if tokens.summary is None:
         raise ValueError(
             "aggregation: these tokens have no summary. ViTs with a class token and BERT-like text "
-            "towers have one; "
-            "CNNs, T5 and ViTs without a class token do not: use max or avg there"
+            "towers have one; CNNs, T5 and ViTs without a class token do not: use max or avg there"
         )
     check_parts(tokens)
     return tokens.summary
@@ -157,7 +156,7 @@ def build_aggregation(name: str, width: int) -> Aggregation:
     parameters.
     """
     aggregation = AGGREGATIONS[name]
-    return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
+    return aggregation(width) if isinstance(aggregation, type) else aggregation
 
 
 def check_parts(tokens: Tokens) -> None:
@@ -204,8 +203,7 @@ def _filled(tokens: Tokens, value: float) -> Tensor:
 
 def _wide(tokens: Tokens, fill: float = 0.0) -> Tensor:
     """Return ``_filled`` in float32 or wider, which exponentials need."""
-    wide = torch.promote_types(tokens.parts.dtype, torch.float32)
-    return _filled(tokens, fill).to(wide)
+    return _filled(tokens, fill).to(torch.promote_types(tokens.parts.dtype, torch.float32))
 
 
 def _log_mean_exp(x: Tensor, mask: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class DualEncoder(DenseModel):
 
     def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images (B, 3, H, W) uint8, or their features; ``keep`` as in ``forward``."""
-        return self.image.tower(images, keep)  # type: ignore[no-any-return]
+        return self.image.tower(images, keep)
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""

@@ -3,6 +3,7 @@ E shared width.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -86,7 +87,8 @@ class ContrastiveModule(LightningModule):
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
         pairs only.
 
-        Nothing here waits for the device, if every pair is valid and the step is not logged.
+        Nothing here waits for the device, if every pair is valid, the step is not logged, and the
+        text encoder is one of ``MASKED_BY_PAIRS`` or open_clip's.
         """
         keep, total = self._draw_tokens(batch)
         towers = MicroBatches(
@@ -256,8 +258,8 @@ class ContrastiveModule(LightningModule):
             self.log("train/loss", self.last_loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the last loss and token count, which a run resumed after its final step reports, and
-        the number of steps of the whole run.
+        """Save the last loss and token count, which a run resumed after its final step reports, the
+        number of steps of the whole run, and the origin of its first weights.
 
         Raises:
             NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file
@@ -269,6 +271,7 @@ class ContrastiveModule(LightningModule):
             "last_loss": self.last_loss,
             "kept": self.kept,
             "steps_planned": self.trainer.max_steps,
+            "image_origin": asdict(self.model.image_origin),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -39,27 +39,16 @@ PEAKS = {
     "RTX 3090$": 71e12,  # Ampere GA102 architecture white paper, float32 accumulation
 }
 SETTINGS = {  # name: side in pixels, what is set
-    "ViT-B/16, 224 px, all tokens": (224, ("image.subsampling=false",)),
+    "ViT-B/16, 224 px, all tokens": (224, "image.subsampling=false"),
     "ViT-B/16, 448 px, 20 % of the tokens": (
         448,
-        ("image.subsampling=true", "image.train_size=448", "image.keep_tokens=0.2"),
+        "image.subsampling=true image.train_size=448 image.keep_tokens=0.2",
     ),
 }
-TEXT = (
-    "text.family=open_clip",
-    "text.init=random",
-    "text.layers=12",
-    "text.width=512",
-    "text.heads=8",
-)
+TEXT = "text.family=open_clip text.init=random text.layers=12 text.width=512 text.heads=8"
 TINY = (
-    "image.width=32",
-    "image.depth=2",
-    "image.heads=2",
-    "text.layers=2",
-    "text.width=32",
-    "text.heads=2",
-    "projection.width=32",
+    "image.width=32 image.depth=2 image.heads=2 text.layers=2 text.width=32 text.heads=2 "
+    "projection.width=32"
 )
 BATCH, TINY_BATCH = 256, 4  # pairs
 WARM_UP, STEPS, TINY_STEPS = 3, 20, 2
@@ -74,15 +63,11 @@ def measure(*, tiny: bool, batch: int | None) -> dict[str, Any] | None:
     count, steps = batch or (TINY_BATCH if tiny else BATCH), TINY_STEPS if tiny else STEPS
     rows = []
     for name, (side, overrides) in SETTINGS.items():
-        words = [
-            "image.init=random",
-            "evaluation.benchmarks=[]",
-            *overrides,
-            *TEXT,
-            *(TINY if tiny else ()),
-            f"data.batch_size={count}",
-        ]
-        config = load("clippy_random_max", scale=None, overrides=words)
+        words = (
+            f"image.init=random evaluation.benchmarks=[] {overrides} {TEXT} "
+            f"{TINY if tiny else ''} data.batch_size={count}"
+        )
+        config = load("clippy_random_max", scale=None, overrides=words.split())
         try:
             rows.append({"setting": name, **measured(config, side=side, steps=steps)})
         except torch.cuda.OutOfMemoryError as error:

@@ -41,50 +41,29 @@ from gestalt.training.progress import Speed
 from gestalt.training.trainer import keywords_of, make_trainer
 
 CLIP = (
-    "image.aggregation=cls",
-    "text.aggregation=cls",
-    "projection.order=after",
-    "loss.directions=mean",
-    "image.subsampling=false",
-)
-TEXT = (
-    "text.family=open_clip",
-    "text.init=random",
-    "image.init=random",
-    "image.stem=patch",
-    "evaluation.benchmarks=[]",
+    "image.aggregation=cls text.aggregation=cls projection.order=after loss.directions=mean "
+    "image.subsampling=false text.family=open_clip text.init=random image.init=random "
+    "image.stem=patch evaluation.benchmarks=[]"
 )
 # name: side in pixels, pairs a step, what is set
-SETTINGS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+SETTINGS = {
     "ViT of 3 x 128, patch 8, 64 px": (
         64,
         64,
-        (
-            *("image.patch_size=8", "image.width=128", "image.depth=3", "image.heads=4"),
-            *("text.width=128", "text.heads=4", "text.layers=2", "projection.width=128"),
-        ),
+        "image.patch_size=8 image.width=128 image.depth=3 image.heads=4 text.width=128 "
+        "text.heads=4 text.layers=2 projection.width=128",
     ),
     "ViT-S/16, 224 px": (
         224,
         8,
-        (
-            "image.backbone=vit_small_patch16_224",
-            "text.width=384",
-            "text.heads=6",
-            "text.layers=6",
-            "projection.width=384",
-        ),
+        "image.backbone=vit_small_patch16_224 text.width=384 text.heads=6 text.layers=6 "
+        "projection.width=384",
     ),
     "ViT-B/16, 224 px": (
         224,
         256,
-        (
-            "image.backbone=vit_base_patch16_224",
-            "text.width=512",
-            "text.heads=8",
-            "text.layers=12",
-            "projection.width=512",
-        ),
+        "image.backbone=vit_base_patch16_224 text.width=512 text.heads=8 text.layers=12 "
+        "projection.width=512",
     ),
 }
 ON = {"cpu": ("ViT of 3 x 128, patch 8, 64 px", "ViT-S/16, 224 px"), "cuda": ("ViT-B/16, 224 px",)}
@@ -109,32 +88,17 @@ class InTurns(Dataset[Any]):
         return next(self.batches)
 
 
-def on(device: torch.device) -> list[str]:
-    """The settings for a device."""
-    return [
-        f"trainer.accelerator={device.type}",
-        f"trainer.precision={'bf16-mixed' if device.type == 'cuda' else '32-true'}",
-    ]
-
-
 def experiment(name: str, *, device: torch.device, compiled: str = "none") -> Experiment:
     """The configuration of a setting."""
     side, batch, sizes = SETTINGS[name]
-    words = [
-        *CLIP,
-        *TEXT,
-        *sizes,
-        f"image.eval_size={side}",
-        f"image.train_size={side}",
-        f"data.batch_size={batch}",
-    ]
-    words += [
-        *on(device),
-        "trainer.enable_progress_bar=false",
-        f"trainer.log_every_n_steps={EVERY}",
-        "optimizer.warmup_steps=0",
-    ]
-    return load("clip_baseline", scale=None, overrides=[*words, f"trainer.compile={compiled}"])
+    precision = "bf16-mixed" if device.type == "cuda" else "32-true"
+    words = (
+        f"{CLIP} {sizes} image.eval_size={side} image.train_size={side} data.batch_size={batch} "
+        f"trainer.accelerator={device.type} trainer.precision={precision} "
+        f"trainer.enable_progress_bar=false trainer.log_every_n_steps={EVERY} "
+        f"optimizer.warmup_steps=0 trainer.compile={compiled}"
+    )
+    return load("clip_baseline", scale=None, overrides=words.split())
 
 
 def compared(

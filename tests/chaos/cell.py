@@ -20,7 +20,7 @@ from tests.chaos.faults import SIGNALS, Strike, working_in
 from tests.chaos.leavings import Leavings, leavings
 from tests.chaos.matrix import Cell
 from tests.data_modules.tar_files import write_shards
-from tests.gestalt.command import environment
+from tests.gestalt.command import TWO_RANKS, environment
 
 HOOK = str(Path(__file__).with_name("hook"))
 SECONDS = 150  # of a call
@@ -29,47 +29,20 @@ GRACE = 15.0  # seconds that the other processes of a call may take to end
 SHARDS = [8, 8, 8, 8]
 MANY_SHARDS = [4] * 8  # from eight on, several processes make their indices
 # with checkpoints of 20 MB
-MODEL = (
-    "text.family=open_clip",
-    "text.init=random",
-    "text.layers=1",
-    "text.width=32",
-    "text.heads=2",
-)
+MODEL = "text.family=open_clip text.init=random text.layers=1 text.width=32 text.heads=2"
 COMMON = (
-    "--scale",
-    "tiny",
-    "data.source=tars",
-    "data.root=corpus",
-    "data.cache=../cache",
-    "data.limit=16",
-    "data.batch_size=4",
-    *MODEL,
+    "--scale tiny data.source=tars data.root=corpus data.cache=../cache data.limit=16 "
+    f"data.batch_size=4 {MODEL}"
 )
-SCORED = ("evaluation.limit=8", "evaluation.pictures=0")
+SCORED = f"{COMMON} evaluation.limit=8 evaluation.pictures=0"
 QUIET = "trainer.enable_progress_bar=false"
-TRAIN = (
-    "train",
-    "clippy_dino_max",
-    *COMMON,
-    *SCORED,
-    QUIET,
-    "checkpoint_every_steps=3",
-    "resume=auto",
-)
+TRAIN = f"train clippy_dino_max {SCORED} {QUIET} checkpoint_every_steps=3 resume=auto"
 INIT = (
-    "pretrain",
-    "--init",
-    "dino",
-    *COMMON,
-    QUIET,
-    "pretraining.steps=4",
-    "pretraining.batch_size=4",
-    "pretraining.save_every_steps=2",
+    f"pretrain --init dino {COMMON} {QUIET} pretraining.steps=4 pretraining.batch_size=4 "
+    "pretraining.save_every_steps=2"
 )
-GRID = ("ablate", "./grid.yaml", *COMMON, *SCORED, "trainer.max_steps=3")
-PACK = ("data", "pack", "tars", "data.root=corpus", "--to", "packed", "--shards", "2")
-TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+GRID = f"ablate ./grid.yaml {SCORED} trainer.max_steps=3"
+PACK = "data pack tars data.root=corpus --to packed --shards 2"
 GRID_FILE = "# Two runs.\nbase: clippy_dino_max\nvary: {image.aggregation: [max, avg]}\n"
 
 
@@ -101,8 +74,9 @@ def slug(name: str) -> str:
 def words(cell: Cell) -> tuple[str, ...]:
     """The command line of a cell."""
     line = {"init": INIT, "grid": GRID, "pack": PACK}.get(cell.phase, TRAIN)
-    line += ("data.workers=1",) if cell.fault == "dead worker" and cell.phase != "index" else ()
-    return line + (TWO if cell.ranks == 2 else ())
+    if cell.fault == "dead worker" and cell.phase != "index":
+        line += " data.workers=1"
+    return tuple(f"{line} {TWO_RANKS if cell.ranks == 2 else ''}".split())
 
 
 def prepare(folder: Path, cell: Cell) -> Path:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from gestalt.data_modules.pixels.augment import prepare_random_crop
 from gestalt.data_modules.pixels.decoding import prepare_crop
+from gestalt.data_modules.sources import open_source
 
 CAPTIONS = [
     ["a dog .", "a brown dog ."],
@@ -49,6 +50,11 @@ def write_flickr(root, *, content=picture):
     (root / "Flickr_8k.trainImages.txt").write_text(
         "".join(f"{number}.jpg\n" for number in NUMBERS)
     )
+
+
+def opened(source, root, *, size=8, limit=None, **options):
+    """A source of the files at a path."""
+    return open_source(source, root=str(root), size=size, seed=0, limit=limit, **options)
 
 
 def decode_crop(content, size, *, choose):

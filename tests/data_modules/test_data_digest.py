@@ -11,13 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.sources import open_source
-from tests.data_modules.files import write_files, write_flickr
+from tests.data_modules.files import opened, write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
-
-
-def opened(source, root, **options):
-    return open_source(source, root=str(root), size=8, seed=0, limit=None, **options)
 
 
 def image(number):

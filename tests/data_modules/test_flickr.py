@@ -59,11 +59,6 @@ def test_the_split_file_selects_and_orders_the_images(root):
     assert numbers == ["2", "0", "1"]
 
 
-def test_a_limit_keeps_the_first_images(root):
-    assert len(source(root, limit=2)) == 2
-    assert source(root, limit=2).pair(1, 0)[1] == source(root).pair(1, 0)[1]
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule
+from tests.gestalt.at_step import QUIET
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
 pytestmark = [
@@ -83,20 +84,8 @@ class Recorder(LightningModule):
 
 
 def trainer(tmp_path, **arguments):
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    chosen = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "max_epochs": 3,
-        "use_distributed_sampler": False,
-        "default_root_dir": tmp_path,
-    }
-    return Trainer(**quiet, **(chosen | arguments))
+    chosen = {"max_epochs": 3, "use_distributed_sampler": False, "default_root_dir": tmp_path}
+    return Trainer(**QUIET, **chosen, **arguments)
 
 
 def module(workers=0, source=None, seed=0):

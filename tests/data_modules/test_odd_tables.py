@@ -10,12 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
-from gestalt.data_modules.sources import open_source, parquet
-from tests.data_modules.files import picture, write_files
-
-
-def opened(source, root, **options):
-    return open_source(source, root=str(root), size=8, seed=0, limit=None, **options)
+from gestalt.data_modules.sources import parquet
+from tests.data_modules.files import opened, picture, write_files
 
 
 def reasons(source):

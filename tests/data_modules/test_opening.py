@@ -4,7 +4,6 @@ ones.
 
 import pytest
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.sources import open_source
 
 
@@ -13,19 +12,3 @@ def test_an_unknown_source_lists_the_known_and_the_nearest():
         ValueError, match=r"'flikr' is unknown; did you mean 'flickr'.*flickr, .*scenes"
     ):
         open_source("flikr", root=None, size=8, seed=0, limit=None)
-
-
-def test_an_unknown_option_lists_the_known_and_the_nearest():
-    with pytest.raises(
-        ValueError,
-        match=r"takes no option 'recipes'; did you mean 'recipe'. choose one of recipe, ",
-    ):
-        open_source("scenes", root=None, size=8, seed=0, limit=None, recipes="prototype")
-
-
-@pytest.mark.parametrize("limit", [0, -3])
-def test_a_limit_below_one_is_refused(limit):
-    with pytest.raises(ValueError, match=f"limit is {limit}"):
-        open_source("scenes", root=None, size=8, seed=0, limit=limit)
-    with pytest.raises(ValueError, match=f"limit is {limit}"):
-        open_image_set("scenes", root=None, split=None, limit=limit, subset=True)

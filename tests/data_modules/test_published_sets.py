@@ -12,7 +12,7 @@ import torch
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
-from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
+from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
 CONVERTED = {
@@ -36,12 +36,6 @@ def numbered(sample, objects):
     for value, number in objects.items():
         expected[values == value] = number
     return expected
-
-
-def test_objects_of_voc_keep_their_numbers(tmp_path):
-    draw_voc(tmp_path)
-    for sample in map(open_set("pascal_voc", tmp_path).sample, range(3)):
-        assert np.array_equal(sample["instance"].numpy(), numbered(sample, {4: 1, 20: 2}))
 
 
 def test_objects_of_ade_are_read_from_the_green_channel(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.sources import open_source
+from tests.data_modules import files
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
 
@@ -94,8 +95,8 @@ def _cache(tmp_path_factory, monkeypatch):
 
 
 def opened(kind, root, **options):
-    options = {"size": 16, "seed": 0, "limit": None, **KINDS[kind](root), **options}
-    return open_source(kind.removesuffix("_stream"), **options)
+    options = {"size": 16, **KINDS[kind](root), **options}
+    return files.opened(kind.removesuffix("_stream"), **options)
 
 
 @pytest.fixture(params=KINDS)
@@ -115,8 +116,8 @@ def test_stored_bytes_and_captions_equal_those_written(kind, tmp_path):
 
 
 def test_every_kind_draws_the_same_pairs(kind, tmp_path):
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
     source, other = opened(kind, tmp_path / "one"), opened("flickr", tmp_path / "two")
     for epoch in range(3):
         for number in NUMBERS:
@@ -125,14 +126,8 @@ def test_every_kind_draws_the_same_pairs(kind, tmp_path):
             assert image.equal(expected)
             assert text == caption
     assert len({source.pair(2, epoch)[1] for epoch in range(20)}) == 3
-    assert opened_rule(kind, tmp_path).pair(2, 5)[1] == "a photo: two birds"
-
-
-def opened_rule(kind, root):
-    (root / "three").mkdir()
-    return opened(
-        kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}")
-    )
+    rule = CaptionRule(choice="first", template="a photo: {}")
+    assert opened(kind, tmp_path / "three", captions=rule).pair(2, 5)[1] == "a photo: two birds"
 
 
 def test_the_digest_does_not_depend_on_the_location(kind, tmp_path):
@@ -162,19 +157,18 @@ def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path,
 def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
     where = parquet(tmp_path)
     monkeypatch.setattr("gestalt.data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
-    options = {**where, "size": 16, "seed": 0, "limit": None}
     with pytest.raises(
         ValueError, match=r"data\.window_shards=2: .* choose 1, or pack them into tars"
     ):
-        open_source("parquet", window=2, **options)
-    assert len(open_source("parquet", window=1, **options)) == 6
+        files.opened("parquet", window=2, **where)
+    assert len(files.opened("parquet", window=1, **where)) == 6
 
 
 def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_path):
     pq.write_table(
         pa.table({"jpg": [picture(0), None], "text": ["a dog", "nothing"]}), tmp_path / "a.parquet"
     )
-    source = open_source("parquet", root=str(tmp_path / "a.parquet"), size=16, seed=0, limit=None)
+    source = files.opened("parquet", tmp_path / "a.parquet")
     assert source.pair(0, 0)[1] == "a dog"
     assert reason(source, 1) == "missing_image"
 
@@ -182,22 +176,16 @@ def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_p
 def written(root, text, name="pairs.csv"):
     write_files(root / "pictures", content=picture)
     (root / name).write_bytes(text)
-    return open_source("table", root=str(root / name), size=16, seed=0, limit=None)
+    return files.opened("table", root / name)
 
 
 def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
     rows = (
-        *(
-            "path\tcaption",
-            "pictures/0.jpg\ta dog",
-            "\tnothing",
-            "pictures/1.jpg",
-            "pictures/2.jpg\tb\tc",
-            "pictures/3.jpg\t\xff",
-        ),
-        *("pictures/9.jpg\tgone", "pictures/4.jpg\t", "pictures/4.jpg\tlater\n"),
+        b"path\tcaption\npictures/0.jpg\ta dog\n\tnothing\npictures/1.jpg\n"
+        b"pictures/2.jpg\tb\tc\npictures/3.jpg\t\xff\npictures/9.jpg\tgone\n"
+        b"pictures/4.jpg\t\npictures/4.jpg\tlater\n"
     )
-    source = written(tmp_path, "\n".join(rows).encode("latin-1"), name="pairs.tsv")
+    source = written(tmp_path, rows, name="pairs.tsv")
     assert source.pair(0, 0)[1] == "a dog"
     assert [reason(source, index) for index in (1, 2)] == ["caption_encoding", "missing_image"]
     assert source.pair(3, 0)[1] == "later"
@@ -211,26 +199,17 @@ def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
 
 def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):
     write_files(tmp_path / "pictures")
-    (tmp_path / "pairs.txt").write_text("0.jpg|a dog\n".join(["file|caption\n", ""]))
-    options = {"size": 16, "seed": 0, "limit": None, "images": str(tmp_path / "pictures")}
-    assert (
-        open_source("table", root=str(tmp_path / "pairs.txt"), separator="|", **options).pair(0, 0)[
-            1
-        ]
-        == "a dog"
-    )
+    (tmp_path / "pairs.txt").write_text("file|caption\n0.jpg|a dog\n")
     (tmp_path / "pairs.csv.gz").write_bytes(gzip.compress(b"file,caption\n0.jpg,a dog\n"))
-    assert (
-        open_source("table", root=str(tmp_path / "pairs.csv.gz"), **options).pair(0, 0)[1]
-        == "a dog"
-    )
     (tmp_path / "quotes.tsv").write_text('file\tcaption\n0.jpg\ta 5" nail\n')
-    assert (
-        open_source("table", root=str(tmp_path / "quotes.tsv"), quoted=False, **options).pair(0, 0)[
-            1
-        ]
-        == 'a 5" nail'
-    )
+    for name, options, caption in (
+        ("pairs.txt", {"separator": "|"}, "a dog"),
+        ("pairs.csv.gz", {}, "a dog"),
+        ("quotes.tsv", {"quoted": False}, 'a 5" nail'),
+    ):
+        images = str(tmp_path / "pictures")
+        source = files.opened("table", tmp_path / name, images=images, **options)
+        assert source.pair(0, 0)[1] == caption
 
 
 def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp_path):
@@ -239,7 +218,7 @@ def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp
     content = json.loads(path.read_text())
     content["annotations"] = [{"image_id": 99, "caption": "lost"}, *content["annotations"][2:]]
     path.write_text(json.dumps(content))
-    source = open_source("coco_captions", root=str(tmp_path), size=16, seed=0, limit=None)
+    source = files.opened("coco_captions", tmp_path)
     assert (len(source), reason(source, 0), reason(source, 6)) == (
         7,
         "missing_caption",
@@ -325,7 +304,7 @@ def test_a_source_that_cannot_be_opened_is_refused_with_an_explanation(
     kind, options, write, message, tmp_path
 ):
     with pytest.raises(ValueError, match=message):
-        open_source(kind, **{"size": 16, "seed": 0, "limit": None, **write(tmp_path), **options})
+        files.opened(kind, **{**write(tmp_path), **options})
 
 
 @pytest.mark.parametrize("kind", ["parquet", "table", "coco_captions", "hub"])

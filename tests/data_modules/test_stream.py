@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.image_text import ImageTextDataModule
-from gestalt.data_modules.sources import open_source
+from tests.data_modules.files import opened
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 # on 3.12 and later fork warns because torch has threads
@@ -27,7 +27,7 @@ def read(root, *, steps, ranks=1, workers=0):
     """Each step's batches of all ranks, as a trainer of so many epochs would read them."""
     by_rank = []
     for rank in range(ranks):
-        source = open_source("tars", root=str(root), size=8, seed=0, limit=None)
+        source = opened("tars", root)
         data = ImageTextDataModule(
             source, size=8, batch_size=BATCH, workers=workers, seed=0, window=2
         )
@@ -79,13 +79,10 @@ def spoiled(tmp_path):
                 "truncated": jpeg(number, side=90)[:500],
                 "not_an_image": b"<html>",
             }
-            content = (
-                images.get(fault, content)
-                if part == "jpg"
-                else b" "
-                if (fault, part) == ("empty_caption", "txt")
-                else content
-            )
+            if part == "jpg":
+                content = images.get(fault, content)
+            elif (fault, part) == ("empty_caption", "txt"):
+                content = b" "
             held.append((name, content))
         write_tar(tmp_path / "spoiled" / f"s-{shard:04d}.tar", held)
         start += length

@@ -12,11 +12,11 @@ from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataModule
-from gestalt.data_modules.sources import Stored, open_source
+from gestalt.data_modules.sources import Stored
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
-from tests.data_modules.files import picture
+from tests.data_modules.files import opened, picture
 
 
 def silent(things, count):
@@ -144,7 +144,7 @@ GOOD_PAIRS = [
 def test_tars_give_the_pairs_that_were_packed(tmp_path):
     source = planted(GOOD_PAIRS)
     assert pack(source, tmp_path / "tars", shards=2, progress=silent) == {"samples": 4}
-    packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
+    packed = opened("tars", tmp_path / "tars", size=16)
     assert list(packed.blocks()) == [2, 2]
     for index in range(3):
         assert packed.stored(index).image == source.stored(index).image

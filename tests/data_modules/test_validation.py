@@ -80,3 +80,15 @@ def test_batches_do_not_depend_on_the_number_of_workers():
             a.equal(b)
             for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True)
         )
+
+
+@pytest.mark.parametrize(
+    ("official", "limit", "lines"), [(7, None, 0), (None, None, 0), (1449, None, 1), (1449, 7, 1)]
+)
+def test_a_set_that_is_scored_in_part_is_described(official, limit, lines):
+    images = Sized()
+    images.official_length = official
+    described = ImageSetDataModule([images], batch_size=1, workers=0).parts_scored(limit=limit)
+    part = "sized: 7 images are scored, the official split has 1449"
+    part += f" (evaluation.limit={limit}; evaluation.limit=null scores all)" * bool(limit)
+    assert described == [part] * lines

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.sources import open_source
 from tests.data_modules.files import picture, random_resized_crop, write_files
 from tests.data_modules.tar_files import header_block, jpeg, members, write_tar
 from tests.fuzz.law import FUZZ, held, json_values, mutated, read_pairs
@@ -233,33 +231,3 @@ def test_any_image(content):
         shown_size(content)
     with held():
         random_resized_crop(content, 8, seed=0, epoch=0, index=0)
-
-
-@FUZZ
-@given(data=st.data())
-def test_any_manifest(folder, data):
-    write_tar(folder / "m.tar", members(range(3)))
-    source = open_source("tars", root=str(folder / "m.tar"), size=8, seed=0, limit=None)
-    path = folder / "m.json"
-    write_manifest(path, source=source, bad=[(1, "truncated", "s", "k")], counted={})
-    fine = json.loads(path.read_text())
-    odd = json_values("truncated", "bad", "samples")
-    changed = st.builds(
-        lambda key, value: json.dumps(fine | {key: value}).encode(),
-        st.sampled_from(list(fine)),
-        odd,
-    )
-    entries = st.builds(
-        lambda rows: json.dumps(fine | {"bad": rows}).encode(),
-        st.lists(
-            st.tuples(
-                st.integers(-3, 4) | odd, st.sampled_from(("truncated", "x")) | odd, odd, odd
-            ),
-            max_size=3,
-        ),
-    )
-    path.write_bytes(data.draw(mutated(path.read_bytes()) | changed | entries))
-    with held():
-        left = WithoutKnownBad(source, path)
-        for index in range(len(left)):
-            left.pair(index, 0)

@@ -1,7 +1,17 @@
-"""A stand-in for a trainer at a given step."""
+"""A small trainer, and a stand-in for one at a given step."""
 
 from types import SimpleNamespace
 from typing import Any
+
+QUIET = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Arguments of a trainer that prints and writes nothing."""
 
 
 def trainer_at(

@@ -11,25 +11,14 @@ from pathlib import Path
 
 import pytest
 
-CHROMIUM = next(
-    filter(
-        None,
-        map(
-            shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-        ),
-    ),
-    None,
-)
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on the PATH; install one to test pages in a browser"
 )
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--remote-debugging-pipe",
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--remote-debugging-pipe"
 )
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
 
@@ -43,13 +32,8 @@ class Page:
     """
 
     def __init__(self, commands: int, answers: int):
-        self.commands, self.answers, self.rest, self.number, self.session = (
-            commands,
-            os.fdopen(answers, "rb", buffering=0),
-            b"",
-            0,
-            None,
-        )
+        self.commands, self.answers = commands, os.fdopen(answers, "rb", buffering=0)
+        self.rest, self.number, self.session = b"", 0, None
         self.requests, self.complaints, self.loaded = [], [], False
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)[
@@ -179,7 +163,8 @@ def browsing():
     answers, answer_end = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         shell = f'exec "$@" 3<&{command_end} 4>&{answer_end}'
-        words = ["bash", "-c", shell, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}"]
+        flags = f"{FLAGS} --user-data-dir={profile}".split()
+        words = ["bash", "-c", shell, "bash", CHROMIUM, *flags]
         process = subprocess.Popen(
             words,
             pass_fds=(command_end, answer_end),

@@ -1,13 +1,19 @@
-"""Run the command line in a process of its own, as a user does."""
+"""Run the command line in a process of its own, as a user does, or in this one; a line is split as
+a shell does.
+"""
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from gestalt.__main__ import main
 from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +31,11 @@ SLURM = {
 """Variables of a job of one process."""
 
 KILL = str(Path(__file__).with_name("kill_at.py"))
+TINY = "--scale tiny trainer.enable_progress_bar=false"
+TRAIN = f"train clippy_dino_max {TINY} checkpoint_every_steps=3"
+"""A run of eight steps."""
+
+TWO_RANKS = "trainer.devices=2 trainer.strategy=ddp"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -62,6 +73,32 @@ def gestalt(
     )
 
 
+def run_here(line: str, *words: str, status: int = 0) -> None:
+    """``gestalt LINE WORDS`` in this process; checks its exit status."""
+    assert main([*shlex.split(line), *words]) == status
+
+
+def succeed(line: str, *words: str, folder: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+    """``gestalt LINE WORDS``, which has to succeed."""
+    done = gestalt(*shlex.split(line), *words, folder=folder, **how)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def refused(line: str, *words: str, folder: Path, status: int = 2, **how: Any) -> str:
+    """``gestalt LINE WORDS``, which has to be refused without a traceback.  Returns stderr."""
+    done = gestalt(*shlex.split(line), *words, folder=folder, **how)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def killed(moment: str, line: str, *, folder: Path, **how: Any) -> None:
+    """``gestalt LINE``, killed at a moment of ``kill_at.py``, such as "step 5"."""
+    done = gestalt(*shlex.split(f"{moment} {line}"), folder=folder, program=(KILL,), **how)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 def result(folder: Path, version: int = 0) -> dict:
     """The ``result.json`` of a run in ``folder``, whatever its experiment and scale."""
     (path,) = folder.glob(f"lightning_logs/*/*/version_{version}/result.json")
@@ -75,13 +112,14 @@ def same(one, other):
 
 
 def slowed(
-    *words: str, folder: Path, module: str = "gestalt.module", owner: str = "ContrastiveModule"
+    line: str, *, folder: Path, module: str = "gestalt.module", owner: str = "ContrastiveModule"
 ) -> warm.Warm:
-    """``gestalt WORDS``, under way, whose second step of ``owner``, a LightningModule in
-    ``module``, takes two seconds.
+    """``gestalt LINE``, under way, whose second step of ``owner``, a LightningModule in ``module``,
+    takes two seconds.
     """
     code = SLOW_STEPS.format(module=module, owner=owner)
-    return warm.Warm([sys.executable, "-c", code, *words], cwd=folder, env=environment())
+    command = [sys.executable, "-c", code, *shlex.split(line)]
+    return warm.Warm(command, cwd=folder, env=environment())
 
 
 def ended_by(

@@ -29,6 +29,13 @@ NAMES = ("ground", "apple", "hour", "unicorn")
 LABELS = Words(NAMES, prompts=(("grass", "sky"), ("apple",), ("hour",), ("unicorn",)), background=0)
 
 
+def random_pixels(*shape: int, seed: int = 0) -> Tensor:
+    """uint8 noise that a seed decides."""
+    return torch.randint(
+        256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
 def painted(label: Tensor) -> Tensor:
     """The image (3, H, W) uint8 of a label (H, W), each class in its own grey; void is painted as
     class 0.

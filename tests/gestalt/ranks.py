@@ -17,25 +17,27 @@ from tests.gestalt.command import environment
 from tests.warm import Warm
 
 
-def be_rank(work: Callable[[int, Path], None]) -> None:
-    """Run the ``work`` of a file that ``run_ranks`` started, with its rank and folder, and end in
-    order.
+def be_rank(work: Callable[[int], dict[str, Any]], *, ranks: int = 2) -> None:
+    """Run the ``work`` of a file that ``run_ranks`` started, as a rank of a gloo group; leave what
+    it returns in ``rank<n>.pt``, and end in order.
 
     DDP holds the process group, destroyed or not, until it is collected.  If that is at the
     interpreter's own end, a thread of gloo that still lets go of a tensor aborts the process
     (pytorch/pytorch pull request 179291).
     """
     warnings.simplefilter("error")
-    work(int(sys.argv[2]), Path(sys.argv[1]))
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
+    )
+    torch.save(work(rank), folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
     gc.collect()
 
 
-def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
+def run_ranks(file: str, folder: Path, *, ranks: int = 2) -> list[dict[str, Any]]:
     """Run ``file FOLDER RANK`` once a rank, as separate processes that meet in a file, with
-    warnings as errors.
-
-    Returns:
-        What each rank left in ``rank<n>.pt``.
+    warnings as errors.  Returns what each rank left.
     """
     run_all([file, str(folder), str(rank)] for rank in range(ranks))
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(ranks)]

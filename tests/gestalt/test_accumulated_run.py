@@ -4,19 +4,11 @@ import shutil
 
 import pytest
 
-from tests.gestalt.command import KILL, gestalt, result, same
+from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succeed
 
 pytestmark = pytest.mark.slow
-TRAIN = (
-    "train",
-    "clippy_dino_max",
-    "--scale",
-    "tiny",
-    "trainer.enable_progress_bar=false",
-    "checkpoint_every_steps=3",
-)
 QUARTERS, HALVES = (
-    (f"data.batch_size={size}", f"trainer.accumulate_grad_batches={count}")
+    f"{TRAIN} data.batch_size={size} trainer.accumulate_grad_batches={count}"
     for size, count in ((4, 4), (8, 2))
 )
 
@@ -24,8 +16,7 @@ QUARTERS, HALVES = (
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    done = gestalt(*TRAIN, folder=folder)
-    assert done.returncode == 0, done.stderr
+    succeed(TRAIN, folder=folder)
     return result(folder)
 
 
@@ -41,12 +32,11 @@ def equal(found, expected):
 @pytest.fixture(scope="module")
 def quarters(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quarters")
-    return folder, gestalt(*TRAIN, *QUARTERS, folder=folder)
+    return folder, succeed(QUARTERS, folder=folder)
 
 
 def test_accumulating_four_batches_trains_like_one_batch_of_four_times_the_size(whole, quarters):
     folder, done = quarters
-    assert done.returncode == 0, done.stderr
     assert "8 steps of 16 pairs in 4 batches of 4, 4 an epoch" in done.stderr
     equal(result(folder), whole)
 
@@ -54,16 +44,12 @@ def test_accumulating_four_batches_trains_like_one_batch_of_four_times_the_size(
 def test_a_run_killed_while_accumulating_resumes_to_the_same_result_on_one_or_two_ranks(
     whole, quarters, tmp_path
 ):
-    killed, divided = tmp_path / "killed", tmp_path / "divided"
-    killed.mkdir()
-    gestalt("step", "6", *TRAIN, *QUARTERS, folder=killed, program=(KILL,))
-    shutil.copytree(killed, divided)
-    done = gestalt(*TRAIN, *QUARTERS, "resume=last", folder=killed)
-    assert done.returncode == 0, done.stderr
-    same(result(killed), result(quarters[0]))
-    done = gestalt(
-        *TRAIN, *HALVES, "trainer.devices=2", "trainer.strategy=ddp", "resume=last", folder=divided
-    )
-    assert done.returncode == 0, done.stderr
+    resumed, divided = tmp_path / "resumed", tmp_path / "divided"
+    resumed.mkdir()
+    killed("step 6", QUARTERS, folder=resumed)
+    shutil.copytree(resumed, divided)
+    succeed(f"{QUARTERS} resume=last", folder=resumed)
+    same(result(resumed), result(quarters[0]))
+    succeed(f"{HALVES} {TWO_RANKS} resume=last", folder=divided)
     assert len(list(divided.glob("lightning_logs/*/*/version_*"))) == 1
     equal(result(divided), whole)

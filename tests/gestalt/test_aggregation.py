@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -43,7 +42,7 @@ def stirred(name: str) -> Aggregation:
 
 
 @over_the_table
-def test_the_order_of_parts_does_not_matter(name: str) -> None:
+def test_the_order_of_parts_does_not_matter(name):
     aggregate, ordered = stirred(name), tokens((True, True, False, True, True))
     order = torch.tensor([3, 2, 0, 4, 1])
     shuffled = ordered._replace(parts=ordered.parts[:, order], mask=ordered.mask[:, order])
@@ -52,7 +51,7 @@ def test_the_order_of_parts_does_not_matter(name: str) -> None:
 
 @over_the_table
 @pytest.mark.parametrize("spoil", [1e4, -1e4, math.nan, math.inf])
-def test_never_sees_padding(name: str, spoil: float) -> None:
+def test_never_sees_padding(name, spoil):
     aggregate, padded = stirred(name), tokens((True, True, False))
     spoiled = padded._replace(parts=padded.parts.clone().index_fill_(1, torch.tensor([2]), spoil))
     cut = padded._replace(parts=padded.parts[:, :2], mask=padded.mask[:, :2])
@@ -60,7 +59,7 @@ def test_never_sees_padding(name: str, spoil: float) -> None:
 
 
 @over_the_table
-def test_gradient_flows_to_tokens_and_parameters(name: str) -> None:
+def test_gradient_flows_to_tokens_and_parameters(name):
     aggregate, given = build_aggregation(name, WIDTH), tokens()
     assert given.summary is not None
     parts, summary = given.parts.clone().requires_grad_(), given.summary.clone().requires_grad_()
@@ -75,7 +74,7 @@ def test_gradient_flows_to_tokens_and_parameters(name: str) -> None:
 
 
 @over_the_table
-def test_the_gradient_is_the_derivative(name: str) -> None:
+def test_the_gradient_is_the_derivative(name):
     aggregate, given = stirred(name), tokens((True, True, True, False))
     assert given.summary is not None
     if isinstance(aggregate, nn.Module):
@@ -90,7 +89,7 @@ def test_the_gradient_is_the_derivative(name: str) -> None:
 
 
 @over_the_table
-def test_lies_between_the_smallest_and_the_largest_token(name: str) -> None:
+def test_lies_between_the_smallest_and_the_largest_token(name):
     given = tokens(scale=10.0)
     assert given.summary is not None
     everything = torch.cat((given.parts, given.summary.unsqueeze(1)), dim=1)
@@ -100,7 +99,7 @@ def test_lies_between_the_smallest_and_the_largest_token(name: str) -> None:
 
 
 @over_the_table
-def test_an_all_masked_row_is_refused(name: str) -> None:
+def test_an_all_masked_row_is_refused(name):
     given = tokens()
     given = given._replace(mask=given.mask.clone().index_fill_(0, torch.tensor([1]), False))
     with pytest.raises(ValueError, match=r"items \[1\] .* no real part"):
@@ -110,9 +109,7 @@ def test_an_all_masked_row_is_refused(name: str) -> None:
 @over_the_table
 @pytest.mark.parametrize("scale", [1e4, 1e-6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_value_and_gradient_are_finite_at_extreme_scales(
-    name: str, scale: float, dtype: torch.dtype
-) -> None:
+def test_value_and_gradient_are_finite_at_extreme_scales(name, scale, dtype):
     given = tokens((True, True, True, True, False), scale=scale)
     assert given.summary is not None
     parts, summary = (
@@ -127,7 +124,7 @@ def test_value_and_gradient_are_finite_at_extreme_scales(
 
 
 @pytest.mark.parametrize("name", ["attention", "log_sum_exp", "generalised_mean"])
-def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name: str) -> None:
+def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name):
     aggregate, given = stirred(name), tokens((True,) * 200, scale=3.0)
     half = given.parts.to(torch.bfloat16)
     assert torch.equal(
@@ -137,7 +134,7 @@ def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["max", "max_with_cls"])
-def test_max_sends_its_gradient_to_exactly_one_location_a_channel(name: str) -> None:
+def test_max_sends_its_gradient_to_exactly_one_location_a_channel(name):
     given = tokens()
     tied = given.parts.clone().fill_(100.0).requires_grad_()  # every location ties
     torch.autograd.backward(build_aggregation(name, WIDTH)(given._replace(parts=tied)).sum())
@@ -145,7 +142,7 @@ def test_max_sends_its_gradient_to_exactly_one_location_a_channel(name: str) -> 
     assert torch.equal((tied.grad != 0).sum(dim=1), torch.ones(3, WIDTH, dtype=torch.int64))
 
 
-def test_cls_avg_and_max_equal_their_definitions() -> None:
+def test_cls_avg_and_max_equal_their_definitions():
     given = tokens()
     torch.testing.assert_close(build_aggregation("cls", WIDTH)(given), given.summary)
     torch.testing.assert_close(build_aggregation("avg", WIDTH)(given), given.parts.mean(dim=1))
@@ -153,7 +150,7 @@ def test_cls_avg_and_max_equal_their_definitions() -> None:
 
 
 @pytest.mark.parametrize("name", ["cls", "max_with_cls"])
-def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name: str) -> None:
+def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name):
     with pytest.raises(ValueError, match=r"no summary\. ViTs with a class token"):
         build_aggregation(name, WIDTH)(tokens()._replace(summary=None))
 
@@ -161,7 +158,7 @@ def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name: 
 @pytest.mark.parametrize(
     "make", [LogSumExp, GeneralisedMean], ids=["log_sum_exp", "generalised_mean"]
 )
-def test_soft_maxima_run_from_mean_to_max(make: Callable[[int, float], nn.Module]) -> None:
+def test_soft_maxima_run_from_mean_to_max(make):
     given = tokens()
     soft = make(WIDTH, 1e-3) if make is LogSumExp else make(WIDTH, 1.0)
     torch.testing.assert_close(soft(given), given.parts.mean(dim=1), rtol=1e-2, atol=1e-2)
@@ -173,7 +170,7 @@ def test_soft_maxima_run_from_mean_to_max(make: Callable[[int, float], nn.Module
 @pytest.mark.parametrize(
     "name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"]
 )
-def test_aggregation_commutes_with_a_shift_of_all_tokens(name: str) -> None:
+def test_aggregation_commutes_with_a_shift_of_all_tokens(name):
     given = tokens()
     aggregate = stirred(name)
     torch.testing.assert_close(
@@ -181,7 +178,7 @@ def test_aggregation_commutes_with_a_shift_of_all_tokens(name: str) -> None:
     )
 
 
-def test_top_parts_are_a_share_of_the_real_ones() -> None:
+def test_top_parts_are_a_share_of_the_real_ones():
     parts = torch.arange(40.0).view(1, 40, 1)
     full = Tokens(None, parts, torch.ones(1, 40, dtype=torch.bool), None)
     half = full._replace(mask=torch.arange(40).view(1, 40) < 20)
@@ -190,7 +187,7 @@ def test_top_parts_are_a_share_of_the_real_ones() -> None:
     assert mean_of_top_parts(full, share=1.0).item() == 19.5
 
 
-def test_the_five_highest_are_counted_among_the_real_parts() -> None:
+def test_the_five_highest_are_counted_among_the_real_parts():
     parts = torch.arange(8.0).view(1, 8, 1)
     full = Tokens(None, parts, torch.ones(1, 8, dtype=torch.bool), None)
     assert mean_of_highest(full, count=5).item() == (7 + 6 + 5 + 4 + 3) / 5

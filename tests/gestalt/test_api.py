@@ -2,11 +2,9 @@
 
 import doctest
 import inspect
-import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +20,10 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.support.caveats import Caveat
+from tests.gestalt.command import environment
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["dog", "grass", "sky"]
 
 
@@ -58,14 +57,9 @@ def same_weights(first, second):
 
 def in_a_process(code):
     """Run Python in a process without Lightning; return what it prints."""
-    variables = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-        "OMP_NUM_THREADS": "1",
-    }
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_LIGHTNING + code],
-        env=variables,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -187,6 +181,8 @@ def test_group_gives_the_same_groups_as_the_engine(model):
 def test_segmenting_by_one_label_requires_a_threshold(model):
     with pytest.raises(ValueError, match="every pixel would have the only label"):
         model.segment("photo.jpg", ["dog"])
+    with pytest.raises(ValueError, match=r"threshold='0.2': a score is a number"):
+        model.segment("photo.jpg", ["dog"], threshold="0.2")
     most = model.segment("photo.jpg", ["dog"], threshold=-1.0).scores["dog"].max
     assert model.segment("photo.jpg", ["dog"], threshold=-1.0).areas == {"dog": 1.0}
     nothing = model.segment("photo.jpg", ["dog"], threshold=min(1.0, most + 0.01))
@@ -268,9 +264,7 @@ def saved_timm(folder):
 )
 def test_intermediates_are_those_of_timm(model, tmp_path, options):
     vit = saved_timm(tmp_path / "vit")
-    pictures = torch.randint(
-        0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    pictures = random_pixels(2, 3, 32, 48)
     loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
     vit.set_input_size(img_size=(32, 48))
     ours = loaded.forward_intermediates(pictures, **options)

@@ -17,6 +17,7 @@ from gestalt.encoders.image import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import TokenProjection
 from gestalt.tokens import Tokens
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import WORDS, tiny
 
 BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
@@ -85,9 +86,7 @@ def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
     image = Image("vit_tiny_patch16_224", init="random", patch_size=8, width=16, depth=1, heads=2)
     tower = build_image_tower(image, size=32).eval()
-    images = torch.randint(
-        256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = random_pixels(2, 3, 16, 40)
     # (B, 1 + N, D)
     everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)
     side = Side(tower, None, aggregation=build_aggregation("max", 16), project_first=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
 
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss
 from gestalt.losses.sigmoid import sigmoid_loss
 from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
@@ -23,6 +24,8 @@ from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import build_optimizer, clipped_in_step
+from tests.gestalt.at_step import QUIET
+from tests.gestalt.painted import random_pixels
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
@@ -44,6 +47,7 @@ class FewWeights(nn.Module):
         self.text = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (height // 8, width // 8))
+        self.image_origin = WeightsOrigin("random", "fresh")
         self.parts = parts
         self.kept: list[Tensor | None] = []
 
@@ -177,17 +181,12 @@ def trained(
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
     trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
+        **{**QUIET, "logger": logger, "enable_checkpointing": saves},
         max_steps=steps,
         max_epochs=-1,
         callbacks=[watch, *more],
         gradient_clip_val=clip,
         log_every_n_steps=every,
-        logger=logger,
-        enable_checkpointing=saves,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         **fit,
     )
     # three batches an epoch
@@ -449,11 +448,8 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
 def test_a_step_equals_that_on_the_valid_pairs_alone():
     rows = torch.tensor([0, 2, 3, 5])
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
-    image = torch.randint(
-        256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
     batch = {
-        "image": image * valid[:, None, None, None],
+        "image": random_pixels(6, 3, 8, 8) * valid[:, None, None, None],
         "text": ["0", "", "2", "3", "", "5"],
         "valid": valid,
     }
@@ -476,14 +472,14 @@ def test_a_step_equals_that_on_the_valid_pairs_alone():
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
 
 
-def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step() -> None:
+def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step():
     noted, each = Noted(), Noted()
     trained(FewWeights(), every=2, steps=8, more=(Stops(),), logger=noted)
     trained(FewWeights(), every=1, steps=3, logger=each)
     assert noted.losses == {step: each.losses[step] for step in (1, 2)}
 
 
-def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
+def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay():
     module, sizes = trained(FewWeights(), steps=1)[0], []
     module.static_shapes = True
     module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))

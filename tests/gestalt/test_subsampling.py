@@ -44,19 +44,17 @@ def unbounded_keep(sample_id: int, epoch: int, *, seed: int, total: int, kept: i
         (256, 0.2, 51),
     ],
 )
-def test_the_share_is_rounded_down_but_not_by_float_error(
-    total: int, share: float, kept: int
-) -> None:
+def test_the_share_is_rounded_down_but_not_by_float_error(total, share, kept):
     assert kept_tokens(total, share) == kept
 
 
 @pytest.mark.parametrize("kept", [0, 21])
-def test_more_tokens_than_there_are_cannot_be_kept(kept: int) -> None:
+def test_more_tokens_than_there_are_cannot_be_kept(kept):
     with pytest.raises(ValueError, match="choose 1 to 20"):
         draw([0], kept=kept)
 
 
-def test_indices_are_distinct_ascending_and_in_range() -> None:
+def test_indices_are_distinct_ascending_and_in_range():
     indices = draw(torch.arange(500))
     assert indices.shape == (500, 7)
     assert (indices.diff(dim=1) > 0).all()
@@ -65,19 +63,19 @@ def test_indices_are_distinct_ascending_and_in_range() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 1, -1])
-def test_the_hash_equals_a_reference_with_unbounded_integers(seed: int) -> None:
+def test_the_hash_equals_a_reference_with_unbounded_integers(seed):
     for sample_id, epoch in [(0, 0), (1, 0), (2**33, 5), (10_968_538, 31)]:
         expected = unbounded_keep(sample_id, epoch, seed=seed, total=49, kept=10)
         assert draw([sample_id], epoch=epoch, seed=seed, total=49, kept=10)[0].tolist() == expected
 
 
-def test_a_sample_keeps_the_same_tokens_in_any_batch() -> None:
+def test_a_sample_keeps_the_same_tokens_in_any_batch():
     alone = draw([11])
     beside = draw([4, 11, 9])
     assert torch.equal(alone[0], beside[1])
 
 
-def test_epochs_seeds_and_samples_differ() -> None:
+def test_epochs_seeds_and_samples_differ():
     draws = [
         draw([0]),
         draw([1]),
@@ -89,7 +87,7 @@ def test_epochs_seeds_and_samples_differ() -> None:
     assert len({tuple(indices[0].tolist()) for indices in draws}) == len(draws)
 
 
-def test_each_pair_of_tokens_is_kept_together_equally_often() -> None:
+def test_each_pair_of_tokens_is_kept_together_equally_often():
     rounds = 4000
     kept = torch.zeros(rounds, 20, dtype=torch.float64).scatter_(1, draw(torch.arange(rounds)), 1.0)
     together = (kept.T @ kept)[*torch.triu_indices(20, 20, offset=1)]
@@ -98,7 +96,7 @@ def test_each_pair_of_tokens_is_kept_together_equally_often() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_the_bits_are_the_same_on_a_gpu() -> None:
+def test_the_bits_are_the_same_on_a_gpu():
     ids, epoch = torch.arange(300), torch.arange(300) % 7
     there = keep_indices(ids.cuda(), epoch.cuda(), seed=3, total=784, kept=156)
     assert torch.equal(there.cpu(), keep_indices(ids, epoch, seed=3, total=784, kept=156))

@@ -2,8 +2,11 @@
 they are called.
 """
 
+import pytest
 import torch
 
+from gestalt.config.loading import load
+from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 from tests.gpu.models import experiment
 from tests.gpu.synchronisations import CountSteps
 from tests.gpu.training import train
@@ -13,9 +16,14 @@ LOGGED = 11
 """Metrics of a step that is logged, each of which Lightning reads for the logger."""
 
 
-def test_only_a_step_that_is_logged_waits_for_the_device() -> None:
+@pytest.mark.parametrize("save", [None, save_bert, save_t5])
+def test_only_a_step_that_is_logged_waits_for_the_device(tmp_path, save):
+    words = [f"trainer.log_every_n_steps={EVERY}", "image.init=random", "text.max_length=16"]
+    config = experiment(*words)
+    if save:
+        words += [f"text.model={save(tmp_path)}"]
+        config = load("clippy_dino_max", scale="tiny", overrides=words)
     count = CountSteps(torch.device("cpu"))
-    config = experiment(f"trainer.log_every_n_steps={EVERY}")
     train(config, accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))
     # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last
     waits = [sum(places.values()) for places in count.steps]

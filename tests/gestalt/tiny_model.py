@@ -71,7 +71,10 @@ def save_run(folder: Path) -> Path:
         "metrics": {},
         "benchmarks": [],
         "config": {},
-        "provenance": {},
+        "arrays": {},
+        "experiment": config.name,
+        "image_init": {"asked": "random", "used": "random"},
+        "provenance": {"commit": "unknown", "packages": {}, "machine": {"device": "cpu"}},
     }
     (folder / RUN / "result.json").write_text(json.dumps(record))
     return folder / RUN

@@ -11,6 +11,7 @@ from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
+from tests.gestalt.painted import random_pixels
 
 NO_DOWNLOAD = (
     "image.init=random",
@@ -50,9 +51,8 @@ def images(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
 
 def batch(count: int, *, side: int, seed: int = 0) -> dict[str, Any]:
     """A training batch of noise with captions, all pairs valid, on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
     return {
-        "image": torch.randint(256, (count, 3, side, side), generator=generator, dtype=torch.uint8),
+        "image": random_pixels(count, 3, side, side, seed=seed),
         "text": [f"a photo of {WORDS[number % len(WORDS)]}" for number in range(count)],
         "sample_id": torch.arange(count),
         "epoch": torch.zeros(count, dtype=torch.int64),

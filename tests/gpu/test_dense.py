@@ -76,7 +76,7 @@ def differing(measured: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.dtype) -> None:
+def test_label_maps_equal_the_cpu(device, name, dtype):
     model, protocol = dual_encoder(dtype=dtype), small(name)
     prompts = directions(model, count=12)
     expected = top_down(model, images(*SIZES), prompts=prompts, protocol=protocol)
@@ -93,7 +93,7 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
         assert differing(result.prediction, reference.prediction) <= TIED
 
 
-def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device: torch.device) -> None:
+def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device):
     # doubling adds 4 bits: no rounding
     maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64
     expected = upsampled_argmax(maps, size=(16, 24), at_once=1000)

@@ -51,9 +51,7 @@ def terms_and_gradients(
 @pytest.mark.parametrize("directions", ["sum", "mean"])
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
 @pytest.mark.parametrize("invalid", [0, 7])
-def test_loss_and_gradient_equal_the_cpu(
-    device: torch.device, dtype: torch.dtype, directions: str, equal_texts: str, invalid: int
-) -> None:
+def test_loss_and_gradient_equal_the_cpu(device, dtype, directions, equal_texts, invalid):
     valid = torch.ones(PAIRS, dtype=torch.bool)
     valid[:invalid] = False
     choices = {"dtype": dtype, "valid": valid, "directions": directions, "equal_texts": equal_texts}
@@ -61,7 +59,7 @@ def test_loss_and_gradient_equal_the_cpu(
     torch.testing.assert_close(terms_and_gradients(device, **choices), expected, **TOLERANCE[dtype])
 
 
-def test_under_autocast_similarities_stay_float32(device: torch.device) -> None:
+def test_under_autocast_similarities_stay_float32(device):
     valid = torch.ones(PAIRS, dtype=torch.bool)
     choices: dict[str, Any] = {
         "dtype": torch.float32,

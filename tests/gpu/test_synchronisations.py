@@ -2,8 +2,6 @@
 
 from collections import Counter
 
-import torch
-
 from tests.gpu.models import experiment
 from tests.gpu.synchronisations import CountSteps
 from tests.gpu.training import train
@@ -17,9 +15,7 @@ STEPS = 3
 """After two that warm up."""
 
 
-def test_a_step_waits_for_the_device_no_more_often_than_known(
-    accelerator: str, device: torch.device
-) -> None:
+def test_a_step_waits_for_the_device_no_more_often_than_known(accelerator, device):
     count = CountSteps(device)
     config = experiment("trainer.log_every_n_steps=1000")  # logged values are read by the host
     train(config, accelerator=accelerator, steps=2 + STEPS, side=64, callbacks=(count,))

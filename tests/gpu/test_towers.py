@@ -56,9 +56,7 @@ def parts_and_gradients(
 @pytest.mark.parametrize(
     ("backbone", "dropping"), [(name, False) for name in TOWERS] + [(name, True) for name in VITS]
 )
-def test_parts_and_gradients_equal_the_cpu(
-    device: torch.device, backbone: str, dropping: bool
-) -> None:
+def test_parts_and_gradients_equal_the_cpu(device, backbone, dropping):
     side, tower = TOWERS[backbone][1], tower_of(backbone)
     kept = torch.tensor([[0, 3, 5], [1, 2, 7]]) if dropping else None
     on_device = copy.deepcopy(tower).to(device)
@@ -71,7 +69,7 @@ def test_parts_and_gradients_equal_the_cpu(
 
 
 @pytest.mark.parametrize("backbone", VITS)
-def test_class_attention_equals_the_cpu(device: torch.device, backbone: str) -> None:
+def test_class_attention_equals_the_cpu(device, backbone):
     side, tower = TOWERS[backbone][1], tower_of(backbone)
     on_device = copy.deepcopy(tower).to(device)
     with torch.no_grad():

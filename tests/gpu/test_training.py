@@ -18,16 +18,12 @@ def cpu_losses() -> list[float]:
     return train(experiment(), accelerator="cpu", steps=STEPS, side=SIDE)[1]
 
 
-def test_float32_steps_give_the_losses_of_the_cpu(
-    accelerator: str, cpu_losses: list[float]
-) -> None:
+def test_float32_steps_give_the_losses_of_the_cpu(accelerator, cpu_losses):
     _, losses = train(experiment(), accelerator=accelerator, steps=STEPS, side=SIDE)
     assert losses == pytest.approx(cpu_losses, rel=1e-4)
 
 
-def test_bf16_steps_are_finite_and_close(
-    accelerator: str, device: torch.device, cpu_losses: list[float]
-) -> None:
+def test_bf16_steps_are_finite_and_close(accelerator, device, cpu_losses):
     module, losses = train(
         experiment("trainer.precision=bf16-mixed"), accelerator=accelerator, steps=STEPS, side=SIDE
     )

@@ -15,6 +15,7 @@ from gestalt.commands.process import quiet
 from gestalt.config.schema import Experiment
 from gestalt.module import ContrastiveModule
 from gestalt.training.progress import Speed
+from tests.gestalt.at_step import QUIET
 from tests.gpu.models import batch
 
 LOSS = "train/loss"
@@ -55,17 +56,12 @@ def train(
     batches = [batch(config.data.batch_size, side=side, seed=number) for number in range(steps)]
     losses = Losses()
     trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
+        **{**QUIET, "accelerator": accelerator, "logger": losses},
         precision=config.trainer.precision,  # type: ignore[arg-type]
         gradient_clip_val=config.trainer.gradient_clip_val,
         max_steps=steps,
         log_every_n_steps=config.trainer.log_every_n_steps,
-        logger=losses,
         callbacks=[build_bad_samples(config), Speed(), *callbacks],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
     )
     trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     return module, losses.values

@@ -151,21 +151,21 @@ class ClusterLauncher:
         self._folder = folder
         self._parameters = parameters
         self._program = program
-        defaults = dict(DEFAULTS)
+        defaults = DEFAULTS.copy()
         # Lightning expects a task for each GPU there
         if cluster == "slurm" and "gpus_per_node" in parameters:
             defaults["tasks_per_node"] = parameters["gpus_per_node"]
         python = {f"{cluster}_python": f"{shlex.quote(sys.executable)} -P"}
         try:
             self._executor = submitit.AutoExecutor(folder=folder / "%j", cluster=cluster, **python)
-            self._executor.update_parameters(**{**defaults, **parameters})
+            self._executor.update_parameters(**(defaults | parameters))
         except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
             raise ConfigError(f"--cluster {cluster}: {' '.join(str(error).split())}") from error
 
     def start(self, job: Job, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self._folder / "submitted.json"
-        submitted = read_file(path, dict)
+        submitted = read_file(path, "submitted")
         if job.key in submitted:
             earlier = self._executor.job_class(self._folder / "%j", submitted[job.key])
             if not earlier.done():

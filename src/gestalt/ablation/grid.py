@@ -10,14 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gestalt.ablation.grid_file import cells_of, check_paper, read_choices, read_file, word
+from gestalt.ablation.grid_file import (
+    cells_of,
+    check_number,
+    check_paper,
+    read_choices,
+    read_file,
+    word,
+)
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash, flatten
-from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
+from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
-from gestalt.support.names import nearest
+from gestalt.support.names import is_path, nearest, stem
 
 LENGTH = (
     "trainer.max_steps",
@@ -109,11 +116,7 @@ class Grid:
 
 
 def read_grid(
-    name: str,
-    *,
-    scale: str,
-    overrides: tuple[str, ...] = (),
-    choose: tuple[str, ...] = (),
+    name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = ()
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 
@@ -142,6 +145,8 @@ def read_grid(
             check_paper(written.paper, cells)
         for name in written.scales:
             find_yaml(EXPERIMENTS / "scales", scale if name == scale_name else name, kind="scale")
+        chosen = read_choices(choose) or written.choose
+        check_number((len(cells), *map(len, chosen.values())))
         scaled = flatten(written.scales.get(scale_name, {}))
         grid = Grid(
             name=file.stem,
@@ -149,7 +154,7 @@ def read_grid(
             scale=_absolute(scale, Path.cwd()),
             cells=cells,
             varied=tuple(written.vary),
-            choose=read_choices(choose) or written.choose,
+            choose=chosen,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
             evaluate_at=tuple(written.evaluate_at.get(scale_name, [])),
             against=written.against,
@@ -217,8 +222,7 @@ def checked(grid: Grid) -> Grid:
                 f"{part}: trainer.max_time ends runs before their equal cost; leave it out"
             )
         for chosen in grid.choices():
-            words = (*grid.words(cell, chosen=chosen, seed=0), TUNE)
-            _load(grid, words, part)
+            _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), part)
         first = hashes.setdefault(config_hash(config), cell)
         if first != cell:
             raise ConfigError(f"cells {first} and {cell} are the same run; keep one")
@@ -228,7 +232,8 @@ def checked(grid: Grid) -> Grid:
             f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}"
         )
     benchmarks = base.evaluation.benchmarks
-    segmented = [name for name in benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    rows = [BENCHMARKS[name] for name in benchmarks]
+    segmented = [row.name for row in rows if "segmentation" in row.measures]
     if not segmented:
         raise ConfigError(
             f"evaluation.benchmarks={benchmarks}: none measures segmentation, by which cells are "

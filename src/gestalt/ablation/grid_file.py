@@ -3,18 +3,23 @@
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from gestalt.config.identity import flatten
-from gestalt.config.loading import read_values
-from gestalt.config.merging import converted
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
+from gestalt.support.typed import converted
+from gestalt.support.yaml_values import read_values
+
+MOST_RUNS = 10_000
+"""Most runs of a grid; each configuration is checked before the first starts."""
 
 
 @dataclass
@@ -83,6 +88,7 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
     cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
     for key, values in grid.vary.items():
         _check_different(f"vary: {key}", values)
+    check_number(map(len, grid.vary.values()))
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
             cell = dict(zip(grid.vary, combination, strict=True))
@@ -102,6 +108,17 @@ def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
                 "rename one"
             )
     return cells
+
+
+def check_number(factors: Iterable[int]) -> None:
+    """Check that a grid has no absurd number of runs, the product of these factors.
+
+    Raises:
+        ConfigError: it has.
+    """
+    runs = prod(factors)
+    if runs > MOST_RUNS:
+        raise ConfigError(f"{runs:,} runs, at most {MOST_RUNS:,}; list fewer values or seeds")
 
 
 def _check_different(name: str, values: list[Any]) -> None:

@@ -1,7 +1,5 @@
 """The jobs of a grid: trainings and evaluations, and the state of each on disk."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +14,7 @@ from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.runs.progress import record_of
+from gestalt.support.json_files import read_json
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
@@ -137,10 +136,7 @@ class Evaluating:
     @property
     def words(self) -> tuple[str, ...]:
         """Overrides: the size, and the images that the run itself was scored on."""
-        return (
-            f"image.eval_size={self.size}",
-            word("evaluation.limit", self.limit),
-        )
+        return (f"image.eval_size={self.size}", word("evaluation.limit", self.limit))
 
     @property
     def hash(self) -> str | None:
@@ -183,16 +179,17 @@ class Evaluating:
 Job = Training | Evaluating
 
 
-def read_file(path: Path, pick: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return what ``pick`` takes from the JSON of a file of this grid; empty without the file.
+def read_file(path: Path, schema: str) -> dict[str, Any]:
+    """Return the JSON of a file of this grid, by a schema of ``read_json``; empty without the
+    file.
 
     Raises:
         ConfigError: the file is damaged.
     """
     try:
-        return pick(json.loads(path.read_text())) if path.is_file() else {}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path}: damaged ({error!r}); remove it") from error
+        return read_json(path, schema) if path.exists() else {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged ({error}); remove it") from error
 
 
 @lru_cache(maxsize=4096)
@@ -206,6 +203,6 @@ def _is_held(folder: Path) -> bool:
     try:
         if lock.exists():
             locks.hold(lock, "").close()
-    except ConfigError:
+    except locks.Held:
         return True
     return False

@@ -201,8 +201,8 @@ class Pool:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            state, whole = job.read_state(), before.kind == "new"
-            outcome = Outcome(state, seconds, log=process.log, whole=whole)
+            state = job.read_state()
+            outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
             if status or state.kind != "finished":
                 why = "it ended without an error and without a result"
                 if status:

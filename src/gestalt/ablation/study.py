@@ -11,10 +11,9 @@ from gestalt.ablation.grid import Grid
 from gestalt.ablation.jobs import Evaluating, Job, Training, read_file
 from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
-from gestalt.results.ablation import View
 from gestalt.results.ablation_page import write_page
+from gestalt.results.reading import GridResults, Runs, read_result
 from gestalt.results.record import commit, write_record
-from gestalt.results.result import read_result
 
 ATTEMPTS = "cells.json"
 
@@ -121,22 +120,17 @@ class Study:
         pool.run(self.reported())
         pool.run(self.scoring())
         scored = self.scoring()
-        views = [_view("", self.reported())]
+        views = {"": _results(self.reported())}
         for size in self.grid.evaluate_at:
-            views.append(_view(f"tested at {size} px", [job for job in scored if job.size == size]))
-        entries, walls = _entries(self.folder), {}
-        for run in self.reported():
-            wall = entries.get(run.key, {}).get("wall")
-            if wall:
-                walls[run.cell, run.seed] = wall
-        return write_page(
-            self.grid.design(),
-            views,
-            folder=self.folder,
-            allow_mixed=self.allow_mixed,
-            remarks=[*self.remarks, *self.failures],
-            walls=walls,
-        )
+            views[f"tested at {size} px"] = _results([job for job in scored if job.size == size])
+        entries = _entries(self.folder)
+        walls = {
+            (run.cell, run.seed): wall
+            for run in self.reported()
+            if (wall := entries.get(run.key, {}).get("wall"))
+        }
+        results = GridResults(self.grid.design(), views, [*self.remarks, *self.failures], walls)
+        return write_page(results, folder=self.folder, allow_mixed=self.allow_mixed)
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
@@ -190,7 +184,7 @@ class Study:
             )
 
 
-def _view(name: str, jobs: Sequence[Job]) -> View:
+def _results(jobs: Sequence[Job]) -> Runs:
     """Read the results of the finished jobs."""
     results = {}
     for job in jobs:
@@ -199,11 +193,10 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
             results[job.cell, job.seed] = replace(
                 read_result(path), label=f"{job.cell} seed {job.seed}"
             )
-    return View(name, results)
+    return results
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
-    return read_file(
-        folder / ATTEMPTS, lambda content: {entry["key"]: entry for entry in content["runs"]}
-    )
+    recorded = read_file(folder / ATTEMPTS, "cells")
+    return {entry["key"]: entry for entry in recorded.get("runs", [])}

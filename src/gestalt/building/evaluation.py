@@ -10,6 +10,7 @@ from gestalt.building.source import build_source
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.data_modules.image_sets import ImageSet, open_image_set
+from gestalt.data_modules.labels.defined import open_defined
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
@@ -17,6 +18,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.measured import LeftOut
+from gestalt.support.names import is_path
 from gestalt.training.exactness import OneThreadValidation
 
 NO_TEXT = "the model is vision-only and has no names for classes"
@@ -35,14 +37,17 @@ def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
 def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     """Open the image set that these benchmarks share."""
     row = benchmarks[0]
+    split, limit = config.evaluation.split, config.evaluation.limit
+    if is_path(row.image_set):
+        return open_defined(row.image_set, label_set=row.label_set, split=split, limit=limit)
     trained_on = row.source == config.data.source
     root = config.data.root if trained_on else config.benchmark_root if row.layout else None
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}
     return open_image_set(
         row.image_set,
         root=root,
-        split=config.evaluation.split,
-        limit=config.evaluation.limit,
+        split=split,
+        limit=limit,
         subset=config.benchmark_subset,
         label_sets=[benchmark.label_set for benchmark in benchmarks if benchmark.label_set],
         **options,
@@ -56,14 +61,14 @@ def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
         ConfigError: a folder without pictures, or a configuration without training data.
     """
     folder = config.evaluation.unlabelled
+    if folder is None and config.data.source != "scenes" and config.data.root is None:
+        raise ConfigError(
+            "evaluation.debias: there are no training data; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
     try:
         if folder is not None:
             return FolderImages(Path(folder))
-        if config.data.source != "scenes" and config.data.root is None:
-            raise ConfigError(
-                "evaluation.debias: there are no training data; name a folder of pictures by "
-                "evaluation.unlabelled=DIR"
-            )
         return SourceImages(build_source(config), name=config.data.source)
     except ConfigError:
         raise

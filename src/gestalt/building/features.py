@@ -3,7 +3,7 @@ the readers.  B batch, S image side.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:
     """Return all that features depend on: configuration, weights, crops and data."""
-    weights = tensors_hash(model.image_tower.frozen_weights())
     return {
         **key_of(config),
-        "image weights": weights,
+        "image weights": tensors_hash(model.image_tower.frozen_weights()),
         "crop": CROPS,
         "data digest": source.digest(),
         "pairs": len(source),
@@ -59,17 +58,15 @@ def connect_loader(
         ConfigError: the cache is incomplete, or of other weights, data or keys; the message names
             each difference.
     """
-    data.read_captions_by(caption_reader(model, nouns))
+    data.pairs.read_captions = caption_reader(model, nouns)
     if config.data.features is None:
         return []
     assert config.data.crops is not None
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
-    data.read_features_by(
-        CachedImages(
-            cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
-        )
+    data.pairs.features = CachedImages(
+        cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
     )
     return [f"data.features: {cache.written:,} images in {cache.stored} from {folder}"]
 
@@ -90,11 +87,6 @@ class CachedImages:
     side: int
     crops: int
     pairs: int
-    _open: Any = field(default=None, init=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # each process maps the file when it first reads from it
-        return {**vars(self), "_open": None}
 
     def _row(self, key: Key) -> int:
         epoch, index = key
@@ -111,9 +103,8 @@ class CachedImages:
 
     def read(self, keys: Sequence[Key]) -> Tensor:
         """Return the features of images, in the number format in which they were computed."""
-        if self._open is None:
-            self._open = np.load(self.folder / IMAGES, mmap_mode="r")
-        rows = torch.from_numpy(self._open[[self._row(key) for key in keys]])
+        images = np.load(self.folder / IMAGES, mmap_mode="r")
+        rows = torch.from_numpy(images[[self._row(key) for key in keys]])
         return rows.to(getattr(torch, self.cache.computed))
 
 

@@ -2,6 +2,8 @@
 aggregations.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +25,22 @@ from gestalt.config.schema import (
     is_file_of_weights,
     refuse,
 )
+from gestalt.config.start import OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.timm_names import check_backbone_name
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import TokenProjection
 from gestalt.tables import LOSSES
+from gestalt.zoo.open_clip_towers import OpenClipModel
+
+OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
+"""Names of weights that a start may lack, or have besides."""
 
 SHIPPED = EXPERIMENTS / "inits"
 """Folder of the inits that this package ships, each with its provenance in JSON."""
@@ -51,6 +60,12 @@ def image_weights(config: Experiment) -> Image:
     return replace(image, weights=str(file))
 
 
+def without_weights(config: Experiment) -> Experiment:
+    """Return a configuration whose towers are built with fresh weights, which others replace."""
+    image = replace(config.image, init="random", inits={}, weights=None)
+    return replace(config, start=None, image=image, text=replace(config.text, init="random"))
+
+
 def check_names(config: Experiment) -> None:
     """Check backbone and image init against timm, before any data or weights are read.
 
@@ -60,7 +75,8 @@ def check_names(config: Experiment) -> None:
     image = image_weights(config)
     check_backbone_name(image.backbone)
     inspect_trunk(image, size=image.eval_size)
-    check_init(image.init, backbone=image.backbone, weights=image.weights)
+    if config.start is None:
+        check_init(image.init, backbone=image.backbone, weights=image.weights)
 
 
 def check_machine(trainer: Trainer) -> None:
@@ -76,6 +92,14 @@ def check_machine(trainer: Trainer) -> None:
         raise ValueError(
             f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or "
             "cpu"
+        )
+    stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
+    cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
+    on_cpu = accelerator == "cpu" or not any(available.values())
+    if on_cpu and trainer.named_devices() > cores:
+        raise ValueError(
+            f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "
+            f"{cores}; choose at most {cores}"
         )
     if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
         raise ValueError(
@@ -101,17 +125,27 @@ def check_deterministic(config: Experiment) -> None:
     resized = image.family == "vit" and image.subsampling and image.train_size != image.eval_size
     trained = not (image.frozen or image.frozen_blocks)
     if config.trainer.deterministic and resized and trained and on_cuda(config.trainer):
-        why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
-        sizes = f"image.train_size={image.eval_size} as image.eval_size"
         refuse(
             "trainer.deterministic",
             True,
-            f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu",
+            "on CUDA the gradient of resized position embeddings is not deterministic; choose "
+            f"image.train_size={image.eval_size} as image.eval_size, trainer.deterministic=false "
+            "or trainer.accelerator=cpu",
         )
 
 
-def build_model(config: Experiment) -> DualEncoder:
-    """Build both towers with their weights; random weights are drawn from ``seed``."""
+def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
+    """Build both towers with their weights; random weights are drawn from ``seed``.
+
+    Args:
+        config: configuration of the model.
+        resumed: checkpoint of a run of this configuration, which is read in place of its start.
+
+    Raises:
+        ValueError: weights are not found, or do not fit.
+    """
+    if config.start is not None:
+        return _started(config, str(resumed or config.start))
     torch.manual_seed(config.seed)
     image = image_weights(config)
     try:
@@ -119,16 +153,67 @@ def build_model(config: Experiment) -> DualEncoder:
     except ValueError as error:
         if image.weights is None or config.image.weights is not None:
             raise
-        command = f"gestalt pretrain --init {image.init} --scale {config.scale} KEYS --to FILE"
         raise ConfigError(
-            f"{error}; make weights of this architecture with `{command}`, and set "
-            "image.weights=FILE"
+            f"{error}; make weights of this architecture with `gestalt pretrain --init "
+            f"{image.init} --scale {config.scale} KEYS --to FILE`, and set image.weights=FILE"
         ) from error
     # records name no folder of an installation
     if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
-    scalars = LOSSES.fact(config.loss.name, "scalars", {})
-    return _joined(config, tower, build_text_tower(config.text), scalars)
+    return _joined(
+        config,
+        tower,
+        build_text_tower(config.text),
+        LOSSES.fact(config.loss.name, "scalars", {}),
+    )
+
+
+def _started(config: Experiment, target: str) -> DualEncoder:
+    """Build a model with the weights of ``start``, or of a run that started from them; what these
+    lack of aggregations and a bias is fresh.
+    """
+    from gestalt.building.targets import open_target  # which builds models
+
+    # a path, so that no word of a file names code
+    place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
+    model, opened = build_model(without_weights(config)), open_target(place)
+    start = opened.model
+    weights = clip_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
+    fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
+    taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
+    load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
+    origin = (
+        WeightsOrigin(target, opened.origin, weights_hash(start))
+        if target == config.start
+        else start.image_origin
+    )
+    model.image_tower.origin = model.text_tower.origin = origin
+    return model.train()  # batch norms of a tower that is not random keep their statistics
+
+
+def clip_weights(opened: OpenClipModel) -> dict[str, Tensor]:
+    """Return the weights of a CLIP ViT by the names of a ``DualEncoder``, those of its image tower
+    by timm's own table of names.
+    """
+    from timm.models.vision_transformer import _convert_openai_clip
+
+    weights = opened.model.state_dict()
+    image = _convert_openai_clip(weights, opened.model)
+    del image["head.bias"]
+    text = {
+        key: value
+        for key, value in weights.items()
+        if not key.startswith(("visual.", "logit_scale", "text_projection"))
+    }
+    return {
+        "logit_scale": weights["logit_scale"],
+        "image.tower.mean": opened.mean,
+        "image.tower.std": opened.std,
+        "image.projection.linear.weight": image.pop("head.weight"),
+        "text.projection.linear.weight": weights["text_projection"].T,
+        **{f"image.tower.trunk.{key}": value for key, value in image.items()},
+        **{f"text.tower.model.{key}": value for key, value in text.items()},
+    }
 
 
 def _joined(
@@ -155,11 +240,10 @@ def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregati
             "choose before or after"
         )
     linear = None if order == "none" else TokenProjection(width, shared)
-    pooled = width if order == "after" else shared
     return Side(
         tower,
         linear,
-        aggregation=build_aggregation(aggregation, pooled),
+        aggregation=build_aggregation(aggregation, width if order == "after" else shared),
         project_first=order != "after",
     )
 
@@ -201,7 +285,7 @@ def load_model(
     Raises:
         ValueError: the weights do not fit.
     """
-    random = replace(config.image, init="random", inits={}, weights=None)
+    random = without_weights(config).image
     # the package of its loss may be gone
     scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
     with _WithoutDraws():
@@ -213,5 +297,6 @@ def load_model(
             scalars,
         )
     load_weights(model, weights, misfit=misfit)
-    image_tower.origin = replace(image_tower.origin, init=image_weights(config).init, source=source)
+    init = config.start or image_weights(config).init
+    image_tower.origin = replace(image_tower.origin, init=init, source=source)
     return model.eval()

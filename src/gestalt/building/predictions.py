@@ -7,9 +7,9 @@ from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
 from gestalt.data_modules.labels.predicted_maps import (
-    ColourMap,
     Values,
     WithPredictions,
+    colour_map,
     find_maps,
     group_map,
     value_map,
@@ -64,8 +64,10 @@ def build_predictions(
         maps, Context(config, BENCHMARKS[name], images)
     )
     predicted = WithPredictions(images, files, values=values, resize=maps.map_size == "nearest")
-    size, workers = config.evaluation.batch_size, reading_processes(config)
-    return ImageSetDataModule([predicted], batch_size=size, workers=workers), scorer, files
+    data = ImageSetDataModule(
+        [predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)
+    )
+    return data, scorer, files
 
 
 def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
@@ -73,19 +75,29 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     if maps.values == "voc_colours":
         # VOC's background, which this set does not score
         black = [] if labels.background is not None else [(0, 0, 0)]
-        values: Values = ColourMap(
+        values: Values = colour_map(
             class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black]
         )
     else:
-        truth = getattr(context.image_set, "maps", {}).get(benchmark.label_set)
-        values = value_map(maps.values, names=labels.names, truth=truth)
-    protocol = PredictionsProtocol(map_size=maps.map_size)
-    return values, ClassMaps(benchmark.name, labels=labels, protocol=protocol, **context.options)
+        values = value_map(
+            maps.values,
+            names=labels.names,
+            truth=getattr(context.image_set, "maps", {}).get(benchmark.label_set),
+        )
+    return values, ClassMaps(
+        benchmark.name,
+        labels=labels,
+        protocol=PredictionsProtocol(map_size=maps.map_size),
+        **context.options,
+    )
 
 
 def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     name, why = context.benchmark.name, context.image_set.no_instances
     if why is not None:
         raise ValueError(f"--measure grouping: benchmark {name} has no objects, {why}")
-    protocol = PredictionsProtocol(map_size=maps.map_size, unnamed="group")
-    return group_map, GroupMaps(name, protocol=protocol, **context.options)
+    return group_map, GroupMaps(
+        name,
+        protocol=PredictionsProtocol(map_size=maps.map_size, unnamed="group"),
+        **context.options,
+    )

@@ -25,12 +25,14 @@ def build_pretraining(config: Experiment) -> Parts:
         ConfigError: labels are needed and the source has none.
     """
     image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
-    options: dict[str, Any] = {}
-    if config.data.source == "scenes":
-        options = {"object_centred": recipe.object_centred}
-    limit = config.pretraining.limit
+    scenes = config.data.source == "scenes"
+    options: dict[str, Any] = {"object_centred": recipe.object_centred} if scenes else {}
     source = open_configured(
-        config, size=recipe.image_size, seed=recipe.seed, limit=limit, **options
+        config,
+        size=recipe.image_size,
+        seed=recipe.seed,
+        limit=config.pretraining.limit,
+        **options,
     )
     torch.manual_seed(recipe.seed)
     fresh = replace(image, init="random", inits={}, weights=None, frozen=False, frozen_blocks=0)
@@ -43,11 +45,12 @@ def build_pretraining(config: Experiment) -> Parts:
     elif source.classes:
         module, views = Classification(tower, recipe, classes=len(source.classes)), views[:1]
     else:
-        why = (
+        refuse(
+            "image.init",
+            image.init,
             f"needs labels, and data.source={config.data.source} has none; choose "
-            "data.source=scenes, or --init dino"
+            "data.source=scenes, or --init dino",
         )
-        refuse("image.init", image.init, why)
     data = MultiCropDataModule(
         source,
         views=views,

@@ -17,6 +17,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 from gestalt.publishing.folder import load_folder, read_description
 from gestalt.publishing.hub import download
@@ -84,6 +85,7 @@ training.
 
 ONLY_TRAINING = (
     "seed",
+    "start",
     "resume",
     "logger",
     "optimizer.",
@@ -99,8 +101,8 @@ ONLY_TRAINING = (
 )
 """Prefixes of keys that only training reads."""
 
-TRAINED = {"run": str, "steps": int, "steps_planned": int}
-"""Fields of the identity of a model that Gestalt trained, and their types."""
+TRAINED = ("run", "steps", "steps_planned")
+"""Fields of the identity of a model that Gestalt trained."""
 
 Check = Callable[[Experiment], None]
 
@@ -212,8 +214,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         )
         model: DenseModel = library.load_into(build_model(fresh), Path(name))
         digest = file_hash(Path(name))
-        architecture = {"backbone": fresh.image.backbone, "text": fresh.text.model}
-        description = {"library": "kahnchana/clippy", "architecture": architecture}
+        description = {
+            "library": "kahnchana/clippy",
+            "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
+        }
     else:
         read_text = [config.text] if kind == "classifier" else []
         model, description = library.open_model(name, *read_text), library.describe(name)
@@ -245,12 +249,21 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
-    state = content["state_dict"]
+    state, more = content["state_dict"], content.get("gestalt", {})
     del content  # the optimiser's tensors need memory
-    provenance = {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned}
-    identity = _identity(str(checkpoint), sha256, provenance)
+    identity = _identity(
+        str(checkpoint),
+        sha256,
+        {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
+    )
     built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
     model = load_checkpoint_model(checkpoint, built, state)
+    if config.start is not None:
+        try:
+            origin = WeightsOrigin(**more["image_origin"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{checkpoint}: it lacks the origin of its start; {AGAIN}") from error
+        model.image_tower.origin = model.text_tower.origin = origin
     return Target(config, model, folder, identity, trained=saved)
 
 
@@ -260,17 +273,21 @@ def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) 
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
     sha256 = file_hash(folder / WEIGHTS)
-    identity = _identity(target, sha256, description.get("provenance"))
-    records = LOGS / "exported" / folder.resolve().name
-    return Target(config, load_folder(folder), records, identity, trained=saved)
+    identity = _identity(target, sha256, description.get("provenance", {}))
+    return Target(
+        config,
+        load_folder(folder),
+        LOGS / "exported" / folder.resolve().name,
+        identity,
+        trained=saved,
+    )
 
 
-def _identity(checkpoint: str, sha256: str, provenance: Any) -> dict[str, Any]:
+def _identity(checkpoint: str, sha256: str, provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
     has.
     """
-    facts = provenance if isinstance(provenance, dict) else {}
-    known = {key: facts[key] for key, kind in TRAINED.items() if isinstance(facts.get(key), kind)}
+    known = {key: provenance[key] for key in TRAINED if provenance.get(key) is not None}
     return {"checkpoint": checkpoint, "checkpoint_sha256": sha256, **known}
 
 
@@ -312,15 +329,18 @@ def load_checkpoint_model(
     Raises:
         ValueError: the weights do not fit the configuration.
     """
-    weights: dict[str, Tensor] = {}
-    for name, value in state.items():
-        # those serve training only
-        if isinstance(value, Tensor) and not str(name).startswith("terms."):
-            weights[str(name).removeprefix("model.")] = value
-    misfit = (
-        f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
+    weights = {
+        str(name).removeprefix("model."): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not str(name).startswith("terms.")  # only for training
+    }
+    return load_model(
+        config,
+        weights,
+        source=f"checkpoint {checkpoint}",
+        misfit=f"{checkpoint} does not fit the model of its config.yaml, with the command line's "
+        "changes",
     )
-    return load_model(config, weights, source=f"checkpoint {checkpoint}", misfit=misfit)
 
 
 def is_recorded(checkpoint: Path, sha256: str) -> bool:
@@ -340,7 +360,6 @@ def is_recorded(checkpoint: Path, sha256: str) -> bool:
     if expected not in (None, sha256):
         raise ValueError(
             f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} "
-            f"has {str(expected)[:12]}; "
-            f"{AGAIN}, or train again{beside(checkpoint)}"
+            f"has {str(expected)[:12]}; {AGAIN}, or train again{beside(checkpoint)}"
         )
     return expected is not None

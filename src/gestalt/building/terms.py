@@ -43,8 +43,10 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
         _captions(source), most=options.nouns_most, least_share=options.nouns_least_share
     )
     if len(nouns) < 2:
-        why = f"captions name {len(nouns)} nouns often enough, and 2 are needed"
-        raise ConfigError(f"{key}: {why}; lower loss.nouns_least_share={options.nouns_least_share}")
+        raise ConfigError(
+            f"{key}: captions name {len(nouns)} nouns often enough, and 2 are needed; lower "
+            f"loss.nouns_least_share={options.nouns_least_share}"
+        )
     return nouns
 
 
@@ -105,7 +107,10 @@ def _similar(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
     similar = similar_nouns(embeddings, level=level)
     alone = int(similar.all(dim=1).sum())
     if alone:
-        why = f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no"
-        mend = "raise it, or choose a loss.nouns_phrase with fewer words besides the noun"
-        refuse("loss.nouns_alike", level, f"{why} negative; {mend}")
+        refuse(
+            "loss.nouns_alike",
+            level,
+            f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no "
+            "negative; raise it, or choose a loss.nouns_phrase with fewer words besides the noun",
+        )
     return similar

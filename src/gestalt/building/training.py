@@ -90,14 +90,13 @@ def build_data(
     """Put training pairs and validation sets into one Lightning data module; its batch is that of a
     whole step, accumulated or not.
     """
-    data = config.data
     return ImageTextDataModule(
         source,
         size=train_size(config.image),
         batch_size=pairs_a_step(config),
-        workers=loading_processes(config),
+        workers=loading_processes(config, len(source)),
         seed=config.seed,
-        window=data.window_shards,
+        window=config.data.window_shards,
         validation=validation,
     )
 

@@ -1,6 +1,7 @@
 """The number of loading processes of a rank, chosen where ``data.workers`` is null."""
 
 import os
+from functools import cache
 from math import prod
 from pathlib import Path
 
@@ -9,14 +10,19 @@ import torch
 from gestalt.building.source import pairs_a_step, train_size
 from gestalt.config.schema import Experiment
 from gestalt.features.key import Description
+from gestalt.support.files import free_bytes
+from gestalt.support.memory import free_memory
 
 MOST = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
 
-READY, HELD = 2, 4 * 2**30
-"""Number of batches that each process keeps ready, and the largest size of all of them together,
-bytes.
-"""
+READY = 2
+"""Number of batches that each process keeps ready, in shared memory; it fills one more."""
+
+SHARE = 4
+"""Batches may take one part in so many of the memory and of the shared memory that are free."""
+
+SHARED = Path("/dev/shm")
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """File with the processor time that a container may use in each period, and the period, both in
@@ -24,9 +30,11 @@ microseconds.
 """
 
 
-def loading_processes(config: Experiment) -> int:
-    """Return ``data.workers``, or the number that is chosen for this machine."""
-    return _chosen(config)[0] if config.data.workers is None else config.data.workers
+def loading_processes(config: Experiment, pairs: int | None = None) -> int:
+    """Return ``data.workers``, or the number that is chosen for this machine and a source of so
+    many pairs.
+    """
+    return _chosen(config, pairs)[0] if config.data.workers is None else config.data.workers
 
 
 def reading_processes(config: Experiment) -> int:
@@ -36,27 +44,47 @@ def reading_processes(config: Experiment) -> int:
     return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
 
 
-def describe_workers(config: Experiment) -> str:
+def describe_workers(config: Experiment, pairs: int | None = None) -> str:
     """Return one line about the number of loading processes and its reason."""
     if config.data.workers is not None:
         return f"data.workers: {config.data.workers} a rank, as set"
-    number, reason = _chosen(config)
+    number, reason = _chosen(config, pairs)
     return f"data.workers: {number} a rank, chosen: {reason}"
 
 
-def choose_workers(cores: int, *, accelerated: bool, batch_bytes: int) -> int:
-    """Choose the number for a rank.
+def choose_workers(
+    cores: int, *, batch_bytes: int, memory: int, shared: int, batches: int
+) -> tuple[int, str]:
+    """Choose the number for a rank whose steps run on an accelerator.
 
-    A step on an accelerator leaves the cores to the loader, all but the one that starts its
-    kernels.  A step on the CPU takes all cores itself and far longer than the loading of its batch,
-    for which one process is enough.
+    Such a step leaves the cores to the loader, all but the one that starts its kernels.
 
     Args:
         cores: number of cores of this rank.
-        accelerated: True if the step runs on an accelerator.
-        batch_bytes: size of the images of a rank's batch, bytes.
+        batch_bytes: size of the images of a rank's part of a step, bytes.
+        memory: free memory for this rank, bytes.
+        shared: free shared memory for this rank, bytes.
+        batches: number of batches of an epoch.
+
+    Returns:
+        The number, at least 1, and what binds it.
     """
-    return max(1, min(cores - 1, MOST, HELD // (READY * batch_bytes))) if accelerated else 1
+    bounds = {
+        "cores": cores - 1,
+        "memory": memory // SHARE // ((READY + 1) * batch_bytes),
+        str(SHARED): shared // SHARE // (READY * batch_bytes),
+        "the dataset": batches,
+        "the disk": MOST,
+    }
+    bound = min(bounds, key=lambda name: bounds[name])
+    return max(1, bounds[bound]), bound
+
+
+@cache  # as the process finds it, so that every call chooses the same number
+def free_room() -> tuple[int, int]:
+    """Return the bytes of memory and of shared memory that are free."""
+    memory = free_memory()
+    return memory, free_bytes(SHARED) if SHARED.is_dir() else memory
 
 
 def usable_cores() -> int:
@@ -73,17 +101,26 @@ def usable_cores() -> int:
         return cores
 
 
-def _chosen(config: Experiment) -> tuple[int, str]:
-    accelerated = _accelerated(config)
+def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
     ranks = ranks_here(config)
     side = train_size(config.image)
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
     size = share * _image_bytes(config)
-    number = choose_workers(cores, accelerated=accelerated, batch_bytes=size)
-    step = "on an accelerator" if accelerated else "on the CPU take the cores themselves"
     named = "core" if cores == 1 else "cores"
-    return number, f"{cores} {named}, batches of {share} images of {side} px, steps {step}"
+    reason = f"{cores} {named}, batches of {share} images of {side} px, steps on"
+    if not _accelerated(config):
+        # far longer than the loading of their batch
+        return 1, f"{reason} the CPU take the cores themselves"
+    memory, shared = (room // ranks for room in free_room())
+    number, bound = choose_workers(
+        cores,
+        batch_bytes=size,
+        memory=memory,
+        shared=shared,
+        batches=MOST if pairs is None else pairs // pairs_a_step(config),
+    )
+    return number, f"{reason} an accelerator; bound by {bound}"
 
 
 def _image_bytes(config: Experiment) -> int:
@@ -103,11 +140,7 @@ def _accelerated(config: Experiment) -> bool:
 def ranks_here(config: Experiment) -> int:
     """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
     launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
-    devices = str(config.trainer.devices)
     if launched.isdecimal():
         return max(1, int(launched))
-    if devices.isdecimal():
-        return int(devices)
-    if "," in devices:
-        return len(devices.split(","))
-    return max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    found = max(1, torch.cuda.device_count()) if _accelerated(config) else 1
+    return config.trainer.named_devices() or found

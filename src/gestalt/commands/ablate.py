@@ -25,7 +25,8 @@ def run(arguments: Namespace) -> int:
             grid, or the results are not comparable.
         Stopped: a signal came.
     """
-    grid, cluster = arguments.grid, arguments.cluster
+    grid = arguments.grid
+    cluster = arguments.cluster
     parameters = read_parameters(arguments.submitit)
     if parameters and cluster is None:
         raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster slurm or local")
@@ -70,7 +71,8 @@ def plan(study: Study) -> list[str]:
     if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
     jobs = [*tuning, *study.reported()]
-    lines, spent = [], []
+    lines = []
+    spent = []
     for job in jobs:
         state = job.read_state()
         if state.record is not None:
@@ -82,7 +84,8 @@ def plan(study: Study) -> list[str]:
                 f"{'new':<9} {cell}, seed {seed}, with the chosen value"
                 for cell in study.grid.cells
             ]
-    total, remaining = len(lines), sum(not line.startswith("finished") for line in lines)
+    total = len(lines)
+    remaining = sum(not line.startswith("finished") for line in lines)
     if study.grid.evaluate_at:
         lines.append(f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px")
     time = "nothing to do"

@@ -15,44 +15,30 @@ class Command(NamedTuple):
         help: what it does.
         words: the file in this folder with its flags, in ``WORDS``, and its check,
             ``check_<name>``, if it has one.
-        module: the file in this folder whose ``run`` is called.
+        module: the file in this folder whose ``run`` is called, if its name is not the command's.
     """
 
     help: str
     words: str
-    module: str
+    module: str = ""
 
 
 COMMANDS = {
-    "train": Command(
-        "train an experiment and score it after each epoch", "training_words", "train"
-    ),
+    "train": Command("train an experiment and score it after each epoch", "training_words"),
     "features": Command(
-        "cache the features of a run's training pairs from its frozen towers",
-        "training_words",
-        "features",
+        "cache the features of a run's training pairs from its frozen towers", "training_words"
     ),
-    "pretrain": Command(
-        "make an image init where none can be downloaded", "training_words", "pretrain"
-    ),
-    "ablate": Command(
-        "run a grid of experiments and compare its cells", "training_words", "ablate"
-    ),
+    "pretrain": Command("make an image init where none can be downloaded", "training_words"),
+    "ablate": Command("run a grid of experiments and compare its cells", "training_words"),
     "eval": Command(
         "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
         "model_words",
         "evaluate",
     ),
-    "reproduce": Command(
-        "score a published number again and print both numbers", "model_words", "reproduce"
-    ),
-    "score": Command("score label maps of any system, without a model", "model_words", "score"),
-    "compare": Command(
-        "put results side by side, with intervals over images", "model_words", "compare"
-    ),
-    "report": Command(
-        "write results as one HTML page that opens from disk", "model_words", "report"
-    ),
+    "reproduce": Command("score a published number again and print both numbers", "model_words"),
+    "score": Command("score label maps of any system, without a model", "model_words"),
+    "compare": Command("put results side by side, with intervals over images", "model_words"),
+    "report": Command("write results as one HTML page that opens from disk", "model_words"),
     "segment": Command(
         "give every pixel of pictures the label that it resembles most", "picture_words", "pictures"
     ),
@@ -62,14 +48,11 @@ COMMANDS = {
         "pictures",
     ),
     "export": Command(
-        "write a trained model as a folder that loads anywhere, or as a graph",
-        "model_words",
-        "export",
+        "write a trained model as a folder that loads anywhere, or as a graph", "model_words"
     ),
     "data": Command(
         "inspect a source of pairs, pack it into tars, or show what the model sees of it",
         "training_words",
-        "data",
     ),
     "list": Command(
         "print what can be chosen by name: experiments, benchmarks, protocols and so on",
@@ -115,7 +98,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
             f"{arguments.command} takes no key=value and no further word: leave out "
             f"{' '.join(rest)}"
         )
-    arguments.overrides, arguments.words = rest, given
+    arguments.overrides = rest
+    arguments.words = given
     return arguments
 
 

@@ -42,8 +42,10 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         ValueError: there is no threshold to calibrate, or the split shares images with the reported
             one.
     """
-    split = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
-    config, identity = target.config, target.identity
+    row = BENCHMARKS[benchmark]
+    split = split or ("tune" if row.source == "scenes" else "train")
+    config = target.config
+    identity = target.identity
     if shares_images(split, config.evaluation.split or "val"):
         raise ConfigError(
             f"--split {split}: it shares images with the reported split, which would flatter the "
@@ -59,7 +61,9 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         replace(config, evaluation=replace(config.evaluation, split=split)), model
     )
     _, reported, reported_on = _swept(config, model)
-    protocol, best, oracle = scorer.protocol, chosen.best(), reported.best()
+    protocol = scorer.protocol
+    best = chosen.best()
+    oracle = reported.best()
     scored = reported.at(best.threshold)
     preset = None if protocol.threshold is None else reported.at(protocol.threshold)._asdict()
     record = {
@@ -77,7 +81,7 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         "oracle": oracle._asdict(),
         "gap_to_oracle": oracle.miou - scored.miou,
         **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
-        "benchmark": benchmark,
+        "benchmark": row.name,
         "weights_sha256": weights_hash(model),
         "provenance": provenance(),
     }
@@ -102,7 +106,8 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
     """
     data, callbacks = build_evaluation(config, only="segmentation")
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
-    (image_set,), (loader,) = data.image_sets, data.val_dataloader()
+    (image_set,) = data.image_sets
+    (loader,) = data.val_dataloader()
     scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:
@@ -133,9 +138,10 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
 
 
 def _print(record: dict[str, Any]) -> None:
-    chosen, reported, oracle, preset = (
-        record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own")
-    )
+    chosen = record["chosen_on"]
+    reported = record["reported_on"]
+    oracle = record["oracle"]
+    preset = record["protocols_own"]
     print(
         f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}"
     )

@@ -1,20 +1,21 @@
-"""compare: put results side by side, with intervals over images."""
+"""compare: put results side by side, with intervals over images; or the cells of a grid, with
+intervals over images and over seeds.
+"""
 
 import sys
 from argparse import Namespace
 
-from gestalt.results.result import read_results
+from gestalt.results.ablation import GRID_WRITERS, build_tables
+from gestalt.results.compare import WRITERS, compare, differing, select_metrics
+from gestalt.results.reading import read_results
+from gestalt.results.text import markdown_lines
 
 
 def run(arguments: Namespace) -> int:
     """Print the table; before it, on the standard error, every setting that differs if
     ``--details`` asks for them.
     """
-    # refused before the second in which torch is imported
-    results = read_results(arguments.targets)
-    from gestalt.results.compare import WRITERS, compare, differing
-    from gestalt.results.text import markdown_lines
-
+    results, grids = read_results(arguments.targets)
     if arguments.details:
         for title, (heads, rows) in differing(results, metrics=arguments.metric).items():
             print(
@@ -24,6 +25,11 @@ def run(arguments: Namespace) -> int:
                 end="\n\n",
                 file=sys.stderr,
             )
-    table = compare(results, metrics=arguments.metric, allow_mixed=arguments.allow_mixed)
-    print(WRITERS[arguments.format](table), end="")
+    if grids and len(arguments.targets) == 1:
+        metrics = select_metrics(results, arguments.metric)
+        tables = build_tables(grids[0], metrics=metrics, allow_mixed=arguments.allow_mixed)
+        print(GRID_WRITERS[arguments.format](tables), end="")
+    else:
+        table = compare(results, metrics=arguments.metric, allow_mixed=arguments.allow_mixed)
+        print(WRITERS[arguments.format](table), end="")
     return 0

@@ -2,7 +2,6 @@
 named as for training.
 """
 
-import os
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
+from gestalt.runs.folders import check_writable
 from gestalt.support.files import replacing
 
 DRAWN = 64
@@ -31,14 +31,15 @@ DRAWN = 64
 
 
 def run(arguments: Namespace) -> int:
-    """Run the tool and print its summary."""
+    """Run the tool and print its summary.  Returns 1 if inspection finds no good sample."""
     tools = {"inspect": inspect_data, "pack": pack_data, "show": show_data}
+    arguments.all_bad = False
     print(tools[arguments.tool](arguments))
-    return 0
+    return int(arguments.all_bad)
 
 
 def inspect_data(arguments: Namespace) -> str:
-    """Read every sample and write the manifest.  Returns the summary.
+    """Read every sample and write the manifest; store whether all are bad.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or ``data.manifest`` is set.
@@ -53,13 +54,34 @@ def inspect_data(arguments: Namespace) -> str:
     path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
-    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
+    texts = counted["captions"]
+    words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
+    unusable = texts["unusable_beside_usable"]
+    beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
         _title(config, source),
-        *_summary(counted, len(bad), len(source), mends),
-        f"manifest: {path}, sha256 {digest}",
+        f"images: {', '.join(sizes)}",
+        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
+        f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
-    lines += [f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
+    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    for reason, row in counted["bad_by_reason"].items():
+        mend = f"; {mends[reason]}" if reason in mends else ""
+        lines.append(
+            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
+            f"{row['first']['where']}{mend}"
+        )
+    for kind, row in counted["duplicates"].items():
+        line = f"repeated {kind}: {row['repeats']:,}"
+        if most := row.get("commonest"):
+            first = "first in samples {} and {}".format(*most["samples"])
+            line += f", the commonest {most['count']:,} times, {first}"
+        lines.append(line)
+    lines.append(f"manifest: {path}, sha256 {digest}")
+    arguments.all_bad = len(bad) == len(source)
+    if bad and not arguments.all_bad:
+        lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
     return "\n".join(lines)
 
 
@@ -69,16 +91,16 @@ def pack_data(arguments: Namespace) -> str:
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
     """
-    config, to, shards = arguments.config, arguments.to, arguments.shards
+    config: Experiment = arguments.config
+    to = arguments.to
     source = build_source(config, size=DRAWN, **_inside(config))
-    counts = pack(source, Path(to), shards=shards, progress=_bar)
-    left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
-    packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
-    packed += f"; left out: {', '.join(left_out)}" if left_out else ""
-    return (
-        f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars "
-        f"{shlex.quote(f'data.root={to}')}"
-    )
+    counts = pack(source, Path(to), shards=arguments.shards, progress=_bar)
+    packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
+    if counts:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        packed += f"; left out: {left_out}"
+    mend = f"train on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    return f"{_title(config, source)}\n{packed}\n{mend}"
 
 
 def show_data(arguments: Namespace) -> str:
@@ -88,7 +110,8 @@ def show_data(arguments: Namespace) -> str:
         ValueError: the source cannot be opened.
     """
     config: Experiment = arguments.config
-    size, source = train_size(config.image), build_source(config)
+    size = train_size(config.image)
+    source = build_source(config)
     count = min(arguments.count, len(source))
     data = ImageTextDataModule(
         source,
@@ -132,18 +155,15 @@ def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
 
 
 def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
-    to = arguments.to
-    if to is None:
-        path = LOGS / "data" / f"{arguments.config.data.source}_{source.digest()}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        path = Path(to)
-    if not path.parent.is_dir():
-        raise ConfigError(f"--to {to}: folder {path.parent} not found")
+    name = f"{arguments.config.data.source}_{source.digest()}{suffix}"
+    path = Path(arguments.to or LOGS / "data" / name)
+    if arguments.to and not path.parent.is_dir():
+        raise ConfigError(f"--to {path}: folder {path.parent} not found")
     if path.is_dir():
-        raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'data{suffix}'}")
-    if not os.access(path.parent, os.W_OK):  # refused before an hour of reading
-        raise ConfigError(f"--to {path}: {path.parent} cannot be written; name another file")
+        raise ConfigError(
+            f"--to {path}: is a folder; name a file, such as {path / f'data{suffix}'}"
+        )
+    check_writable(path.parent, option="--to FILE")  # before an hour of reading
     return path
 
 
@@ -158,45 +178,10 @@ def _title(config: Experiment, source: Source) -> str:
     )
 
 
-def _summary(counted: dict[str, Any], bad: int, samples: int, mends: dict[str, str]) -> list[str]:
-    """Return the counts as lines of text."""
-    sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
-    texts = counted["captions"]
-    words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
-    beside = (
-        f"; {texts['unusable_beside_usable']:,} more cannot be used"
-        if texts["unusable_beside_usable"]
-        else ""
-    )
-    lines = [
-        f"images: {', '.join(sizes)}",
-        f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
-        f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})",
-    ]
-    for reason, row in counted["bad_by_reason"].items():
-        mend = f"; {mends[reason]}" if reason in mends else ""
-        lines.append(
-            f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
-            f"{row['first']['where']}{mend}"
-        )
-    for kind, row in counted["duplicates"].items():
-        most = row.get("commonest")
-        example = (
-            f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and "
-            f"{most['samples'][1]}"
-            if most
-            else ""
-        )
-        lines.append(f"repeated {kind}: {row['repeats']:,}{example}")
-    return lines
-
-
 def _range(spread: dict[str, int]) -> str:
-    return (
-        f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
-        if spread
-        else "unknown"
-    )
+    if not spread:
+        return "unknown"
+    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
 
 
 def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:

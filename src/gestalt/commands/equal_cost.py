@@ -36,7 +36,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
     from gestalt.commands import trial  # torch
 
     file = folder / COUNTS
-    counts = read_file(file, lambda content: dict(content["counts"]))
+    counts = read_file(file, "flop").get("counts", {})
     costs = {}
     for cell in grid.cells:
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
@@ -56,7 +56,8 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
                 write_record(file, {"counts": counts})
         costs[cell] = counts[key]
     budget = costs[grid.against]
-    cells, lines = {}, []
+    cells = {}
+    lines = []
     for cell, cost in costs.items():
         steps = max(1, round(Fraction(budget["steps"] * budget["flop"], cost["flop"])))
         cells[cell] = dict(grid.cells[cell])

@@ -16,8 +16,7 @@ def run(arguments: Namespace) -> int:
     words = arguments.overrides
     target = open_target(arguments.target, overrides=words, output=arguments.output)
     if arguments.calibrate is not None:
-        path = calibrate(target, arguments.calibrate, arguments.split)
-        print(f"record: {path}")
+        print("record:", calibrate(target, arguments.calibrate, arguments.split))
     elif arguments.sizes is not None:
         sweep_sizes(target, arguments.sizes, words)
     elif arguments.protocols is not None:

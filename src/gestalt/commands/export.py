@@ -38,12 +38,13 @@ def run(arguments: Namespace) -> int:
             datasets=arguments.dataset,
         )
         print(folder)
-    onnx, torch_export = arguments.onnx, arguments.torch_export
+    onnx = arguments.onnx
+    torch_export = arguments.torch_export
     if onnx is not None or torch_export is not None:
         graph = DenseGraph(opened.model, pixels=arguments.pixels)
-        program, side = trace(graph), opened.config.image.eval_size
+        program = trace(graph)
         for path, write in ((torch_export, write_program), (onnx, write_onnx)):
             if path is not None:
-                lines = write(program, Path(path), graph=graph, side=side)
-                print(*lines, path, sep="\n")
+                side = opened.config.image.eval_size
+                print(*write(program, Path(path), graph=graph, side=side), path, sep="\n")
     return 0

@@ -64,11 +64,10 @@ def describe(error: Exception) -> str | None:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in text
     ):
-        mend = (
-            "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, "
-            "or lower evaluation.batch_size"
+        return (
+            "out of memory: lower data.batch_size and raise trainer.accumulate_grad_batches by the "
+            f"same factor, or lower evaluation.batch_size ({_one_line(text)[:200]})"
         )
-        return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
     # as a loader's worker or a library in Rust writes it
@@ -76,7 +75,8 @@ def describe(error: Exception) -> str | None:
     code = int(number[1] or number[2]) if number else None
     place = None
     if isinstance(error, OSError):
-        code, place = error.errno or code, error.filename
+        code = error.errno or code
+        place = error.filename
     elif code is None:
         return None
     named = re.search(r"'([^']+)'\s*$", text)
@@ -84,20 +84,17 @@ def describe(error: Exception) -> str | None:
     place = place or (named and named[1]) or somewhere
     if isinstance(place, bytes):
         place = os.fsdecode(place)
-    reason = MENDS.get(code or 0) or (os.strerror(code) if code else _one_line(text))
-    return f"{place}: {reason}"
+    reason = os.strerror(code) if code else _one_line(text)
+    return f"{place}: {MENDS.get(code or 0, reason)}"
 
 
 def _of_worker(text: str) -> str:
     """Return the message of an error in a loader's worker, without the traceback that torch puts
     before it.
     """
-    lines = (
-        re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE)
-        if "Original Traceback" in text
-        else []
-    )
-    return lines[-1] if lines else text
+    if "Original Traceback" not in text:
+        return text
+    return (re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) or [text])[-1]
 
 
 def _one_line(text: str) -> str:

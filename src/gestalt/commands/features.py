@@ -56,9 +56,12 @@ class Tower(NamedTuple):
     @torch.no_grad()
     def features(self, images: Tensor, rows: range) -> Tensor:
         """Return the features of images (B, 3, S, S) uint8, given their rows."""
-        tower, device = self.model.image_tower, self.fabric.device
+        tower = self.model.image_tower
+        device = self.fabric.device
         height, width = tower.grid(images.shape[-2], images.shape[-1])
-        number, keep, total = torch.tensor(rows), None, height * width
+        number = torch.tensor(rows)
+        keep = None
+        total = height * width
         share = kept_share(self.config.image)
         if share < 1:
             keep = keep_indices(
@@ -153,7 +156,8 @@ def _open_description(folder: Path, wanted: Description) -> Description:
 def _check_room(folder: Path, description: Description, count: int) -> None:
     """Print the size of the cache, and refuse to begin what the disk cannot hold."""
     row = prod(description.shape) * np.dtype(description.stored).itemsize
-    needed, free = (count - description.written) * row + SPARE, free_bytes(folder)
+    needed = (count - description.written) * row + SPARE
+    free = free_bytes(folder)
     described = f"{count:,} images of {' x '.join(map(str, description.shape))}"
     tell(
         f"{folder}: {count * row / 2**30:.2f} GiB of {description.stored}: {described}; "
@@ -162,8 +166,7 @@ def _check_room(folder: Path, description: Description, count: int) -> None:
     if needed > free and description.written < count:
         raise ConfigError(
             f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB "
-            "are free; choose another disk, "
-            "--dtype float16, fewer data.crops or a smaller image"
+            "are free; choose another disk, --dtype float16, fewer data.crops or a smaller image"
         )
 
 
@@ -171,7 +174,9 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
     """Write the images that are not written yet.  Returns the description of the complete cache."""
     config = tower.config
     assert config.data.crops is not None
-    count, first, start = config.data.crops * len(source), description.written, time.monotonic()
+    count = config.data.crops * len(source)
+    first = description.written
+    start = time.monotonic()
     _check_room(folder, description, count)
     description.write(folder)  # first, since a folder with rows alone is refused
     file = np.lib.format.open_memmap(

@@ -37,7 +37,7 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
         group = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
         for name, (text, flags) in words.tools.items():
             tool = group.add_parser(name, help=text, allow_abbrev=False)
-            add_words(tool, Words({**flags, **words.flags}, words.keys))
+            add_words(tool, Words(flags | words.flags, words.keys))
         return
     for spelling, row in words.flags.items():
         *names, last = spelling.split(" ")
@@ -50,8 +50,8 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if words.keys:
         command.epilog = words.keys
-        usage = command.format_usage().removeprefix("usage: ").rstrip()
-        command.usage = f"{usage} [key=value ...]"
+        usage = command.format_usage().removeprefix("usage: ")
+        command.usage = f"{usage.rstrip()} [key=value ...]"
 
 
 def count(word: str) -> int:

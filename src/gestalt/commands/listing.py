@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gestalt import data_modules
 from gestalt.config.loading import EXPERIMENTS
+from gestalt.data_modules.opening import files_of, modules_of
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import EXTERNAL
-from gestalt.support.plugins import BUILT_IN, Registry, Row
+from gestalt.support.plugins import BUILT_IN, Row
 from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
 
 
@@ -24,7 +24,8 @@ def run(arguments: Namespace) -> int:
         if arguments.kind is None:
             print(f"\n{kind}")
         rows = KINDS[kind]()
-        name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
+        name = max(len(row.name) for row in rows)
+        package = max(len(row.package) for row in rows)
         for row in rows:
             print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
     return 0
@@ -46,14 +47,12 @@ def _folder(group: str) -> list[Row]:
     """Return the rows of a registry whose built-in rows are the files of a folder, none of them
     imported.
     """
-    folder = Path(data_modules.__path__[0]) / group
-    rows = []
-    for file in sorted([*folder.glob("[!_]*.py"), *folder.glob("*/__init__.py")]):
+    rows = modules_of(group).rows()
+    for number, file in enumerate(files_of(group).values()):
         text = ast.get_docstring(ast.parse(file.read_text())) or ""
         paragraph = text.partition("\n\n")[0].replace("\n", " ")
-        name = file.parent.name if file.stem == "__init__" else file.stem
-        rows.append(Row(name, _first_sentence(paragraph)))
-    return Registry(group, rows).rows()
+        rows[number] = replace(rows[number], line=_first_sentence(paragraph))
+    return rows
 
 
 def _benchmarks() -> list[Row]:

@@ -14,10 +14,12 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import check_free
+from gestalt.support.json_files import read_json
 from gestalt.support.names import nearest
 
 VALUES = {
@@ -63,9 +65,9 @@ WORDS = {
                 "write the predicted class maps to DIR/<benchmark>, for score or other tools"
             ),
         },
-        "key=value: any key of the configuration that scoring reads, such as "
-        "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
-        "evaluation.limit=100",
+        "benchmarks, by name or by the path of a YAML file, and key=value: any key of the "
+        "configuration that scoring reads, such as "
+        "evaluation.benchmarks=[pascal_voc] benchmark_root=DIR evaluation.limit=100",
     ),
     "reproduce": Words(
         {
@@ -85,7 +87,7 @@ WORDS = {
             "folder DIR": f"label maps: {_MAPS}; or with a sub-folder of the benchmark's name",
             "--bench BENCHMARK": {
                 "required": True,
-                "help": "one that measures segmentation, such as pascal_voc",
+                "help": "one that measures segmentation, such as pascal_voc or ./mine.yaml",
             },
             "--name NAME": "name of the system in tables (default: the folder's)",
             "--measure": {
@@ -138,7 +140,7 @@ WORDS = {
         {
             "targets RESULT": {
                 "nargs": "+",
-                "help": "a run's folder, a result's JSON, or an experiment's name",
+                "help": "a folder of a run or a grid, a result's JSON, or an experiment's name",
             },
             "--metric KEY": {
                 **REPEATED,
@@ -152,13 +154,9 @@ WORDS = {
                     "action": "store_const",
                     "const": name,
                     "default": "markdown",
-                    "help": f"write {text}",
+                    "help": "write %(const)s (default: %(default)s)",
                 }
-                for name, text in (
-                    ("markdown", "markdown (default)"),
-                    ("latex", "latex"),
-                    ("csv", "csv"),
-                )
+                for name in ("markdown", "latex", "csv")
             },
         }
     ),
@@ -166,7 +164,7 @@ WORDS = {
         {
             "targets RESULT": {
                 "nargs": "+",
-                "help": "a run's folder (and its evaluations), a result's JSON, or an experiment",
+                "help": "a folder of a run (and its evaluations) or a grid, a JSON, an experiment",
             },
             "--output OUTPUT": {
                 "default": "report.html",
@@ -175,22 +173,26 @@ WORDS = {
         }
     ),
     "list": Words(
-        {
-            "kind": {
-                "nargs": "?",
-                "choices": tuple(KINDS),
-                "help": "one table (default: all)",
-            }
-        }
+        {"kind": {"nargs": "?", "choices": tuple(KINDS), "help": "one table (default: all)"}}
     ),
 }
 
 
 def check_eval(arguments: Namespace) -> None:
-    """Read ``sizes`` and ``protocols``, complete ``overrides`` for a calibration, and load the
-    configuration of the run.
+    """Read ``sizes`` and ``protocols``, complete ``overrides`` by benchmarks named alone and for a
+    calibration, and load the configuration of the run.
     """
-    sizes, protocols, benchmark = arguments.sizes, arguments.protocols, arguments.calibrate
+    sizes = arguments.sizes
+    protocols = arguments.protocols
+    benchmark = arguments.calibrate
+    named = [word for word in arguments.overrides if "=" not in word and word in BENCHMARKS]
+    if named:
+        words = [word for word in arguments.overrides if word not in named]
+        if benchmark is not None or any(
+            word.startswith("evaluation.benchmarks=") for word in words
+        ):
+            raise ConfigError(f"eval {named[0]}: benchmarks are named twice; name all in one place")
+        arguments.overrides = [*words, f"evaluation.benchmarks={json.dumps(named)}"]
     several = [flag for flag in (sizes, protocols, benchmark) if flag is not None]
     if len(several) > 1:
         raise ConfigError(
@@ -212,7 +214,7 @@ def check_eval(arguments: Namespace) -> None:
         arguments.protocols = _protocols(protocols)
     if benchmark is not None:
         check_has_masks(benchmark)
-        last = f"evaluation.benchmarks=[{benchmark}]"
+        last = f"evaluation.benchmarks={json.dumps([benchmark])}"
         arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
     run = check_target(arguments.target)
     if run is not None:
@@ -259,7 +261,9 @@ def check_reproduce(arguments: Namespace) -> None:
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    benchmark, measure, values = arguments.bench, arguments.measure, arguments.values
+    benchmark = arguments.bench
+    measure = arguments.measure
+    values = arguments.values
     check_has_masks(benchmark, option="--bench", measure=measure)
     if measure == "grouping" and values != "index":
         raise ConfigError(
@@ -272,14 +276,15 @@ def check_score(arguments: Namespace) -> None:
                 f"{word}: scoring label maps does not read it; leave it out (read: "
                 f"{', '.join(READ_BY_SCORE)})"
             )
-    last = f"evaluation.benchmarks=[{benchmark}]"
+    last = f"evaluation.benchmarks={json.dumps([benchmark])}"
     words = ["data.source=scenes", *arguments.overrides, last]
     arguments.config = load(None, scale=None, overrides=words)
     check_places(arguments.config)
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
-    arguments.maps = folder / benchmark if (folder / benchmark).is_dir() else folder
+    inner = folder / BENCHMARKS[benchmark].name
+    arguments.maps = inner if inner.is_dir() else folder
     if measure == "grouping":
         arguments.values = "groups"
     elif values not in VALUES:
@@ -300,25 +305,28 @@ def _values(path: Path) -> dict[int, str | None]:
             "class name"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "values")
         values = {int(value): name for value, name in content.items()}
-    except (ValueError, AttributeError) as error:
+        if len(values) < len(content):
+            raise ValueError("a value is given twice")
+    except ValueError as error:
         raise ConfigError(
             f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})'
         ) from error
     for value, name in values.items():
-        if not 0 <= value < 2**16 or not isinstance(name, str | None):
+        if not 0 <= value < 2**16:
             raise ConfigError(
-                f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a "
-                "name or null"
+                f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535"
             )
     return values
 
 
 def check_export(arguments: Namespace) -> None:
     """Check what is to be written, and the configuration of the run."""
-    target, to, license = arguments.target, arguments.to, arguments.license
-    onnx, program = arguments.onnx, arguments.torch_export
+    to = arguments.to
+    license = arguments.license
+    onnx = arguments.onnx
+    program = arguments.torch_export
     if to is None and onnx is None and program is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
@@ -335,13 +343,13 @@ def check_export(arguments: Namespace) -> None:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
     if onnx is not None:
         check_onnx()
-    run = check_target(target)
+    run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(
-                f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish "
-                "other models by their library"
+                f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
+                "publish other models by their library"
             )
         check_free(Path(to), option="--to")

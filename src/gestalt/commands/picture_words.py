@@ -5,23 +5,19 @@ their results go.
 import glob
 import os
 import re
+import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gestalt.commands.flags import MODEL, Words, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
+from gestalt.data_modules.pixels.formats import endings
 from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
-
-ENDINGS = re.compile(
-    r"\.(jpg|jpeg|jpe|jfif|png|webp|gif|bmp|tif|tiff|ppm|pgm|pbm|pnm|jp2|avif)", re.IGNORECASE
-)
-"""Endings of the files of a folder that are read as pictures; a file that is named itself is read
-whatever its ending.
-"""
 
 MOST_ON_A_PAGE = 200
 """Most pictures on one page, which embeds them all: about 100 KB each, and more with several
@@ -29,7 +25,8 @@ models.
 """
 
 
-SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
+SEGMENTED = "_segmented.png"
+GROUPED = "_grouped.png"
 """Endings of the name of a single picture's result, beside the picture."""
 
 
@@ -89,7 +86,18 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
-    arguments.labels = labels_of(arguments.labels, arguments.threshold)
+    text = arguments.labels
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if len(labels) == 1 and arguments.threshold is None:
+        raise ConfigError(
+            f'--labels "{text}": every pixel would have the only label; name another, separated by '
+            "a comma, or give a --threshold"
+        )
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
+    arguments.labels = labels
     _check_protocol(arguments.protocol, PRESETS)
     check_outputs(arguments, "labels", SEGMENTED)
 
@@ -105,25 +113,6 @@ def check_group(arguments: Namespace) -> None:
 def _check_protocol(name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in known:
         raise ConfigError(f"--protocol {name}: unknown; {nearest(name, list(known))}")
-
-
-def labels_of(text: str, threshold: float | None) -> list[str]:
-    """Return the labels of a comma-separated list.
-
-    Raises:
-        ConfigError: none, one without a threshold, or one twice.
-    """
-    labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
-    if len(labels) == 1 and threshold is None:
-        raise ConfigError(
-            f'--labels "{text}": every pixel would have the only label; name another, separated by '
-            "a comma, or give a --threshold"
-        )
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
-    return labels
 
 
 def pictures_of(words: list[str]) -> list[Path]:
@@ -142,17 +131,16 @@ def pictures_of(words: list[str]) -> list[Path]:
 
 def _named_by(word: str) -> list[Path]:
     """Return the pictures of one word."""
-    path, pictures = Path(word), []
+    path = Path(word)
+    pictures = []
     why = "no such file; name a picture, a folder of pictures or a pattern"
     if path.is_dir():
-        pictures = [
-            file
-            for file in path.iterdir()
-            if ENDINGS.fullmatch(file.suffix) and file.name[0] != "." and file.is_file()
-        ]
+        # a file that is named itself is read whatever its ending
+        pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
         pattern = path / "**" / "*.jpg"
         why = (
-            f'no picture in this folder; for folders inside it write a pattern, such as "{pattern}"'
+            f"no picture in this folder{left_out(path)}; for folders inside it write a pattern, "
+            f'such as "{pattern}"'
         )
     elif path.exists():
         pictures = [path]
@@ -162,6 +150,20 @@ def _named_by(word: str) -> list[Path]:
     if not pictures:
         raise ConfigError(f"{word}: {why}")
     return sorted(pictures, key=natural)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.name[0] != "." and file.is_file()]
+
+
+def left_out(folder: Path) -> str:
+    """Return how many files of a folder are not read, by ending, after a comma; empty if all are
+    pictures.
+    """
+    names = [file.suffix.lower() or file.name for file in _files_in(folder)]
+    counts = sorted(Counter(name for name in names if name not in endings()).items())
+    listed = ", ".join(f"{count} {ending}" for ending, count in counts)
+    return f", files left out: {listed}" if counts else ""
 
 
 def natural(path: Path) -> list[list[tuple[int, int, str]]]:
@@ -239,7 +241,10 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         ConfigError: no place for the results, a place that cannot be written to, a file that is
             there already and was not named, or a model that is not there.
     """
-    output, to, html, models = arguments.output, arguments.to, arguments.html, arguments.models
+    output = arguments.output
+    to = arguments.to
+    html = arguments.html
+    models = arguments.models
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
     arguments.folders = [] if to is None else model_folders(models, Path(to))
@@ -276,6 +281,9 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         _refuse_existing([folder / file for file in files], "--to", "or remove it")
     for model in models:
         check_target(model)
+    for place in filter(os.path.isdir, arguments.paths):
+        if note := left_out(Path(place)):
+            print(f"{place}{note}", file=sys.stderr)
 
 
 def _check_file(flag: str, name: str | None, kind: str, endings: tuple[str, ...]) -> None:

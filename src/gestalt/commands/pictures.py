@@ -126,8 +126,7 @@ def run(arguments: Namespace) -> int:
         write_summary(mapper.entries, about=about, folder=folder, kind=kind)
     if page is not None and page.images:
         page.write(Path(arguments.html), caveats=[mapper.caveats for mapper in mappers])
-    done = len(arguments.pictures) - len(skipped)
-    if done:
+    if len(arguments.pictures) > len(skipped):
         for place in (arguments.output, arguments.to, arguments.html):
             if place:
                 # a file's name need not be UTF-8
@@ -164,7 +163,8 @@ def _segmenter(model: Model, arguments: Namespace) -> Mapper:
 
 def _grouper(model: Model, arguments: Namespace) -> Mapper:
     """Return the function that groups with a model."""
-    groups, name = arguments.groups, arguments.protocol
+    groups = arguments.groups
+    name = arguments.protocol
     chosen = grouping_protocol(model.config, groups=groups, name=name)
     maps = {"groups": _grouping(model, groups, name)}
     return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
@@ -190,7 +190,8 @@ def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
 
 def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
-    places, notes = [], []
+    places = []
+    notes = []
     for mapper in mappers:
         weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
         places.append(place_of(mapper.model.identity))
@@ -230,9 +231,8 @@ def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:
     if getattr(protocol, "window", None) is None and ratio > MOST_ELONGATED:
         raise ValueError(
             f"{picture.path}: {width} x {height} pixels are too elongated for protocol "
-            f"{protocol.name}, which would see {columns} x {rows} "
-            "at once; crop the picture, or choose a protocol of squares, such as whole_square to "
-            "segment or pca_square to group"
+            f"{protocol.name}, which would see {columns} x {rows} at once; crop the picture, or "
+            "choose a protocol of squares, such as whole_square to segment or pca_square to group"
         )
 
 

@@ -7,17 +7,17 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from gestalt.building.model import on_cuda
 from gestalt.building.source import pairs_a_step, steps
-from gestalt.building.workers import loading_processes, ranks_here, usable_cores
+from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import RunParts, prepare
 from gestalt.commands.trial import (
@@ -34,10 +34,14 @@ from gestalt.losses.matrix import BLOCK
 from gestalt.results.record import device_name
 from gestalt.results.text import span
 from gestalt.support.files import free_bytes
-from gestalt.training.progress import memory_gib
+from gestalt.support.memory import free_memory
+from gestalt.training.progress import peak_memory
 
-STEPS, WARMUP = 20, 2
-"""Steps that are timed, at most, and steps before them."""
+STEPS = 20
+"""Steps that are timed, at most."""
+
+WARMUP = 2
+"""Steps before them."""
 
 SECONDS = 40.0
 """Seconds after which no further step is taken."""
@@ -96,7 +100,7 @@ def plan(config: Experiment) -> int:
     device = _device(config)
     room = _memory_room(device, devices)
     trial_batch, probe = _take_steps(trial, batch, room, ranks)
-    peak = memory_gib(device) * 2**30
+    peak = peak_memory(device)
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
     free = free_bytes(Path.cwd())
@@ -112,6 +116,7 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
+                _line(describe_workers(config, len(trial.data.source))),
                 waiting_line(trial.config, probe),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
@@ -159,7 +164,9 @@ class StepProbe(Callback):
             value for state in trainer.optimizers[0].state.values() for value in state.values()
         )
         if trainer.global_step == WARMUP:
-            self.waited, self.computed, self.bad = [], [], 0
+            self.waited = []
+            self.computed = []
+            self.bad = 0
         trainer.should_stop = trainer.should_stop or (
             bool(self.computed) and self._last > self._end
         )
@@ -173,17 +180,22 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     their memory tells whether all pairs fit.  The system would kill a process on a CPU that only
     tries.  A peak of the start-up hides those of small batches there; sizes go on until two show.
     """
-    pairs, probe, size = read_pairs(trial), StepProbe(), max(2, min(batch // 4, SMALL))
-    count, device = STEPS + WARMUP, _device(trial.config)
+    pairs = read_pairs(trial)
+    probe = StepProbe()
+    size = max(2, min(batch // 4, SMALL))
+    count = STEPS + WARMUP
+    device = _device(trial.config)
     shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
-    peak, trial_batch = memory_gib(device) * 2**30, batch
+    peak = peak_memory(device)
+    trial_batch = batch
     try:
         while size <= batch and len(shown) < 2:
             take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
-            reached = memory_gib(device) * 2**30
+            reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
-            peak, size = reached, 2 * size
+            peak = reached
+            size = 2 * size
         if len(shown) == 2:
             (small, low), (large, high) = shown
             loss = SIMILARITY * min(batch * batch * ranks, BLOCK)
@@ -254,7 +266,8 @@ def _validation_seconds(trial: RunParts, ranks: int) -> float:
         return time.monotonic() - begin
 
     seconds(1)  # warms up
-    one, some = seconds(1), seconds(VALIDATED)
+    one = seconds(1)
+    some = seconds(VALIDATED)
     batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
     further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
     each = max(0.0, some - one) / max(1, further)
@@ -267,12 +280,10 @@ def _line(text: str, mend: str = "") -> str:
 
 def time_line(text: str, seconds: float, longest: str | None) -> str:
     """Return the line on the time of the run, which ``trainer.max_time`` may end before."""
-    if longest is not None:
-        days, hours, minutes, rest = map(int, longest.split(":"))
-        limit = timedelta(days=days, hours=hours, minutes=minutes, seconds=rest)
-        if limit.total_seconds() < seconds:
-            text = f"{text}; trainer.max_time={longest} ends it before its last step"
-            return _line(text, "choose a longer one, or fewer steps")
+    limit = Timer(longest).time_remaining()
+    if limit is not None and limit < seconds:
+        text = f"{text}; trainer.max_time={longest} ends it before its last step"
+        return _line(text, "choose a longer one, or fewer steps")
     return _line(text)
 
 
@@ -321,7 +332,9 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
 
 def waiting_line(config: Experiment, probe: StepProbe) -> str:
     """Return the line on steps that wait for loading processes."""
-    workers, waited, computed = loading_processes(config), sum(probe.waited), sum(probe.computed)
+    workers = loading_processes(config)
+    waited = sum(probe.waited)
+    computed = sum(probe.computed)
     share = waited / (waited + computed)
     text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
     if share <= WAITING:
@@ -349,18 +362,11 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    page = os.sysconf("SC_PAGE_SIZE")
-    used_here, free = 0, os.sysconf("SC_PHYS_PAGES") * page
+    used_here = 0
     with suppress(OSError):  # not Linux
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(fields["MemAvailable"].split()[0])
-        used_here = page * int(Path("/proc/self/statm").read_text().split()[1])
-    with suppress(OSError, ValueError):  # no container, or no limit
-        limit, used = (
-            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
-        )
-        free = min(free, limit - used)
-    return (used_here + free) / ranks
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        used_here = pages * os.sysconf("SC_PAGE_SIZE")
+    return (used_here + free_memory()) / ranks
 
 
 def _bytes(tensors: Iterable[Any]) -> int:

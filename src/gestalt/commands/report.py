@@ -3,16 +3,16 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.results.result import read_results
+from gestalt.results.reading import read_results
+from gestalt.results.report import write_report
 
 
 def run(arguments: Namespace) -> int:
     """Write the page and print its path; a page that was there is named as replaced."""
     output = Path(arguments.output)
-    # refused before the second in which torch is imported
-    results = read_results(arguments.targets, evaluations=True)
-    from gestalt.results.report import write_report
-
+    results, grids = read_results(arguments.targets, evaluations=True)
     replaced = " (replaced)" if output.exists() else ""
-    print(f"{write_report(results, output)}{replaced}")
+    page, *beside = write_report(results, output, grids=grids)
+    further = f", and {len(beside)} pages of results in {beside[0].parent}" if beside else ""
+    print(f"{page}{replaced}{further}")
     return 0

@@ -49,11 +49,10 @@ def reproduce(
         ValueError: the data or the weights are missing; the message says where they belong.
     """
     words = [*row.overrides(), *overrides]
-    layout = BENCHMARKS[row.benchmark].layout
     if not any(word.startswith("benchmark_root=") for word in words):
         raise ValueError(
             f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, "
-            f"{layout}"
+            f"{BENCHMARKS[row.benchmark].layout}"
         )
     try:
         target = open_target(model or row.model, overrides=words, output=output)

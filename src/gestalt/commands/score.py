@@ -1,6 +1,5 @@
 """score: score the label maps of any system, which lie in a folder, by a benchmark's truth."""
 
-import json
 import shlex
 import time
 from argparse import Namespace
@@ -22,6 +21,7 @@ from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
 from gestalt.runs.folders import check_writable
 from gestalt.support.files import files_hash
+from gestalt.support.json_files import read_json
 from gestalt.support.names import file_name
 
 
@@ -90,16 +90,16 @@ def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | Non
         ConfigError: it cannot be read, or the maps are of other classes.
     """
     path = folder / STATEMENT
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        theirs = [str(name) for name in stated["names"]]
-    except (ValueError, KeyError, TypeError) as error:
+        stated = read_json(path, "predictions")
+    except ValueError as error:
         raise ConfigError(
             f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the "
             "file away"
         ) from error
+    theirs = stated["names"]
     if names is not None and theirs != names:
         raise ConfigError(
             f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not "

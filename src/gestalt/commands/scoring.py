@@ -98,11 +98,7 @@ def _check_here(config: Experiment) -> None:
 
 
 def score(
-    target: Target,
-    *,
-    overrides: list[str],
-    only: str | None = None,
-    predictions: str | None = None,
+    target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
 ) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.
@@ -118,7 +114,8 @@ def score(
     """
     start = time.monotonic()
     keep_freed_memory()
-    config, model = target.config, target.model
+    config = target.config
+    model = target.model
     split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
     tell(f"scoring {target.identity['checkpoint']}{split}")
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
@@ -129,14 +126,13 @@ def score(
     profiler = build_profiler(
         config.trainer.profiler, target.folder / "profile" if first_rank() else None
     )
-    keywords = {**keywords_of(config.trainer), "profiler": profiler}
     trainer = run_scorers(
         model,
         validation,
         callbacks,
         target.folder,
         rank_timeout=config.rank_timeout,
-        **keywords,
+        **keywords_of(config.trainer) | {"profiler": profiler},
     )
     metrics = metrics_of(callbacks)
     record = {

@@ -66,11 +66,9 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if arguments.command == "ablate":
         return f"\ncontinue with: {program()} {shlex.join(arguments.words)}"
     if stop.checkpoint is None:
-        return (
-            "; nothing is lost: run the same command again"
-            if arguments.command in ("train", "pretrain", "eval", "features")
-            else ""
-        )
+        if arguments.command not in ("train", "pretrain", "eval", "features"):
+            return ""
+        return "; nothing is lost: run the same command again"
     runs = (LOGS / arguments.config.name).resolve() if arguments.command == "train" else None
     if runs is None or not stop.checkpoint.resolve().is_relative_to(runs):
         return "; the same command continues from there"
@@ -90,10 +88,9 @@ def program() -> str:
     if called.name != "__main__.py":
         return str(called)
     python = Path(sys.executable)
-    return (
-        f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m "
-        "gestalt"
-    )
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return f"{python} -m gestalt"
 
 
 def tell(message: str) -> None:

@@ -14,9 +14,11 @@ from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.callback import Scorer
-from gestalt.results.plots import QUIET, Point, drawn, figure_of, lines, styled
+from gestalt.results.plots import QUIET, Point, bars, drawn, lines
+from gestalt.results.reading import read_result
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import headlines_of, read_result
+from gestalt.results.result import headlines_of
+from gestalt.results.scores import Score
 from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
@@ -74,7 +76,8 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
             protocol only, or settings that a protocol does not take.
     """
     evaluation = target.config.evaluation
-    names = [name for name in evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    benchmarks = [BENCHMARKS[name] for name in evaluation.benchmarks]
+    names = [row.name for row in benchmarks if "segmentation" in row.measures]
     if not names or not target.model.has_text:
         listed = ", ".join(evaluation.benchmarks)
         raise ConfigError(
@@ -185,18 +188,13 @@ def print_rows(rows: dict[str, Rows]) -> None:
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
         for name, row in by_protocol.items():
-            low_high = row["interval"] or ()
-            bounds = ", ".join(f"{bound:.4f}" for bound in low_high)
+            bounds = ", ".join(f"{bound:.4f}" for bound in row["interval"] or ())
             print(f"  {name:28} {row['miou']:.4f}" + (f"  [{bounds}]" if bounds else ""))
     print(OVER_IMAGES)
 
 
 def plot_sizes(
-    values: dict[str, list[float | None]],
-    *,
-    sizes: list[int],
-    trained_at: int | None,
-    title: str,
+    values: dict[str, list[float | None]], *, sizes: list[int], trained_at: int | None, title: str
 ) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
     series = {}
@@ -217,29 +215,11 @@ def plot_sizes(
     return figure
 
 
-@styled
 def plot_protocols(rows: dict[str, Rows], *, title: str) -> Figure:
-    """Draw a point and an interval for each protocol of each benchmark."""
-    named = {
-        f"{benchmark}, {name}": row
+    """Draw a bar with its interval for each protocol of each benchmark."""
+    scores = {
+        f"{benchmark}, {name}": Score({0: row["miou"]}, row["interval"])
         for benchmark, by_protocol in rows.items()
         for name, row in by_protocol.items()
     }
-    figure, axes = figure_of(width=7.5, height=1.2 + 0.3 * len(named))
-    for place, row in enumerate(named.values()):
-        value, ends = row["miou"], row["interval"] or ()
-        axes.plot(ends, [place] * len(ends), color="tab:blue", linewidth=2)
-        axes.plot([value], [place], marker="o", color="tab:blue", markersize=5)
-        axes.annotate(
-            f"{value:.3f}",
-            (value, place),
-            textcoords="offset points",
-            xytext=(0, 6),
-            ha="center",
-            fontsize=8,
-        )
-    axes.set_yticks(range(len(named)), list(named), fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
-    axes.set(xlabel="mIoU, with its 95 % interval over images", title=title)
-    return figure
+    return bars(scores, title=title, x_label="mIoU, with its 95 % interval over images")

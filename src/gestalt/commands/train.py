@@ -43,6 +43,7 @@ from gestalt.training.checkpoints import (
     EpochCheckpoint,
     SaveOnSignal,
     StepCheckpoint,
+    restoring,
 )
 from gestalt.training.clock import Clock
 from gestalt.training.exactness import EagerValidation
@@ -100,34 +101,39 @@ def _held(folder: Path | None) -> Any:
     """Lock a run's folder against other processes within a block, on the first rank for all."""
     if folder is None or not first_rank():
         return nullcontext()
-    mend = "wait for it, or start without resume"
-    busy = f"resume: another process is training in {folder}; {mend}"
+    busy = f"resume: another process is training in {folder}; wait for it, or start without resume"
     return hold(folder / ".lock", busy)
 
 
 def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
-    parts = build_parts(config)
-    module, data, total_steps = parts.module, parts.data, parts.total_steps
+    parts = build_parts(config, resumed)
+    module = parts.module
+    data = parts.data
+    total_steps = parts.total_steps
     model = module.model
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(parts)
-        read = [data.summary(), *parts.feature_lines, describe_workers(config), f"run: {folder}"]
+        workers = describe_workers(config, len(data.source))
+        read = [data.summary(), *parts.feature_lines, workers, f"run: {folder}"]
         tell("\n".join([*lines, *read]))
         if folder is not None and not (folder / "config.yaml").exists():
             with replacing(folder / "config.yaml") as partial:
                 partial.write_text(to_yaml(config))
         finished = None
         if resumed is not None:
-            finished = _restore_finished(module, resumed, total_steps)
-        bad_samples, clock = build_bad_samples(config, samples=len(data.source)), Clock(start)
+            with restoring(resumed):
+                finished = _restore_finished(module, resumed, total_steps)
+        bad_samples = build_bad_samples(config, samples=len(data.source))
+        clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
         steps_left = None if finished else total_steps
         trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
-        _fit(trainer, module, data, resumed, finished)
+        with restoring(resumed):
+            _fit(trainer, module, data, resumed, finished)
         record = {
             **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
             "steps": trainer.global_step,
@@ -163,14 +169,14 @@ class RunParts(NamedTuple):
     feature_lines: list[str]
 
 
-def build_parts(config: Experiment) -> RunParts:
-    """Build the parts of a run."""
+def build_parts(config: Experiment, resumed: Path | None = None) -> RunParts:
+    """Build the parts of a run, which may be ``resumed`` from a checkpoint."""
     source = build_source(config)
     steps_per_epoch, total_steps = steps(config, source)
     validation, scorers = build_evaluation(config)
     data = build_data(config, source, validation)
     nouns = nouns_of(config, source)
-    model = build_model(config)
+    model = build_model(config, resumed)
     feature_lines = connect_loader(config, model, data, nouns)
     module = build_module(config, model, total_steps, nouns)
     return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, feature_lines)
@@ -183,6 +189,11 @@ def _restore_finished(
     checkpoint; None if steps remain.
     """
     saved = read_resumable(checkpoint)
+    shapes = {parameter.shape for parameter in module.parameters()}
+    for moments in saved["optimizer_states"][0]["state"].values():
+        for name, moment in moments.items():
+            if getattr(moment, "ndim", 0) and moment.shape not in shapes:
+                raise RuntimeError(f"{name} has {tuple(moment.shape)}, the shape of no parameter")
     if saved["global_step"] < total_steps:
         return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
@@ -207,12 +218,7 @@ def _fit(
             if callback.state_key in finished["callbacks"]:
                 callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=resumed,
-            weights_only=True,
-        )
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     # max_steps or max_time ended within an epoch, or no steps remained
     if module.validated_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
@@ -273,13 +279,16 @@ def _trainer(
 
 
 def _first_lines(parts: RunParts) -> list[str]:
-    config, origin = parts.config, parts.module.model.image_tower.origin
+    config = parts.config
+    origin = parts.module.model.image_tower.origin
     count = config.trainer.accumulate_grad_batches
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
-        f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
-        f"text.init: {config.text.init} ({parts.module.model.text_tower.origin.source})",
+        f"image.init: asked {config.start or config.image.init}, used {origin.init} "
+        f"({origin.source})",
+        f"text.init: {config.start or config.text.init} "
+        f"({parts.module.model.text_tower.origin.source})",
         f"{parts.total_steps} steps of {pairs_a_step(config)} pairs{in_parts}, "
         f"{parts.steps_per_epoch} an epoch",
     ]
@@ -302,7 +311,8 @@ def _finish(
     """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
     metrics.
     """
-    metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    metrics = metrics_of(callbacks)
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
@@ -311,7 +321,6 @@ def _finish(
     if checkpoint.exists():
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

@@ -11,12 +11,13 @@ from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.check_pretraining import check_pretraining
-from gestalt.config.loading import LOGS, load, stem
+from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights
 from gestalt.data_modules.corpora.file_checks import check_files
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
+from gestalt.support.names import stem
 
 _SCALE = {
     "--scale SCALE": {
@@ -211,12 +212,14 @@ def check_pretrain(arguments: Namespace) -> None:
     check_nodes(config, os.environ)
     check_options(config)
     _check_pairs(config)
-    arguments.config, arguments.file = config, file
+    arguments.config = config
+    arguments.file = file
 
 
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
     from gestalt.ablation.grid import read_grid  # the results below it import torch
+    from gestalt.ablation.grid_file import check_number
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]
@@ -227,18 +230,19 @@ def check_ablate(arguments: Namespace) -> None:
     arguments.grid = read_grid(
         name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose)
     )
+    check_number((arguments.seeds, len(arguments.grid.cells)))
 
 
 def check_data(arguments: Namespace) -> None:
     """Load ``config``, the configuration for training on the source."""
-    limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     words = [
         f"data.source={arguments.source}",
         "evaluation.benchmarks=[]",
         "image.init=random",
         *arguments.overrides,
-        *limit,
     ]
+    if getattr(arguments, "limit", None) is not None:
+        words.append(f"data.limit={arguments.limit}")
     config = load(None, scale=arguments.scale, overrides=words)
     check_options(config)
     # inspection refuses any manifest, missing or not

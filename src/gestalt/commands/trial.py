@@ -49,7 +49,7 @@ NOTHING_WRITTEN = {
 
 def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
     """Return a trainer that steps as a run does and writes nothing."""
-    keywords = {**keywords_of(trial.config.trainer), **NOTHING_WRITTEN, **keywords}
+    keywords = keywords_of(trial.config.trainer) | NOTHING_WRITTEN | keywords
     return make_trainer(
         Path(tempfile.gettempdir()),
         rank_timeout=trial.config.rank_timeout,
@@ -107,10 +107,9 @@ def read_pairs(trial: RunParts) -> dict[str, Any]:
     batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:READ])
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
-        source = trial.config.data.source
         raise ConfigError(
             f"none of the first {len(batch['text'])} pairs can be read; gestalt data inspect "
-            f"{source} names them"
+            f"{trial.config.data.source} names them"
         )
     return _select(batch, valid)
 

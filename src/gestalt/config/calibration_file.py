@@ -1,28 +1,19 @@
 """A threshold chosen by ``calibrate``, read from its file."""
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.evaluation.protocols import ImageProtocol
-
-NEEDED = {
-    "benchmark": str,
-    "threshold": float,
-    "chosen_on.image_set": str,
-    "chosen_on.split": str,
-    "protocol.fields": dict,
-    "protocol.fields.name": str,
-    "label_set": str,
-    "weights_sha256": str,
-}
-"""Keys of a file and the types of their values."""
+from gestalt.support.files import file_hash
+from gestalt.support.json_files import read_json
 
 KEY = "evaluation.calibration"
+CHOSEN_ON = ("split", "image_set", "images", "images_official", "miou")
+"""Facts of the images that a threshold was chosen on, and its score there."""
 
 
 class Calibration(NamedTuple):
@@ -44,9 +35,9 @@ class Calibration(NamedTuple):
     label_set: str
     source: Keys
 
-    def check_scored(self, evaluation: Evaluation) -> None:
-        """Check that the calibration fits what is scored: one threshold, its benchmark, a split
-        that shares no images with its own.
+    def check_scored(self, evaluation: Evaluation, *, benchmarks: list[str]) -> None:
+        """Check that the calibration fits what is scored: one threshold, its benchmark among the
+        names of those scored, a split that shares no images with its own.
 
         Raises:
             ConfigError: it does not.
@@ -56,16 +47,15 @@ class Calibration(NamedTuple):
             raise self.error(
                 f"evaluation.threshold={threshold} is another threshold; give only one of the two"
             )
-        if self.benchmark not in evaluation.benchmarks:
-            listed = ", ".join(evaluation.benchmarks)
+        if self.benchmark not in benchmarks:
             raise self.error(
-                f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add "
-                "it, or leave the file out"
+                f"it is for benchmark {self.benchmark}, but evaluation.benchmarks="
+                f"[{', '.join(benchmarks)}]; add it, or leave the file out"
             )
         if shares_images(self.source["split"], split):
-            chosen = f"split {self.source['split']} of {self.source['image_set']}"
             raise self.error(
-                f"it was chosen on {chosen}, which shares images with split {split}; score another"
+                f"it was chosen on split {self.source['split']} of {self.source['image_set']}, "
+                f"which shares images with split {split}; score another"
             )
 
     def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
@@ -107,24 +97,18 @@ def read_calibration(file: str) -> Calibration:
             f"{KEY}={file}: no such file; `gestalt eval --calibrate` writes one into the run's "
             "folder calibrations/"
         )
-    content = path.read_bytes()
     try:
-        record = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        record = read_json(path, "calibration")
+    except ValueError as error:
         raise ConfigError(
-            f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error})"
+            f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error}); "
+            "calibrate again"
         ) from error
-    missing = _missing(record)
-    if missing:
-        raise ConfigError(
-            f"{KEY}={file}: it has no {missing}; give a file that this program's "
-            "`gestalt eval --calibrate` wrote, or calibrate again"
-        )
     source = {
         "file": file,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": file_hash(path),
         "benchmark": record["benchmark"],
-        **record["chosen_on"],
+        **{key: record["chosen_on"][key] for key in CHOSEN_ON},
         "threshold": record["threshold"],
         "weights_sha256": record["weights_sha256"],
     }
@@ -152,18 +136,6 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
     return None
 
 
-def _missing(record: Any) -> str:
-    """Return the keys of a calibration that this record lacks or has with a wrong type."""
-    missing = []
-    for key, kind in NEEDED.items():
-        value = record
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if type(value) is not kind or value in ("", {}):
-            missing.append(key)
-    return ", ".join(missing)
-
-
 def protocol_fields(protocol: ImageProtocol) -> Keys:
     """Return the fields that a threshold depends on, as JSON has them."""
     fields = json.loads(json.dumps(protocol.fields()))
@@ -171,5 +143,5 @@ def protocol_fields(protocol: ImageProtocol) -> Keys:
 
 
 def shares_images(split: str, other: str) -> bool:
-    """Return True if two splits of a set share images."""
-    return split == other or "trainval" in (split, other)
+    """Return True if two splits of a set share images, or one is not stated."""
+    return split == other or bool({split, other} & {"trainval", ""})

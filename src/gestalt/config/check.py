@@ -70,8 +70,8 @@ def _of_image(config: Experiment) -> Complaints:
         if used not in INITS and not is_file_of_weights(used) and not takes_tags:
             refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
     if image.inits and image.init not in image.inits and (image.init in INITS or not takes_tags):
-        choices = nearest(image.init, sorted(image.inits))
-        yield "image.init", f"not available at scale {config.scale}; {choices}"
+        why = f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}"
+        yield "image.init", why
     if image.family == "cnn":
         if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
             usable = [
@@ -89,7 +89,7 @@ def _of_image(config: Experiment) -> Complaints:
         if image.stem != "patch":
             yield "image.stem", "a cnn has no patch embedding to replace; choose patch"
     if image.patch_size is not None:
-        for key in ("train_size", "eval_size"):
+        for key in ("train_size", "eval_size") if image.subsampling else ("eval_size",):
             if getattr(image, key) % image.patch_size:
                 yield f"image.{key}", f"choose a multiple of image.patch_size={image.patch_size}"
     if image.width is not None and image.heads is not None and image.width % image.heads:
@@ -117,7 +117,7 @@ def _of_text(config: Experiment) -> Complaints:
             why = "needs a summary token, and T5 has none; choose avg, max or another"
             yield "text.aggregation", why
         return
-    if text.init != "random":
+    if text.init != "random" and config.start is None:
         why = "family open_clip has random weights only; choose random, or text.family=sentence"
         yield "text.init", why
     if not text.layers or not text.width or not text.heads:
@@ -153,7 +153,7 @@ def _of_training(config: Experiment) -> Complaints:
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {nearest(name, TERMS)}")
         if complaint := Key("", at_least=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")
-    if loss.nouns_alike is not None and config.text.init == "random":
+    if loss.nouns_alike is not None and config.text.init == "random" and config.start is None:
         why = "a random text tower does not know which nouns are alike"
         yield "loss.nouns_alike", f"{why}; choose text.init=sentence, or null"
     if "self_distillation" in terms_of(loss):

@@ -4,15 +4,13 @@ which takes seconds.
 
 import ast
 from functools import cache
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from gestalt.config.keys import in_words
 from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 from gestalt.config.schema_data import Data, MixturePart
+from gestalt.data_modules.opening import COMMON, files_of, modules_of
 from gestalt.support.names import nearest
-from gestalt.support.plugins import added_to
+from gestalt.support.typed import in_words
 
 MADE_OF = {
     "recipe": ("recipe",),
@@ -32,9 +30,6 @@ of the others for every source.
 TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}
 """Types of options as a source's file writes them; one with another type is not checked here."""
 
-COMMON = ("root", "size", "seed", "limit", "crops")
-"""Arguments of every source, which are not options."""
-
 
 def check_data(config: Experiment) -> None:
     """Check that every source exists, and that Flickr has its folder.
@@ -46,13 +41,17 @@ def check_data(config: Experiment) -> None:
     sources = {"data.source": data.source} | {
         f"data.mixture[{number}].source": part.source for number, part in enumerate(data.mixture)
     }
+    known = modules_of("sources")
     for key, source in sources.items():
-        known = [*_sources(), *added_to("sources", tuple(_sources()))]
         if source not in known:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
-        why = "source flickr needs the folder that holds Images/ and captions.txt, such as"
-        refuse("data.root", None, f"{why} data.root=flickr8k")
+        refuse(
+            "data.root",
+            None,
+            "source flickr needs the folder that holds Images/ and captions.txt, such as "
+            "data.root=flickr8k",
+        )
 
 
 def check_features(config: Experiment, *, name: str = "data.features") -> None:
@@ -110,19 +109,16 @@ def _check_taken(part: Data | MixturePart, keys: Any, *, place: str) -> None:
             continue
         if option not in written:
             choices = [known for known in written if known not in keys]
-            hint = nearest(option, choices) if choices else "it takes none"
-            refuse(name, value, f"source {part.source} takes no such option; {hint}")
+            refuse(
+                name,
+                value,
+                f"source {part.source} takes no such option; "
+                f"{nearest(option, choices) if choices else 'it takes none'}",
+            )
         kinds = [TYPES.get(word) for word in written[option].split(" | ")]
         if None not in kinds and type(value) not in kinds:
             quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""
             refuse(name, value, f"must be {in_words(kinds[0])}{quoted}")
-
-
-@cache
-def _sources() -> dict[str, Path]:
-    """Return the files under ``data_modules/sources`` by name."""
-    folder = Path(str(resources.files("gestalt"))) / "data_modules" / "sources"
-    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 
 @cache
@@ -133,9 +129,8 @@ def options_written(name: str) -> dict[str, str] | None:
     None if it takes ``**keywords``, or if an installed package adds it: its file is not read before
     it is used.
     """
-    if name not in _sources():
-        return None
-    for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
+    file = files_of("sources").get(name)
+    for node in ast.parse(file.read_text(encoding="utf-8")).body if file else ():
         if (
             isinstance(node, ast.FunctionDef)
             and node.name == "open_here"

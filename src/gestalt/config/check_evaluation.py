@@ -1,5 +1,6 @@
 """Checks of ``evaluation``: benchmarks, splits, protocols and thresholds that fit each other."""
 
+from pathlib import Path
 from typing import Any
 
 from gestalt.config.calibration_file import calibration_for, read_calibration
@@ -63,11 +64,13 @@ def check_evaluation(config: Experiment) -> None:
     names = evaluation.benchmarks
     for name in names:
         if name not in BENCHMARKS:
-            refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
+            hint = f"for your own file write ./{name}.yaml; " * Path(f"{name}.yaml").is_file()
+            refuse("evaluation.benchmarks", name, hint + nearest(name, sorted(BENCHMARKS)))
     rows = [BENCHMARKS[name] for name in names]
     refuse_first(config, _complaints(config, rows))
     if evaluation.calibration is not None:
-        read_calibration(evaluation.calibration).check_scored(evaluation)
+        scored = [row.name for row in rows]
+        read_calibration(evaluation.calibration).check_scored(evaluation, benchmarks=scored)
     elif evaluation.background == "threshold" and evaluation.threshold is None:
         why = "background=threshold needs a cosine, such as evaluation.threshold=0.2"
         refuse("evaluation.threshold", None, why)
@@ -81,15 +84,16 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
     protocols.
     """
     evaluation = config.evaluation
-    if len(set(evaluation.benchmarks)) < len(rows):
-        yield "evaluation.benchmarks", "a benchmark is named twice; name each once"
+    if len({row.name for row in rows}) < len(rows):
+        why = "a benchmark is named twice; name each once, or set name: in its file"
+        yield "evaluation.benchmarks", why
     for row in rows:
         # the same source: data.root is the root
         if row.layout and row.source != config.data.source and config.benchmark_root is None:
             why = f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}"
             yield "benchmark_root", why
         if evaluation.split is not None and evaluation.split not in row.splits:
-            choices = nearest(evaluation.split, row.splits)
+            choices = nearest(evaluation.split, row.splits) if row.splits else "choose null"
             yield "evaluation.split", f"{row.name} has no such split to measure on; {choices}"
     for measure in MEASURES.values():
         name = None if measure.key is None else getattr(evaluation, measure.key)
@@ -113,9 +117,9 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
     if calibration is not None:
         chosen = calibration.fields.get("name")
         if preset.protocol.name != chosen:
-            scored = f"{benchmark.name} would be scored under {name}"
             raise calibration.error(
-                f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}"
+                f"it was chosen under {chosen}, {benchmark.name} would be scored under {name}; "
+                f"choose evaluation.protocol={chosen}"
             )
     try:
         protocol = preset.build(label_set=benchmark.label_set, **changes)

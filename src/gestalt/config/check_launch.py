@@ -22,11 +22,12 @@ def check_nodes(config: Experiment, environment: Mapping[str, str]) -> None:
     """
     nodes = config.trainer.num_nodes
     if nodes > 1 and not any(name in environment for name in LAUNCHERS):
-        why = (
+        refuse(
+            "trainer.num_nodes",
+            nodes,
             f"no launcher started the other nodes; call it under torchrun --nnodes {nodes} or "
-            "SLURM, or choose 1"
+            "SLURM, or choose 1",
         )
-        refuse("trainer.num_nodes", nodes, why)
 
 
 def check_training(config: Experiment) -> None:
@@ -42,21 +43,18 @@ def check_training(config: Experiment) -> None:
 
 
 def _of_training(config: Experiment) -> Complaints:
-    batch, devices = config.data.batch_size, str(config.trainer.devices)
+    batch = config.data.batch_size
     if batch * config.trainer.accumulate_grad_batches == 1:
         why = "the other pairs of a batch are a pair's negatives, and there would be none"
         yield "data.batch_size", f"{why}; choose 2 or more"
-    count = (
-        len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
-    )
-    ranks = count * config.trainer.num_nodes
+    ranks = (config.trainer.named_devices() or 1) * config.trainer.num_nodes
     if batch % ranks:
-        shared = (
-            f"cannot be shared by {ranks} ranks (trainer.devices={devices}, "
-            f"trainer.num_nodes={config.trainer.num_nodes})"
+        why = (
+            f"cannot be shared by {ranks} ranks (trainer.devices={config.trainer.devices}, "
+            f"trainer.num_nodes={config.trainer.num_nodes}); choose a multiple, such as "
+            f"{batch // ranks * ranks or ranks}"
         )
-        multiple = batch // ranks * ranks or ranks
-        yield "data.batch_size", f"{shared}; choose a multiple, such as {multiple}"
+        yield "data.batch_size", why
     steps = config.trainer.max_steps
     if 0 < steps < config.optimizer.warmup_steps:
         why = f"the run ends after trainer.max_steps={steps}; choose no more"

@@ -18,6 +18,8 @@ def _complaints(config: Experiment, *, init: str) -> Complaints:
     image, crop = config.image, config.pretraining.crop_size
     if image.init != init:
         yield "image.init", f"--init {init} says what is made; leave the key out"
+    if config.start is not None:
+        yield "start", "pretraining starts from random weights; choose null"
     if image.weights is not None:
         yield "image.weights", "pretraining starts from random weights; choose null"
     if image.family != "vit":

@@ -27,7 +27,7 @@ def to_yaml(config: Experiment) -> str:
 
 def to_plain(config: Experiment) -> Keys:
     """Return the resolved configuration as dicts and lists."""
-    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(asdict(config)))
 
 
 def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:
@@ -68,9 +68,10 @@ def keys_below(config: Experiment, prefixes: tuple[str, ...]) -> Keys:
 def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
-    Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last
-    part of the path counts, so that data may move.  Accumulated batches count as one batch of their
-    size.  The options of a term of the loss count if the run has that term.
+    Of ``data.root``, the roots of a mixture, ``data.manifest``, ``image.weights`` and the file of a
+    benchmark only the last part of the path counts, so that data may move.  Accumulated batches
+    count as one batch of their size.  The options of a term of the loss count if the run has that
+    term.
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (
@@ -87,6 +88,7 @@ def hashed_keys(config: Experiment) -> Keys:
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
+    flat["evaluation.benchmarks"] = [Path(name).name for name in flat["evaluation.benchmarks"]]
     return _last_parts(flat, "data.root", "data.manifest", "image.weights")
 
 

@@ -9,8 +9,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from functools import partial
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from gestalt.support.names import nearest
 
@@ -120,32 +119,3 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasse
             yield from fields_below(item.type, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, item
-
-
-def options_of(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a union allows, null's last; a type by itself is the only one."""
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def literals(kind: Any) -> list[str]:
-    """Return the words of a ``Literal`` type, null aside; empty for any other type."""
-    return [word for word in get_args(options_of(kind)[0]) if isinstance(word, str)]
-
-
-WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a word or a path",
-    list: "a list, such as [a, b]",
-    tuple: "two numbers, such as [a, b]",
-    type(None): "null",
-}
-
-
-def in_words(kind: Any) -> str:
-    """Return the types of a key in words, for messages."""
-    return " or ".join(
-        WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}")
-        for option in options_of(kind)
-    )

@@ -2,15 +2,9 @@
 run.
 """
 
-import json
-import re
 from dataclasses import replace
 from importlib import resources
-from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten, unflatten
@@ -19,7 +13,10 @@ from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
-from gestalt.support.names import nearest
+from gestalt.config.start import keys_of, refuse_misfit
+from gestalt.evaluation.benchmarks import present
+from gestalt.support.names import is_path, nearest, stem
+from gestalt.support.yaml_values import read_keys, read_values
 
 WHOLE = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training
@@ -43,61 +40,17 @@ TAKEN = ("ablations", "data", "pretrained", "zoo")
 LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
 
-MOST_PIECES = 50_000
-"""Most words of a file as JSON, which aliases may multiply; a configuration has a thousand."""
-
 LEFT = (
-    *("data.cache_gib", "trainer.fast_dev_run", "trainer.num_sanity_val_steps"),
-    *("pretraining.", "loss.self_distillation_", "loss.text_conditioned_"),
+    "data.cache_gib",
+    "trainer.fast_dev_run",
+    "trainer.num_sanity_val_steps",
+    "pretraining.",
+    "loss.self_distillation_",
+    "loss.text_conditioned_",
 )
 """Removed keys, or prefixes of them: those that a saved configuration has and the schema lacks are
 ignored.
 """
-
-
-class _Values(yaml.SafeLoader):
-    """YAML without numbers of base 60 and without dates, and with numbers such as 1e-3."""
-
-    def construct_yaml_int(self, node: Any) -> Any:
-        """Return a number, or the text of one with colons, such as ``12:00:00:00`` of
-        ``trainer.max_time``.
-        """
-        return node.value if ":" in node.value else super().construct_yaml_int(node)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each
-        given once.
-        """
-        names = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if names.count(key.value) > 1:
-                raise ValueError(f"{key.value} is given twice")
-            if key.tag != "tag:yaml.org,2002:merge":
-                key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep=deep)
-
-
-_Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
-_Values.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
-_Values.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_values(text: str) -> Any:
-    """Read YAML as JSON's types.
-
-    Raises:
-        ValueError: not YAML, or another type; one line.
-    """
-    try:
-        content = _Values(text).get_single_data()
-        pieces = list(islice(json.JSONEncoder().iterencode(content), MOST_PIECES))
-        if len(pieces) == MOST_PIECES:
-            raise ValueError("too many values, with YAML aliases written out")
-        return json.loads("".join(pieces))
-    except Exception as error:  # PyYAML passes on those of its constructors
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def load(
@@ -125,9 +78,11 @@ def load(
     files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
     label = stem(name or "")
     if label in TAKEN:
-        why = f"its runs would lie among other files, in {LOGS / label}"
-        raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
-    layers = [(path.name, _read(path)) for path in files]
+        raise ConfigError(
+            f"experiment {name}: its runs would lie among other files, in {LOGS / label}; rename "
+            f"the file, such as my_{files[-1].name}"
+        )
+    layers = [(path.name, read_keys(path)) for path in files]
     for origin, layer in layers:
         if not layer:
             raise ConfigError(
@@ -135,12 +90,33 @@ def load(
                 f"{{aggregation: max}}"
             )
     layers += _command_line(overrides)
+    following = _following(layers, place=f"{label}/{stem(scale or '')}")
+    layers.insert(0 if scale is None else 1, ("start", unflatten(following)))
     if scale is not None:
         (_, first), *later = layers
         layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
+    refuse_misfit(config, following)
     check(config)
     return config
+
+
+def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
+    """Return the keys, flat, that follow the weights of ``start``.
+
+    A resumed run does not read these weights again, so its saved keys are taken.  ``place`` is the
+    folder of the experiment's runs at this scale, below the logs.
+    """
+    chosen = {key: value for _, layer in layers for key, value in layer.items()}
+    start, resume = chosen.get("start"), chosen.get("resume")
+    if start is None:
+        return {}
+    runs = LOGS.glob(f"{place}/version_*") if resume in ("last", "auto") else [Path(str(resume))]
+    for run in runs:
+        saved = run / "config.yaml"
+        if saved.is_file() and str(read_keys(saved).get("start")) == str(start):
+            return keys_of(str(run))
+    return keys_of(str(start))
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
@@ -154,7 +130,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
         raise ConfigError(
             f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/"
         )
-    return load_mapping(_read(path), origin=path, overrides=overrides)
+    return load_mapping(read_keys(path), origin=path, overrides=overrides)
 
 
 def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -170,22 +146,18 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
             f"{{init: random}}"
         )
     config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
-    check(replace(config, loss=Loss()))  # the package of its loss may be gone: none is built of it
+    # the package of its loss may be gone, or the file of a benchmark: neither is built of it
+    saved = list(map(str, content.get("evaluation", {}).get("benchmarks", ())))
+    gone = {*saved} - {*present(saved)}
+    scored = replace(
+        config.evaluation,
+        benchmarks=[name for name in config.evaluation.benchmarks if name not in gone],
+    )
+    try:
+        check(replace(config, loss=Loss(), evaluation=scored))
+    except ConfigError as error:
+        raise error if overrides else ConfigError(f"{error} (in {origin})") from error
     return config
-
-
-def is_path(name: str) -> bool:
-    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the
-    name of a shipped one.
-    """
-    return "/" in name or name.endswith((".yaml", ".yml"))
-
-
-def stem(name: str) -> str:
-    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the
-    file, for a path.
-    """
-    return Path(name).stem if is_path(name) else name
 
 
 def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
@@ -214,23 +186,6 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
             f"one of {', '.join(known)}"
         )
     return path
-
-
-def _read(path: Path) -> Keys:
-    """Read the keys of a YAML file."""
-    try:
-        content = read_values(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        held = "a list" if isinstance(content, list) else "one value"
-        raise ConfigError(
-            f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: "
-            f"random}}"
-        )
-    return content
 
 
 def _override(word: str) -> Keys:

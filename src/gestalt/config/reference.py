@@ -7,10 +7,11 @@ import inspect
 import json
 from typing import Any
 
-from gestalt.config.keys import Key, in_words, literals, options_of
+from gestalt.config.keys import Key
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import MixturePart
 from gestalt.support.plugins import Registry
+from gestalt.support.typed import in_words, literals, options_of
 
 TITLE = """\
 # Configuration

@@ -16,20 +16,10 @@ from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
+from gestalt.support.typed import ConfigError as ConfigError
 from gestalt.tables import AGGREGATIONS, INITS
 
 LIGHTNING = "lightning.pytorch.loggers"
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot run.  One line: the key, its value, the reason and what to
-    choose.
-    """
-
-    def __init__(self, message: str) -> None:
-        # torch raises it anew with the worker's traceback, see ``commands.faults``
-        of_a_worker = "Original Traceback" in message
-        super().__init__(message if of_a_worker else " ".join(message.splitlines()))
 
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
@@ -86,8 +76,7 @@ class Image:
     inits: dict[str, str] = key(
         {},
         "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt "
-        "pretrain` makes it, of this package or by "
-        "its path. Empty: each for itself.",
+        "pretrain` makes it, of this package or by its path. Empty: each for itself.",
     )
     weights: str | None = key(
         None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
@@ -113,8 +102,7 @@ class Image:
     frozen_blocks: int = key(
         0,
         "Number of first blocks of the image tower (of a CNN: stages) that are not trained, "
-        "together with its stem and embeddings. 0: "
-        "train all, unless `frozen`.",
+        "together with its stem and embeddings. 0: train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
     )
@@ -132,8 +120,9 @@ class Image:
 class Text:
     """The text tower and how its tokens become one vector."""
 
-    family: Literal["sentence", "open_clip"] = key(
-        "sentence", "A sentence-transformers model, or CLIP's text transformer."
+    family: Literal["sentence", "open_clip", "open_clip_quickgelu"] = key(
+        "sentence",
+        "A sentence-transformers model, or CLIP's text transformer, with GELU or with QuickGELU.",
     )
     model: str = key(
         "sentence-transformers/sentence-t5-base",
@@ -286,6 +275,11 @@ class Trainer:
     enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
     enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
+    def named_devices(self) -> int:
+        """Return the number of devices that ``devices`` names; 0 if it leaves the number open."""
+        named = str(self.devices)
+        return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
+
 
 @dataclass
 class LoggerPart:
@@ -308,6 +302,14 @@ class Experiment:
     pretraining: Pretraining = field(default_factory=Pretraining)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: Trainer = field(default_factory=Trainer)
+    start: str | None = key(
+        None,
+        "Weights of both towers, the projections and the logit scale that training starts from; "
+        "architecture and `image.eval_size` follow them, and inits are not read. `null`: the "
+        "inits.",
+        kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG` or "
+        "`open_clip:FOLDER`",
+    )
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
     checkpoint_every_steps: int | None = unhashed(
         None,
@@ -324,16 +326,14 @@ class Experiment:
     resume: str | None = unhashed(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one "
-        "with the same keys, or else a new run. "
-        "`null`: a new run.",
+        "with the same keys, or else a new run. `null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
     )
     logger: list[LoggerPart | str] = unhashed(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
-        "installed package. `init_args` are arguments "
-        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues "
-        "the same run of each.",
+        "installed package. `init_args` are arguments of the class; `save_dir` and `name` are the "
+        "run's unless given. A resumed run continues the same run of each.",
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
     )
     benchmark_root: str | None = unhashed(

@@ -44,8 +44,7 @@ class Data:
     root: str | None = key(
         None,
         "The source's folder, or tars such as `'cc12m-{0000..1242}.tar'`. For `scenes`: folder of "
-        "cut-out pictures, or `null` for those "
-        "of the package.",
+        "cut-out pictures, or `null` for those of the package.",
         kind="path, URL or pattern",
     )
     options: dict[str, Any] = key(
@@ -61,8 +60,7 @@ class Data:
     limit: int | None = positive(
         None,
         "Use the first pairs only. For scenes, which are endless, this is the length of an epoch. "
-        "The limit of a scale applies "
-        "only to the data that the scale names. `null`: all.",
+        "The limit of a scale applies only to the data that the scale names. `null`: all.",
         kind="pairs",
     )
     caption: str | None = key(
@@ -101,15 +99,14 @@ class Data:
     cache: str | None = unhashed(
         None,
         "Folder for indices of tars whose own folder is read-only, and for hashes of captions in "
-        "remote parquet. "
-        "`null`: `~/.cache/gestalt`.",
+        "remote parquet. `null`: `~/.cache/gestalt`.",
         kind="path",
     )
     batch_size: int = positive(8192, "Pairs per step, over all ranks.", kind="pairs")
     workers: int | None = unhashed(
         None,
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
-        "cores, the image size and the accelerator.",
+        "cores, the free memory, the batch and the accelerator.",
         at_least=0,
     )
     window_shards: int = positive(

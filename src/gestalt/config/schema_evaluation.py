@@ -10,7 +10,9 @@ from gestalt.config.keys import key, positive, unhashed
 class Evaluation:
     """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
 
-    benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
+    benchmarks: list[str] = key(
+        ["pascal_voc"], "Benchmarks to score, by name, or by the path of a file that defines one."
+    )
     protocol: str | None = key(
         None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol"
     )
@@ -56,8 +58,7 @@ class Evaluation:
     ) = key(
         None,
         "Dense reading: how the image tower's last block is computed for segmentation. `null`: the "
-        "protocol's, or plain where the tower "
-        "has no such block.",
+        "protocol's, or plain where the tower has no such block.",
     )
     positions: Literal["timm", "scale_factor"] | None = key(
         None,
@@ -97,8 +98,7 @@ class Evaluation:
     split: str | None = key(
         None,
         "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets "
-        "with masks). `null`: the "
-        "benchmark's reported split.",
+        "with masks). `null`: the benchmark's reported split.",
         kind="a split",
     )
     batch_size: int = positive(16, "Images per batch.", kind="images")

@@ -28,16 +28,14 @@ class Loss:
     chunk: int | None = unhashed(
         None,
         "Images of a rank that the loss compares with all texts at a time: fewer need less memory "
-        "and give the same loss. `null`: 2^24 "
-        "pairs at a time.",
+        "and give the same loss. `null`: 2^24 pairs at a time.",
         kind="images",
         above=0,
     )
     terms: dict[str, float] = key(
         {},
         f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of "
-        "installed packages. "
-        "Weight 0 leaves a term out; empty: the loss of pairs alone.",
+        "installed packages. Weight 0 leaves a term out; empty: the loss of pairs alone.",
     )
     nouns_most: int = key(
         300,
@@ -53,8 +51,7 @@ class Loss:
     nouns_alike: float | None = key(
         None,
         "Cosine, of the text tower's embeddings before training, from which on two nouns such as "
-        "dog and puppy are not negatives of each "
-        "other. `null`: every other noun is a negative.",
+        "dog and puppy are not negatives of each other. `null`: every other noun is a negative.",
         above=-1,
         at_most=1,
     )

@@ -27,8 +27,7 @@ class Pretraining:
     limit: int | None = key(
         None,
         "Use the first images only. For scenes, which are endless, this is the length of an epoch. "
-        "The limit of a scale applies "
-        "only to the data that the scale names. `null`: all.",
+        "The limit of a scale applies only to the data that the scale names. `null`: all.",
         kind="images",
         above=0,
     )
@@ -41,8 +40,7 @@ class Pretraining:
     crop_size: int | None = key(
         None,
         "Side of the crops, which also sets the number of position embeddings; a multiple of "
-        "`image.patch_size`. `null`: 64 for dino, "
-        "32 for supervised.",
+        "`image.patch_size`. `null`: 64 for dino, 32 for supervised.",
         kind="pixels",
         above=0,
     )

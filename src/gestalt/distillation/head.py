@@ -23,7 +23,8 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, width: int, *, prototypes: int, drawn_before: int = 0) -> None:
         super().__init__()
-        hidden, bottleneck = 2 * width, width // 2
+        hidden = 2 * width
+        bottleneck = width // 2
         layers = [
             nn.Linear(width, hidden),
             nn.GELU(),

@@ -2,6 +2,7 @@
 batch, N patches, K prototypes.
 """
 
+from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -67,18 +68,17 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     """
     views, images, patches, _ = logs.shape
     side = round(patches**0.5)
-    total, weight = logs.new_zeros(()), logs.new_zeros(())
-    for one in range(views):
-        for other in range(views):
-            if one == other:
-                continue
-            grid, seen = corresponding(places[one], places[other], side=side)  # (B, N, 2), (B, N)
-            maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
-            there = functional.grid_sample(
-                maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
-            )
-            loss = -(there[:, :, 0].transpose(1, 2) * logs[one]).sum(dim=-1)  # (B, N)
-            total, weight = total + (loss * seen).sum(), weight + seen.sum()
+    total = logs.new_zeros(())
+    weight = logs.new_zeros(())
+    for one, other in permutations(range(views), 2):
+        grid, seen = corresponding(places[one], places[other], side=side)  # (B, N, 2), (B, N)
+        maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
+        there = functional.grid_sample(
+            maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
+        )
+        loss = -(there[:, :, 0].transpose(1, 2) * logs[one]).sum(dim=-1)  # (B, N)
+        total = total + (loss * seen).sum()
+        weight = weight + seen.sum()
     return total * rank_share(weight)
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from gestalt.losses.gather import sum_over_ranks
 
-TEACHER_TEMPERATURE, STUDENT_TEMPERATURE = 0.04, 0.1
+TEACHER_TEMPERATURE = 0.04
+STUDENT_TEMPERATURE = 0.1
 MASK_SHARE = 0.5
 """Share of the patches that a student does not see."""
 

@@ -2,12 +2,13 @@
 h w patch grid.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
+from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.stem import with_conv_stem
 from gestalt.tokens import Pair
 
@@ -60,16 +61,16 @@ def build_trunk(image: Image, *, size: int) -> Any:
 
     options: dict[str, Any] = {}
     if image.family == "vit":
-        changes = {TIMM_NAMES[key]: value for key, value in image.changes().items()}
-        options = {"img_size": size, "dynamic_img_size": True, **changes}
+        options = {"img_size": size, "dynamic_img_size": True}
+        options |= {TIMM_NAMES[key]: value for key, value in image.changes().items()}
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
-    except (AssertionError, TypeError, ValueError, RuntimeError) as cause:
-        why = cause or type(cause).__name__
-        backbone = (
-            f"image.backbone {image.backbone!r} cannot be built as image.family={image.family}"
-        )
-        raise ValueError(f"{backbone} with {options}: {why}") from cause
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        why = cause(error) or type(error).__name__
+        raise ValueError(
+            f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
+            f"with {options}: {why}"
+        ) from error
     return model if image.stem == "patch" else with_conv_stem(model)
 
 
@@ -86,14 +87,11 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     with torch.device("meta"):
         trunk = trim(build_trunk(image, size=size))
     backbone = f"image.backbone {image.backbone!r}"
-    kind = f"{backbone} ({type(trunk).__name__})"
-    if not is_vit(trunk) and image.family == "vit":
+    if is_vit(trunk) != (image.family == "vit"):
         raise ValueError(
-            f"{kind} is no plain ViT (timm's VisionTransformer or Eva); choose another, or "
-            "image.family=cnn for a CNN"
+            f"{backbone} ({type(trunk).__name__}) is not of image.family {image.family}; vit is "
+            "for timm's VisionTransformer and Eva, cnn for a CNN: choose another"
         )
-    if is_vit(trunk) and image.family != "vit":
-        raise ValueError(f"{kind} is of image.family vit, not {image.family}")
     stride = token_stride(trunk, subject=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(
@@ -139,6 +137,62 @@ def trim(model: Any) -> Any:
     return model
 
 
+class Layout(NamedTuple):
+    """How the features of a timm model lie.
+
+    Attributes:
+        stride: pixels from one location to the next, (down, across).
+        form: of ``forward_features``: "NCHW" or "NHWC", a map; "NLC", tokens.
+        only: (H, W) of the images that it was built for; None if it takes any.
+    """
+
+    stride: Pair
+    form: str
+    only: Pair | None = None
+
+
+def layout_of(model: Any, *, subject: str) -> Layout:
+    """Return how the features of a model on the meta device lie; ``subject`` is the model in
+    messages.
+
+    Raises:
+        ValueError: they are no locations, not even at the size that it was built for.
+    """
+    if is_vit(model):
+        return Layout(tuple(model.patch_embed.feat_ratio(as_scalar=False)), "NLC")
+    config = model.pretrained_cfg
+    usual = tuple(config["input_size"][-2:])
+    for size in ((256, 128), usual):
+        try:
+            stride, form = _stride_at(model, size)
+        except Exception as error:  # whatever a model raises at a size
+            why = cause(error) or type(error).__name__
+            continue
+        if size == usual or form == "NCHW" or not config.get("fixed_input_size"):
+            return Layout(stride, form, usual if size == usual else None)
+    raise ValueError(f"{subject} ({type(model).__name__}): {why}: choose another")
+
+
+@torch.no_grad()
+def _stride_at(model: Any, size: Pair) -> tuple[Pair, str]:
+    """Return stride and form for images of a size; any error says why there are none."""
+    pixels = torch.empty(1, 3, *size, device="meta")
+    features = maps = model.eval().forward_features(pixels)
+    if not isinstance(features, Tensor):
+        raise ValueError(f"gives a {type(features).__name__}, not a map or tokens")
+    form = "NCHW" if features.shape[1] == model.num_features else "NHWC"
+    form = "NLC" if features.ndim == 3 else form
+    if form != "NCHW":
+        maps = model.forward_intermediates(pixels, indices=1, intermediates_only=True)[0]
+    height, width = maps.shape[2:]
+    if size[0] % height or size[1] % width or features.numel() < maps.numel():
+        raise ValueError(
+            f"gives {tuple(features.shape)} for {size[0]} x {size[1]} pixels, not a map that "
+            "divides them"
+        )
+    return (size[0] // height, size[1] // width), form
+
+
 def token_stride(model: Any, *, subject: str) -> Pair:
     """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of
     a CNN (on the meta device); ``subject`` is the model in messages.
@@ -147,27 +201,13 @@ def token_stride(model: Any, *, subject: str) -> Pair:
         ValueError: a CNN for images of one size, or whose features are not a map that divides the
             image.
     """
-    if is_vit(model):
-        down, across = model.patch_embed.feat_ratio(as_scalar=False)
-        return int(down), int(across)
-    height, width = 256, 128
-    try:
-        with torch.no_grad():
-            features = model.eval().forward_features(
-                torch.empty(1, 3, height, width, device="meta")
-            )
-    except (AssertionError, RuntimeError, ValueError) as cause:
+    layout = layout_of(model, subject=subject)
+    if layout.only or layout.form != ("NLC" if is_vit(model) else "NCHW"):
         raise ValueError(
-            f"{subject} takes images of one size only ({cause}): choose another"
-        ) from cause
-    shape = tuple(features.shape) if isinstance(features, torch.Tensor) else ()
-    if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
-        raise ValueError(
-            f"{subject} ({type(model).__name__}) gives "
-            f"{shape or type(features).__name__} for {height} x {width} pixels, "
-            f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
+            f"{subject} gives {layout.form} for images of {layout.only or 'any size'}, expected a "
+            "map NCHW for any size: choose another"
         )
-    return height // shape[2], width // shape[3]
+    return layout.stride
 
 
 def grid_of(height: int, width: int, *, stride: Pair) -> Pair:

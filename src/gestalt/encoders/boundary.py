@@ -25,8 +25,8 @@ PROBE = 2
 
 def block_count(trunk: nn.Module) -> int:
     """Return the number of blocks; 0 if none has a number."""
-    tops = {top for _, top in block_depths([name for name, _ in trunk.named_parameters()]).values()}
-    return max(tops, default=1) - 1
+    found = (BLOCK.search(name) for name, _ in trunk.named_parameters())
+    return len({match[1] for match in found if match})
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:
@@ -63,11 +63,11 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
         C, h', w').
     """
     if not is_vit(trunk):
-        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)  # type: ignore[no-any-return]
+        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)
     whole, norm = trunk.blocks, trunk.norm
     trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
     try:
-        return trunk.forward_features(pixels)  # type: ignore[no-any-return]
+        return trunk.forward_features(pixels)
     finally:
         trunk.blocks, trunk.norm = whole, norm
 

@@ -61,14 +61,14 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
     """
-    reshaped = []
-    for key in expected.keys() & state.keys():
-        if state[key].shape != expected[key].shape:
-            reshaped.append(f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}")
     problems = {
         "missing": expected.keys() - state.keys(),
         "unexpected": state.keys() - expected.keys(),
-        "of another shape": reshaped,
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ],
     }
     listed = []
     for kind, keys in problems.items():
@@ -292,6 +292,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
         trained = len(state["state"])
+        if len({tuple(sorted(moments)) for moments in state["state"].values()}) > 1:
+            raise ValueError("a moment is missing")
         parameters = sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -45,8 +45,7 @@ def normalised(
             "the image tower normalises pixels itself: expected uint8 in [0, 255], got "
             f"{images.dtype}"
         )
-    pixels = images.to(mean.dtype, memory_format=memory_format)
-    return pixels.div_(255).sub_(mean).div_(std)
+    return images.to(mean.dtype, memory_format=memory_format).div_(255).sub_(mean).div_(std)
 
 
 def maps_of(tokens: Tokens) -> Tensor:
@@ -171,10 +170,9 @@ class DenseModel(nn.Module):
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w)
         through the head if projected.
         """
-        usual = (reading, positions) == ("plain", "timm")
         tokens = (
             self.encoded(images)
-            if usual
+            if (reading, positions) == ("plain", "timm")
             else self._read_tokens(images, reading, positions=positions)
         )
         return maps_of(tokens._replace(parts=self.locations(tokens)) if projected else tokens)
@@ -215,15 +213,11 @@ class DenseModel(nn.Module):
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""
         block = self.last_block()
-        if block is None or block.prefix < 1 or not self.has_class_token():
+        if block is None or block.prefix < 1 or not block.class_token:
             raise ValueError(
                 "attention grouping needs a class token, and the image tower has none; choose "
                 "another grouping method"
             )
-
-    def has_class_token(self) -> bool:
-        """Return True if the first token before the patches is a class token."""
-        return True
 
     def class_attention(self, images: Tensor) -> Tensor:
         """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8

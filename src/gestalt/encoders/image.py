@@ -67,9 +67,9 @@ class ImageTower(nn.Module):
         if frozen:
             self.trunk.requires_grad_(False)
         if frozen_blocks:
-            names = [name for name, _ in trunk.named_parameters()]
-            for name in names_below(names, frozen_blocks):
-                trunk.get_parameter(name).requires_grad_(False)
+            parameters = dict(trunk.named_parameters())
+            for name in names_below(list(parameters), frozen_blocks):
+                parameters[name].requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageTower":
@@ -154,8 +154,9 @@ class ImageTower(nn.Module):
         types.
         """
         # batches may be ordered by pixel or by channel: the trunk's sums should not depend on it
-        memory_format = self._memory_format(images)
-        return normalised(images, mean=self.mean, std=self.std, memory_format=memory_format)
+        return normalised(
+            images, mean=self.mean, std=self.std, memory_format=self._memory_format(images)
+        )
 
     def check_class_attention(self) -> None:
         """Check that the tower has a class token whose attention can be read.
@@ -165,10 +166,10 @@ class ImageTower(nn.Module):
                 accessible.
         """
         if not self.is_vit or self.trunk.cls_token is None:
-            kind = "a ViT without a class token" if self.is_vit else "a CNN"
             raise ValueError(
-                f"attention grouping needs a class token, and the image tower is {kind}; choose "
-                "another grouping method"
+                "attention grouping needs a class token, and the image tower is "
+                f"{'a ViT without a class token' if self.is_vit else 'a CNN'}; choose another "
+                "grouping method"
             )
         _attention_of(self.trunk.blocks[-1])
 
@@ -271,14 +272,12 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     check_init(image.init, backbone=image.backbone, weights=image.weights)
     check_changes(image)
     stride, unused = inspect_trunk(image, size=size)
+    trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
-    file = None
     if image.init != "random":
         file = locate(image.init, backbone=image.backbone, weights=image.weights)
         mean, std = file.mean, file.std
         origin = WeightsOrigin(image.init, file.source, file_hash(file.path), file.published)
-    trunk = build_trunk(image, size=size)
-    if file is not None:
         load_checkpoint(trunk, file)
     trunk = trim(trunk)
     for name, parameter in trunk.named_parameters():
@@ -314,5 +313,7 @@ def check_changes(image: Image) -> None:
         changes["stem"] = image.stem
     if changes:
         changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
-        fits = f"init {image.init!r} fits timm's architecture only; use random, or image.weights"
-        raise ValueError(f"{changed} cannot change {image.backbone!r}: {fits}")
+        raise ValueError(
+            f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
+            "architecture only; use random, or image.weights"
+        )

@@ -94,10 +94,9 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     if record is None:
         raise ValueError(_no_weights(init, backbone))
     if "quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()):
-        twin = backbone.replace("_clip_", "_clip_quickgelu_")
         raise ValueError(
             f"image.init {init!r} was trained with QuickGELU, {backbone!r} has GELU; choose "
-            f"image.backbone={twin}"
+            f"image.backbone={backbone.replace('_clip_', '_clip_quickgelu_')}"
         )
 
 

@@ -37,6 +37,7 @@ class LastBlock(NamedTuple):
         merge: attended values (B, G, T, d) and the block's input (B, T, D) to the branch (B, T, D):
             output projection and layer scale.
         feed: tokens (B, T, D) to the branch of the MLP, (B, T, D): norm, MLP and layer scale.
+        class_token: True if the first token before the patches is a class token.
     """
 
     module: nn.Module
@@ -44,6 +45,7 @@ class LastBlock(NamedTuple):
     heads: Callable[[Tensor, Any], Heads]
     merge: Callable[[Tensor, Tensor], Tensor]
     feed: Callable[[Tensor], Tensor]
+    class_token: bool = True
 
 
 def timm_block(trunk: Any) -> LastBlock | None:
@@ -86,6 +88,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
         heads=heads,
         merge=merge,
         feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))),
+        class_token=trunk.cls_token is not None,
     )
 
 
@@ -135,7 +138,7 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
         if hasattr(attention, "qkv"):
             parts = attention.qkv(normed).chunk(3, dim=-1)
         else:
-            parts = (attention.q_proj(normed), attention.k_proj(normed), attention.v_proj(normed))
+            parts = [getattr(attention, f"{side}_proj")(normed) for side in "qkv"]
         query, key, value = (split(part, attention.num_heads) for part in parts)
         return Heads(query, key, value, float(attention.scale))
 
@@ -175,10 +178,9 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
             bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
         parts = functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
     else:
-        parts = (attention.q_proj(tokens), attention.k_proj(tokens), attention.v_proj(tokens))
-    groups = getattr(attention, "num_kv_groups", 1)
-    counts = (attention.num_heads, attention.num_heads // groups, attention.num_heads // groups)
-    query, key, value = (split(part, count) for part, count in zip(parts, counts, strict=True))
+        parts = tuple(getattr(attention, f"{side}_proj")(tokens) for side in "qkv")
+    width = parts[0].shape[-1] // attention.num_heads
+    query, key, value = (split(part, part.shape[-1] // width) for part in parts)
     query, key = attention.q_norm(query), attention.k_norm(key)
     if rope is not None:
         prefix, half = attention.num_prefix_tokens, getattr(attention, "rotate_half", False)
@@ -190,6 +192,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
             ).type_as(value)
 
         query, key = rotated(query), rotated(key)
+    groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (side.repeat_interleave(groups, dim=1) for side in (key, value))
     return Heads(query, key, value, float(attention.scale))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.encoders.backbones import is_vit
 from gestalt.tokens import Pair
 
 SCALE_FACTOR_EXCESS = 0.1
@@ -57,7 +58,7 @@ def timm_positions(trunk: Any, *, grid: Pair, how: str) -> Iterator[None]:
     Raises:
         ValueError: the trunk has no absolute position embeddings.
     """
-    embedded = getattr(trunk, "pos_embed", None)
+    embedded = getattr(trunk, "pos_embed", None) if is_vit(trunk) else None
     if embedded is None:
         raise ValueError(
             f"positions={how}: {type(trunk).__name__} has no absolute position embeddings; choose "

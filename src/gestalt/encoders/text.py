@@ -19,6 +19,11 @@ from gestalt.tokens import Padded, Tokens
 BUCKET = 8
 """Batches are padded to a multiple of this many tokens: few shapes, little padding."""
 
+MASKED_BY_PAIRS = ("bert", "distilbert", "roberta", "t5", "xlm-roberta")
+"""``model_type`` of the encoders of transformers that take a mask (B, 1, N, N) as it is; in one of
+(B, N) they look for padding, for which the host waits.
+"""
+
 
 class TextTower(nn.Module):
     """Base class: tokenise captions, pad them and encode them.
@@ -38,6 +43,8 @@ class TextTower(nn.Module):
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
             bfloat16 or float32.
         frozen: True if the tower is frozen for good.
+        compiled_parts: the modules that ``encode`` calls and that ``trainer.compile=towers``
+            compiles.
     """
 
     tokenizer: Any
@@ -47,6 +54,7 @@ class TextTower(nn.Module):
     padding_id: int
     fp16_safe: bool = True
     frozen: bool = False
+    compiled_parts: list[nn.Module]
 
     def freeze(self) -> Self:
         """Freeze the tower for good: no gradient, and eval mode even in training."""
@@ -98,8 +106,7 @@ class TextTower(nn.Module):
         bucket.
         """
         rows = self.tokenise(texts)
-        longest = max(map(len, rows))
-        length = min(math.ceil(longest / BUCKET) * BUCKET, self.max_length)
+        length = min(math.ceil(max(map(len, rows)) / BUCKET) * BUCKET, self.max_length)
         if not all(rows):
             raise ValueError(
                 f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; "
@@ -123,10 +130,6 @@ class TextTower(nn.Module):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
-        raise NotImplementedError
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """Return the modules that ``encode`` calls and that ``trainer.compile=towers`` compiles."""
         raise NotImplementedError
 
 
@@ -167,6 +170,7 @@ class SentenceTower(TextTower):
         self.padding_id = tokenizer.pad_token_id
         self.fp16_safe = "t5" not in encoder.config.model_type
         self.model = encoder
+        self.compiled_parts = [encoder]
         self.dense = nn.Sequential(*dense)
         self.tokenizer = tokenizer
         self.has_summary = parts[0].pooling_mode == "cls" or tokenizer.cls_token_id is not None
@@ -179,18 +183,16 @@ class SentenceTower(TextTower):
 
     def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""
-        longest = self.max_length if cut else None
-        read = self.tokenizer(texts, truncation=cut, max_length=longest, verbose=False)
-        return read["input_ids"]  # type: ignore[no-any-return]
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """Return the encoder."""
-        return [self.model]
+        return self.tokenizer(
+            texts, truncation=cut, max_length=self.max_length if cut else None, verbose=False
+        ).input_ids
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
-        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        parts = self.dense(hidden)
+        config, attended = self.model.config, mask.long()
+        if config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
+            attended = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
+        parts = self.dense(self.model(input_ids=ids, attention_mask=attended).last_hidden_state)
         return Tokens(
             summary=parts[:, 0] if self.has_summary else None, parts=parts, mask=mask, grid=None
         )
@@ -209,41 +211,36 @@ class OpenClipTower(TextTower):
 
     def __init__(self, text: Text) -> None:
         super().__init__()
-        layers, width, heads, max_length = text.layers, text.width, text.heads, text.max_length
-        assert layers  # config/check.py
-        assert width
-        assert heads
         import open_clip
         from open_clip.tokenizer import SimpleTokenizer
-        from open_clip.transformer import TextTransformer
+        from open_clip.transformer import QuickGELU, TextTransformer
 
         source = (
-            f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, "
-            f"{heads} heads, fresh weights"
+            f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
+            f"{text.width} wide, {text.heads} heads, fresh weights"
         )
-        self.width = width
+        assert text.width  # config/check.py
+        self.width = text.width
         self.origin = WeightsOrigin("random", source)
-        self.max_length = max_length
+        self.max_length = text.max_length
         self.padding_id = 0
-        self.tokenizer = SimpleTokenizer(context_length=max_length)
+        self.tokenizer = SimpleTokenizer(context_length=text.max_length)
         self.model: Any = TextTransformer(
-            context_length=max_length,
+            context_length=text.max_length,
             vocab_size=self.tokenizer.vocab_size,
-            width=width,
-            heads=heads,
-            layers=layers,
+            width=text.width,
+            heads=text.heads,
+            layers=text.layers,
+            act_layer=QuickGELU if text.family == "open_clip_quickgelu" else nn.GELU,
             proj_type="none",  # an unused projection would get no gradient
         )
+        self.compiled_parts = [self.model.transformer]
 
     def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
         """Return the token ids of each caption, from the start to the end token."""
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
         words = self.max_length - 2 if cut else None
         return [[first, *self.tokenizer.encode(text)[:words], last] for text in texts]
-
-    def compiled_parts(self) -> list[nn.Module]:
-        """Return the transformer."""
-        return [self.model.transformer]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the transformer; its causal mask hides padding, which comes last."""
@@ -273,6 +270,6 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
     tower = (
-        OpenClipTower(text) if text.family == "open_clip" else SentenceTower(text, weights=weights)
+        SentenceTower(text, weights=weights) if text.family == "sentence" else OpenClipTower(text)
     )
     return tower.freeze() if text.frozen else tower

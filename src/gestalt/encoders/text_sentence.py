@@ -270,17 +270,17 @@ def _find_in_package(package: str) -> tuple[Path, str]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     if not places:
-        fix = (
-            f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
-        )
         raise ValueError(
             f"text.model: Python has no package {package!r} (looked in the environment of this "
-            f"interpreter). {fix}"
+            f"interpreter). Install it (pip install {package.replace('_', '-')}), or give a folder "
+            "or a hub name"
         )
     listings = [listing for place in places for listing in Path(place).rglob(LISTING)]
     if len(listings) != 1:
-        found = f"holds {len(listings)} folders with {LISTING} in {', '.join(places)}"
-        raise ValueError(f"text.model: the package {package!r} {found}; expected one")
+        raise ValueError(
+            f"text.model: the package {package!r} holds {len(listings)} folders with {LISTING} in "
+            f"{', '.join(places)}; expected one"
+        )
     try:
         version = f" {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:  # the distribution has another name
@@ -303,16 +303,12 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
                 # older repositories hold *.bin only
                 folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))
     except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
-        searched = (
-            f"no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}"
-        )
-        reason = f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}"
-        fix = (
-            f"With network: hf download {name}. Without: copy its folder here and set "
-            "text.model=FOLDER, or install a package:NAME"
-        )
         raise ValueError(
-            f"text.model {name!r} was not found: {searched}, and {reason}. {fix}"
+            f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the "
+            f"cache {constants.HF_HUB_CACHE}, and "
+            f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}. With network: hf "
+            f"download {name}. Without: copy its folder here and set text.model=FOLDER, or install "
+            "a package:NAME"
         ) from error
     return folder, f"hub {name} at {folder.name}"
 
@@ -366,6 +362,5 @@ def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
     )
     raise ValueError(
         f"{name}: its tokenizer knows {len(tokenizer)} tokens and its embedding table has {rows}: "
-        f"{state}; "
-        "copy the tokenizer's files there again"
+        f"{state}; copy the tokenizer's files there again"
     )

@@ -1,5 +1,5 @@
-"""Names of timm's models, read from its files: importing timm takes seconds, because it imports
-torch.
+"""Names of timm's and open_clip's models, read from their files: importing them takes seconds,
+because they import torch.
 """
 
 import re
@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gestalt.support.names import suggestion
+
+DESCRIPTION = "open_clip_config.json"
 
 
 @cache
@@ -55,6 +57,27 @@ def _sources() -> str:
     """Return the text of timm's files of models."""
     files = sorted((folder_of("timm") / "models").glob("*.py"))
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+
+def open_clip_description(name: str) -> Path:
+    """Return the JSON that describes a model of open_clip, ``FOLDER`` or ``ARCHITECTURE:TAG``.
+
+    Raises:
+        ValueError: there is none; names the nearest architecture.
+    """
+    if Path(name).is_dir():
+        file = Path(name) / DESCRIPTION
+        if file.is_file():
+            return file
+        why = f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
+        raise ValueError(f"open_clip:{name}: {why}")
+    architecture = name.partition(":")[0]
+    known = {path.stem: path for path in (folder_of("open_clip") / "model_configs").glob("*.json")}
+    if architecture not in known:
+        hint = suggestion(architecture, known, count=3)
+        why = f"open_clip has no such architecture, and there is no such folder; {hint}"
+        raise ValueError(f"open_clip:{name}: {why}".rstrip("; "))
+    return known[architecture]
 
 
 def folder_of(package: str) -> Path:

@@ -1,7 +1,6 @@
 """Weights files: find an image tower's weights in a local file, a pip package or the hub."""
 
 import importlib.metadata
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from gestalt.encoders.inits import PACKAGES, Channels, Package, resolve
 from gestalt.support.files import file_hash
+from gestalt.support.json_files import read_json
 
 HUB_FILE = "model.safetensors"
 """File name of the weights in each of timm's repositories on the Hugging Face hub."""
@@ -100,35 +100,19 @@ def _local_file(path: Path, record: Any) -> WeightsFile:
             )
         return WeightsFile(path, str(path), record.mean, record.std, None)
     try:
-        described = json.loads(sidecar.read_text(encoding="utf-8"))
-        mean, std = (_channels(described[key]) for key in ("mean", "std"))
-        size = None if described.get("size") is None else int(described["size"])
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as cause:
+        described = read_json(sidecar, "weights")
+    except ValueError as cause:
         raise ValueError(
             f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and '
-            f'"size" in pixels ({cause!r})'
+            f'"size" in pixels ({cause})'
         ) from cause
+    mean, std = (tuple(map(float, values)) for values in (described["mean"], described["std"]))
     if described.get("sha256") not in (None, file_hash(path)):
         raise ValueError(
             f"{path}: damaged or replaced: its SHA-256 is not the one in {sidecar}; copy both "
             "again, or make them again"
         )
-    return WeightsFile(path, str(path), mean, std, size)
-
-
-def _channels(values: Any) -> Channels:
-    """Read three numbers in [0, 1]."""
-    red, green, blue = (float(value) for value in values)
-    if not all(0 <= value <= 1 for value in (red, green, blue)):
-        raise ValueError(f"{values} is not in [0, 1]")
-    return red, green, blue
+    return WeightsFile(path, str(path), mean, std, described.get("size"))  # type: ignore[arg-type]
 
 
 def _package_file(package: Package) -> Path | None:
@@ -188,15 +172,14 @@ def _hub_file(repository: str, searched: list[str]) -> Path:
     except Exception as cause:
         # the hub's client also raises its HTTP library's errors; the fix is the same
         state = unreachable or f"download failed: {cause}"
-        cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
+        cache = Path(constants.HF_HUB_CACHE)
         searched.append(
             f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})"
         )
-        offline = "unset HF_HUB_OFFLINE and " if constants.HF_HUB_OFFLINE else ""
         raise ValueError(
-            f"image.init: weights not found. Searched: {'; '.join(searched)}. "
-            f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where "
-            "huggingface.co can be reached. "
-            f"Offline: copy {folder} from another machine's cache to {cache}, or copy {HUB_FILE} "
-            "anywhere and set image.weights=FILE"
+            f"image.init: weights not found. Searched: {'; '.join(searched)}. Online: "
+            f"{'unset HF_HUB_OFFLINE and ' if constants.HF_HUB_OFFLINE else ''}run `hf download "
+            f"{repository} {HUB_FILE}`, or start this run where huggingface.co can be reached. "
+            f"Offline: copy models--{repository.replace('/', '--')} from another machine's cache "
+            f"to {cache}, or copy {HUB_FILE} anywhere and set image.weights=FILE"
         ) from cause

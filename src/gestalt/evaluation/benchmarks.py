@@ -1,14 +1,19 @@
-"""Benchmarks: an image set, one of its label sets, the measures taken on it, and their protocols.
+"""Benchmarks: an image set, one of its label sets, the measures taken on it, and their protocols; a
+YAML file of the user's defines further ones.
 
 Benchmarks that share an image set share its images, which are loaded once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+from gestalt.data_modules.labels.definition import read_definition
 from gestalt.evaluation.measures import MEASURES
+from gestalt.support.names import is_path
 from gestalt.support.plugins import Registry
+from gestalt.support.typed import ConfigError
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Benchmark:
 
     Attributes:
         name: prefix of its metrics.
-        image_set: a file under ``data_modules/image_sets``.
+        image_set: a file under ``data_modules/image_sets``, or the path of the YAML file that
+            defines the benchmark.
         label_set: a label set of the image set; None for a set without any.
         measures: rows of ``MEASURES``, in the order of the record.
         protocols: protocol by measure, where it is not the measure's default; a config may name
@@ -180,5 +186,36 @@ _ROWS = (
     ),
 )
 
-BENCHMARKS = Registry("benchmarks", {row.name: row for row in _ROWS})
-"""Benchmarks by name; installed packages may add some."""
+
+class _Benchmarks(Registry[Benchmark]):
+    """The rows by name, and those that a file defines by its path."""
+
+    def __getitem__(self, name: str) -> Benchmark:
+        """Return a row.
+
+        Raises:
+            ConfigError: as ``read_definition``, or a file with the name of another row.
+        """
+        if not is_path(name):
+            return super().__getitem__(name)
+        definition = read_definition(name)
+        if super().__contains__(definition.name):
+            raise ConfigError(
+                f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
+            )
+        labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
+        splits = tuple(definition.splits)
+        return Benchmark(definition.name, name, labels, ("segmentation",), splits=splits)
+
+    def __contains__(self, name: object) -> bool:
+        """Return True for a row and for any path, whose file is read when its row is looked up."""
+        return is_path(str(name)) or super().__contains__(name)
+
+
+BENCHMARKS = _Benchmarks("benchmarks", {row.name: row for row in _ROWS})
+"""Benchmarks by name; installed packages may add some, and the path of a YAML file is one."""
+
+
+def present(names: Iterable[str]) -> list[str]:
+    """Return the benchmarks without those whose file is gone."""
+    return [name for name in names if not is_path(name) or Path(name).expanduser().is_file()]

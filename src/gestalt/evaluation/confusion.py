@@ -1,42 +1,40 @@
 """Pixels counted by truth and prediction, and the scores of these counts.  N images, C classes, P
-predicted values, H W pixels.
+predicted values, H W pixels.  torch is imported only where tensors are counted.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from gestalt.support.arrays import Array, Floats, Ints
 from gestalt.support.label_values import NARROW, ignored_value, map_type
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IGNORE = NARROW
-"""The label value that no metric counts, in maps of at most 255 classes; maps of more use
-``ignored_value``.
-"""
-
-UNNAMED = NARROW
-"""The predicted value of a pixel without a class, in maps of at most 255 classes; maps of more use
-``ignored_value``.
+"""The label value that no metric counts, and the predicted value of a pixel without a class, in
+maps of at most 255 classes; maps of more use ``ignored_value``.
 """
 
 
-def typed(values: Tensor, *, classes: int) -> Tensor:
+def typed(values: "Tensor", *, classes: int) -> "Tensor":
     """Return a map of class indices in the ``map_type`` of that many classes; values for no class
     must be set afterwards.
     """
+    import torch
+
     return values.to(getattr(torch, map_type(classes)))
 
 
 def confusion_matrix(
-    prediction: Tensor,
-    label: Tensor,
+    prediction: "Tensor",
+    label: "Tensor",
     *,
     classes: int,
     predicted: int | None = None,
     unnamed: bool = False,
-) -> Tensor:
+) -> "Tensor":
     """Count the labelled pixels of one image by truth and prediction.
 
     Args:
@@ -73,26 +71,36 @@ def confusion_matrix(
             )
     width = predicted + unnamed
     columns = columns.masked_fill(columns == ignored, predicted) if unnamed else columns
-    return torch.bincount(rows * width + columns, minlength=classes * width).reshape(classes, width)
+    return (rows * width + columns).bincount(minlength=classes * width).reshape(classes, width)
 
 
-def counts_of(confusion: Tensor) -> Tensor:
+def counts_of(confusion: "Tensor") -> "Tensor":
     """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix
     (C, C), or (C, C + 1) with ``unnamed``.
     """
+    import torch
+
     return torch.stack(
         [confusion.diagonal(), confusion.sum(dim=0)[: len(confusion)], confusion.sum(dim=1)]
     )
 
 
-def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
-    """Count intersection, prediction and truth of each class in one image, (3, C) int64; as
-    ``confusion_matrix`` with ``unnamed``.
+def pixel_counts(prediction: Array, label: Array, *, classes: int) -> Ints:
+    """Count intersection, prediction and truth of each class in the labelled pixels of one image,
+    (3, C) int64.
+
+    Args:
+        prediction: (H, W) integers; those that are no class count for none.
+        label: (H, W) integers in [0, C), or the ``ignored_value`` of C.
+        classes: C.
     """
-    return counts_of(confusion_matrix(prediction, label, classes=classes, unnamed=True))
+    labelled = label != ignored_value(classes)
+    prediction, label = prediction[labelled], label[labelled]
+    counted = label[prediction == label], prediction, label
+    return np.stack([np.bincount(values, minlength=classes)[:classes] for values in counted])
 
 
-def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def iou_of(counts: Ints) -> Floats:
     """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither
     truth nor prediction.
     """
@@ -100,24 +108,19 @@ def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return divide_or_nan(intersection, counts[..., 1, :] + counts[..., 2, :] - intersection)
 
 
-def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def image_miou(counts: Ints) -> Floats:
     """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts
     (N, 3, C); nan without any.
     """
     return mean_without_nan(iou_of(counts), axis=1)
 
 
-def mean_without_nan(
-    values: NDArray[np.float64], *, axis: int | tuple[int, ...]
-) -> NDArray[np.float64]:
+def mean_without_nan(values: Floats, *, axis: int | tuple[int, ...]) -> Floats:
     """Return the mean over some axes of the values that are not nan; nan where all are."""
     present = ~np.isnan(values)
     return divide_or_nan(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
 
 
-def divide_or_nan(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def divide_or_nan(part: Array, whole: Array) -> Floats:
     """Divide in float64; nan where ``whole`` is 0."""
-    share: NDArray[np.float64] = np.divide(
-        part, whole, out=np.full(whole.shape, np.nan), where=whole > 0
-    )
-    return share
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -67,11 +67,23 @@ def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
     """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
-    mode, antialias = protocol.interpolation, protocol.antialias
+    return interpolated(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+
+
+def interpolated(
+    image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
+) -> Tensor:
+    """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
     pixels = functional.interpolate(
         image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias
     )
     return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
+
+
+def upsampled(maps: Tensor, size: Size, *, mode: str = "bilinear") -> Tensor:
+    """Resize maps (K, h, w) to (K, H, W): bilinear, corners not aligned, or nearest-exact."""
+    aligned = False if mode == "bilinear" else None
+    return functional.interpolate(maps[None], size=size, mode=mode, align_corners=aligned)[0]
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:

@@ -1,4 +1,6 @@
-"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
+"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; images and masks are
+tensors on the CPU, or arrays.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.predictions import ScoredImage
@@ -34,10 +35,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
     """
     bits = np.arange(count)[:, None] >> np.arange(24) & 1  # lowest first
     values = 128 >> np.arange(8)
-    colours: NDArray[np.uint8] = (bits.reshape(count, 8, 3) * values[:, None]).sum(
-        axis=1, dtype=np.uint8
-    )
-    return colours
+    return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1, dtype=np.uint8)
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
@@ -68,8 +66,8 @@ def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> 
 
 
 def overlay(
-    image: Tensor,
-    mask: Tensor,
+    image: Any,
+    mask: Any,
     *,
     colours: NDArray[np.uint8],
     alpha: float = 0.6,
@@ -84,7 +82,7 @@ def overlay(
         alpha: share of the colour, [0, 1].
         void: paint that value in cream instead.
     """
-    classes = mask.cpu().numpy()
+    classes = np.asarray(mask)
     rows, columns = classes.shape
     picture = pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC)
     pixels = np.asarray(picture, dtype=np.float32)
@@ -98,8 +96,8 @@ def overlay(
 
 
 def render_segmentation(
-    image: Tensor,
-    mask: Tensor,
+    image: Any,
+    mask: Any,
     names: Sequence[str],
     *,
     background: int | None = None,
@@ -110,9 +108,10 @@ def render_segmentation(
     first, with their share of the pixels.
     """
     colours = class_colours(len(names), background=background)
-    pixels = np.bincount(mask.cpu().numpy().ravel(), minlength=len(names))[: len(names)]
+    values = np.asarray(mask)
+    pixels = np.bincount(values.ravel(), minlength=len(names))[: len(names)]
     entries = [
-        (names[index], f"{100 * (pixels[index] / mask.numel()):.0f} %", colours[index])
+        (names[index], f"{100 * (pixels[index] / values.size):.0f} %", colours[index])
         for index in np.argsort(-pixels, kind="stable")
         if pixels[index]
     ]
@@ -132,15 +131,16 @@ def segmentation_panels(
         background: the class that is painted black, if any.
     """
     colours = class_colours(len(names), background=background)
-    counts = pixel_counts(scored.prediction, scored.label, classes=len(names)).numpy()
+    prediction, label = np.asarray(scored.prediction), np.asarray(scored.label)
+    counts = pixel_counts(prediction, label, classes=len(names))
     iou = iou_of(counts)
     largest_first = np.argsort(-(counts[1] + counts[2]), kind="stable")
     present = largest_first[~np.isnan(iou[largest_first])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
     panels = {
         "image": scaled(pil_image(scored.image), smooth=True),
-        "prediction": painted(scored.image, scored.prediction, colours=colours),
-        "truth": painted(scored.image, scored.label, colours=colours, void=True),
+        "prediction": painted(scored.image, prediction, colours=colours),
+        "truth": painted(scored.image, label, colours=colours, void=True),
     }
     mean = (
         f"mean IoU of this image {iou[present].mean():.2f}" if len(present) else "nothing labelled"
@@ -149,13 +149,13 @@ def segmentation_panels(
     return in_row(panels, entries=entries, caption=f"{scored.title}: {mean}{accuracy}")
 
 
-def pil_image(image: Tensor) -> Image.Image:
+def pil_image(image: Any) -> Image.Image:
     """Return an image (3, H, W) uint8 as Pillow's."""
-    return Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
+    return Image.fromarray(np.asarray(image).transpose(1, 2, 0))
 
 
 def painted(
-    image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], void: bool = False
+    image: Any, mask: Any, *, colours: NDArray[np.uint8], void: bool = False
 ) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
     return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)

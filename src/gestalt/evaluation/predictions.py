@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gestalt.support.files import replacing
 
@@ -23,7 +21,7 @@ PARTS = ("image", "prediction", "label")
 
 
 class ScoredImage(NamedTuple):
-    """An image of a set with its prediction and label, on the CPU.
+    """An image of a set with its prediction and label: tensors on the CPU, or a file's arrays.
 
     Attributes:
         sample_id: its index in the set.
@@ -35,13 +33,13 @@ class ScoredImage(NamedTuple):
 
     sample_id: int
     title: str
-    image: Tensor
-    prediction: Tensor
-    label: Tensor
+    image: Any
+    prediction: Any
+    label: Any
 
     @classmethod
     def of(
-        cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor
+        cls, batch: Mapping[str, Any], position: int, *, prediction: Any, label: Any
     ) -> "ScoredImage":
         """Take an image of a batch, with its prediction and label."""
         return cls(
@@ -77,7 +75,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     }
     for index, image in enumerate(predictions.images):
         for part in PARTS:
-            arrays[f"{index}_{part}"] = getattr(image, part).numpy()
+            arrays[f"{index}_{part}"] = np.asarray(getattr(image, part))
     write_arrays(path, arrays)
 
 
@@ -91,18 +89,17 @@ def read_predictions(path: Path) -> Predictions | None:
     if not arrays:
         return None
     try:
-        images = []
-        for index, (sample_id, title) in enumerate(
-            zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
-        ):
-            parts = [torch.from_numpy(arrays[f"{index}_{part}"]) for part in PARTS]
-            images.append(ScoredImage(sample_id, title, *parts))
+        known = zip(arrays["ids"].tolist(), arrays["titles"].tolist(), strict=True)
+        images = tuple(
+            ScoredImage(*facts, *(arrays[f"{index}_{part}"] for part in PARTS))
+            for index, facts in enumerate(known)
+        )
         names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file"
         ) from error
-    return Predictions(names, None if background < 0 else background, images=tuple(images))
+    return Predictions(names, None if background < 0 else background, images=images)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

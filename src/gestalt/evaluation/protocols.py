@@ -6,13 +6,13 @@ the label.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
+from gestalt.data_modules.digest import short_digest
 from gestalt.support.names import nearest
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
@@ -100,16 +100,9 @@ class ImageProtocol:
 
     def geometry(self) -> tuple[object, ...]:
         """Return the fields that decide how an image is resized."""
-        return (
-            type(self).target_size,
-            self.input_size,
-            self.resize,
-            self.multiple,
-            self.long_limit,
-            self.rounding,
-            self.interpolation,
-            self.antialias,
-        )
+        names = [field.name for field in dataclasses.fields(ImageProtocol)]
+        values = (getattr(self, name) for name in names if name not in ("name", "version"))
+        return type(self).target_size, *values
 
     def changed(self, **changes: Any) -> Self:
         """Return the protocol with changed fields.
@@ -135,7 +128,7 @@ class ImageProtocol:
         """
         fields = {"kind": type(self).__name__, **self.fields()}
         fields.pop("source", None)
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        return short_digest(json.dumps(fields, sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +185,7 @@ class PredictionsProtocol(ImageProtocol):
 
     def fields(self) -> dict[str, Any]:
         """Return name, version and the fields of this class."""
-        return {
-            key: value
-            for key, value in super().fields().items()
-            if key in ("name", "version", "map_size", "unnamed")
-        }
+        return {key: getattr(self, key) for key in ("name", "version", "map_size", "unnamed")}
 
 
 Kind = TypeVar("Kind", bound=ImageProtocol)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gestalt.config.schema import ARCHITECTURE, Experiment, Image, refuse
 from gestalt.support.files import replacing
+from gestalt.support.json_files import read_json
 
 FORMAT = 2
 FILE, IMAGES = "features.json", "images.npy"
@@ -74,15 +75,14 @@ class Description:
             ConfigError: not a cache.
         """
         try:
-            record = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            if record.pop("format") != FORMAT:
-                raise ValueError("another format")
+            record = read_json(folder / FILE, "features")
+            del record["format"]
             return cls(**record)
         except FileNotFoundError:
             refuse(
                 "data.features", folder, f"no {FILE} in it; `gestalt features` makes such a folder"
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             refuse(
                 "data.features",
                 folder,
@@ -107,8 +107,12 @@ class Description:
         """
         found = self.differences(key)
         if found:
-            mend = "choose the cache's values, or make another by `gestalt features`"
-            refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+            refuse(
+                "data.features",
+                folder,
+                f"made for another run: {'; '.join(found)}; choose the cache's values, or make "
+                "another by `gestalt features`",
+            )
         if not self.complete:
             refuse(
                 "data.features",

@@ -148,7 +148,8 @@ def _sum_of_blocks(
     correct: list[Tensor] = []
     with torch.no_grad():
         value, grad_log_scale, grad_bias = texts.new_zeros(3).unbind()
-        grad_queries, grad_texts = torch.empty_like(queries), torch.zeros_like(texts)
+        grad_queries = torch.empty_like(queries)
+        grad_texts = torch.zeros_like(texts)
         for rows in matrix.blocks():
             block = matrix.block(rows)
             value_of_block, grad_logits, correct_rows = loss_of(rows, block)
@@ -158,7 +159,8 @@ def _sum_of_blocks(
             correct += [] if correct_rows is None else [correct_rows]
             torch.mm(grad_logits, texts, out=grad_queries[rows])
             grad_texts.addmm_(grad_logits.T, queries[rows])
-            value, grad_bias = value + value_of_block, grad_bias + grad_logits.sum()
+            value = value + value_of_block
+            grad_bias = grad_bias + grad_logits.sum()
             grad_log_scale = grad_log_scale + (grad_queries[rows] * queries[rows]).sum()
         grad_image = grad_queries.mul_(log_scale.exp())
     inputs = (image, texts, log_scale, *bias)

@@ -30,7 +30,8 @@ class GatherRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
-        world, rank = distributed.get_world_size(), distributed.get_rank()
+        world = distributed.get_world_size()
+        rank = distributed.get_rank()
         # gloo has no reduce-scatter in some of the supported versions
         if distributed.get_backend() == "nccl":
             return reduce_scatter(total, world=world)
@@ -47,13 +48,9 @@ def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     ranks.
     """
     summed = total.new_empty(len(total) // world, *total.shape[1:])
-    # before torch 2.13
-    name = (
-        "reduce_scatter_single"
-        if hasattr(distributed, "reduce_scatter_single")
-        else "reduce_scatter_tensor"
-    )
-    getattr(distributed, name)(summed, total)
+    # before torch 2.13 it has another name
+    single = getattr(distributed, "reduce_scatter_single", None)
+    (single or distributed.reduce_scatter_tensor)(summed, total)
     return summed
 
 
@@ -70,9 +67,8 @@ def check_rows(rows: int, *, device: torch.device) -> None:
     elif len(set(sizes.tolist())) > 1:
         raise ValueError(
             f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the "
-            "same number. "
-            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of "
-            "removing them"
+            "same number. Drop the last, incomplete batch; mark rows that are not pairs as not "
+            "valid instead of removing them"
         )
 
 
@@ -90,11 +86,9 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 def world_size() -> int:
     """Return the number of ranks; 1 where nothing is distributed."""
-    return (
-        distributed.get_world_size()
-        if distributed.is_available() and distributed.is_initialized()
-        else 1
-    )
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size()
+    return 1
 
 
 def objects_of_ranks(value: Any) -> list[Any]:

@@ -135,10 +135,10 @@ def compare(
     text: Tensor,
     *,
     text_id: Tensor,
-    valid: Tensor | None,
     equal_texts: str,
-    chunk: int | None,
-    measured: bool,
+    valid: Tensor | None = None,
+    chunk: int | None = None,
+    measured: bool = True,
 ) -> tuple[Tensor, PairMatrix]:
     """Return the texts of all ranks (G, E), in rank order and with the gradient, and the matrix in
     which images meet them.
@@ -148,8 +148,18 @@ def compare(
     Raises:
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
     """
-    _check_shapes(image, text, text_id=text_id, valid=valid)
-    world, first, texts, ids = world_size(), 0, text, text_id
+    rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
+    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
+        mask = "None" if valid is None else tuple(valid.shape)
+        raise ValueError(
+            "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
+            f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
+            f"{tuple(text_id.shape)}, valid {mask}"
+        )
+    world = world_size()
+    first = 0
+    texts = text
+    ids = text_id
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
@@ -158,7 +168,8 @@ def compare(
         ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
             dim=1
         )
-        ids, valid = ids.contiguous(), valid.bool()
+        ids = ids.contiguous()
+        valid = valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
     counts = _count(text_id, ids, valid=valid) if spread or measured else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
@@ -181,24 +192,11 @@ def widen(image: Tensor, *others: Tensor) -> list[Tensor]:
     return [tensor if tensor.dtype == wide else tensor.to(wide) for tensor in (image, *others)]
 
 
-def _check_shapes(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None) -> None:
-    rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
-    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
-        mask = "None" if valid is None else tuple(valid.shape)
-        shapes = (
-            f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
-            f"{tuple(text_id.shape)}, valid {mask}"
-        )
-        raise ValueError(
-            "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
-            f"least 1, got {shapes}"
-        )
-
-
 def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:
     """Count, for each id, its occurrences among all valid ones.  (B,) int64."""
     ordered, order = all_ids.sort()
-    first, last = torch.searchsorted(ordered, ids), torch.searchsorted(ordered, ids, right=True)
+    first = torch.searchsorted(ordered, ids)
+    last = torch.searchsorted(ordered, ids, right=True)
     if valid is None:
         return last - first
     before = torch.cat((order.new_zeros(1), valid[order].cumsum(0)))

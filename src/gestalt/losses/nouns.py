@@ -41,7 +41,8 @@ class Nouns(Term):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        loss, nouns = parts.loss, parts.nouns
+        loss = parts.loss
+        nouns = parts.nouns
         assert nouns is not None
         phrases = parts.pad([loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
         self.pooling: str = loss.nouns_pooling

@@ -40,7 +40,8 @@ class SelfDistillation(Term):
         whole = pairs.patches.detach()
         if pairs.valid is not None:
             rows = pairs.valid.nonzero().squeeze(1)
-            masked, whole = masked[rows], whole[rows]
+            masked = masked[rows]
+            whole = whole[rows]
         with torch.no_grad():
             prototypes = self.teacher(whole)
             targets = sinkhorn(prototypes.flatten(0, 1)).view_as(prototypes)

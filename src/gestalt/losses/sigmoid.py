@@ -2,7 +2,7 @@
 E shared width.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -17,22 +17,18 @@ def sigmoid_loss(
     *,
     logit_scale: Tensor,
     logit_bias: Tensor,
-    text_id: Tensor,
-    equal_texts: Literal["negatives", "positives"],
     directions: Literal["sum"] = "sum",
-    valid: Tensor | None = None,
-    chunk: int | None = None,
-    measured: bool = True,
+    **pairs: Any,
 ) -> ContrastiveTerms:
     """Compute the logistic loss over all images and captions of all ranks (pair or not), divided by
     the number of pairs.
 
     Args:
         logit_bias: scalar, added to the scaled similarities.
-        equal_texts: "negatives": an image's only positive is its own caption. "positives": every
-            equal caption is one.
         directions: "sum": a pair is compared once, and there is nothing to average.
-        image, text, logit_scale, text_id, valid, chunk, measured: as ``contrastive_loss``.
+        image, text, logit_scale: as ``contrastive_loss``.
+        pairs: text_id, equal_texts, valid, chunk and measured, as there.  Under "negatives" an
+            image's only positive is its own caption; under "positives" every equal caption is one.
 
     Raises:
         ValueError: as ``contrastive_loss``.
@@ -41,14 +37,6 @@ def sigmoid_loss(
     """
     with without_autocast(image.device.type):
         image, text, log_scale, bias = widen(image, text, logit_scale, logit_bias)
-        texts, matrix = compare(
-            image,
-            text,
-            text_id=text_id,
-            valid=valid,
-            equal_texts=equal_texts,
-            chunk=chunk,
-            measured=measured,
-        )
+        texts, matrix = compare(image, text, **pairs)
         value, correct = blockwise.sigmoid(image, texts, log_scale, bias, matrix)
     return matrix.terms(matrix.weight * value, correct)

@@ -90,12 +90,13 @@ def _forms(verb: str) -> set[str]:
     """Return the regular forms of a verb."""
     stem = verb.removesuffix("e")
     doubled = verb + verb[-1]
-    third = (
-        f"{verb[:-1]}ies"
-        if verb.endswith("y") and verb[-2] not in "aeiou"
-        else verb + ("es" if re.search("(s|x|z|ch|sh|o)$", verb) else "s")
-    )
-    past = third.replace("ies", "ied") if third.endswith("ies") else f"{stem}ed"
+    third = f"{verb}s"
+    past = f"{stem}ed"
+    if verb.endswith("y") and verb[-2] not in "aeiou":
+        third = f"{verb[:-1]}ies"
+        past = f"{verb[:-1]}ied"
+    elif re.search("(s|x|z|ch|sh|o)$", verb):
+        third = f"{verb}es"
     return {verb, third, past, f"{stem}ing", f"{verb}ing", f"{doubled}ing", f"{doubled}ed"}
 
 

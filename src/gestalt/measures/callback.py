@@ -62,9 +62,7 @@ class Scorer(Measured, Generic[Score]):
         label_set: name of the labels in batches; the benchmark's name by default.
         length: number of images in the whole set, for the record; the images to draw are spread
             over it.
-        official: number of images in the published set, for the record; None where it is unknown.
-        image_names: digest of the images' names in order, for the record; None where they have
-            none.
+        facts: further facts of the set, for the record.
         pictures: number of images that are drawn.
         prompt_cache: True to keep the embeddings of large sets of prompts on disk.
 
@@ -99,8 +97,7 @@ class Scorer(Measured, Generic[Score]):
         image_set: str | None = None,
         label_set: str | None = None,
         length: int | None = None,
-        official: int | None = None,
-        image_names: str | None = None,
+        facts: Mapping[str, Any] | None = None,
         pictures: int = 6,
         prompt_cache: bool = False,
     ) -> None:
@@ -111,8 +108,7 @@ class Scorer(Measured, Generic[Score]):
         self.image_set = image_set or name
         self.label_set = label_set or name
         self.length = length
-        self.official = official
-        self.image_names = image_names
+        self.facts = facts or {}
         self.shown_ids = spread(length or 0, pictures) if self.tag else ()
         if prompted is not None:
             used_prompts(prompted, protocol=protocol)
@@ -234,14 +230,12 @@ class Scorer(Measured, Generic[Score]):
             "measure": self.measure,
             "metrics": metrics,
             "metric_keys": [key for key in metrics if "/iou/" not in key],
-            "images_official": self.official,
             "protocol": {**self.protocol.fields(), "digest": self.protocol.digest()},
             "images": score.images,
+            **self.facts,
         }
         if self.length is not None:
             result["images_in_set"] = self.length
-        if self.image_names is not None:
-            result["image_names"] = self.image_names
         if self.labels is not None:
             result |= {"names": list(self.labels.names), "label_set": self.labels.digest()}
         if self._prompted is not None:

@@ -11,7 +11,7 @@ from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.benchmarks import Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Entry, Scorer
 
 Kind = TypeVar("Kind", bound=Scorer[Any])
 
@@ -43,16 +43,20 @@ class Context:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments that every scorer takes."""
-        names = getattr(self.image_set, "names", None)
+        """The arguments that every scorer takes; facts of the set are its published number of
+        images, and digests of the file that defines it and of the images' names in order.
+        """
+        facts: Entry = {"images_official": self.image_set.official_length}
+        if (definition := getattr(self.image_set, "definition", None)) is not None:
+            facts["benchmark_hash"] = definition
+        if (names := getattr(self.image_set, "names", None)) is not None:
+            joined = "\n".join(names).encode(errors="surrogateescape")
+            facts["image_names"] = hashlib.sha256(joined).hexdigest()[:16]
         return {
             "image_set": self.image_set.name,
             "label_set": self.benchmark.label_set,
             "length": len(self.image_set),
-            "official": self.image_set.official_length,
-            "image_names": None
-            if names is None
-            else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
+            "facts": facts,
             "pictures": self.config.evaluation.pictures,
             "prompt_cache": self.config.evaluation.prompt_cache,
         }
@@ -65,8 +69,7 @@ class Context:
     def chosen(self, measure: str) -> str | None:
         """Return the protocol that the config names for a measure; None if it names none."""
         key = MEASURES[measure].key
-        chosen: str | None = None if key is None else getattr(self.config.evaluation, key)
-        return chosen
+        return None if key is None else getattr(self.config.evaluation, key)
 
     def protocol(self, measure: str) -> Any:
         """Return the benchmark's protocol of a measure, at the configured size."""

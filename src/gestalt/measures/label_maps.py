@@ -3,6 +3,7 @@ read.  C classes, H W pixels.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,20 @@ STATEMENT = "predictions.json"
 """The file beside the maps that states what made them; written last."""
 
 
+@dataclass
 class LabelMaps:
     """A folder of class maps, ``<image name>.png``, with a sub-folder where the name has one.
 
     The values are class indices; for no class 255, or 65535 in the 16-bit maps of more than 255
     classes.
 
-    Args:
+    Attributes:
         folder: made if missing.
         labels: the classes.
     """
 
-    def __init__(self, folder: Path, *, labels: LabelSet) -> None:
-        self.folder = folder
-        self._labels = labels
+    folder: Path
+    labels: LabelSet
 
     def write(self, batch: Mapping[str, Any], predictions: Sequence[Tensor]) -> None:
         """Write the maps (H, W) of a batch, without padding."""
@@ -41,8 +42,8 @@ class LabelMaps:
                 continue
             picture = map_image(
                 prediction.cpu().numpy(),
-                classes=len(self._labels.names),
-                background=self._labels.background,
+                classes=len(self.labels.names),
+                background=self.labels.background,
             )
             with replacing(self.folder / f"{name}.png") as partial:
                 picture.save(partial, format="PNG")

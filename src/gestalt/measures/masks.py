@@ -34,8 +34,7 @@ class MaskScore:
     @cached_property
     def counts(self) -> Ints:
         """(3, C) int64, pixels of intersection, prediction and truth over the set."""
-        counts: Ints = self.image_counts.sum(axis=0, dtype=np.int64)
-        return counts
+        return self.image_counts.sum(axis=0, dtype=np.int64)
 
     @cached_property
     def iou(self) -> Floats:

@@ -16,15 +16,7 @@ PADDING = -1
 """The id of a sample that only fills a batch."""
 
 
-class SetMetric(Metric):
-    """A metric over a whole set, computed once."""
-
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
-
-
-class RowMetric(SetMetric):
+class RowMetric(Metric):
     """A metric whose state is a list of (n, ``width``) int64 rows, gathered over ranks.
 
     Padding stays in the rows through the sync, and is dropped when the score is computed.
@@ -52,8 +44,7 @@ class RowMetric(SetMetric):
         rows = gathered(self.rows)
         _, first = np.unique(rows[:, :key], axis=0, return_index=True)
         rows = rows[first]
-        real: Ints = rows[rows[:, 0] != PADDING]
-        return real
+        return rows[rows[:, 0] != PADDING]
 
 
 class ImageMetric(RowMetric):
@@ -82,5 +73,4 @@ class ImageMetric(RowMetric):
 
 def gathered(state: Any) -> Array:
     """Return a list state, concatenated by the sync or not, as one array."""
-    array: Array = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
-    return array
+    return (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()

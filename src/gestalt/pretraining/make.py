@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
 from gestalt.config.identity import to_plain
 from gestalt.config.schema import Experiment
@@ -17,7 +17,7 @@ from gestalt.results.record import provenance, write_record
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
 from gestalt.training.bad_samples import BadSamples
-from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint, restoring
 from gestalt.training.clock import Clock
 from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import make_trainer
@@ -79,12 +79,13 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
     if resume:
         # refused in one line if damaged; prototypes are not trained at first
         read_resumable(checkpoint, partly_trained=True)
-    trainer.fit(
-        parts.module,
-        datamodule=parts.data,
-        ckpt_path=str(checkpoint) if resume else None,
-        weights_only=True if resume else None,
-    )
+    with restoring(checkpoint):
+        trainer.fit(
+            parts.module,
+            datamodule=parts.data,
+            ckpt_path=str(checkpoint) if resume else None,
+            weights_only=True if resume else None,
+        )
     if not trainer.is_global_zero:
         return
     record = {
@@ -105,7 +106,8 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
 
 def build_trainer(file: Path, parts: Parts, config: Experiment, *, clock: Clock) -> Trainer:
     """Return the trainer of a run in the folder of the file."""
-    folder, speed = folder_of(file), Speed()
+    folder = folder_of(file)
+    speed = Speed()
     callbacks: list[Callback] = [
         parts.bad_samples,
         clock,
@@ -137,24 +139,20 @@ def write_init(
     """
     from safetensors.torch import save
 
-    mean, std = tower.mean.flatten().tolist(), tower.std.flatten().tolist()
-    with replacing(file) as partial:
-        # its own writer raises no OSError
-        partial.write_bytes(save(untrimmed_state(tower, untrimmed)))
-        write_record(
-            file.with_name(f"{file.name}.json"),
-            {"mean": mean, "std": std, "size": size, "sha256": file_hash(partial), **record},
-        )
-
-
-def untrimmed_state(tower: ImageTower, untrimmed: nn.Module) -> dict[str, Tensor]:
-    """Return the trunk's tensors under timm's names; those that the tower lacks are
-    ``untrimmed``'s.
-    """
+    # the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s
     state = dict(untrimmed.state_dict())
     for name, value in tower.trunk.state_dict().items():
         # of models that normalise after averaging
         target = name if name in state else name.replace("norm.", "fc_norm.", 1)
         assert state[target].shape == value.shape
         state[target] = value.detach().cpu()
-    return {name: value.contiguous() for name, value in state.items()}
+    state = {name: value.contiguous() for name, value in state.items()}
+    mean = tower.mean.flatten().tolist()
+    std = tower.std.flatten().tolist()
+    with replacing(file) as partial:
+        # its own writer raises no OSError
+        partial.write_bytes(save(state))
+        write_record(
+            file.with_name(f"{file.name}.json"),
+            {"mean": mean, "std": std, "size": size, "sha256": file_hash(partial), **record},
+        )

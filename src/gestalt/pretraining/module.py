@@ -25,9 +25,11 @@ from gestalt.tokens import Tokens
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 
-BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps
+BETAS = (0.9, 0.999)  # PyTorch's defaults for AdamW, which DINO's public code keeps
+EPS = 1e-8
 FINAL_LEARNING_RATE = 1e-5
-WEIGHT_DECAY, FINAL_WEIGHT_DECAY = 0.04, 0.1
+WEIGHT_DECAY = 0.04
+FINAL_WEIGHT_DECAY = 0.1
 LARGEST_GRADIENT = 3.0
 """Norm to which the gradient of each parameter is clipped by itself, as in DINO."""
 
@@ -88,20 +90,15 @@ class Pretrainer(LightningModule):
         Raises:
             NonFiniteLoss: on every rank at once, before a parameter has changed.
         """
-        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = float(
-            torch.nn.utils.get_total_norm(
-                [parameter.grad for parameter in trained if parameter.grad is not None]
-            )
-        )
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients))
         if not norm < float("inf"):
             raise NonFiniteLoss(
                 f"gradient norm is {norm} at step {self.global_step} of pretraining; no checkpoint "
-                "contains it. "
-                "Try a lower pretraining.learning_rate"
+                "contains it. Try a lower pretraining.learning_rate"
             )
-        for parameter in trained:
-            torch.nn.utils.clip_grad_norm_([parameter], LARGEST_GRADIENT)
+        for parameter in self.parameters():
+            nn.utils.clip_grad_norm_(parameter, LARGEST_GRADIENT)
 
     def log_step(self, loss: Tensor, **measured: Tensor) -> None:
         """Log a step's loss and what was measured, as means over ranks."""
@@ -169,16 +166,6 @@ class PatchDistillation(Pretrainer):
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """Take one step on a ``MultiCropBatch`` of two crops."""
         crops = batch["crops"]
-        with torch.no_grad():
-            teacher = self.teacher(crops)
-        terms = patch_loss(self.student(crops, self._mask(batch)), teacher, places=batch["places"])
-        loss = terms.same + terms.across
-        self.log_step(loss, **terms._asdict())
-        return loss
-
-    def _mask(self, batch: Mapping[str, Any]) -> Tensor:
-        """Draw the patches that the student does not see, (V, B, N) bool."""
-        crops = batch["crops"]
         rows, columns = self.student.tower.grid(*crops.shape[-2:])
         draw = partial(
             masked_patches,
@@ -188,7 +175,13 @@ class PatchDistillation(Pretrainer):
             total=rows * columns,
             share=MASK_SHARE,
         )
-        return torch.stack([draw(view=view) for view in range(len(crops))])
+        mask = torch.stack([draw(view=view) for view in range(len(crops))])  # (V, B, N)
+        with torch.no_grad():
+            teacher = self.teacher(crops)
+        terms = patch_loss(self.student(crops, mask), teacher, places=batch["places"])
+        loss = terms.same + terms.across
+        self.log_step(loss, **terms._asdict())
+        return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Check and clip the gradient; hold the prototypes at first."""

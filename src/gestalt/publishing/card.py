@@ -12,7 +12,7 @@ from gestalt.config.schema_data import ONLY_SCENES, only_scenes
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
 from gestalt.results.page import render
-from gestalt.results.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
+from gestalt.results.text import NONE, images_text, markdown_lines
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
 TASKS = {
@@ -73,11 +73,9 @@ def write_card(described: Described, evidence: Evidence) -> str:
         if config.text.family == "sentence"
         else config.text.family,
         table=markdown_lines(HEADS, [_row(row) for row in measured]) if measured else [],
-        over_images=OVER_IMAGES,
         steps=evidence.steps,
         notes=_notes(described, measured, evidence),
         manifest=portable(config.data.manifest),
-        span=span,
     )
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}"))
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
 from gestalt.results.intervals import Interval
+from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
-from gestalt.results.result import Result, headlines, read_result
+from gestalt.results.result import Result, headlines
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
 
@@ -79,7 +80,8 @@ def measurements(evidence: Evidence) -> list[Measurement]:
         for metric in headlines([result]):
             value, entry = result.value(metric), result.entry(metric)
             if value is not None and entry:
-                kind = metric, entry["protocol"]["digest"], entry["images"], entry.get("label_set")
+                known = (entry.get(key) for key in ("images", "label_set", "benchmark_hash"))
+                kind = metric, entry["protocol"]["digest"], *known
                 last[kind] = Measurement(
                     metric, value, result.interval(metric), entry, split, result.commit
                 )

@@ -14,7 +14,7 @@ from gestalt.model import DualEncoder
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
-from gestalt.support.files import check_free
+from gestalt.support.files import check_free, partial_beside
 
 PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 """Texts that the exported tokenizer must tokenise as the model's does."""
@@ -22,13 +22,12 @@ PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a
-    killed process leaves its name.
+    """Yield a folder beside ``folder`` that takes its place when the block ends without an error.
 
     A symbolic link stays: the folder that it names is written.
     """
     folder = folder.resolve()
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial = partial_beside(folder)
     partial.mkdir(parents=True)
     try:
         yield partial

@@ -24,6 +24,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
+from gestalt.support.json_files import read_json
 
 LIBRARY = "gestalt"
 # an absolute path or a URL at the end of a text; it may have spaces
@@ -52,10 +53,7 @@ def save_folder(
     Returns:
         The folder.
     """
-    origins = {
-        "image": model.image_origin.record(),
-        "text": None if model.text_origin is None else model.text_origin.record(),
-    }
+    origins = {"image": model.image_origin.record(), "text": model.text_origin.record()}
     provenance = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
     described = {
         "library": LIBRARY,
@@ -98,43 +96,25 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     file = path / DESCRIPTION
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ValueError(f"larger than {MOST_BYTES} bytes")
-        described: Any = json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file, "exported", most=MOST_BYTES)
     except FileNotFoundError as error:
         raise ValueError(
             f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{file}: cannot be read as JSON: {' '.join(str(error).split())}"
+            f"{file}: not of a model exported by Gestalt in format {FORMAT}, which this version "
+            f"reads: {error}; export it again, or install a newer version"
         ) from error
-    if (
-        not isinstance(described, dict)
-        or described.get("library") != LIBRARY
-        or not isinstance(described.get("config"), dict)
-    ):
-        raise ValueError(
-            f'{file}: not of a model exported by Gestalt; it needs "library": "{LIBRARY}" and '
-            '"config"'
-        )
-    if described.get("format") != FORMAT:
-        raise ValueError(
-            f"{file}: format {described.get('format')}, this version reads format {FORMAT}; "
-            "install a newer one"
-        )
-    return described
 
 
-def read_config(path: Path, *, overrides: list[str] | None = None) -> Experiment:
-    """Return the configuration of an exported folder, with further overrides.
+def read_config(path: Path) -> Experiment:
+    """Return the configuration of an exported folder.
 
     Raises:
         ValueError: as ``read_description``; or it does not fit the schema.
     """
-    return load_mapping(
-        read_description(path)["config"], origin=path / DESCRIPTION, overrides=overrides
-    )
+    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
 
 
 def load_folder(path: Path) -> DualEncoder:
@@ -145,7 +125,7 @@ def load_folder(path: Path) -> DualEncoder:
             that is not found.
     """
     description = read_description(path)
-    config = load_mapping(description["config"], origin=path / DESCRIPTION)
+    config = read_config(path)
     text = (
         replace(config.text, init="random", model=str(path / TEXT), layers=None)
         if (path / TEXT).is_dir()
@@ -160,12 +140,13 @@ def load_folder(path: Path) -> DualEncoder:
         source=source,
         misfit=f"{file}: does not fit the model of {DESCRIPTION}",
     )
-    model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
-    provenance = description.get("provenance")
-    expected = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
+    model.text_tower.origin = replace(
+        model.text_tower.origin, init=config.start or config.text.init, source=source
+    )
+    expected = description.get("provenance", {}).get("weights_sha256")
     if expected not in (None, found := weights_hash(model)):
         raise ValueError(
             f"{file}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} "
-            f"{str(expected)[:12]}; {AGAIN}"
+            f"{expected[:12]}; {AGAIN}"
         )
     return model

@@ -69,8 +69,7 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
 
     def forward(self, images: Tensor, texts: list[str]) -> Embeddings:
         """Embed images (B, 3, H, W) uint8 and texts; as ``DualEncoder``."""
-        embeddings: Embeddings = self.encoder(images, texts)
-        return embeddings
+        return self.encoder(images, texts)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_folder(self.encoder, self.experiment, path=save_directory, provenance=self.origin)

@@ -31,15 +31,16 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, An
     area and scores.
     """
     colours = class_colours(len(result.labels), background=None)
-    rows = []
-    for value, name in enumerate(result.labels):
-        row = {
+    rows = [
+        {
             "name": name,
             "value": value,
             "colour": f"#{bytes(colours[value]).hex()}",
             "area": round(result.areas[name], 6),
+            **(result.scores[name]._asdict() if result.scores else {}),
         }
-        rows.append(row | (result.scores[name]._asdict() if result.scores else {}))
+        for value, name in enumerate(result.labels)
+    ]
     height, width = result.map.shape
     without = max(0.0, 1 - sum(result.areas.values()))
     return {

@@ -8,13 +8,14 @@ the code, the requested images, the training data and the starting weights must 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.schema import ARCHITECTURE
 from gestalt.results.record import CHANGED
 from gestalt.results.result import Result
+from gestalt.results.text import Texts
 
 Settings = Mapping[str, Any]
 
@@ -47,7 +48,7 @@ PROTOCOL = "protocol.name"
 
 NOT_RECORDED = "not recorded"
 
-HASHED = ("digest", "templates", "truth_pixels", "label_set")
+HASHED = ("digest", "templates", "truth_pixels", "label_set", "benchmark_hash")
 """Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
 
 LONGEST = 60
@@ -142,7 +143,7 @@ class Split(NamedTuple):
         is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
         return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
+    def table(self) -> Texts:
         """Return heads and rows of every setting that differs, a column for each group; no rows if
         none does.
         """
@@ -208,15 +209,23 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
     return [sentence for split in splits for sentence in split.differences()]
 
 
-def run_notes(results: Sequence[Result]) -> list[str]:
-    """Return a note for each result of a model that had steps of its run left, and for each commit
-    that does not state the exact code.
+def run_notes(results: Collection[Result]) -> list[str]:
+    """Return a note for each result of a model that had steps of its run left, for each threshold
+    of other weights, and for each commit that does not state the exact code.
     """
     notes = []
     for result in results:
-        steps, planned = result.record.get("steps", 0), result.record.get("steps_planned", 0)
-        if steps < planned:
+        steps = result.record.get("steps")
+        planned = result.record.get("steps_planned")
+        if (steps or 0) < (planned or 0):
             notes.append(f"{result.label} ran {steps} of {planned} steps.")
+        for entry in result.record["benchmarks"]:
+            weights = (entry.get("calibration") or {}).get("weights_sha256")
+            if weights not in (None, result.record.get("weights_sha256")):
+                notes.append(
+                    f"{result.label}: the threshold of {entry['set']} was calibrated with other "
+                    "weights."
+                )
     for commit in sorted({result.commit for result in results}):
         if commit == "unknown" or commit.endswith(CHANGED):
             notes.append(f"Commit {commit}: the exact code is not recorded.")
@@ -264,9 +273,10 @@ def _requested_data(result: Result) -> dict[str, Any]:
 
 
 def _requested_start(result: Result) -> dict[str, Any]:
-    """Return the keys that must lead to the same first weights: architecture and init."""
-    image = result.record["config"].get("image", {})
-    return {key: image.get(key) for key in STARTING_WEIGHTS}
+    """Return the keys that must lead to the same first weights: start, architecture and init."""
+    config = result.record["config"]
+    image = config.get("image", {})
+    return {"start": config.get("start"), **{key: image.get(key) for key in STARTING_WEIGHTS}}
 
 
 def _starting_weights(result: Result) -> dict[str, str]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
-from gestalt.results.result import Result, headlines
+from gestalt.results.result import Result, headlines, measured
 from gestalt.results.scores import Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
+    Texts,
     csv_table,
     ends,
     interval_text,
@@ -27,11 +28,9 @@ from gestalt.support.names import nearest
 
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the "
-    "worst group and differences between places "
-    "are computed anew from the summed counts of each resample; captions are drawn with their "
-    "image, and the images or captions they are "
-    "searched among stay the same; there is no interval if more than one resample in twenty lacks "
-    "a group."
+    "worst group and differences between places are computed anew from the summed counts of each "
+    "resample; captions are drawn with their image, and the images or captions they are searched "
+    "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
 
 
@@ -62,10 +61,13 @@ class Column:
 
     def texts(self, label: str) -> list[str]:
         """Return the value of a result and, if there are several, its difference to the first."""
-        score, value, difference = self.scores.get(label), NONE, NONE
+        score = self.scores.get(label)
+        value = NONE
+        difference = NONE
         if score is not None:
             interval = interval_text(score.over_images, sign="", none="")
-            value, difference = f"{score.mean:.3f} {interval}".rstrip(), "base"
+            value = f"{score.mean:.3f} {interval}".rstrip()
+            difference = "base"
             if score.difference is not None:
                 interval = interval_text(score.difference.over_images, none="")
                 difference = f"{score.difference.mean:+.3f} {interval}".rstrip()
@@ -105,35 +107,33 @@ def compare(
     """
     columns: list[Column] = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
-    for metric in _select_metrics(results, metrics):
+    for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric)
         for sentence in split.differences():
             concerned.setdefault(sentence, []).append(metric)
         for group, distinction in zip(split.groups, split.distinctions(), strict=True):
             parts = [part_text(entry) for result in group for entry in result.entries(metric)]
-            part, against = next(filter(None, parts), ""), group[0].label
+            part = next(filter(None, parts), "")
+            against = group[0].label
             rows = {result.label: {0: result} for result in group}
             scores = score_rows(rows, metric, against=against)
             columns.append(Column(metric, distinction, part, against, scores))
     differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
-        mend = (
-            "compare other results, list every difference with --details, or give each its own "
-            "column with --allow-mixed"
+        raise ConfigError(
+            f"not comparable: {'; '.join(differences)}; compare other results, list every "
+            "difference with --details, or give each its own column with --allow-mixed"
         )
-        raise ConfigError(f"not comparable: {'; '.join(differences)}; {mend}")
     separate = [f"Separate columns: {sentence}." for sentence in differences]
     return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
 
 
-def differing(
-    results: Sequence[Result], *, metrics: Sequence[str] = ()
-) -> dict[str, tuple[list[str], list[list[str]]]]:
+def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, Texts]:
     """Return heads and rows of every setting of the measurement that differs, by the metrics
     concerned; empty if none does.
     """
-    tables: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for metric in _select_metrics(results, metrics):
+    tables: dict[str, Texts] = {}
+    for metric in select_metrics(results, metrics):
         table = split_by_measurement(results, metric).table()
         same = next((title for title in tables if tables[title] == table), None)
         if same is not None:
@@ -143,7 +143,7 @@ def differing(
     return tables
 
 
-def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
+def heads_and_rows(table: Comparison) -> Texts:
     """Return the texts of a table: for each column the value, and the difference to its first
     result if there are several.
     """
@@ -161,25 +161,15 @@ def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def markdown(table: Comparison) -> str:
     """Return one table, how its intervals are computed, and its notes."""
-    return (
-        "\n".join(
-            [
-                *markdown_lines(*heads_and_rows(table)),
-                "",
-                METHOD,
-                *(f"\n{note}" for note in table.notes),
-            ]
-        )
-        + "\n"
-    )
+    lines = markdown_lines(*heads_and_rows(table))
+    notes = [f"{note}\n" for note in table.notes]
+    return "\n".join([*lines, "", f"{METHOD}\n", *notes])
 
 
 def latex(table: Comparison) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
-    heads, rows = heads_and_rows(table)
-    return f"% {METHOD}\n{latex_table(heads, rows, left=1)}" + "".join(
-        f"% {note}\n" for note in table.notes
-    )
+    tabular = latex_table(*heads_and_rows(table), left=1)
+    return "".join([f"% {METHOD}\n{tabular}", *(f"% {note}\n" for note in table.notes)])
 
 
 def csv_text(table: Comparison) -> str:
@@ -189,7 +179,8 @@ def csv_text(table: Comparison) -> str:
         for result in table.results:
             if result.label not in column.scores:
                 continue
-            score, entry = column.scores[result.label], result.entry(column.metric)
+            score = column.scores[result.label]
+            entry = result.entry(column.metric)
             difference = score.difference
             rows.append(
                 {
@@ -212,7 +203,7 @@ def csv_text(table: Comparison) -> str:
 WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
 
 
-def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
+def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
     """Return the keys that the names stand for, without duplicates."""
     if not metrics:
         selected = headlines(results)
@@ -222,14 +213,7 @@ def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[s
                 "compare"
             )
         return selected
-    known = list(
-        dict.fromkeys(
-            key
-            for result in results
-            for key in result.record["metrics"]
-            if result.value(key) is not None
-        )
-    )
+    known = measured(results)
     selected = []
     for metric in metrics:
         matching = [key for key in known if metric in (key, key.partition("/")[2])]

@@ -22,11 +22,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
-from gestalt.measures.classification.metric import group_metrics
+from gestalt.measures.classification.groups import group_metrics
+from gestalt.support.arrays import Array, Floats, Ints
 
 RESAMPLES = 2000
 SEED = 0
@@ -69,6 +68,8 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
+    from scipy.special import stdtrit
+
     spread = deviation(values)
     if spread is None:
         return None
@@ -77,29 +78,29 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean - half, mean + half)
 
 
-def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def pseudo_values(counts: Ints) -> Floats:
     """Return the jackknife's pseudo-values of the mIoU, (N,), from counts (N, 3, C).
 
     A class that only one image has keeps its IoU without that image, so that a few stray pixels do
     not change the number of classes.
     """
     total = counts.sum(axis=0)
-    whole, without = iou_of(total), iou_of(total - counts)
+    whole = iou_of(total)
+    without = iou_of(total - counts)
     without = np.where(np.isnan(without), whole, without)
-    pseudo: NDArray[np.float64] = len(counts) * mean_without_nan(whole, axis=-1) - (
-        len(counts) - 1
-    ) * mean_without_nan(without, axis=-1)
-    return pseudo
+    return len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(
+        without, axis=-1
+    )
 
 
 @lru_cache(maxsize=1)  # the metrics of a set share it
-def draws(images: int) -> NDArray[np.int64]:
+def draws(images: int) -> Ints:
     """Return how often each image is in each resample, (R, N)."""
     random = np.random.default_rng([SEED, images])
     return random.multinomial(images, [1 / images] * images, size=RESAMPLES)
 
 
-def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
+def percentile_interval(scores: Floats) -> Interval | None:
     """Return the middle 95 % of the resamples' scores; None if a share above ``WITHOUT`` is nan."""
     if np.isnan(scores).mean() > WITHOUT:
         return None
@@ -107,7 +108,7 @@ def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def resampled(array: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+def resampled(array: Array, drawn: Ints) -> Floats:
     """Return a metric of each resample, (R,); nan if it is undefined.
 
     Args:
@@ -124,7 +125,7 @@ def resampled(array: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.float
     return divide_or_nan(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
 
 
-def resampled_sums(counts: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+def resampled_sums(counts: Array, drawn: Ints) -> Ints:
     """Sum integer counts (N, ...) over the images of each resample.  Returns (R, ...)."""
     counts = counts.astype(np.int64)
     assert int(counts.sum(axis=0).max(initial=0)) * int(drawn.max(initial=0)) < EXACT
@@ -132,9 +133,7 @@ def resampled_sums(counts: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np
     return totals.astype(np.int64).reshape(len(drawn), *counts.shape[1:])
 
 
-def resampled_groups(
-    counts: NDArray[np.int64], entry: Mapping[str, Any], drawn: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
+def resampled_groups(counts: Ints, entry: Mapping[str, Any], drawn: Ints) -> dict[str, Floats]:
     """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is
     chosen anew in each.
 
@@ -166,26 +165,24 @@ class Contribution(NamedTuple):
         counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
     """
 
-    marks: NDArray[Any]
-    resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
-    counts: NDArray[np.int64] | None = None
+    marks: Array
+    resampled: Callable[[Ints], Floats]
+    counts: Ints | None = None
 
     @property
     def value(self) -> float:
         """The metric of all images, each once."""
         return float(self.resampled(np.ones((1, len(self.marks)), dtype=np.int64))[0])
 
-    def samples(self) -> NDArray[np.float64]:
+    def samples(self) -> Floats:
         """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
         are the same for the same N.
         """
-        return (
-            self.resampled(draws(len(self.marks)))
-            if self.counts is None
-            else pseudo_values(self.counts)
-        )
+        if self.counts is None:
+            return self.resampled(draws(len(self.marks)))
+        return pseudo_values(self.counts)
 
-    def interval(self, samples: NDArray[np.float64]) -> Interval | None:
+    def interval(self, samples: Floats) -> Interval | None:
         """Return the 95 % interval of samples, of paired differences of samples, or of their mean
         over seeds; None for a ``reason``.
         """
@@ -211,7 +208,7 @@ class Contribution(NamedTuple):
 
 
 def contribution(
-    arrays: Mapping[str, NDArray[Any]], name: str, entry: Mapping[str, Any]
+    arrays: Mapping[str, Array], name: str, entry: Mapping[str, Any]
 ) -> Contribution | None:
     """Return the contributions of a set's images to a metric; None if their arrays were not kept.
 

@@ -76,10 +76,10 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
     """
     for scorer in scorers:
         assert scorer.label_maps is not None
-        entry, config = scorer.result(), record["config"].get("evaluation", {})
+        entry = scorer.result()
         statement = {
             "benchmark": scorer.name,
-            "split": config.get("split"),
+            "split": record["config"].get("evaluation", {}).get("split"),
             "unnamed": ignored_value(len(scorer.labels.names)),
             "files": "<image name>.png, class indices",
             **{key: entry[key] for key in ENTRY if key in entry},

@@ -55,12 +55,12 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     maps = [image.label]
     for cell, predictions in by_cell.items():
         prediction = predictions.images[index].prediction
-        counts = pixel_counts(prediction, image.label, classes=len(colours)).numpy()
+        counts = pixel_counts(prediction, image.label, classes=len(colours))
         iou = np.nan_to_num(image_miou(counts[None]))[0]
         panels[f"{cell}: IoU {iou:.2f}"] = painted(image.image, prediction, colours=colours)
         maps.append(prediction)
     panels["truth"] = painted(image.image, image.label, colours=colours, void=True)
-    present = np.unique([values.numpy() for values in maps])
+    present = np.unique(maps)
     entries = [
         (first.names[index], "", colours[index]) for index in present[present < len(colours)]
     ]

@@ -59,7 +59,7 @@ def describe(
     """Return the record fields that ``train`` and ``eval`` share; ``tokens_kept`` describes the
     number of image tokens in a step.
     """
-    origin, text = model.image_origin, model.text_origin
+    text = model.text_origin
     return {
         "experiment": config.name,
         "scale": config.scale,
@@ -67,10 +67,10 @@ def describe(
         "overrides": overrides,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, **origin.record()},
+        "image_init": {"asked": config.start or config.image.init, **model.image_origin.record()},
         "text_init": None
         if text is None
-        else {"asked": config.text.init, "used": text.init, "source": text.source},
+        else {"asked": config.start or config.text.init, "used": text.init, "source": text.source},
         "tokens_kept": tokens_kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,
@@ -139,8 +139,11 @@ def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) ->
     for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
         keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
         if len(keys) > MANY_CLASSES:
-            falling = sorted(keys, key=lambda key: -metrics[key])
-            left_out.update(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
+            left_out.update(
+                sorted(keys, key=metrics.__getitem__, reverse=True)[
+                    EXTREME_CLASSES:-EXTREME_CLASSES
+                ]
+            )
     for key, value in metrics.items():
         if key not in left_out:
             print(f"{key} {value:.4f}")

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
+from gestalt.results import text
+
 HERE = Path(__file__).parent
 """The folder of this package's templates, and of ``style.css``, which a template of another package
 may include.
@@ -17,7 +19,7 @@ may include.
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return a template with its values."""
+    """Return a template with its values, and ``text``, the module of numbers and tables as text."""
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),
         autoescape=select_autoescape(),
@@ -26,7 +28,7 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values)
+    return environment.get_template(template.name).render(values, text=text)
 
 
 def data_address(image: Image.Image, kind: str, **options: int) -> str:

@@ -1,36 +1,49 @@
 """Plots by matplotlib: bars with intervals, a heat map of two varied keys, lines."""
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from gestalt.results.ablation import Table
 from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.scores import Score
 from gestalt.results.text import score_text
 
-BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BAR = "#7fa6c9"
+BASE = "#2f6690"
+DOT = "#16324f"
+QUIET = "#8a8a8a"
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")
-styled = matplotlib.rc_context(
-    {
-        "figure.constrained_layout.use": True,
-        "figure.dpi": 150,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 11,
-        "axes.titlelocation": "left",
-        "legend.frameon": False,
-        "text.parse_math": False,  # names of cells and keys may have dollar signs
-    }
-)
-"""Decorates a function that draws."""
+STYLE: Any = {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "text.parse_math": False,  # names of cells and keys may have dollar signs
+    "svg.hashsalt": "gestalt",  # equal files of equal figures
+}
 
 DOTS = 30
 """Points of a line, at most, that get a dot each."""
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Decorate a function that draws; matplotlib is imported when it is called."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        yield
 
 
 class Point(NamedTuple):
@@ -41,22 +54,28 @@ class Point(NamedTuple):
     interval: Interval | None = None
 
 
-@styled
-def bars(table: Table) -> bytes:
-    """Draw a bar for each cell with its interval over images, a dot for each seed, and the
-    baselines as lines; the base is darker.
+@styled()
+def bars(
+    scores: Mapping[str, Score],
+    *,
+    title: str,
+    x_label: str,
+    base: str = "",
+    baselines: Mapping[str, float] | None = None,
+) -> "Figure":
+    """Draw a bar for each score with its interval over images, a dot for each of several seeds, and
+    the baselines as lines; the base is darker.
     """
-    figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(table.rows))
-    cells = [row.cell for row in table.rows]
+    figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(scores))
     axes.barh(
-        range(len(cells)),
-        [row.score.mean or 0.0 for row in table.rows],
+        range(len(scores)),
+        [score.mean or 0.0 for score in scores.values()],
         height=0.62,
-        color=[BASE if cell == table.design.against else BAR for cell in cells],
+        color=[BASE if name == base else BAR for name in scores],
     )
-    for place, row in enumerate(table.rows):
-        score = row.score
-        values, interval = list(score.values.values()), score.over_images or ()
+    for place, score in enumerate(scores.values()):
+        values = list(score.values.values())
+        interval = score.over_images or ()
         axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
         if len(values) > 1:
             axes.plot(
@@ -74,38 +93,35 @@ def bars(table: Table) -> bytes:
             va="center",
             fontsize=9,
         )
-    for name, value in table.baselines.items():
-        if name in ("constant_background", "whole_image"):
-            axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
-            axes.text(
-                value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center"
-            )
-    axes.set_yticks(range(len(cells)), cells)
-    axes.set_ylim(len(cells) - 0.4, -1.0)
+    for name, value in (baselines or {}).items():
+        axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
+        axes.text(value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center")
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.set_ylim(len(scores) - 0.4, -1.0)
     axes.margins(x=0.18)
     axes.set_xlim(left=0)
-    explained = f"(line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)"
-    axes.set(title=table.design.title, xlabel=f"{table.title}   {explained}")
-    return drawn(figure)
+    axes.set(title=title, xlabel=x_label)
+    return figure
 
 
-@styled
+@styled()
 def heat_map(table: Table) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another
     number of keys.
     """
     if len(table.design.heads) != 2:
         return None
-    down = list(dict.fromkeys(row.settings[0] for row in table.rows))
-    across = list(dict.fromkeys(row.settings[1] for row in table.rows))
+    down, across = (
+        list(dict.fromkeys(names)) for names in zip(*table.design.cells.values(), strict=True)
+    )
     means = np.full((len(down), len(across)), np.nan)
     figure, axes = figure_of(width=2.6 + 1.5 * len(across), height=1.9 + 0.8 * len(down))
-    for row in table.rows:
-        line, column = down.index(row.settings[0]), across.index(row.settings[1])
-        if row.score.mean is not None:
-            means[line, column] = row.score.mean
-        text = score_text(row.score.mean, row.score.deviation, separator="\n")
-        weight = "bold" if row.cell == table.design.against else "normal"
+    for cell, score in table.scores.items():
+        line, column = map(list.index, (down, across), table.design.cells[cell])
+        if score.mean is not None:
+            means[line, column] = score.mean
+        text = score_text(score.mean, score.deviation, separator="\n")
+        weight = "bold" if cell == table.design.against else "normal"
         axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
     # light enough for black text
     axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)
@@ -123,21 +139,18 @@ def curves(tables: Sequence[Table]) -> bytes:
     """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of
     the design.
     """
-    sizes = tables[0].design.sizes
     series: dict[str, list[Point]] = {}
-    for size, table in zip(sizes, tables, strict=True):
-        for row in table.rows:
-            if row.score.mean is not None:
-                series.setdefault(row.cell, []).append(
-                    Point(size, row.score.mean, row.score.over_images)
-                )
+    for size, table in zip(tables[0].design.sizes, tables, strict=True):
+        for cell, score in table.scores.items():
+            if score.mean is not None:
+                series.setdefault(cell, []).append(Point(size, score.mean, score.over_images))
     label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
     return drawn(
         lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric)
     )
 
 
-@styled
+@styled()
 def lines(
     series: Mapping[str, Sequence[Point]],
     *,
@@ -145,19 +158,20 @@ def lines(
     x_label: str,
     y_label: str,
     from_zero: bool = True,
-) -> Figure:
+) -> "Figure":
     """Draw a line for each name, with dots if there are few points, and bars for known
     intervals.
     """
     figure, axes = figure_of(width=7.5, height=4.6)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        places, values = [point.x for point in points], [point.y for point in points]
+        places = [point.x for point in points]
+        values = [point.y for point in points]
         marker = "o" if len(points) <= DOTS else ""
         axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
         for point in points:
-            interval = point.interval or ()
-            axes.plot([point.x] * len(interval), interval, color=colour, linewidth=1)
+            if point.interval is not None:
+                axes.plot([point.x] * 2, point.interval, color=colour, linewidth=1)
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])
@@ -169,16 +183,18 @@ def lines(
     return figure
 
 
-def figure_of(*, width: float, height: float) -> tuple[Figure, Axes]:
+def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
     """Return a figure of this size in inches with its axes."""
+    from matplotlib.figure import Figure
+
     # not pyplot, which keeps every figure in a global list
     figure = Figure(figsize=(width, height))
     return figure, figure.add_subplot()
 
 
-def drawn(figure: Figure, kind: str = "png") -> bytes:
+@styled()
+def drawn(figure: "Figure", kind: str = "png") -> bytes:
     """Return a figure as an image file, ``png`` or ``svg``; equal for equal figures."""
     out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "gestalt"}):
-        figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return out.getvalue()

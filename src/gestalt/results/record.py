@@ -6,25 +6,29 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from math import isclose
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gestalt.config.schema import ConfigError
 from gestalt.runs.finding import find_run
 from gestalt.runs.names import RESULT
 from gestalt.support.files import replacing
+from gestalt.support.json_files import read_json
 
 if TYPE_CHECKING:
     import torch
 
+CHANGED = "+changes"
 FORMAT = 2
 """The format of records, raised when the meaning of a field changes."""
 
-NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
-"""Fields of every record, and their types."""
+MEANS = {"segmentation": "miou", "matching": "matched_miou"}
+"""Measure -> the metric that is the mean of its ``iou``."""
 
-CHANGED = "+changes"
 PACKAGES = (
     "torch",
     "torchvision",
@@ -61,11 +65,12 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
             f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, "
             f"such as {scored[-1]}"
         )
-    expected = (
-        "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
-        "finished runs"
+    run = find_run(
+        target,
+        holding=Path(RESULT),
+        expected="neither a result's JSON, nor the folder of a finished run, nor an experiment "
+        "with one; finished runs",
     )
-    run = find_run(target, holding=Path(RESULT), expected=expected)
     return [run / RESULT, *(evaluations_in(run) if evaluations else ())]
 
 
@@ -83,40 +88,45 @@ def read_record(path: Path) -> dict[str, Any]:
     """Read the JSON of a run or an evaluation.
 
     Raises:
-        ConfigError: the file holds something else, or is of another format.
+        ConfigError: the file holds something else, is of another format, or contradicts itself.
     """
     try:
-        record: Any = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not the JSON of a run or an evaluation ({error})") from error
-    missing = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
-    if missing:
+        record = read_json(path, "record")
+        for number, entry in enumerate(record["benchmarks"]):
+            for problem in _contradictions(entry, record["metrics"]):
+                raise ValueError(f"benchmarks[{number}] of {entry['set']}: {problem}")
+    except ValueError as error:
         raise ConfigError(
-            f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}"
-        )
-    if record.get("format") != FORMAT:
-        raise ConfigError(
-            f"{path}: format {record.get('format')}, this version reads {FORMAT}; read it with the "
-            "version that wrote it"
-        )
-    wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
-    if not wrong:
-        wrong += [
-            f"benchmarks[{number}]"
-            for number, entry in enumerate(record["benchmarks"])
-            if not isinstance(entry, dict)
+            f"{path}: not the JSON of a run or an evaluation ({error}); read it with the version "
+            "that wrote it, or evaluate again"
+        ) from error
+    return record
+
+
+def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield what cannot be right in an entry of a record: the names of metrics, the rows of counts,
+    and the IoU of each class, which follows from the counts and has the metric as its mean.
+    """
+    lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
+    if lacking:
+        yield f"metrics have no {lacking[0]}"
+    table = entry.get("counts", {}).get("model", [])
+    rows = entry.get("counts_rows", [])
+    if len(table) != len(rows):
+        yield f"counts.model has {len(table)} rows, and counts_rows {len(rows)}"
+    if "iou" in entry:
+        iou = [
+            shared / union if (union := predicted + truth - shared) else None
+            for shared, predicted, truth in zip(*table, strict=True)
         ]
-        wrong += [
-            f"metrics.{key}"
-            for key, value in record["metrics"].items()
-            if not isinstance(value, int | float | None)
-        ]
-    if wrong:
-        raise ConfigError(
-            f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was "
-            "edited, so evaluate again"
-        )
-    return dict(record)
+        key = f"{entry['set']}/{MEANS.get(entry.get('measure', ''))}"
+        mean = fmean([value for value in iou if value is not None] or [0])
+        if (
+            len(iou) != len(entry["names"])
+            or iou != entry["iou"]
+            or not isclose(mean, metrics.get(key) or 0, abs_tol=1e-6)
+        ):
+            yield f"names, counts.model, iou and {key} do not agree"
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -135,12 +145,11 @@ def provenance(device: "torch.device | None" = None) -> dict[str, Any]:
     import torch
 
     code = commit()
-    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     machine = {
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
     }
     return {
         "commit": code,
@@ -158,11 +167,9 @@ def device_name(device: "torch.device") -> str:
     """Return the name of the device."""
     import torch
 
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {_processor()}"
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {_processor()}"
 
 
 def _processor() -> str:

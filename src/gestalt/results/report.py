@@ -1,30 +1,41 @@
-"""``report``: one self-contained HTML page of results, from the template ``report.html``.
+"""``report``: one HTML page of results that fetches nothing, from the template ``report.html``.
 
 The best and worst images were kept when the set was scored, so neither the model nor the data is
-needed.
+needed.  What does not fit into the page lies in pages beside it.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import segmentation_panels
+from gestalt.results.ablation_page import shown
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
 from gestalt.results.page import HERE, address, data_address, render
 from gestalt.results.plots import Point, drawn, lines
+from gestalt.results.reading import GridResults
 from gestalt.results.result import Result, companions, headlines
-from gestalt.results.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
-from gestalt.training.board import logged_key
+from gestalt.training.tags import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""
+
+INSIDE = (8, 4, 2, 1, 0)
+"""Numbers of results whose sections may be in the page, which has the first that fits; the section
+of each further result is a page of its own.
+"""
+
+LARGEST = 10_000_000
+"""Most characters of the page."""
 
 CURVE_POINTS = 400
 """Largest number of points of a training curve."""
@@ -33,8 +44,14 @@ WORST_PAIRS = 12
 """Number of listed confusions."""
 
 
-def write_report(results: Sequence[Result], output: Path) -> Path:
-    """Write the page atomically; an older report is overwritten.
+def write_report(
+    results: Sequence[Result], output: Path, *, grids: Sequence[GridResults] = ()
+) -> list[Path]:
+    """Write the page atomically, and before it the pages of the results that do not fit into it, in
+    a folder beside it.  An older report is overwritten.
+
+    Returns:
+        The page, then those beside it.
 
     Raises:
         ConfigError: a path that cannot hold the page, or a file that is not a report; or a result's
@@ -47,38 +64,59 @@ def write_report(results: Sequence[Result], output: Path) -> Path:
             f"--output {output}: the report is an HTML page; name a file that ends in .html, such "
             "as report.html"
         )
-    if output.exists() and SUBTITLE not in output.read_text(encoding="utf-8", errors="replace"):
-        raise ConfigError(f"--output {output}: exists and is not a report; name another file")
-    text = report(results)
-    with replacing(output) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return output
+    beside = output.with_name(f"{output.stem}_results")
+    pages = [beside / f"result-{number}.html" for number in range(len(results))]
+    for path in (output, *pages):
+        if path.exists() and SUBTITLE not in path.read_text(encoding="utf-8", errors="replace"):
+            raise ConfigError(f"--output {path}: exists and is not a report; name another file")
+    of_grids = [shown(grid, allow_mixed=True) for grid in grids]
+    for inside in INSIDE:
+        links = [f"#result-{number}" for number in range(len(results))]
+        links[inside:] = [quote(f"{beside.name}/{path.name}") for path in pages[inside:]]
+        whole = _page(results, links=links, grids=of_grids)
+        if len(whole) <= LARGEST:
+            break
+    for result, path in zip(results[inside:], pages[inside:], strict=True):
+        _write(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
+    _write(output, whole)
+    return [output, *pages[inside:]]
 
 
-def report(results: Sequence[Result]) -> str:
-    """Return the page."""
+def _write(path: Path, page: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _page(
+    results: Sequence[Result],
+    *,
+    links: Sequence[str],
+    grids: Sequence[dict[str, Any]] = (),
+    whole: str = "",
+) -> str:
+    """Return a page.
+
+    Args:
+        results: its rows.
+        links: addresses of their sections; the page holds those within it.
+        grids: the grids that it shows, each as ``shown``.
+        whole: address of the page of all results, from a page beside it.
+    """
+    drawing = (address, confusions, curves, extremes)
+    calls = (*drawing, companions, differing, headlines, metrics_of, zip)
+    # the tables of a grid compare its cells
+    compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
     return render(
         HERE / "report.html",
-        title=results[0].label
-        if len(results) == 1
-        else f"{results[0].label} and {len(results) - 1} more",
-        subtitle=SUBTITLE,
+        **{call.__name__: call for call in calls},
         results=results,
-        headlines=headlines,
-        companions=companions,
-        interval_text=interval_text,
-        over_images=OVER_IMAGES,
-        comparison=compare(results, allow_mixed=True) if len(results) > 1 else None,
+        links=links,
+        grids=grids,
+        whole=whole,
+        subtitle=SUBTITLE,
         method=METHOD,
-        differing=differing,
+        comparison=compare(results, allow_mixed=True) if compared else None,
         resolutions=_resolutions(results),
-        curves=_curves,
-        metrics_of=_metrics_of,
-        images_text=images_text,
-        zip=zip,
-        confusions=_confusions,
-        extremes=_extremes,
-        none_text=NONE,
     )
 
 
@@ -86,24 +124,23 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
     """Draw a chart for each metric and weights that were scored at several input sizes, all else
     equal.  Returns addresses by title.
     """
-    families: dict[tuple[str, str, str], dict[float, Point]] = {}
+    families: dict[tuple[str, str, str], dict[float, Result]] = defaultdict(dict)
     for result in results:
-        weights = str(result.record.get("weights_sha256"))
         for metric in headlines([result]):
-            settings = measurement(result, metric)
+            settings = measurement(result, metric) | {"protocol.digest": None}
             size = settings.pop("protocol.input_size", None)
-            settings.pop("protocol.digest", None)
             if size is not None:
-                family = metric, weights, json.dumps(settings, sort_keys=True)
-                point = Point(float(size), result.value(metric) or 0.0, result.interval(metric))
-                families.setdefault(family, {})[size] = point
+                weights = str(result.record.get("weights_sha256"))
+                families[metric, weights, json.dumps(settings, sort_keys=True)][size] = result
     charts = {}
     for (metric, weights, _), by_size in families.items():
         if len(by_size) > 1:
             title = f"{metric} over input size, weights {weights[:8]}"
-            charts[title] = _chart(
-                metric, sorted(by_size.values()), title=title, x_label="input size, pixels"
-            )
+            points = [
+                Point(float(size), result.value(metric) or 0.0, result.interval(metric))
+                for size, result in sorted(by_size.items())
+            ]
+            charts[title] = _chart(metric, points, title=title, x_label="input size, pixels")
     return charts
 
 
@@ -112,13 +149,11 @@ def _chart(name: str, points: Sequence[Point], **options: Any) -> str:
     return address(drawn(lines({name: points}, y_label=name, **options), "svg"), "image/svg+xml")
 
 
-def _curves(result: Result) -> dict[str, str]:
+def curves(result: Result) -> dict[str, str]:
     """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has
     none.  Returns addresses by title.
     """
-    if result.is_evaluation or not list(result.run.glob("events.out.tfevents*")):
-        return {}
-    scalars = _scalars(result.run)
+    scalars = {} if result.is_evaluation else read_scalars(result.run)
     charts = {}
     for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
@@ -129,21 +164,38 @@ def _curves(result: Result) -> dict[str, str]:
     return charts
 
 
-def _scalars(run: Path) -> dict[str, list[Point]]:
-    """Read TensorBoard's events by their keys: the last value of each step, thinned evenly."""
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+def read_scalars(run: Path) -> dict[str, list[Point]]:
+    """Read TensorBoard's events by their keys: the last value of each step, thinned evenly.
 
-    events = EventAccumulator(str(run), size_guidance={SCALARS: 0})
-    events.Reload()
+    TensorBoard's own reader computes every checksum in Python, a second for the pictures of a small
+    run.  A record is its length in eight bytes, a checksum of four, the event, and a checksum of
+    four; the last may be cut off.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    last: dict[str, dict[int, float]] = defaultdict(dict)
+    for file in sorted(run.glob("events.out.tfevents*")):
+        content = file.read_bytes()
+        start = 0
+        while (begin := start + 12) <= len(content):
+            end = begin + int.from_bytes(content[start : start + 8], "little")
+            try:
+                event = Event.FromString(content[begin:end]) if end < len(content) else Event()
+            except DecodeError:  # damaged from here on
+                break
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    last[logged_key(value.tag)][event.step] = value.simple_value
+            start = end + 4
     scalars = {}
-    for tag in events.Tags()["scalars"]:
-        last = {event.step: event.value for event in events.Scalars(tag)}
-        points = [Point(float(step), float(value)) for step, value in sorted(last.items())]
-        scalars[logged_key(tag)] = points[:: max(1, len(points) // CURVE_POINTS)]
+    for key, values in last.items():
+        points = [Point(float(step), value) for step, value in sorted(values.items())]
+        scalars[key] = points[:: max(1, len(points) // CURVE_POINTS)]
     return scalars
 
 
-def _metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
+def metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
     """Return the keys of an entry's metrics, without the baselines of others."""
     keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
     baselines = {
@@ -152,7 +204,7 @@ def _metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if key not in baselines]
 
 
-def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
     """Return the pairs of classes with the most confused pixels, and the matrix of shares of each
     true class.
 
@@ -163,13 +215,15 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
         names: of the classes.
     """
     more = confusion.shape[1] - len(names)
-    confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
+    confusion = np.pad(confusion, ((0, more), (0, 0)))
+    names = [*names, *("no class",) * more]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     wrong = confusion - np.diag(confusion.diagonal())
     pairs = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
         truth, predicted = divmod(int(place), len(names))
-        pixels, part = wrong[truth, predicted], share[truth, predicted]
+        pixels = wrong[truth, predicted]
+        part = share[truth, predicted]
         if pixels:
             pairs.append([names[truth], names[predicted], f"{pixels:,}", f"{100 * part:.1f} %"])
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
@@ -180,18 +234,20 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
     }
 
 
-def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Draw the best and the worst images, each with its prediction and its truth; empty if they
     were not kept.
     """
     predictions = result.extremes(entry["set"])
-    best, worst = entry.get("best_images", []), entry.get("worst_images", [])
+    best = entry.get("best_images", [])
+    worst = entry.get("worst_images", [])
     if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    names, background = predictions.names, predictions.background
     cards = []
     for image, listed in zip(predictions.images, [*best, *worst], strict=True):
-        panels = segmentation_panels(image, names=names, background=background)
+        panels = segmentation_panels(
+            image, names=predictions.names, background=predictions.background
+        )
         source = data_address(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

@@ -1,24 +1,18 @@
-"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the
-record.  Reading imports no torch.
-"""
+"""Results: a record, and the arrays beside it, checked by the hashes in the record."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.measures import MEASURES
-from gestalt.results.record import read_record, result_paths
+from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
+from gestalt.results.intervals import Contribution, Interval, contribution
 from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gestalt.evaluation.predictions import Predictions
-    from gestalt.results.intervals import Contribution, Interval
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,8 @@ class Result:
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
-        requested, resolved = init.get("asked"), init.get("used")
+        requested = init.get("asked")
+        resolved = init.get("used")
         return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
 
     def value(self, metric: str) -> float | None:
@@ -80,17 +75,16 @@ class Result:
         """Return the first of these entries; empty if there is none."""
         return next(iter(self.entries(metric)), {})
 
-    def arrays(self, name: str) -> "dict[str, NDArray[Any]]":
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of a set; empty if none were kept.
 
         Raises:
             ConfigError: the file is missing, or not the one whose hash the record has.
         """
-        from gestalt.evaluation.predictions import read_arrays
-
         if name not in self.record["arrays"]:
             return {}
-        path, problem = self._arrays_path(name), ""
+        path = self._arrays_path(name)
+        problem = ""
         if not path.is_file():
             problem = f"not found, but {self.path} was written with it"
         elif file_hash(path) != self.record["arrays"][name]["sha256"]:
@@ -102,19 +96,14 @@ class Result:
     def _arrays_path(self, name: str) -> Path:
         return self.path.parent / str(self.record["arrays"][name]["file"])
 
-    def extremes(self, name: str) -> "Predictions | None":
+    def extremes(self, name: str) -> Predictions | None:
         """Return the best, then the worst images of a set, with their predictions; None if none
         were kept.
         """
-        from gestalt.evaluation.predictions import EXTREMES, read_predictions
+        folder = self.path.with_suffix("") if self.is_evaluation else self.run
+        return read_predictions(folder / EXTREMES / f"{name}.npz")
 
-        return read_predictions(
-            (self.path.with_suffix("") if self.is_evaluation else self.run)
-            / EXTREMES
-            / f"{name}.npz"
-        )
-
-    def interval(self, metric: str) -> "Interval | None":
+    def interval(self, metric: str) -> Interval | None:
         """Return the 95 % interval of a metric over images; None if there is none, for the reason
         ``why_no_interval``.
         """
@@ -126,39 +115,42 @@ class Result:
         contribution = self.contribution(metric)
         return "no arrays of each image were kept" if contribution is None else contribution.reason
 
-    def contribution(self, metric: str) -> "Contribution | None":
+    def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.
 
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
-        from gestalt.results.intervals import contribution
-
-        (image_set, _, name), value = metric.partition("/"), self.value(metric)
+        (image_set, _, name) = metric.partition("/")
+        value = self.value(metric)
         found = contribution(self.arrays(image_set), name, self.entry(metric))
         if value is None or found is None:
             return None
-        if abs(found.value - value) > 1e-6:
+        scored = len(found.marks)
+        images = self.entry(metric).get("images")
+        # images without captions are no queries, and have a row
+        counted = self.entry(metric).get("measure") != "retrieval"
+        if (counted and scored != images) or abs(found.value - value) > 1e-6:
             raise ConfigError(
-                f"{self._arrays_path(image_set)}: its images give {metric} {found.value:.6f}, but "
-                f"the record has {value:.6f}; evaluate again"
+                f"{self._arrays_path(image_set)}: its {scored} images give {metric} "
+                f"{found.value:.6f}, but the record has {value:.6f} of {images}; evaluate again"
             )
         return found
 
 
-def headlines(results: Sequence[Result]) -> list[str]:
+def measured(results: Iterable[Result]) -> list[str]:
+    """Return the keys of the metrics that any result has, in order."""
+    keys = (key for one in results for key in one.record["metrics"] if one.value(key) is not None)
+    return list(dict.fromkeys(keys))
+
+
+def headlines(results: Iterable[Result]) -> list[str]:
     """Return the headline metrics that any result has, in the order of the benchmarks."""
-    return headlines_of(
-        key
-        for result in results
-        for key, value in result.record["metrics"].items()
-        if value is not None
-    )
+    return headlines_of(measured(results))
 
 
-def headlines_of(measured: Iterable[str]) -> list[str]:
+def headlines_of(keys: Collection[str]) -> list[str]:
     """Return the headline metrics of the measures among keys, in the order of the benchmarks."""
-    keys = dict.fromkeys(measured)
     shown = dict.fromkeys(name for measure in MEASURES.values() for name in measure.headline)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
     return [
@@ -182,43 +174,3 @@ def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
         for name, value in longer.items()
         if not any(f"{name}_".startswith(f"{key}_") for key in other_metrics)
     }
-
-
-def read_result(path: Path) -> Result:
-    """Read a result's JSON; raises as ``read_record``.  Its label is experiment, scale and version,
-    and the number of an evaluation.
-    """
-    record = read_record(path)
-    result = Result("", path, record)
-    # of the system whose label maps were scored
-    name = record.get("name", replace(result, path=path.resolve()).run.name)
-    words = [
-        record.get("experiment"),
-        record.get("scale"),
-        name,
-        f"evaluation {path.stem}" if result.is_evaluation else None,
-    ]
-    return replace(result, label=" ".join(str(word) for word in words if word))
-
-
-def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[Result]:
-    """Read the results that the targets name, in order, each once, with different labels.
-
-    Args:
-        targets: a JSON file, a run's folder, or an experiment's name for its newest finished plain
-            run.
-        evaluations: True to add the evaluations of each run.
-
-    Raises:
-        ConfigError: a target has no result; or as ``read_record``.
-    """
-    paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
-    results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels = Counter(result.label for result in results)
-    runs = Counter((result.label, result.run) for result in results)
-    different = []
-    for result in results:
-        place = result.path if runs[result.label, result.run] > 1 else result.run
-        label = f"{result.label} ({place})" if labels[result.label] > 1 else result.label
-        different.append(replace(result, label=label))
-    return different

@@ -9,11 +9,13 @@ from gestalt.results.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
 NONE = "–"
 """Text for a missing number."""
 
+Texts = tuple[list[str], list[list[str]]]
+"""Heads and rows of a table."""
+
 OVER_IMAGES = (
     "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
-    f"{LEAST_IMAGES} images, or if more than "
-    "one class in twenty is in fewer than two images), of other metrics by the bootstrap "
-    f"({RESAMPLES} resamples, seed {SEED})."
+    f"{LEAST_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "
+    f"other metrics by the bootstrap ({RESAMPLES} resamples, seed {SEED})."
 )
 """Method of the intervals over images."""
 
@@ -59,7 +61,8 @@ def images_text(entry: Mapping[str, Any]) -> str:
 
     Without ``images_official``, the size of the published set, it is never ``all``.
     """
-    images, official = entry.get("images", "?"), entry.get("images_official")
+    images = entry.get("images", "?")
+    official = entry.get("images_official")
     whole = official or entry.get("images_in_set") or images
     if images == whole:
         return f"{images} images" if official is None else f"all {images} images"

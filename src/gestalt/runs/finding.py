@@ -20,6 +20,9 @@ PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
 another draw, other places and scores.
 """
 
+MOST_LISTED = 10
+"""Most runs that a message names."""
+
 TUNED = "evaluation.split"
 """The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on
 images that are not reported.
@@ -101,7 +104,8 @@ def variations(folder: Path) -> list[str]:
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
     """Return the hashed keys in which two configurations differ, sorted, with both values."""
-    first, second = hashed_keys(one), hashed_keys(other)
+    first = hashed_keys(one)
+    second = hashed_keys(other)
     return {
         key: (first.get(key), second.get(key))
         for key in sorted(first | second)
@@ -132,7 +136,10 @@ def _runs_below(root: Path) -> list[Path]:
 
 
 def _listed(folders: list[Path]) -> str:
-    return ", ".join(sorted(map(str, folders))) or "none"
+    """Return at most ``MOST_LISTED`` folders for a message, and how many more there are."""
+    names = sorted(map(str, folders))
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return (", ".join(names[:MOST_LISTED]) or "none") + more
 
 
 def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:

@@ -1,5 +1,6 @@
 """Locks between processes; the file system frees them when their process ends."""
 
+import errno
 import fcntl
 from pathlib import Path
 from typing import IO
@@ -7,11 +8,16 @@ from typing import IO
 from gestalt.config.schema import ConfigError
 
 
+class Held(ConfigError):
+    """Another process holds a lock."""
+
+
 def hold(file: Path, busy: str) -> IO[str]:
     """Lock a file while the returned one is open; make its folder if missing.
 
     Raises:
-        ConfigError: another process holds it; the message is ``busy``.
+        Held: another process holds it; the message is ``busy``.
+        ConfigError: its file system has no locks.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.open("w")
@@ -20,5 +26,10 @@ def hold(file: Path, busy: str) -> IO[str]:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise ConfigError(busy) from error
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise Held(busy) from error
+        raise ConfigError(
+            f"{file}: its file system has no locks, which keep two processes out of one folder "
+            f"({error.strerror}); start in a folder of another one, or mount it with locks"
+        ) from error
     return lock

@@ -7,7 +7,7 @@ from pathlib import Path
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError
-from gestalt.support.names import nearest
+from gestalt.support.names import nearest, suggestion
 
 LAST = "last"
 """The stem of a run's newest checkpoint."""
@@ -20,7 +20,8 @@ RESULT = "result.json"
 evaluations.
 """
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "config.json"
 """Files of an exported model, in its folder."""
 
 EXTERNAL = {
@@ -46,10 +47,14 @@ def external_name(target: str) -> tuple[str, str] | None:
     ``zoo:kind:name``; None for any other.
 
     Raises:
-        ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
+        ConfigError: an empty word, ``zoo:`` with an unknown kind, a misspelt kind, or a kind
+            without a name.
     """
+    if not target.strip():
+        raise ConfigError("the name of the model is empty; name a run, a folder or KIND:NAME")
     kind, colon, name = target.removeprefix("zoo:").partition(":")
-    if not target.startswith("zoo:") and not (colon and kind in EXTERNAL):
+    misspelt = bool(suggestion(kind, EXTERNAL)) and not Path(target).exists()
+    if not target.startswith("zoo:") and not (colon and (kind in EXTERNAL or misspelt)):
         return None
     if kind not in EXTERNAL or not name:
         kinds = ", ".join(f"{known}:NAME" for known in EXTERNAL)

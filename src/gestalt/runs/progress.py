@@ -1,17 +1,14 @@
 """How far a run is: whether it is finished, and the step of a checkpoint."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import RESULT
+from gestalt.support.json_files import read_json
 
 PLANNED = "steps_planned"
 """Key of a checkpoint and of a record: the steps that the run has in all."""
-
-KINDS = {"steps": int | None, PLANNED: int | None, "checkpoints": dict, "overrides": list}
-"""Keys of a record that are read unchecked elsewhere, and their types."""
 
 
 class Progress(NamedTuple):
@@ -38,22 +35,18 @@ def is_finished(folder: Path) -> bool:
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
-    """Return the content of a record, of which only the types of ``KINDS`` are checked; None if the
-    file is missing.
+    """Return the content of a record, of which only what tells how far its run is was checked;
+    None if the file is missing.
 
     Raises:
         ConfigError: it is not JSON, or a value has another type.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        record = dict(json.loads(path.read_text()))
-        for key, kind in KINDS.items():
-            if key in record and not isinstance(record[key], kind):
-                raise ValueError(f"{key} is {record[key]!r}")
-    except (ValueError, TypeError) as error:
+        return read_json(path, "run")
+    except ValueError as error:
         raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
-    return record
 
 
 def progress(checkpoint: Path) -> Progress:

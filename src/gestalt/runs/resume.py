@@ -43,10 +43,8 @@ def _newest_match(config: Experiment) -> Path:
             f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without "
             "resume"
         )
-    for folder in reversed(runs):
-        if saved_hash(folder) == config_hash(config):
-            return folder / CHECKPOINT
-    return _matching(runs[-1] / CHECKPOINT, config)
+    same = [folder for folder in runs if saved_hash(folder) == config_hash(config)]
+    return _matching((same or runs)[-1] / CHECKPOINT, config)
 
 
 def _unfinished_run(config: Experiment) -> Path | None:
@@ -98,9 +96,8 @@ def _matching(checkpoint: Path, config: Experiment) -> Path:
         for key, (value, given) in differences(saved, config).items()
     ]
     if found:
-        mend = "give the saved values, or start without resume"
         raise ConfigError(
             f"resume={config.resume}: {checkpoint} is of another configuration: "
-            f"{'; '.join(found)}; {mend}"
+            f"{'; '.join(found)}; give the saved values, or start without resume"
         )
     return checkpoint

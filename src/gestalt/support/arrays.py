@@ -8,3 +8,4 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Pixels = NDArray[np.uint8]

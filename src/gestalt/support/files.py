@@ -1,13 +1,16 @@
 """Files that are written whole or not at all, and their hashes."""
 
-import glob
 import hashlib
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+ABANDONED = 7 * 24 * 3600
+"""Seconds after the last write from which a partial file counts as abandoned on every host."""
 
 
 @contextmanager
@@ -45,16 +48,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_beside(path: Path) -> Path:
-    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove
-    those of this host's dead processes.
+    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``.
+
+    Those of this host's dead processes are removed, and files of other hosts for the same ``path``
+    that are ``ABANDONED``.
     """
     host = platform.node() or "localhost"
-    for left in path.parent.glob(f"*.{glob.escape(host)}.*.partial"):
-        process = left.suffixes[-2].removeprefix(".")
-        if process.isdecimal() and not _lives(int(process)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(
-                missing_ok=True
-            )
+    for left in path.parent.glob("*.*.*.partial"):
+        place, _, process = left.stem.rpartition(".")
+        if not process.isdecimal() or (place.endswith(f".{host}") and _lives(int(process))):
+            continue
+        with suppress(OSError):  # another process removed it, or it is another user's
+            if place.endswith(f".{host}"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            elif (
+                place.startswith(f"{path.name}.") and time.time() - left.stat().st_mtime > ABANDONED
+            ):
+                left.unlink()  # a folder stays: unlink refuses it
     return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
 
 

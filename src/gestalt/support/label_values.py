@@ -15,6 +15,9 @@ WIDE = 65_535
 ``NARROW`` classes.
 """
 
+MOST_CLASSES = 4_096
+"""The largest number of classes that is scored; its confusion matrix takes 128 MiB."""
+
 
 def ignored_value(classes: int) -> int:
     """Return the value of pixels without a class in maps of that many classes: not scored in a

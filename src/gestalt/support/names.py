@@ -1,7 +1,8 @@
-"""Suggestions for a name that is not known, and names of folders."""
+"""Suggestions for a name that is not known, names of folders, and words that are paths."""
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
@@ -31,3 +32,17 @@ def file_name(name: str) -> str:
     underscore.
     """
     return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+
+
+def is_path(name: str) -> bool:
+    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the
+    name of a shipped one.
+    """
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def stem(name: str) -> str:
+    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the
+    file, for a path.
+    """
+    return Path(name).stem if is_path(name) else name

@@ -14,9 +14,9 @@ Names are known without importing the package; an object is imported when it is 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pkgutil import resolve_name
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 GROUPS = ("aggregations", "losses", "terms", "sources", "image_sets", "benchmarks", "protocols")
 """Names of the registries; the group of the entry points has ``gestalt.`` in front."""
@@ -51,7 +51,7 @@ class Row:
     package: str = BUILT_IN
 
 
-class Registry(Mapping[str, Target], Generic[Target]):
+class Registry(Mapping[str, Target]):
     """Objects by name: those of the built-in rows, then those that installed packages add to the
     group.
 
@@ -77,7 +77,14 @@ class Registry(Mapping[str, Target], Generic[Target]):
         """Return the object of a row, imported now."""
         if name not in self.built_in:
             entry = self.added[name]
-            found: Target = load(self.group, entry)
+            try:
+                found: Target = entry.load()
+            except Exception as error:  # a package of others may raise anything
+                why = " ".join(f"{type(error).__name__}: {error}".split())
+                raise PluginError(
+                    f"gestalt.{self.group}: {name!r} of {package_of(entry)} ({entry.value}) cannot "
+                    f"be imported: {why}"
+                ) from error
             named = getattr(found, "name", name)
             if named != name:
                 raise PluginError(
@@ -86,7 +93,7 @@ class Registry(Mapping[str, Target], Generic[Target]):
                 )
             return found
         target: Any = self.built_in[name].target
-        return resolve_name(target) if isinstance(target, str) else target  # type: ignore[no-any-return]
+        return resolve_name(target) if isinstance(target, str) else target
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""
@@ -110,7 +117,7 @@ class Registry(Mapping[str, Target], Generic[Target]):
         )
 
     @property
-    def added(self) -> dict[str, EntryPoint]:
+    def added(self) -> dict[str, Any]:
         """Entry points of installed packages by name."""
         return added_to(self.group, tuple(self.built_in))
 
@@ -120,21 +127,19 @@ class Registry(Mapping[str, Target], Generic[Target]):
         """
         rows = list(self.built_in.values())
         for name, entry in self.added.items():
-            metadata = {} if entry.dist is None else entry.dist.metadata.json
-            rows.append(
-                Row(name, str(metadata.get("summary", "")), entry.value, package=package_of(entry))
-            )
+            line = str(entry.dist.metadata.json.get("summary", ""))
+            rows.append(Row(name, line, entry.value, package=package_of(entry)))
         return rows
 
 
 @cache
-def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, EntryPoint]:
+def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, Any]:
     """Return the entry points that installed packages add to a registry, by name.
 
     Raises:
         PluginError: a name is built in, or two packages add it.
     """
-    added: dict[str, EntryPoint] = {}
+    added = {}
     owners = dict.fromkeys(built_in, "gestalt-grouping")
     entries = entry_points(group=f"gestalt.{group}")
     for entry in sorted(entries, key=lambda entry: (entry.name, package_of(entry))):
@@ -148,22 +153,6 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, EntryPoint]:
     return added
 
 
-def package_of(entry: EntryPoint) -> str:
+def package_of(entry: Any) -> str:
     """Return the package that an entry point is of, with its version."""
-    return "an unknown package" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
-
-
-def load(group: str, entry: EntryPoint) -> Any:
-    """Import the object of an entry point.
-
-    Raises:
-        PluginError: names the package that cannot be imported.
-    """
-    try:
-        return entry.load()
-    except Exception as error:  # a package of others may raise anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(
-            f"gestalt.{group}: {entry.name!r} of {package_of(entry)} ({entry.value}) cannot be "
-            f"imported: {why}"
-        ) from error
+    return f"{entry.dist.name} {entry.dist.version}"

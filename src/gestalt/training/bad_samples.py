@@ -116,10 +116,9 @@ class BadSamples(Callback):
         if not self.bad:
             return f"bad samples: none of {self.seen:,} read"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.counts.items()))
-        listed = "the record has the first of each reason, gestalt data inspect lists all"
         return (
             f"bad samples: {self.bad:,} of {self.seen:,} read ({self.bad / self.seen:.2%}): "
-            f"{reasons}; {listed}"
+            f"{reasons}; the record has the first of each reason, gestalt data inspect lists all"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,11 +146,13 @@ class BadSamples(Callback):
         """Gather the waiting steps of all ranks and count them in order; stop if too many are
         bad.
         """
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
+        self._waiting = []
         if not waiting or self._module is None:
             return
         for steps in zip(*objects_of_ranks(waiting), strict=True):
-            step, whole_batch_bad = steps[0][0], True
+            step = steps[0][0]
+            whole_batch_bad = True
             for _, good, bad in steps:  # in rank order, which is the stream's
                 self.seen += good + len(bad)
                 whole_batch_bad = whole_batch_bad and good == 0
@@ -159,10 +160,9 @@ class BadSamples(Callback):
                     reason = self.reasons[code]
                     if reason not in self.first:
                         self.first[reason] = place
-                        mend = self.mends.get(reason, "")
                         self._module.print(
                             f"bad sample, {reason}: {place}; it is left out of the loss and "
-                            f"counted{mend}"
+                            f"counted{self.mends.get(reason, '')}"
                         )
                     self.counts[reason] = self.counts.get(reason, 0) + 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):

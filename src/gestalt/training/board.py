@@ -1,10 +1,4 @@
-"""TensorBoard: the groups of its charts, its custom scalars page, a run's description and its
-hyperparameters.
-
-TensorBoard sorts charts by their tags, groups them by the part before the first slash, and opens
-the first two groups.  A tag is therefore a numbered group and the key under which a metric is
-logged: ``1 overview/train/loss``.
-"""
+"""TensorBoard: its custom scalars page, a run's description and its hyperparameters."""
 
 import json
 import re
@@ -20,38 +14,7 @@ from gestalt.config.identity import hashed_keys
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.measures import MEASURES
 from gestalt.training.progress import WINDOW, Speed
-
-OVERVIEW, SCORES, TRAINING, PICTURES, CLASSES = (
-    "1 overview",
-    "2 scores",
-    "3 training",
-    "4 pictures",
-    "5 classes",
-)
-"""The groups of tags, in the order of the board."""
-
-FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
-FIRST_SCORES = ("miou", "accuracy", "recall_at_10")
-"""Metrics of the overview: keys of training, and names of a benchmark's metrics."""
-
-TRAINING_KEYS = ("train", "speed", "tokens", "bad_samples", "epoch")
-"""First parts of the keys that training logs; those of scores are names of benchmarks."""
-
-
-def board_tag(key: str) -> str:
-    """Return the tag under which TensorBoard has the metric of a key."""
-    first, _, name = key.partition("/")
-    if "/iou/" in key:
-        return f"{CLASSES}/{key}"
-    if first in TRAINING_KEYS:
-        return f"{OVERVIEW if key in FIRST_OF_TRAINING else TRAINING}/{key}"
-    return f"{OVERVIEW if name in FIRST_SCORES else SCORES}/{key}"
-
-
-def logged_key(tag: str) -> str:
-    """Return the key of a tag; one of an earlier version's log is its own key."""
-    key = tag.partition("/")[2]
-    return key if key and board_tag(key) == tag else tag
+from gestalt.training.tags import board_tag
 
 
 class BoardLogger(TensorBoardLogger):
@@ -85,7 +48,8 @@ class Board(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the description."""
-        ranks, threads = trainer.world_size, torch.get_num_threads()
+        ranks = trainer.world_size
+        threads = torch.get_num_threads()
         self.text += (
             f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
             f"threads of a rank: {threads}"
@@ -105,7 +69,8 @@ class Board(Callback):
         """Write the page once, after the first validation that follows a logged step: TensorBoard
         reads the first page of a run.
         """
-        logger, logged = trainer.logger, trainer.logged_metrics
+        logger = trainer.logger
+        logged = trainer.logged_metrics
         if self._written or not isinstance(logger, BoardLogger) or "train/loss" not in logged:
             return
         self._written = True
@@ -132,14 +97,13 @@ class Board(Callback):
         for group_title, group in charts.items():
             for title, keys in group.items():
                 if logged.keys() >= set(keys):
-                    layout.setdefault(group_title, {})[title] = _chart(*keys)
+                    tags = [board_tag(key) for key in keys]
+                    # of one metric; or of a value, the lower and the upper end of its band
+                    chart = ["Multiline", [f"{re.escape(tags[0])}$"]]
+                    if len(tags) == 3:
+                        chart = ["Margin", tags]
+                    layout.setdefault(group_title, {})[title] = chart
         logger.experiment.add_custom_scalars(layout)
-
-
-def _chart(*keys: str) -> list[Any]:
-    """Return the chart of one metric; or of a value, the lower and the upper end of its band."""
-    tags = [board_tag(key) for key in keys]
-    return ["Margin", tags] if len(tags) == 3 else ["Multiline", [f"{re.escape(tags[0])}$"]]
 
 
 def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequence[str]) -> None:
@@ -147,34 +111,26 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
     stands in it; on the first rank.
 
     Lightning's own way logs the metrics once more, at a step of their own, and a band needs the
-    same steps as its line.
+    same steps as its line.  Every run has the same keys, null and lists as text: TensorBoard's
+    parallel coordinates leave out a run that lacks a key.  TensorBoard sorts columns by name and
+    shows the first five, so those that tell runs apart have capitals.
     """
     logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-        values = hyperparameters(config, steps=trainer.global_step)
+    if isinstance(logger, TensorBoardLogger):
+        keys = hashed_keys(config)
+        first = {
+            "Aggregation": keys.pop("image.aggregation"),
+            "Init": keys.pop("image.init"),
+            "Scale": keys.pop("scale"),
+            "Seed": keys.pop("seed"),
+            "Steps": trainer.global_step,
+        }
+        values = {
+            key: value if isinstance(value, str | int | float) else json.dumps(value)
+            for key, value in (first | keys).items()
+        }
         logger.log_hyperparams(values)
         writer = logger.experiment._get_file_writer()  # opened anew: the end of training closed it
         for summary in hparams(values, dict.fromkeys(map(board_tag, metrics), 0.0)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary, trainer.global_step)
         logger.save()
-
-
-def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | float]:
-    """Return the same keys for every run, null and lists as text: TensorBoard's parallel
-    coordinates leave out a run that lacks a key.
-
-    TensorBoard sorts columns by name and shows the first five, so those that tell runs apart have
-    capitals.
-    """
-    keys = hashed_keys(config)
-    first = {
-        "Aggregation": keys.pop("image.aggregation"),
-        "Init": keys.pop("image.init"),
-        "Scale": keys.pop("scale"),
-        "Seed": keys.pop("seed"),
-        "Steps": steps,
-    }
-    return {
-        key: value if isinstance(value, str | int | float) else json.dumps(value)
-        for key, value in {**first, **keys}.items()
-    }

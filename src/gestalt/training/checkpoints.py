@@ -4,6 +4,9 @@ and on Ctrl-C.
 
 import shutil
 import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,12 +16,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
-from gestalt.support.signals import STOPPING, Interrupted
+from gestalt.support.signals import STOPPING, Interrupted, handled
 from gestalt.training.finite import is_logging_step
 
 BEST = "best"
+RESTORING = ("restore", "resume_start", "load_state_dict", "on_load_checkpoint")
+"""Beginnings of the names of functions that restore a state, Lightning's and ours."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,6 +42,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         with replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
+
+
+@contextmanager
+def restoring(checkpoint: Path | None) -> Iterator[None]:
+    """Refuse a checkpoint that cannot be restored within the block, since a state in it is missing
+    or of another shape; other errors pass.
+
+    Raises:
+        ValueError: names the checkpoint, and the state by the message of torch or Lightning.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.name.lstrip("_").startswith(RESTORING) for frame in frames):
+            raise
+        raise ValueError(f"{checkpoint}: cannot be resumed: {cause(error)}; {ANEW}") from error
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -62,7 +85,7 @@ class RunCheckpoint(ModelCheckpoint):
             for key in ("best_model_path", "kth_best_model_path", "last_model_path")
         }
         scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
+        super().load_state_dict(state_dict | paths | {"best_k_models": scores, "dirpath": folder})
 
 
 class StepCheckpoint(RunCheckpoint):
@@ -121,12 +144,11 @@ class SaveOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received = 0
-        self._previous: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def on_train_start(self, *_: Any) -> None:
         """Install the handlers."""
-        for number in STOPPING:
-            self._previous[number] = signal.signal(number, self._receive)
+        self._handlers.enter_context(handled(*STOPPING, by=self._receive))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
@@ -147,9 +169,7 @@ class SaveOnSignal(Callback):
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Restore the previous handlers."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        self._handlers.close()
 
     on_exception = teardown  # after an error Lightning does not call ``teardown``
 

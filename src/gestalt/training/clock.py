@@ -56,4 +56,5 @@ class Clock(Callback):
         """Count the time since the last call to the current phase, and enter another."""
         now = time.monotonic()
         self._seconds[self._phase] += now - self._mark
-        self._mark, self._phase = now, phase
+        self._mark = now
+        self._phase = phase

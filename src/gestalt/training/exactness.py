@@ -16,8 +16,7 @@ class OneThreadValidation(Callback):
     are not affected.
     """
 
-    def __init__(self) -> None:
-        self._threads = 0
+    _threads: int = 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set one thread."""

@@ -34,14 +34,15 @@ class BadStep(NamedTuple):
 
     def message(self, learning_rate: float) -> str:
         """Return the message of a run that stops for it, with the hyperparameters to change."""
-        name, value = ("loss", self.loss)
+        name = "loss"
+        value = self.loss
         if math.isfinite(value):
-            name, value = ("gradient norm", self.gradient_norm)
+            name = "gradient norm"
+            value = self.gradient_norm
         return (
             f"{name} is {value} at step {self.step} (learning rate {learning_rate:.3g}, logit "
-            f"scale {math.exp(self.logit_scale):.3g}); "
-            "no checkpoint contains it. Try a lower optimizer.learning_rate, a longer warm-up or "
-            "trainer.gradient_clip_val"
+            f"scale {math.exp(self.logit_scale):.3g}); no checkpoint contains it. Try a lower "
+            "optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 
 
@@ -108,9 +109,8 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
     if broken:
         raise NonFiniteLoss(
             f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity "
-            f"after step {step}; not saved: the last "
-            "checkpoint is the one before. Try a lower optimizer.learning_rate, a longer warm-up "
-            "or trainer.gradient_clip_val"
+            f"after step {step}; not saved: the last checkpoint is the one before. Try a lower "
+            "optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 
 

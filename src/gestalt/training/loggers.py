@@ -84,9 +84,9 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
         arguments = _arguments(part, config, folder=folder, run=earlier.get(place))
         try:
             logger = loggers[place] = _class_of(part.class_path)(**arguments)
-            if saved is not None and isinstance(logger, CSVLogger) and first_rank():
-                _continue_csv(logger, steps=saved["global_step"])
             if first_rank():
+                if saved is not None and isinstance(logger, CSVLogger):
+                    _continue_csv(logger, steps=saved["global_step"])
                 # a service that cannot be reached says so here, not after the first epoch
                 getattr(logger, "experiment", None)
         except Exception as error:  # a logger may raise anything
@@ -162,10 +162,8 @@ def _continue_csv(logger: CSVLogger, *, steps: int) -> None:
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        rows, heads = (
-            [row for row in reader if int(row["step"]) < steps],
-            list(reader.fieldnames or ()),
-        )
+        rows = [row for row in reader if int(row["step"]) < steps]
+        heads = list(reader.fieldnames or ())
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=heads)
         writer.writeheader()

@@ -57,7 +57,10 @@ class MicroBatches:
         seed: int,
         whole: bool = False,
     ) -> None:
-        self.model, self.batch, self.parts, self.seed = model, batch, parts, seed
+        self.model = model
+        self.batch = batch
+        self.parts = parts
+        self.seed = seed
         # DDP needs every parameter in the graph: a batch without a valid pair is embedded too.  The
         # loader counts valid pairs, so that only a batch with bad rows waits for the device
         whole = whole or batch["valid_count"] in (0, len(batch["text"]))
@@ -79,8 +82,7 @@ class MicroBatches:
                 if "token_ids" in part
                 else part["text"]
             )
-            embeddings: Embeddings = self.model(images, texts, keep=part.get("keep"), dense=dense)
-            return embeddings
+            return self.model(images, texts, keep=part.get("keep"), dense=dense)
 
         parts = self._of_pairs(embed)
         patches = [part.patches for part in parts if part.patches is not None]
@@ -152,10 +154,11 @@ class MicroBatches:
         """
         if self.parts == 1:
             return [function(part_of(slice(None)))]
-        device = self.model.logit_scale.device
         ends = [count * part // self.parts for part in range(self.parts + 1)]
         return [
-            checkpointed(partial(function, part_of(slice(start, end))), device=device)
+            checkpointed(
+                partial(function, part_of(slice(start, end))), device=self.model.logit_scale.device
+            )
             for start, end in pairwise(ends)
             if start < end
         ]
@@ -179,9 +182,9 @@ def take(batch: Batch, rows: Tensor | slice) -> dict[str, Any]:
 
 def image_size(batch: Batch) -> tuple[int, int]:
     """Return height and width of a batch's images in pixels, also where it has their features."""
-    return (
-        (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
-    )
+    if "features" in batch:
+        return batch["side"], batch["side"]
+    return tuple(batch["image"].shape[-2:])
 
 
 def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
@@ -190,7 +193,8 @@ def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
     summed in the lower precision.
     """
-    enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+    enabled = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type)
     with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
         return checkpoint(function, use_reentrant=False)
 
@@ -217,7 +221,6 @@ def check_separable(model: DualEncoder, *, parts: int) -> None:
     if parts > 1 and mixing:
         raise ValueError(
             f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its "
-            "statistics from the images beside it, so that "
-            "micro-batches would change the loss; choose 1, pretrained weights, whose statistics "
-            "stay, or a backbone without batch norms"
+            "statistics from the images beside it, so that micro-batches would change the loss; "
+            "choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
         )

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from gestalt.support.files import replacing
-from gestalt.training.board import PICTURES
+from gestalt.training.tags import PICTURES
 
 LEVEL = 1
 """Compression level of zlib: files are 18 % larger than at its default, 6, and written in 0.4 of

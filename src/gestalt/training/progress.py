@@ -50,7 +50,7 @@ class Speed(Callback):
         )
         if is_logging_step(trainer):  # a number of the host is copied to the device, which waits
             pl_module.log("speed/images_per_second", self.images_per_second)
-            pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
+            pl_module.log("speed/memory_gib", peak_memory(pl_module.device) / 2**30)
 
 
 class RunProgressBar(TQDMProgressBar):
@@ -74,9 +74,9 @@ class RunProgressBar(TQDMProgressBar):
         return metrics
 
 
-def memory_gib(device: torch.device) -> float:
-    """Return peak memory in GiB: the accelerator's, or on a CPU this process's resident set."""
+def peak_memory(device: torch.device) -> int:
+    """Return peak memory in bytes: the accelerator's, or on a CPU this process's resident set."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak if sys.platform == "darwin" else 1024 * peak

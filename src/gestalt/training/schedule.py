@@ -82,7 +82,8 @@ def parameter_groups(
         tower = _tower(name)
         decays = parameter.ndim >= 2 and WITHOUT_DECAY.isdisjoint(name.split("."))
         depth, top = depths.get(name, (0, 0))
-        layer, scale = "", rates[tower]
+        layer = ""
+        scale = rates[tower]
         if layer_decay != 1 and top:  # 0 for embeddings, 1 .. n for the blocks, n + 1 after them
             if top == 1:
                 raise ValueError(
@@ -165,11 +166,9 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
         )
     if step < warmup:
         return (step + 1) / warmup
-    return (
-        final
-        if step >= total
-        else half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
-    )
+    if step >= total:
+        return final
+    return half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
 
 
 def half_cosine(step: int, *, start: float, end: float, total: int) -> float:

@@ -99,8 +99,7 @@ class EndTogether(Callback):
             return
         lost = isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))
         launcher: Any = trainer.strategy.launcher
-        children = getattr(launcher, "procs", [])
-        if children:
+        if getattr(launcher, "procs", []):
             time.sleep(GRACE)
             launcher.kill(signal.SIGKILL)
         if lost:
@@ -127,11 +126,9 @@ def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
     """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on
     other ranks, without a folder.
     """
-    return (
-        None
-        if name is None or folder is None
-        else PROFILERS[name](dirpath=folder, filename="profile")
-    )
+    if name is None or folder is None:
+        return None
+    return PROFILERS[name](dirpath=folder, filename="profile")
 
 
 def make_trainer(

@@ -58,10 +58,12 @@ class Adapter(DenseModel):
         self.patch_stride = stride
         for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
             self.register_buffer(
-                key, None if value is None else value.detach().reshape(()).clone(), persistent=False
+                key,
+                None if value is None else torch.as_tensor(value).detach().reshape(()).clone(),
+                persistent=False,
             )
-        self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
+        for key, channels in (("mean", mean), ("std", std)):
+            self.register_buffer(key, torch.tensor(tuple(channels)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def tokens(self, images: Tensor) -> Tokens:
@@ -92,8 +94,10 @@ class Adapter(DenseModel):
             ValueError: a vision-only model.
         """
         if self.text_origin is None:
-            scored = "grouping and matching can be scored, names cannot"
-            raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; {scored}")
+            raise ValueError(
+                f"{self.image_origin.source} is vision-only: it has no text; grouping and matching "
+                "can be scored, names cannot"
+            )
         features = self.text_features(texts)
         return functional.normalize(features, dim=-1) if normalise else features
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gestalt.aggregation import build_aggregation
 from gestalt.config.schema import Text
 from gestalt.data_modules.digest import short_digest
-from gestalt.encoders.backbones import token_stride
+from gestalt.encoders.backbones import layout_of
 from gestalt.encoders.checkpoints import read_state_dict, unwrap
 from gestalt.encoders.inits import PACKAGES
 from gestalt.encoders.text import build_text_tower
@@ -20,7 +20,7 @@ from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import described, errors_in_one_line, whole_side
-from gestalt.zoo.timm import TimmTower, create, features_of
+from gestalt.zoo.timm import TimmTower, create
 
 CLASSES = 1000
 """Classes of ImageNet-1k, the only ones whose names are known."""
@@ -58,7 +58,7 @@ class ConSE(TimmTower):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Average the names' vectors by the likeliest classes: (B, E)."""
-        logits = self.model.forward_head(features_of(self.model, tokens))
+        logits = self.model.forward_head(self.features_of(tokens))
         likeliest = (logits.float() / TEMPERATURE).softmax(dim=-1).topk(LIKELIEST, dim=-1)
         weights = likeliest.values / likeliest.values.sum(dim=-1, keepdim=True)
         return torch.einsum("bk,bke->be", weights, self.names[likeliest.indices])
@@ -98,18 +98,20 @@ def open_model(name: str, text: Text) -> ConSE:
             mean, std = record.mean, record.std
             origin = WeightsOrigin(record.tag, f"timm {timm.__version__}, {tagged}")
         with torch.device("meta"):
-            stride = token_stride(create(name), subject=repr(name))
-    return ConSE(
+            layout = layout_of(create(name), subject=repr(name))
+    opened = ConSE(
         model,
         text=text,
         names=IMAGENET_CLASSNAMES,
-        stride=stride,
+        stride=layout.stride,
         # a grid of 7 x 7 at the side of training is too coarse for locations
-        size=whole_side(2 * int(record.input_size[-1]), stride),
+        size=whole_side(2 * int(record.input_size[-1]), layout.stride),
         mean=mean,
         std=std,
         origin=origin,
     )
+    opened.form, opened.only = layout.form, layout.only
+    return opened
 
 
 def describe(name: str) -> dict[str, Any]:

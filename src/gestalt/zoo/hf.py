@@ -25,6 +25,8 @@ from gestalt.zoo.hub_config import read_config
 
 FAMILIES: dict[str, dict[str, type[HfModel]]] = {
     "clip": {"CLIPModel": HfClip},
+    "metaclip_2": {"MetaClip2Model": HfClip},
+    "chinese_clip": {"ChineseCLIPModel": HfClip},
     "siglip": {"SiglipModel": HfSiglip},
     "siglip2": {"Siglip2Model": HfSiglip2},
     "altclip": {"AltCLIPModel": HfAltClip},
@@ -97,8 +99,9 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
     from PIL import Image
 
     colours = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
-    options = {"do_resize": False, "do_center_crop": False, "return_tensors": "pt"}
-    values = processor(images=colours, **options)["pixel_values"]
+    values = processor(images=colours, do_resize=False, do_center_crop=False, return_tensors="pt")[
+        "pixel_values"
+    ]
     # patches are flat, colours last
     black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]
     std = 1 / (white - black).double()

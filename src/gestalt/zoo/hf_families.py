@@ -57,22 +57,17 @@ class HfModel(Adapter):
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Embed K texts, (K, E), not normalised."""
-        # or a text's positions depend on the longest text
-        options = {"padding_side": "right"} if self.padding is True else {}
         words = self.tokenizer(
             texts,
             padding=self.padding,
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
-            **options,
-        )
-        inputs = {
-            key: words[key].to(self.mean.device)
-            for key in ("input_ids", "attention_mask")
-            if key in words
-        }
-        return self.pooled_text(**inputs)
+            # or a text's positions depend on the longest text
+            padding_side="right" if self.padding is True else None,
+        ).to(self.mean.device)
+        words.pop("token_type_ids", None)
+        return self.pooled_text(**words)
 
     def pooled_text(self, **inputs: Tensor) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
@@ -108,9 +103,9 @@ class HfModel(Adapter):
                 f"positions={positions}: {type(self.model).__name__} resizes its position "
                 "embeddings itself; choose timm"
             )
-        table = getattr(embeddings, "position_embedding", None)
-        table = embeddings.position_embeddings if table is None else getattr(table, "weight", table)
-        table = table.reshape(-1, table.shape[-1])
+        named = embeddings.named_parameters()
+        table = next(table for name, table in named if name.startswith("position_embedding"))
+        table = table.flatten(0, -2)
         side = int((len(table) - self.prefix) ** 0.5)
         resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
         whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
@@ -122,7 +117,7 @@ class HfModel(Adapter):
 
 
 class HfClip(HfModel):
-    """CLIP: class token, last norm, projection."""
+    """CLIP, MetaCLIP 2, Chinese-CLIP: class token, last norm, projection."""
 
     prefix = 1
 
@@ -172,6 +167,16 @@ class HfSiglip(HfModel):
 
     padding = "max_length"
 
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts, (K, E), not normalised: in lower case and without punctuation, as SigLIP's
+        tokenizer makes them, and open_clip for the Gemma tokenizer of SigLIP 2, which would not.
+        """
+        if not hasattr(self.tokenizer, "canonicalize_text"):
+            from open_clip.tokenizer import get_clean_fn
+
+            texts = [*map(get_clean_fn("canonicalize"), texts)]
+        return super().text_features(texts)
+
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by attention: (B, E)."""
         return self.vision.head(tokens.parts)
@@ -182,15 +187,10 @@ class HfSiglip2(HfSiglip):
 
     def hidden(self, pixels: Tensor) -> Tensor:
         """Run the image tower on normalised pixels (B, 3, H, W): (B, N, D)."""
-        (height, width), (down, across) = self.grid(*pixels.shape[-2:]), self.patch_stride
-        patches = (
-            pixels.reshape(len(pixels), 3, height, down, width, across)
-            .permute(0, 2, 4, 3, 5, 1)
-            .flatten(3)
-            .flatten(1, 2)
-        )
-        mask = torch.ones(patches.shape[:2], dtype=torch.long, device=pixels.device)
-        shapes = torch.tensor([[height, width]] * len(pixels), device=pixels.device)
+        patches = functional.unfold(pixels, self.patch_stride, stride=self.patch_stride)
+        patches = patches.unflatten(1, (3, -1)).permute(0, 3, 2, 1).flatten(2)  # type: ignore[no-untyped-call]
+        mask = patches.new_ones(patches.shape[:2], dtype=torch.long)
+        shapes = mask.new_tensor([self.grid(*pixels.shape[-2:])] * len(pixels))
         return self.vision(
             pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes
         ).last_hidden_state

@@ -7,10 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.encoders.timm_names import folder_of, is_listed, nearest_models
-from gestalt.support.names import suggestion
-
-DESCRIPTION = "open_clip_config.json"
+from gestalt.encoders.timm_names import is_listed, nearest_models, open_clip_description
 
 
 def check_name(kind: str, name: str) -> None:
@@ -19,23 +16,25 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         ValueError: no such file, folder or model.
     """
-    folder = Path(name) if Path(name).is_dir() else None
-    complaint = ""
-    if kind == "clippy" and not Path(name).is_file():
+    path, complaint = Path(name), ""
+    if kind == "clippy" and not path.is_file():
         complaint = (
             "file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0"
         )
-    elif kind == "hf" and folder is not None and not (folder / "config.json").is_file():
-        complaint = "no config.json in the folder; give a folder or a repository of transformers"
-    elif kind == "hf" and folder is None and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
+    elif kind == "hf" and path.is_dir():
+        if not (path / "config.json").is_file():
+            complaint = (
+                "no config.json in the folder; give a folder or a repository of transformers"
+            )
+    elif kind == "hf" and not re.fullmatch(r"(?!\.)[\w.-]+(/[\w.-]+)?", name):
         complaint = (
             "no such folder, and not a name of the hub; give a folder of transformers, or ORG/NAME"
         )
-    elif kind == "open_clip":
-        complaint = _open_clip_complaint(name, folder)
+    elif kind == "open_clip" and not name.startswith("hf-hub:"):
+        open_clip_description(name)
     elif (
-        kind in ("timm", "classifier")
-        and folder is None
+        kind in ("classifier", "timm")
+        and not path.is_dir()
         and not name.startswith("hf-hub:")
         and not is_listed(name.partition(".")[0])
     ):
@@ -44,19 +43,6 @@ def check_name(kind: str, name: str) -> None:
         complaint = _python_complaint(name)
     if complaint:
         raise ValueError(f"{kind}:{name}: {complaint}")
-
-
-def _open_clip_complaint(name: str, folder: Path | None) -> str:
-    if folder is not None:
-        if (folder / DESCRIPTION).is_file():
-            return ""
-        return f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
-    architecture = name.partition(":")[0]
-    known = [path.stem for path in (folder_of("open_clip") / "model_configs").glob("*.json")]
-    if name.startswith("hf-hub:") or architecture in known:
-        return ""
-    hint = suggestion(architecture, known, count=3)
-    return f"open_clip has no such architecture, and there is no such folder; {hint}".rstrip("; ")
 
 
 def _python_complaint(name: str) -> str:

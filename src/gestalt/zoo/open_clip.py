@@ -9,10 +9,10 @@ import torch
 
 from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
+from gestalt.encoders.timm_names import DESCRIPTION
 from gestalt.support.names import few
 from gestalt.zoo.adapter import described, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
-from gestalt.zoo.names import DESCRIPTION
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
 
 
@@ -36,16 +36,14 @@ def open_model(name: str) -> OpenClipModel:
     config = read_description(name)
     tower, stride = _tower(config, name)
     source, tag = _source(name)
-    text = config["text_cfg"]
+    named = config["text_cfg"].get("hf_tokenizer_name")  # any other is a part of open_clip
     with warnings.catch_warnings(), errors_in_one_line(f"open_clip:{name}: cannot be loaded"):
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
         model = open_clip.create_model(
             source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False
         )
-        tokenizer = open_clip.get_tokenizer(
-            source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {})
-        )
-    if text.get("hf_tokenizer_name"):  # any other tokenizer is a part of open_clip
+        tokenizer = open_clip.get_tokenizer(source, **{"trust_remote_code": False} if named else {})
+    if named:
         check_vocabulary(
             tokenizer.tokenizer,
             rows=getattr(model, "text", model).vocab_size,
@@ -120,8 +118,10 @@ def _refuse_code(config: Keys, name: str) -> None:
     """
     for key, value in nested(config):
         if key == "trust_remote_code" and value:
-            runs = f"its {DESCRIPTION} sets trust_remote_code, which would run code of that model"
-            raise ValueError(f"open_clip:{name}: {runs}; remove the key to load it without")
+            raise ValueError(
+                f"open_clip:{name}: its {DESCRIPTION} sets trust_remote_code, which would run code "
+                "of that model; remove the key to load it without"
+            )
         if key == "timm_model_name" and ":" in str(value):
             raise ValueError(
                 f"open_clip:{name}: timm_model_name={value}: files of another model; name an "

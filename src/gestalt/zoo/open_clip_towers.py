@@ -17,7 +17,7 @@ from gestalt.encoders.positions import resized_positions
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
-from gestalt.zoo.timm import TimmTower, features_of
+from gestalt.zoo.timm import TimmTower
 
 
 class OpenClipModel(Adapter):
@@ -163,6 +163,7 @@ class OpenClipTimm(TimmTower, OpenClipModel):
     def __init__(self, model: Any, **arguments: Any) -> None:
         super().__init__(model, **arguments)
         if is_vit(self.trunk):
+            self.form = "NLC"
             take_any_size(self.trunk)
 
     @property
@@ -172,7 +173,7 @@ class OpenClipTimm(TimmTower, OpenClipModel):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""
-        return self.visual.head(self.trunk.forward_head(features_of(self.trunk, tokens)))
+        return self.visual.head(self.trunk.forward_head(self.features_of(tokens)))
 
 
 def take_any_size(trunk: Any) -> None:
@@ -201,13 +202,14 @@ def tower_of(visual: Any) -> tuple[type[OpenClipModel], Pair]:
                 "its image tower does not pool to one vector (pool_type none, or two attentional "
                 "pools)"
             )
-        return OpenClipViT, (int(visual.patch_size[0]), int(visual.patch_size[1]))
+        return OpenClipViT, tuple(visual.patch_size)
     if isinstance(visual, ModifiedResNet):
         return OpenClipResNet, (32, 32)
-    if "pool" in dict(visual.head.named_children()):
+    if hasattr(visual.head, "pool"):
         raise ValueError(
             "its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is "
             "made for one size"
         )
-    subject = f"its image tower, timm's {type(visual.trunk).__name__!r}"
-    return OpenClipTimm, token_stride(visual.trunk, subject=subject)
+    return OpenClipTimm, token_stride(
+        visual.trunk, subject=f"its image tower, timm's {type(visual.trunk).__name__!r}"
+    )

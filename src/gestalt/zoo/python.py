@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
@@ -31,16 +31,17 @@ class PythonModel(Adapter):
     """A module with the attributes of ``NEEDED``, as docs/evaluation.md describes them."""
 
     def encode(self, pixels: Tensor) -> Tokens:
-        """Encode normalised pixels (B, 3, H, W) by the module's ``encode``: a map (B, D, h, w), or
-        a pair of summary (B, S) and map.
+        """Encode normalised pixels (B, 3, H, W) by the module's ``encode``: a map (B, D, h, w) or
+        tokens (B, N, D) in row-major order, or a pair of summary (B, S) and these.
         """
         output = self.model.encode(pixels)
         summary, maps = (None, output) if isinstance(output, Tensor) else output
         grid = self.grid(*pixels.shape[-2:])
-        if tuple(maps.shape[-2:]) != grid:
+        found = tuple(maps.shape[2:]) if maps.ndim == 4 else maps.shape[1]
+        if found not in (grid, grid[0] * grid[1]):
             raise ValueError(
-                f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, "
-                f"expected {grid} by its stride"
+                f"{self.image_origin.source}: encode gives {found} locations, expected {grid} by "
+                "its stride"
             )
         return tokens_of(maps, grid, summary=summary)
 
@@ -77,9 +78,16 @@ def open_model(name: str) -> DenseModel:
             an ``nn.Module`` with the parts of ``NEEDED``.
 
     Raises:
-        ValueError: the module has no such factory, or what it returns cannot be scored.
+        ValueError: the module has no such factory, it raises, or what it returns cannot be scored.
     """
-    model: Any = _factory(name)()
+    factory = _factory(name)
+    try:
+        model: Any = factory()
+    except Exception as error:  # of the user's own code
+        raise ValueError(
+            f"python:{name}: the factory raised {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ValueError(
             f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "
@@ -95,16 +103,15 @@ def open_model(name: str) -> DenseModel:
     if isinstance(model, DenseModel):
         return model.eval()
     module: Any = model
-    stride, scale = module.stride, getattr(module, "logit_scale", None)
     return PythonModel(
         module,
-        stride=(stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1])),
+        stride=_pair(module.stride),
         size=int(module.size),
         mean=module.mean,
         std=module.std,
         origin=WeightsOrigin("python", f"python:{name}"),
         has_text=hasattr(module, "embed_text"),
-        logit_scale=None if scale is None else torch.as_tensor(scale),
+        logit_scale=getattr(module, "logit_scale", None),
     )
 
 

@@ -2,30 +2,53 @@
 locations, D width, h w grid.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.backbones import is_vit, token_stride
+from gestalt.encoders.backbones import layout_of
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter, described, whole_side
 
 
 class TimmTower(Adapter):
-    """A model whose image tower is timm's; a subclass pools its features."""
+    """A model whose image tower is timm's; a subclass pools its features.
+
+    Attributes:
+        form, only: of its ``Layout``.
+    """
+
+    form = "NCHW"
+    only: Pair | None = None
 
     @property
     def trunk(self) -> Any:
         """The timm model."""
         return self.model
+
+    def grid(self, height: int, width: int) -> Pair:
+        """Return the grid (h, w) of an image of (H, W) pixels.
+
+        Raises:
+            ValueError: another size than the only one, or a side that is not a multiple of the
+                stride.
+        """
+        if self.only not in (None, (height, width)):
+            raise ValueError(
+                f"{self.image_origin.source} was built for images of {self.only} pixels alone, not "
+                f"({height}, {width}): choose a protocol that resizes to a square, such as "
+                "pca_square, without another image.eval_size"
+            )
+        return super().grid(height, width)
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) by ``forward_features``.
@@ -38,18 +61,26 @@ class TimmTower(Adapter):
             trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
         features = trunk.forward_features(pixels)
         if features.ndim == 4:
-            return tokens_of(features, grid)
-        prefix = trunk.num_prefix_tokens
+            return tokens_of(features if self.form == "NCHW" else features.flatten(1, 2), grid)
+        prefix = features.shape[1] - math.prod(grid)
         summary = features[:, :prefix].flatten(1) if prefix else None
         return tokens_of(features[:, prefix:], grid, summary=summary)
+
+    def features_of(self, tokens: Tokens) -> Tensor:
+        """Return tokens as the model's ``forward_head`` takes them."""
+        from timm.layers.format import Format, nchw_to
+
+        features = nchw_to(maps_of(tokens), Format(self.form))
+        if tokens.summary is None:
+            return features
+        # one token where a location stands for all of them
+        first = tokens.summary.reshape(len(features), -1, features.shape[-1])
+        prefix = getattr(self.trunk, "num_prefix_tokens", first.shape[1])
+        return torch.cat([first.expand(-1, prefix, -1), features], dim=1)
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of a ViT's last block; None for another kind."""
         return timm_block(self.trunk)
-
-    def has_class_token(self) -> bool:
-        """Return True if the model has a class token."""
-        return getattr(self.trunk, "cls_token", None) is not None
 
     def positioned(self, positions: str, *, grid: Pair) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as
@@ -67,20 +98,7 @@ class TimmModel(TimmTower):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""
-        return self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
-
-
-def features_of(trunk: Any, tokens: Tokens) -> Tensor:
-    """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a
-    ViT, (B, D, h, w) of a CNN.
-    """
-    if not is_vit(trunk):
-        return maps_of(tokens)
-    if tokens.summary is None:
-        return tokens.parts
-    # one token where a location stands for all of them
-    first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])
-    return torch.cat([first.expand(-1, trunk.num_prefix_tokens, -1), tokens.parts], dim=1)
+        return self.model.forward_head(self.features_of(tokens), pre_logits=True)
 
 
 def open_model(name: str) -> TimmModel:
@@ -98,26 +116,29 @@ def open_model(name: str) -> TimmModel:
     import timm
 
     architecture, _, tag = name.partition(".")
+    hub = ""
     try:
         with torch.device("meta"):
-            stride = token_stride(create(name, num_classes=0), subject=repr(name))
-        model = create(name, pretrained=True, num_classes=0)
+            layout = layout_of(create(name, num_classes=0), subject=repr(name))
+        with reaching_hub() as hub:
+            model = create(name, pretrained=True, num_classes=0)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
-        is_name = tag and not Path(name).is_dir()
-        known = timm.list_pretrained(f"{architecture}.*") if is_name else []
+        known = [] if Path(name).is_dir() or not tag else timm.list_pretrained(f"{architecture}.*")
         choices = f"; choose {few(name, known)}" if known and name not in known else ""
-        raise ValueError(f"timm:{name}: {cause(error)}{choices}") from error
+        raise ValueError(f"timm:{name}: {cause(error, hub=hub)}{choices}") from error
     config = model.pretrained_cfg
-    return TimmModel(
+    opened = TimmModel(
         model,
-        stride=stride,
-        size=whole_side(int(config["input_size"][-1]), stride),
+        stride=layout.stride,
+        size=whole_side(int(config["input_size"][-1]), layout.stride),
         mean=config["mean"],
         std=config["std"],
         origin=WeightsOrigin("timm", f"timm {timm.__version__}, {name}"),
         has_text=False,
     )
+    opened.form, opened.only = layout.form, layout.only
+    return opened
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def test_usable_texts_lists_the_captions_that_a_rule_can_select():
         (None, "missing_caption"),
         ([7], "missing_caption"),
         (" \n", "empty_caption"),
+        ("\u200b\x07 \ufeff", "empty_caption"),
         (b"caf\xe9", "caption_encoding"),
         ("x" * (LONGEST + 1), "caption_too_long"),
     ],

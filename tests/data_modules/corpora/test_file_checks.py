@@ -5,7 +5,6 @@ in the same words.
 import gzip
 import io
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +26,8 @@ ENDINGS = {"tars": "a.tar", "table": "a.csv", "parquet": "a.parquet"}
 
 @pytest.mark.parametrize(("source", "content", "caption", "options"), REFUSED.values(), ids=REFUSED)
 def test_the_early_check_raises_the_same_message_as_the_source(
-    source: str, content: bytes, caption: str | None, options: dict, tmp_path: Path
-) -> None:
+    source, content, caption, options, tmp_path
+):
     root = tmp_path / ENDINGS[source]
     root.write_bytes(content)
     with pytest.raises(ValueError, match=r".") as late:
@@ -67,7 +66,7 @@ def tar(*, members: int) -> bytes:
     ],
 )
 def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(
-    source: str, name: str, content: bytes, tmp_path: Path
-) -> None:
+    source, name, content, tmp_path
+):
     (tmp_path / name).write_bytes(content)
     check_files(source, root=str(tmp_path / name), caption=None, options={})

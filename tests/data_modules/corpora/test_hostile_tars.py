@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.shards import ShardReader
-from gestalt.data_modules.sources import open_source
+from tests.data_modules.files import opened
 from tests.data_modules.tar_files import header_block, jpeg, write_shards
 
 END = bytes(1024)
@@ -25,7 +25,7 @@ def member(name, content, *, size=None, kind=b"0"):
 def samples(path, *parts):
     """(key, caption) of each sample of a tar of these bytes, or (reason, key)."""
     path.write_bytes(b"".join(parts) + END)
-    source, read = open_source("tars", root=str(path), size=8, seed=0, limit=None), []
+    source, read = opened("tars", path), []
     for index in range(len(source)):
         try:
             read.append((source.stored(index).key, source.pair(index, 0)[1]))
@@ -72,7 +72,7 @@ def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar
         ("1", "one"),
         ("truncated_shard", "2"),
     ]
-    source = open_source("tars", root=str(tmp_path / "a.tar"), size=8, seed=0, limit=None)
+    source = opened("tars", tmp_path / "a.tar")
     assert source.about()["truncated_shards"]["count"] == 1
 
 
@@ -108,4 +108,4 @@ def test_a_pipe_is_refused_and_not_opened(tmp_path, name):
     with pytest.raises(
         ValueError, match=r"^[^\n]*" + pipe.rsplit("/", 1)[-1] + r"[^\n]*$|no file (at|in)"
     ):
-        open_source(source, root=str(tmp_path / root), size=8, seed=0, limit=None)
+        opened(source, tmp_path / root)

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gestalt.data_modules.corpora import remote
-from gestalt.data_modules.sources import open_source, parquet
+from gestalt.data_modules.sources import parquet
 from gestalt.data_modules.sources.parquet import hash_column
+from tests.data_modules import files
 from tests.data_modules.files import picture
 from tests.data_modules.tar_files import jpeg, write_shards
 
@@ -108,9 +109,7 @@ def server(tmp_path, monkeypatch):
 
 def opened(server, cache, name, **options):
     source = "parquet" if name.endswith(".parquet") else "tars"
-    return open_source(
-        source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, cache=str(cache), **options
-    )
+    return files.opened(source, f"{server.url}/{name}", cache=str(cache), **options)
 
 
 def test_tars_and_parquet_are_read_by_range(server, tmp_path):

@@ -88,8 +88,6 @@ def test_a_manifest_of_other_data_is_refused(tmp_path):
         {"bad": [[3, "zero_bytes", "s", "3"], [1, "zero_bytes", "s", "1"]]},
         {"bad": [[12, "zero_bytes", "s", "12"]]},
         {"bad": [[1, "ugly", "s", "1"]]},
-        {"bad": [["1", "zero_bytes", "s", "1"]]},
-        {"samples": "12"},
     ],
 )
 def test_an_invalid_or_missing_manifest_is_refused(tmp_path, change):

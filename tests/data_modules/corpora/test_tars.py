@@ -12,24 +12,14 @@ from gestalt.data_modules.corpora import shards as shards_room
 from gestalt.data_modules.corpora import tar_index
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.sources import open_source
+from tests.data_modules import files
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 
-def opened(root, *, limit=None, cache=None, **options):
-    rule = CaptionRule(
-        **{key: options.pop(key) for key in ("column", "choice", "template") if key in options}
-    )
-    return open_source(
-        "tars",
-        root=str(root),
-        size=8,
-        seed=0,
-        limit=limit,
-        captions=rule,
-        cache=None if cache is None else str(cache),
-        **options,
-    )
+def opened(root, *, column=None, cache=None, **options):
+    rule = CaptionRule(column=column)
+    cache = None if cache is None else str(cache)
+    return files.opened("tars", root, captions=rule, cache=cache, **options)
 
 
 def stored(source):
@@ -143,6 +133,7 @@ def test_a_bad_sample_keeps_its_index_and_has_a_reason(tmp_path):
         *members(range(1)),
         *[("../p.jpg", jpeg(1)), ("../p.txt", b"up")],
         *[("/r.jpg", jpeg(1)), ("/r.txt", b"root")],
+        *[("a.0.jpg", jpeg(1)), ("a.0.txt", b"dots"), ("m.seg.png", b"a part of m")],
         *members(range(1, 2)),
     ]
     assert stored(opened(write_tar(tmp_path / "a.tar", planted))) == [
@@ -161,6 +152,7 @@ def test_a_bad_sample_keeps_its_index_and_has_a_reason(tmp_path):
         ("unsafe_member", "../p"),
         ("unsafe_member", "/r"),
         ("00001", "picture 1"),
+        ("dotted_name", "a.0"),
     ]
 
 
@@ -296,10 +288,11 @@ def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
     assert source.digest() != digest
 
 
-@pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000])
+@pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000, None])
 def test_a_broken_index_is_made_again(shards, spoil):
     expected = stored(opened(shards))
-    (shards / "s-0001.tar.index").write_bytes(spoil)
+    index = shards / "s-0001.tar.index"
+    index.write_bytes(index.read_bytes()[:-1] if spoil is None else spoil)
     assert stored(opened(shards)) == expected
 
 

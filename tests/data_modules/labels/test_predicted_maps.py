@@ -2,6 +2,7 @@
 line.
 """
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import (
-    ColourMap,
     WithPredictions,
+    colour_map,
     find_maps,
     group_map,
     nearest_pixels,
@@ -38,13 +39,13 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path: Path) -> None:
+def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path):
     touched(tmp_path, "b.png", "city/a.npy", "a.txt", ".c.png", "notes.json")
     assert find_maps(tmp_path, ["a", "b"]) == [tmp_path / "city" / "a.npy", tmp_path / "b.png"]
     assert find_maps(tmp_path, ["city/a"]) == [tmp_path / "city" / "a.npy"]
 
 
-def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+def test_missing_maps_are_counted_and_the_first_are_named(tmp_path):
     touched(tmp_path, "c.png")
     with pytest.raises(
         ValueError, match=r"no label map for 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"
@@ -66,25 +67,23 @@ def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> Non
         ({255: "sea"}, [255], [1]),
     ],
 )
-def test_each_way_of_numbering_classes_is_mapped(
-    values, stored: list[int], classes: list[int]
-) -> None:
-    known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0]))
+def test_each_way_of_numbering_classes_is_mapped(values, stored, classes):
+    known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0], count=3))
     assert known(np.array([stored]), path=HERE).tolist() == [classes]
 
 
 @pytest.mark.parametrize("background", [None, 0])
-def test_a_painted_map_is_read_by_its_colours(background: int | None) -> None:
+def test_a_painted_map_is_read_by_its_colours(background):
     colours = class_colours(3, background=background)
     pixels = np.array([[colours[2], colours[0], colours[1], VOID]], dtype=np.uint8)
-    painted = ColourMap(colours, unnamed=[VOID])
+    painted = colour_map(colours, unnamed=[VOID])
     assert painted(pixels, path=HERE).tolist() == [[2, 0, 1, IGNORE]]
     with pytest.raises(ValueError, match=r"map\.png holds the colour #010203, which no class has"):
         painted(np.array([[[1, 2, 3]]], dtype=np.uint8), path=HERE)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64"])
-def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Path) -> None:
+def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype, tmp_path):
     values = np.array([[0, 3], [200, 255 if dtype == "uint8" else 40_000]], dtype=dtype)
     np.save(tmp_path / "a.npy", values)
     save_mask(tmp_path / "a.png", values)
@@ -99,7 +98,7 @@ def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Pa
         (np.zeros((2, 2)), r"holds float64 \(2, 2\); a label map is \(H, W\) integers"),
     ],
 )
-def test_an_unsuitable_array_is_refused_in_one_line(array, message: str, tmp_path: Path) -> None:
+def test_an_unsuitable_array_is_refused_in_one_line(array, message, tmp_path):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=message) as error:
         read_map(tmp_path / "a.npy")
@@ -107,7 +106,7 @@ def test_an_unsuitable_array_is_refused_in_one_line(array, message: str, tmp_pat
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_no_array_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_array_is_refused_in_one_line(tmp_path):
     whole, archive = BytesIO(), BytesIO()
     np.save(whole, np.zeros((2, 2), np.uint8))
     np.savez(archive, np.zeros((2, 2), np.uint8))
@@ -117,16 +116,19 @@ def test_a_file_that_is_no_array_is_refused_in_one_line(tmp_path: Path) -> None:
         (tmp_path / "a.npy").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"^[^\n]*a\.npy: not a NumPy array[^\n]*$"):
             read_map(tmp_path / "a.npy")
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png: not a regular file"):
+        read_map(tmp_path / "b.png")
 
 
-def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_order() -> None:
+def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_order():
     assert group_map(np.array([[9, 255], [40_000, 9]]), path=HERE).tolist() == [[0, 1], [2, 0]]
     assert group_map(np.arange(255)[None], path=HERE).max() == 254
     with pytest.raises(ValueError, match=r"map\.png holds 256 groups; at most 255 are supported"):
         group_map(np.arange(256)[None], path=HERE)
 
 
-def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres() -> None:
+def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres():
     values = np.arange(6).reshape(2, 3)
     assert np.array_equal(nearest_pixels(values, size=(4, 6)), values.repeat(2, 0).repeat(2, 1))
     assert np.array_equal(nearest_pixels(values.repeat(3, 0).repeat(3, 1), size=(2, 3)), values)
@@ -141,8 +143,8 @@ def voc(tmp_path: Path):
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
 def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(
-    name: str, tmp_path: Path
-) -> None:
+    name, tmp_path
+):
     if name in SEGMENTED:
         SEGMENTED[name].draw(tmp_path)
     row, root = BENCHMARKS[name], str(tmp_path) if name in SEGMENTED else None
@@ -162,9 +164,7 @@ def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_
         assert torch.equal(predicted.sample(index)["prediction"], sample["labels"][row.label_set])
 
 
-def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(
-    tmp_path: Path,
-) -> None:
+def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(tmp_path):
     images = voc(tmp_path)
     for name in images.names:
         save_mask(tmp_path / "maps" / f"{name}.png", np.zeros((4, 5), dtype=np.uint8))

@@ -43,25 +43,30 @@ def record(
     """Make a run's ``result.json`` and the counts of its images."""
     array = counts(score, seed=0)
     total = array.sum(axis=0)
-    miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
+    iou = total[0] / (total[1] + total[2] - total[0])
     protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
     benchmark = {
         "set": "scenes",
+        "measure": "segmentation",
+        "metric_keys": ["scenes/miou", "scenes/miou_constant_background", "scenes/recall_at_10"],
         "images": IMAGES,
         "names": ["a", "b", "c"],
         "label_set": "abc",
         "protocol": protocol,
+        "iou": iou.tolist(),
         "counts": {"model": total.tolist()},
         "counts_rows": ["intersection", "prediction", "truth"],
     }
     made = {
         "format": FORMAT,
         "metrics": {
-            "scenes/miou": miou,
+            "scenes/miou": float(iou.mean()),
             "scenes/miou_constant_background": 0.01,
             "scenes/recall_at_10": round(score, 3),
         },
         "experiment": config.name,
+        "scale": config.scale,
+        "overrides": ["<script>"],
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {
@@ -70,7 +75,8 @@ def record(
             "sha256": sha256,
         },
         "benchmarks": [benchmark],
-        "provenance": {"commit": commit},
+        "provenance": {"commit": commit, "packages": {}, "machine": {"accelerator": "none"}},
+        "arrays": {},
         "steps": 8,
         "steps_planned": 8,
         "seconds": {"training": 60.0, "validation": 20.0, "other": 10.0},

@@ -9,8 +9,9 @@ import yaml
 
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.grid_file import word
-from gestalt.config.loading import EXPERIMENTS, load, read_values
+from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
+from gestalt.support.yaml_values import read_values
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
 BASE = {"base": "clippy_dino_max"}
@@ -143,6 +144,10 @@ BAD = {
     "an unknown scale": (
         {**BASE, **VARY, "scales": {"dem": {}}},
         "scale dem: no scales/dem.yaml; did you mean 'demo'",
+    ),
+    "absurdly many cells": (
+        {**BASE, "vary": {key: [*range(1000)] for key in ("seed", "image.width", "image.depth")}},
+        "1,000,000,000 runs, at most 10,000",
     ),
     "a test size": ({**BASE, **VARY, "evaluate_at": [48, -1]}, "evaluate_at: image.eval_size=-1"),
     "a choice that cannot load": (

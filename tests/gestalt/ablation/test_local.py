@@ -20,7 +20,7 @@ def strange(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_of_a_grid_imports_no_module_of_the_working_directory(strange: Path) -> None:
+def test_a_run_of_a_grid_imports_no_module_of_the_working_directory(strange):
     done = subprocess.run(
         [*PROGRAM, "list", "aggregations"],
         cwd=strange,
@@ -33,7 +33,7 @@ def test_a_run_of_a_grid_imports_no_module_of_the_working_directory(strange: Pat
     assert "max" in done.stdout
 
 
-def test_a_job_of_a_cluster_imports_no_module_of_the_working_directory(tmp_path: Path) -> None:
+def test_a_job_of_a_cluster_imports_no_module_of_the_working_directory(tmp_path):
     pytest.importorskip("submitit", reason="pip install submitit")
     launcher = ClusterLauncher("local", tmp_path / "jobs", 1, {})
     assert launcher._executor._executor.python.endswith(" -P")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.__main__ import main
 from gestalt.ablation.grid import read_grid
 from gestalt.ablation.running import LocalLauncher, Stopped, reason, shares
 from gestalt.ablation.study import Study
@@ -96,13 +97,6 @@ def test_the_file_of_the_cells_identifies_the_grid_and_every_run():
     assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
     assert [run["tuning"] for run in grid["runs"]] == [True] * 6 + [False] * 3
     assert [run["config_hash"] for run in grid["runs"][:6]] == [job.hash for job in made.tuning()]
-
-
-def test_a_damaged_file_of_the_cells_is_named_with_the_mend():
-    Path("page").mkdir()
-    Path("page/cells.json").write_text('{"runs": [')
-    with pytest.raises(ConfigError, match=r"page/cells\.json: damaged .*; remove it"):
-        study().run()
 
 
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
@@ -220,6 +214,24 @@ def test_further_test_sizes_are_scored_once_a_run():
     assert logs == 4
     study("token_subsampling").run()
     assert len(list(Path("lightning_logs").glob("*/*/*/evaluations/*.json"))) == 4
+
+
+def test_compare_and_report_take_the_folder_of_the_page_and_name_its_cells(
+    tmp_path, monkeypatch, capsys
+):
+    study("token_subsampling", seeds=2).run()
+    for kind, name in (("--csv", "table.csv"), ("--latex", "table.tex")):
+        assert main(["compare", "page", kind]) == 0
+        assert capsys.readouterr().out == Path("page", name).read_text()
+    monkeypatch.chdir("/")  # from anywhere
+    folder, output = str(tmp_path / "page"), tmp_path / "all.html"
+    assert main(["report", folder, "--output", str(output)]) == 0
+    page = output.read_text()
+    assert "<caption>scenes/miou, tested at 32 px</caption>" in page
+    assert page.count("difference, over seeds") == 6  # two metrics in three views
+    (tmp_path / "page" / "page.json").write_text("{")
+    assert main(["compare", folder]) == 2
+    assert "page.json: damaged" in capsys.readouterr().err
 
 
 def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monkeypatch):

@@ -60,7 +60,7 @@ def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]
     model = build_model(config)
     data = ImageTextDataModule(Captioned(), size=32, batch_size=7, workers=workers, seed=0)
     if tokenised:
-        data.read_captions_by(caption_reader(model, nouns=NOUNS))
+        data.pairs.read_captions = caption_reader(model, nouns=NOUNS)
     return build_module(config, model, total_steps=20), data
 
 
@@ -81,13 +81,13 @@ def losses(name: str, *, tokenised: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["clippy_dino_max", "clip_baseline"])
-def test_the_losses_are_those_of_captions_tokenised_in_the_step(name: str) -> None:
+def test_the_losses_are_those_of_captions_tokenised_in_the_step(name):
     assert losses(name, tokenised=True) == losses(name, tokenised=False)
 
 
 def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked(
     monkeypatch,
-) -> None:
+):
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     batches = [
         list(prepared("clippy_dino_max", tokenised=True, workers=workers)[1].train_dataloader())
@@ -104,7 +104,7 @@ def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_thr
         assert alone["token_mask"].any(dim=1).all()
 
 
-def test_a_worker_holds_no_copy_of_the_weights() -> None:
+def test_a_worker_holds_no_copy_of_the_weights():
     module, _ = prepared("clippy_dino_max", tokenised=False)
     reader = caption_reader(module.model)
     assert not list(reader.keywords["tower"].parameters())
@@ -112,6 +112,6 @@ def test_a_worker_holds_no_copy_of_the_weights() -> None:
     assert again(["a dog", ""])["token_ids"].equal(reader(["a dog", "a dog"])["token_ids"])
 
 
-def test_a_batch_without_a_caption_has_no_tokens() -> None:
+def test_a_batch_without_a_caption_has_no_tokens():
     module, _ = prepared("clippy_dino_max", tokenised=False)
     assert caption_reader(module.model)(["", ""]).keys() == {"text_id"}

@@ -44,20 +44,18 @@ def losses(module: ContrastiveModule) -> list[float]:
     return values
 
 
-def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_tower_is_compiled_for_static_shapes(monkeypatch):
     compiled: list[tuple[nn.Module, bool]] = []
     monkeypatch.setattr(
         nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"]))
     )
     model = built("towers").model
-    assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts()]
+    assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts]
     assert isinstance(compiled[0][0], ImageTower)
     assert {dynamic for _, dynamic in compiled} == {False}
 
 
-def test_a_machine_without_a_compiler_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch):
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -76,7 +74,7 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(
     check_compiler(load("clippy_dino_max", scale="tiny").trainer)
 
 
-def test_validation_is_not_compiled() -> None:
+def test_validation_is_not_compiled():
     runs: list[str] = []
 
     def recording(graph: Any, inputs: Any) -> Any:
@@ -99,7 +97,7 @@ def test_validation_is_not_compiled() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
 @pytest.mark.parametrize("how", ["towers", "step"])
-def test_compiling_changes_neither_losses_nor_weight_names(how: str) -> None:
+def test_compiling_changes_neither_losses_nor_weight_names(how):
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

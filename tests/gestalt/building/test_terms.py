@@ -3,7 +3,6 @@ checkpoints.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,7 +76,7 @@ def gradients(config: Experiment) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("frozen", ["text.frozen=false", "text.frozen=true"])
-def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
+def test_micro_batches_change_neither_loss_nor_gradient(frozen):
     whole, parts = (
         gradients(configured(frozen)),
         gradients(configured(frozen, "trainer.accumulate_grad_batches=3")),
@@ -87,7 +86,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
         torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+def test_the_loss_is_the_weighted_sum_of_its_terms():
     def loss(*words: str) -> float:
         module = module_of(load("clippy_dino_max", scale="tiny", overrides=list(words)))
         return module.training_step(batch(module.model), 0).item()
@@ -99,7 +98,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
 
 
-def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
+def test_a_frozen_text_tower_encodes_the_nouns_once():
     module = module_of(configured("text.frozen=true"))
     encoded: list[int] = []
     module.model.text_tower.register_forward_hook(
@@ -114,7 +113,7 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     assert float(module.model.text.projection.linear.weight.grad.abs().sum()) > 0
 
 
-def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> None:
+def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
     model = build_model(configured())
     with torch.no_grad():
         vectors = mean_of_parts(
@@ -144,7 +143,7 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> Non
         )
 
 
-def test_terms_without_nouns_leave_the_loader_alone() -> None:
+def test_terms_without_nouns_leave_the_loader_alone():
     config = load(
         "clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"]
     )
@@ -163,9 +162,7 @@ class Scaled(Term):
         return self.scale * pairs.patches.norm(dim=-1).mean()
 
 
-def test_parameters_of_terms_learn_and_stay_out_of_the_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypatch):
     monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
@@ -183,7 +180,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(
     ) == set(module.model.state_dict())
 
 
-def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> None:
+def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it():
     hashes = [
         config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
         for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])
@@ -191,7 +188,7 @@ def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> 
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
+def test_options_of_a_term_are_hashed_only_if_the_term_is_on():
     option = "loss.nouns_most=7"
     hashes = [
         config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
@@ -201,9 +198,7 @@ def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
     assert hashes[2] != hashes[3]
 
 
-def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monkeypatch):
     def hashed(*words: str) -> str:
         return config_hash(
             load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words])
@@ -245,7 +240,7 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
-def test_invalid_term_options_are_refused(word: str, message: str) -> None:
+def test_invalid_term_options_are_refused(word, message):
     with pytest.raises(ConfigError, match=message):
         load(
             "clippy_dino_max",
@@ -256,7 +251,7 @@ def test_invalid_term_options_are_refused(word: str, message: str) -> None:
         )
 
 
-def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:
+def test_nouns_of_scenes_are_their_objects_and_backgrounds():
     config = configured("data.limit=2000")
     nouns = nouns_of(config, build_source(config))
     assert nouns is not None
@@ -286,7 +281,7 @@ class Texts(Source):
         return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
 
 
-def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
+def test_nouns_are_counted_on_captions_spread_over_the_data():
     source = Texts(20 * RUNS * RUN + 7)
     nouns = nouns_of(configured(), source)
     assert nouns is not None
@@ -298,7 +293,7 @@ def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
     assert small.read == list(range(30))
 
 
-def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
+def test_data_without_nouns_or_read_in_sequence_are_refused():
     with pytest.raises(
         ConfigError,
         match=(

@@ -1,7 +1,5 @@
 """The number of loading processes: as set, or chosen from cores, image size and where steps run."""
 
-from pathlib import Path
-
 import pytest
 
 from gestalt.building import workers
@@ -15,34 +13,48 @@ from gestalt.building.workers import (
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 
-MIB = 2**20
+GIB = 2**30
 PLACES = ("benchmark_root=DIR", "data.root=DIR")
 
 
-def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes() -> None:
-    assert choose_workers(16, accelerated=False, batch_bytes=MIB) == 1
-    for cores, batch_bytes, number in (
-        (1, MIB, 1),
-        (8, MIB, 7),
-        (64, MIB, 16),
-        (64, 512 * MIB, 4),
-        (8, 2**34, 1),
-    ):
-        assert choose_workers(cores, accelerated=True, batch_bytes=batch_bytes) == number
+@pytest.mark.parametrize(
+    ("cores", "pairs", "memory", "shared", "batches", "chosen"),
+    [
+        (64, 8, 64, 32, 99, (16, "the disk")),
+        (64, 8, 64, 32, 3, (3, "the dataset")),
+        (16, 4096, 120, 64, 99, (13, "/dev/shm")),  # 3 within 4 GiB
+        (16, 8192, 120, 64, 99, (6, "/dev/shm")),  # 1 within 4 GiB
+        (26, 8192, 230, 230, 99, (16, "memory")),
+        (16, 4096, 120, 0.0625, 99, (1, "/dev/shm")),  # a container's usual size
+    ],
+)
+def test_workers_leave_a_core_free_and_bound_the_batches_that_are_ready(
+    cores, pairs, memory, shared, batches, chosen
+):
+    found = choose_workers(
+        cores,
+        batch_bytes=3 * 224**2 * pairs,
+        memory=memory * GIB,
+        shared=int(shared * GIB),
+        batches=batches,
+    )
+    assert found == chosen
 
 
 EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 
-def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_names_the_inputs_of_the_choice(monkeypatch):
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
+    monkeypatch.setattr(workers, "free_room", lambda: (512 * GIB, 256 * GIB))
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
     assert loading_processes(config) == 7
     assert describe_workers(config) == (
         "data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an "
-        "accelerator"
+        "accelerator; bound by cores"
     )
+    assert loading_processes(config, pairs=3 * 8192) == 3
     parts = load(
         "clippy_dino_max",
         scale="cc12m",
@@ -53,7 +65,7 @@ def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.Monk
     assert "16 cores" in describe_workers(config)
 
 
-def test_a_configured_number_of_workers_is_kept() -> None:
+def test_a_configured_number_of_workers_is_kept():
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
     assert loading_processes(config) == 3
     assert describe_workers(config) == "data.workers: 3 a rank, as set"
@@ -63,7 +75,7 @@ def test_a_configured_number_of_workers_is_kept() -> None:
     )
 
 
-def test_training_on_the_cpu_uses_one_loading_process() -> None:
+def test_training_on_the_cpu_uses_one_loading_process():
     config = load(
         "clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"]
     )
@@ -72,9 +84,7 @@ def test_training_on_the_cpu_uses_one_loading_process() -> None:
 
 
 @pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cores(
-    content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_containers_quota_bounds_the_cores(content, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
     whole = usable_cores()
     (tmp_path / "cpu.max").write_text(content)

@@ -25,7 +25,7 @@ from gestalt.commands.trial import (
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from tests.gestalt.command import gestalt
+from tests.gestalt.command import succeed
 
 GRID = {
     "base": "clippy_random_max",
@@ -54,13 +54,9 @@ def name_of(config) -> str:
     """The cell of a configuration."""
     if config.loss.terms:
         return "nouns"
-    return (
-        "frozen"
-        if config.text.frozen
-        else "positives"
-        if config.loss.equal_texts == "positives"
-        else "max"
-    )
+    if config.text.frozen:
+        return "frozen"
+    return "positives" if config.loss.equal_texts == "positives" else "max"
 
 
 def count(config):
@@ -70,7 +66,7 @@ def count(config):
 
 def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(
     grid, tmp_path, monkeypatch
-) -> None:
+):
     monkeypatch.setattr(trial, "step_flop", count)
     equal, lines = at_equal_cost(grid, folder=tmp_path, write=True)
     cells = equal.cells
@@ -92,9 +88,7 @@ def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compare
         )
 
 
-def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(
-    grid, tmp_path, monkeypatch
-) -> None:
+def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "step_flop", count)
     dry, _ = at_equal_cost(grid, folder=tmp_path, write=False)
     assert not (tmp_path / COUNTS).exists()
@@ -106,14 +100,11 @@ def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(
     kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
     base = load(grid.base, scale=grid.scale, overrides=list(grid.words("max", seed=0)))
     assert kept[config_hash(base)] == {"flop": 10, "steps": 16}
-    (tmp_path / COUNTS).write_text("[]")
-    with pytest.raises(ConfigError, match=r"flop\.json: damaged .*; remove it"):
-        at_equal_cost(grid, folder=tmp_path, write=True)
 
 
 def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
     grid, tmp_path, monkeypatch
-) -> None:
+):
     def fails(config):
         if name_of(config) == "nouns":
             raise ConfigError("none of the first 8 pairs can be read")
@@ -133,17 +124,17 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
         at_equal_cost(grid, folder=tmp_path / "b", write=True)
 
 
+def unscored(*words):
+    words = ["evaluation.benchmarks=[]", "data.workers=0", *words]
+    return load("clippy_random_max", scale="tiny", overrides=words)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
+def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs():
     # the first step embeds the nouns once for the run
-    words = ["text.frozen=true", "loss.terms={nouns: 1.0}"]
-    config = load(
-        "clippy_random_max",
-        scale="tiny",
-        overrides=["evaluation.benchmarks=[]", "data.workers=0", *words],
-    )
+    config = unscored("text.frozen=true", "loss.terms={nouns: 1.0}")
     pairs = pairs_a_step(config)
     parts = build_trial(config)
     batch = repeated(read_pairs(parts), pairs)
@@ -154,7 +145,7 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_what_changes_no_result_changes_no_count() -> None:
+def test_what_changes_no_result_changes_no_count():
     memory = (
         "trainer.accumulate_grad_batches=2",
         "data.batch_size=8",
@@ -163,22 +154,17 @@ def test_what_changes_no_result_changes_no_count() -> None:
     )
     counts = set()
     for words in (memory, ("data.batch_size=16",)):
-        config = load(
-            "clippy_random_max",
-            scale="tiny",
-            overrides=["evaluation.benchmarks=[]", "data.workers=0", *words],
-        )
+        config = unscored(*words)
         counts.add((config_hash(config), step_flop(config)))
     assert len(counts) == 1
 
 
 @pytest.mark.slow
-def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path) -> None:
+def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path):
     cells = {"max": {}, "nouns": {"loss.terms": {"nouns": 1.0}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
-    words = ("ablate", "./mine.yaml", "--scale", "tiny", "optimizer.warmup_steps=2")
-    done = gestalt(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    line = "ablate ./mine.yaml --scale tiny optimizer.warmup_steps=2"
+    succeed(line, folder=tmp_path)
     folder = tmp_path / "lightning_logs" / "ablations" / "mine" / "tiny"
     counts = sorted(
         (entry["flop"], entry["steps"])
@@ -192,11 +178,11 @@ def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tm
     assert taken == [round(counts[0][0] * counts[0][1] / counts[1][0]), counts[0][1]]
     page = (folder / "table.md").read_text()
     assert f"nouns: {taken[0]:,} steps of " in page
-    again = gestalt(*words, "--dry-run", folder=tmp_path)
+    again = succeed(f"{line} --dry-run", folder=tmp_path)
     assert "0 of 2 runs to come; nothing to do" in again.stdout
 
 
-def test_products_and_attention_count_with_their_gradients() -> None:
+def test_products_and_attention_count_with_their_gradients():
     weight, given = (torch.randn(size, requires_grad=True) for size in ((6, 5), (2, 6)))
     query, key, value = (torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3))
     with counting() as products:
@@ -207,7 +193,7 @@ def test_products_and_attention_count_with_their_gradients() -> None:
     assert attention.get_total_flops() == 6 * 2 * (2 * 3 * 7 * 7 * 4)
 
 
-def test_three_counts_give_the_flop_of_any_batch() -> None:
+def test_three_counts_give_the_flop_of_any_batch():
     def flop(pairs: int) -> int:
         return 41 * 10**9 + 7 * 10**8 * pairs + 3 * 512 * pairs**2
 

@@ -7,32 +7,31 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
-from gestalt.__main__ import main
 from gestalt.commands import faults
+from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import replacing
+from tests.gestalt.command import run_here
 
-PAIRS = ("data", "show", "scenes", "--scale", "tiny", "--count", "2", "--columns", "2")
+SHEET = "data show scenes --scale tiny --count 2 --columns 2 --to sheet.png"
 
 
-def test_every_known_errno_is_described_with_its_remedy() -> None:
+def test_every_known_errno_is_described_with_its_remedy():
     for number, mend in faults.MENDS.items():
         assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {mend}"
 
 
-def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(
-    tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path, monkeypatch, capsys):
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.replace", refuse)
-    assert main([*PAIRS, "--to", "sheet.png"]) == 1
+    run_here(SHEET, status=1)
     stderr = capsys.readouterr().err
     assert stderr.startswith(f"gestalt: sheet.png: {faults.MENDS[errno.ENOSPC]}")
     assert stderr.count("\n") == 1
@@ -51,29 +50,48 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_cannot_be_written_whole_leaves_no_part(
-    tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with largest_file(100):
-        assert main([*PAIRS, "--to", "out.png"]) == 1
-    assert "out.png: larger than the file system or `ulimit -f` allows" in capsys.readouterr().err
+        run_here(SHEET, status=1)
+    assert "sheet.png: larger than the file system or `ulimit -f` allows" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_in_a_dataloader_worker_is_described_by_its_last_line() -> None:
-    text = (
-        "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
-        'last):\n  File "a.py", line 3\n'
-    )
-    full = OSError(f"{text}OSError: [Errno 28] No space left on device: 'a.tar'\n")
-    assert faults.describe(full) == f"a.tar: {faults.MENDS[errno.ENOSPC]}"
-    assert (
-        faults.describe(ValueError(f"{text}ValueError: a.tar: not a tar\n")) == "a.tar: not a tar"
-    )
+class Unreadable(Dataset):
+    """A sample that cannot be read."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
 
 
-def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("a.png holds values [77]"), "a.png holds values [77]"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.tar"),
+            f"a.tar: {faults.MENDS[errno.ENOSPC]}",
+        ),
+    ],
+    ids=["value", "system"],
+)
+def test_an_error_in_a_loading_process_is_described_like_one_in_the_main_process(
+    workers, error, line
+):
+    with pytest.raises((ValueError, OSError), match=r"a\.(png|tar)") as raised:
+        next(iter(DataLoader(Unreadable(error), num_workers=workers)))
+    assert faults.describe(raised.value) == line
+
+
+def test_an_os_error_wrapped_by_a_rust_library_is_recognised():
     line = faults.describe(
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
     )
@@ -81,16 +99,16 @@ def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
     assert line.endswith(faults.MENDS[errno.ENOSPC])
 
 
-def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
+def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch):
     def fail(*_: object) -> None:
         raise KeyError("a key")
 
     monkeypatch.setattr("gestalt.commands.listing.run", fail)
     with pytest.raises(KeyError):
-        main(["list", "losses"])
+        run_here("list losses")
 
 
-def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -> None:
+def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path):
     for names in ((), ("{}",), ("/tmp/other", None, "{}")):
         with (
             pytest.raises(OSError, match="full") as error,
@@ -101,7 +119,7 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_failed_evaluation_frees_its_number(removed: bool, tmp_path: Path) -> None:
+def test_a_failed_evaluation_frees_its_number(removed, tmp_path):
     def fail() -> None:
         with new_evaluation(tmp_path) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)

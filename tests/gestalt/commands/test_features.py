@@ -14,46 +14,30 @@ from gestalt.config.schema import ConfigError
 from gestalt.features.key import Description
 from gestalt.module import ContrastiveModule
 from tests.data_modules.files import picture, write_flickr
-from tests.gestalt.command import KILL, gestalt, result
+from tests.gestalt.command import TWO_RANKS, killed, result, succeed
 
-QUIET = ("trainer.enable_progress_bar=false", "evaluation.benchmarks=[]")
+QUIET = "trainer.enable_progress_bar=false evaluation.benchmarks=[]"
 FLICKR = (
-    "data.source=flickr",
-    "data.limit=null",
-    "data.batch_size=4",
-    "trainer.max_steps=7",
-    "trainer.max_epochs=null",
+    "data.source=flickr data.limit=null data.batch_size=4 trainer.max_steps=7 "
+    "trainer.max_epochs=null data.max_bad_share=0.5"
 )
-FROZEN = ("data.crops=2", "text.frozen=true")
+FROZEN = "data.crops=2 text.frozen=true"
+CNN = (
+    "image.backbone=resnet18 image.family=cnn image.inits.supervised=random image.keep_tokens=1 "
+    "image.patch_size=null image.width=null image.depth=null image.heads=null"
+)
 WAYS = {
-    "one_block_of_two": ("clippy_random_max", "image.frozen_blocks=1", *FROZEN),
+    "one_block_of_two": f"clippy_random_max image.frozen_blocks=1 {FROZEN}",
     "every_token_and_the_text_tower_trained": (
-        "clippy_dino_avg",
-        "image.frozen_blocks=1",
-        "image.subsampling=false",
-        "data.crops=1",
+        "clippy_dino_avg image.frozen_blocks=1 image.subsampling=false data.crops=1"
     ),
     "micro_batches": (
-        "clippy_dino_cls",
-        "image.frozen_blocks=2",
-        *FROZEN,
-        "data.batch_size=2",
-        "trainer.accumulate_grad_batches=2",
+        f"clippy_dino_cls image.frozen_blocks=2 {FROZEN} data.batch_size=2 "
+        "trainer.accumulate_grad_batches=2"
     ),
-    "a_cnn": (
-        "clippy_supervised_max",
-        "image.backbone=resnet18",
-        "image.family=cnn",
-        "image.inits.supervised=random",
-        "image.keep_tokens=1",
-        "image.patch_size=null",
-        "image.width=null",
-        "image.depth=null",
-        "image.heads=null",
-        "image.frozen_blocks=3",
-        *FROZEN,
-    ),
+    "a_cnn": f"clippy_supervised_max {CNN} image.frozen_blocks=3 {FROZEN}",
 }
+RANDOM = f"clippy_random_max {FLICKR} image.frozen_blocks=1 {FROZEN}"
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +50,11 @@ def photographs(tmp_path_factory):
     return root
 
 
-def made(experiment, *words, **places):
-    return load(
-        experiment,
-        scale="tiny",
-        overrides=[*QUIET, *words, *(f"data.{key}={place}" for key, place in places.items())],
-    )
+def made(line, **places):
+    """The configuration of an experiment and its overrides, with its folders."""
+    experiment, *words = f"{line} {QUIET}".split()
+    words += [f"data.{key}={place}" for key, place in places.items()]
+    return load(experiment, scale="tiny", overrides=words)
 
 
 def losses(config, monkeypatch):
@@ -97,21 +80,19 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
     way, photographs, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    experiment, *words = WAYS[way]
-    words = [*FLICKR, *words, "data.max_bad_share=0.5"]
-    cache(made(experiment, *words, root=photographs), Path("cache"), stored="float32")
-    plain, record = losses(made(experiment, *words, root=photographs), monkeypatch)
+    experiment, _, words = WAYS[way].partition(" ")
+    line = f"{experiment} {FLICKR} {words}"
+    cache(made(line, root=photographs), Path("cache"), stored="float32")
+    plain, record = losses(made(line, root=photographs), monkeypatch)
     monkeypatch.setattr("gestalt.encoders.image.ImageTower.normalised", None)  # no pixel is read
-    cached, other = losses(
-        made(experiment, *words, root=photographs, features="cache"), monkeypatch
-    )
+    cached, other = losses(made(line, root=photographs, features="cache"), monkeypatch)
     assert len(plain) == 7
     assert cached == pytest.approx(plain, abs=1e-5)
     assert len(set(plain)) > 3
     assert record["config_hash"] == other["config_hash"]
     facts = other["data"].pop("features")
     assert facts == {
-        "crops": 1 if "data.crops=1" in words else 2,
+        "crops": 1 if "data.crops=1" in line else 2,
         "bad": facts["crops"],
         "stored": "float32",
     }
@@ -123,7 +104,7 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
 def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "SAVED", 2 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
-    config = made("clippy_random_max", *FLICKR, "image.frozen_blocks=1", *FROZEN, root=photographs)
+    config = made(RANDOM, root=photographs)
     cache(config, tmp_path / "whole", stored="float32")
     load_crops = command.load_crops
 
@@ -159,24 +140,17 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
     photographs, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    words = [*FLICKR, "image.frozen_blocks=1", *FROZEN]
-    config = made("clippy_random_max", *words, root=photographs)
+    config = made(RANDOM, root=photographs)
     cache(config, Path("cache"), stored="float16")
     for word, message in {
         "image.stem=conv": "image.stem is conv, but the cache has patch; image weights is ",
         "data.limit=5": "data digest is .*; pairs is 5, but the cache has 6",
     }.items():
+        changed = f"{RANDOM} {word}"
         with pytest.raises(ConfigError, match=f"made for another run: {message}"):
-            train(
-                made("clippy_random_max", *words, word, root=photographs, features="cache"),
-                overrides=[],
-            )
+            train(made(changed, root=photographs, features="cache"), overrides=[])
         with pytest.raises(ConfigError, match=message):
-            cache(
-                made("clippy_random_max", *words, word, root=photographs),
-                Path("cache"),
-                stored="float16",
-            )
+            cache(made(changed, root=photographs), Path("cache"), stored="float16")
     with pytest.raises(
         ConfigError, match=r"--dtype is float32, but the cache has float16; choose another folder"
     ):
@@ -189,7 +163,7 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
     description.key["image weights"] = "others"
     description.write(Path("cache"))
     with pytest.raises(ConfigError, match=r"image weights is .*, but the cache has others"):
-        train(made("clippy_random_max", *words, root=photographs, features="cache"), overrides=[])
+        train(made(RANDOM, root=photographs, features="cache"), overrides=[])
     assert not list(Path().glob("lightning_logs/*/*/version_*"))
 
 
@@ -198,47 +172,30 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     photographs, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(command, "free_bytes", lambda folder: 2**26)
-    with pytest.raises(
-        ConfigError,
-        match=(
-            r"0\.06 GiB more are needed and 0\.06 GiB are free; choose another disk, --dtype "
-            r"float16"
-        ),
-    ):
-        cache(
-            made("clippy_random_max", *FLICKR, "image.frozen=true", *FROZEN, root=photographs),
-            tmp_path / "cache",
-            stored="float32",
-        )
+    config = made(f"clippy_random_max {FLICKR} image.frozen=true {FROZEN}", root=photographs)
+    mend = r"0\.06 GiB more are needed and 0\.06 GiB are free; choose another disk, --dtype float16"
+    with pytest.raises(ConfigError, match=mend):
+        cache(config, tmp_path / "cache", stored="float32")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 @pytest.mark.slow
 def test_two_ranks_and_a_resumed_run_on_features_match_one_run_on_images(tmp_path):
     words = (
-        "clippy_random_max",
-        "--scale",
-        "tiny",
-        *QUIET,
-        "image.frozen_blocks=1",
-        *FROZEN,
-        "checkpoint_every_steps=3",
+        f"clippy_random_max --scale tiny {QUIET} image.frozen_blocks=1 {FROZEN} "
+        "checkpoint_every_steps=3"
     )
-    plain, ranks, killed = (tmp_path / name for name in ("plain", "ranks", "killed"))
-    for folder in (plain, ranks, killed):
+    train = f"train {words}"
+    cached = f"{train} data.features=../cache"
+    plain, ranks, resumed = (tmp_path / name for name in ("plain", "ranks", "resumed"))
+    for folder in (plain, ranks, resumed):
         folder.mkdir()
-    done = gestalt("features", *words, "--to", "../cache", folder=plain)
-    assert done.returncode == 0, done.stderr
-    for folder, more in (
-        (plain, ()),
-        (ranks, ("data.features=../cache", "trainer.devices=2", "trainer.strategy=ddp")),
-    ):
-        done = gestalt("train", *words, *more, folder=folder)
-        assert done.returncode == 0, done.stderr
+    succeed(f"features {words} --to ../cache", folder=plain)
+    succeed(train, folder=plain)
+    succeed(f"{cached} {TWO_RANKS}", folder=ranks)
     assert result(ranks)["loss"] == pytest.approx(result(plain)["loss"], abs=1e-5)
-    gestalt("step", "5", "train", *words, "data.features=../cache", folder=killed, program=(KILL,))
-    done = gestalt("train", *words, "data.features=../cache", "resume=last", folder=killed)
-    assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "killed").glob("lightning_logs/*/*/version_0/result.json")
+    killed("step 5", cached, folder=resumed)
+    succeed(f"{cached} resume=last", folder=resumed)
+    (path,) = resumed.glob("lightning_logs/*/*/version_0/result.json")
     shutil.rmtree(tmp_path / "cache")
     assert json.loads(path.read_text())["loss"] == pytest.approx(result(plain)["loss"], abs=1e-5)

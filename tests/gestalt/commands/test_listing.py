@@ -12,9 +12,7 @@ from gestalt.support.plugins import GROUPS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_has_a_description_and_an_origin(
-    kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_row_has_a_description_and_an_origin(kind, capsys):
     assert main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines
@@ -23,21 +21,13 @@ def test_every_row_has_a_description_and_an_origin(
         assert any(line.split()[0] == row.name for line in lines)
 
 
-def test_the_command_line_offers_what_can_be_listed() -> None:
+def test_the_command_line_offers_what_can_be_listed():
     for kind in KINDS:
         assert parse(["list", kind]).kind == kind
     assert set(GROUPS) < set(KINDS)
 
 
-def test_listing_imports_no_torch() -> None:
-    code = (
-        "import sys; from gestalt.__main__ import main; main(['list']); assert 'torch' not in "
-        "sys.modules"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
-
-
-def test_a_reader_that_stops_early_sees_no_error() -> None:
+def test_a_reader_that_stops_early_sees_no_error():
     listing = subprocess.Popen(
         [sys.executable, "-m", "gestalt", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

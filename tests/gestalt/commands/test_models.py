@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.__main__ import main
 from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.scoring import open_target
 from gestalt.commands.sweep import sweep_protocols
 from gestalt.evaluation.weights import weights_hash
 from gestalt.runs.names import CHECKPOINT
-from tests.gestalt.command import gestalt
+from tests.gestalt.command import run_here, succeed
 from tests.gestalt.test_api import saved_timm
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
+SEGMENT = "segment photo.png --labels 'dog, grass'"
 TCL = [
     "evaluation.protocol=mmseg-448/tcl",
     "evaluation.refinement=none",
@@ -42,24 +42,9 @@ def targets(tmp_path):
 
 def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
-    for number, (flag, target) in enumerate(
-        zip(("--ckpt", "--model", "--model"), targets, strict=True)
-    ):
-        assert (
-            main(
-                [
-                    "segment",
-                    "photo.png",
-                    "--labels",
-                    "dog, grass",
-                    flag,
-                    target,
-                    "--output",
-                    f"{number}.png",
-                ]
-            )
-            == 0
-        )
+    flags = ("--ckpt", "--model", "--model")
+    for number, (flag, target) in enumerate(zip(flags, targets, strict=True)):
+        run_here(f"{SEGMENT} {flag} {target} --output {number}.png")
     assert capsys.readouterr().out.split() == ["0.png", "1.png", "2.png"]
     pictures = [Image.open(tmp_path / f"{number}.png").tobytes() for number in range(3)]
     assert pictures[0] == pictures[1] == pictures[2]
@@ -67,10 +52,10 @@ def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_pa
 
 def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
-    words = ["photo.png", "--model", "clippy_dino_max", "--html", "page.html", "--to"]
+    words = "photo.png --model clippy_dino_max --html page.html --to"
     weights = weights_hash(tiny()[0])
-    for command, kind in ((["segment", "--labels", "dog, grass"], "labels"), (["group"], "groups")):
-        assert main([*command, *words, kind]) == 0
+    for command, kind in (("segment --labels 'dog, grass'", "labels"), ("group", "groups")):
+        run_here(f"{command} {words} {kind}")
         assert capsys.readouterr().err.startswith(f"model: {RUN}, step 8 of 8\n")
         summary = json.loads((tmp_path / kind / f"{kind}.json").read_text())
         facts = [
@@ -83,21 +68,22 @@ def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_
         )
 
 
-def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(targets, tmp_path, capsys):
+def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(
+    targets, tmp_path, capsys, refusal
+):
     save_photo(tmp_path / "photo.png")
     (RUN / "result.json").unlink()
     torch.save(
         torch.load(RUN / CHECKPOINT) | {"global_step": 9, "gestalt": {"steps_planned": 900}},
         RUN / CHECKPOINT,
     )
-    words = ["segment", "photo.png", "--labels", "dog, grass", "--output", "out.png", "--model"]
-    assert main([*words, str(RUN)]) == 0
+    line = f"{SEGMENT} --output out.png --model"
+    run_here(f"{line} {RUN}")
     assert capsys.readouterr().err.startswith(f"model: {RUN}, step 9 of 900\n")
-    assert main([*words, "clippy_dino_max"]) == 2
     assert (
         "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train "
-        "clippy_dino_max" in capsys.readouterr().err
-    )
+        "clippy_dino_max"
+    ) in refusal(f"{line} clippy_dino_max")
     with pytest.raises(ValueError, match="is at step 9 of 900"):
         load("clippy_dino_max")
 
@@ -105,7 +91,7 @@ def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(targets
 def test_a_model_of_another_library_is_announced_by_its_name(tmp_path, capsys):
     saved_timm(tmp_path / "vit")
     save_photo(tmp_path / "photo.png")
-    assert main(["group", "photo.png", "--model", "timm:vit", "--to", "out"]) == 0
+    run_here("group photo.png --model timm:vit --to out")
     assert capsys.readouterr().err == "model: timm:vit\n"
     summary = json.loads((tmp_path / "out" / "groups.json").read_text())
     assert summary["model"] == "timm:vit"
@@ -134,21 +120,17 @@ def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets
 def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
     saved_timm(tmp_path / "vit")
     target = f"timm:{tmp_path / 'vit'}"
-    save_photo(tmp_path / "photo.png")
     opened = open_target(target, overrides=TCL)
     with pytest.raises(ValueError, match="is vision-only and has no names for classes"):
         calibrate(opened, benchmark="scenes", split=None)
     with pytest.raises(ValueError, match=f"^--protocols: {target} has no segmentation to score"):
         sweep_protocols(opened, ["whole_square"], [])
-    assert main(["segment", "photo.png", "--labels", "dog, grass", "--model", target]) == 2
 
 
 @pytest.mark.slow
 def test_an_exported_folder_has_the_same_metrics_as_its_run(targets, tmp_path):
-    words = ("evaluation.limit=3", "trainer.enable_progress_bar=false")
     for target in (targets[0], targets[2]):
-        done = gestalt("eval", target, *words, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
+        succeed(f"eval {target} evaluation.limit=3", folder=tmp_path)
     run, folder = (
         json.loads((tmp_path / place / "evaluations" / "0.json").read_text())
         for place in (RUN, "lightning_logs/exported/exported")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gestalt.__main__ import main
 from gestalt.commands.picture_words import model_folders, pictures_of, result_names
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import class_colours
+from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import export, save_photo
 
-LABELS = ["--labels", "dog, cat, grass", "--model", "exported"]
+SEGMENT = "segment --labels 'dog, cat, grass' --model exported"
+GROUP = "group --model exported"
 
 
 @pytest.fixture(autouse=True)
@@ -64,75 +65,64 @@ def test_several_models_have_a_folder_each():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("line", "message"),
     [
         (
-            ["segment", "none.jpg", *LABELS],
+            f"{SEGMENT} none.jpg",
             "none.jpg: no such file; name a picture, a folder of pictures or a pattern",
         ),
-        (["segment", "*.gif", *LABELS], "*.gif: no file matches this pattern"),
-        (["segment", "exported", *LABELS], "exported: no picture in this folder"),
+        (f"{SEGMENT} *.gif", "*.gif: no file matches this pattern"),
+        (f"{SEGMENT} exported", "exported: no picture in this folder"),
         (
-            ["segment", "frames", *LABELS],
+            f"{SEGMENT} frames",
             "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with "
             "--html FILE",
         ),
+        (f"{SEGMENT} frames --output x.png", "--output x.png: for one picture and one model"),
         (
-            ["segment", "frames", *LABELS, "--output", "x.png"],
-            "--output x.png: for one picture and one model",
-        ),
-        (
-            ["segment", "frames", *LABELS, "--html", "x.png"],
+            f"{SEGMENT} frames --html x.png",
             "--html x.png: the output is a page; name a file that ends in .html",
         ),
+        (f"{SEGMENT} frames --html none/x.html", "--html none/x.html: folder none not found"),
+        (f"{SEGMENT} frames --to frames/notes.txt", "--to frames/notes.txt: not a folder"),
         (
-            ["segment", "frames", *LABELS, "--html", "none/x.html"],
-            "--html none/x.html: folder none not found",
-        ),
-        (
-            ["segment", "frames", *LABELS, "--to", "frames/notes.txt"],
-            "--to frames/notes.txt: not a folder",
-        ),
-        (
-            ["segment", "frames/frame1.png", *LABELS, "--npy"],
+            f"{SEGMENT} frames/frame1.png --npy",
             "--npy: arrays are written into the folder of --to DIR",
         ),
         (
-            ["segment", "frames/frame1.png", *LABELS, "--groups", "3"],
+            f"{SEGMENT} frames/frame1.png --groups 3",
             "--groups 3: segment shows groups on the page of --html FILE",
         ),
         (
-            ["segment", "frames/frame1.png", *LABELS, "--threshold", "2"],
+            f"{SEGMENT} frames/frame1.png --threshold 2",
             "threshold is 2.0, a cosine lies in",
         ),
         (
-            ["segment", "frames", "--labels", "dog", "--model", "x"],
+            "segment frames --labels dog --model x",
             '--labels "dog": every pixel would have the only label; name another',
         ),
-        (["segment", "frames", "--labels", ",", "--model", "x"], '--labels ",": name at least one'),
-        (["segment", "frames", "--labels", "dog,dog", "--model", "x"], "a label is repeated"),
-        (["group", "frames", "--model", "x", "--groups", "255"], "--groups 255: choose 1 to 254"),
+        ("segment frames --labels , --model x", '--labels ",": name at least one'),
+        ("segment frames --labels dog,dog --model x", "a label is repeated"),
+        ("group frames --model x --groups 255", "--groups 255: choose 1 to 254"),
         (
-            ["group", "frames", "--model", "x", "--protocol", "kmeans"],
+            "group frames --model x --protocol kmeans",
             "--protocol kmeans: unknown; did you mean 'kmeans_square'",
         ),
     ],
 )
 def test_an_invalid_command_is_refused_in_one_line_before_any_work(
-    words, message, tmp_path, capsys
+    line, message, tmp_path, refusal
 ):
     before = sorted(tmp_path.rglob("*"))
-    assert main(words) == 2
-    line = capsys.readouterr().err
-    assert message in line
-    assert line.count("\n") == 1
+    assert message in refusal(line)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbers(capsys):
     Image.new("RGB", (20, 40), (200, 30, 0)).save("frames/frame1.png")
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
-    assert capsys.readouterr().out == "out\n"
+    run_here(f"{SEGMENT} frames --to out --npy")
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[0]) == ("out\n", "frames, files left out: 1 .txt")
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
     for file, size in (
         ("frame1.png", (20, 40)),
@@ -159,8 +149,7 @@ def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbe
 
 
 def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
-    words = ["--to", "out", "--reading", "naclip", "--threshold", "0.01"]
-    assert main(["segment", "frames", *LABELS, *words]) == 0
+    run_here(f"{SEGMENT} frames --to out --reading naclip --threshold 0.01")
     summary = json.loads(Path("out/labels.json").read_text())
     names = ("frame1", "frame2", "frame10")
     assert summary["pictures"] == [
@@ -178,20 +167,18 @@ def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     ]
 
 
-def test_an_existing_result_is_refused_before_any_work(capsys):
+def test_an_existing_result_is_refused_before_any_work(refusal):
     Path("out").mkdir()
     Path("out/frame10_labels.json").write_text("mine")
-    assert main(["segment", "frames", *LABELS, "--to", "out"]) == 2
-    assert (
-        "out/frame10_labels.json: exists already; name another place with --to"
-        in capsys.readouterr().err
+    assert "out/frame10_labels.json: exists already; name another place with --to" in refusal(
+        f"{SEGMENT} frames --to out"
     )
     assert [path.read_text() for path in Path("out").iterdir()] == ["mine"]
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     Path("frames/frame2.jpg").write_bytes(b"junk")
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 1
+    run_here(f"{SEGMENT} frames --to out --html page.html", status=1)
     errors = capsys.readouterr().err
     assert "frames/frame2.jpg: cannot be read as a picture" in errors
     assert "1 of 3 pictures were skipped" in errors
@@ -208,19 +195,15 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
 @pytest.mark.parametrize(
     ("command", "elongated", "squares"),
     [
-        (["segment", "frames", *LABELS], "whole_short_side", "whole_square"),
-        (
-            ["group", "frames", "--groups", "3", "--model", "exported"],
-            "pca_short_side",
-            "pca_square",
-        ),
+        (f"{SEGMENT} frames", "whole_short_side", "whole_square"),
+        (f"{GROUP} frames --groups 3", "pca_short_side", "pca_square"),
     ],
 )
 def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_done(
     command, elongated, squares, capsys
 ):
     Image.new("RGB", (680, 40)).save("frames/frame3.png")
-    assert main([*command, "--protocol", elongated, "--to", "out"]) == 1
+    run_here(f"{command} --protocol {elongated} --to out", status=1)
     errors = capsys.readouterr().err
     assert re.search(
         rf"frames/frame3\.png: 680 x 40 pixels are too elongated for protocol {elongated}, .* \d+ "
@@ -228,41 +211,40 @@ def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_do
         errors,
     )
     assert "1 of 4 pictures were skipped" in errors
-    assert main([*command, "--protocol", squares, "--to", "squares"]) == 0
+    run_here(f"{command} --protocol {squares} --to squares")
     Image.new("RGB", (600, 40)).save("frames/frame3.png")
-    assert main([*command, "--protocol", elongated, "--to", "narrow"]) == 0
+    run_here(f"{command} --protocol {elongated} --to narrow")
 
 
-def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
-    assert main(["segment", "frames/frame1.png", *LABELS]) == 0
+def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys, refusal):
+    line = f"{SEGMENT} frames/frame1.png"
+    run_here(line)
     assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
-    assert main(["segment", "frames/frame1.png", *LABELS]) == 2
     assert (
         "frame1_segmented.png: exists already; name another place with --output, or this one"
-        in capsys.readouterr().err
-    )
+    ) in refusal(line)
     written = Path("frames/frame1_segmented.png").read_bytes()
     Path("frames/frame1_segmented.png").write_bytes(b"an older result")
     for output in ("frames/frame1_segmented.png", "other.png"):
-        assert main(["segment", "frames/frame1.png", *LABELS, "--output", output]) == 0
+        run_here(f"{line} --output {output}")
         assert Path(output).read_bytes() == written
-    assert main(["group", "frames/frame1.png", "--model", "exported", "--groups", "3"]) == 0
+    run_here(f"{GROUP} frames/frame1.png --groups 3")
     with Image.open("frames/frame1_grouped.png") as grouped, Image.open("other.png") as segmented:
         assert grouped.height == segmented.height
 
 
-def test_the_picture_itself_is_never_the_output(capsys):
+def test_the_picture_itself_is_never_the_output(refusal):
     before = Path("frames/frame1.png").read_bytes()
     Path("link.png").symlink_to("frames/frame1.png")
-    for command in (["segment", *LABELS], ["group", "--model", "exported", "--groups", "3"]):
+    for command in (SEGMENT, f"{GROUP} --groups 3"):
         for output in ("frames/../frames/frame1.png", "link.png"):
-            assert main([*command, "frames/frame1.png", "--output", output]) == 2
-            assert f"--output {output}: this is the picture itself" in capsys.readouterr().err
+            said = refusal(f"{command} frames/frame1.png --output {output}")
+            assert f"--output {output}: this is the picture itself" in said
     assert Path("frames/frame1.png").read_bytes() == before
 
 
 def test_groups_are_numbered_from_the_largest():
-    assert main(["group", "frames", "--model", "exported", "--groups", "4", "--to", "out"]) == 0
+    run_here(f"{GROUP} frames --groups 4 --to out")
     for name in ("frame1", "frame2", "frame10"):
         entry = json.loads(Path(f"out/{name}_groups.json").read_text())
         areas = [row["area"] for row in entry["groups"]]
@@ -279,24 +261,19 @@ def test_groups_are_numbered_from_the_largest():
         )
 
 
-def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tmp_path, capsys):
+def test_a_vision_only_model_is_refused_by_segment_before_any_file(tmp_path, refusal):
     from tests.gestalt.test_api import saved_timm
 
     saved_timm(tmp_path / "vit")
-    assert main(["group", "frames/frame1.png", "--model", "timm:vit", "--to", "out"]) == 0
-    assert sum(
-        row["area"] for row in json.loads(Path("out/frame1_groups.json").read_text())["groups"]
-    ) == pytest.approx(1, abs=1e-5)
-    words = ["--labels", "a,b", "--ckpt", "timm:vit", "--to", "new"]
-    assert main(["segment", "frames/frame1.png", *words]) == 2
-    assert "vision-only" in capsys.readouterr().err
+    line = "segment frames/frame1.png --labels a,b --ckpt timm:vit --to new"
+    assert "vision-only" in refusal(line)
     assert not Path("new").exists()
 
 
 def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(capsys):
     name = os.fsdecode(b"frames/caf\xe9.png")
     os.rename("frames/frame1.png", name)
-    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 0
+    run_here(f"{SEGMENT} frames --to out --html page.html")
     summary = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
     assert [entry["picture"] for entry in summary["pictures"]] == [
         name,
@@ -304,7 +281,7 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
         "frames/frame10.png",
     ]
     assert "caf\\udce9" in Path("page.html").read_text(encoding="utf-8")
-    assert main(["segment", name, *LABELS]) == 0
+    run_here(SEGMENT, name)
     assert capsys.readouterr().out.splitlines()[-1] == "frames/caf\\udce9_segmented.png"
 
 
@@ -312,11 +289,11 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
     ("command", "kind", "said"),
     [
         (
-            ["segment", "--labels", "dog, Dog"],
+            "segment --labels 'dog, Dog'",
             "labels",
             ["generated scenes alone", 'cannot tell the labels "dog", "Dog" apart'],
         ),
-        (["group", "--groups", "3"], "groups", ["generated scenes alone"]),
+        ("group --groups 3", "groups", ["generated scenes alone"]),
     ],
 )
 def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(
@@ -324,7 +301,7 @@ def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on
 ):
     monkeypatch.setattr("gestalt.commands.pictures.AT_ONCE", 1)
     target = str(Path("exported").absolute())
-    assert main([*command, "frames", "--model", target, "--to", "out", "--html", "page.html"]) == 0
+    run_here(f"{command} frames --model {target} --to out --html page.html")
     lines = [
         line
         for line in capsys.readouterr().err.splitlines()

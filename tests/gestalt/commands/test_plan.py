@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.__main__ import main
 from gestalt.commands import plan as command
 from gestalt.commands.plan import (
     StepProbe,
@@ -17,8 +16,10 @@ from gestalt.commands.plan import (
 )
 from gestalt.config.loading import load
 from gestalt.module import ContrastiveModule
+from tests.gestalt.command import run_here
 
 GIB = 2**30
+PLAN = "train clippy_random_max --scale tiny --plan"
 
 
 def config(*words):
@@ -52,15 +53,13 @@ def config(*words):
         ),
     ],
 )
-def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(
-    words, trial_batch, ranks, line
-) -> None:
+def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line):
     assert line in memory_line(
         config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB
     )
 
 
-def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
+def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix():
     assert disk_line(3 * GIB, free=100 * GIB).startswith(
         "ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most"
     )
@@ -73,7 +72,7 @@ def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
     )
 
 
-def test_a_run_that_its_longest_time_ends_is_reported() -> None:
+def test_a_run_that_its_longest_time_ends_is_reported():
     assert time_line("time: 2 h", 7200.0, "00:02:00:00") == "ok    time: 2 h"
     assert time_line("time: 2 h", 7201.0, "00:02:00:00").endswith(
         "trainer.max_time=00:02:00:00 ends it before its last step; choose a longer one, or fewer "
@@ -91,7 +90,7 @@ def test_a_run_that_its_longest_time_ends_is_reported() -> None:
         (1401, 3000, 64, [16, 32, 64, None]),
     ],
 )
-def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch) -> None:
+def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch):
     """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
     sizes: list[int] = []
     trial = SimpleNamespace(config=config())
@@ -105,15 +104,15 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     monkeypatch.setattr(command, "repeated", lambda pairs, count: count)
     monkeypatch.setattr(
         command,
-        "memory_gib",
-        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) / 1024,
+        "peak_memory",
+        lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
     )
     taken = command._take_steps(trial, batch=64, room=(room - 100) * 2**20, ranks=1)
     assert taken[0] == fitting
     assert sizes[: len(tried)] == tried
 
 
-def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
+def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
     def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
         probe = StepProbe()
@@ -131,18 +130,13 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]]
+    "words", ["data.batch_size=8", "data.batch_size=4 trainer.accumulate_grad_batches=2"]
 )
-def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
+def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # all steps, however busy the machine is
     monkeypatch.setattr("gestalt.commands.plan.SECONDS", 600.0)
-    assert (
-        main(
-            ["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]
-        )
-        == 0
-    )
+    run_here(f"{PLAN} {words} optimizer.ema=0.9")
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
     parts = [row[6:].partition(":")[0] for row in text[1:]]
@@ -150,6 +144,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
         "memory",
         "checkpoints",
         "data",
+        "data.workers",
         "waiting for data",
         "speed",
         "compute",
@@ -163,7 +158,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
 @pytest.mark.slow
 def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
     tmp_path, monkeypatch, capsys
-) -> None:
+):
     step = ContrastiveModule.training_step
 
     def cramped(self, batch, index):
@@ -173,10 +168,5 @@ def test_steps_that_run_out_of_memory_are_tried_with_half_of_the_pairs(
 
     monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(
-            ["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]
-        )
-        == 1
-    )
+    run_here(f"{PLAN} evaluation.benchmarks=[]", status=1)
     assert "choose data.batch_size=4, image.gradient_checkpointing=true" in capsys.readouterr().out

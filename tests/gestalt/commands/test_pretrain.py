@@ -17,11 +17,20 @@ from gestalt.config.schema import ConfigError
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.module import summary_of
-from tests.gestalt.command import ended_by, gestalt, result, slowed
+from tests.data_modules.files import write_flickr
+from tests.gestalt.command import (
+    TINY,
+    TWO_RANKS,
+    ended_by,
+    gestalt,
+    refused,
+    result,
+    slowed,
+    succeed,
+)
 
-TINY = ("--scale", "tiny", "trainer.enable_progress_bar=false")
 FILE = "inits/tiny.safetensors"
-DINO = ("pretrain", "--init", "dino", "--to", FILE, *TINY)
+DINO = f"pretrain --init dino --to {FILE} {TINY}"
 slow = pytest.mark.slow
 
 
@@ -32,9 +41,7 @@ def record_in(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    done = gestalt(*DINO, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    return folder, succeed(DINO, folder=folder)
 
 
 @slow
@@ -53,15 +60,7 @@ def test_pretraining_writes_weights_with_provenance_from_which_training_starts(w
     assert record["seconds"]["training"] > 0
     assert list(folder.glob("inits/tiny/events*"))
     assert not list(folder.glob("**/*.ckpt"))
-    trained = gestalt(
-        "train",
-        "clippy_dino_max",
-        *TINY,
-        f"image.weights={FILE}",
-        "trainer.max_steps=2",
-        folder=folder,
-    )
-    assert trained.returncode == 0, trained.stderr
+    succeed(f"train clippy_dino_max {TINY} image.weights={FILE} trainer.max_steps=2", folder=folder)
     assert result(folder)["image_init"] == {
         "asked": "dino",
         "used": "dino",
@@ -94,38 +93,32 @@ sys.exit(main(sys.argv[2:]))
 def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weights(
     whole, tmp_path, moment
 ):
-    killed = gestalt(moment, *DINO, folder=tmp_path, program=("-c", KILLED))
+    killed = gestalt(moment, *DINO.split(), folder=tmp_path, program=("-c", KILLED))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not list(tmp_path.glob("**/*.safetensors"))
-    other = gestalt(*DINO, "pretraining.seed=1", folder=tmp_path)
-    assert other.returncode == 2
     assert (
         "inits/tiny: an unfinished pretraining with another pretraining.seed; choose another --to, "
-        "or remove it" in other.stderr
-    )
-    done = gestalt(*DINO, "data.workers=1", "pretraining.save_every_steps=3", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+        "or remove it"
+    ) in refused(f"{DINO} pretraining.seed=1", folder=tmp_path)
+    succeed(f"{DINO} data.workers=1 pretraining.save_every_steps=3", folder=tmp_path)
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
 
 
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
     process = slowed(
-        *DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="PatchDistillation"
+        DINO, folder=tmp_path, module="gestalt.pretraining.module", owner="PatchDistillation"
     )
     stderr = ended_by(signal.SIGINT, process, folder=tmp_path)
     assert "the same command continues" in stderr
-    assert gestalt(*DINO, folder=tmp_path).returncode == 0
+    succeed(DINO, folder=tmp_path)
     assert record_in(tmp_path)["sha256"] == record_in(whole[0])["sha256"]
 
 
 @slow
 def test_two_ranks_learn_what_one_process_does(whole, tmp_path):
     # on the default number of threads, and started as a user does
-    done = gestalt(
-        *DINO, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path, threads=None
-    )
-    assert done.returncode == 0, done.stderr
+    succeed(f"{DINO} {TWO_RANKS}", folder=tmp_path, threads=None)
     from safetensors.torch import load_file
 
     expected, found = load_file(whole[0] / FILE), load_file(tmp_path / FILE)
@@ -151,9 +144,8 @@ def neighbours_agree(tower, vector):
     ("init", "vector"), [("supervised", summary_of), ("dino", max_of_parts)], ids=["class", "max"]
 )
 def test_new_scenes_are_nearer_to_their_like_after_pretraining(tmp_path, init, vector):
-    words = ["pretraining.steps=120", "pretraining.batch_size=32", "pretraining.limit=null"]
-    done = gestalt("pretrain", "--init", init, "--to", FILE, *TINY, *words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    words = "pretraining.steps=120 pretraining.batch_size=32 pretraining.limit=null"
+    succeed(f"pretrain --init {init} --to {FILE} {TINY} {words}", folder=tmp_path)
     image = load("clippy_dino_max", scale="tiny").image
     torch.manual_seed(0)
     random, trained = (
@@ -163,81 +155,39 @@ def test_new_scenes_are_nearer_to_their_like_after_pretraining(tmp_path, init, v
     assert neighbours_agree(trained, vector) > neighbours_agree(random, vector) + 0.02
 
 
-CNN = ["image.family=cnn", "image.backbone=resnet18", "image.keep_tokens=1.0"]
-CNN += [f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")]
-REFUSED = [  # overrides, what the line must hold
-    (["--init", "dino", *CNN], ["pretraining is for ViTs", "image.family=vit"]),
-    (
-        ["--init", "dino", "pretraining.crop_size=60"],
-        ["pretraining.crop_size=60", "multiple of image.patch_size=8"],
-    ),
-    (
-        ["--init", "dino", "trainer.precision=bf16-true"],
-        ["trainer.precision=bf16-true", "32-true, 64-true, bf16-mixed"],
-    ),
-    (
-        ["--init", "dino", "image.weights=FILE"],
-        ["image.weights=FILE", "starts from random weights; choose null"],
-    ),
-    (
-        ["--init", "dino", "image.init=random"],
-        ["image.init=random", "--init dino says what is made"],
-    ),
-    (["--init", "dino", "--to", "weights.pt"], ["--to weights.pt", "ends in .safetensors"]),
-]
+CNN = "image.family=cnn image.backbone=resnet18 image.keep_tokens=1.0 image.patch_size=null "
+CNN += "image.width=null image.depth=null image.heads=null"
+REFUSED = {  # words: what the line must hold
+    CNN: ["pretraining is for ViTs", "image.family=vit"],
+    "pretraining.crop_size=60": ["pretraining.crop_size=60", "multiple of image.patch_size=8"],
+    "trainer.precision=bf16-true": [
+        "trainer.precision=bf16-true",
+        "32-true, 64-true, bf16-mixed",
+    ],
+    "image.weights=FILE": ["image.weights=FILE", "starts from random weights; choose null"],
+    "image.init=random": ["image.init=random", "--init dino says what is made"],
+    "--to weights.pt": ["--to weights.pt", "ends in .safetensors"],
+    "--to mine.safetensors": ["mine.safetensors exists; choose another --to"],
+}
 
 
-@pytest.mark.parametrize(("words", "held"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_an_invalid_pretrain_command_is_refused_in_one_line(words, held, capsys):
-    from gestalt.__main__ import main
-
-    assert main(["pretrain", *words, "--scale", "tiny"]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    for part in held:
-        assert part in line
-
-
-def test_a_file_is_never_overwritten(tmp_path, capsys):
-    from gestalt.__main__ import main
-
-    file = tmp_path / "mine.safetensors"
-    file.write_bytes(b"mine")
-    assert main(["pretrain", "--init", "dino", "--scale", "tiny", "--to", str(file)]) == 2
-    assert "mine.safetensors exists; choose another --to" in capsys.readouterr().err
-    assert file.read_bytes() == b"mine"
-
-
-def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, capsys):
-    from PIL import Image
-
-    from gestalt.__main__ import main
-
+@pytest.mark.parametrize(("words", "held"), REFUSED.items(), ids=REFUSED)
+def test_an_invalid_pretrain_command_is_refused_in_one_line_and_overwrites_nothing(
+    words, held, tmp_path, monkeypatch, refusal
+):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "Images").mkdir()
-    for number in range(8):
-        Image.new("RGB", (48, 40), (30 * number, 80, 90)).save(
-            tmp_path / "Images" / f"{number}.jpg"
-        )
-    (tmp_path / "Flickr_8k.trainImages.txt").write_text(
-        "".join(f"{number}.jpg\n" for number in range(8))
-    )
-    (tmp_path / "captions.txt").write_text(
-        "image,caption\n" + "".join(f"{number}.jpg,a colour\n" for number in range(8))
-    )
-    words = [
-        "pretrain",
-        "--init",
-        "supervised",
-        "--scale",
-        "tiny",
-        "data.source=flickr",
-        f"data.root={tmp_path}",
-    ]
-    assert main(words) == 2
-    assert (
-        "data.source=flickr has none; choose data.source=scenes, or --init dino"
-        in capsys.readouterr().err
-    )
+    (tmp_path / "mine.safetensors").write_bytes(b"mine")
+    line = refusal(f"pretrain --init dino --scale tiny {words}")
+    assert all(part in line for part in held), line
+    assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
+
+
+def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, refusal):
+    monkeypatch.chdir(tmp_path)
+    write_flickr(tmp_path / "flickr")
+    line = "pretrain --init supervised --scale tiny data.source=flickr data.root=flickr"
+    message = "data.source=flickr has none; choose data.source=scenes, or --init dino"
+    assert message in refusal(line)
 
 
 def test_an_init_is_a_word_or_a_file():

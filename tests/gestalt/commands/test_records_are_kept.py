@@ -9,16 +9,8 @@ import pytest
 import torch
 
 from tests import warm
-from tests.gestalt.command import environment, gestalt, result
+from tests.gestalt.command import TRAIN, environment, result, succeed
 
-TRAIN = (
-    "train",
-    "clippy_dino_max",
-    "--scale",
-    "tiny",
-    "trainer.enable_progress_bar=false",
-    "checkpoint_every_steps=3",
-)
 NAN_AFTER_STEP_6 = """
 import sys
 from gestalt.module import ContrastiveModule
@@ -34,11 +26,11 @@ sys.exit(main(sys.argv[1:]))
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("averaged", [(), ("optimizer.ema=0.9",)], ids=["weights", "averaged"])
+@pytest.mark.parametrize("averaged", ["", "optimizer.ema=0.9"], ids=["weights", "averaged"])
 def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_before_stays(
     tmp_path, averaged
 ):
-    command = [sys.executable, "-c", NAN_AFTER_STEP_6, *TRAIN, *averaged]
+    command = [sys.executable, "-c", NAN_AFTER_STEP_6, *f"{TRAIN} {averaged}".split()]
     done = warm.run(command, cwd=tmp_path, env=environment(), timeout=300)
     assert done.returncode == 1, done.stderr
     assert "contain NaN or infinity after step 6; not saved" in done.stderr
@@ -55,11 +47,10 @@ def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_bef
 
 
 def test_resuming_a_finished_run_writes_an_evaluation_and_keeps_its_record(tmp_path):
-    assert gestalt(*TRAIN, folder=tmp_path).returncode == 0
+    succeed(TRAIN, folder=tmp_path)
     path = next(tmp_path.glob("lightning_logs/*/*/version_0/result.json"))
     before = path.read_bytes()
-    done = gestalt(*TRAIN, "resume=last", "evaluation.limit=7", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(f"{TRAIN} resume=last evaluation.limit=7", folder=tmp_path)
     assert path.read_bytes() == before
     evaluation = json.loads((path.parent / "evaluations" / "0.json").read_text())
     assert evaluation["metrics"] == result(tmp_path)["metrics"]
@@ -80,10 +71,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_run_ended_by_max_time_continues_training_when_resumed(tmp_path):
-    command = [sys.executable, "-c", SLOW, *TRAIN, "trainer.max_time=00:00:00:02"]
+    command = [sys.executable, "-c", SLOW, *TRAIN.split(), "trainer.max_time=00:00:00:02"]
     assert warm.run(command, cwd=tmp_path, env=environment(), timeout=300).returncode == 0
     ended = result(tmp_path)
     assert ended["steps"] < ended["steps_planned"]
-    done = gestalt(*TRAIN, "resume=last", "trainer.max_time=00:00:10:00", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(f"{TRAIN} resume=last trainer.max_time=00:00:10:00", folder=tmp_path)
     assert result(tmp_path)["steps"] == ended["steps_planned"]

@@ -6,44 +6,32 @@ import shutil
 import pytest
 import torch
 
-from tests.gestalt.command import gestalt
+from tests.gestalt.command import TINY, refused, succeed
 
 pytestmark = pytest.mark.slow
 
-TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2")
+TRAIN = f"train clippy_dino_max {TINY} trainer.max_steps=2"
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    done = gestalt(*TRAIN, "trainer.enable_progress_bar=false", folder=folder)
-    assert done.returncode == 0, done.stderr
+    done = succeed(TRAIN, folder=folder)
     assert done.stdout.splitlines()[-1].split()[0].startswith("scenes/")
     return folder
 
 
-def refused(*words, folder):
-    """The one line."""
-    done = gestalt(*words, folder=folder)
-    assert done.returncode == 2, done.stdout
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
-
-
 @pytest.mark.parametrize("word", ["seed=9", "trainer.max_steps=7"])
 def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
-    line = refused("eval", RUN, word, folder=trained)
+    line = refused(f"eval {RUN} {word}", folder=trained)
     assert word.partition("=")[0] in line
     assert "the run had" in line
     assert not list((trained / RUN).glob("evaluations/*.json"))
 
 
 @pytest.mark.parametrize("kind", ["cut off", "empty", "another"])
-@pytest.mark.parametrize(
-    "command",
-    [("eval", RUN), (*TRAIN, "resume=last")],
-)
+@pytest.mark.parametrize("command", [f"eval {RUN}", f"{TRAIN} resume=last"])
 def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, command):
     shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
     file = tmp_path / RUN / "checkpoints" / "last.ckpt"
@@ -52,33 +40,25 @@ def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, comm
         torch.save({"a": 1}, file)
     else:
         file.write_bytes(file.read_bytes()[:100_000] if kind == "cut off" else b"")
-    line = refused(*command, folder=tmp_path)
+    line = refused(command, folder=tmp_path)
     assert re.search(r"checkpoints/last\.ckpt(:| cannot be read)", line)
     assert "best.ckpt" in line
-
-
-def test_a_folder_with_several_runs_is_refused_as_a_target(trained, tmp_path):
-    shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
-    shutil.copytree(tmp_path / RUN, tmp_path / RUN.replace("version_0", "version_1"))
-    line = refused("eval", "lightning_logs", folder=tmp_path)
-    assert f"lightning_logs: holds 2 runs; name one of {RUN}, " in line
 
 
 def test_a_report_overwrites_only_another_report(trained, tmp_path):
     notes = tmp_path / "notes.html"
     notes.write_text("mine")
     before = (trained / RUN / "result.json").read_bytes()
-    assert "name a file that ends in .html" in refused(
-        "report", RUN, "--output", f"{RUN}/result.json", folder=trained
-    )
-    assert "name a file that ends in .html" in refused(
-        "report", RUN, "--output", str(tmp_path), folder=trained
-    )
-    assert "is not a report" in refused("report", RUN, "--output", str(notes), folder=trained)
+    report = f"report {RUN} --output"
+    for name, message in (
+        (f"{RUN}/result.json", "name a file that ends in .html"),
+        (tmp_path, "name a file that ends in .html"),
+        (notes, "is not a report"),
+    ):
+        assert message in refused(f"{report} {name}", folder=trained)
     assert (notes.read_text(), (trained / RUN / "result.json").read_bytes()) == ("mine", before)
     for _ in range(2):
-        done = gestalt("report", RUN, "--output", str(tmp_path / "page.html"), folder=trained)
-        assert done.returncode == 0, done.stderr
+        succeed(f"{report} {tmp_path}/page.html", folder=trained)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.html", "page.html"]
 
 
@@ -87,12 +67,14 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
     ("word", "message"),
     [
         ("trainer.accelerator=gpu", "choose auto or cpu"),
+        ("trainer.devices=2", "this machine has 1; choose at most 1"),
         ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed"),
     ],
 )
-def test_missing_hardware_is_refused_without_making_a_folder(trained, tmp_path, word, message):
-    assert message in refused(
-        "train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path
-    )
-    assert message in refused("eval", RUN, word, folder=trained)
+def test_missing_hardware_is_refused_without_making_a_folder(
+    trained, tmp_path, word, message, monkeypatch
+):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
+    assert message in refused(f"train clippy_random_max --scale tiny {word}", folder=tmp_path)
+    assert message in refused(f"eval {RUN} {word}", folder=trained)
     assert not list(tmp_path.glob("lightning_logs/*"))

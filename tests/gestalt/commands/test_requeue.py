@@ -9,17 +9,19 @@ import sys
 import pytest
 import torch
 
-from tests.gestalt.command import SLOW_STEPS, SLURM, ended_by, environment, gestalt, result, same
+from tests.gestalt.command import (
+    SLOW_STEPS,
+    SLURM,
+    TINY,
+    ended_by,
+    environment,
+    result,
+    same,
+    succeed,
+)
 from tests.warm import Warm
 
-TRAIN = (
-    "train",
-    "clippy_dino_max",
-    "--scale",
-    "tiny",
-    "trainer.enable_progress_bar=false",
-    "resume=auto",
-)
+TRAIN = f"train clippy_dino_max {TINY} resume=auto"
 JOB = {**SLURM, "SLURM_RESTART_COUNT": "0"}
 pytestmark = pytest.mark.slow
 
@@ -27,20 +29,19 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = gestalt(*TRAIN, folder=folder)
-    assert done.returncode == 0, done.stderr
+    succeed(TRAIN, folder=folder)
     return folder
 
 
-def in_a_job(*command, folder):
-    """Start a process as SLURM does, with a fake ``scontrol`` that logs its arguments."""
+def in_a_job(*program, line=TRAIN, folder):
+    """Start ``PROGRAM LINE`` as SLURM does, with a fake ``scontrol`` that logs its arguments."""
     scontrol = folder / "bin" / "scontrol"
     if not scontrol.exists():
         scontrol.parent.mkdir()
         scontrol.write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol.log\n')
         scontrol.chmod(0o755)
     variables = environment(**JOB, PATH=f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
-    return Warm([sys.executable, *command], cwd=folder, env=variables)
+    return Warm([sys.executable, *program, *line.split()], cwd=folder, env=variables)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_
         owner="ImageTextDataModule",
         name="train_dataloader",
     )
-    process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
+    process = in_a_job("-c", code, folder=tmp_path)
     stderr = ended_by(signal.SIGUSR1, process, folder=tmp_path)
     assert (
         "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM "
@@ -95,9 +96,7 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
         owner="Segmentation",
         name="on_validation_batch_end",
     )
-    process = in_a_job(
-        "-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path
-    )
+    process = in_a_job("-c", code, line=f"eval {run}", folder=tmp_path)
     stderr = ended_by(signal.SIGTERM, process, folder=tmp_path)
     assert "gestalt: stopped by SIGTERM; nothing is lost: run the same command again" in stderr
     assert "Traceback" not in stderr
@@ -108,12 +107,12 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
     stray, undisturbed
 ):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
-    process = in_a_job("-c", code, *TRAIN, folder=stray)
+    process = in_a_job("-c", code, folder=stray)
     stderr = ended_by(signal.SIGUSR1, process, folder=stray)
     assert "SLURM job 7 is queued again" in stderr
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"
     assert sorted(path.name for path in stray.glob("hpc_ckpt_*")) == ["hpc_ckpt_1.ckpt"]
-    again = in_a_job("-m", "gestalt", *TRAIN, folder=stray).communicate(timeout=900)
+    again = in_a_job("-m", "gestalt", folder=stray).communicate(timeout=900)
     assert again.returncode == 0, again.stderr
     assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == [
         "version_0"

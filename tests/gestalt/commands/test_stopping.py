@@ -8,10 +8,10 @@ from multiprocessing import get_context
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from gestalt.__main__ import main
 from gestalt.commands.faults import describe
 from gestalt.commands.stopping import until_stopped
 from tests.data_modules.files import write_flickr
+from tests.gestalt.command import run_here
 
 
 class Deadly(Dataset):
@@ -49,6 +49,6 @@ def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, mo
     monkeypatch.setattr(
         "gestalt.data_modules.tools.inspection.Findings.__getitem__", Deadly.__getitem__
     )
-    assert main(["data", "inspect", "flickr", "data.root=flickr", "data.workers=1"]) == 1
+    run_here("data inspect flickr data.root=flickr data.workers=1", status=1)
     assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
     assert not list(tmp_path.glob("**/*.json"))

@@ -13,18 +13,13 @@ from PIL import Image
 
 from gestalt.data_modules.order import EndlessOrder
 from tests.data_modules.tar_files import write_tar
-from tests.gestalt.command import gestalt, result
+from tests.gestalt.command import TINY, TWO_RANKS, gestalt, result
 
 WITNESS = str(Path(__file__).with_name("witness.py"))
 TRAIN = (
-    "train",
-    "clippy_dino_max",
-    "--scale",
-    "tiny",
-    "checkpoint_every_steps=2",
-    "trainer.enable_progress_bar=false",
+    f"train clippy_dino_max {TINY} checkpoint_every_steps=2 data.source=tars data.batch_size=8 "
+    "data.window_shards=2 data.max_bad_share=0.5"
 )
-TRAIN += ("data.source=tars", "data.batch_size=8", "data.window_shards=2", "data.max_bad_share=0.5")
 LENGTHS, STEPS = (9, 7, 11, 6), 8  # 33 samples: 4 steps of 8 an epoch, and one left over
 # at step 2 it has nothing else
 SECOND_RANKS = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(20, 24)]
@@ -68,11 +63,11 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def run(folder, corpus, name, *, workers=0, ranks=1, kill=-1, more=()):
+def run(folder, corpus, name, *, workers=0, ranks=1, kill=-1, more=""):
     """Train; return the samples of each step, from all ranks in rank order, and its loss."""
-    words = [*TRAIN, f"data.root={corpus}", f"data.workers={workers}", *more]
-    words += ["trainer.devices=2", "trainer.strategy=ddp"] if ranks == 2 else []
-    done = gestalt(str(folder / name), str(kill), *words, folder=folder, program=(WITNESS,))
+    line = f"{folder / name} {kill} {TRAIN} data.root={corpus} data.workers={workers} {more}"
+    line += f" {TWO_RANKS}" if ranks == 2 else ""
+    done = gestalt(*line.split(), folder=folder, program=(WITNESS,))
     assert done.returncode == (0 if kill < 0 else -signal.SIGKILL), done.stderr
     lines = [
         [json.loads(line) for line in (folder / f"{name}.{rank}").read_text().splitlines()]
@@ -129,7 +124,7 @@ def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run
 ):
     steps, record = whole
     killed = run(tmp_path, corpus, "killed", kill=kill, **before)
-    resumed = run(tmp_path, corpus, "resumed", more=["resume=last"], **after)
+    resumed = run(tmp_path, corpus, "resumed", more="resume=last", **after)
     assert sorted(killed) == list(range(kill))
     assert sorted(resumed) == list(range((kill // 2) * 2, STEPS))  # from the checkpoint before
     for found, ranks in ((killed, before.get("ranks", 1)), (resumed, after.get("ranks", 1))):

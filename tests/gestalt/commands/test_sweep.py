@@ -1,27 +1,17 @@
 """A sweep over image sizes: one evaluation per size, one table, one plot."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from gestalt.__main__ import main
 from gestalt.commands.sweep import plot_sizes
 from gestalt.data_modules.pixels.pictures import read_picture
-from tests.gestalt.command import gestalt
+from tests.gestalt.command import TINY, TWO_RANKS, refused, succeed
 
-RUN = "lightning_logs/clippy_random_max/tiny/version_0"
-TINY = (
-    "clippy_random_max",
-    "--scale",
-    "tiny",
-    "trainer.enable_progress_bar=false",
-    "trainer.max_steps=2",
-)
-BENCH = "evaluation.benchmarks=[scenes,scenes_waterbirds]"
+SWEEP = "eval lightning_logs/clippy_random_max/tiny/version_0 --sizes"
 
 
-def test_the_plot_has_a_line_a_headline_and_marks_the_training_size() -> None:
+def test_the_plot_has_a_line_a_headline_and_marks_the_training_size():
     values = {
         "birds/worst_group": [0.5, None],
         "birds/accuracy_chance": [0.3, 0.3],
@@ -35,20 +25,14 @@ def test_the_plot_has_a_line_a_headline_and_marks_the_training_size() -> None:
 
 @pytest.mark.slow
 def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
-    words = (
-        "eval",
-        RUN,
-        "--sizes",
-        "64,32",
-        BENCH,
-        "evaluation.limit=7",
-        "trainer.enable_progress_bar=false",
+    tmp_path,
+):
+    succeed(f"train clippy_random_max {TINY} trainer.max_steps=2", folder=tmp_path)
+    line = (
+        f"{SWEEP} 64,32 evaluation.benchmarks=[scenes,scenes_waterbirds] evaluation.limit=7 "
+        "trainer.enable_progress_bar=false"
     )
-    done = gestalt(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    succeed(line, folder=tmp_path)
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
     record = json.loads(path.read_text())
     assert (record["sizes"], record["trained_at"]) == ([32, 64], 64)
@@ -64,22 +48,17 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
             if values[place] is not None
         } == evaluation["metrics"]
     assert read_picture(path.with_suffix(".png")).shape[0] == 3
-    ranks = gestalt(*words, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
-    assert ranks.returncode == 0, ranks.stderr
+    succeed(f"{line} {TWO_RANKS}", folder=tmp_path)
     first, second = (
         json.loads((path.parent / f"{number}.json").read_text()) for number in range(2)
     )
     assert second["metrics"] == first["metrics"]
-    monkeypatch.chdir(tmp_path)
-    wrong = {
-        ("33,64",): "--sizes 33: an image of 33 x 33 pixels does not divide",
-        ("64",): "name two or more",
-        ("a,b",): "name two or more",
-        (
-            "32,64",
-            "evaluation.protocol=tips-448",
-        ): "protocol tips-448 fixes the size at 448 px; choose one without a size of its own",
-    }
-    for more, message in wrong.items():
-        assert main(["eval", RUN, "--sizes", *more]) == 2
-        assert message in capsys.readouterr().err
+    for sizes, message in {
+        "33,64": "--sizes 33: an image of 33 x 33 pixels does not divide",
+        "64": "name two or more",
+        "a,b": "name two or more",
+        "32,64 evaluation.protocol=tips-448": (
+            "protocol tips-448 fixes the size at 448 px; choose one without a size of its own"
+        ),
+    }.items():
+        assert message in refused(f"{SWEEP} {sizes}", folder=tmp_path)

@@ -14,6 +14,7 @@ from gestalt.config import check_data, identity, schema, schema_data
 from gestalt.config.identity import config_hash, flatten, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.data_modules.opening import files_of
 from gestalt.measures.segmentation import protocol
 
 DEMO = ("clippy_dino_max", "demo")
@@ -282,16 +283,13 @@ def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_withou
 
 
 def test_source_options_read_from_code_match_those_of_the_imported_source():
-    from gestalt.data_modules.sources import COMMON, options_taken
+    from gestalt.data_modules.sources import options_taken
 
-    assert check_data.COMMON == COMMON
-    for name in check_data._sources():
+    for name in files_of("sources"):
         assert list(check_data.options_written(name)) == options_taken(name)
 
 
-def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch):
     monkeypatch.setattr(protocol, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
         load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

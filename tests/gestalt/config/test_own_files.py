@@ -2,7 +2,6 @@
 are filed under the file's stem.
 """
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.resume import resolve_resume
+from tests.gestalt.ablation.fake_run import leave, record
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_an_experiment_and_a_scale_may_be_paths(folder: Path) -> None:
+def test_an_experiment_and_a_scale_may_be_paths(folder):
     (folder / "also.yml").write_text((folder / "mine.yaml").read_text())
     for name, stem in (
         ("./mine.yaml", "mine"),
@@ -55,9 +55,7 @@ def test_an_experiment_and_a_scale_may_be_paths(folder: Path) -> None:
         ("./zoo.yaml", "tiny", r"lightning_logs/zoo; rename the file, such as my_zoo.yaml"),
     ],
 )
-def test_a_word_that_names_no_usable_file_is_refused_in_one_line(
-    folder: Path, name: str, scale: str, message: str
-) -> None:
+def test_a_word_that_names_no_usable_file_is_refused_in_one_line(folder, name, scale, message):
     (folder / "empty.yaml").write_text("# nothing yet\n")
     (folder / "zoo.yaml").write_text("image: {aggregation: avg}\n")
     with pytest.raises(ConfigError, match=message) as error:
@@ -65,7 +63,7 @@ def test_a_word_that_names_no_usable_file_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder: Path) -> None:
+def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder):
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
     shipped, own = (
         load("clip_baseline", scale="tiny"),
@@ -85,7 +83,7 @@ def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder
     assert resolve_resume(own) == run / "checkpoints" / "last.ckpt"
 
 
-def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> None:
+def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder):
     grid = read_grid("grids/rates.yaml", scale="./small.yaml")
     assert (grid.name, grid.base_name, grid.scale_name) == ("rates", "mine", "small")
     assert grid.common == ("data.limit=64",)
@@ -98,22 +96,12 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     ]
     done = Path("lightning_logs/mine/small/version_0")
     done.mkdir(parents=True)
-    (done / "result.json").write_text(
-        json.dumps(
-            {
-                "format": 2,
-                "config_hash": run.hash,
-                "metrics": {},
-                "benchmarks": [],
-                "provenance": {},
-                "config": {},
-            }
-        )
-    )
+    config = load(run.grid.base, scale=run.grid.scale, overrides=list(run.words))
+    leave(done, config, *record(config, 0.5))
     assert run.read_state().kind == "finished"
 
 
-def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder: Path) -> None:
+def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder):
     (folder / "grids" / "rates.yaml").rename(folder / "grids" / "aggregation.yaml")
     with pytest.raises(
         ConfigError,

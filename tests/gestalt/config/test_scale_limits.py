@@ -1,7 +1,5 @@
 """A scale's limits never cut a user's data."""
 
-from pathlib import Path
-
 import pytest
 
 from gestalt.config.identity import config_hash, to_yaml
@@ -28,15 +26,11 @@ def limits(
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES.values(), ids=CASES)
-def test_limits_of_a_scale_hold_for_the_data_that_it_names(
-    words: list[str], expected: tuple[int | None, int | None]
-) -> None:
+def test_limits_of_a_scale_hold_for_the_data_that_it_names(words, expected):
     assert limits(words) == expected
 
 
-def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(
-    tmp_path: Path,
-) -> None:
+def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(tmp_path):
     file = tmp_path / "own.yaml"
     text = (EXPERIMENTS / "scales" / "demo.yaml").read_text()
     file.write_text(text.replace("source: scenes,", "source: flickr,"))
@@ -47,7 +41,7 @@ def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(
     assert limits(["data.source=coco_captions"], scale=str(file)) == NONE
 
 
-def test_a_saved_run_keeps_the_limit_that_it_was_trained_with(tmp_path: Path) -> None:
+def test_a_saved_run_keeps_the_limit_that_it_was_trained_with(tmp_path):
     words = ["data.source=flickr", "data.root=photos", "data.limit=14400"]
     config = load("clippy_dino_max", scale="demo", overrides=words)
     (tmp_path / "config.yaml").write_text(to_yaml(config))

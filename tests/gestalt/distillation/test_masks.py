@@ -6,6 +6,7 @@ import torch
 from gestalt.config.schema import Image
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.encoders.image import build_image_tower
+from tests.gestalt.painted import random_pixels
 
 IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
 
@@ -44,9 +45,7 @@ def tower():
 
 
 def test_a_masked_patch_does_not_depend_on_its_pixels(tower):
-    images = torch.randint(
-        0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    images = random_pixels(2, 3, 32, 32)
     mask = torch.zeros(2, 16, dtype=torch.bool)
     mask[0, 5] = True  # row 1, column 1
     changed = images.clone()

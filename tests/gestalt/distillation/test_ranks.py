@@ -64,7 +64,7 @@ def targets_on(rank: int | None) -> Tensor:
     return targets
 
 
-def test_the_mean_over_two_threads_equals_one_process() -> None:
+def test_the_mean_over_two_threads_equals_one_process():
     found = mean_over_threads(
         lambda rank: found_on(Student(), slice(rank * LOCAL, (rank + 1) * LOCAL)), ranks=RANKS
     )
@@ -72,6 +72,6 @@ def test_the_mean_over_two_threads_equals_one_process() -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_targets_of_unequal_numbers_of_samples_equal_those_of_one_process() -> None:
+def test_targets_of_unequal_numbers_of_samples_equal_those_of_one_process():
     found = mean_over_threads(lambda rank: {"targets": targets_on(rank)}, ranks=RANKS)
     torch.testing.assert_close(RANKS * found["targets"], targets_on(None))

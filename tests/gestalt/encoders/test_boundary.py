@@ -24,9 +24,7 @@ def side(name: str) -> int:
 
 @pytest.mark.parametrize("name", [*VITS, *CNNS])
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(
-    name: str, mode: bool
-) -> None:
+def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(name, mode):
     for blocks in {1, STAGES.get(name, SMALL["depth"])}:
         tower = frozen(name, frozen_blocks=blocks).train(mode)
         assert block_count(tower.trunk) == STAGES.get(name, SMALL["depth"])
@@ -41,15 +39,9 @@ def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(
 
 
 @over_vits
-def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbone: str) -> None:
+def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbone):
     tower, length = vit(backbone, frozen_blocks=1).eval(), side(backbone)
-    height, width = tower.grid(length, length)
-    keep = torch.stack(
-        [
-            torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2]
-            for row in range(2)
-        ]
-    )
+    keep = torch.tensor([[0, 2], [3, 1]])
     images = pixels(length, length)
     with torch.no_grad():
         whole, parts = (
@@ -66,8 +58,8 @@ def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbo
 )
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none(
-    name: str, checkpointing: bool
-) -> None:
+    name, checkpointing
+):
     gradients = []
     for cached in (False, True):
         tower, images = (
@@ -106,7 +98,7 @@ def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_non
     ]
 
 
-def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms() -> None:
+def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms():
     tower = cnn("resnet18", frozen_blocks=2)
     before = copy.deepcopy(tower.trunk.state_dict())
     tower.train()(pixels(64, 64))
@@ -116,7 +108,7 @@ def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms
 
 
 @torch.no_grad()
-def test_frozen_weights_lists_the_weights_that_features_depend_on() -> None:
+def test_frozen_weights_lists_the_weights_that_features_depend_on():
     tower = vit(frozen_blocks=1)
     names = set(tower.frozen_weights())
     assert {"cls_token", "pos_embed", "blocks.0.norm1.weight", "mean", "std"} <= names
@@ -134,7 +126,7 @@ def test_frozen_weights_lists_the_weights_that_features_depend_on() -> None:
     } >= {"bn1.running_mean"}
 
 
-def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
+def test_an_impossible_number_of_frozen_blocks_is_refused():
     with pytest.raises(
         ValueError,
         match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2",
@@ -161,7 +153,7 @@ def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
 )
-def test_a_compiled_tower_reads_features(name: str) -> None:
+def test_a_compiled_tower_reads_features(name):
     tower = frozen(name, frozen_blocks=1).eval()
     given = Features(tower.features(pixels(side(name), side(name))), side(name))
     expected = tower(given).parts

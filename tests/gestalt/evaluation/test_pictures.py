@@ -17,7 +17,7 @@ from tests.gestalt.painted import NAMES, painted
 from tests.gestalt.panels import first_size, panels
 
 
-def test_colours_are_those_of_pascal_voc() -> None:
+def test_colours_are_those_of_pascal_voc():
     known = {
         0: (0, 0, 0),
         1: (128, 0, 0),
@@ -32,7 +32,7 @@ def test_colours_are_those_of_pascal_voc() -> None:
     assert tuple(colours[255].tolist()) == (224, 224, 192)
 
 
-def test_the_background_is_black_and_class_colours_are_distinct() -> None:
+def test_the_background_is_black_and_class_colours_are_distinct():
     for background in (None, 0, 3):
         colours = class_colours(21, background=background)
         assert len({tuple(colour) for colour in colours.tolist()}) == 21
@@ -42,7 +42,7 @@ def test_the_background_is_black_and_class_colours_are_distinct() -> None:
     np.testing.assert_array_equal(class_colours(21, background=0), voc_colours(21))
 
 
-def test_an_overlay_blends_colours_except_on_void_pixels() -> None:
+def test_an_overlay_blends_colours_except_on_void_pixels():
     image = torch.full((3, 1, 2), 100, dtype=torch.uint8)
     colours = np.array([[200, 0, 100]], dtype=np.uint8)
     mixed = np.array(overlay(image, torch.tensor([[0, 255]]), colours=colours, alpha=0.5))
@@ -53,9 +53,7 @@ def test_an_overlay_blends_colours_except_on_void_pixels() -> None:
 
 
 @pytest.mark.parametrize("size", [(700, 300), (16, 400)])
-def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(
-    size: tuple[int, int],
-) -> None:
+def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(size):
     label = torch.zeros(size, dtype=torch.uint8)
     label[: size[0] // 2] = 1
     page = segmentation_panels(
@@ -78,7 +76,7 @@ def mixed(grey: int, colours: object) -> list[list[int]]:
     return (0.4 * grey + 0.6 * np.array(colours, dtype=np.float32)).round().tolist()
 
 
-def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_it() -> None:
+def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_it():
     truth = torch.zeros(20, 30, dtype=torch.uint8)
     truth[:, 15:] = 1
     prediction = truth.clone()

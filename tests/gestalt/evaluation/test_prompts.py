@@ -47,16 +47,16 @@ class Unnormalised:
 
 
 @pytest.mark.parametrize("phrase", AN)
-def test_an_before_a_vowel_sound(phrase: str) -> None:
+def test_an_before_a_vowel_sound(phrase):
     assert article(phrase) == "an"
 
 
 @pytest.mark.parametrize("phrase", A)
-def test_a_before_a_consonant_sound(phrase: str) -> None:
+def test_a_before_a_consonant_sound(phrase):
     assert article(phrase) == "a"
 
 
-def test_the_letter_rule_chooses_the_article_by_spelling() -> None:
+def test_the_letter_rule_chooses_the_article_by_spelling():
     assert [article(phrase, rule="letter") for phrase in ("hour", "unicorn", "Owl")] == [
         "a",
         "an",
@@ -64,27 +64,27 @@ def test_the_letter_rule_chooses_the_article_by_spelling() -> None:
     ]
 
 
-def test_the_default_prompt_is_lower_case_without_a_full_stop() -> None:
+def test_the_default_prompt_is_lower_case_without_a_full_stop():
     assert expand("Aeroplane", protocol=top_down_protocol("whole_square")) == [
         "a photo of an aeroplane"
     ]
 
 
-def test_templates_keep_case_and_blanks_when_asked() -> None:
+def test_templates_keep_case_and_blanks_when_asked():
     protocol = TopDownProtocol(
         name="p", templates=("A photo of {}s.", "{article} {}, {article} {}"), lower_case=False
     )
     assert expand("bed ", protocol=protocol) == ["A photo of bed s.", "a bed , a bed "]
 
 
-def test_several_prompts_can_belong_to_one_class() -> None:
+def test_several_prompts_can_belong_to_one_class():
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=top_down_protocol("whole_square"))
     assert prompts.class_index.tolist() == [0, 0, 1, 2, 3]
     assert prompts.vectors.argmax(dim=1).tolist() == [0, 0, 1, 2, 3]
     assert prompts.background == 0
 
 
-def test_under_a_threshold_the_background_has_no_prompts() -> None:
+def test_under_a_threshold_the_background_has_no_prompts():
     protocol = top_down_protocol("whole_square", background="threshold", threshold=0.2)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
     assert prompts.class_index.tolist() == [1, 2, 3]
@@ -92,7 +92,7 @@ def test_under_a_threshold_the_background_has_no_prompts() -> None:
 
 
 @pytest.mark.parametrize("ensembling", ["normalised_mean", "raw_mean"])
-def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
+def test_template_vectors_are_averaged_as_named(ensembling):
     protocol = top_down_protocol(
         "whole_square", templates=("{}", "a very {} thing"), ensembling=ensembling
     )
@@ -107,7 +107,7 @@ def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
     torch.testing.assert_close(vectors, functional.normalize(mean, dim=-1).expand(2, 2))
 
 
-def test_a_class_without_prompts_is_refused() -> None:
+def test_a_class_without_prompts_is_refused():
     with pytest.raises(ValueError, match=r"class 1 \(dog\) has no prompt"):
         used_prompts(
             Words(("cat", "dog"), prompts=(("cat",), ())),
@@ -115,7 +115,7 @@ def test_a_class_without_prompts_is_refused() -> None:
         )
 
 
-def test_a_threshold_without_a_background_class_is_refused() -> None:
+def test_a_threshold_without_a_background_class_is_refused():
     with pytest.raises(ValueError, match="needs a label set with a background class"):
         used_prompts(
             Words(("cat",), prompts=(("cat",),)),

@@ -35,7 +35,7 @@ def changed(protocol: ImageProtocol, field: str) -> ImageProtocol:
 
 
 @pytest.mark.parametrize("measure", TABLES)
-def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure: str) -> None:
+def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure):
     table = TABLES[measure]
     assert [protocol.name for protocol in table.values()] == list(table)
     assert len({protocol.digest() for protocol in table.values()}) == len(table)
@@ -72,8 +72,6 @@ def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure
         ),
     ],
 )
-def test_an_impossible_protocol_is_refused_with_an_explanation(
-    measure: str, name: str, changes: dict[str, Any], message: str
-) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(measure, name, changes, message):
     with pytest.raises(ValueError, match=message):
         build_protocol(name, TABLES[measure], **changes)

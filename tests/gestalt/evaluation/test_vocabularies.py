@@ -37,7 +37,7 @@ def words(label_set: str) -> Words:
 @pytest.mark.parametrize(
     ("name", "label_set"), ROWS, ids=[f"{name}-{label_set}" for name, label_set in ROWS]
 )
-def test_a_list_names_every_class_and_records_its_source(name: str, label_set: str) -> None:
+def test_a_list_names_every_class_and_records_its_source(name, label_set):
     found = phrases_of(name, label_set=label_set)
     assert found is not None
     first, phrases = found
@@ -47,7 +47,7 @@ def test_a_list_names_every_class_and_records_its_source(name: str, label_set: s
     assert lists()[name][label_set]["source"]
 
 
-def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
+def test_bed_is_also_a_background_phrase_unless_defects_are_fixed():
     strict, fixed = (
         named(
             words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects
@@ -61,28 +61,28 @@ def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     assert mended((("bed", "wall "), ("bed",)), background=0) == (("wall",), ("bed",))
 
 
-def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why() -> None:
+def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why():
     own = Words(("background", "apple"), prompts=(("grass",), ("apple",)), background=0)
     vocabulary = named(own, label_set="scenes", vocabulary="tcl")
     assert (vocabulary.prompts, vocabulary.list_name) == (own.prompts, "label_set")
     assert vocabulary.why == "tcl names no classes of scenes"
 
 
-def test_a_list_of_another_number_of_classes_is_refused() -> None:
+def test_a_list_of_another_number_of_classes_is_refused():
     with pytest.raises(
         ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"
     ):
         named(words("voc20"), label_set="voc21", vocabulary="sclip")
 
 
-def test_an_unknown_list_is_refused() -> None:
+def test_an_unknown_list_is_refused():
     with pytest.raises(ValueError, match="unknown vocabulary 'clip'; known: label_set, sclip"):
         named(words("voc20"), label_set="voc20", vocabulary="clip")
 
 
 @pytest.mark.parametrize("label_set", CLASSES)
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_protocol_can_name_every_label_set(name: str, label_set: str) -> None:
+def test_every_protocol_can_name_every_label_set(name, label_set):
     has_background = label_set in BACKGROUND
     protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)
     vocabulary = named(

@@ -94,7 +94,7 @@ def defects(prompts) -> Iterator[tuple[str, str]]:
             yield "repeated", phrase
 
 
-def test_the_lists_have_the_known_defects_and_no_other() -> None:
+def test_the_lists_have_the_known_defects_and_no_other():
     found = set()
     for where, prompts in every_list():
         for kind, phrase in defects(prompts):
@@ -102,7 +102,7 @@ def test_the_lists_have_the_known_defects_and_no_other() -> None:
     assert found == set(KNOWN)
 
 
-def test_the_phrases_of_every_benchmark_are_checked() -> None:
+def test_the_phrases_of_every_benchmark_are_checked():
     scenes = {"scenes", "scenes_classes"}
     checked = {name for name, _ in label_sets()}
     assert {row.label_set for row in BENCHMARKS.values() if row.label_set} - scenes <= checked

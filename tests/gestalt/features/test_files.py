@@ -7,7 +7,7 @@ import torch
 from gestalt.commands.features import as_stored
 
 
-def test_values_beyond_float16_are_refused() -> None:
+def test_values_beyond_float16_are_refused():
     with (
         np.errstate(over="ignore"),
         pytest.raises(ValueError, match="float16 cannot hold; choose --dtype float32"),

@@ -65,8 +65,8 @@ def values_and_gradients(name: str, **choices: Any) -> list[Tensor]:
 @pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
 def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
-    name: str, chunk: int, equal_texts: str, invalid: list[int]
-) -> None:
+    name, chunk, equal_texts, invalid
+):
     valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
     valid[invalid] = False
     whole = values_and_gradients(name, equal_texts=equal_texts, valid=valid)
@@ -83,8 +83,8 @@ def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
 @pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
 def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
-    name: str, chunk: int | None, equal_texts: str, invalid: list[int]
-) -> None:
+    name, chunk, equal_texts, invalid
+):
     valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
     valid[invalid] = False
     choices = {"equal_texts": equal_texts, "valid": valid if invalid else None, "chunk": chunk}
@@ -110,7 +110,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("equal_texts", EQUAL)
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
-def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -> None:
+def test_no_tensor_exceeds_a_block_in_either_pass(name, equal_texts):
     ids = text_ids([f"caption {number % 30}" for number in range(64)])
     tensors = inputs(64)[: 4 if name == "sigmoid" else 3]
     with Largest() as largest:
@@ -120,7 +120,7 @@ def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -
     assert largest.elements == 5 * 64
 
 
-def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_are_split_into_blocks_by_default(monkeypatch):
     tensors = inputs()[:3]
     whole = terms("contrastive", *tensors)
     monkeypatch.setattr(contrastive, "SMALL", 0)
@@ -131,7 +131,7 @@ def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.Monk
     torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-14)
 
 
-def test_the_softmax_of_large_logits_neither_overflows_nor_vanishes() -> None:
+def test_the_softmax_of_large_logits_neither_overflows_nor_vanishes():
     vectors = functional.normalize(
         torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1
     )
@@ -167,13 +167,13 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, equal_texts: str) -> float:
 
 
 @pytest.mark.parametrize("equal_texts", EQUAL)
-def test_the_sigmoid_loss_equals_the_definition_pair_by_pair(equal_texts: str) -> None:
+def test_the_sigmoid_loss_equals_the_definition_pair_by_pair(equal_texts):
     image, text = (tensor.detach().numpy() for tensor in inputs()[:2])
     found = terms("sigmoid", *inputs(), equal_texts=equal_texts).loss.item()
     assert found == pytest.approx(by_loops(image, text, equal_texts=equal_texts), rel=1e-12)
 
 
-def test_the_sigmoid_loss_has_the_gradients_of_open_clip() -> None:
+def test_the_sigmoid_loss_has_the_gradients_of_open_clip():
     ours, theirs = inputs(), inputs()
     terms("sigmoid", *ours).loss.backward()
     torch.autograd.backward(SigLipLoss()(theirs[0], theirs[1], theirs[2].exp(), theirs[3]))

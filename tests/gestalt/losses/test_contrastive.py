@@ -49,7 +49,7 @@ def by_loops(image: np.ndarray, text: np.ndarray, *, directions: str, equal_text
 
 @pytest.mark.parametrize("directions", ["sum", "mean"])
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
-def test_equals_the_definition_pair_by_pair(directions: str, equal_texts: str) -> None:
+def test_equals_the_definition_pair_by_pair(directions, equal_texts):
     image, text = pairs()
     expected = by_loops(image.numpy(), text.numpy(), directions=directions, equal_texts=equal_texts)
     assert terms(
@@ -58,7 +58,7 @@ def test_equals_the_definition_pair_by_pair(directions: str, equal_texts: str) -
 
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
-def test_gradient_equals_finite_differences(equal_texts: str) -> None:
+def test_gradient_equals_finite_differences(equal_texts):
     image, text = (side.requires_grad_() for side in pairs())
     scale = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
@@ -68,7 +68,7 @@ def test_gradient_equals_finite_differences(equal_texts: str) -> None:
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
 @pytest.mark.parametrize("rows", [[0, 1, 3], [2], [4, 0]])
-def test_invalid_rows_do_not_affect_loss_or_gradients(rows: list[int], equal_texts: Any) -> None:
+def test_invalid_rows_do_not_affect_loss_or_gradients(rows, equal_texts):
     valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
     valid[rows] = True
     (image, text), scale, ids = (
@@ -95,14 +95,14 @@ def test_invalid_rows_do_not_affect_loss_or_gradients(rows: list[int], equal_tex
 
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
-def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts: str) -> None:
+def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts):
     of_none = terms(
         *pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts
     )
     assert [math.isnan(term) for term in of_none] == [True, True, True]
 
 
-def test_equal_texts_has_no_effect_if_all_captions_differ() -> None:
+def test_equal_texts_has_no_effect_if_all_captions_differ():
     image, text = pairs()
     ids = text_ids(["a", "b", "c", "d", "e"])
     scale = torch.tensor(SCALE, dtype=torch.float64)
@@ -115,18 +115,18 @@ def test_equal_texts_has_no_effect_if_all_captions_differ() -> None:
     torch.testing.assert_close(plain.loss, kind.loss)
 
 
-def test_duplicates_are_the_share_of_captions_that_occur_again() -> None:
+def test_duplicates_are_the_share_of_captions_that_occur_again():
     assert terms(*pairs()).duplicates.item() == pytest.approx(3 / 5)
 
 
-def test_retrieving_an_identical_caption_counts_as_correct() -> None:
+def test_retrieving_an_identical_caption_counts_as_correct():
     eye = torch.eye(5, dtype=torch.float64)
     # image 0 finds text 2 and image 2 finds text 4 (the same words), image 1 its own; 3 and 4 miss
     order = [2, 1, 4, 0, 3]
     assert terms(eye[order], eye).accuracy.item() == pytest.approx(3 / 5)
 
 
-def test_similarities_are_float32_under_autocast() -> None:
+def test_similarities_are_float32_under_autocast():
     image, text = pairs(dtype=torch.float32)
     expected = terms(image, text).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -135,7 +135,7 @@ def test_similarities_are_float32_under_autocast() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_ids_are_the_same_on_every_machine() -> None:
+def test_ids_are_the_same_on_every_machine():
     # from coreutils: printf 'a dog' | b2sum -l 64, bytes from the least significant
     assert text_ids(["a dog", "", "été"]).tolist() == [
         -4081912340589182210,
@@ -144,7 +144,7 @@ def test_ids_are_the_same_on_every_machine() -> None:
     ]
 
 
-def test_refuses_rows_that_do_not_match() -> None:
+def test_refuses_rows_that_do_not_match():
     image, text = pairs()
     with pytest.raises(ValueError, match=r"image \(5, 4\), text \(4, 4\), text_id \(5,\)"):
         terms(image, text[:4])

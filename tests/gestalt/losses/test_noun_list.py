@@ -10,7 +10,7 @@ from gestalt.losses.words import may_be_noun, singular
 @pytest.mark.parametrize(
     "word", ["dog", "butterfly", "building", "sky", "bed", "t-shirt", "woman", "sheep", "glass"]
 )
-def test_names_of_things_may_be_nouns(word: str) -> None:
+def test_names_of_things_may_be_nouns(word):
     assert may_be_noun(word)
 
 
@@ -30,7 +30,7 @@ def test_names_of_things_may_be_nouns(word: str) -> None:
         "background",
     ],
 )
-def test_words_that_are_not_things_are_no_noun_candidates(word: str) -> None:
+def test_words_that_are_not_things_are_no_noun_candidates(word):
     assert not may_be_noun(word)
 
 
@@ -46,7 +46,7 @@ def test_words_that_are_not_things_are_no_noun_candidates(word: str) -> None:
         ("planes", "plane"),
     ],
 )
-def test_a_plural_counts_as_its_singular(plural: str, expected: str) -> None:
+def test_a_plural_counts_as_its_singular(plural, expected):
     assert (
         singular(plural, known={"dog", "bus", "butterfly", "fireman", "plane", "plan"}) == expected
     )
@@ -56,11 +56,11 @@ def test_a_plural_counts_as_its_singular(plural: str, expected: str) -> None:
     ("word", "known"),
     [("grass", {"gras"}), ("trees", {"dog"}), ("capes", {"cap"}), ("canes", {"can"})],
 )
-def test_a_word_without_a_known_singular_stays(word: str, known: set[str]) -> None:
+def test_a_word_without_a_known_singular_stays(word, known):
     assert singular(word, known=known) == word
 
 
-def test_nouns_are_those_of_enough_pairs_the_most_frequent_first() -> None:
+def test_nouns_are_those_of_enough_pairs_the_most_frequent_first():
     captions = [
         ["a dog", "two dogs run"],
         ["the dog and a cat"],
@@ -79,7 +79,7 @@ def test_nouns_are_those_of_enough_pairs_the_most_frequent_first() -> None:
     )
 
 
-def test_a_caption_names_nouns_in_singular_and_plural_however_many() -> None:
+def test_a_caption_names_nouns_in_singular_and_plural_however_many():
     words = [f"{letter}ox" for letter in "bcdfghlmnpr"]
     nouns = NounList(sorted(["ball", "bus", "dog", *words]))
     rows = nouns.named(["Two dogs, a ball and the dog", "", "buses", " ".join(words)])
@@ -91,7 +91,7 @@ def test_a_caption_names_nouns_in_singular_and_plural_however_many() -> None:
     ]
 
 
-def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
+def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself():
     # cosine of the first two: 0.6
     vectors = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]])
     near = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
@@ -99,7 +99,7 @@ def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
     assert torch.equal(similar_nouns(vectors, level=0.61), torch.eye(4, dtype=torch.bool))
 
 
-def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch):
     similar = torch.eye(2, dtype=torch.bool)
     other = SameOnRanks(NounList(["cat", "dog"], similar=~similar), term="nouns")
     monkeypatch.setattr("gestalt.losses.noun_list.world_size", lambda: 2)

@@ -37,9 +37,7 @@ NOUNS = NounList(["apple", "bus", "dog", "man", "shorts", "umbrella", "unicycle"
         ("men in shorts", "man", "shorts", "shorts in shorts"),
     ],
 )
-def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(
-    caption: str, old: str, new: str, expected: str
-) -> None:
+def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(caption, old, new, expected):
     assert replace_noun(caption, old, new, known=NOUNS.nouns) == expected
 
 
@@ -52,7 +50,7 @@ CAPTIONS = [
 ]
 
 
-def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() -> None:
+def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name():
     pairs = set()
     for number in range(400):
         caption = CAPTIONS[number % len(CAPTIONS)]
@@ -65,7 +63,7 @@ def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() ->
     assert {("bus", "apple"), ("bus", "dog"), ("apple", "umbrella")} <= pairs
 
 
-def test_a_noun_is_never_replaced_by_one_alike() -> None:
+def test_a_noun_is_never_replaced_by_one_alike():
     similar = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
     bus, unicycle = (NOUNS.nouns.index(noun) for noun in ("bus", "unicycle"))
     similar[bus, unicycle] = similar[unicycle, bus] = True
@@ -78,7 +76,7 @@ def test_a_noun_is_never_replaced_by_one_alike() -> None:
     assert negative("a cat", near, epoch=0) is None
 
 
-def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:
+def test_the_draw_depends_on_seed_epoch_and_sample_alone():
     def drawn(**changed: int) -> list[str | None]:
         keys = [
             {"seed": 1, "epoch": epoch, "sample_id": number, **changed}
@@ -99,7 +97,7 @@ def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:
     )
 
 
-def test_captions_without_a_noun_or_with_all_of_them_have_no_negative() -> None:
+def test_captions_without_a_noun_or_with_all_of_them_have_no_negative():
     assert negative("somebody walks", NOUNS, epoch=0) is None
     assert negative("", NOUNS, epoch=0) is None
     assert negative("dogs and a cat", NounList(["cat", "dog"]), epoch=0) is None
@@ -127,7 +125,7 @@ def installed(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_installed_package_adds_its_terms_to_a_run() -> None:
+def test_an_installed_package_adds_its_terms_to_a_run():
     assert {row.name for row in TERMS.rows() if row.package == "more-terms 1.0"} == set(POINTS)
     config = load(
         str(EXAMPLE / "hard_negatives.yaml"),

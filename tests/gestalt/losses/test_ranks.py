@@ -2,7 +2,6 @@
 batch.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,13 +86,10 @@ def terms_and_gradients(
     return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    """Write the gradients of one rank under DDP: all choices as they are, one with the mistake, one
-    with a missing pair.
+def run_rank(rank):
+    """Return the gradients of one rank under DDP, of all choices, and the refusal of a missing
+    pair.
     """
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS
-    )
     models = {name: nn.parallel.DistributedDataParallel(TwoTowers(name)) for name in LOSSES}
     first = rank * LOCAL
     mine = slice(first, first + LOCAL)
@@ -112,8 +108,7 @@ def run_rank(rank: int, folder: Path) -> None:
         results["scattered"] = gather.reduce_scatter(
             torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS
         )
-    torch.save({**results, "refusal": str(refusal.value)}, folder / f"rank{rank}.pt")
-    distributed.destroy_process_group()
+    return results | {"refusal": str(refusal.value)}
 
 
 def on_this_rank(model: nn.Module, rows: slice, **choices: Any) -> dict[str, Tensor]:
@@ -126,9 +121,8 @@ def on_this_rank(model: nn.Module, rows: slice, **choices: Any) -> dict[str, Ten
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Start the ranks as separate processes that meet in a file; return their results."""
-    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
+def results(tmp_path_factory):
+    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"))
 
 
 def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -140,7 +134,7 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_the_mean_over_two_threads_equals_one_process(valid: str, key: str) -> None:
+def test_the_mean_over_two_threads_equals_one_process(valid, key):
     choices = CHOICES[key]
     mask = torch.tensor(VALID[valid]) if valid in VALID else None
 
@@ -162,9 +156,7 @@ def test_the_mean_over_two_threads_equals_one_process(valid: str, key: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_two_ranks_equal_one_process_on_the_valid_rows(
-    results: list[dict[str, Any]], valid: str, key: str
-) -> None:
+def test_two_ranks_equal_one_process_on_the_valid_rows(results, valid, key):
     rows = torch.tensor(VALID.get(valid, [True] * RANKS * LOCAL))
     expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), rows, **CHOICES[key])
     for rank in results:
@@ -176,9 +168,7 @@ def test_two_ranks_equal_one_process_on_the_valid_rows(
     not hasattr(distributed, "reduce_scatter_single"),
     reason="gloo of this torch has no reduce-scatter",
 )
-def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(
-    results: list[dict[str, Any]],
-) -> None:
+def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results):
     assert [rank["scattered"].tolist() for rank in results] == [
         [[0, 3], [6, 9]],
         [[12, 15], [18, 21]],
@@ -186,7 +176,7 @@ def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(
 
 
 @pytest.mark.slow
-def test_unequal_batches_stop_every_rank(results: list[dict[str, Any]]) -> None:
+def test_unequal_batches_stop_every_rank(results):
     for rank in results:
         assert "the ranks hold [3, 2] rows" in rank["refusal"]
 

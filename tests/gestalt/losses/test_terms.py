@@ -41,14 +41,14 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
-def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
+def test_the_order_of_pairs_changes_nothing(model):
     assert_equal(
         value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model)
     )
 
 
 @pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
-def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[int]) -> None:
+def test_invalid_rows_do_not_affect_value_or_gradients(model, good):
     valid = torch.zeros(PAIRS, dtype=torch.bool)
     valid[good] = True
     assert_equal(
@@ -56,13 +56,13 @@ def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[in
     )
 
 
-def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model: Toy) -> None:
+def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model):
     found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
     assert float(found["share"]) == 0
     assert all(bool(gradient.isfinite().all()) for gradient in found.values())
 
 
-def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
+def test_gradients_are_those_of_finite_differences(model):
     found = value_and_gradients(model)
     parameters = dict(model.named_parameters())
     targets_move = isinstance(model.term, SelfDistillation)  # with the tower, and have no gradient
@@ -92,9 +92,7 @@ CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max"
 
 
 @pytest.mark.parametrize(("pooling", "similar"), CASES.values(), ids=CASES)
-def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
-    pooling: str, similar: torch.Tensor | None
-) -> None:
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling, similar):
     model = Toy("nouns", nouns_pooling=pooling, similar=similar)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
@@ -120,7 +118,7 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
 
 
-def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool() -> None:
+def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool():
     model = Toy("text_conditioned")
     patches, _, scale = parts_of(model)
     texts = functional.normalize(model.text(batch()["caption"]), dim=-1).detach()
@@ -137,7 +135,7 @@ def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool(
     assert float(model(batch()).detach()) == pytest.approx(float(expected))
 
 
-def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun() -> None:
+def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun():
     model = Toy("hard_negatives")
     pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
     losses = []
@@ -156,7 +154,7 @@ def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun
     )
 
 
-def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
+def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image():
     model = Toy("self_distillation")
     term = model.term
     assert isinstance(term, SelfDistillation)
@@ -172,7 +170,7 @@ def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_
     assert float(model(batch()).detach()) == pytest.approx(float(expected.detach()))
 
 
-def test_the_teacher_is_an_average_of_the_head_alone() -> None:
+def test_the_teacher_is_an_average_of_the_head_alone():
     model = Toy("self_distillation")
     term = model.term
     assert isinstance(term, SelfDistillation)
@@ -188,7 +186,7 @@ def test_the_teacher_is_an_average_of_the_head_alone() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["nouns", "text_conditioned"])
-def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
+def test_autocast_rounds_no_similarity(name, dtype):
     """The towers run in half precision; with equal outputs of theirs the term has the value and
     gradient of float32.
     """
@@ -211,9 +209,7 @@ def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_computing_captions_in_blocks_does_not_change_the_result(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_computing_captions_in_blocks_does_not_change_the_result(monkeypatch):
     whole = value_and_gradients(Toy("text_conditioned"))
     monkeypatch.setattr("more_terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
     assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

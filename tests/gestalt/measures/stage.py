@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import PaintedModel
 from tests.gestalt.ranks import run_all
 
@@ -80,14 +81,13 @@ class Stub(LightningModule):
 
 def quiet(**keywords: Any) -> Trainer:
     """A small trainer on the CPU."""
-    keywords = {"logger": False, "enable_checkpointing": False, **keywords}
-    return Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **keywords,
-    )
+    return Trainer(**{**QUIET, "use_distributed_sampler": False, **keywords})
+
+
+def validate(*callbacks: Any, dataset: Dataset[dict[str, Any]], flaw: str = "") -> None:
+    """Score a set in one evaluation on one rank."""
+    trainer = quiet(devices=1, callbacks=list(callbacks))
+    trainer.validate(Stub(flaw=flaw), loader(dataset), verbose=False)
 
 
 def as_rank(rank: int, port: int) -> None:

@@ -132,7 +132,7 @@ def scored(
     return json.loads(json.dumps(callback.result(), allow_nan=False))  # type: ignore[no-any-return]
 
 
-def test_an_oracle_classifies_every_image_correctly() -> None:
+def test_an_oracle_classifies_every_image_correctly():
     record = scored(classification(), birds=True)
     metrics = record["metrics"]
     assert metrics["painted/accuracy"] == 1
@@ -148,7 +148,7 @@ def test_an_oracle_classifies_every_image_correctly() -> None:
     assert record["protocol"]["name"] == "one_prompt"
 
 
-def test_top_5_accuracy_is_reported_with_more_than_five_classes() -> None:
+def test_top_5_accuracy_is_reported_with_more_than_five_classes():
     # each name four times: its first is right, all of them tie
     many = Words(BIRDS.names * 4, prompts=BIRDS.prompts * 4)
     callback = classification(many)
@@ -163,7 +163,7 @@ def test_top_5_accuracy_is_reported_with_more_than_five_classes() -> None:
 
 
 @pytest.mark.parametrize("name", ["map_majority", "map_max_logit"])
-def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name: str, tmp_path: Path) -> None:
+def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name, tmp_path):
     callback = robustness(name, third=(NAMES[0], NAMES[3]))
     record = scored(callback, birds=True, folder=tmp_path)
     metrics = record["metrics"]
@@ -199,7 +199,7 @@ def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name: str, tmp_pa
     assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
 
 
-def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
+def test_a_model_that_predicts_from_the_background_has_a_drop_of_one():
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
@@ -217,7 +217,7 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
     assert metrics["painted/accuracy/apple_other_place"] == metrics["painted/worst_group"] == 0
 
 
-def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
+def test_clusters_of_an_oracle_are_its_classes(tmp_path):
     callback = matching()
     record = scored(callback, folder=tmp_path)
     assert (
@@ -239,7 +239,7 @@ def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [classification, robustness, matching])
-def test_the_result_is_empty_before_an_evaluation(make: Any) -> None:
+def test_the_result_is_empty_before_an_evaluation(make):
     assert make().result() == {}
     assert make().per_image() == {}
 
@@ -251,7 +251,7 @@ def test_the_result_is_empty_before_an_evaluation(make: Any) -> None:
         (robustness, "place", "no 'place', robustness cannot"),
     ],
 )
-def test_a_set_without_the_truth_is_an_error(make: Any, lacks: str, message: str) -> None:
+def test_a_set_without_the_truth_is_an_error(make, lacks, message):
     batch = collated([PaintedSet()[0]])
     del batch[lacks]
     with pytest.raises(ValueError, match=f"image set painted: its batches have {message}"):
@@ -294,7 +294,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_give_bit_identical_results_to_one_process(world: int, tmp_path: Path) -> None:
+def test_ranks_give_bit_identical_results_to_one_process(world, tmp_path):
     run_alone_and_as_ranks(_rank, tmp_path, world=world)
     alone = json.loads((tmp_path / "0_of_1.json").read_text())
     assert len(alone) == 2 * len(everyone())

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from gestalt.measures.classification.metric import GroupAccuracy
 from gestalt.measures.grouping.metric import JaccardSimilarity
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.retrieval.metric import RetrievalRecall
-from gestalt.measures.rows import PADDING, SetMetric
+from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
@@ -34,7 +35,7 @@ def update_accuracy(metric: Any, index: int, sample_id: int) -> None:
     classification.update(metric, torch.tensor([index if sample_id != PADDING else -1]))
 
 
-METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
+METRICS: dict[str, tuple[Callable[[], Metric], Update]] = {
     "segmentation": (
         lambda: MeanIoU(CLASSES),
         lambda metric, index, sample_id: count(metric, *pair(index), sample_id),
@@ -55,7 +56,7 @@ METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
 }
 
 
-def counted(name: str, indices: Sequence[int]) -> SetMetric:
+def counted(name: str, indices: Sequence[int]) -> Metric:
     """A rank's metric after some images; a number beyond the set is padding."""
     make, update = METRICS[name]
     metric = make()
@@ -64,7 +65,7 @@ def counted(name: str, indices: Sequence[int]) -> SetMetric:
     return metric
 
 
-def collectives(metric: SetMetric) -> list[Tensor]:
+def collectives(metric: Metric) -> list[Tensor]:
     """The tensors that a rank sends, in order."""
     sent: list[Tensor] = []
 
@@ -78,7 +79,7 @@ def collectives(metric: SetMetric) -> list[Tensor]:
     return sent
 
 
-def computed(*ranks: SetMetric) -> Any:
+def computed(*ranks: Metric) -> Any:
     """The score on the first rank, whose collectives are answered with the tensors of all ranks."""
     answers = zip(*map(collectives, ranks), strict=True)
     first = ranks[0]
@@ -108,20 +109,20 @@ def plain(score: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_merging_two_ranks_gives_the_score_of_one(name: str) -> None:
+def test_merging_two_ranks_gives_the_score_of_one(name):
     merged = computed(counted(name, [0, 1, 4, 5]), counted(name, [2, 3, 6, 7]))
     np.testing.assert_equal(plain(merged), plain(counted(name, range(IMAGES)).compute()))
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_padding_is_dropped_and_an_image_seen_twice_counts_once(name: str) -> None:
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once(name):
     more = counted(name, [2, IMAGES, 0, 1, 0, IMAGES])
     np.testing.assert_equal(plain(more.compute()), plain(counted(name, range(3)).compute()))
 
 
 # whose loader pads, so that no rank is without images
 @pytest.mark.parametrize("name", [name for name in METRICS if name != "retrieval"])
-def test_a_rank_without_images_sends_tensors_of_the_same_kind(name: str) -> None:
+def test_a_rank_without_images_sends_tensors_of_the_same_kind(name):
     sent = [
         [(tensor.dtype, tensor.shape[1:]) for tensor in collectives(counted(name, images))]
         for images in ([0, 1], [])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, UNNAMED
+from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.measures.stage import count
@@ -44,7 +44,7 @@ def loop_iou(pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
     return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
 
 
-def test_iou_equals_a_loop_over_pixels() -> None:
+def test_iou_equals_a_loop_over_pixels():
     metric = MeanIoU(CLASSES)
     pairs = [pair(index) for index in range(7)]
     metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
@@ -55,12 +55,10 @@ def test_iou_equals_a_loop_over_pixels() -> None:
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
 
 
-def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> (
-    None
-):
+def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction():
     pairs = [pair(index) for index in range(7)]
     for prediction, _ in pairs:
-        prediction[::2, ::3] = UNNAMED
+        prediction[::2, ::3] = IGNORE
     metric = MeanIoU(CLASSES, unnamed=True)
     metric.update(
         [prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7)
@@ -71,13 +69,13 @@ def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no
     assert (
         score.confusion[:, -1].sum()
         == sum(
-            int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs
+            int(((prediction == IGNORE) & (label != IGNORE)).sum()) for prediction, label in pairs
         )
         > 0
     )
 
 
-def test_an_image_scored_by_two_ranks_raises() -> None:
+def test_an_image_scored_by_two_ranks_raises():
     metric = MeanIoU(CLASSES)
     count(metric, *pair(3), 3)
     metric.confusion *= 2
@@ -85,7 +83,7 @@ def test_an_image_scored_by_two_ranks_raises() -> None:
         metric.compute()
 
 
-def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
+def test_a_metric_that_was_reset_counts_the_same_images_again():
     metric = MeanIoU(CLASSES)
     count(metric, *pair(3), 3)
     first = metric.compute()
@@ -95,7 +93,7 @@ def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
     assert first.confusion.sum() > 0
 
 
-def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one() -> None:
+def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one():
     metric = MeanIoU(4)
     count(metric, torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
     score = metric.compute()
@@ -103,13 +101,13 @@ def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one() -
     assert score.miou == 0.5
 
 
-def test_ignored_pixels_count_for_nothing() -> None:
+def test_ignored_pixels_count_for_nothing():
     metric = MeanIoU(3)
     count(metric, torch.tensor([[0, 1, 2]]), torch.tensor([[0, 255, 255]]), 0)
     assert metric.compute().counts.tolist() == [[1, 0, 0]] * 3
 
 
-def test_counts_beyond_float32_stay_exact() -> None:
+def test_counts_beyond_float32_stay_exact():
     metric = MeanIoU(2)
     for index, size in enumerate([(2**12, 2**12), (1, 1)]):
         count(metric, *torch.zeros(2, *size, dtype=torch.uint8), index)
@@ -128,9 +126,7 @@ def test_counts_beyond_float32_stay_exact() -> None:
         (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 9: the prediction holds 4, expected"),
     ],
 )
-def test_what_cannot_be_counted_names_the_sample(
-    prediction: Tensor, label: Tensor, message: str
-) -> None:
+def test_what_cannot_be_counted_names_the_sample(prediction, label, message):
     with pytest.raises(ValueError, match=message):
         count(MeanIoU(3), prediction, label, 9)
 
@@ -208,7 +204,7 @@ def loop_recalls(k: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k: int) -> None:
+def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k):
     recalls = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().recalls
     image_to_text, text_to_image = loop_recalls(k)
     assert 0 < text_to_image < 1 or k == 5
@@ -218,7 +214,7 @@ def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k: int) -> No
 
 
 @pytest.mark.parametrize("value", [0.5, math.nan])
-def test_constant_embeddings_have_zero_recall(value: float) -> None:
+def test_constant_embeddings_have_zero_recall(value):
     metric = RetrievalRecall()
     captions = [[f"caption {index}"] for index in range(20)]
     metric.update(
@@ -231,9 +227,7 @@ def test_constant_embeddings_have_zero_recall(value: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_blocks(
-    seed: int,
-) -> None:
+def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_blocks(seed):
     count = 2 * QUERIES_AT_ONCE + 1
     vector = functional.normalize(
         torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)), dim=1
@@ -250,7 +244,7 @@ def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_bloc
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_image_hits_count_the_hits_of_an_image_and_of_its_captions(k: int) -> None:
+def test_image_hits_count_the_hits_of_an_image_and_of_its_captions(k):
     hits = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().image_hits
     found, back = loop_hits(k)
     asked = [int(bool(texts)) for texts in CAPTIONS]

@@ -33,6 +33,7 @@ from tests.gestalt.measures.stage import (
     loader,
     quiet,
     run_alone_and_as_ranks,
+    validate,
 )
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
@@ -68,7 +69,7 @@ class PaintedSet(Dataset[dict[str, Any]]):
 def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:
     """One evaluation on one rank."""
     callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(dataset), verbose=False)
+    validate(callback, dataset=dataset, flaw=flaw)
     return callback
 
 
@@ -78,7 +79,7 @@ pytestmark = [
 ]
 
 
-def test_an_oracle_scores_one_and_baselines_score_less() -> None:
+def test_an_oracle_scores_one_and_baselines_score_less():
     metrics = scored(PaintedSet()).result()["metrics"]
     assert (
         metrics["painted/miou"]
@@ -91,10 +92,10 @@ def test_an_oracle_scores_one_and_baselines_score_less() -> None:
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
 
 
-def test_a_set_without_a_background_class_has_no_constant_background() -> None:
+def test_a_set_without_a_background_class_has_no_constant_background():
     labels = replace(LABELS, background=None)
     callback = Segmentation("painted", labels=labels, protocol=PROTOCOL, length=LENGTH, pictures=0)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    validate(callback, dataset=PaintedSet())
     result = callback.result()
     assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
     assert "painted/miou_constant_background" not in result["metrics"]
@@ -102,7 +103,7 @@ def test_a_set_without_a_background_class_has_no_constant_background() -> None:
     assert list(result["counts"]) == ["model", "shuffled_text", "patch_oracle"]
 
 
-def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
+def test_the_result_is_json_and_describes_set_protocol_and_counts():
     callback = scored(PaintedSet(blocky=True))
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     assert (result["images"], result["images_in_set"]) == (LENGTH, LENGTH)
@@ -136,7 +137,7 @@ def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
     ] == result["counts"]["model"]
 
 
-def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None:
+def test_the_best_and_the_worst_images_are_kept_with_their_predictions():
     callback = scored(PaintedSet(blocky=True), flaw="transposed")
     result, found = callback.result(), callback.predictions()["painted"]
     iou = image_miou(callback.per_image()["painted/counts"])
@@ -147,11 +148,11 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None
     assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))
     assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
     for one, said in zip(found.images, listed, strict=True):
-        counts = pixel_counts(one.prediction, one.label, classes=len(NAMES))
-        assert image_miou(counts.numpy()[None])[0] == said["iou"]
+        counts = pixel_counts(one.prediction.numpy(), one.label.numpy(), classes=len(NAMES))
+        assert image_miou(counts[None])[0] == said["iou"]
 
 
-def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
+def test_benchmarks_that_share_images_use_separate_label_sets():
     class Shared(PaintedSet):
         def __getitem__(self, index: int) -> dict[str, Any]:
             sample = super().__getitem__(index)
@@ -170,19 +171,17 @@ def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
         )
         for name in ("right", "wrong")
     ]
-    quiet(devices=1, callbacks=callbacks).validate(Stub(), loader(Shared()), verbose=False)
+    validate(*callbacks, dataset=Shared())
     assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
     assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
+    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     with pytest.raises(
         ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"
     ):
-        quiet(
-            devices=1,
-            callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)],
-        ).validate(Stub(), loader(Shared()), verbose=False)
+        validate(callback, dataset=Shared())
 
 
-def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
+def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
     callbacks = [
@@ -230,7 +229,7 @@ def events_of(folder: Path) -> dict[str, list[str]]:
     return tags
 
 
-def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
+def test_a_sanity_check_logs_nothing(tmp_path):
     callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     trainer = quiet(
         devices=1,
@@ -247,7 +246,7 @@ def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "pictures").exists()
 
 
-def test_classes_with_the_same_name_get_distinct_keys() -> None:
+def test_classes_with_the_same_name_get_distinct_keys():
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
 
@@ -267,18 +266,14 @@ class PredictedSet(PaintedSet):
 def predicted(folder: Path) -> ClassMaps:
     """One evaluation of the maps in a folder."""
     callback = ClassMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
-    quiet(devices=1, callbacks=[callback]).validate(
-        Stub(), loader(PredictedSet(folder)), verbose=False
-    )
+    validate(callback, dataset=PredictedSet(folder))
     return callback
 
 
-def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
+def test_written_maps_score_exactly_what_the_model_scored(tmp_path):
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(
-        Stub(flaw="transposed"), loader(PaintedSet(blocky=True)), verbose=False
-    )
+    validate(model, dataset=PaintedSet(blocky=True), flaw="transposed")
     maps = predicted(tmp_path)
     ours, theirs = model.result(), maps.result()
     shared = set(ours["metrics"]) & set(theirs["metrics"])
@@ -346,7 +341,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     Path(folder, f"{world}_{rank}.json").write_text(json.dumps(said))
 
 
-def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path: Path) -> None:
+def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path):
     run_alone_and_as_ranks(_rank, tmp_path, world=2)
     one = json.loads((tmp_path / "1_0.json").read_text())
     assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1

@@ -19,6 +19,7 @@ from gestalt.pretraining.module import Classification, PatchDistillation, summar
 from gestalt.pretraining.recipes import RECIPES
 from gestalt.training.finite import NonFiniteLoss
 from gestalt.training.schedule import half_cosine
+from tests.gestalt.at_step import QUIET
 
 pytestmark = [
     # a few random pictures need none
@@ -77,17 +78,7 @@ class Watch(Callback):
 
 def fit(module, data=None):
     watch = Watch()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=STEPS,
-        max_epochs=-1,
-        logger=False,
-        callbacks=[watch],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = Trainer(**QUIET, max_steps=STEPS, max_epochs=-1, callbacks=[watch])
     trainer.fit(module, DataLoader(data or batches(), batch_size=None))
     return watch
 

@@ -15,7 +15,7 @@ from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.evidence import gather, measurements, provenance_of
-from gestalt.results.result import read_result
+from gestalt.results.reading import read_result
 
 
 @pytest.fixture(scope="module")

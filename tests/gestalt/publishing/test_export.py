@@ -9,22 +9,22 @@ import pytest
 import torch
 
 import gestalt
-from gestalt.__main__ import main
 from gestalt.evaluation.weights import weights_hash
 from gestalt.publishing import export as exporting
 from gestalt.runs.names import CHECKPOINT, exported_folder
+from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run whose folder is the working directory's."""
+    """The command that exports a run, whose folder is the working directory's."""
     monkeypatch.chdir(tmp_path)
-    return str(save_run(tmp_path))
+    return f"export {save_run(tmp_path)}"
 
 
 def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, capsys):
-    assert main(["export", run, "--to", "out/tiny", "--license", "mit"]) == 0
+    run_here(f"{run} --to out/tiny --license mit")
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'tiny'}\n"
     assert sorted(path.name for path in (tmp_path / "out" / "tiny").iterdir()) == [
         "README.md",
@@ -42,7 +42,7 @@ def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, ca
 @pytest.mark.parametrize("name", ["tiny", 'my "tiny" mödel'])
 def test_the_three_lines_of_the_card_run(name, run, tmp_path, capsys):
     save_photo(tmp_path / "photo.jpg")
-    main(["export", run, "--to", name])
+    run_here(run, "--to", name)
     capsys.readouterr()
     (code,) = re.findall(
         r"```python\n(.*?)```",
@@ -60,7 +60,7 @@ def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, ca
         RUN / CHECKPOINT,
     )
     (RUN / "result.json").unlink()
-    assert main(["export", str(RUN), "--to", "tiny"]) == 0
+    run_here(f"export {RUN} --to tiny")
     assert capsys.readouterr().err == f"model: {RUN}, step 5 of 8\n"
     made = json.loads((tmp_path / "tiny" / "config.json").read_text())["provenance"]
     weights = weights_hash(tiny()[0])
@@ -76,7 +76,7 @@ def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, ca
     assert gestalt.load("tiny", "cpu").origin == "tiny, step 5 of 8"
 
 
-def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys):
+def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, refusal):
     class Different:
         """Loads other weights than were written."""
 
@@ -88,8 +88,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys)
 
     exporting_load = exporting.load_folder
     monkeypatch.setattr(exporting, "load_folder", Different())
-    assert main(["export", run, "--to", "out"]) == 2
-    assert "does not load with the weights of the checkpoint" in capsys.readouterr().err
+    assert "does not load with the weights of the checkpoint" in refusal(f"{run} --to out")
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
@@ -97,42 +96,35 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys)
     ("words", "message"),
     [
         (
-            ["--license", "mit", "--torch-export", "a.pt2"],
+            "--license mit --torch-export a.pt2",
             "--license and --dataset are for the model card; give --to DIR",
         ),
         (
-            ["--to", "out", "--license", "All rights"],
+            "--to out --license 'All rights'",
             "--license All rights: write the identifier of a licence",
         ),
-        (["--torch-export", "a.pt"], "--torch-export a.pt: name a file that ends in .pt2"),
+        ("--torch-export a.pt", "--torch-export a.pt: name a file that ends in .pt2"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(
-    run, words, message, capsys, monkeypatch
+    run, words, message, refusal, monkeypatch
 ):
     monkeypatch.setattr("gestalt.building.targets.open_target", None)
-    assert main(["export", run, *words]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in refusal(f"{run} {words}")
 
 
 def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, refusal
 ):
     monkeypatch.chdir(tmp_path)
     export(tmp_path / "exported")
-    assert main(["export", "exported", "--to", "out"]) == 2
-    assert "exported: --to is for runs of Gestalt" in capsys.readouterr().err
+    assert "exported: --to is for runs of Gestalt" in refusal("export exported --to out")
 
 
-def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, capsys):
+def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, refusal):
     monkeypatch.setattr(
         "gestalt.publishing.checks.find_spec",
         lambda name: None if name == "onnxruntime" else find_spec("json"),
     )
-    assert main(["export", run, "--onnx", "a.onnx"]) == 2
-    assert (
-        "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'"
-        in capsys.readouterr().err
-    )
+    mend = "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'"
+    assert mend in refusal(f"{run} --onnx a.onnx")

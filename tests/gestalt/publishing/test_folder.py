@@ -6,30 +6,15 @@ import pytest
 import torch
 
 from gestalt.building.model import build_model
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.publishing.folder import load_folder, read_config, read_description, save_folder
+from gestalt.publishing.folder import load_folder, save_folder
 from tests.gestalt.encoders.tiny_text import save_t5
-from tests.gestalt.tiny_model import export, tiny
+from tests.gestalt.tiny_model import export
 
 
 @pytest.fixture
 def folder(tmp_path):
     return export(tmp_path / "model")
-
-
-def test_a_folder_holds_weights_configuration_and_provenance(folder):
-    model, config = tiny()
-    loaded = load_folder(folder)
-    state = model.state_dict()
-    assert {name: value.dtype for name, value in loaded.state_dict().items()} == {
-        name: value.dtype for name, value in state.items()
-    }
-    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
-    assert not loaded.training
-    assert config_hash(read_config(folder)) == config_hash(config)
-    provenance = read_description(folder)["provenance"]
-    assert (provenance["commit"], provenance["origins"]["image"]["used"]) == ("unknown", "random")
 
 
 def test_exported_files_have_the_same_permissions(folder):
@@ -47,29 +32,12 @@ def test_tied_weights_are_tied_again(tmp_path):
     assert torch.equal(loaded.embed_text(["a dog"]), model.eval().embed_text(["a dog"]))
 
 
-def changed(folder, **changes):
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (
             lambda folder: (folder / "config.json").unlink(),
             "config.json: no such file; an exported model is a folder with",
-        ),
-        (
-            lambda folder: (folder / "config.json").write_text("{"),
-            "config.json: cannot be read as JSON",
-        ),
-        (
-            lambda folder: changed(folder, library="transformers"),
-            "config.json: not of a model exported by Gestalt",
-        ),
-        (
-            lambda folder: changed(folder, format=2),
-            "config.json: format 2, this version reads format 1",
         ),
         (
             lambda folder: (folder / "model.safetensors").unlink(),

@@ -11,30 +11,27 @@ import torch
 from timm.layers import padding
 
 import gestalt
-from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import WORDS, save_run, tiny
 
-NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null")
+NONE = "image.patch_size=null image.width=null image.depth=null image.heads=null"
 KINDS = {
     "positions of 224 pixels": (
-        "image.backbone=vit_tiny_patch16_224",
-        *NONE,
-        "image.depth=2",
-        "image.eval_size=224",
+        f"image.backbone=vit_tiny_patch16_224 {NONE} image.depth=2 image.eval_size=224"
     ),
     "cnn padded as in TensorFlow": (
-        *("image.family=cnn", "image.backbone=tf_mobilenetv3_small_minimal_100", *NONE),
-        *("image.train_size=64", "image.eval_size=64", "image.keep_tokens=1.0"),
+        f"image.family=cnn image.backbone=tf_mobilenetv3_small_minimal_100 {NONE} "
+        "image.train_size=64 image.eval_size=64 image.keep_tokens=1.0"
     ),
 }
 
 
-def build(*words):
+def build(words):
     torch.manual_seed(0)
-    config = load("clippy_dino_max", scale="tiny", overrides=[*WORDS, *words])
+    config = load("clippy_dino_max", scale="tiny", overrides=[*WORDS, *words.split()])
     return build_model(config).eval().requires_grad_(False), config.image.eval_size
 
 
@@ -101,7 +98,7 @@ def test_a_model_that_cannot_be_traced_is_refused_in_one_line(capfd):
 @pytest.mark.slow
 def test_a_cnn_padded_as_in_tensorflow_is_traced_at_any_multiple_of_its_stride(tmp_path):
     general = padding.get_same_padding
-    model, side = build(*KINDS["cnn padded as in TensorFlow"])
+    model, side = build(KINDS["cnn padded as in TensorFlow"])
     graph = DenseGraph(model)
     program = trace(graph)
     assert padding.get_same_padding is general
@@ -125,7 +122,7 @@ def test_float_pixels_in_0_to_1_are_the_same_pictures():
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx_equals_the_model(kind, tmp_path):
     runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    model, side = build(*KINDS[kind])
+    model, side = build(KINDS[kind])
     graph = DenseGraph(model)
     assert len(write_onnx(trace(graph), tmp_path / "a.onnx", graph=graph, side=side)) == 3
     session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
@@ -136,29 +133,8 @@ def test_onnx_equals_the_model(kind, tmp_path):
 def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(
-            [
-                "export",
-                str(save_run(tmp_path)),
-                "--onnx",
-                "a.onnx",
-                "--torch-export",
-                "a.pt2",
-                "--pixels",
-                "float",
-            ]
-        )
-        == 0
-    )
+    run_here(f"export {save_run(tmp_path)} --onnx a.onnx --torch-export a.pt2 --pixels float")
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        len(
-            re.findall(
-                r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense",
-                "\n".join(lines),
-            )
-        )
-        == 6
-    )
+    measured = r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense"
+    assert len(re.findall(measured, "\n".join(lines))) == 6
     assert {"a.onnx", "a.pt2"} <= set(lines)

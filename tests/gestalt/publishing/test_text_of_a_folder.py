@@ -16,6 +16,7 @@ from gestalt.config.schema import Text
 from gestalt.encoders.text import build_text_tower
 from gestalt.publishing.folder import load_folder, portable, read_config, save_folder
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
+from tests.gestalt.painted import random_pixels
 
 TEXTS = ["a dog on grass", "two unknown words", "", "a " * 50]
 
@@ -45,9 +46,7 @@ def test_an_exported_folder_loads_with_equal_embeddings_without_the_original_tex
     folder, model = exported
     shutil.move(folder, tmp_path / "elsewhere")
     loaded = load_folder(tmp_path / "elsewhere")
-    images = torch.randint(
-        0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = random_pixels(2, 3, 32, 48)
     assert torch.equal(loaded.embed_text(TEXTS), model.embed_text(TEXTS))
     assert torch.equal(loaded.embed_image(images), model.embed_image(images))
     assert torch.equal(loaded.embed_patches(images), model.embed_patches(images))

@@ -6,7 +6,7 @@ import pytest
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.results.ablation import View, build_table
+from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
@@ -23,7 +23,7 @@ def view(tmp_path):
     """
 
     def make(changes=None, **keywords):
-        made = View("")
+        made = {}
         for cell, scores in SCORES.items():
             for seed, score in enumerate(scores):
                 words = [
@@ -35,9 +35,7 @@ def view(tmp_path):
                 saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
                 folder = tmp_path / f"{cell}_{seed}"
                 leave(folder, config, saved, array)
-                made.results[cell, seed] = Result(
-                    f"{cell} seed {seed}", folder / "result.json", saved
-                )
+                made[cell, seed] = Result(f"{cell} seed {seed}", folder / "result.json", saved)
         return made
 
     return make
@@ -45,7 +43,7 @@ def view(tmp_path):
 
 def differences(view, metric="scenes/miou"):
     """Return the differences that make results incomparable."""
-    results = list(view.results.values())
+    results = list(view.values())
     return [*split_by_measurement(results, metric).differences(), *setup_differences(results)]
 
 
@@ -84,7 +82,7 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(
 
 def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
     made = view()
-    result = made.results["avg", 0]
+    result = made["avg", 0]
     leave_arrays(
         result.run / "per_image",
         result.record,
@@ -95,7 +93,7 @@ def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(vie
         ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"
     ):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).rows[1].score
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).scores["avg"]
     assert row.over_images is None
     assert row.difference.over_images is None
     assert row.difference.over_seeds is not None
@@ -108,7 +106,7 @@ def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
         ([], ["max seed 0 and 5 more vs avg seed 0 and 2 more: data.digest is a vs b"]),
     ):
         made = view(overrides={("avg", seed): words for seed in range(3)})
-        for key, result in made.results.items():
+        for key, result in made.items():
             result.record["data"] = {"digest": "b" if key[0] == "avg" else "a"}
         assert differences(made) == sentences
 
@@ -124,13 +122,13 @@ def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
 def test_a_difference_is_paired_over_seeds_and_over_images(view):
     made = view()
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    base, row = (row.score for row in table.rows[:2])
+    base, row = table.scores["max"], table.scores["avg"]
     assert table.design.against == "max"
     assert base.difference is None
     each = [row.values[seed] - base.values[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
-    arrays = {key: one.arrays("scenes")["counts"] for key, one in made.results.items()}
+    arrays = {key: one.arrays("scenes")["counts"] for key, one in made.items()}
     slow = np.mean(
         [
             pseudo_values(arrays["avg", seed]) - pseudo_values(arrays["max", seed])
@@ -143,34 +141,26 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
 
 def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     made = view()
-    del made.results["max", 2]
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    del made["max", 2]
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).scores["avg"]
     assert len(row.values) == 3
     assert row.difference.mean == pytest.approx(
         np.mean(
             [
-                row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"]
+                row.values[seed] - made["max", seed].record["metrics"]["scenes/miou"]
                 for seed in (0, 1)
             ]
         )
     )
 
 
-def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
-    made = view()
-    made.results["avg", 0].record["arrays"] = {}
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
-    assert (row.over_images, row.difference.over_images) == (None, None)
-    assert row.difference.over_seeds is not None
-
-
 def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
-    assert table.rows[1].score.difference.over_images is None
+    assert table.scores["avg"].difference.over_images is None
     assert table.paper == ""
     assert "paper" not in " ".join(table.heads_and_rows()[0])
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
-    assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
+    assert table.papers == {"max": 50.8, "avg": 11.6, "cls": 4.0}
     assert table.paper.startswith(
         "the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M"
     )
@@ -183,7 +173,7 @@ def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view)
         metric="scenes/miou",
         allow_mixed=True,
     )
-    assert [row.paper for row in table.rows] == [50.8, None, 4.0]
+    assert table.papers == {"max": 50.8, "cls": 4.0}
     assert (
         "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
     )
@@ -193,8 +183,8 @@ def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
     made = view(
         {(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)}
     )
-    made.results["cls", 1].record["steps"] = 5
-    for one in made.results.values():
+    made["cls", 1].record["steps"] = 5
+    for one in made.values():
         one.record["benchmarks"][0]["images_official"] = 307
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
     assert notes[:2] == ("scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps.")

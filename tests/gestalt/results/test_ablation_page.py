@@ -6,84 +6,57 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from gestalt.ablation.grid import read_grid
 from gestalt.config.loading import load
 from gestalt.evaluation.pictures import MARGIN, PANEL
-from gestalt.evaluation.predictions import (
-    Predictions,
-    ScoredImage,
-    read_predictions,
-    write_predictions,
-)
-from gestalt.results.ablation import View
+from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
 from gestalt.results.ablation_page import write_page
 from gestalt.results.montage import montage
+from gestalt.results.reading import GridResults
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
+from tests.gestalt.results.test_report import image
 
 GRID = read_grid("aggregation_by_init", scale="tiny")
 NAMES = ("background", "cat", "dog")
 
 
-def picture(seed):
-    """(3, H, W) and its mask."""
-    rng = np.random.default_rng(seed)
-    image, mask = (
-        rng.integers(0, 255, (3, 24, 40), dtype=np.uint8),
-        rng.integers(0, 3, (24, 40), dtype=np.uint8),
-    )
-    return torch.from_numpy(image), torch.from_numpy(mask)
-
-
 @pytest.fixture
 def view(tmp_path):
     """All cells but one, with predictions."""
-    made = View("")
+    made = {}
     cells = list(GRID.cells)
     for place, cell in enumerate(cells[:-2] + cells[-1:]):
         config = load(GRID.base, scale="tiny", overrides=list(GRID.words(cell, seed=0)))
         saved, array = record(config, 0.1 + 0.05 * place)
         folder = tmp_path / "runs" / str(place)
         leave(folder, config, saved, array)
-        images = []
-        for index in range(2):
-            image, label = picture(index)
-            images.append(
-                ScoredImage(
-                    index,
-                    f"image {index}",
-                    image,
-                    prediction=label.roll(place, dims=1),
-                    label=label,
-                )
-            )
+        images = tuple(
+            one._replace(prediction=one.label.roll(place, dims=1)) for one in map(image, range(2))
+        )
         write_predictions(
             folder / "predictions" / "scenes.npz",
-            Predictions(NAMES, background=0, images=tuple(images)),
+            Predictions(NAMES, background=0, images=images),
         )
-        made.results[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
+        made[cell, 0] = Result(f"{cell} seed 0", folder / "result.json", saved)
     return made
 
 
 def report(view, folder):
     """Write the page."""
-    return write_page(
-        GRID.design(),
-        [view],
-        folder=folder,
-        allow_mixed=False,
-        remarks=["max, random: failed: no luck"],
-        walls={("max, dino", 0): 130.0},
+    grid = GridResults(
+        GRID.design(), {"": view}, ["max, random: failed: no luck"], {("max, dino", 0): 130.0}
     )
+    return write_page(grid, folder=folder, allow_mixed=False)
 
 
 def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     page = report(view, tmp_path / "page")
     assert {path.name for path in (tmp_path / "page").iterdir() if "events" not in path.name} == {
         *("table.md", "table.csv", "table.tex", "bars.png", "heat_map.png", "montage.png"),
+        "page.json",
     }
     assert page == (tmp_path / "page" / "table.md").read_text()
     assert "| max | supervised | 0 | no result |" in page
@@ -107,7 +80,7 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
     assert set(events.Tags()["images"]) == {"bars", "heat_map", "montage"}
     assert len(events.Images("montage")) == 1
     assert events.Tags()["tensors"] == ["table/text_summary"]
-    for one in view.results.values():
+    for one in view.values():
         (one.run / "predictions" / "scenes.npz").unlink()
     report(view, tmp_path / "page")
     assert not (tmp_path / "page" / "montage.png").exists()
@@ -115,43 +88,30 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
 
 def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
     def width(image_set="scenes"):
-        drawn = montage(
-            {cell: result for (cell, _), result in view.results.items()}, image_set=image_set
-        )
+        drawn = montage({cell: result for (cell, _), result in view.items()}, image_set=image_set)
         return None if drawn is None else Image.open(io.BytesIO(drawn)).width
 
-    whole, panel = width(), round(PANEL * 40 / 24) + MARGIN
-    assert whole > (len(view.results) + 2) * panel
-    path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
+    whole, panel = width(), round(PANEL * 300 / 200) + MARGIN
+    assert whole > (len(view) + 2) * panel
+    path = list(view.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
     write_predictions(
         path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images))
     )
     assert width() == whole - panel
     assert width("pascal_voc") is None
-    for result in view.results.values():  # evaluation.pictures=0
+    for result in view.values():  # evaluation.pictures=0
         write_predictions(result.run / "predictions" / "scenes.npz", kept._replace(images=()))
     assert width() is None
 
 
 @pytest.mark.parametrize("background", [None, 2])
 def test_kept_predictions_are_restored_unchanged(tmp_path, background):
-    images = []
-    for index in range(3):
-        image, label = picture(index)
-        images.append(
-            ScoredImage(
-                index,
-                f"p/{index}",
-                image[:, : 10 + index],
-                prediction=label[: 10 + index],
-                label=label,
-            )
-        )
-    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
+    images = tuple(map(image, range(3)))
+    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=images))
     kept = read_predictions(tmp_path / "set.npz")
     assert (kept.names, kept.background) == (NAMES, background)
     for one, other in zip(kept.images, images, strict=True):
         assert one[:2] == other[:2]
-        assert all(map(torch.equal, one[2:], other[2:]))
+        assert all(map(np.array_equal, one[2:], other[2:]))
     assert read_predictions(tmp_path / "none.npz") is None

@@ -4,7 +4,6 @@ images.
 
 import csv
 import io
-import json
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
-from gestalt.results.result import read_result, read_results
-from tests.gestalt.ablation.fake_run import leave, record
+from gestalt.results.reading import read_results
+from tests.gestalt.ablation.fake_run import counts, leave, record
 
 
 @pytest.fixture
@@ -30,7 +29,6 @@ def run(tmp_path, monkeypatch):
         config = load("clippy_dino_max", scale="tiny", overrides=list(words))
         made, array = record(config, score, **keywords)
         made["scale"] = "tiny"
-        made["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
         if change:
             change(made, array)
         folder = parent / f"version_{len(list(parent.glob('version_*')))}"
@@ -41,7 +39,7 @@ def run(tmp_path, monkeypatch):
 
 
 def results(*folders, **keywords):
-    return read_results([str(folder) for folder in folders], **keywords)
+    return read_results([str(folder) for folder in folders], **keywords)[0]
 
 
 CHANGES = {  # of an entry, and what the refusal says of it
@@ -49,8 +47,8 @@ CHANGES = {  # of an entry, and what the refusal says of it
         "protocol": {"name": "whole_square", "input_size": 64, "digest": "x"}
     },
     "names is ['a', 'b', 'c'] vs ['a', 'b', 'd']": {"label_set": "abd", "names": ["a", "b", "d"]},
-    "truth_pixels is ": {"counts": {"model": [[1], [1], [1]]}},
-    "images is 30 vs 5": {"images": 5},
+    "truth_pixels is ": {"counts": {"model": (2 * counts(0.4, 0).sum(axis=0)).tolist()}},
+    "images_in_set is not recorded vs 45": {"images_in_set": 45},
 }
 
 
@@ -112,7 +110,9 @@ def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differ
     tuned = run(
         0.6,
         "evaluation.split=tune",
-        change=lambda made, _: made["benchmarks"][0]["counts"]["model"][2].reverse(),
+        change=lambda made, array: made["benchmarks"][0]["counts"].update(
+            model=(2 * array.sum(axis=0)).tolist()
+        ),
     )
     mixed = compare(
         results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True
@@ -151,7 +151,7 @@ def calibrated(threshold, **chosen):
             "image_set": "scenes",
             "split": "tune",
             "images": 307,
-            "threshold": threshold,
+            "weights_sha256": "a",
             **chosen,
         }
 
@@ -162,6 +162,7 @@ def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ
     found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
     (column,) = compare(found, metrics=["miou"]).columns
     assert column.scores[found[1].label].difference.over_images is not None
+    assert "scenes was calibrated with other weights." in str(compare(found).notes)
     other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
     with pytest.raises(ConfigError, match=r"calibration\.images is 307 vs 9"):
         compare(other, metrics=["miou"])
@@ -172,7 +173,7 @@ def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ
 def test_results_without_truth_counts_are_compared_only_for_equal_split_and_limit(run):
     def without_truth(made, array):
         made["metrics"]["scenes/iou/a"] = 0.5
-        made["benchmarks"][0]["counts_rows"] = ["model"]
+        made["benchmarks"][0]["counts_rows"][2] = "labelled"
 
     for word, message in (
         ("split=tune", r"split is tune vs the default"),
@@ -259,7 +260,7 @@ def test_a_target_is_a_json_a_folder_or_an_experiments_newest_run(run):
         first / "result.json",
         second / "result.json",
     ]
-    (newest,) = read_results(["clippy_dino_max"])
+    ((newest,), _) = read_results(["clippy_dino_max"])
     assert newest.path.parents[1] == second.parent
     with pytest.raises(
         ConfigError, match="nothing: neither a result's JSON, nor the folder of a finished run"
@@ -285,18 +286,3 @@ def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
         ),
     ):
         results(folder)
-
-
-def test_a_file_that_is_not_a_result_is_refused_with_its_key(run):
-    path = run(0.6) / "result.json"
-    record = json.loads(path.read_text())
-    wrong = {
-        "{": "not the JSON of a run or an evaluation",
-        json.dumps({**record, "format": 99}): "format 99, this version reads 2",
-        json.dumps({**record, "benchmarks": [3]}): r"its benchmarks\[0\] is not what",
-        json.dumps({**record, "metrics": {"a/b": "c"}}): "its metrics.a/b is not what",
-    }
-    for text, message in wrong.items():
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=rf"result\.json: {message}"):
-            read_result(path)

@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ import torch
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, write_predictions
-from gestalt.results.report import _confusions, _scalars, report
-from gestalt.results.result import companions, read_results
+from gestalt.results.reading import read_results
+from gestalt.results.report import confusions, read_scalars, write_report
+from gestalt.results.result import companions
 from gestalt.training.board import BoardLogger
 from tests.gestalt.ablation.fake_run import leave, record
 
@@ -67,6 +72,12 @@ def image(index: int) -> ScoredImage:
     return ScoredImage(index, f"photo {index}", photograph, prediction=masks[0], label=masks[1])
 
 
+def report(*folders) -> str:
+    """The page of runs."""
+    results, grids = read_results([str(folder) for folder in folders], evaluations=True)
+    return write_report(results, Path("report.html"), grids=grids)[0].read_text()
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A function that leaves a run's files, of the given score and size, and returns its folder."""
@@ -75,16 +86,15 @@ def run(tmp_path, monkeypatch):
     def make(score, *, size=64, version=0, more=()):
         config = load("clippy_dino_max", scale="tiny", overrides=[f"image.eval_size={size}"])
         made, array = record(config, score)
+        array[:] = [[50, 0, 0], [75, 50, 0], [75, 50, 0]]
         total = array.sum(axis=0)
+        made["metrics"]["scenes/miou"] = 0.25
         entry = made["benchmarks"][0]
+        entry["counts"]["model"] = total.tolist()
         entry["protocol"] |= {"input_size": size}
         entry |= {
-            "measure": "segmentation",
-            "metric_keys": ["scenes/miou", "scenes/miou_constant_background"],
             "names": NAMES,
-        }
-        entry["iou"] = [0.5, 0.0, None]
-        entry |= {
+            "iou": [0.5, 0.0, None],
             "best_images": [{"sample_id": 1, "iou": 0.75}],
             "worst_images": [{"sample_id": 0, "iou": 0.125}],
             "ignored_pixels": 17,
@@ -94,7 +104,6 @@ def run(tmp_path, monkeypatch):
         made["provenance"] |= {
             "python": "3.11",
             "packages": {"torch": "2"},
-            "machine": {"accelerator": "none"},
         }
         made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
         folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
@@ -109,16 +118,11 @@ def run(tmp_path, monkeypatch):
 
 
 def test_the_page_is_valid_and_self_contained(run):
-    page = report(read_results([str(run(0.6)), str(run(0.5, version=1))]))
-    assert page == report(
-        read_results(
-            [
-                "lightning_logs/clippy_dino_max/tiny/version_0",
-                "lightning_logs/clippy_dino_max/tiny/version_1",
-            ]
-        )
-    )
+    folders = run(0.6), run(0.5, version=1)
+    page = report(*folders)
+    assert page == report(*(folder.relative_to(Path.cwd()) for folder in folders))
     found = checked(page)
+    assert "default-src 'none'; img-src data:;" in page
     assert all(source.startswith("data:image/") for source in found.sources)
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
     assert all(link.removeprefix("#") in found.ids for link in found.links)
@@ -126,10 +130,33 @@ def test_the_page_is_valid_and_self_contained(run):
     assert all(found.alts)
 
 
+def test_results_that_the_page_does_not_hold_have_pages_beside_it(run, monkeypatch):
+    monkeypatch.setattr("gestalt.results.report.INSIDE", (2, 1))
+    monkeypatch.setattr("gestalt.results.report.LARGEST", 0)
+    folders = run(0.6), run(0.5, version=1)
+    found = checked(report(*folders))
+    assert found.links == ["#result-0", "report_results/result-1.html"]
+    assert len(found.ids) == 1
+    beside = Path(found.links[1])
+    assert checked(beside.read_text()).links == ["../report.html"]
+    beside.write_text("mine")
+    with pytest.raises(ConfigError, match=r"result-1\.html: exists and is not a report"):
+        report(*folders)
+
+
+def test_compare_report_and_list_import_no_torch(run):
+    code = (
+        "import sys; from gestalt.__main__ import main; main(['list'])\n"
+        "for command in ('compare', 'report'): assert main([command, sys.argv[1]]) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code, run(0.6)]).returncode == 0
+
+
 def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_and_images(run):
     folder = run(0.6)
     said = json.loads((folder / "result.json").read_text())
-    found = checked(report(read_results([str(folder)])))
+    found = checked(report(folder))
     words = " ".join(found.words)
     assert f"{said['metrics']['scenes/miou']:.3f}" in words
     assert "constant background 0.010" in words
@@ -150,11 +177,11 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
 
 
 def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
-    both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
+    both = report(run(0.6, size=32), run(0.5, size=64, version=1))
     assert "scenes/miou over input size, weights same" in both
     assert "protocol.input_size is 32 vs 64" in both
     assert "settings that differ" in both
-    assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
+    assert "Resolution" not in report(run(0.6, size=32, version=2))
 
 
 def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reason(run):
@@ -163,13 +190,13 @@ def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reaso
             "set": "birds",
             "measure": "robustness",
             "metric_keys": [],
-            "protocol": {"name": "p"},
+            "protocol": {"name": "p", "digest": "d"},
             "images": 40,
         },
         **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
     }
     left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
-    words = " ".join(checked(report(read_results([str(run(0.6, more=[entry, left_out]))]))).words)
+    words = " ".join(checked(report(run(0.6, more=[entry, left_out]))).words)
     assert "Left out: there is no folder x." in words
     assert "90.0 % (9 of 10)" in words
     # a difference that was not recorded
@@ -178,13 +205,13 @@ def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reaso
 
 
 def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of_no_class():
-    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
+    tables = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
     assert tables["pairs"] == [
         ["y", "x", "20", "95.2 %"],
         ["x", "y", "7", "7.0 %"],
         ["x", "z", "3", "3.0 %"],
     ]
-    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    tables = confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
     assert ["x", "no class", "3", "3.0 %"] in tables["pairs"]
     assert tables["names"] == ["x", "y", "no class"]
     assert tables["shares"][0] == pytest.approx([0.9, 0.07, 0.03])
@@ -216,7 +243,9 @@ def test_curves_are_read_by_their_keys(tmp_path):
     for step in (9, 19):
         logger.log_metrics({"train/loss": 1.0, "scenes/miou": 0.5, "scenes/iou/cat": 0.25}, step)
     logger.finalize("success")
-    points = {tag: [point.y for point in line] for tag, line in _scalars(tmp_path / "1").items()}
+    points = {
+        tag: [point.y for point in line] for tag, line in read_scalars(tmp_path / "1").items()
+    }
     assert points == {
         "train/loss": [1.0, 1.0],
         "scenes/miou": [0.5, 0.5],

@@ -75,7 +75,9 @@ def test_the_next_writer_in_a_folder_removes_the_partial_files_of_dead_processes
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_partial_file_of_a_living_process_or_of_another_host_stays(tmp_path, dead):
+def test_a_partial_file_of_a_living_process_stays_and_one_of_another_host_for_a_week(
+    tmp_path, dead
+):
     living = left_by(os.getppid(), tmp_path / "last.ckpt")
     elsewhere = tmp_path / f"last.ckpt.another-host-1.{dead}.partial"
     elsewhere.write_text("ha")
@@ -83,3 +85,8 @@ def test_a_partial_file_of_a_living_process_or_of_another_host_stays(tmp_path, d
         partial.write_text("new")
     assert living.exists()
     assert elsewhere.exists()
+    os.utime(elsewhere, (0, 0))
+    partial_beside(tmp_path / "a.json")
+    assert elsewhere.exists()  # of another file
+    partial_beside(tmp_path / "last.ckpt")
+    assert not elsewhere.exists()

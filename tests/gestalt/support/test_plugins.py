@@ -41,7 +41,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         del sys.modules[module]
 
 
-def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install) -> None:
+def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install):
     install("planted_loss", "losses", "mine", "planted_loss:loss")
     registry = Registry(
         "losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})]
@@ -59,7 +59,7 @@ def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(inst
     ]
 
 
-def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
+def test_an_unknown_name_lists_those_that_packages_add(install):
     install("planted_pool", "aggregations", "median", "planted_pool:loss")
     with pytest.raises(
         ConfigError,
@@ -68,7 +68,7 @@ def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
         load("clippy_dino_max", scale="tiny", overrides=["image.aggregation=medain"])
 
 
-def test_a_taken_name_is_refused_with_both_packages(install) -> None:
+def test_a_taken_name_is_refused_with_both_packages(install):
     install("planted_one", "aggregations", "max", "planted_one:loss")
     with pytest.raises(
         PluginError,
@@ -83,7 +83,7 @@ def test_a_taken_name_is_refused_with_both_packages(install) -> None:
         list(Registry("losses", {}))
 
 
-def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install) -> None:
+def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install):
     install("planted_broken", "losses", "mine", "planted_broken:loss", text="import no_such_module")
     with pytest.raises(
         PluginError,
@@ -95,7 +95,7 @@ def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install) ->
         Registry("losses", {})["mine"]
 
 
-def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
+def test_a_source_of_a_package_is_opened_with_its_options(install):
     from gestalt.data_modules.sources import open_source, options_taken
 
     install("planted_source", "sources", "mine", "planted_source")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.commands.stopping import until_stopped
 from gestalt.training.trainer import make_trainer
+from tests.gestalt.at_step import QUIET
 
 TIMEOUT = 4
 
@@ -46,21 +47,8 @@ def main(rank: str, port: str) -> int:
         "NODE_RANK": "0",
         "LOCAL_RANK": rank,
     }
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = make_trainer(
-        Path("run"),
-        rank_timeout=TIMEOUT,
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp",
-        max_epochs=99,
-        **quiet,
-    )
+    two = {**QUIET, "devices": 2, "strategy": "ddp"}
+    trainer = make_trainer(Path("run"), rank_timeout=TIMEOUT, max_epochs=99, **two)
     return until_stopped(
         lambda: trainer.fit(Losing(), DataLoader(torch.ones(1000, 1), batch_size=1))
     )

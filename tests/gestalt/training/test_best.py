@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from gestalt.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint
+from tests.gestalt.at_step import QUIET
 
 
 class Scored(BoringModel):
@@ -26,21 +27,12 @@ def fitted(folder, scores, *, resume=False, end=None):
     best, last = BestCheckpoint("scenes/miou"), EpochCheckpoint()
     for callback in (best, last):
         callback.dirpath = str(folder)
-    sizes = {
-        "limit_train_batches": 1,
-        "limit_val_batches": 1,
-        "max_epochs": len(scores),
-        "log_every_n_steps": 1,
-    }
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "accelerator": "cpu",
-    }
     trainer = Trainer(
-        **sizes,
-        **quiet,
+        **{**QUIET, "enable_checkpointing": True},
+        limit_train_batches=1,
+        limit_val_batches=1,
+        max_epochs=len(scores),
+        log_every_n_steps=1,
         callbacks=[best, last],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gestalt.training.board import Board, BoardLogger, board_tag, logged_key
+from gestalt.training.board import Board, BoardLogger
 from gestalt.training.progress import Speed
+from gestalt.training.tags import board_tag, logged_key
 
 BENCHMARKS = {
     "scenes": ("segmentation", "grouping"),

@@ -22,8 +22,10 @@ from gestalt.training.checkpoints import (
     Interrupted,
     SaveOnSignal,
     StepCheckpoint,
+    restoring,
 )
 from gestalt.training.trainer import make_trainer
+from tests.gestalt.at_step import QUIET
 
 FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
 
@@ -176,20 +178,14 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
     validation.
     """
     logger = CSVLogger(folder, name="", version="csv")
-    keywords = {
-        "accelerator": "cpu",
-        "max_epochs": -1,
-        "max_steps": 3 * epochs,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "logger": logger,
-    }
     trainer = make_trainer(
         folder,
         rank_timeout=60,
-        **keywords,
+        **{**QUIET, "logger": logger, "enable_checkpointing": True},
+        max_epochs=-1,
+        max_steps=3 * epochs,
+        log_every_n_steps=1,
         callbacks=[EpochCheckpoint()],
-        enable_model_summary=False,
     )
     trainer.fit(
         Line(),
@@ -227,3 +223,13 @@ def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of
     shutil.copy(last, kept := last.with_name("kept.ckpt"))
     logged(tmp_path / "run", epochs=2, resumed=kept)
     assert torch.load(last, weights_only=True)["global_step"] == 6
+
+
+def test_a_state_that_cannot_be_restored_is_one_line_and_other_errors_pass():
+    module = torch.nn.Linear(2, 1)
+    state = module.state_dict()
+    refused = pytest.raises(ValueError, match=r"^a\.ckpt: cannot be resumed: .*bias[^\n]*$")
+    with refused, restoring(Path("a.ckpt")):
+        module.load_state_dict({**state, "bias": torch.zeros(3)})
+    with pytest.raises(KeyError), restoring(None):
+        state["none"]

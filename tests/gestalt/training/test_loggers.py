@@ -3,7 +3,6 @@ continues.
 """
 
 import csv
-import signal
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +16,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.pictures import write_picture
-from tests.gestalt.command import KILL, gestalt
+from tests.gestalt.command import TINY, killed, succeed
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
 MODULE = """
@@ -186,18 +185,9 @@ def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
 
 @pytest.mark.slow
 def test_a_killed_run_has_each_step_once_in_its_csv_after_it_resumed(tmp_path):
-    train = (
-        "train",
-        "clippy_random_max",
-        "--scale",
-        "tiny",
-        "trainer.log_every_n_steps=1",
-        "trainer.enable_progress_bar=false",
-    )
-    killed = gestalt("step", "6", *train, f"logger=[{CSV}]", folder=tmp_path, program=(KILL,))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    done = gestalt(*train, f"logger=[{CSV}]", "resume=last", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    train = f"train clippy_random_max {TINY} trainer.log_every_n_steps=1 logger=[{CSV}]"
+    killed("step 6", train, folder=tmp_path)
+    succeed(f"{train} resume=last", folder=tmp_path)
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/csv/metrics.csv")
     with path.open() as file:
         rows = list(csv.DictReader(file))

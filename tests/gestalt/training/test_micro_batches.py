@@ -4,7 +4,6 @@ ranks.  B pairs of a step, H W pixels.
 
 import warnings
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from gestalt.model import Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.training.micro_batches import MicroBatches
 from gestalt.training.trainer import STATIC_GRAPH
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.ranks import be_rank, run_ranks
 from tests.gestalt.tiny_model import WORDS
 
@@ -49,9 +49,7 @@ def batch(valid: str) -> dict[str, Any]:
     caption.
     """
     good = torch.tensor(VALID[valid])
-    images = torch.randint(
-        256, (PAIRS, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    images = random_pixels(PAIRS, 3, SIDE, SIDE, seed=1)
     texts = [
         f"a picture of {number % 10} things" if right else ""
         for number, right in enumerate(VALID[valid])
@@ -92,9 +90,7 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         ("some", 3, "sigmoid"),
     ],
 )
-def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(
-    valid: str, parts: int, name: str
-) -> None:
+def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid, parts, name):
     whole = gradients(module_of(configured(f"loss.name={name}")), batch(valid))
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
@@ -103,7 +99,7 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(
     check(gradients(module, {**batch(valid), **read}), whole)
 
 
-def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing() -> None:
+def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing():
     whole = gradients(module_of(configured()), batch("some"))
     words = (
         "trainer.accumulate_grad_batches=3",
@@ -152,7 +148,7 @@ def of_layers(model: Layers, count: int, *, parts: int) -> Embeddings:
     return MicroBatches(model, rows, keep=None, parts=parts, seed=0).embed(dense=False)  # type: ignore[arg-type]
 
 
-def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass() -> None:
+def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass():
     kept, freed = Layers(), Layers()
     made = of_layers(kept, 7, parts=1), of_layers(freed, 7, parts=3)
     assert [
@@ -162,7 +158,7 @@ def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_
     assert freed.rows == [2, 2, 3, 3, 2, 2]
 
 
-def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again() -> None:
+def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again():
     model = Layers(dropout=0.5)
     torch.manual_seed(3)
     made = of_layers(model, 6, parts=2)
@@ -179,7 +175,7 @@ def test_dropout_is_the_same_when_a_micro_batch_is_embedded_again() -> None:
     torch.testing.assert_close(found, [parameter.grad for parameter in model.parameters()])
 
 
-def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32() -> None:
+def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32():
     model = Layers()
     with torch.autocast("cpu", torch.bfloat16):
         made = of_layers(model, 64, parts=32)
@@ -195,7 +191,7 @@ def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32() -> No
     torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused() -> None:
+def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused():
     config = configured("trainer.accumulate_grad_batches=2")
     mixing: Any = Layers(norm=nn.BatchNorm1d(8))
     with pytest.raises(
@@ -220,15 +216,12 @@ class Step(nn.Module):
         return self.module.training_step(rows, 0)
 
 
-def run_rank(rank: int, folder: Path) -> None:
+def run_rank(rank):
     """The work of each process: steps under DDP as a run sets it up, with and without
     micro-batches.
     """
     # as in a run
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS
-    )
     results = {}
     mine = slice(rank * PAIRS // RANKS, (rank + 1) * PAIRS // RANKS)
     for parts in (1, 4):
@@ -243,21 +236,18 @@ def run_rank(rank: int, folder: Path) -> None:
             distributed.all_reduce(found["loss"])
             found["loss"] /= RANKS
             results[f"{name}_{parts}"] = found
-    torch.save(results, folder / f"rank{rank}.pt")
-    distributed.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
+def results(tmp_path_factory):
+    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("valid", VALID)
-def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(
-    results: list[dict[str, Any]], valid: str, parts: int
-) -> None:
+def test_two_ranks_in_micro_batches_equal_one_process_on_the_whole_batch(results, valid, parts):
     expected = gradients(module_of(configured()), batch(valid))
     for rank in results:
         check(rank[f"{valid}_{parts}"], expected)

@@ -70,7 +70,7 @@ def group_of(model: nn.Module, name: str, **rates: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("make", [small, vit, cnn])
 @pytest.mark.parametrize("layer_decay", [1.0, 0.7])
-def test_every_trainable_parameter_is_in_exactly_one_group(make: Any, layer_decay: float) -> None:
+def test_every_trainable_parameter_is_in_exactly_one_group(make, layer_decay):
     model = make()
     first = next(iter(model.text["tower"].parameters()))
     first.requires_grad_(False)
@@ -83,7 +83,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(make: Any, layer_deca
 
 
 @pytest.mark.parametrize("make", [small, vit, cnn])
-def test_only_matrices_decay(make: Any) -> None:
+def test_only_matrices_decay(make):
     for group in parameter_groups(make(), learning_rate=1.0, weight_decay=0.2):
         assert group["weight_decay"] == (0.2 if group["name"].endswith(".decay") else 0.0)
         assert group["weight_decay"] == 0.0 or all(
@@ -91,7 +91,7 @@ def test_only_matrices_decay(make: Any) -> None:
         )
 
 
-def test_tokens_positions_and_biases_do_not_decay() -> None:
+def test_tokens_positions_and_biases_do_not_decay():
     names = [
         "image.tower.trunk.cls_token",
         "image.tower.trunk.pos_embed",
@@ -101,7 +101,7 @@ def test_tokens_positions_and_biases_do_not_decay() -> None:
         assert group_of(vit(), name)["weight_decay"] == 0.0
 
 
-def test_tower_learning_rates_do_not_apply_to_projections() -> None:
+def test_tower_learning_rates_do_not_apply_to_projections():
     rates = {"learning_rate": 0.5, "image_rate": 0.1, "text_rate": 2.0}
     assert group_of(small(), "image.tower.embed.weight", **rates)["lr"] == pytest.approx(0.05)
     assert group_of(small(), "text.tower.embed.weight", **rates)["lr"] == pytest.approx(1.0)
@@ -119,7 +119,7 @@ def test_tower_learning_rates_do_not_apply_to_projections() -> None:
         ("logit_scale", 0),
     ],
 )
-def test_rates_shrink_a_layer_at_a_time(name: str, power: int) -> None:
+def test_rates_shrink_a_layer_at_a_time(name, power):
     group = group_of(small(), name, layer_decay=0.5, learning_rate=2.0)
     assert group["initial_scale"] == pytest.approx(0.5**power)
     assert group["lr"] == pytest.approx(2 * 0.5**power)
@@ -135,24 +135,24 @@ def test_rates_shrink_a_layer_at_a_time(name: str, power: int) -> None:
         (cnn, "image.tower.trunk.layer4.1.conv2.weight", 1),
     ],
 )
-def test_blocks_of_real_towers_are_found(make: Any, name: str, power: int) -> None:
+def test_blocks_of_real_towers_are_found(make, name, power):
     assert group_of(make(), name, layer_decay=0.5)["initial_scale"] == pytest.approx(0.5**power)
 
 
 @pytest.mark.parametrize("name", ["image", "text"])
-def test_refuses_layer_decay_without_blocks(name: str) -> None:
+def test_refuses_layer_decay_without_blocks(name):
     model = Model(**{"image": Blocks(2), "text": Blocks(2), name: nn.Linear(4, 4)})
     with pytest.raises(ValueError, match=f"the {name} tower has no numbered blocks"):
         parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=0.5)
 
 
-def test_refuses_a_model_without_anything_to_train() -> None:
+def test_refuses_a_model_without_anything_to_train():
     with pytest.raises(ValueError, match="nothing to train"):
         parameter_groups(small().requires_grad_(False), learning_rate=1.0, weight_decay=0.2)
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
-def test_optimisers_take_rate_and_decay_from_the_groups(name: str) -> None:
+def test_optimisers_take_rate_and_decay_from_the_groups(name):
     model = small()
     groups = parameter_groups(model, learning_rate=0.01, weight_decay=0.2, image_rate=0.5)
     optimizer = build_optimizer(name, groups, betas=(0.9, 0.98), eps=1e-6)
@@ -180,11 +180,11 @@ def test_optimisers_take_rate_and_decay_from_the_groups(name: str) -> None:
         (100, 0.1),
     ],
 )
-def test_rises_on_a_line_and_falls_on_a_cosine(step: int, factor: float) -> None:
+def test_rises_on_a_line_and_falls_on_a_cosine(step, factor):
     assert warmup_cosine(step, warmup=4, total=20, final=0.1) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}])
-def test_refuses_an_impossible_schedule(wrong: dict[str, Any]) -> None:
+def test_refuses_an_impossible_schedule(wrong):
     with pytest.raises(ValueError, match=r"optimizer\.warmup_steps"):
         warmup_cosine(0, **{"total": 10, **wrong})

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.training.finite import is_logging_step
 from gestalt.training.trainer import STATIC_GRAPH, make_trainer
+from tests.gestalt.at_step import QUIET
 from tests.gestalt.command import SLURM
 
 TORCHRUN = {
@@ -50,14 +51,7 @@ def test_the_cluster_environment_matches_the_launcher(tmp_path, monkeypatch, var
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    trainer = make_trainer(
-        tmp_path,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        rank_timeout=60,
-    )
+    trainer = make_trainer(tmp_path, rank_timeout=60, **QUIET)
     environment = trainer._accelerator_connector.cluster_environment
     assert type(environment) is kind
     assert trainer._checkpoint_connector._hpc_resume_path is None
@@ -67,14 +61,7 @@ def test_the_cluster_environment_matches_the_launcher(tmp_path, monkeypatch, var
 def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_another_exchange(
     tmp_path,
 ):
-    trainer = make_trainer(
-        tmp_path,
-        rank_timeout=60,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-    )
+    trainer = make_trainer(tmp_path, rank_timeout=60, **QUIET)
     before = signal.getsignal(signal.SIGTERM)
     trainer._signal_connector.register_signal_handlers()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -82,14 +69,8 @@ def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_an
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
 def test_gradients_are_views_of_buckets_unless_unused_parameters_are_searched(strategy, tmp_path):
-    words = {
-        "accelerator": "cpu",
-        "devices": 2,
-        "strategy": strategy,
-        "logger": False,
-        "enable_checkpointing": False,
-    }
-    parallel = make_trainer(tmp_path, rank_timeout=7, ddp=STATIC_GRAPH, **words).strategy
+    two = {**QUIET, "devices": 2, "strategy": strategy}
+    parallel = make_trainer(tmp_path, rank_timeout=7, ddp=STATIC_GRAPH, **two).strategy
     assert parallel._timeout == timedelta(seconds=7)
     keywords = parallel._ddp_kwargs
     searched = strategy != "ddp"
@@ -114,23 +95,8 @@ class Counts(LightningModule):
 
 @pytest.mark.parametrize("steps", [8, 9])
 def test_the_last_step_is_logged_too(tmp_path, steps):
-    logger = CSVLogger(tmp_path)
-    quiet = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    trainer = make_trainer(
-        tmp_path,
-        rank_timeout=60,
-        max_steps=steps,
-        max_epochs=-1,
-        log_every_n_steps=3,
-        logger=logger,
-        **quiet,
-    )
+    logged = {**QUIET, "logger": CSVLogger(tmp_path), "log_every_n_steps": 3}
+    trainer = make_trainer(tmp_path, rank_timeout=60, max_steps=steps, max_epochs=-1, **logged)
     trainer.fit(Counts(), DataLoader(torch.zeros(4, 1), batch_size=1))
     rows = list(
         csv.DictReader(

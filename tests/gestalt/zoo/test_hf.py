@@ -3,25 +3,14 @@ of theirs is run.
 """
 
 import json
-import os
 
 import huggingface_hub
 import pytest
 import torch
 
 from gestalt.zoo.hf import open_model
+from tests.gestalt.encoders.test_strange_weights import RunsCode
 from tests.gestalt.zoo.tiny_hf import saved
-
-
-class Writes:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
 
 REFUSED = {
     "code": (
@@ -83,7 +72,7 @@ def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_canno
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
     saved(tmp_path, kind="CLIP")
     (tmp_path / "model.safetensors").unlink()
-    torch.save({"logit_scale": Writes(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
+    torch.save({"logit_scale": RunsCode(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="only tensors are read, never code"):
         open_model(str(tmp_path))
     assert not (tmp_path / "ran").exists()
@@ -139,3 +128,18 @@ def test_the_scale_and_the_bias_of_the_cosines_are_the_model_s(tmp_path):
     )
     saved(tmp_path / "blip", kind="BLIP retrieval")
     assert open_model(str(tmp_path / "blip")).logit_scale is None
+
+
+def test_siglip_s_own_tokenizer_reads_a_text_whatever_its_case_and_punctuation(tmp_path):
+    pieces = pytest.importorskip("sentencepiece", reason="the extra siglip is not installed")
+    saved(tmp_path, kind="SigLIP")
+    (tmp_path / "tokenizer.json").unlink()
+    pieces.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a photo of a dog"]),
+        model_prefix=tmp_path / "spiece",
+        vocab_size=12,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
+    loud, plain = open_model(str(tmp_path)).embed_text(["A photo, of a DOG!", "a photo of a dog"])
+    assert torch.equal(loud, plain)

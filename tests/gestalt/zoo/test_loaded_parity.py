@@ -9,20 +9,14 @@ import open_clip
 import pytest
 import timm
 import torch
-import transformers
 from open_clip.transformer import TextTransformer
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 import gestalt
-from gestalt.building.model import build_model
-from gestalt.building.targets import SCORING
-from gestalt.config.loading import load
-from gestalt.zoo.clippy import MEAN, STD
-from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.tiny_model import export
-from tests.gestalt.zoo import test_clippy, test_open_clip
+from tests.gestalt.zoo import test_open_clip
 
 TEXTS = ["a photo of a dog", "grass", "a cat"]
 
@@ -36,7 +30,6 @@ class Case(NamedTuple):
         pooled: images (B, 3, H, W) uint8 to (B, E).
         dense: images to (B, N, E), locations in row-major order.
         texts: K texts to (K, E).
-        words: overrides.
     """
 
     name: str
@@ -44,7 +37,6 @@ class Case(NamedTuple):
     pooled: Callable[[Tensor], Tensor]
     dense: Callable[[Tensor], Tensor]
     texts: Callable[[list[str]], Tensor]
-    words: tuple[str, ...] = ()
 
 
 def normalised(images, mean, std):
@@ -99,45 +91,6 @@ def of_gestalt(folder):
     )
 
 
-def of_clippy(folder):
-    """The public checkpoint's names on tiny towers: timm's ViT, transformers' T5 and its Dense
-    layer.
-    """
-    model = save_t5(folder / "t5")
-    words = [*test_clippy.SIZES, f"text.model={model}", "text.max_length=16"]
-    state = test_clippy.theirs(
-        build_model(load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])),
-        prefix="",
-    )
-    torch.save({"state_dict": state}, folder / "clippy.pt")
-    sizes = {"embed_dim": 6, "depth": 2, "num_heads": 1, "dynamic_img_size": True}
-    trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
-    trunk.load_state_dict(part(state, "visual.trunk."))
-    encoder = transformers.T5EncoderModel.from_pretrained(folder / "t5" / "raw").eval()
-    encoder.load_state_dict(part(state, "text.0.auto_model."))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "t5" / "raw")
-
-    def dense(images):
-        return trunk.forward_features(normalised(images, MEAN, STD))[:, 1:]
-
-    def texts(given):
-        rows = tokenizer(given, padding=True, return_tensors="pt")
-        mask = rows["attention_mask"].unsqueeze(-1)
-        hidden = encoder(
-            input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]
-        ).last_hidden_state
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1) @ state["text.2.linear.weight"].T
-
-    return Case(
-        f"clippy:{folder / 'clippy.pt'}",
-        32,
-        lambda images: dense(images).amax(dim=1),
-        dense,
-        texts,
-        (*words, "image.eval_size=32"),
-    )
-
-
 def of_open_clip(folder):
     theirs = test_open_clip.saved(folder / "model")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder / 'model'}")
@@ -168,7 +121,7 @@ def of_open_clip(folder):
     )
 
 
-CASES = {"gestalt": of_gestalt, "clippy": of_clippy, "open_clip": of_open_clip}
+CASES = {"gestalt": of_gestalt, "open_clip": of_open_clip}
 
 
 def near(ours, theirs):
@@ -180,7 +133,7 @@ def near(ours, theirs):
 def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     case = CASES[kind](tmp_path)
-    model = gestalt.load(case.name, "cpu", overrides=case.words)
+    model = gestalt.load(case.name, "cpu")
     draws = torch.Generator().manual_seed(1)
     square = torch.randint(0, 256, (2, 3, case.size, case.size), generator=draws, dtype=torch.uint8)
     wide = torch.randint(

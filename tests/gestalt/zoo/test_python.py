@@ -1,9 +1,13 @@
 """A model of the user's own code is scored by the parts that it has."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
+from torch import nn
 from torch.nn import functional
 
 from gestalt.building.targets import open_target
@@ -54,6 +58,9 @@ def lacking():
 
 def thing():
     return 3
+
+def failing():
+    raise FileNotFoundError("no weights\\nhere")
 '''
 
 
@@ -113,6 +120,7 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
         "nowhere_else:f": "no module nowhere_else is installed or lies in",
         "mine:nothing": "module 'mine' has no attribute 'nothing'",
         "mine:thing": "returns a int, expected an nn.Module",
+        "mine:failing": "the factory raised FileNotFoundError: no weights here$",
         "mine:lacking": "its Module lacks mean, size, std, stride",
     }.items(),
 )
@@ -127,3 +135,47 @@ def test_a_configuration_cannot_name_code_as_a_second_model(module):
     ):
         open_vision(f"python:{module}:Plain")
     assert module not in sys.modules
+
+
+class StandIn(nn.Linear):
+    """What the examples call of RADIO, dino.txt and TIPSv2; features are mean colours."""
+
+    adaptors = property(lambda self: {"siglip2-g": self})
+    logit_scale, head_mlp = torch.ones(1), nn.Identity()
+
+    def tokenizer(self, texts):
+        return torch.ones(len(texts), 6).cumsum(dim=1)
+
+    tokenize = tokenizer
+
+    def encode_text(self, texts):
+        return self.tokenizer(texts) if isinstance(texts, list) else texts
+
+    def encode_image(self, pixels, stride=14):
+        rows = functional.avg_pool2d(pixels, stride).flatten(2).transpose(1, 2)
+        return SimpleNamespace(cls_token=rows, patch_tokens=rows, summary=rows[:, 0], features=rows)
+
+    def forward(self, pixels):
+        return dict.fromkeys(("backbone", "siglip2-g"), self.encode_image(pixels, 16))
+
+    def encode_image_with_patch_tokens(self, pixels):
+        rows = self.encode_image(pixels, 16).features
+        return rows[:, :2].flatten(1).roll(3, dims=1), rows, None
+
+
+@pytest.mark.parametrize("name", ["radio:Radio", "dinotxt:DinoTxt", "tips:Tips"])
+@torch.no_grad()
+def test_an_example_reads_its_model_by_the_interface_of_its_authors(monkeypatch, name):
+    monkeypatch.chdir(Path(__file__).parents[3] / "docs" / "examples")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    stand_in = StandIn(1, 1)
+    opened = {"radio_model": stand_in}
+    monkeypatch.setattr(torch.hub, "load", lambda _, entry, **__: opened.get(entry, [stand_in] * 2))
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: stand_in)
+    model = open_target(f"python:{name}").model
+    shown = images([2 * side for side in model.patch_stride])
+    expected = functional.avg_pool2d(model.normalised(shown), model.patch_stride)
+    expected = functional.normalize(expected, dim=1)
+    torch.testing.assert_close(model.embed_patches(shown), expected)
+    torch.testing.assert_close(model.embed_image(shown), expected[:, :, 0, 0])
+    assert model.embed_text(["a", "dog"]).shape == (2, 3 if name == "dinotxt:DinoTxt" else 6)

@@ -26,12 +26,9 @@ ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CLIP_TEXT = {**TEXT, **ENDS, "max_position_embeddings": 10}
 
 
-def _clip():
-    return (
-        transformers.CLIPConfig(text_config=CLIP_TEXT, vision_config=VISION, projection_dim=12),
-        "CLIPModel",
-        "CLIPImageProcessor",
-    )
+def _clip(name="CLIP"):
+    towers = {"text_config": CLIP_TEXT, "vision_config": VISION, "projection_dim": 12}
+    return getattr(transformers, f"{name}Config")(**towers), f"{name}Model", "CLIPImageProcessor"
 
 
 def _siglip():
@@ -115,6 +112,8 @@ def _groupvit():
 
 KINDS = {
     "CLIP": _clip,
+    "MetaCLIP 2": lambda: _clip("MetaClip2"),
+    "Chinese-CLIP": lambda: _clip("ChineseCLIP"),
     "SigLIP": _siglip,
     "SigLIP 2": _siglip2,
     "AltCLIP": _altclip,
@@ -125,7 +124,7 @@ KINDS = {
 }
 
 
-def save_tokenizer(folder, *, length):
+def save_tokenizer(folder, *, length, **options):
     """Write a tokenizer of whole words with a start and an end token."""
     vocabulary = {
         word: number for number, word in enumerate(("<pad>", "<s>", "</s>", "<unk>", *WORDS))
@@ -137,7 +136,7 @@ def save_tokenizer(folder, *, length):
     )
     tokens = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=length, **tokens
+        tokenizer_object=tokenizer, model_max_length=length, **tokens, **options
     ).save_pretrained(folder)
 
 

@@ -6,12 +6,11 @@ or a label set in a list.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import LabelSet
 
 OWN = "label_set"
@@ -36,24 +35,13 @@ class Vocabulary(LabelSet):
     def __post_init__(self) -> None:
         """Accept classes without phrases."""
 
-    def digest(self) -> str:
-        """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's
-        own digest.
-        """
-        fields = asdict(self)
-        del fields["list_name"], fields["why"]
-        return short_digest(json.dumps(fields, sort_keys=True))
-
 
 @cache
 def lists() -> dict[str, Any]:
     """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``,
     the list that has the same phrases.
     """
-    by_list: dict[str, Any] = json.loads(
-        Path(__file__).with_name("phrases.json").read_text(encoding="utf-8")
-    )["lists"]
-    return by_list
+    return json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
 
 
 def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:

@@ -3,6 +3,7 @@ E shared width, h w patch grid.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
     its prompts.
     """
     if not third_class:
-        return LabelSet(labels.names, prompts=labels.prompts, background=None)
-    return LabelSet(
-        (*labels.names, " or ".join(third_class)),
+        return replace(labels, background=None)
+    return replace(
+        labels,
+        names=(*labels.names, " or ".join(third_class)),
         prompts=(*labels.prompts, third_class),
         background=None,
     )

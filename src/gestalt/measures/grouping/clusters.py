@@ -67,8 +67,7 @@ def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> 
         fitted = KMeans(
             n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd"
         ).fit(rows)
-    centres: Floats = fitted.cluster_centers_
-    return centres
+    return fitted.cluster_centers_
 
 
 def nearness(rows: Tensor, centres: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of
+from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of, upsampled
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -139,24 +139,16 @@ def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: S
     """
     if protocol.upsample == "bilinear":
         return typed(upsampled_argmax(maps, size)[1], classes=len(maps))
-    chosen = maps.argmax(dim=0).float()
-    return typed(
-        functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0],
-        classes=len(maps),
-    )
+    chosen = maps.argmax(dim=0, keepdim=True).float()
+    return typed(upsampled(chosen, size, mode="nearest-exact")[0], classes=len(maps))
 
 
 def attended(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
-        return mass_masks(
-            functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0],
-            mass=protocol.mass,
-        )
+        return mass_masks(upsampled(maps, size), mass=protocol.mass)
     masks = mass_masks(maps, mass=protocol.mass)
-    return functional.interpolate(masks[None].to(torch.uint8), size=size, mode="nearest-exact")[
-        0
-    ].bool()
+    return upsampled(masks.to(torch.uint8), size, mode="nearest-exact").bool()
 
 
 def mass_masks(maps: Tensor, *, mass: float) -> Tensor:

@@ -44,8 +44,8 @@ class JaccardScore(NamedTuple):
         images_with_objects: number of images that count.
         objects: number of objects in them, the background not counted.
         ignored_pixels: number of pixels of the images seen that were not scored.
-        image_id: (N,) int64, ascending, all images seen.
-        image_jaccard: (N,) float64, the mean over each image's objects; nan where it has none.
+        image_jaccard: (N,) float64, the mean over the objects of each image seen, by ascending id;
+            nan where it has none.
         image_jaccard_with_background: (N,) float64, likewise.
         overlaps: (M, 4) int64, an object or background a row: image id, value, pixels of the best
             intersection and of its union.
@@ -57,7 +57,6 @@ class JaccardScore(NamedTuple):
     images_with_objects: int
     objects: int
     ignored_pixels: int
-    image_id: Ints
     image_jaccard: Floats
     image_jaccard_with_background: Floats
     overlaps: Ints
@@ -211,7 +210,6 @@ class JaccardSimilarity(ImageMetric):
             images_with_objects=int(counted.sum()),
             objects=len(objects),
             ignored_pixels=int(rows[rows[:, 1] == NO_OBJECT, 2].sum()),
-            image_id=ids,
             image_jaccard=image,
             image_jaccard_with_background=with_background,
             overlaps=overlaps,

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from gestalt.evaluation.pictures import (
 )
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
+from gestalt.support.arrays import Pixels
 
 
 def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
@@ -60,14 +60,14 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
     """
     if groups.dtype != torch.bool:
         return groups
-    best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
+    best = [group for _, group in _best_last(overlaps)]
     flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
     for group in [*(group for group in range(len(groups)) if group not in best), *best]:
         flat[groups[group]] = group
     return flat
 
 
-def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def group_colours(overlaps: Tensor, *, objects: Pixels) -> Pixels:
     """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other
     group covers the object better.
 
@@ -75,7 +75,12 @@ def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np
     of the instance map.
     """
     table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
-    # the best comes last and overwrites
-    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):
+    for value, group in _best_last(overlaps):  # the best overwrites
         table[group] = objects[value]
     return table
+
+
+def _best_last(overlaps: Tensor) -> list[tuple[int, int]]:
+    """Return each object and its group, by rising IoU."""
+    rising = sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
+    return [(value, group) for value, _, _, group in rising]

@@ -88,28 +88,19 @@ class BottomUpProtocol(ImageProtocol):
         return {**super().fields(), "sign": "largest"}
 
 
-PROTOCOLS: dict[str, BottomUpProtocol] = {
-    "pca_square": BottomUpProtocol(name="pca_square", input_size=224, resize="square"),
-    "pca_short_side": BottomUpProtocol(name="pca_short_side", input_size=448, resize="short_side"),
-    "kmeans_square": BottomUpProtocol(name="kmeans_square", method="kmeans"),
-    "kmeans_short_side": BottomUpProtocol(
-        name="kmeans_short_side", method="kmeans", input_size=448, resize="short_side"
-    ),
-    "spectral_square": BottomUpProtocol(name="spectral_square", method="spectral"),
-    "spectral_short_side": BottomUpProtocol(
-        name="spectral_short_side", method="spectral", input_size=448, resize="short_side"
-    ),
-    "attention_square": BottomUpProtocol(
-        name="attention_square", method="attention", groups=None, upsample="nearest"
-    ),
-    "attention_short_side": BottomUpProtocol(
-        name="attention_short_side",
-        method="attention",
-        groups=None,
-        upsample="nearest",
-        input_size=448,
-        resize="short_side",
-    ),
+_METHODS: dict[Any, dict[str, Any]] = {
+    "pca": {},
+    "kmeans": {},
+    "spectral": {},
+    "attention": {"groups": None, "upsample": "nearest"},
+}
+_SIZES: dict[Any, int] = {"square": 224, "short_side": 448}
+PROTOCOLS = {
+    f"{method}_{resize}": BottomUpProtocol(
+        name=f"{method}_{resize}", method=method, resize=resize, input_size=size, **fields
+    )
+    for method, fields in _METHODS.items()
+    for resize, size in _SIZES.items()
 }
 
 PARTITIONS = tuple(name for name, protocol in PROTOCOLS.items() if protocol.method != "attention")

@@ -57,8 +57,7 @@ def fitted_centres(
     def tokens_of(index: int) -> Floats:
         image = resized(images.sample(index)["image"].to(device), protocol)
         tokens = set_tokens(model, image[None], protocol)[0]
-        drawn: Floats = drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
-        return drawn
+        return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
     rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
     return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)

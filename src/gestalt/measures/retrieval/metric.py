@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from gestalt.losses.contrastive import text_ids
-from gestalt.measures.rows import PADDING, SetMetric, gathered
+from gestalt.measures.rows import PADDING, gathered
 from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
@@ -37,7 +38,7 @@ class RetrievalScore(NamedTuple):
     image_hits: dict[str, Ints]
 
 
-class RetrievalRecall(SetMetric):
+class RetrievalRecall(Metric):
     """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered,
     then ranked once.
 
@@ -153,5 +154,4 @@ def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)
         ranks.append((~(similarity < best) & ~partner).sum(dim=1).cpu())
-    ahead: Ints = torch.cat(ranks).numpy()
-    return ahead
+    return torch.cat(ranks).numpy()

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resized, sizes_of, upsampled
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
-from gestalt.measures.classification.metric import AccuracyScore, group_metrics
+from gestalt.measures.classification.groups import group_metrics
+from gestalt.measures.classification.metric import AccuracyScore
 from gestalt.measures.context import Context
 from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.support.arrays import Floats
@@ -125,8 +125,8 @@ class Robustness(ClassificationScorer):
         third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
-        patches = shown.prediction[None, None].float()
-        mask = functional.interpolate(patches, size=seen.shape[-2:], mode="nearest-exact")[0, 0]
+        patches = shown.prediction[None].float()
+        mask = upsampled(patches, sizes_of([seen])[0], mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
         return render_segmentation(seen, mask, names, background=third, caption=title)
 

@@ -54,8 +54,7 @@ def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     areas = torch.stack([cell_areas(label == value, grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
     _, index = upsampled_argmax(shares, (label.shape[0], label.shape[1]))
-    prediction: Tensor = classes[index]
-    return prediction
+    return classes[index]
 
 
 def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:

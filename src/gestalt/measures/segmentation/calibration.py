@@ -102,8 +102,7 @@ class Sweep:
         true_below = np.cumsum(self._background)[:-1]
         predicted[:, self.background] += below
         right[:, self.background] += true_below
-        mean: Floats = np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
-        return mean
+        return np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
 
     def best(self) -> Choice:
         """Return the threshold with the highest mean IoU; ties go to the lowest."""
@@ -118,5 +117,4 @@ class Sweep:
 
 
 def _counted(values: Tensor, size: int) -> Ints:
-    counts: Ints = torch.bincount(values, minlength=size).cpu().numpy()
-    return counts
+    return torch.bincount(values, minlength=size).cpu().numpy()

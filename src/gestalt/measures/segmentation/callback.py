@@ -25,11 +25,6 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
-NO_UNLABELLED = (
-    "evaluation.debias={} needs pictures without labels; name a folder of some by "
-    "evaluation.unlabelled=DIR"
-)
-
 
 class Segmentation(ClassMaps):
     """Segment the images of one set by its class names, and log numbers and pictures.
@@ -103,7 +98,10 @@ class Segmentation(ClassMaps):
         if protocol.debias == "none":
             return prompts
         if self._unlabelled is None:
-            raise ValueError(NO_UNLABELLED.format(protocol.debias))
+            raise ValueError(
+                f"evaluation.debias={protocol.debias} needs pictures without labels; name a folder "
+                "of some by evaluation.unlabelled=DIR"
+            )
         chosen = spread(len(self._unlabelled), protocol.debias_images)
         self._largest = largest_cosines(
             model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
@@ -144,13 +142,12 @@ class Segmentation(ClassMaps):
         """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and
         offsets.
         """
-        words = {
-            "list": getattr(self.labels, "list_name", OWN),
-            "why": getattr(self.labels, "why", ""),
-        }
         entry = {
             **super().entry(score),
-            "vocabulary": words,
+            "vocabulary": {
+                "list": getattr(self.labels, "list_name", OWN),
+                "why": getattr(self.labels, "why", ""),
+            },
             "calibration": self.calibration,
             **self._proxy,
         }

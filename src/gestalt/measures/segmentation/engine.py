@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, sizes_of
+from gestalt.evaluation.images import Size, sizes_of, upsampled
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
@@ -119,12 +118,7 @@ def upsampled_argmax(
     """
     step = max(1, at_once // (size[0] * size[1]))
     blocks = (
-        functional.interpolate(
-            maps[None, start : start + step].contiguous(),
-            size=size,
-            mode="bilinear",
-            align_corners=False,
-        )[0]
+        upsampled(maps[start : start + step].contiguous(), size)
         for start in range(0, len(maps), step)
     )
     best = best_of_blocks(blocks)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, TypedDict, Unpack
 
 from gestalt.config.check_evaluation import segmentation_changes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark, present
 from gestalt.evaluation.protocols import TEMPLATES
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -81,7 +82,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         evaluation = replace(
             config.evaluation, protocol=named or config.evaluation.protocol, prior=None
         )
-        benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
+        benchmark = BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")]
         protocol = segmentation_protocol(
             replace(config, evaluation=evaluation), benchmark, has_background=False
         ).read_by(reading=reading)
@@ -96,6 +97,8 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         )
     if templates is not None:
         protocol = replace(protocol, templates=_templates(templates))
+    if not isinstance(threshold, Real | None):
+        raise ValueError(f"threshold={threshold!r}: a score is a number, such as 0.2")
     if threshold is not None:
         protocol = replace(
             protocol, background="threshold", threshold=threshold, area_threshold=None

@@ -11,10 +11,7 @@ from gestalt.evaluation.confusion import confusion_matrix, counts_of
 from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, ImageMetric
 from gestalt.support.arrays import Ints
-from gestalt.support.label_values import ignored_value
-
-MOST_CLASSES = 4_096
-"""The largest number of classes that is scored; its confusion matrix takes 128 MiB."""
+from gestalt.support.label_values import MOST_CLASSES, ignored_value
 
 ROW = 5
 """Integers of a row of counts: the image's id, a class, and its pixels of intersection, prediction

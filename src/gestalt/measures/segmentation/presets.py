@@ -38,11 +38,6 @@ class Preset:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     sized_by_tower: bool = False
 
-    @property
-    def no_background(self) -> Mapping[str, Any]:
-        """Changes for label sets without a background class."""
-        return {} if self.protocol.threshold is None else NOTHING_IS_BACKGROUND
-
     def build(
         self,
         *,
@@ -72,27 +67,20 @@ class Preset:
             fields["input_size"] = tower_size
         if given.get("refinement") == "none":
             fields |= self.unrefined
-        if not has_background:
-            fields |= self.no_background
         if given.get("defects") == "fixed":
             fields |= self.fixed
-        if given.get("background") == "prompts":
+        needless = not has_background and self.protocol.threshold is not None
+        if needless or given.get("background") == "prompts":
             fields |= NOTHING_IS_BACKGROUND
         if given.get("prior") and not has_background:
             raise ValueError(
                 f"protocol {self.protocol.name}: prior={given['prior']} is for a background class, "
                 f"{label_set or 'this label set'} has none"
             )
-        if (
-            not has_background
-            and self.no_background
-            and "background" not in given
-            and "threshold" in given
-        ):
+        if needless and "background" not in given and "threshold" in given:
             raise ValueError(
                 f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "
-                "background class, "
-                f"{label_set or 'this label set'} has none"
+                f"background class, {label_set or 'this label set'} has none"
             )
         return self.protocol.changed(**{**fields, **given}).read_by(**dense)
 

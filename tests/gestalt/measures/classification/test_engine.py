@@ -26,7 +26,7 @@ def slow_rank(logits: list[float], truth: int) -> int:
     )
 
 
-def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
+def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class():
     draw = torch.Generator().manual_seed(0)
     logits = torch.randint(5, (40, 7), generator=draw).float()
     truth = torch.randint(7, (40,), generator=draw)
@@ -37,7 +37,7 @@ def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
     assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
 
 
-def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class() -> None:
+def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class():
     words = Words(
         ("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",))
     )
@@ -56,7 +56,7 @@ def birds_on(places: int, *, bird: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ROBUSTNESS_PROTOCOLS)
-def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name: str) -> None:
+def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name):
     class Diverged(PaintedModel):
         def embed_image(self, images: Tensor) -> Tensor:
             return super().embed_image(images) * torch.nan
@@ -74,7 +74,7 @@ def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name: str
         reduced_labels(Diverged(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
 
 
-def test_labelling_by_maps_records_no_gradient() -> None:
+def test_labelling_by_maps_records_no_gradient():
     class Watched(PaintedModel):
         def embed_patches(self, images: Tensor, **_: str) -> Tensor:
             assert not torch.is_grad_enabled()

@@ -17,7 +17,7 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.measured import LeftOut
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet, validate
 from tests.gestalt.painted import blocky_label, painted
 
 PROTOCOL = build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4)
@@ -65,13 +65,11 @@ def grouping(name: str = "painted", **changes: Any) -> Grouping:
 def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     """One evaluation on one rank."""
     callback = grouping(**changes)
-    quiet(devices=1, callbacks=[callback]).validate(
-        Stub(flaw=flaw), loader(PaintedObjects()), verbose=False
-    )
+    validate(callback, dataset=PaintedObjects(), flaw=flaw)
     return callback
 
 
-def test_object_features_score_far_above_the_block_and_whole_image_baselines() -> None:
+def test_object_features_score_far_above_the_block_and_whole_image_baselines():
     metrics = scored(upsample="nearest").result()["metrics"]
     assert metrics["painted/jaccard"] > 0.9
     assert metrics["painted/jaccard_patch_oracle"] > 0.8  # its maps are bilinear, and cut corners
@@ -79,7 +77,7 @@ def test_object_features_score_far_above_the_block_and_whole_image_baselines() -
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_whole_image"] + 0.3
 
 
-def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
+def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
     callback = Grouping(
         "painted",
         protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16),
@@ -93,7 +91,7 @@ def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
         )
 
 
-def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
+def test_the_result_is_json_with_counts_of_groups_images_and_objects():
     callback = scored()
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     objects = sum(
@@ -118,11 +116,9 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
         assert 0 < inside <= union
 
 
-def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
+def test_a_set_that_never_comes_or_has_no_objects_is_an_error():
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
-        quiet(devices=1, callbacks=[grouping("pianted")]).validate(
-            Stub(), loader(PaintedObjects()), verbose=False
-        )
+        validate(grouping("pianted"), dataset=PaintedObjects())
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):
         grouping().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
@@ -157,7 +153,7 @@ def built(*words: str) -> list[Any]:
     return list(build_evaluation(load("clippy_dino_max", scale="tiny", overrides=list(words)))[1])
 
 
-def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> None:
+def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size():
     (callback,) = (one for one in built("image.eval_size=64") if isinstance(one, Grouping))
     assert callback.name == "scenes"
     assert callback.protocol == build_protocol("pca_square", GROUPING_PROTOCOLS, input_size=64)
@@ -169,9 +165,7 @@ def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> N
     assert callback.protocol == build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=32)
 
 
-def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(
-    voc: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(voc, capsys):
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}")
     assert [one.name for one in built(*words) if isinstance(one, Grouping)] == ["pascal_voc"]
     objects = voc / "VOCdevkit" / "VOC2012" / "SegmentationObject"
@@ -192,7 +186,7 @@ def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(
     assert capsys.readouterr().err.count(f"pascal_voc: grouping is left out, {why}\n") == 1
 
 
-def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc: Path) -> None:
+def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc):
     (voc / "VOCdevkit" / "VOC2012" / "SegmentationObject").rename(voc / "elsewhere")
     words = (
         "evaluation.benchmarks=[pascal_voc]",

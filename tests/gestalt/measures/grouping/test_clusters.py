@@ -16,7 +16,7 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from tests.gestalt.painted import PaintedModel
+from tests.gestalt.painted import PaintedModel, random_pixels
 
 PARTITIONS = ("kmeans_square", "spectral_square")
 
@@ -47,7 +47,7 @@ def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np
     )
 
 
-def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
+def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration():
     rows = drawn(60, 6).numpy()
     centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
     nearest, means = slow_kmeans(rows, centres=centres)
@@ -59,7 +59,7 @@ def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_the_seed_alone_decides_the_starts(name: str) -> None:
+def test_the_seed_alone_decides_the_starts(name):
     tokens = drawn(80, 8)
     one, same, other = (
         image_similarity(
@@ -81,7 +81,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str) -> None:
+def test_two_threads_give_bit_identical_results_to_one(threads, name):
     from threadpoolctl import threadpool_limits
 
     tokens = drawn(300, 64)
@@ -93,7 +93,7 @@ def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str)
     assert torch.equal(*found)
 
 
-def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
+def test_bilinear_attention_is_thresholded_at_the_pixels():
     maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     shares = {}
     for rule in ("nearest", "bilinear"):
@@ -112,11 +112,9 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
+def test_class_attention_equals_the_softmax_of_the_last_block():
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
-    images = torch.randint(
-        256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    images = random_pixels(2, 3, 32, 48)
     trunk = image_tower.trunk
     seen: list[Tensor] = []
     handle = trunk.blocks[-1].norm1.register_forward_hook(
@@ -140,16 +138,14 @@ def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
-def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(
-    backbone: str,
-) -> None:
+def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone):
     image_tower = build_image_tower(Image(backbone, init="random", depth=2), size=28).eval()
     found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
     assert bool((found.flatten(2).sum(dim=2) < 1).all())
 
 
-def test_nan_tokens_and_attention_are_refused() -> None:
+def test_nan_tokens_and_attention_are_refused():
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)

@@ -73,9 +73,7 @@ def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> l
 @pytest.mark.parametrize("shape", [(20, 48), (70, 24)], ids=["few_tokens", "narrow_tokens"])
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
-def test_groups_equal_a_slow_reference(
-    shape: tuple[int, int], normalise: bool, centre: bool
-) -> None:
+def test_groups_equal_a_slow_reference(shape, normalise, centre):
     protocol = dataclasses.replace(PROTOCOL, normalise=normalise, centre=centre)
     tokens = features(*shape)
     similarity = image_similarity(tokens, protocol=protocol)
@@ -83,7 +81,7 @@ def test_groups_equal_a_slow_reference(
     assert similarity.abs().max() <= 1 + 1e-12
 
 
-def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
+def test_two_distinct_features_give_two_groups_and_one_gives_one():
     tokens = torch.eye(5, dtype=torch.float64)[torch.tensor([1, 1, 1, 4, 1, 4])]
     # the rarer lies farther from the mean
     assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]
@@ -94,7 +92,7 @@ def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
     ]
 
 
-def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
+def test_groups_have_the_native_label_size_and_an_untransposed_grid():
     protocol = dataclasses.replace(PATCHES, input_size=16, resize="short_side", multiple=4)
     label = (
         torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8)
@@ -112,7 +110,7 @@ def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
     assert metric.compute().jaccard == 1
 
 
-def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen() -> None:
+def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen():
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
     soft, hard = (
         decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8))
@@ -122,7 +120,7 @@ def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen() -> 
     assert hard.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
 
-def test_groups_do_not_depend_on_batching() -> None:
+def test_groups_do_not_depend_on_batching():
     protocol = BottomUpProtocol(name="test", input_size=16, resize="short_side", multiple=4)
     images = [
         painted(blocky_label(rows, columns, block=4, seed=rows))
@@ -144,9 +142,7 @@ def threads() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("shape", [(196, 256), (196, 64)], ids=["gram", "scatter"])
-def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(
-    threads: int, shape: tuple[int, int]
-) -> None:
+def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(threads, shape):
     tokens = features(*shape)
     found = []
     for count in (1, 2):
@@ -156,14 +152,14 @@ def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(
     assert torch.equal(*found)
 
 
-def test_the_protocol_chooses_tower_or_projected_tokens() -> None:
+def test_the_protocol_chooses_tower_or_projected_tokens():
     model = Fixed(features(16, 8), grid=(4, 4))
     for name in ("tower", "projected"):
         bottom_up(model, [IMAGE], protocol=dataclasses.replace(PROTOCOL, features=name))
     assert model.asked == [False, True]
 
 
-def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:
+def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode():
     image = painted(blocky_label(8, 8, block=4, seed=0))
     assert not similarity_maps(PaintedModel(), [image], protocol=PROTOCOL)[0].requires_grad
     with torch.inference_mode():

@@ -69,7 +69,7 @@ def loop_means(*, with_background: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("with_background", [False, True])
-def test_jaccard_equals_a_loop_over_pixels(with_background: bool) -> None:
+def test_jaccard_equals_a_loop_over_pixels(with_background):
     score = score_of([pair(index) for index in range(LENGTH)])
     found = score.image_jaccard_with_background if with_background else score.image_jaccard
     expected = loop_means(with_background=with_background)
@@ -78,14 +78,14 @@ def test_jaccard_equals_a_loop_over_pixels(with_background: bool) -> None:
     assert mean == pytest.approx(np.nanmean(expected), rel=1e-15)
 
 
-def test_jaccard_is_averaged_over_images_and_not_over_objects() -> None:
+def test_jaccard_is_averaged_over_images_and_not_over_objects():
     one = torch.tensor([[0, 0, 1, 1]])
     score = score_of([(one, one + 1), (one * 0, torch.tensor([[1, 2, 3, 4]]))])
     assert score.image_jaccard.tolist() == [1, 0.25]
     assert score.jaccard == 0.625  # over the six objects it would be 0.5
 
 
-def test_an_image_without_objects_is_seen_and_counts_in_neither_mean() -> None:
+def test_an_image_without_objects_is_seen_and_counts_in_neither_mean():
     whole = torch.zeros(2, 2, dtype=torch.uint8)
     object_half = torch.tensor([[0, 0], [1, 1]])
     score = score_of([(whole, object_half), (whole, whole), (whole, whole + IGNORE)])
@@ -97,7 +97,7 @@ def test_an_image_without_objects_is_seen_and_counts_in_neither_mean() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "large values", "masks"])
-def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
+def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind):
     draw = torch.Generator().manual_seed(3)
     for trial in range(40):
         groups, instance = pair(trial % LENGTH)
@@ -142,8 +142,6 @@ def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_counted_names_the_sample(
-    groups: Tensor, instance: Tensor, message: str
-) -> None:
+def test_what_cannot_be_counted_names_the_sample(groups, instance, message):
     with pytest.raises(ValueError, match=message):
         count(JaccardSimilarity(), groups, instance, 9)

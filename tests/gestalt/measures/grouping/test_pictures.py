@@ -6,7 +6,7 @@ from gestalt.evaluation.pictures import class_colours
 from gestalt.measures.grouping.pictures import group_colours
 
 
-def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
+def test_a_group_has_the_colour_of_the_object_it_covers_best():
     objects = class_colours(4, background=0)
     # value, intersection, union, group
     overlaps = torch.tensor([[0, 50, 100, 2], [1, 80, 100, 5], [3, 20, 100, 5]])

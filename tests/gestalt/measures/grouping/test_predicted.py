@@ -12,7 +12,7 @@ from gestalt.evaluation.protocols import PredictionsProtocol
 from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.label_maps import LabelMaps
 from tests.gestalt.measures.grouping.test_callback import PROTOCOL, PaintedObjects
-from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import LENGTH, validate
 from tests.gestalt.painted import LABELS
 
 pytestmark = [
@@ -37,18 +37,14 @@ def predicted(folder: Path) -> GroupMaps:
     callback = GroupMaps(
         "painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2
     )
-    quiet(devices=1, callbacks=[callback]).validate(
-        Stub(), loader(PredictedObjects(folder)), verbose=False
-    )
+    validate(callback, dataset=PredictedObjects(folder))
     return callback
 
 
-def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
+def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
     model = Grouping("painted", protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(
-        Stub(flaw="transposed"), loader(PaintedObjects()), verbose=False
-    )
+    validate(model, dataset=PaintedObjects(), flaw="transposed")
     maps = predicted(tmp_path)
     ours, theirs = model.result(), maps.result()
     for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):

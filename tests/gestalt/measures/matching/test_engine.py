@@ -54,7 +54,7 @@ def centres(**changes: Any) -> np.ndarray[Any, Any]:
     )
 
 
-def test_class_features_are_matched_perfectly() -> None:
+def test_class_features_are_matched_perfectly():
     images = PaintedSet()
     labels = [images.label(index) for index in range(6)]
     sizes = [(label.shape[0], label.shape[1]) for label in labels]
@@ -71,7 +71,7 @@ def test_class_features_are_matched_perfectly() -> None:
     assert {(one.grid, one.candidates) for one in found} == {((8, 8), 4), ((8, 12), 4)}
 
 
-def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol() -> None:
+def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol():
     rows = []
     for index in (0, 2, 3, 5):
         tokens = (
@@ -88,7 +88,7 @@ def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol() -> None:
     )
 
 
-def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
+def test_the_draw_is_a_pure_function_of_seed_and_image():
     tokens = torch.arange(60.0).reshape(30, 2)
     one, same, seed, image = (
         drawn_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed))
@@ -100,7 +100,7 @@ def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
     assert len(drawn_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
-def test_nan_tokens_are_refused() -> None:
+def test_nan_tokens_are_refused():
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="contain NaN or infinity"):

@@ -43,7 +43,7 @@ def scored(indices: list[int] | None = None, *, clusters: int = CLASSES) -> Matc
 
 
 @pytest.mark.parametrize(("clusters", "classes"), [(4, 4), (3, 5), (5, 3)])
-def test_the_match_is_optimal_over_all_permutations(clusters: int, classes: int) -> None:
+def test_the_match_is_optimal_over_all_permutations(clusters, classes):
     confusion = np.random.default_rng([clusters, classes]).integers(50, size=(clusters, classes))
     match = best_match(confusion)
     most = max(
@@ -55,7 +55,7 @@ def test_the_match_is_optimal_over_all_permutations(clusters: int, classes: int)
     assert named.sum() == min(clusters, classes) == len(set(match[named].tolist()))
 
 
-def test_the_counts_equal_a_loop_over_pixels() -> None:
+def test_the_counts_equal_a_loop_over_pixels():
     score = scored()
     slow = np.zeros((LENGTH, 3, CLASSES), dtype=int)
     for index in range(LENGTH):
@@ -74,7 +74,7 @@ def test_the_counts_equal_a_loop_over_pixels() -> None:
 
 
 @pytest.mark.parametrize("odd", range(3))
-def test_an_image_unlike_the_others_does_not_decide_the_match(odd: int) -> None:
+def test_an_image_unlike_the_others_does_not_decide_the_match(odd):
     label = torch.tensor([[0, 0, 1, 1]], dtype=torch.uint8)
     clusters = [1 - label if index == odd else label for index in range(3)]
     metric = MatchedIoU(2, 2)
@@ -82,7 +82,7 @@ def test_an_image_unlike_the_others_does_not_decide_the_match(odd: int) -> None:
     assert metric.compute().match.tolist() == [0, 1]
 
 
-def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> None:
+def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong():
     confusion = np.array([[9, 0], [0, 4], [5, 0]])
     match = best_match(confusion)
     assert match.tolist() == [0, 1, NO_CLASS]

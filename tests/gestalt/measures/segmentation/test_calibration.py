@@ -47,7 +47,7 @@ def found_and_labels(protocol: TopDownProtocol) -> list[tuple[TopDown, Tensor]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_threshold_sweep_gives_the_scores_of_separate_evaluations(rule: str) -> None:
+def test_a_threshold_sweep_gives_the_scores_of_separate_evaluations(rule):
     protocol = RULES[rule]
     pairs = found_and_labels(protocol)
     sweep = Sweep(protocol, classes=8, background=0)
@@ -64,7 +64,7 @@ def test_a_threshold_sweep_gives_the_scores_of_separate_evaluations(rule: str) -
         assert swept[position] == pytest.approx(float(metric.compute().miou), abs=1e-12)
 
 
-def test_the_best_threshold_has_the_highest_miou_of_the_sweep() -> None:
+def test_the_best_threshold_has_the_highest_miou_of_the_sweep():
     sweep = Sweep(RULES["threshold"], classes=8, background=0)
     for one, label in found_and_labels(RULES["threshold"]):
         sweep.update(one, label)
@@ -78,6 +78,6 @@ def test_the_best_threshold_has_the_highest_miou_of_the_sweep() -> None:
     ("name", "why"),
     [("mmseg-448", "it has no threshold"), ("mmseg-448/groupvit", "relative to each window")],
 )
-def test_a_protocol_without_an_absolute_threshold_is_refused(name: str, why: str) -> None:
+def test_a_protocol_without_an_absolute_threshold_is_refused(name, why):
     with pytest.raises(ValueError, match=why):
         Sweep(top_down_protocol(name), classes=8, background=0)

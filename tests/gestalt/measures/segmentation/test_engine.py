@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import UNNAMED
+from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
@@ -32,7 +32,7 @@ def miou(labels: list[Tensor], *, model: PaintedModel, protocol: TopDownProtocol
 
 
 @pytest.mark.parametrize("protocol", [SQUARE, SHORT_SIDE], ids=["square", "short_side"])
-def test_the_prediction_has_the_labels_native_size(protocol: TopDownProtocol) -> None:
+def test_the_prediction_has_the_labels_native_size(protocol):
     model = PaintedModel()
     prompts = class_embeddings(model, LABELS, protocol=protocol)
     image = painted(torch.zeros(33, 50, dtype=torch.uint8))
@@ -44,7 +44,7 @@ def test_the_prediction_has_the_labels_native_size(protocol: TopDownProtocol) ->
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
-def test_the_block_size_does_not_change_the_argmax(at_once: int) -> None:
+def test_the_block_size_does_not_change_the_argmax(at_once):
     maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
     maps[4] = maps[2]  # a tie goes to the first, across blocks too
     best, index = upsampled_argmax(maps, size=(23, 31), at_once=at_once)
@@ -56,7 +56,7 @@ def test_the_block_size_does_not_change_the_argmax(at_once: int) -> None:
     assert 4 not in index
 
 
-def test_only_scores_below_the_threshold_become_background() -> None:
+def test_only_scores_below_the_threshold_become_background():
     label = blocky_label(8, 8, block=4, seed=3)
     for threshold in (1.0, -1.0):
         protocol = top_down_protocol(
@@ -71,12 +71,12 @@ def test_only_scores_below_the_threshold_become_background() -> None:
         assert torch.equal(mask, expected)
 
 
-def test_no_gradient_reaches_the_tower() -> None:
+def test_no_gradient_reaches_the_tower():
     image = painted(blocky_label(8, 8, block=4, seed=0))
     assert not cut_and_embed(PaintedModel(), [image], protocol=SQUARE)[0].features.requires_grad
 
 
-def test_segmenting_by_custom_labels_gives_their_positions() -> None:
+def test_segmenting_by_custom_labels_gives_their_positions():
     label = striped_label(8, 8, block=4, seed=5)
     mask = segment_images(
         PaintedModel(),
@@ -87,7 +87,7 @@ def test_segmenting_by_custom_labels_gives_their_positions() -> None:
     assert torch.equal(torch.tensor([1, 3, 2, 0], dtype=torch.uint8)[label.long()], mask)
 
 
-def test_segmenting_with_a_threshold_leaves_the_rest_unnamed() -> None:
+def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():
     label = striped_label(8, 8, block=4, seed=5)
     protocol = top_down_protocol(
         "whole_square", input_size=32, background="threshold", threshold=0.99
@@ -95,11 +95,11 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed() -> None:
     mask = segment_images(PaintedModel(), [painted(label)], labels=["apple"], protocol=protocol)[
         0
     ].map
-    assert set(mask.flatten().tolist()) == {0, UNNAMED}
-    assert (mask[label == 1] == UNNAMED).sum() < (mask[label != 1] == UNNAMED).sum()
+    assert set(mask.flatten().tolist()) == {0, IGNORE}
+    assert (mask[label == 1] == IGNORE).sum() < (mask[label != 1] == IGNORE).sum()
 
 
-def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap() -> None:
+def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap():
     grey = torch.full((3, 33, 50), 77, dtype=torch.uint8)
     assert torch.equal(
         resized(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8)

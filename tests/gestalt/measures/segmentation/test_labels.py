@@ -11,6 +11,7 @@ from gestalt.measures.segmentation.labels import _first_similar, label_prompts
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.support.caveats import Caveat
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny
 
 PROTOCOL = PRESETS["whole_square"].protocol
@@ -59,12 +60,7 @@ def test_labels_that_differ_after_the_cut_are_one():
 @pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
 @pytest.mark.parametrize("name", ["whole_square", "mmseg-448"])
 def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
-    model, image = (
-        tiny()[0],
-        torch.randint(
-            0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-        ),
-    )
+    model, image = tiny()[0], random_pixels(3, 64, 64)
     labels = ["Dog", "grass", "dog", "bird", "DOG", "sky"]
     (result,) = segment_images(model, [image], labels=labels, protocol=PRESETS[name].protocol)
     assert result.areas["dog"] == result.areas["DOG"] == 0

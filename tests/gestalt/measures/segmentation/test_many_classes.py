@@ -11,7 +11,7 @@ import torch
 
 from gestalt.data_modules.image_sets import ImageSetSample, LabelSet
 from gestalt.data_modules.labels.masks import ValueMap
-from gestalt.data_modules.labels.predicted_maps import ColourMap
+from gestalt.data_modules.labels.predicted_maps import colour_map
 from gestalt.data_modules.validation import ImageSetDataset
 from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.rows import PADDING
@@ -46,7 +46,7 @@ def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
 
-def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
+def test_a_protocol_on_many_classes_equals_the_slow_reference():
     words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
     protocol = top_down_protocol(
         "mmseg-448", label_set="context59", has_background=False, vocabulary="label_set"
@@ -58,7 +58,7 @@ def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
     assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
 
 
-def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsely() -> None:
+def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsely():
     metric = MeanIoU(CLASSES)
     inside, either, void = np.zeros(CLASSES), np.zeros(CLASSES), 0
     for index in range(5):
@@ -83,9 +83,7 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
 
 
 @pytest.mark.parametrize(("classes", "ignored"), [(255, 255), (256, NONE)])
-def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(
-    classes: int, ignored: int
-) -> None:
+def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes, ignored):
     metric = MeanIoU(classes)
     count(
         metric,
@@ -95,13 +93,13 @@ def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(
     )
     score = metric.compute()
     assert (score.ignored_pixels, int(score.counts[2].sum())) == (1, 2)
-    known = ValueMap({value: value for value in range(classes)}, ignored=[NONE])
+    known = ValueMap({value: value for value in range(classes)}, ignored=[NONE], count=classes)
     assert known(np.array([[classes - 1, NONE]]), path=Path("m.tif")).tolist() == [
         [classes - 1, ignored]
     ]
 
 
-def test_more_classes_than_a_matrix_holds_are_refused() -> None:
+def test_more_classes_than_a_matrix_holds_are_refused():
     with pytest.raises(ValueError, match="4097 classes: a segmentation has 2 to 4096"):
         MeanIoU(4_097)
 
@@ -110,7 +108,7 @@ def test_more_classes_than_a_matrix_holds_are_refused() -> None:
     ("count", "kind", "none"),
     [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)],
 )
-def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, none: int) -> None:
+def test_a_picture_is_segmented_by_any_number_of_labels(count, kind, none):
     protocol = top_down_protocol(
         "whole_square", input_size=32, background="threshold", threshold=0.1
     )
@@ -143,18 +141,18 @@ class _Images:
         }
 
 
-def test_padding_of_many_classes_is_not_scored() -> None:
+def test_padding_of_many_classes_is_not_scored():
     index, sample = ImageSetDataset(_Images())[PADDING]
     assert index == PADDING
     assert (sample["labels"]["many"] == NONE).all()
 
 
-def test_class_colours_are_distinct_and_differ_from_void() -> None:
+def test_class_colours_are_distinct_and_differ_from_void():
     colours = class_colours(847, background=None)
     assert len({tuple(colour) for colour in colours.tolist()} - {VOID}) == 847
     np.testing.assert_array_equal(
         class_colours(254, background=None), class_colours(847, background=None)[:254]
     )
-    painted = ColourMap(colours, unnamed=[VOID])
+    painted = colour_map(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]

@@ -24,7 +24,7 @@ from tests.gestalt.measures.segmentation.reference import (
     predict,
     target,
 )
-from tests.gestalt.painted import Words
+from tests.gestalt.painted import Words, random_pixels
 
 TIE = 1e-6
 """Pixels whose first two scores are nearer than this are left out, and counted."""
@@ -77,9 +77,7 @@ class RandomModel(nn.Module):
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> Tensor:
-    return torch.randint(
-        256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
-    )
+    return random_pixels(3, height, width, seed=seed)
 
 
 def texts_of(
@@ -100,11 +98,12 @@ def assert_same(
     protocol: TopDownProtocol,
     rules: Rules,
     *,
-    size: tuple[int, int],
-    model: RandomModel,
+    size: tuple[int, int] = SIZES[0],
+    model: RandomModel | None = None,
     seed: int = 0,
     words: Words = WORDS,
-) -> None:
+):
+    model = RandomModel() if model is None else model
     image = noise(*size, seed=seed)
     canvas = resized(image, protocol=protocol)
     assert tuple(canvas.shape[1:]) == target(*size, rules)
@@ -131,24 +130,15 @@ def rules_of(name: str) -> Rules:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", RULES)
-def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(
-        top_down_protocol(name, vocabulary="label_set"),
-        rules_of(name),
-        size=size,
-        model=RandomModel(),
-        seed=4,
-    )
+def test_a_protocol_matches_the_slow_reference(name, size):
+    protocol = top_down_protocol(name, vocabulary="label_set")
+    assert_same(protocol, rules_of(name), size=size, seed=4)
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])
-def test_an_image_narrower_than_a_window_matches_the_slow_reference(name: str) -> None:
-    assert_same(
-        top_down_protocol(name, vocabulary="label_set"),
-        rules_of(name),
-        size=(16, 120),
-        model=RandomModel(),
-    )
+def test_an_image_narrower_than_a_window_matches_the_slow_reference(name):
+    protocol = top_down_protocol(name, vocabulary="label_set")
+    assert_same(protocol, rules_of(name), size=(16, 120))
 
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
@@ -175,11 +165,11 @@ EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def test_every_exception_for_a_label_set_has_a_reference() -> None:
-    assert all(PRESETS[family] is PRESETS[name] for family, name in FIRST_VARIANTS.items())
+def test_every_exception_for_a_label_set_has_a_reference():
+    assert all(PRESETS[family] == PRESETS[name] for family, name in FIRST_VARIANTS.items())
     assert (
         PRESETS["clearclip-448/maskclip"].label_sets
-        is PRESETS["clearclip-448/clearclip"].label_sets
+        == PRESETS["clearclip-448/clearclip"].label_sets
     )
     rows = {
         name: preset
@@ -192,15 +182,10 @@ def test_every_exception_for_a_label_set_has_a_reference() -> None:
 
 
 @pytest.mark.parametrize("case", EXCEPTIONS, ids=" ".join)
-def test_exceptions_for_a_label_set_match_the_slow_reference(case: tuple[str, str]) -> None:
+def test_exceptions_for_a_label_set_match_the_slow_reference(case):
     name, label_set = case
     protocol = top_down_protocol(name, label_set=label_set, vocabulary="label_set")
-    assert_same(
-        protocol,
-        dataclasses.replace(rules_of(name), **EXCEPTIONS[case]),
-        size=(37, 53),
-        model=RandomModel(),
-    )
+    assert_same(protocol, dataclasses.replace(rules_of(name), **EXCEPTIONS[case]))
 
 
 @pytest.mark.parametrize(
@@ -208,52 +193,47 @@ def test_exceptions_for_a_label_set_match_the_slow_reference(case: tuple[str, st
     [
         name
         for name, preset in PRESETS.items()
-        if preset.no_background and name not in FIRST_VARIANTS
+        if preset.protocol.threshold is not None and name not in FIRST_VARIANTS
     ],
 )
-def test_protocols_without_a_background_class_match_the_slow_reference(name: str) -> None:
+def test_protocols_without_a_background_class_match_the_slow_reference(name):
     words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
     protocol = top_down_protocol(
         name, label_set="context59", has_background=False, vocabulary="label_set"
     )
     rules = dataclasses.replace(rules_of(name), final="argmax", bound=None)
-    assert_same(protocol, rules, size=(37, 53), model=RandomModel(), words=words)
+    assert_same(protocol, rules, words=words)
 
 
-def test_tcl_without_pamr_matches_the_slow_reference_with_threshold_one_half() -> None:
-    protocol = top_down_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
-    assert_same(
-        protocol,
-        dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5),
-        size=(37, 53),
-        model=RandomModel(),
-    )
-
-
-def test_naclip_with_fixed_defects_keeps_the_remainder_of_the_image() -> None:
-    protocol = top_down_protocol("sclip-336/naclip", vocabulary="label_set", defects="fixed")
-    rules = dataclasses.replace(rules_of("sclip-336/naclip"), remainder="stretch")
-    assert_same(protocol, rules, size=(37, 53), model=RandomModel(patch=20))
-
-
-def test_a_high_threshold_and_a_large_area_threshold_match_the_slow_reference() -> None:
-    protocol = top_down_protocol(
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
+    # protocol, its changes, those of the reference, pixels of a patch
+    "TCL without PAMR": (
+        "mmseg-448/tcl",
+        {"refinement": "none"},
+        {"pamr": None, "bound": 0.5},
+        16,
+    ),
+    "NACLIP that keeps the remainder": (
+        "sclip-336/naclip",
+        {"defects": "fixed"},
+        {"remainder": "stretch"},
+        20,
+    ),
+    "high threshold and large area": (
         "sclip-336/sclip",
-        vocabulary="label_set",
-        logit_scale=3.0,
-        threshold=0.35,
-        area_threshold=0.2,
-    )
-    rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
-    assert_same(protocol, rules, size=(37, 53), model=RandomModel())
+        {"logit_scale": 3.0, "threshold": 0.35, "area_threshold": 0.2},
+        {"scale": 3.0, "bound": 0.35, "area": 0.2},
+        16,
+    ),
+    "336 pixels in patches of 20": ("sclip-336/proxyclip", {}, {}, 20),
+    "224 pixels in patches of 20": ("sclip-336/naclip", {}, {}, 20),
+    "384 pixels in patches of 20": ("dinotxt-512", {}, {}, 20),
+}
 
 
-def test_windows_that_do_not_divide_into_patches_match_the_slow_reference() -> None:
-    # 336, 224 and 384 pixels in patches of 20
-    for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):
-        assert_same(
-            top_down_protocol(name, vocabulary="label_set"),
-            rules_of(name),
-            size=(37, 53),
-            model=RandomModel(patch=20),
-        )
+@pytest.mark.parametrize("case", CASES)
+def test_a_changed_protocol_or_patch_matches_the_slow_reference(case):
+    name, changes, rules, patch = CASES[case]
+    protocol = top_down_protocol(name, vocabulary="label_set", **changes)
+    rules = dataclasses.replace(rules_of(name), **rules)
+    assert_same(protocol, rules, model=RandomModel(patch=patch))

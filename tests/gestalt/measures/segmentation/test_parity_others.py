@@ -50,7 +50,7 @@ THINGS = Words(
 )
 
 
-def test_every_registered_protocol_of_another_kind_has_a_reference() -> None:
+def test_every_registered_protocol_of_another_kind_has_a_reference():
     known = {
         "grouping": GROUPING,
         "matching": MATCHING,
@@ -158,7 +158,7 @@ def assert_decided(found: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", GROUPING)
-def test_groups_match_the_slow_reference(name: str, size: tuple[int, int]) -> None:
+def test_groups_match_the_slow_reference(name, size):
     method, rules = GROUPING[name]
     image, protocol = patches(*size, seed=3), build_protocol(name, GROUPING_PROTOCOLS)
     canvas = canvas_of(image, protocol, rules)
@@ -188,7 +188,7 @@ class Images:
 
 
 @pytest.mark.parametrize("name", MATCHING)
-def test_clusters_of_a_set_match_the_slow_reference(name: str) -> None:
+def test_clusters_of_a_set_match_the_slow_reference(name):
     protocol, images = (
         build_protocol(name, MATCHING_PROTOCOLS),
         [Images().sample(index)["image"] for index in range(4)],
@@ -221,7 +221,7 @@ def slow_text(texts: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
-def test_class_logits_of_images_match_the_slow_reference(name: str) -> None:
+def test_class_logits_of_images_match_the_slow_reference(name):
     rules, protocol = CLASSIFICATION[name], build_protocol(name, CLASSIFICATION_PROTOCOLS)
     images = [patches(*size, seed=30) for size in SIZES]
     prompts = class_embeddings(Tower(), THINGS, protocol=protocol)
@@ -256,7 +256,7 @@ def slow_name(logits: np.ndarray, reduction: str) -> int:
 
 
 @pytest.mark.parametrize("name", ROBUSTNESS)
-def test_bird_labels_match_the_slow_reference(name: str) -> None:
+def test_bird_labels_match_the_slow_reference(name):
     (reduction, third), rules = ROBUSTNESS[name], Whole(448, "square")
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS)
     images = [patches(*size, seed=seed) for size in SIZES for seed in (40, 41, 42)]

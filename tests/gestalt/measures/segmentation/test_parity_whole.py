@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.image_sets.pascal_voc import LABELS
+from gestalt.data_modules.labels.label_tables import read_tables
 from gestalt.evaluation.images import resized, squashed
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.vocabularies import named
@@ -49,7 +49,7 @@ SIZES = [(37, 53), (61, 40), (251, 333), (501, 333)]
 ALL = {**RULES, **WHOLE, **{family: RULES[name] for family, name in FIRST_VARIANTS.items()}}
 
 
-def test_every_registered_protocol_has_a_reference() -> None:
+def test_every_registered_protocol_has_a_reference():
     assert set(ALL) == set(PRESETS)
 
 
@@ -97,7 +97,7 @@ def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
 
 @pytest.mark.parametrize("size", [(37, 53), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", PRESETS)
-def test_resized_images_match_the_slow_reference(name: str, size: tuple[int, int]) -> None:
+def test_resized_images_match_the_slow_reference(name, size):
     image = noise(*size, seed=7)
     assert_rounded(resized(image, protocol=top_down_protocol(name)), slow_pixels(image, name))
 
@@ -107,9 +107,9 @@ def assert_same(
     rules: Whole,
     *,
     size: tuple[int, int],
-    labels: LabelSet,
     phrases: list[tuple[str, int]],
-) -> None:
+    labels: Words | LabelSet = WORDS,
+):
     """``phrases`` with their classes are what competes, in any order."""
     model, image = RandomModel(), patches(*size, seed=11)
     canvas = resized(image, protocol=protocol)
@@ -146,56 +146,46 @@ def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(
-        top_down_protocol(name, vocabulary="label_set"),
-        WHOLE[name],
-        size=size,
-        labels=WORDS,
-        phrases=pairs(),
-    )
+def test_a_protocol_matches_the_slow_reference(name, size):
+    protocol = top_down_protocol(name, vocabulary="label_set")
+    assert_same(protocol, WHOLE[name], size=size, phrases=pairs())
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: str) -> None:
+def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name):
     protocol = top_down_protocol(
         name, vocabulary="label_set", background="threshold", threshold=0.6
     )
     rules = dataclasses.replace(WHOLE[name], bound=0.6)
-    assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
+    assert_same(protocol, rules, size=(37, 53), phrases=pairs(silent=True))
 
 
-def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference() -> None:
+def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference():
     for name in ("whole_square", "whole_short_side"):
         protocol = top_down_protocol(name, tower_size=96)
-        assert_same(
-            protocol,
-            dataclasses.replace(WHOLE[name], side=96),
-            size=(251, 333),
-            labels=WORDS,
-            phrases=pairs(),
-        )
+        rules = dataclasses.replace(WHOLE[name], side=96)
+        assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size: tuple[int, int]) -> None:
+def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size):
     protocol = top_down_protocol("clippy-repo", label_set="voc21")
-    labels = named(LABELS["voc21"], label_set="voc21", vocabulary=protocol.vocabulary)
+    labels = named(
+        read_tables("pascal_voc")["voc21"].labels, label_set="voc21", vocabulary=protocol.vocabulary
+    )
     words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
     assert len(words) == 60
     assert_same(protocol, WHOLE["clippy-repo"], size=size, labels=labels, phrases=words)
 
 
-def test_clippy_repo_with_fixed_defects_matches_the_slow_reference() -> None:
+def test_clippy_repo_with_fixed_defects_matches_the_slow_reference():
     protocol = top_down_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
     rules = dataclasses.replace(WHOLE["clippy-repo"], shape="square", squashed=False)
-    assert_same(protocol, rules, size=(251, 333), labels=WORDS, phrases=pairs())
+    assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(
-    size: tuple[int, int],
-) -> None:
+def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size):
     label = noise(*size, seed=5)[0]
     found = squashed(label, side=224).numpy()
     assert (found == nearest_label(label.numpy(), 224)).all()
@@ -206,7 +196,7 @@ def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(
     assert (found == np.array(palette.resize((224, 224), Image.Resampling.BILINEAR))).all()
 
 
-def test_the_reference_resize_to_the_same_size_is_the_identity() -> None:
+def test_the_reference_resize_to_the_same_size_is_the_identity():
     ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, -1, -1)
     for how in ("bilinear", "bicubic"):
         assert np.abs(shrink_or_grow(ramp.numpy(), (16, 16), how) - ramp.numpy()).max() < 1e-9

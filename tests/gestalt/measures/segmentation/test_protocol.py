@@ -1,7 +1,6 @@
 """Protocols: frozen, hashed, and refused when they contradict themselves."""
 
 import dataclasses
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
+def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name):
     protocol = top_down_protocol(name)
     assert protocol.name == {
         "sclip-336": "sclip-336/sclip",
@@ -21,13 +20,11 @@ def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
         protocol.input_size = 1  # type: ignore[misc]
 
 
-def test_the_digest_is_the_same_on_every_machine() -> None:
+def test_the_digest_is_the_same_on_every_machine():
     assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
 
 
-def test_every_field_except_the_source_is_part_of_the_digest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_field_except_the_source_is_part_of_the_digest(monkeypatch):
     changes = {
         "refinement": "crf",
         "reading": "proxyclip",
@@ -57,9 +54,7 @@ def test_every_field_except_the_source_is_part_of_the_digest(
         ((1, 2000), (448, 896_000)),
     ],
 )
-def test_short_side_keeps_the_aspect_to_the_nearest_multiple(
-    size: tuple[int, int], target: tuple[int, int]
-) -> None:
+def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size, target):
     assert top_down_protocol("whole_short_side").target_size(*size) == target
 
 
@@ -99,20 +94,18 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(
         ),
     ],
 )
-def test_an_impossible_protocol_is_refused_with_an_explanation(
-    name: str, changes: dict[str, Any], message: str
-) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(name, changes, message):
     with pytest.raises(ValueError, match=message):
         top_down_protocol(name, **changes)
 
 
-def test_a_protocol_without_an_input_size_uses_that_of_the_tower() -> None:
+def test_a_protocol_without_an_input_size_uses_that_of_the_tower():
     assert top_down_protocol("whole_square", tower_size=96).input_size == 96
     assert top_down_protocol("mmseg-448", tower_size=96).input_size == 448
     assert top_down_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
 
 
-def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden() -> None:
+def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden():
     usual, bare = (
         top_down_protocol("mmseg-448/tcl", label_set="voc21"),
         top_down_protocol("mmseg-448/tcl", label_set="voc21", refinement="none"),
@@ -139,7 +132,7 @@ def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden()
     )
 
 
-def test_templates_equal_the_published_ones() -> None:
+def test_templates_equal_the_published_ones():
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
@@ -152,7 +145,7 @@ def test_templates_equal_the_published_ones() -> None:
     assert TEMPLATES["tcl_9"][:7] == TEMPLATES["openai_7"]
 
 
-def test_a_threshold_without_a_background_names_the_label_set() -> None:
+def test_a_threshold_without_a_background_names_the_label_set():
     with pytest.raises(
         ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"
     ):

@@ -10,7 +10,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 
 
-def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size() -> None:
+def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size():
     label = torch.arange(24, dtype=torch.uint8).reshape(4, 6)
     assert squashed(label, side=2).tolist() == [[7, 10], [19, 22]]
     protocol = top_down_protocol("clippy-repo", input_size=32, vocabulary="label_set")

@@ -159,10 +159,8 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
         seen += len(block)
         if best is not None:
             better = value > best.value  # ties go to the first
-            value, index = (
-                torch.where(better, value, best.value),
-                torch.where(better, index, best.winner),
-            )
+            value = torch.where(better, value, best.value)
+            index = torch.where(better, index, best.winner)
             total = (
                 None if total is None or best.total is None else torch.logaddexp(best.total, total)
             )

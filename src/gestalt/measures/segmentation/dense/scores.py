@@ -116,6 +116,12 @@ def _refined(values: Tensor, pieces: Pieces, protocol: TopDownProtocol) -> Tenso
         guide = functional.interpolate(
             pixels[None], size=window.shape[-2:], mode="bilinear", align_corners=True
         )[0]
-        iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
-        refined.append(pamr(guide, window, iterations=iterations, dilations=dilations))
+        refined.append(
+            pamr(
+                guide,
+                window,
+                iterations=protocol.refinement_iterations,
+                dilations=protocol.refinement_dilations,
+            )
+        )
     return side_by_side(torch.stack(refined), pieces)

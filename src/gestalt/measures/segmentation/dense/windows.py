@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from gestalt.evaluation.images import Size, all_resized, by_size, computed_once
+from gestalt.evaluation.images import Size, all_resized, by_size, computed_once, interpolated
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -157,12 +156,7 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
     height, width = window.shape[-2:]
     if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
         return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]
-    size = tuple(
-        -(-side // step) * step for side, step in zip((height, width), stride, strict=True)
-    )
+    size = -(-height // stride[0]) * stride[0], -(-width // stride[1]) * stride[1]
     if protocol.fit == "refuse" or size == (height, width):
         return window
-    pixels = functional.interpolate(
-        window[None].float(), size=size, mode="bicubic", align_corners=False
-    )
-    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
+    return interpolated(window, size)

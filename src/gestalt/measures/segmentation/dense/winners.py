@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from gestalt.evaluation.images import Size
+from gestalt.evaluation.images import Size, upsampled
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -102,11 +101,14 @@ class Winners:
             * self.logit_scale
         )
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
-        guide = _at_size(self.pieces.image if cropped else self.pieces.original, self.size)
+        image = self.pieces.image if cropped else self.pieces.original
+        guide = upsampled(image.float(), self.size)
         pixels = guide.round().clamp(0, 255).to(torch.uint8)
-        crf, iterations = self.protocol.crf, self.protocol.refinement_iterations
         probability = dense_crf(
-            pixels, logits.amax(dim=0) - logits, potentials=crf, iterations=iterations
+            pixels,
+            logits.amax(dim=0) - logits,
+            potentials=self.protocol.crf,
+            iterations=self.protocol.refinement_iterations,
         )
         best, index = first_largest(probability)
         if self.scale is None:
@@ -136,14 +138,13 @@ class Winners:
         protocol, size = self.protocol, self.size
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         rows, columns = _to_label(axes, device=values.device)
-        guide = _at_size(self.pieces.image, size)
-        iterations, dilations = protocol.refinement_iterations, protocol.refinement_dilations
+        guide = upsampled(self.pieces.image.float(), size)
         for start in range(0, len(values), step):
             yield pamr(
                 guide,
                 rows @ values[start : start + step] @ columns.T,
-                iterations=iterations,
-                dilations=dilations,
+                iterations=protocol.refinement_iterations,
+                dilations=protocol.refinement_dilations,
             )
 
 
@@ -196,10 +197,3 @@ def _to_label(axes: Axes, *, device: torch.device) -> tuple[Tensor, Tensor]:
         for axis in axes
     )
     return rows, columns
-
-
-def _at_size(image: Tensor, size: Size) -> Tensor:
-    """Resize an image to the label's size, (3, H, W) float32 in [0, 255]."""
-    return functional.interpolate(
-        image[None].float(), size=size, mode="bilinear", align_corners=False
-    )[0]

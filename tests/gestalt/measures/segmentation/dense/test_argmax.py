@@ -10,7 +10,7 @@ from gestalt.measures.segmentation.dense.argmax import first_largest, tile_side
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_first_largest_returns_the_first_of_equal_maxima(count: int, dtype: torch.dtype):
+def test_first_largest_returns_the_first_of_equal_maxima(count, dtype):
     generator = torch.Generator().manual_seed(0)
     for scores in (
         torch.randn(count, 7, 9, generator=generator),

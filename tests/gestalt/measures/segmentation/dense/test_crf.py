@@ -152,7 +152,7 @@ def assert_close(found: TopDown, wanted: np.ndarray, *, apart: float) -> None:
     assert (found.unbound.numpy() == wanted.argmax(axis=0))[clear].all()
 
 
-def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: float):
+def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf):
     asked = protocol(refinement="crf", logit_scale=5.0)
     found = segmented(bands(), asked)
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
@@ -164,9 +164,7 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: fl
     ]
 
 
-def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch):
     seen: list[Tensor] = []
 
     def keep(image: Tensor, energy: Tensor, **_: object) -> Tensor:
@@ -190,7 +188,7 @@ def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(
         assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
 
 
-def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
+def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf):
     asked = protocol(
         refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK
     )
@@ -200,7 +198,7 @@ def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
     assert 0 < (found.score < 0.7).float().mean() < 1
 
 
-def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(crf: float):
+def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(crf):
     changes = {
         "refinement": "crf",
         "background": "probability",
@@ -220,13 +218,13 @@ def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(
     )
 
 
-def test_a_missing_crf_library_is_reported_by_name(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_crf_library_is_reported_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ValueError, match="needs pydensecrf2"):
         segmented(bands(), protocol(refinement="crf"))
 
 
-def test_a_nan_energy_is_refused(crf: float):
+def test_a_nan_energy_is_refused(crf):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity"):
         dense_crf.dense_crf(bands(), energy, potentials=Crf(), iterations=1)

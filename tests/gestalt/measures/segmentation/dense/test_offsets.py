@@ -62,12 +62,19 @@ def by_hand(model, given):
     return torch.stack(rows).double()
 
 
-def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
-    model, given = Near(), prompts()
-    largest = largest_cosines(
-        model, Pictures(), chosen=range(7), prompts=given, protocol=protocol(debias="largest")
+def measured(pictures, *, chosen=range(7), offset=None):
+    return largest_cosines(
+        Near(),
+        pictures,
+        chosen=chosen,
+        prompts=prompts(offset),
+        protocol=protocol(debias="largest"),
     )
-    torch.testing.assert_close(largest.mean, by_hand(model, given).mean(dim=0))
+
+
+def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
+    largest = measured(Pictures())
+    torch.testing.assert_close(largest.mean, by_hand(Near(), prompts()).mean(dim=0))
     assert (largest.images, len(largest.seen)) == (6, 6)
 
 
@@ -79,13 +86,7 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
     with pytest.raises(
         ValueError, match="debias=largest: none of the 7 unlabelled images of painted can be read"
     ):
-        largest_cosines(
-            Near(),
-            Broken(),
-            chosen=range(7),
-            prompts=prompts(),
-            protocol=protocol(debias="largest"),
-        )
+        measured(Broken())
 
 
 def scored(given, **changes):
@@ -105,13 +106,7 @@ def scored(given, **changes):
 
 def test_debiasing_corrects_a_class_that_is_near_to_everything():
     lead = torch.tensor([0.0, 0.0, 1.5, 0.0])
-    largest = largest_cosines(
-        Near(),
-        Pictures(),
-        chosen=range(7),
-        prompts=prompts(lead),
-        protocol=protocol(debias="largest"),
-    )
+    largest = measured(Pictures(), offset=lead)
     assert scored(prompts(lead)) < 0.5
     assert scored(prompts(lead - largest.mean.float())) > 0.9
 
@@ -170,37 +165,22 @@ def test_missing_unlabelled_pictures_are_reported_with_the_remedy():
         callback.begin(Near())
 
 
-def measure(rank, folder):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
+class Many(Pictures):
+    def __len__(self):
+        return 40
 
-    class Many(Pictures):
-        def __len__(self):
-            return 40
 
-    largest = largest_cosines(
-        Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest")
-    )
-    torch.save(
-        {"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)},
-        folder / f"rank{rank}.pt",
-    )
-    torch.distributed.destroy_process_group()
+def measure(rank=0):
+    largest = measured(Many(), chosen=range(40))
+    return {"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)}
 
 
 @pytest.mark.slow
 def test_two_ranks_measure_the_same_offsets_as_one_process(tmp_path):
-    class Many(Pictures):
-        def __len__(self):
-            return 40
-
-    alone = largest_cosines(
-        Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest")
-    )
-    for result in run_ranks(__file__, tmp_path, ranks=2):
-        assert torch.equal(result["mean"], alone.mean)
-        assert (result["images"], result["seen"]) == (alone.images, sorted(alone.seen))
+    alone = measure()
+    for result in run_ranks(__file__, tmp_path):
+        assert torch.equal(result.pop("mean"), alone["mean"])
+        assert result == {key: alone[key] for key in ("images", "seen")}
 
 
 if __name__ == "__main__":

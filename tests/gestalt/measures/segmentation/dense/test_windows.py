@@ -64,7 +64,7 @@ def segmented(
     ("size", "window", "stride"),
     [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)],
 )
-def test_windows_cover_every_pixel_and_stay_inside(size: int, window: int, stride: int) -> None:
+def test_windows_cover_every_pixel_and_stay_inside(size, window, stride):
     starts = window_starts(size, window=window, stride=stride)
     covered = {pixel for start in starts for pixel in range(start, min(start + window, size))}
     assert covered == set(range(size))
@@ -74,7 +74,7 @@ def test_windows_cover_every_pixel_and_stay_inside(size: int, window: int, strid
 
 
 @pytest.mark.parametrize("upsample", ["bilinear", "bilinear_aligned", "nearest"])
-def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
+def test_a_pixel_is_a_mean_of_its_cells(upsample):
     axis = Axis(53, canvas=73, starts=(0, 16, 25), side=48, cells=3, upsample=upsample)
     matrix = canvas_matrix(axis)
     assert (matrix >= 0).all()
@@ -85,9 +85,7 @@ def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tile", [5, 20])
-def test_tiles_give_the_predictions_and_scores_of_a_single_tile(
-    name: str, tile: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_give_the_predictions_and_scores_of_a_single_tile(name, tile, monkeypatch):
     images = [noise(37, 53), noise(50, 41, seed=1)]
     monkeypatch.setattr(maps, "tile_side", lambda *_, **__: 1000)
     whole = segmented(KINDS[name], images)
@@ -98,9 +96,7 @@ def test_tiles_give_the_predictions_and_scores_of_a_single_tile(
 
 
 @pytest.mark.parametrize("name", ["sclip-336/naclip"])
-def test_the_block_size_does_not_change_refined_maps(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_block_size_does_not_change_refined_maps(name, monkeypatch):
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
     blocks = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -109,9 +105,7 @@ def test_the_block_size_does_not_change_refined_maps(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_leaving_classes_out_of_a_tile_does_not_change_predictions(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name, monkeypatch):
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
     everyone = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -120,7 +114,7 @@ def test_leaving_classes_out_of_a_tile_does_not_change_predictions(
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
-def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
+def test_scores_are_float32_under_bfloat16_autocast(name):
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = segmented(KINDS[name], [noise(37, 53)])[0]
@@ -130,7 +124,7 @@ def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_order_of_classes_does_not_matter(name: str) -> None:
+def test_the_order_of_classes_does_not_matter(name):
     order = [0, 3, 1, 2, 7, 6, 5, 4]  # the background stays in front: rules know it by its place
     shuffled = Words(
         tuple(WORDS.names[index] for index in order),
@@ -145,7 +139,7 @@ def test_the_order_of_classes_does_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_predictions_do_not_depend_on_batching(name: str) -> None:
+def test_predictions_do_not_depend_on_batching(name):
     images = [noise(37, 53), noise(50, 41, seed=1), noise(37, 53, seed=2), noise(20, 90, seed=3)]
     together = segmented(KINDS[name], images)
     for image, one in zip(images, together, strict=True):
@@ -164,7 +158,7 @@ class Counting(RandomModel):
         return super().embed_patches(images)
 
 
-def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets() -> None:
+def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets():
     model = Counting()
     images = SharedImages([noise(48, 64), noise(64, 48, seed=1)])
     protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
@@ -189,9 +183,7 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
         {"positions": "scale_factor"},
     ],
 )
-def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(
-    change: dict[str, Any],
-) -> None:
+def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change):
     model, images = Counting(), SharedImages([noise(48, 64)])
     for changes in ({}, change):
         pieces_of(
@@ -204,21 +196,21 @@ def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cac
     assert len(model.passes) == 2
 
 
-def test_nan_embeddings_are_refused() -> None:
+def test_nan_embeddings_are_refused():
     model = RandomModel()
     model.mix[0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity"):
         segmented(KINDS["mmseg-448"], [noise(37, 53)], model=model)
 
 
-def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it() -> None:
+def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it():
     model = RandomModel()
     del model.logit_scale
     with pytest.raises(ValueError, match="takes the model's logit_scale, and RandomModel has none"):
         segmented(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
 
 
-def test_pamr_keeps_constant_maps_and_sharpens_edges() -> None:
+def test_pamr_keeps_constant_maps_and_sharpens_edges():
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)

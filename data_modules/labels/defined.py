@@ -1,0 +1,81 @@
+"""Open the images and masks of a benchmark that a file defines.  H W pixels."""
+
+from pathlib import Path
+
+from gestalt.data_modules.image_sets import LabelSet, select_split
+from gestalt.data_modules.labels.definition import read_definition
+from gestalt.data_modules.labels.folders import read_list
+from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from gestalt.data_modules.labels.masks import SIXTEEN_BITS, ValueMap
+from gestalt.data_modules.pixels.formats import endings
+
+
+def open_defined(
+    path: str, *, label_set: str | None, split: str | None, limit: int | None
+) -> LabelledPhotographs:
+    """Open the image set of a benchmark's file; ``limit`` keeps the first images by name.
+
+    Raises:
+        ValueError: as ``read_definition``; an unknown split; no such folder or list, or an image
+            without a mask.
+    """
+    known, folder = read_definition(path), Path(path).expanduser().parent
+    listed = None
+    if known.splits or split is not None:
+        split = select_split(known.name, split, known=known.splits, default="val")
+        listed = folder / known.splits[split]
+    images = images_in(folder / known.images, suffix=known.image_suffix)
+    masks = images_in(folder / known.masks, suffix=known.mask_suffix)
+    names = sorted(images | masks)
+    if listed is not None:
+        names = [name if name in images else Path(name).stem for name in read_list(listed)]
+    for name in names:
+        for key, found in (("images", images), ("masks", masks)):
+            if name not in found:
+                raise ValueError(
+                    f"{images.get(name) or masks.get(name) or listed}: no {name} among the {key} "
+                    f"of {path}; add it, or list the images to score under splits"
+                )
+    classes = tuple(known.classes)
+    assert label_set is not None
+    labels = LabelSet(
+        classes,
+        prompts=tuple(tuple(each.prompts or [name]) for name, each in known.classes.items()),
+        background=None if known.background is None else classes.index(known.background),
+    )
+    values = ValueMap(
+        {number: index for number, index in known.numbers.items() if index < len(classes)},
+        ignored=[number for number, index in known.numbers.items() if index == len(classes)],
+        count=len(classes),
+        painted=known.painted,
+    )
+    return LabelledPhotographs(
+        known.name,
+        [Files(name, images[name], masks[name]) for name in names[:limit]],
+        required_by=path,
+        label_sets={label_set: labels},
+        maps={label_set: values},
+        official_length=len(names),
+        modes=("RGB",) if known.painted else ("P", "L", *SIXTEEN_BITS),
+        definition=known.digest(),
+    )
+
+
+def images_in(folder: Path, *, suffix: str) -> dict[str, Path]:
+    """Return the images in a folder by name: the file's, without suffix and ending.
+
+    Raises:
+        ValueError: no such folder, no image, or two of one name.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name, fits = path.stem.removesuffix(suffix), path.stem.endswith(suffix)
+        if not fits or path.name[0] == "." or path.suffix.lower() not in endings():
+            continue
+        if files.setdefault(name, path) != path:
+            raise ValueError(f"{path} and {files[name]} are two files of one name; move one away")
+    if not files:
+        raise ValueError(f"{folder} contains no *{suffix} with an ending such as {endings()[-1]}")
+    return files

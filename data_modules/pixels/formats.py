@@ -1,0 +1,15 @@
+"""The formats of photographs, and the endings of their files.  Torch is not imported."""
+
+from functools import cache
+
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
+
+
+@cache
+def endings() -> tuple[str, ...]:
+    """Return the endings of the files that can be read, such as ``.jpg``, as Pillow names them."""
+    registered = Image.registered_extensions().items()
+    return tuple(sorted(ending for ending, kind in registered if kind in FORMATS))

@@ -1,0 +1,69 @@
+"""JSON that another program, or a person, may have written: read within limits, checked by a
+schema.  ``schemas.json`` has those of all files that are read again, as JSON Schema.
+"""
+
+import json
+import math
+import stat
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**26
+"""Largest file that is read; a record of 1,000 classes has 0.2 MB."""
+
+
+def read_json(path: Path, schema: str, *, most: int = MOST_BYTES) -> dict[str, Any]:
+    """Return the content of a JSON file that fits a schema, a name in ``schemas.json``.
+
+    Args:
+        path: a regular file: a pipe would wait for ever, and a device has no end.
+        schema: its name.
+        most: largest number of bytes.
+
+    Raises:
+        ValueError: another kind of file, a larger one, not JSON in UTF-8, a key that is given
+            twice, a number that is not finite, or a value that does not fit; the message names the
+            key, and not the file.
+        OSError: it cannot be read.
+    """
+    from fastjsonschema import JsonSchemaValueException
+
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_size > most:
+        raise ValueError(f"{status.st_size:,} bytes, at most {most:,} are read")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_checked)
+        _validator(schema)(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except JsonSchemaValueException as error:
+        found = "" if error.rule == "required" else f"; it is {repr(error.value)[:60]}"
+        raise ValueError(f"{error.message.removeprefix('data.')}{found}") from error
+    return content
+
+
+@cache
+def _validator(schema: str) -> Any:
+    from fastjsonschema import compile
+
+    text = Path(__file__).with_name("schemas.json").read_text(encoding="utf-8")
+    return compile({**json.loads(text), "allOf": [{"$ref": f"#/definitions/{schema}"}]})
+
+
+def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose keys differ and whose numbers are finite."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"{key} is given twice")
+        content[key] = value
+        values = [value]
+        for number in values:
+            if isinstance(number, list):
+                values += number  # nested lists are looked through as well
+            elif isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key} holds {number}, which is not a finite number")
+    return content

@@ -1,0 +1,137 @@
+"""Values of a file, as the types of the fields of a dataclass: each key must exist, and each value
+have its type.
+"""
+
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from gestalt.support.names import nearest
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run.  One line: the key, its value, the reason and what to
+    choose.
+    """
+
+    def __init__(self, message: str) -> None:
+        # torch raises it anew with the worker's traceback, see ``commands.faults``
+        of_a_worker = "Original Traceback" in message
+        super().__init__(message if of_a_worker else " ".join(message.splitlines()))
+
+
+def options_of(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, null's last; a type by itself is the only one."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def literals(kind: Any) -> list[str]:
+    """Return the words of a ``Literal`` type, null aside; empty for any other type."""
+    return [word for word in get_args(options_of(kind)[0]) if isinstance(word, str)]
+
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word or a path",
+    list: "a list, such as [a, b]",
+    tuple: "two numbers, such as [a, b]",
+    type(None): "null",
+}
+
+
+def in_words(kind: Any) -> str:
+    """Return the types of a key in words, for messages."""
+    return " or ".join(
+        WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}")
+        for option in options_of(kind)
+    )
+
+
+def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
+    """Return a value as the type of its key; keys of a group without a value have their defaults.
+
+    Args:
+        value: as YAML gives it; a mapping for a group of keys.
+        kind: the type, or the class of the group.
+        origin: place of the value, for messages.
+        key: name of the key; empty for the whole configuration.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type; the message names key, value and
+            type.
+    """
+    options = options_of(kind)
+    first = options[0]
+    family, inner = get_origin(first), get_args(first)
+    if first is Any or type(value) in options or value in inner:
+        return value
+    if is_dataclass(first) and isinstance(value, dict):
+        return _group(value, first, origin=origin, key=key)
+    if is_dataclass(kind):
+        raise ConfigError(
+            f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, "
+            f"such as {key}.{fields(kind)[0].name}"
+        )
+    if family is list and isinstance(value, list):
+        return [
+            converted(item, inner[0], key=f"{key}[{number}]", origin=origin)
+            for number, item in enumerate(value)
+        ]
+    if family is dict and isinstance(value, dict):
+        return {
+            name: converted(item, inner[1], key=f"{key}.{name}", origin=origin)
+            for name, item in value.items()
+        }
+    if family is tuple and isinstance(value, list):
+        if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
+            with suppress(OverflowError):
+                return tuple(float(number) for number in value)
+        raise ConfigError(f"{key}: {value} is not {len(inner)} numbers (in {origin})")
+    if isinstance(value, str | int | float):
+        for option in options:
+            with suppress(TypeError, ValueError, OverflowError):
+                return _scalar(value, option)
+    if family is list and not isinstance(value, dict | None):
+        raise ConfigError(f"{key}: {value} is not a list; write [{value}] (in {origin})")
+    if family in (list, dict):
+        raise ConfigError(f"{key}: must be {in_words(kind)} (in {origin})")
+    words = literals(kind)
+    must = nearest(str(value), words) if words else f"must be {in_words(kind)}"
+    raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
+
+
+def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
+    """Build a group of keys from their values."""
+    kinds = {item.name: item.type for item in fields(group)}
+    called = f"the {group.__name__.removesuffix('File').lower()}"  # GridFile: the grid
+    built = {}
+    for name, value in values.items():
+        inner = f"{key}.{name}".removeprefix(".")
+        if name not in kinds:
+            raise ConfigError(
+                f"{inner}: {key or called} has no key {name!r} (in {origin}); "
+                f"{nearest(name, sorted(kinds))}"
+            )
+        built[name] = converted(value, kinds[name], origin=origin, key=inner)
+    for item in fields(group):
+        if item.name not in built and item.default is item.default_factory is MISSING:
+            raise ConfigError(f"{f'{key}.{item.name}'.lstrip('.')} is missing (in {origin})")
+    return group(**built)
+
+
+def _scalar(value: str | float, kind: Any) -> Any:
+    """Convert a word or a number to a type; a TypeError or a ValueError says that it does not
+    fit.
+    """
+    if kind is str:
+        return str(value)
+    if kind is float and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, str):
+        return int(value)
+    if kind is bool and value in (0, 1):
+        return bool(value)
+    raise TypeError

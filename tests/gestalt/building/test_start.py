@@ -1,0 +1,144 @@
+"""Training from weights that exist: a run's, an exported folder's, a CLIP ViT's of open_clip."""
+
+import json
+import re
+import shutil
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from open_clip.loss import ClipLoss
+
+import gestalt
+from gestalt.__main__ import main
+from gestalt.building.model import build_model
+from gestalt.building.targets import open_target
+from gestalt.building.training import build_module
+from gestalt.config.loading import load
+from gestalt.encoders.readings import READINGS
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.at_step import trainer_at
+from tests.gestalt.painted import LABELS
+from tests.gestalt.tiny_model import export, save_run, tiny
+from tests.gestalt.zoo.test_open_clip import TEXTS, images, saved
+
+close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
+
+
+def built(start, *words):
+    """The model of a run that starts from ``start``, and its configuration."""
+    config = load("clip_max", scale="tiny", overrides=[f"start={start}", *words])
+    return build_model(config), config
+
+
+@pytest.fixture(params=[False, True], ids=["GELU", "QuickGELU"])
+def clip(request, tmp_path):
+    """A tiny CLIP of open_clip, as its library has it, its name, and a model that starts from
+    it.
+    """
+    theirs, start = saved(tmp_path / "clip", quick_gelu=request.param), f"open_clip:{tmp_path}/clip"
+    words = ("image.aggregation=cls", "optimizer.warmup_steps=0", "loss.directions=mean")
+    return theirs, start, *built(start, *words, "optimizer.learning_rate=1e-3")
+
+
+@torch.no_grad()
+def test_with_its_own_aggregation_a_start_embeds_as_before(clip):
+    ours, theirs, shown = clip[2].eval(), open_target(clip[1]).model, images(size=(40, 72))
+    assert ours.logit_scale == theirs.logit_scale
+    close(ours.embed_text(TEXTS), theirs.embed_text(TEXTS))
+    close(ours.embed_image(shown), theirs.embed_image(shown))
+    close(ours.class_attention(shown), theirs.class_attention(shown))
+    for reading, how in product(READINGS.keys() - {"proxyclip"}, ("timm", "scale_factor")):
+        options = {"reading": reading, "positions": how}
+        close(ours.embed_patches(shown, **options), theirs.embed_patches(shown, **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clippy-paper", "mmseg-448", "sclip-336/naclip", "tips-448"])
+def test_with_its_own_aggregation_a_start_segments_as_before(clip, name):
+    protocol, shown = top_down_protocol(name), [*images(1, size=(61, 90))]
+    one, other = (
+        top_down(model, shown, class_embeddings(model, LABELS, protocol=protocol), protocol)[0]
+        for model in (clip[2].eval(), open_target(clip[1]).model)
+    )
+    close(one.score, other.score, atol=1e-5)
+
+
+def test_ten_steps_are_those_of_open_clip_s_loop(clip):
+    theirs, _, ours, config = clip
+    module = build_module(config, ours, total_steps=10)
+    module.trainer = trainer_at(every=100, is_global_zero=False)
+    optimizer = module.configure_optimizers()["optimizer"]
+    groups = {True: [], False: []}
+    for name, value in theirs.named_parameters():
+        groups[value.ndim > 1 and "positional" not in name].append(value)
+    reference = torch.optim.AdamW(
+        [{"params": groups[decays], "weight_decay": 0.1 * decays} for decays in groups],
+        lr=1e-3,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    words, criterion = open_clip.get_tokenizer("ViT-B-32", context_length=20)(TEXTS), ClipLoss()
+    for step in range(10):
+        shown = images().roll(step, dims=0)
+        loss = module.training_step({"image": shown, "text": TEXTS, "valid_count": 3}, step)
+        expected = criterion(*theirs(ours.image_tower.normalised(shown), words))
+        close(loss, expected, atol=1e-5)
+        for total, stepped in ((loss, optimizer), (expected, reference)):
+            stepped.zero_grad()
+            total.backward()
+            stepped.step()
+    close(ours.embed_text(TEXTS), theirs.encode_text(words, normalize=True), atol=1e-5)
+
+
+def test_a_run_starts_from_another_with_a_new_aggregation_and_loss(tmp_path):
+    run, exported = save_run(tmp_path), export(tmp_path / "out")
+    before = tiny()[0].state_dict()
+    for start in (run, run / "checkpoints" / "last.ckpt", exported):
+        model, _ = built(start, "image.aggregation=attention", "loss.name=sigmoid")
+        after = model.state_dict()
+        assert after.keys() - before.keys() == {"image.aggregation.query", "logit_bias"}
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+        assert model.text_origin.sha256 == weights_hash(tiny()[0])
+
+
+REFUSED = {  # start and overrides, and a part of the line
+    "open_clip:RN50:openai": "not a plain CLIP ViT: vision_cfg.patch_size=None",
+    "open_clip:ViT-B-16-SigLIP:webli": "text_cfg.vocab_size=32000",
+    "open_clip:ViT-B-61:openai": "did you mean 'ViT-B-16'",
+    "open_clip:ViT-B-32:openai image.width=512 text.layers=6 image.weights=x": (
+        "its weights need image.width=768, text.layers=12, image.weights=null; set these, or none"
+    ),
+}
+
+
+def test_a_start_that_does_not_fit_is_refused_in_one_line():
+    for words, message in REFUSED.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            built(*words.split())
+
+
+@pytest.mark.slow
+def test_a_started_run_resumes_exports_and_loads_without_its_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(Path("clip"))
+    words = ["train", "clip_max", "--scale", "tiny", "start=open_clip:clip", "trainer.max_epochs=1"]
+    assert main(words) == 0
+    run = Path("lightning_logs/clip_max/tiny/version_0")
+    first = json.loads((run / "result.json").read_text())["image_init"]
+    (run / "result.json").unlink()
+    shutil.rmtree("clip")
+    assert main([*words, f"resume={run}"]) == 0
+    again = json.loads((run / "result.json").read_text())
+    assert again["image_init"] == first
+    assert main(["export", str(run), "--to", "out"]) == 0
+    card = Path("out/README.md").read_text()
+    assert f"Started from `open_clip:clip`, SHA-256 `{first['sha256']}`" in card
+    shutil.rmtree("lightning_logs")
+    assert weights_hash(gestalt.load("out", "cpu").encoder) == again["weights_sha256"]
