@@ -66,7 +66,7 @@ class Side(nn.Module):
         if self.project_first or self.projection is None:
             vector = self.aggregation(self.project(tokens) if projected is None else projected)
         else:
-            vector = functional.linear(self.aggregation(tokens), self.projection.linear.weight)
+            vector = self.projection.project(self.aggregation(tokens))
         return functional.normalize(vector, dim=-1) if normalise else vector
 
 

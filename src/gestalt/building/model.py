@@ -25,7 +25,7 @@ from gestalt.config.schema import (
     is_file_of_weights,
     refuse,
 )
-from gestalt.config.start import OPEN_CLIP
+from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
@@ -33,10 +33,12 @@ from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import TokenProjection
+from gestalt.projection import ClassifierProjection, TokenProjection
 from gestalt.tables import LOSSES
+from gestalt.zoo.classifier import load_into
 from gestalt.zoo.open_clip_towers import OpenClipModel
 
 OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
@@ -145,7 +147,9 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
         ValueError: weights are not found, or do not fit.
     """
     if config.start is not None:
-        return _started(config, str(resumed or config.start))
+        target = str(resumed or config.start)
+        build = _of_classifier if target.startswith(CLASSIFIER) else _started
+        return build(config, target)
     torch.manual_seed(config.seed)
     image = image_weights(config)
     try:
@@ -191,6 +195,20 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     return model.train()  # batch norms of a tower that is not random keep their statistics
 
 
+def _of_classifier(config: Experiment, target: str) -> DualEncoder:
+    """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
+    its class names; without a tag it is that of ``image.init=supervised``.
+    """
+    init = target.partition(".")[2] or "supervised"
+    image = replace(config.image, init=init, inits={}, weights=None)
+    model = build_model(replace(config, start=None, image=image))
+    load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
+    source = f"{model.image_origin.source}; {model.text_origin.source}"
+    origin = WeightsOrigin(target, source, weights_hash(model))
+    model.image_tower.origin = model.text_tower.origin = origin
+    return model
+
+
 def clip_weights(opened: OpenClipModel) -> dict[str, Tensor]:
     """Return the weights of a CLIP ViT by the names of a ``DualEncoder``, those of its image tower
     by timm's own table of names.
@@ -234,12 +252,18 @@ def _joined(
 
 def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregation: str) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
-    if order == "none" and width != shared:
-        raise ConfigError(
-            f"projection.order=none: a tower is {width} wide and projection.width is {shared}; "
-            "choose before or after"
+    named = order == "classifier" and isinstance(tower, ImageTower)
+    unprojected = order == "none" or (order == "classifier" and not named)
+    if unprojected and width != shared:
+        mend = (
+            f"set projection.width={width}" if order == "classifier" else "choose before or after"
         )
-    linear = None if order == "none" else TokenProjection(width, shared)
+        raise ConfigError(
+            f"projection.order={order}: a tower is {width} wide and projection.width is {shared}; "
+            f"{mend}"
+        )
+    projection_of = ClassifierProjection if named else TokenProjection
+    linear = None if unprojected else projection_of(width, shared)
     return Side(
         tower,
         linear,

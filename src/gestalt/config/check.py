@@ -101,6 +101,9 @@ def _of_image(config: Experiment) -> Complaints:
 
 def _of_text(config: Experiment) -> Complaints:
     text = config.text
+    if config.projection.order == "classifier" and config.start is None:
+        why = "only a start has a classifier with class names; set start=classifier:ARCHITECTURE"
+        yield "projection.order", why
     if AGGREGATIONS.fact(text.aggregation, "images_only", False):
         why = "the parts of a text already include its summary token; choose max"
         yield "text.aggregation", why

@@ -83,6 +83,7 @@ class Evaluation:
         None,
         "Strength of the background's prior: its prompts gain where a location resembles the "
         "border of the picture. `null`: the protocol's, which is 0, none, in every preset.",
+        at_least=0,
     )
     prior_offset: float | None = key(
         None,

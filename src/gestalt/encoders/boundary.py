@@ -124,8 +124,8 @@ def _split_at(trunk: nn.Module, blocks: int) -> tuple[list[nn.Module], list[nn.M
 
 @torch.no_grad()
 def _is_sequence(trunk: Any, stride: Pair) -> bool:
-    """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval
-    mode.
+    """True if a CNN's features are its modules one after the other, bit by bit, also where its
+    weights are not drawn yet and give NaN; leaves it in eval mode.
     """
     pieces = _named_pieces(trunk)
     if sum(BLOCK.search(f"{name}.") is not None for name in pieces) != block_count(trunk):
@@ -135,6 +135,7 @@ def _is_sequence(trunk: Any, stride: Pair) -> bool:
     )
     trunk.eval()
     try:
-        return torch.equal(nn.Sequential(*pieces.values())(probe), trunk.forward_features(probe))
+        one, other = nn.Sequential(*pieces.values())(probe), trunk.forward_features(probe)
+        return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False

@@ -26,6 +26,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
+from tests.gestalt.zoo.test_classifier import SMALL, hub, save_for_hub  # noqa: F401
 from tests.gestalt.zoo.test_open_clip import TEXTS, images, saved
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
@@ -125,20 +126,23 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
 
 
 @pytest.mark.slow
-def test_a_started_run_resumes_exports_and_loads_without_its_start(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("start", ["open_clip:clip", f"classifier:{SMALL}"])
+def test_a_started_run_resumes_exports_and_loads_without_its_start(start, hub, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(hub)
     saved(Path("clip"))
-    words = ["train", "clip_max", "--scale", "tiny", "start=open_clip:clip", "trainer.max_epochs=1"]
+    save_for_hub(SMALL, hub)
+    words = ["train", "clip_max", "--scale", "tiny", f"start={start}", "trainer.max_epochs=1"]
     assert main(words) == 0
     run = Path("lightning_logs/clip_max/tiny/version_0")
     first = json.loads((run / "result.json").read_text())["image_init"]
     (run / "result.json").unlink()
     shutil.rmtree("clip")
+    shutil.rmtree(f"models--timm--{SMALL}")
     assert main([*words, f"resume={run}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again["image_init"] == first
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()
-    assert f"Started from `open_clip:clip`, SHA-256 `{first['sha256']}`" in card
+    assert f"Started from `{start}`, SHA-256 `{first['sha256']}`" in card
     shutil.rmtree("lightning_logs")
     assert weights_hash(gestalt.load("out", "cpu").encoder) == again["weights_sha256"]

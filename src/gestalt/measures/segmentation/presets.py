@@ -72,11 +72,6 @@ class Preset:
         needless = not has_background and self.protocol.threshold is not None
         if needless or given.get("background") == "prompts":
             fields |= NOTHING_IS_BACKGROUND
-        if given.get("prior") and not has_background:
-            raise ValueError(
-                f"protocol {self.protocol.name}: prior={given['prior']} is for a background class, "
-                f"{label_set or 'this label set'} has none"
-            )
         if needless and "background" not in given and "threshold" in given:
             raise ValueError(
                 f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "

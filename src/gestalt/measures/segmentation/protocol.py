@@ -158,8 +158,8 @@ class TopDownProtocol(PromptProtocol):
         return {key: value for key, value in super().fields().items() if key not in unused}
 
     def background_rule(self) -> str:
-        """Return ``background``."""
-        return self.background
+        """Return ``background``, with the prior if there is one."""
+        return f"{self.background} with prior={self.prior}" if self.prior else self.background
 
     def missing_library(self) -> str:
         """Return why a library that the refinement needs is missing; empty if none is."""
@@ -202,37 +202,26 @@ class TopDownProtocol(PromptProtocol):
         if self.refinement == "crf":
             yield from self._crf_complaints()
         # constants may be added to cosines, and no published threshold is compared with their sum
-        rules = ("prompts", "threshold", "probability")
-        for key, value, off in (
-            ("debias", self.debias, "none"),
-            ("image_weight", self.image_weight, "0"),
+        cosine, rules = ("cosine",), ("prompts", "threshold", "probability")
+        for key, value, off, scores, backgrounds in (
+            ("debias", self.debias, "none", cosine, rules),
+            ("image_weight", self.image_weight, "0", cosine, rules),
+            ("prior", self.prior, "0", (*cosine, "softmax"), ("prompts", "probability")),
         ):
-            fits = self.scores == "cosine" and self.background in rules
+            fits = self.scores in scores and self.background in backgrounds
             if value not in ("none", 0) and not fits:
                 yield (
                     f"{key}={value} does not go with scores={self.scores} and "
-                    f"background={self.background}; it needs scores=cosine, and "
-                    "background=prompts, threshold or probability; or set "
-                    f"evaluation.{key}={off}"
+                    f"background={self.background}; it needs "
+                    f"scores={' or '.join(scores)}, and "
+                    f"background={' or '.join(backgrounds)}; or set evaluation.{key}={off}"
                 )
-        if self.debias_images < 1 or not math.isfinite(self.image_weight):
+        weights = (self.image_weight, self.prior, self.prior_offset)
+        if self.debias_images < 1 or not all(map(math.isfinite, weights)):
             yield (
-                f"debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 "
-                "or more images and a finite weight"
-            )
-        if not math.isfinite(self.prior_offset) or not 0 <= self.prior < math.inf:
-            yield (
-                f"prior={self.prior}, prior_offset={self.prior_offset}; choose a finite number of "
-                "at least 0 and a finite offset"
-            )
-        if self.prior and (
-            self.scores not in ("cosine", "softmax")
-            or self.background not in ("prompts", "probability")
-        ):
-            yield (
-                f"prior={self.prior} does not go with scores={self.scores} and "
-                f"background={self.background}; it needs prompts of the background, and "
-                "scores=cosine or softmax; or set evaluation.prior=0"
+                f"debias_images={self.debias_images}, image_weight={self.image_weight}, "
+                f"prior={self.prior}, prior_offset={self.prior_offset}; choose 1 or more images "
+                "and finite weights"
             )
         if bool(self.proxy) != (self.reading == "proxyclip"):
             yield (

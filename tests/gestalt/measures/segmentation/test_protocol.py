@@ -68,11 +68,6 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size, target):
         ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
         ("mmseg-448/tcl", {"prior": 0.1}, "prior=0.1 does not go with scores=sigmoid"),
         (
-            "whole_square",
-            {"prior": 0.1, "has_background": False},
-            "prior=0.1 is for a background class, this label set has none",
-        ),
-        (
             "mmseg-448/tcl",
             {"refinement": "crf"},
             "refinement=crf does not go with scores=sigmoid; choose cosine",

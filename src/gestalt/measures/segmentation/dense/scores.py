@@ -43,8 +43,8 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     values = prompts.tied(values, dim=0)
     if prompts.offset is not None:
         values = values + prompts.offset[:, None, None]
-    if prompts.prior is not None and prompts.background is not None:
-        of_background = prompts.class_index.eq(prompts.background)
+    if prompts.prior is not None:
+        of_background = prompts.class_index == prompts.background
         values = values + prompts.prior * of_background[:, None, None]
     return values
 

@@ -54,41 +54,30 @@ def test_the_map_is_the_negative_cosine_with_the_mean_of_the_ring_standardised()
     assert unlike_border(torch.ones(1, 3, 1, 1)).abs().max() == 0
 
 
-@pytest.mark.parametrize("windows", [{}, {"window": 16, "stride": 16}, {"window": 8, "stride": 8}])
-def test_the_prior_of_the_whole_picture_is_added_to_the_background_alone(windows):
-    protocol = top_down_protocol("whole_square", **CHANGES, **windows)
-    image = painted(blocky_label(4, 4, block=4, seed=5))
-    pieces = cut_and_embed(Deep(), [image], protocol)
-    (own,) = with_prior(Deep(), pieces, [prompts()], protocol)
-    whole = Deep().patch_tokens(pieces[0].image[None], projected=False)
-    expected = cosines(pieces[0], prompts())
-    expected[BACKGROUND] += 0.2 - 0.3 * unlike_border(whole)[0]
-    torch.testing.assert_close(cosines(pieces[0], own), expected)
-
-
 def read_at(values, *place):
     """The value of a map between its cells, bilinearly; beyond the outer cells, theirs."""
     last = len(values) - 1
     down, across = (min(max(along, 0), last) for along in place)
     return sum(
-        max(1 - abs(down - row), 0) * max(1 - abs(across - column), 0) * float(values[row, column])
+        max(1 - abs(down - row), 0) * max(1 - abs(across - column), 0) * values[row, column]
         for row in range(last + 1)
         for column in range(last + 1)
     )
 
 
-def test_overlapping_windows_read_the_map_at_the_centres_of_their_cells():
-    protocol = top_down_protocol("whole_square", **CHANGES, window=12, stride=2)
-    pieces = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
-    (own,) = with_prior(Deep(), pieces, [prompts()], protocol)
-    unlike = unlike_border(Deep().patch_tokens(pieces[0].image[None], projected=False))
-    places = [start + 4 * cell + 2 for start in pieces[0].starts[0] for cell in range(3)]
-    for row, down in enumerate(places):
-        for column, across in enumerate(places):
-            expected = read_at(unlike[0].detach(), down / 4 - 0.5, across / 4 - 0.5)
-            assert float(own.prior[row, column].detach()) == pytest.approx(
-                0.2 - 0.3 * expected, abs=1e-5
-            )
+@torch.no_grad()
+@pytest.mark.parametrize(("window", "stride"), [(None, None), (16, 16), (8, 8), (12, 2)])
+def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centre(window, stride):
+    protocol = top_down_protocol("whole_square", **CHANGES, window=window, stride=stride)
+    (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
+    (own,) = with_prior(Deep(), [pieces], [prompts()], protocol)
+    unlike = unlike_border(Deep().patch_tokens(pieces.image[None], projected=False))[0]
+    cells = range((window or 16) // 4)
+    places = [(start + 4 * cell + 2) / 4 - 0.5 for start in pieces.starts[0] for cell in cells]
+    resampled = [[read_at(unlike, down, across) for across in places] for down in places]
+    expected = cosines(pieces, prompts())
+    expected[BACKGROUND] += 0.2 - 0.3 * torch.tensor(resampled)
+    torch.testing.assert_close(cosines(pieces, own), expected)
 
 
 def test_a_prior_of_zero_changes_nothing():
