@@ -12,6 +12,7 @@ CLASSES = 1000
 """Classes of ImageNet-1k, the only ones whose names are known."""
 
 TEMPERATURE, LIKELIEST = 2.0, 10
+"""Of the softmax over classes, and how many of its largest probabilities are read."""
 
 
 class TokenProjection(nn.Module):
@@ -67,5 +68,6 @@ class ClassifierProjection(TokenProjection):
         logits = functional.linear(vectors, self.weight, self.bias)
         likeliest = (logits.float() / TEMPERATURE).softmax(dim=-1).topk(LIKELIEST, dim=-1)
         weights = likeliest.values / likeliest.values.sum(dim=-1, keepdim=True)
-        mean = torch.einsum("...k,...ke->...e", weights, self.names[likeliest.indices])
+        names = self.names[likeliest.indices]  # (..., LIKELIEST, E)
+        mean = torch.einsum("...k,...ke->...e", weights.to(names), names)
         return functional.normalize(mean, dim=-1) + self.linear(vectors)

@@ -41,6 +41,7 @@ SCORING = (
     "data.source=scenes",
     "trainer.precision=32-true",
     "evaluation.benchmarks=[scenes]",
+    "projection.order=none",
 )
 """Overrides of the schema's defaults for another library's model, before those of the command
 line.
@@ -75,7 +76,12 @@ READ_BY = {
 }
 """Further prefixes, by kind, of models whose towers are built from the configuration."""
 
-BY_LOCATION = ("image.subsampling=false", "image.eval_size=448", "image.aggregation=avg")
+BY_LOCATION = (
+    "projection.order=classifier",
+    "image.subsampling=false",
+    "image.eval_size=448",
+    "image.aggregation=avg",
+)
 """Overrides for a classifier, before those of the command line: a grid of 7 x 7, as in training, is
 too coarse for locations.
 """
@@ -206,9 +212,9 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
             raise ConfigError(
                 f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
             )
-    defaults = [*SCORING, "projection.order=none"]
+    defaults = [*SCORING]
     if kind == "classifier":  # a run of no steps
-        defaults = [*SCORING, f"start={kind}:{name}", *BY_LOCATION]
+        defaults += [f"start={kind}:{name}", *BY_LOCATION]
     config = load(None, scale=None, overrides=[*defaults, *overrides])
     check(config)
     digest = None

@@ -35,7 +35,8 @@ def load_into(model: DualEncoder, backbone: str, *, cache: Path | None) -> None:
         ValueError: other classes than those of ImageNet-1k, or features that it reads otherwise
             than by a linear map of their mean.
     """
-    trunk, projection = model.image_tower.trunk, model.image.projection
+    trunk: Any = model.image_tower.trunk
+    projection: Any = model.image.projection
     file = locate(model.image_origin.init, backbone=backbone, weights=None)
     state = unwrap(read_state_dict(file.path), source=file.source)
     name = trunk.pretrained_cfg["classifier"]

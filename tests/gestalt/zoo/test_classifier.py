@@ -132,6 +132,7 @@ def test_the_linear_map_of_the_features_alone_is_trained(small):
     assert projection.linear.weight.count_nonzero() == 0
     projection.linear.weight.data.normal_()
     close(projection.project(features), before + features @ projection.linear.weight.T)
+    assert model.bfloat16().image.projection.project(features.bfloat16()).dtype == torch.bfloat16
 
 
 REFUSED = {  # overrides of a run -> a part of the line

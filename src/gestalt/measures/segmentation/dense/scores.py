@@ -44,7 +44,8 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     if prompts.offset is not None:
         values = values + prompts.offset[:, None, None]
     if prompts.prior is not None:
-        of_background = prompts.class_index == prompts.background
+        assert prompts.background is not None  # used_prompts
+        of_background = prompts.class_index.eq(prompts.background)
         values = values + prompts.prior * of_background[:, None, None]
     return values
 
