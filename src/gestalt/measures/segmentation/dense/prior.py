@@ -49,8 +49,8 @@ def with_prior(
     def unlike(stack: Tensor) -> Tensor:
         return unlike_border(model.patch_tokens(stack, projected=False).float())
 
-    priors = []
-    for values, row in zip(by_size(whole, unlike), pieces, strict=True):
+    shifted = []
+    for embeddings, row, values in zip(prompts, pieces, by_size(whole, unlike), strict=True):
         cells = row.features.shape[-2:]
         down, across = (
             torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
@@ -61,7 +61,6 @@ def with_prior(
         resampled = functional.grid_sample(
             values[None, None], places[None], padding_mode="border", align_corners=False
         )
-        priors.append(protocol.prior_offset - protocol.prior * resampled[0, 0])
-    return [
-        embeddings._replace(prior=prior) for embeddings, prior in zip(prompts, priors, strict=True)
-    ]
+        prior = protocol.prior_offset - protocol.prior * resampled[0, 0]
+        shifted.append(embeddings._replace(prior=prior))
+    return shifted
