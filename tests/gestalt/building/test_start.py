@@ -26,7 +26,7 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
-from tests.gestalt.zoo.test_classifier import SMALL, hub, save_for_hub  # noqa: F401
+from tests.gestalt.zoo.test_classifier import SMALL, as_hub, save_for_hub
 from tests.gestalt.zoo.test_open_clip import TEXTS, images, saved
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
@@ -127,10 +127,10 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["open_clip:clip", f"classifier:{SMALL}"])
-def test_a_started_run_resumes_exports_and_loads_without_its_start(start, hub, monkeypatch):  # noqa: F811
-    monkeypatch.chdir(hub)
+def test_a_started_run_resumes_exports_and_loads_without_its_start(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(as_hub(tmp_path, monkeypatch))
     saved(Path("clip"))
-    save_for_hub(SMALL, hub)
+    save_for_hub(SMALL, tmp_path)
     words = ["train", "clip_max", "--scale", "tiny", f"start={start}", "trainer.max_epochs=1"]
     assert main(words) == 0
     run = Path("lightning_logs/clip_max/tiny/version_0")

@@ -41,12 +41,17 @@ def save_for_hub(name, folder):
     return model.eval()
 
 
+def as_hub(folder, monkeypatch):
+    """Let a folder be the hub's cache; beside it, the names' vectors are kept for all tests."""
+    monkeypatch.setenv("GESTALT_CACHE", str(folder.parent))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
-def hub(tmp_path, tmp_path_factory, monkeypatch):
-    """The folder of the hub's cache; the names' vectors are kept for all tests."""
-    monkeypatch.setenv("GESTALT_CACHE", str(tmp_path_factory.getbasetemp()))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
+def hub(tmp_path, monkeypatch):
+    """The folder of the hub's cache."""
+    return as_hub(tmp_path, monkeypatch)
 
 
 @pytest.fixture
