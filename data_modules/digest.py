@@ -4,5 +4,7 @@ import hashlib
 
 
 def short_digest(text: str) -> str:
-    """Return the first sixteen hexadecimal digits of a text's SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Return the first sixteen hexadecimal digits of a text's SHA-256; names of files may have
+    undecodable bytes.
+    """
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -3,6 +3,7 @@ image side.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -42,28 +43,25 @@ class FeatureReader(Protocol):
         ...
 
 
+@dataclass
 class ImageTextDataset(Dataset[ImageTextBatch]):
     """Batches of a source's pairs by (epoch, index), so that workers need no state.
 
     Attributes:
+        source: the pairs.
+        size: S.
         read_captions: reads captions, for example tokenises them, and adds its fields to each
             batch; None for none.
         features: reads the features of images in place of pixels; None for pixels.
     """
 
-    def __init__(self, source: Source, *, size: int) -> None:
-        """Take the pairs and S."""
-        self._source = source
-        self._size = size
-        self.read_captions: CaptionReader | None = None
-        self.features: FeatureReader | None = None
+    source: Source
+    size: int
+    read_captions: CaptionReader | None = None
+    features: FeatureReader | None = None
 
     def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, key: Key) -> ImageTextBatch:
-        """Return a batch of one pair."""
-        return self.__getitems__([key])
+        return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
         """Return a batch of the pairs as drawn in those epochs; each image is written once, into
@@ -74,21 +72,20 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
-        images: Any
-        texts: list[str | BadSample] = []
+        texts = []
         if self.features is not None:
             for epoch, index in keys:
                 try:
                     bad = self.features.bad((epoch, index))
-                    texts.append(bad or self._source.caption(index, epoch))
+                    texts.append(bad or self.source.caption(index, epoch))
                 except BadSample as error:
                     texts.append(error)
             images = {"features": self.features.read(keys), "side": self.features.side}
         else:
-            shape = len(keys), self._size, self._size, 3  # ordered as decoders write
+            shape = len(keys), self.size, self.size, 3  # ordered as decoders write
             pixels = torch.empty(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
             images = {"image": pixels}
-            for key, pair, row in zip(keys, self._source.pairs(keys), pixels, strict=True):
+            for key, pair, row in zip(keys, self.source.pairs(keys), pixels, strict=True):
                 if isinstance(pair, BadSample):
                     row.zero_()
                     texts.append(pair)
@@ -97,7 +94,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                 texts.append(text)
                 if image.shape != row.shape or image.dtype != torch.uint8:
                     raise ValueError(
-                        f"pair {key} of {type(self._source).__name__} is {image.dtype} "
+                        f"pair {key} of {type(self.source).__name__} is {image.dtype} "
                         f"{tuple(image.shape)}; a source gives torch.uint8 {tuple(row.shape)}"
                     )
                 row.copy_(image)
@@ -114,11 +111,6 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         if self.read_captions is not None:
             batch |= self.read_captions(captions)
         return batch
-
-
-def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
-    """Return the batch unchanged: the data set has collated it."""
-    return batch
 
 
 class ImageTextDataModule(TrainingData):
@@ -140,7 +132,7 @@ class ImageTextDataModule(TrainingData):
         those of ``TrainingData``.
         """
         self.pairs = ImageTextDataset(source, size=size)
-        super().__init__(source, self.pairs, collate=as_loaded, **loading)
+        super().__init__(source, self.pairs, **loading)
         self._validation = validation
 
     def about(self) -> dict[str, Any]:

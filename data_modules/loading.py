@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +20,11 @@ GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process
 ends.
 """
+
+
+def as_loaded(batch: Any) -> Any:
+    """Return the batch unchanged: the data set has collated it."""
+    return batch
 
 
 class TrainLoader(DataLoader[Any]):
@@ -60,6 +64,7 @@ class TrainingData(LightningDataModule):
 
     Attributes:
         source: the samples.
+        workers: number of loading processes of each rank.
     """
 
     def __init__(
@@ -67,7 +72,6 @@ class TrainingData(LightningDataModule):
         source: Source,
         dataset: Dataset[Any],
         *,
-        collate: Callable[[Any], Any],
         batch_size: int,
         workers: int,
         seed: int,
@@ -77,8 +81,7 @@ class TrainingData(LightningDataModule):
 
         Args:
             source: the samples.
-            dataset: maps (epoch, index) to a sample of the source.
-            collate: makes a batch of a list of samples.
+            dataset: maps a list of (epoch, index) to a batch of the source's samples.
             batch_size: B.
             workers: number of loading processes of each rank; 0 loads in the training process.
             seed: seed of the order of samples.
@@ -87,9 +90,8 @@ class TrainingData(LightningDataModule):
         super().__init__()
         self.source = source
         self._dataset = dataset
-        self._collate = collate
         self._batch_size = batch_size
-        self._workers = workers
+        self.workers = workers
         self._seed = seed
         self._window = window
 
@@ -109,7 +111,7 @@ class TrainingData(LightningDataModule):
         trainer = self.trainer
         # a number, or a share in [0, 1]
         limit = None if trainer is None else trainer.limit_train_batches
-        steps, whole = None, len(self.source) // self._batch_size
+        steps, whole = 0, len(self.source) // self._batch_size
         if limit and whole:
             steps = max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))
         sampler = ShuffledBatches(
@@ -117,7 +119,7 @@ class TrainingData(LightningDataModule):
                 self.source.blocks(),
                 seed=self._seed,
                 window=self._window,
-                in_sequence=self.source.keeps_order,
+                in_sequence=self.source.in_sequence or self.source.orders_itself,
             ),
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,
@@ -131,9 +133,9 @@ class TrainingData(LightningDataModule):
         loader = TrainLoader(
             self._dataset,
             batch_sampler=sampler,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-            collate_fn=self._collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=as_loaded,
             worker_init_fn=leave_group,
             pin_memory=torch.cuda.is_available(),
         )

@@ -15,11 +15,17 @@ COMMON = ("root", "size", "seed", "limit", "crops")
 uses.
 """
 
+GROUPS = {
+    "sources": ("data source", COMMON),
+    "image_sets": ("image set", ("root", "split", "limit", "label_sets")),
+}
+"""Group of files -> noun for messages, and the keywords of its openers that are not options."""
+
 
 def files_of(group: str) -> dict[str, Path]:
     """Return the files of ``sources`` or ``image_sets`` by name."""
-    folder = Path(__file__).parent / group
-    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+    files = Path(__file__).parent.glob(f"{group}/[!_]*.py")
+    return {path.stem: path for path in sorted(files)}
 
 
 def modules_of(group: str) -> Registry[Any]:
@@ -29,28 +35,24 @@ def modules_of(group: str) -> Registry[Any]:
     )
 
 
-def find_opener(
-    group: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]
-) -> Callable[..., Any]:
+def find_opener(group: str, name: str, options: dict[str, object]) -> Callable[..., Any]:
     """Return the function ``open_here`` of a source or an image set, after checking ``options``
     against its keywords.
 
     Args:
         group: ``sources`` or ``image_sets``.
         name: file in that folder, or name that a package adds.
-        kind: noun for messages, such as "data source".
-        common: keywords that are not options.
         options: the given options.
 
     Raises:
         ValueError: no such name, or an option that it does not take; the message lists the choices
             and names the nearest.
     """
-    modules = modules_of(group)
+    modules, (kind, _) = modules_of(group), GROUPS[group]
     if name not in modules:
         raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, modules)}")
-    opener: Callable[..., Any] = modules[name].open_here
-    taken = own_options(opener, common=common)
+    opener = modules[name].open_here
+    taken = own_options(opener, group)
     for key in options:
         if key not in taken:
             raise ValueError(
@@ -60,6 +62,6 @@ def find_opener(
     return opener
 
 
-def own_options(opener: Callable[..., Any], *, common: tuple[str, ...]) -> list[str]:
-    """Return the keywords of an opener besides those in ``common``."""
-    return [key for key in inspect.signature(opener).parameters if key not in common]
+def own_options(opener: Callable[..., Any], group: str) -> list[str]:
+    """Return the keywords of an opener besides those that its group has in common."""
+    return [key for key in inspect.signature(opener).parameters if key not in GROUPS[group][1]]

@@ -10,6 +10,7 @@ from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.order import EndlessOrder, Key
 
 
+@dataclass
 class ShuffledBatches(Sampler[list[Key]]):
     """Training batches of this rank from any step on.  The position is one integer, so a resumed
     run sees the same samples.
@@ -18,62 +19,52 @@ class ShuffledBatches(Sampler[list[Key]]):
     steps as the samples fill; the remainder, less than a batch, begins the next epoch, so that no
     sample is lost.  Rank r takes the r-th of W equal parts of every batch, so W ranks together see
     the batches of one rank.
+
+    Attributes:
+        order: order of all samples.
+        batch_size: B, at least 1.
+        rank: number of this process, from 0.
+        world_size: W.
+        step: returns the number of finished steps; called whenever iteration starts.
+        steps_per_epoch: number of steps in the trainer's epochs, 1 to all that fill an epoch, which
+            then end early while the order continues; 0 for all.
+
+    Raises:
+        ValueError: fewer pairs than a batch, or a batch that ranks cannot share equally.
     """
 
-    def __init__(
-        self,
-        order: EndlessOrder,
-        *,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        step: Callable[[], int] = lambda: 0,
-        steps_per_epoch: int | None = None,
-    ) -> None:
-        """Take the order and the position.
+    order: EndlessOrder
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    step: Callable[[], int] = lambda: 0
+    steps_per_epoch: int = 0
 
-        Args:
-            order: order of all samples.
-            batch_size: B, at least 1.
-            rank: number of this process, from 0.
-            world_size: W.
-            step: returns the number of finished steps; called whenever iteration starts.
-            steps_per_epoch: number of steps in the trainer's epochs, 1 to all that fill an epoch,
-                which then end early while the order continues; None for all.
-
-        Raises:
-            ValueError: fewer pairs than a batch, or a batch that ranks cannot share equally.
-        """
-        if batch_size % world_size:
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
             raise ValueError(
-                f"batch size {batch_size} cannot be shared by {world_size} ranks: choose a "
-                f"multiple of {world_size}"
+                f"batch size {self.batch_size} cannot be shared by {self.world_size} ranks: choose "
+                f"a multiple of {self.world_size}"
             )
-        if order.length < batch_size:
+        if self.order.length < self.batch_size:
             raise ValueError(
-                f"batch size {batch_size} is more than the {order.length} pairs of the source: "
-                "lower it, or raise data.limit"
+                f"batch size {self.batch_size} is more than the {self.order.length} pairs of the "
+                "source: lower it, or raise data.limit"
             )
-        self._whole = order.length // batch_size
-        self._order = order
-        self._batch_size = batch_size
-        self._rank = rank
-        self._share = batch_size // world_size
-        self._step = step
-        self.steps_per_epoch = steps_per_epoch or self._whole
+        self.steps_per_epoch = self.steps_per_epoch or len(self)
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch, independent of the position, as Lightning
         expects.
         """
-        return self._whole
+        return self.order.length // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Yield this rank's batches from the current step to the end of the trainer's epoch."""
-        start = self._step()
+        start, share = self.step(), self.batch_size // self.world_size
         for step in range(start, (start // self.steps_per_epoch + 1) * self.steps_per_epoch):
-            first = step * self._batch_size + self._rank * self._share
-            yield self._order.keys(first, first + self._share)
+            first = step * self.batch_size + self.rank * share
+            yield self.order.keys(first, first + share)
 
 
 @dataclass

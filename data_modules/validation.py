@@ -2,6 +2,7 @@
 ranks.  B batch, H W pixels.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,23 +20,23 @@ Numbered = tuple[int, ImageSetSample]
 """Sample id and sample."""
 
 
+@dataclass
 class ImageSetDataset(Dataset[Numbered]):
     """Samples of an image set by index, including ``PADDING``."""
 
-    def __init__(self, image_set: ImageSet) -> None:
-        self._image_set = image_set
+    image_set: ImageSet
 
     def __len__(self) -> int:
-        return len(self._image_set)
+        return len(self.image_set)
 
     def __getitem__(self, index: int) -> Numbered:
         """Return a sample; for ``PADDING`` the first one with no pixel of its maps scored."""
         if index != PADDING:
-            return index, self._image_set.sample(index)
-        sample = self._image_set.sample(0)
+            return index, self.image_set.sample(index)
+        sample = self.image_set.sample(0)
         sample["name"] = "padding"
         if "labels" in sample:
-            sets = self._image_set.label_sets
+            sets = self.image_set.label_sets
             sample["labels"] = {
                 key: torch.full_like(label, ignored_value(len(sets[key].names)))
                 for key, label in sample["labels"].items()
@@ -97,22 +98,23 @@ class ImageSetDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
-        loaders = []
+        loaders, trainer = [], self.trainer
         for image_set in self.image_sets:
             batches = DealtBatches(
                 len(image_set),
                 batch_size=self._batch_size,
-                rank=0 if self.trainer is None else self.trainer.global_rank,
-                world_size=1 if self.trainer is None else self.trainer.world_size,
+                rank=0 if trainer is None else trainer.global_rank,
+                world_size=1 if trainer is None else trainer.world_size,
             )
-            loader = ValidationLoader(
-                ImageSetDataset(image_set),
-                batch_sampler=batches,
-                num_workers=self._workers,
-                collate_fn=partial(collate_samples, name=image_set.name),
-                worker_init_fn=leave_group,
+            loaders.append(
+                ValidationLoader(
+                    ImageSetDataset(image_set),
+                    batch_sampler=batches,
+                    num_workers=self._workers,
+                    collate_fn=partial(collate_samples, name=image_set.name),
+                    worker_init_fn=leave_group,
+                )
             )
-            loaders.append(loader)
         return loaders
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
@@ -124,16 +126,11 @@ class ImageSetDataModule(LightningDataModule):
         """
         lines = []
         for images in self.image_sets:
-            official = (
-                ""
-                if images.official_length in (None, len(images))
-                else f", the official split has {images.official_length}"
-            )
-            if official or limit is not None:
-                cause = (
-                    ""
-                    if limit is None
-                    else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
-                )
-                lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
+            notes = []
+            if images.official_length not in (None, len(images)):
+                notes.append(f", the official split has {images.official_length}")
+            if limit is not None:
+                notes.append(f" (evaluation.limit={limit}; evaluation.limit=null scores all)")
+            if notes:
+                lines.append(f"{images.name}: {len(images)} images are scored{''.join(notes)}")
         return lines

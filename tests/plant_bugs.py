@@ -161,16 +161,16 @@ BUGS = (
     Bug(
         "resumed_at_the_epochs_start",
         "data_modules/sampling.py",
-        old="start = self._step()",
-        new="start = self._step() // self.steps_per_epoch * self.steps_per_epoch",
+        old="start, share = self.step()",
+        new="start, share = self.step() // self.steps_per_epoch * self.steps_per_epoch",
         test="tests/data_modules/test_sampling.py::test_resuming_at_any_step_continues_the_uninterrupted_stream",
     ),
     Bug(
         "what_is_left_over_lost",
         "data_modules/sampling.py",
-        old="first = step * self._batch_size + self._rank * self._share",
-        new="""epoch, position = divmod(step, self._whole)
-            first = epoch * self._order.length + position * self._batch_size + self._rank * self._share""",
+        old="first = step * self.batch_size + self.rank * share",
+        new="""epoch, position = divmod(step, len(self))
+            first = epoch * self.order.length + position * self.batch_size + self.rank * share""",
         test="tests/data_modules/test_sampling.py::test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition",
     ),
     Bug(
@@ -443,7 +443,7 @@ BUGS = (
     Bug(
         "gradients_of_gathered_rows_not_summed",
         "src/gestalt/losses/gather.py",
-        old="        distributed.all_reduce(total)\n",
+        old="        distributed.all_reduce(values)\n",
         new="",
         test="tests/gestalt/losses/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
     ),

@@ -65,7 +65,7 @@ class BadSample(ValueError):
         """
         assert reason in REASONS, reason
         where, key, detail = printable(where), printable(key), printable(detail)
-        super().__init__(f"{reason}: {key} in {where}" + (f" ({detail})" if detail else ""))
+        super().__init__(f"{reason}: {key} in {where}{detail and f' ({detail})'}")
         self.reason = reason
         self.where = where
         self.key = key

@@ -29,10 +29,8 @@ def find_columns(
         ValueError: no such column, several with a usual name, or several of one name.
     """
     found = []
-    for key, name, names in (
-        ("data.options.image_column", chosen[0], usual),
-        ("data.caption", chosen[1], CAPTIONS),
-    ):
+    keys = "data.options.image_column", "data.caption"
+    for key, name, names in zip(keys, chosen, (usual, CAPTIONS), strict=True):
         wanted = names if name is None else (name,)
         matches = [column for column in columns if column in wanted]
         matches = matches or [column for column in columns if column.strip() in wanted]

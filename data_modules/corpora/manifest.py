@@ -6,9 +6,7 @@ JSON with ``format``; ``source_digest`` and ``samples`` of the inspected source;
 filtered source, and thereby checkpoints and results.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,10 +47,9 @@ def write_manifest(
         "bad": sorted(bad),
         **counted,
     }
-    content = (json.dumps(manifest, indent=1) + "\n").encode()
     with replacing(path) as partial:
-        partial.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+        partial.write_text(json.dumps(manifest, indent=1) + "\n")
+        return file_hash(partial)
 
 
 class WithoutKnownBad(Relocated):
@@ -83,10 +80,6 @@ class WithoutKnownBad(Relocated):
         self.bad = np.asarray([entry[0] for entry in manifest["bad"]], dtype=np.int64)
         # number of good samples before each bad one
         self._good_before = self.bad - np.arange(len(self.bad))
-        ends = np.cumsum(np.asarray(source.blocks(), dtype=np.int64))
-        self._blocks: list[int] = np.diff(
-            ends - np.searchsorted(self.bad, ends), prepend=0
-        ).tolist()
         self.in_sequence = source.in_sequence
         self.classes = source.classes
         self.crops = source.crops
@@ -96,7 +89,8 @@ class WithoutKnownBad(Relocated):
 
     def blocks(self) -> list[int]:
         """Return the number of remaining pairs in each shard."""
-        return self._blocks
+        ends = np.cumsum(self._source.blocks())
+        return np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
 
     def digest(self) -> str:
         """Return the digest of source and manifest."""
@@ -125,10 +119,6 @@ class WithoutKnownBad(Relocated):
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
-    if not os.path.isfile(path):  # False for a name that is too long, too
-        raise ValueError(
-            f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`"
-        )
     try:
         manifest = read_json(path, "manifest", most=MOST_BYTES)
         latest = -1

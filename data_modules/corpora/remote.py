@@ -1,10 +1,9 @@
 """Files behind a URL: their state, and ranges of their bytes; a failed request is repeated."""
 
-import io
-import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 TRIES = 5
@@ -34,31 +33,28 @@ def is_remote(url: str) -> bool:
     return "://" in url
 
 
-_SYSTEMS: dict[tuple[int, str], Any] = {}
+def over_http(url: str) -> bool:
+    """Return True for a file of a web server."""
+    return url.startswith(("http://", "https://"))
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, one a process since connections do not survive a fork,
-    and the path in it.
+    """Return fsspec's file system for a URL, which the library makes once a process, and the path
+    in it.
     """
     import fsspec  # here, because most runs read from disk
 
-    protocol, path = fsspec.core.split_protocol(url)
-    key = (os.getpid(), f"{protocol}://{path.split('/', 1)[0] if protocol else ''}")
-    if key not in _SYSTEMS:
-        keywords: dict[str, Any] = {}
-        if protocol in ("http", "https"):
-            import aiohttp
+    keywords = {}
+    if over_http(url):
+        import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
-            keywords = {"client_kwargs": {"timeout": timeout}}
-        try:
-            _SYSTEMS[key] = fsspec.core.url_to_fs(
-                url, skip_instance_cache=protocol != "memory", **keywords
-            )[0]
-        except ImportError as error:
-            raise ValueError(f"{url}: {error}; install that package") from error
-    return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)
+        keywords = {"client_kwargs": {"timeout": timeout}}
+    try:
+        system, path = fsspec.core.url_to_fs(url, **keywords)
+    except ImportError as error:
+        raise ValueError(f"{url}: {error}; install that package") from error
+    return system, path
 
 
 def with_retries(request: Callable[[], Any], *, url: str) -> Any:
@@ -68,8 +64,7 @@ def with_retries(request: Callable[[], Any], *, url: str) -> Any:
         FileNotFoundError, ValueError: at once, since a repetition would not help.
         ConnectionError: all requests failed.
     """
-    attempt = 1
-    while True:
+    for attempt in count(1):
         try:
             return request()
         except (FileNotFoundError, ValueError):
@@ -86,7 +81,6 @@ def with_retries(request: Callable[[], Any], *, url: str) -> Any:
                 flush=True,
             )
         time.sleep(2 ** (attempt - 3))
-        attempt += 1
 
 
 def read_range(url: str, start: int, *, stop: int) -> bytes:
@@ -97,7 +91,7 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
         ValueError: the server sends the whole file instead.
     """
     system, path = filesystem(url)
-    content: bytes = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
+    content = with_retries(lambda: system.cat_file(path, start=start, end=stop), url=url)
     if len(content) > stop - start:
         raise ValueError(
             f"{url}: the server does not support range requests (requested {stop - start} bytes, "
@@ -116,7 +110,7 @@ def remote_state(url: str) -> tuple[int, str] | None:
     """
     system, path = filesystem(url)
     try:
-        if url.startswith(("http://", "https://")):
+        if over_http(url):
             from fsspec.asyn import sync
 
             size, stamp = with_retries(lambda: sync(system.loop, _http_state, system, url), url=url)
@@ -144,14 +138,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     The library's own ``info`` reports every failed request as a missing file.
     """
     session = await system.set_session()
-    keywords = {
-        **system.kwargs,
-        "headers": {
-            **system.kwargs.get("headers", {}),
-            "Range": "bytes=0-0",
-            "Accept-Encoding": "identity",
-        },
-    }
+    asked = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **asked}}
     # closed unread: it may be the whole file
     async with session.get(system.encode_url(url), **keywords) as response:
         status, headers, reason = response.status, response.headers, response.reason
@@ -161,11 +149,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
         raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
         raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}")
-    total = (
-        headers.get("Content-Range", "").rpartition("/")[2]
-        if status in (206, 416)
-        else headers.get("Content-Length", "")
-    )
+    total = headers.get("Content-Range" if status in (206, 416) else "Content-Length", "")
+    total = total.rpartition("/")[2]
     size = int(total) if total.isdecimal() else None
     if status == 200 and size:
         raise ValueError(
@@ -175,32 +160,16 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     return size, headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-class RangeFile(io.RawIOBase):
-    """A remote file as a file object that reads ranges, so that a failed request is repeated."""
+def open_remote(url: str, *, size: int) -> Any:
+    """Open a remote file of this size in bytes as a file object that reads ahead by ``BLOCK``, and
+    repeats a failed request.
+    """
+    from fsspec.spec import AbstractBufferedFile
 
-    def __init__(self, url: str, *, size: int) -> None:
-        """Take the URL and its size in bytes."""
-        self._url = url
-        self._size = size
-        self._position = 0
+    class Ranges(AbstractBufferedFile):  # type: ignore[misc]
+        """The file's bytes, by ``read_range``."""
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            return read_range(url, start, stop=end)
 
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset from the start, the position or the end."""
-        self._position = offset + (0, self._position, self._size)[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on; returns the number of bytes, 0 at the end."""
-        stop = min(self._position + len(buffer), self._size)
-        content = read_range(self._url, self._position, stop=stop) if stop > self._position else b""
-        buffer[: len(content)] = content
-        self._position += len(content)
-        return len(content)
+    return Ranges(*filesystem(url), size=size, block_size=BLOCK)

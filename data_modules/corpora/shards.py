@@ -3,7 +3,6 @@ bytes.
 """
 
 import glob
-import io
 import os
 import stat
 from collections import Counter
@@ -14,10 +13,9 @@ from braceexpand import braceexpand
 
 from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.remote import (
-    BLOCK,
-    RangeFile,
     filesystem,
     is_remote,
+    open_remote,
     read_range,
     remote_state,
     with_retries,
@@ -136,10 +134,7 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
     urls = []
     for name in names:
         if "*" in name or name.endswith("/") or (not is_remote(name) and os.path.isdir(name)):
-            matches = _matching(name)
-            if not matches:
-                raise ValueError(f"data.root={name}: no file in it ends in {' or '.join(SUFFIXES)}")
-            urls += matches
+            urls += _matching(name)
         else:
             urls.append(name)
     return urls
@@ -162,6 +157,8 @@ def _matching(url: str) -> list[str]:
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     shards = {name for name in names if name.endswith(SUFFIXES)}
+    if not shards:
+        raise ValueError(f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}")
     return sorted(
         name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
     )
@@ -190,7 +187,7 @@ def look_up(url: str) -> Shard | None:
 def open_binary(shard: Shard) -> Any:
     """Open a shard for reading from its start."""
     if is_remote(shard.path):
-        return io.BufferedReader(RangeFile(shard.path, size=shard.size), buffer_size=BLOCK)
+        return open_remote(shard.path, size=shard.size)
     return open(shard.path, "rb")
 
 
@@ -215,7 +212,7 @@ class ShardReader:
         last = max(offset + size for offset, size in ranges)
         # a second call costs less than a second copy of a large file
         copied = is_remote(shard.path) or last - first <= SMALL
-        if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
+        if copied and last - first <= sum(size + NEAR for _, size in ranges):
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
         return [self._range(shard, offset, offset + size) for offset, size in ranges]

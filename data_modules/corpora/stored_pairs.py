@@ -8,6 +8,8 @@ can read it without a random draw.
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +91,10 @@ def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
         ValueError: an absolute name, one with ``..``, or a link to somewhere else.
     """
     inside = os.path.join(os.path.realpath(folder), "")
-    folders: dict[str, str] = {}  # the same for many files
+    of_folder = cache(os.path.realpath)  # the same for many files
     for name in names:
         file = folder / name
-        parent = str(file.parent)
-        if parent not in folders:
-            folders[parent] = os.path.realpath(parent)
-        place = os.path.realpath(file) if file.is_symlink() else folders[parent] + os.sep
+        place = os.path.realpath(file) if file.is_symlink() else of_folder(file.parent) + os.sep
         if name.startswith("/") or ".." in name.split("/") or not place.startswith(inside):
             raise ValueError(
                 f"{table} names {name!r}, which lies outside of {folder}; to take such files too, "
@@ -143,43 +142,38 @@ class ImageFiles(Store):
         return self._described[index]
 
 
+@dataclass(eq=False)
 class StoredPairs(Source):
     """A store as a source: random crops of its images, each with one of its captions.
 
     Attributes:
         store: the files.
+        size: S.
+        seed: seed of the draws.
         rule: selects the caption among a pair's texts.
+        limit: number of the first pairs that are kept; None for all.
+        crops: number of crops of each image; None for a new one an epoch.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        size: int,
-        seed: int,
-        rule: CaptionRule,
-        limit: int | None = None,
-        crops: int | None = None,
-    ) -> None:
-        """Take the store; ``limit`` keeps the first pairs; ``crops`` is the number of crops of each
-        image, None for a new one an epoch.
-        """
-        self.store = store
-        self.rule = rule
-        self.in_sequence = store.in_sequence
-        self.crops = crops
-        self._size = size
-        self._seed = seed
-        self._length = len(store) if limit is None else min(limit, len(store))
+    store: Store
+    _: KW_ONLY
+    size: int
+    seed: int
+    rule: CaptionRule
+    limit: int | None = None
+    crops: int | None = None
+
+    def __post_init__(self) -> None:
+        self.in_sequence = self.store.in_sequence
 
     def __len__(self) -> int:
-        return self._length
+        return min(self.limit or len(self.store), len(self.store))
 
     def blocks(self) -> list[int]:
         """Return the number of pairs in each shard, up to the last one that is used."""
-        lengths = np.asarray(self.store.blocks(), dtype=np.int64)
+        lengths = np.array(self.store.blocks())
         before = np.cumsum(lengths) - lengths
-        return np.clip(self._length - before, 0, lengths)[before < self._length].tolist()
+        return np.clip(len(self) - before, 0, lengths)[before < len(self)].tolist()
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""
@@ -189,7 +183,7 @@ class StoredPairs(Source):
     def about(self) -> dict[str, Any]:
         """Return the store's facts, and the number of pairs that ``limit`` leaves out."""
         left_out = len(self.store) - len(self)
-        return {**self.store.about(), **({"left_out_by_limit": left_out} if left_out else {})}
+        return self.store.about() | ({"left_out_by_limit": left_out} if left_out else {})
 
     def stored(self, index: int) -> Stored:
         """Return the store's pair."""
@@ -251,12 +245,12 @@ class StoredPairs(Source):
         """Draw the crop of an image; the result decodes it, or raises ``BadSample``."""
         drawn = epoch if self.crops is None else epoch % self.crops
         decode = prepare_random_crop(
-            stored.image, self._size, seed=self._seed, epoch=drawn, index=index
+            stored.image, self.size, seed=self.seed, epoch=drawn, index=index
         )
         return bad_sample_at(stored.where, stored.key)(decode)
 
     def _caption(self, stored: Stored, index: int, epoch: int) -> str:
         with bad_sample_at(stored.where, stored.key):
             return choose_caption(
-                stored.captions, self.rule, seed=self._seed, epoch=epoch, index=index
+                stored.captions, self.rule, seed=self.seed, epoch=epoch, index=index
             )

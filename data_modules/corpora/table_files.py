@@ -97,13 +97,19 @@ def read_header(
     """
     header = next(rows, [])
     names = [name.encode("latin-1").decode("utf-8", "backslashreplace") for name in header]
-    other = next((letter for letter in ";\t,|" if letter in "".join(names)), None)
+    line = "".join(header)
+    if line.startswith(("\xff\xfe", "\xfe\xff")):
+        raise ValueError(f"table: {layout.path}, line 1: its text is UTF-16; save it as UTF-8")
+    if line.startswith("sep="):
+        raise ValueError(f"table: {layout.path}, line 1: {line!r} is no header; delete it")
+    other = next((letter for letter in ";\t,|" if letter in line), None)
     if other is not None and len(names) == 1:
         raise ValueError(
             f"table: {layout.path} has one column, {names[0]!r}; choose "
             f"'data.options.separator={json.dumps(other)}'"
         )
-    return names, find_columns(names, chosen, where=str(layout.path), usual=PATHS)
+    where = f"{layout.path}, line 1, which must name the columns,"
+    return names, find_columns(names, chosen, where=where, usual=PATHS)
 
 
 def read_rows(layout: Layout) -> Iterator[list[str]]:
@@ -149,11 +155,10 @@ class BoundedGzip(gzip.GzipFile):
             ValueError: the table is larger than the bound.
         """
         if self.tell() > self._most:
-            path = self._path
             raise ValueError(
-                f"table: {path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a file "
-                f"made to fill the memory; if that is right, run `gunzip -k {path}` and name "
-                f"{path.with_suffix('')}"
+                f"table: {self._path} unpacks to more than {self._most / 2**20:,.0f} MiB, like a "
+                f"file made to fill the memory; if that is right, run `gunzip -k {self._path}` and "
+                f"name {self._path.with_suffix('')}"
             )
         return super().read1(size)
 

@@ -144,8 +144,8 @@ def check_first_tar(root: str | None) -> None:
     plain = [url for url in list_tars(root) if not url.endswith(COMPRESSED)]
     first = next(filter(os.path.isfile, plain), None)
     if first is not None and os.path.getsize(first):
-        with open(first, "rb") as file, open_tar(file, url=first):
-            pass
+        with open(first, "rb") as file:
+            open_tar(file, url=first)
 
 
 @dataclass
@@ -153,14 +153,13 @@ class TarScan:
     """Samples of a tar.
 
     Attributes:
-        keys: their keys, in order of first member.
-        rows: the fields of their ``RECORD`` that are not 0, and ``reason``.
+        samples: each with its key and the fields of its ``RECORD`` that are not 0, and ``reason``,
+            in order of first member.
         captions: hash over the bytes of all ``.txt`` and ``.json``, in order.
         truncated: True if the tar lacks its closing blocks.
     """
 
-    keys: list[str] = field(default_factory=list)
-    rows: list[dict[str, int]] = field(default_factory=list)
+    samples: list[tuple[str, dict[str, int]]] = field(default_factory=list)
     captions: Any = field(default_factory=hashlib.sha256)
     truncated: bool = True
 
@@ -175,7 +174,7 @@ def scan_tar(shard: Shard) -> TarScan:
     if not shard.size:
         return scan
     latest: dict[str, dict[str, int]] = {}  # key to its row, the latest of duplicates
-    dotted: dict[str, str] = {}  # name of an image with a further dot to its sample's key
+    dotted = {}  # name of an image with a further dot to its sample's key
     try:
         with open_binary(shard) as file, open_tar(file, url=shard.url) as tar:
             while position <= shard.size and (member := tar.next()):
@@ -187,18 +186,20 @@ def scan_tar(shard: Shard) -> TarScan:
                     )
                 position = tar.offset
                 match = _MEMBER.match(member.name)
-                part = PARTS.get(match[2].lower()) if match else None
-                if match is None or part is None:
-                    name, _, ending = member.name.rpartition(".")
-                    if match and ending.lower() in IMAGES:
-                        dotted[name] = match[1]
+                if match is None:
                     continue
-                row = latest.get(match[1], {})
+                key, endings = match.groups()
+                part = PARTS.get(endings.lower())
+                if part is None:
+                    name, _, ending = member.name.rpartition(".")
+                    if ending.lower() in IMAGES:
+                        dotted[name] = key
+                    continue
+                row = latest.get(key, {})
                 if not row or part in row:
                     row = {"reason": REASONS.index("duplicate_key") if row else GOOD}
-                    latest[match[1]] = row
-                    scan.rows.append(row)
-                    scan.keys.append(match[1])
+                    latest[key] = row
+                    scan.samples.append((key, row))
                 reason = _refusal(member, shard)
                 size = min(member.size, 2**32 - 1)  # a larger one is refused
                 row |= {part: member.offset_data // BLOCK, f"{part}_size": size}
@@ -217,9 +218,8 @@ def scan_tar(shard: Shard) -> TarScan:
     except Exception as error:
         # of the library, whose reader of headers raises many types, of the disk or the network
         raise ValueError(f"{shard.url}: cannot be read: {str(error)[:200]}") from error
-    for name in (name for name, key in dotted.items() if key not in latest):
-        scan.rows.append({"reason": REASONS.index("dotted_name")})
-        scan.keys.append(name)
+    bad = {"reason": REASONS.index("dotted_name")}
+    scan.samples += [(name, bad) for name, key in dotted.items() if key not in latest]
     return scan
 
 
@@ -264,8 +264,8 @@ class TarIndex:
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""
-        start = int(self._key_ends[row - 1]) if row else 0
-        key: bytes = self._keys[start : int(self._key_ends[row])].tobytes()
+        start = self._key_ends[row - 1] if row else 0
+        key = self._keys[start : self._key_ends[row]].tobytes()
         return key.decode("utf-8", "backslashreplace")
 
 
@@ -315,21 +315,20 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, Header] | None:
     return None
 
 
-def index_tar(shard: Shard, *, cache: Path) -> Path:
-    """Make a tar's index if it is missing.  Returns its path.
+def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
+    """Make a tar's index if it is missing.  Returns its path and header.
 
     Raises:
         ValueError: not a tar, or no place to write to.
     """
     existing = find_index(shard, cache=cache)
     if existing is not None:
-        return existing[0]
+        return existing
     scan = scan_tar(shard)
-    keys = [key.encode("utf-8", "surrogateescape") for key in scan.keys]
+    keys = [key.encode("utf-8", "surrogateescape") for key, _ in scan.samples]
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
-    records = np.zeros(len(keys), dtype=RECORD)
-    for name in RECORD.names or ():
-        records[name] = [row.get(name, 0) for row in scan.rows]
+    fields = [tuple(row.get(name, 0) for name in RECORD.names or ()) for _, row in scan.samples]
+    records = np.array(fields, dtype=RECORD)
     records["reason"][(records["image"] == 0) & (records["reason"] == GOOD)] = REASONS.index(
         "missing_image"
     )
@@ -346,7 +345,7 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
         try:
             with replacing(path) as partial:
                 partial.write_bytes(content)
-            return path
+            return path, header
         except OSError as error:  # a read-only or full disk: write to the cache
             refusal = error.strerror
     raise ValueError(

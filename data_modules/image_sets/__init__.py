@@ -81,17 +81,10 @@ class ImageSet(Protocol):
             have.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def label_sets(self) -> Mapping[str, LabelSet]: ...  # noqa: D102
-
-    @property
-    def official_length(self) -> int | None: ...  # noqa: D102
-
-    @property
-    def no_instances(self) -> str | None: ...  # noqa: D102
+    name: str
+    label_sets: Mapping[str, LabelSet]
+    official_length: int | None
+    no_instances: str | None
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -154,24 +147,12 @@ def open_image_set(
         ValueError: unknown name, split, label set or option, unreadable data, or another number of
             images than the official one.
     """
-    opener = find_opener(
-        "image_sets",
-        name,
-        kind="image set",
-        common=("root", "split", "limit", "label_sets"),
-        options=options,
-    )
-    image_set: ImageSet = opener(
-        root=root, split=split, limit=limit, label_sets=label_sets, **options
-    )
-    if (
-        not subset
-        and len(image_set) != limit
-        and image_set.official_length not in (None, len(image_set))
-    ):
+    opener = find_opener("image_sets", name, options)
+    image_set = opener(root=root, split=split, limit=limit, label_sets=label_sets, **options)
+    official = image_set.official_length
+    if not subset and len(image_set) != limit and official not in (None, len(image_set)):
         raise ValueError(
-            f"image set {name!r} has {len(image_set)} images, the official split "
-            f"{image_set.official_length}; "
+            f"image set {name!r} has {len(image_set)} images, the official split {official}; "
             "set benchmark_subset=true to score another number"
         )
     return image_set

@@ -67,10 +67,9 @@ def open_here(
     kind = "labelIds" if any(truth.glob("*/*_labelIds.png")) else "labelTrainIds"
     labels, maps = select_tables("cityscapes", label_sets, kind=kind)
     has_objects = any(truth.glob("*/*_instanceIds.png"))
-    pairs = (images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png")
     frames = {
         (path.parent.name, path.name.removesuffix(suffix))
-        for part, suffix in pairs
+        for part, suffix in ((images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png"))
         for path in part.glob(f"*/[!.]*{suffix}")
     }
     photographs = [

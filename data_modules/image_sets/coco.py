@@ -33,9 +33,8 @@ def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
     """
     places = [folder / name / f"{split}2017" for name in _MAPS]
     for place in filter(Path.is_dir, places):
-        stems = [path.stem for path in place.iterdir() if path.suffix == ".png"]
         for kind in _KINDS:
-            if any(stem.removesuffix(kind).isdigit() for stem in stems if stem.endswith(kind)):
+            if any(path.stem.removesuffix(kind).isdigit() for path in place.glob("*.png")):
                 return place, kind
     raise ValueError(
         f"coco: no <12 digits>.png in any of {', '.join(map(str, places))}; unpack "
@@ -58,16 +57,16 @@ def open_here(
     split = select_split("coco", split, known=_OFFICIAL, default="val")
     tables = read_tables("coco")
     labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
-    places = ("coco", "coco_stuff164k", "cocostuff")
     folder = find_folder(
         root,
         image_set="coco",
-        places=places,
+        places=("coco", "coco_stuff164k", "cocostuff"),
         holds=(f"{split}2017|images/{split}2017",),
         get=f"unpack {split}2017.zip there",
     )
-    candidates = (folder / f"{split}2017", folder / "images" / f"{split}2017")
-    images = next(filter(Path.is_dir, candidates))
+    images = folder / f"{split}2017"
+    if not images.is_dir():
+        images = folder / "images" / f"{split}2017"
     panoptic = (
         Panoptic(folder / "annotations", split=split, table=tables[PANOPTIC])
         if PANOPTIC in labels

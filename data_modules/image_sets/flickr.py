@@ -20,8 +20,8 @@ class FlickrSet:
 
     name = "flickr"
     label_sets: Mapping[str, LabelSet] = {}
-    official_length = 1_000
-    no_instances = "its photographs have captions only"
+    official_length: int | None = 1_000
+    no_instances: str | None = "its photographs have captions only"
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
         self._pairs = pairs

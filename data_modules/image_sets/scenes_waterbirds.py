@@ -37,7 +37,7 @@ class TwinScenes(HeldOutScenes):
             index,
             seed=self.recipe.validation_seed,
             split=self.split,
-            shown=(self._twins.backgrounds[place], self._twins.kinds[class_label]),
+            shown=(self._twins.backgrounds[place], [self._twins.kinds[class_label]]),
         )
         return {
             "image": self.pixels(layout),

@@ -50,11 +50,11 @@ def open_here(
     known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(listed)}
     with table.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"waterbirds: {table} has no column {missing[0]!r}; it has {reader.fieldnames}"
-            )
+        for name in _COLUMNS:
+            if name not in (reader.fieldnames or ()):
+                raise ValueError(
+                    f"waterbirds: {table} has no column {name!r}; it has {reader.fieldnames}"
+                )
         for row in reader:
             for name, values in known.items():
                 if row[name] not in values:

@@ -51,9 +51,9 @@ class ClassifiedPhotographs:
     photographs: Sequence[Photograph]
     _: KW_ONLY
     label_sets: Mapping[str, LabelSet]
-    official_length: int
+    official_length: int | None
     train_groups: Sequence[Sequence[int]] | None = None
-    no_instances: str = "its photographs have one class each and no maps"
+    no_instances: str | None = "its photographs have one class each and no maps"
 
     def __len__(self) -> int:
         return len(self.photographs)

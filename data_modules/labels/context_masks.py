@@ -68,7 +68,7 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
             f"no folder {folder / 'JPEGImages'}; unpack VOCtrainval_03-May-2010.tar and choose its "
             "VOC2010"
         )
-    content = json.loads(annotation_file.read_text(encoding="utf-8"))
+    content = json.loads(annotation_file.read_bytes())
     annotations = defaultdict(list)
     for annotation in content["annos_segmentation"]:
         annotations[annotation["image_id"]].append(annotation)

@@ -16,8 +16,8 @@ def open_defined(
     """Open the image set of a benchmark's file; ``limit`` keeps the first images by name.
 
     Raises:
-        ValueError: as ``read_definition``; an unknown split; no such folder or list, or an image
-            without a mask.
+        ValueError: as ``read_definition``; an unknown split; no such list, an image without a mask,
+            or a first mask with values that no class has.
     """
     known, folder = read_definition(path), Path(path).expanduser().parent
     listed = None
@@ -49,7 +49,7 @@ def open_defined(
         count=len(classes),
         painted=known.painted,
     )
-    return LabelledPhotographs(
+    opened = LabelledPhotographs(
         known.name,
         [Files(name, images[name], masks[name]) for name in names[:limit]],
         required_by=path,
@@ -59,16 +59,16 @@ def open_defined(
         modes=("RGB",) if known.painted else ("P", "L", *SIXTEEN_BITS),
         definition=known.digest(),
     )
+    opened.sample(0)  # wrong values of masks are refused before a run starts
+    return opened
 
 
 def images_in(folder: Path, *, suffix: str) -> dict[str, Path]:
     """Return the images in a folder by name: the file's, without suffix and ending.
 
     Raises:
-        ValueError: no such folder, no image, or two of one name.
+        ValueError: no image, or two of one name.
     """
-    if not folder.is_dir():
-        raise ValueError(f"no folder {folder}")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name, fits = path.stem.removesuffix(suffix), path.stem.endswith(suffix)

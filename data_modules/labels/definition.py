@@ -103,14 +103,21 @@ def _number(value: Any, place: str) -> int:
 
 
 def read_definition(path: str) -> BenchmarkFile:
-    """Read the file of a benchmark; the folders in it are looked up when it is opened.
+    """Read the file of a benchmark.
 
     Raises:
-        ConfigError: no such file, or one that defines no benchmark; names the key and the value.
+        ConfigError: no such file or folder, or a file that defines no benchmark; names the key and
+            the value.
     """
     file = Path(path).expanduser().absolute()
     try:
-        named = {"name": file.stem, **read_keys(file)}
-        return converted(named, BenchmarkFile, origin=file.name)
+        known: BenchmarkFile = converted(
+            {"name": file.stem, **read_keys(file)}, BenchmarkFile, origin=file.name
+        )
+        for key in ("images", "masks"):
+            folder = file.parent / getattr(known, key)
+            if not folder.is_dir():
+                raise ValueError(f"{key}: no folder {folder}")
     except ValueError as error:
         raise ConfigError(f"benchmark {path}: {error}") from error
+    return known

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 
@@ -43,11 +44,7 @@ def list_files(folder: Path, *, suffix: str) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}")
-    stems = sorted(
-        path.name.removesuffix(suffix)
-        for path in folder.iterdir()
-        if path.name.endswith(suffix) and path.name[0] != "."
-    )
+    stems = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"[!.]*{suffix}"))
     if not stems:
         raise ValueError(f"{folder} contains no *{suffix}")
     return stems
@@ -65,7 +62,7 @@ def read_list(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = list(filter(None, map(str.strip, lines)))
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(f"{path} lists {name} twice")
@@ -79,11 +76,9 @@ def check_files(paths: Iterable[Path], *, required_by: object) -> None:
     Raises:
         ValueError: names the first missing file and what requires it.
     """
-    listed: dict[Path, set[str]] = {}
+    names_in = cache(
+        lambda folder: {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    )
     for path in paths:
-        if path.parent not in listed:
-            listed[path.parent] = (
-                {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
-            )
-        if path.name not in listed[path.parent]:
+        if path.name not in names_in(path.parent):
             raise ValueError(f"no file {path}, which {required_by} requires")

@@ -36,12 +36,8 @@ class Table(NamedTuple):
 @cache
 def read_tables(name: str) -> dict[str, Table]:
     """Return the label sets of ``tables/<name>.json`` by name."""
-    text = (
-        files("gestalt.data_modules.image_sets")
-        .joinpath("tables", f"{name}.json")
-        .read_text(encoding="utf-8")
-    )
-    entries = json.loads(text)
+    table = files("gestalt.data_modules.image_sets").joinpath("tables", f"{name}.json")
+    entries = json.loads(table.read_bytes())
     return {
         key: _table(entry, parts=entries.get(entry.get("groups_of"), entry))
         for key, entry in entries.items()
@@ -84,10 +80,9 @@ def select_tables(
 
 def _value_map(row: dict[str, str], order: list[int]) -> ValueMap:
     """Return the map from the values of files to the groups of the classes in order."""
-    background = _numbers(row.get("background", ""))
-    values = _numbers(row["values"])
-    classes = order[int(bool(background)) :]
-    pairs = {**dict.fromkeys(background, order[0]), **dict(zip(values, classes, strict=True))}
+    background, values = _numbers(row.get("background", "")), _numbers(row["values"])
+    pairs = dict.fromkeys(background, order[0])
+    pairs |= zip(values, order[bool(background) :], strict=True)
     return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=max(order) + 1)
 
 

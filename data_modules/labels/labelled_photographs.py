@@ -83,7 +83,7 @@ class LabelledPhotographs:
     required_by: object
     label_sets: Mapping[str, LabelSet]
     maps: Mapping[str, ValueMap]
-    official_length: int
+    official_length: int | None
     no_instances: str | None = "its masks do not tell objects apart"
     modes: Sequence[str] = ("P", "L")
     read_objects: Callable[[Path, Tensor], Tensor] | None = None

@@ -23,8 +23,7 @@ SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 
 def packed(colours: NDArray[Any]) -> NDArray[np.int64]:
     """Return colours (..., 3) as one number each: 65536 red + 256 green + blue."""
-    numbers: NDArray[np.int64] = colours.astype(np.int64) @ _PACKED
-    return numbers
+    return colours.astype(np.int64) @ _PACKED
 
 
 class ValueMap:
@@ -137,8 +136,7 @@ def objects(
     """
     if len(kept) >= IGNORE:
         raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} are supported")
-    rank = np.searchsorted(kept, values)
-    is_object = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
+    rank, is_object = np.searchsorted(kept, values), np.isin(values, kept)
     return torch.from_numpy(
         np.where(void, IGNORE, np.where(is_object, rank + 1, 0)).astype(np.uint8)
     )

@@ -43,7 +43,7 @@ class Panoptic:
         self._table = table
         self._segments: dict[str, NDArray[np.int64]] = {}
         try:
-            for entry in json.loads(self.annotations.read_text(encoding="utf-8"))["annotations"]:
+            for entry in json.loads(self.annotations.read_bytes())["annotations"]:
                 segments = [
                     (info["id"], info["category_id"], bool(info["iscrowd"]))
                     for info in entry["segments_info"]

@@ -45,8 +45,8 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
         ValueError: an image has no file, or several.
     """
     files: dict[str, set[Path]] = {}
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in ENDINGS and path.name[0] != ".":
+    for path in folder.rglob("[!.]*"):
+        if path.suffix.lower() in ENDINGS:
             for key in (path.stem, path.relative_to(folder).with_suffix("").as_posix()):
                 files.setdefault(key, set()).add(path)
     missing = [name for name in names if name + suffix not in files]
@@ -116,8 +116,8 @@ def colour_map(colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, 
         colours: (C, 3), of the classes; of classes of one colour the first is meant.
         unnamed: colours of pixels without a class.
     """
-    numbered = enumerate(packed(colours).tolist())
-    classes = {colour: index for index, colour in reversed([*numbered])}
+    stored = packed(colours).tolist()
+    classes = {colour: stored.index(colour) for colour in stored}
     none = set(packed(np.array(unnamed)).tolist()) - set(classes)
     return ValueMap(classes, ignored=none, count=len(colours), painted=True)
 
@@ -180,8 +180,7 @@ def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[An
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, values.shape[:2], strict=True)
     )
-    scaled: NDArray[Any] = values[rows][:, columns]
-    return scaled
+    return values[rows][:, columns]
 
 
 @dataclass(eq=False)
@@ -220,10 +219,9 @@ class WithPredictions:
         height, width = next(iter(sample["labels"].values())).shape
         if values.shape[:2] != (height, width):
             if not self.resize:
-                shape = f"{values.shape[1]}x{values.shape[0]}"
                 raise ValueError(
-                    f"{path} is {shape}, its truth {width}x{height}; write it at that size, or "
-                    "choose --resize nearest"
+                    f"{path} is {values.shape[1]}x{values.shape[0]}, its truth {width}x{height}; "
+                    "write it at that size, or choose --resize nearest"
                 )
             values = nearest_pixels(values, size=(height, width))
         sample["prediction"] = self.values(values, path=path)

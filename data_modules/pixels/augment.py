@@ -33,12 +33,8 @@ def crop_box(
         ratio = math.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * bend)
         across, down = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
         if across <= width and down <= height:
-            return (
-                left * (width - across),
-                top * (height - down),
-                left * (width - across) + across,
-                top * (height - down) + down,
-            )
+            left, top = left * (width - across), top * (height - down)
+            return left, top, left + across, top + down
     ratio = min(max(width / height, RATIO[0]), RATIO[1])
     across, down = min(width, height * ratio), min(height, width / ratio)
     return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2

@@ -64,8 +64,7 @@ def draw_crop(
     """Draw one crop of an RGB image.  Returns (3, S, S) uint8, and where it lies in the image."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
     box = crop_box(image.width, image.height, rng=rng, area=AREA)
-    left, right = box[0] / image.width, box[2] / image.width
-    top, bottom = box[1] / image.height, box[3] / image.height
+    left, top, right, bottom = (edge / side for edge, side in zip(box, image.size * 2, strict=True))
     pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
         left, right = right, left

@@ -198,4 +198,4 @@ def divisor_of(box: Box, *, size: int) -> int:
     size.
     """
     room = min(box[2] - box[0], box[3] - box[1]) / size
-    return next(k for k in (8, 4, 2, 1) if k <= room or k == 1)
+    return next((k for k in (8, 4, 2) if k <= room), 1)

@@ -11,5 +11,5 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 @cache
 def endings() -> tuple[str, ...]:
     """Return the endings of the files that can be read, such as ``.jpg``, as Pillow names them."""
-    registered = Image.registered_extensions().items()
-    return tuple(sorted(ending for ending, kind in registered if kind in FORMATS))
+    kinds = Image.registered_extensions()
+    return tuple(sorted(ending for ending in kinds if kinds[ending] in FORMATS))

@@ -76,7 +76,7 @@ def decode_jpeg(content: bytes, frame: Frame, *, divisor: int) -> Pixels | None:
         if size <= _KEPT:
             _memory.buffer = buffer
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(
+        pixels = simplejpeg.decode_jpeg(
             content, "RGB", min_height=height, min_width=width, buffer=buffer
         )
     except ValueError:

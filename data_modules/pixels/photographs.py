@@ -99,9 +99,8 @@ def open_rgb(path: Path) -> Image.Image:
         ValueError: unreadable file.
     """
     try:
-        content = read_bytes(path)
         with decoding():
-            return as_rgb(open_checked(content))
+            return as_rgb(open_checked(read_bytes(path)))
     except Unusable as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -45,8 +45,7 @@ def read_pictures(pictures: Picture | Sequence[Picture]) -> tuple[list[Tensor], 
     Raises:
         ValueError: none; or as ``read_picture``.
     """
-    several = isinstance(pictures, list | tuple) or getattr(pictures, "ndim", 0) == 4
-    if not several:
+    if not isinstance(pictures, list | tuple) and getattr(pictures, "ndim", 0) != 4:
         return [read_picture(pictures)], True  # type: ignore[arg-type]
     read = [read_picture(picture) for picture in pictures]  # type: ignore[union-attr]
     if not read:
@@ -101,14 +100,13 @@ def _channels_last(picture: Tensor) -> Array:
 
 def _from_array(picture: Array) -> Image.Image:
     """Convert an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
-    if not picture.size or not (
-        picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))
-    ):
+    values = np.atleast_3d(picture)
+    if not picture.size or picture.ndim not in (2, 3) or values.shape[2] not in (1, 3, 4):
         raise ValueError(
             f"an array {picture.shape} is not a picture; expected (H, W), (H, W, 3) or (H, W, 4), "
             "channels last"
         )
-    values = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    values = values[..., 0] if values.shape[2] == 1 else values
     if values.dtype == np.uint16:
         values = eight_bits(values)
     elif np.issubdtype(values.dtype, np.floating):

@@ -3,7 +3,6 @@
 To add one, write a painter, add it to ``PAINTERS``, and add its phrases to ``recipes``.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -101,7 +100,7 @@ def _cloudy_sky(rng: Generator) -> Floats:
     return _between("#70aee8", "#f6f9fc", (cloud - 0.38) * 4)
 
 
-PAINTERS: dict[str, Callable[[Generator], Floats]] = {
+PAINTERS = {
     "grass": _grass,
     "water": _water,
     "sand": _sand,

@@ -1,9 +1,9 @@
 """Composition: draws a layout as pixels and masks at any size.  S scene side in pixels."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +49,11 @@ class SceneMaker(Planner):
             classes, digest = read_folder(Path(root), limit=len(recipe.classes))
             recipe = replace(recipe, classes=classes, pictures=f"folder:{digest}")
         names = [picture for noun in recipe.classes for picture in noun.pictures]
-        starts = np.cumsum([0, *(len(noun.pictures) for noun in recipe.classes)]).tolist()
+        numbers = count()
         super().__init__(
             recipe,
             cutouts=CutOuts(names, root=None if root is None else Path(root)),
-            pictures=[list(range(a, b)) for a, b in pairwise(starts)],
+            pictures=[[next(numbers) for _ in noun.pictures] for noun in recipe.classes],
         )
         self.caption = Writer(recipe).caption
 
@@ -73,8 +73,7 @@ class SceneMaker(Planner):
 
     def scene(self, layout: Layout, *, size: int) -> Scene:
         """Draw pixels and masks."""
-        label = np.zeros((size, size), dtype=np.uint8)
-        instance = np.zeros((size, size), dtype=np.uint8)
+        label, instance = np.zeros((2, size, size), dtype=np.uint8)
         for number, placed in enumerate(layout.objects, start=1):
             drawn, rows, columns = self.cut_out(placed, size=size)
             label[rows, columns][drawn.mask] = placed.kind + 1
@@ -88,8 +87,7 @@ class SceneMaker(Planner):
         height, width = drawn.mask.shape
         row, column = corner(placed.top, placed.left, shape=(height, width), size=size)
         step = -1 if placed.flip else 1
-        parts: Any = (part[:, ::step][:size, :size] for part in drawn)
-        cropped = CutOut(*parts)
+        cropped = CutOut._make(part[:, ::step][:size, :size] for part in drawn)
         return cropped, slice(row, row + height), slice(column, column + width)
 
     def _background(self, layout: Layout, *, size: int) -> NDArray[np.uint16]:

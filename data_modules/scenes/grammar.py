@@ -3,11 +3,12 @@ ones.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
-from gestalt.data_modules.scenes.layout import Layout
+from gestalt.data_modules.scenes.layout import Layout, choose
 from gestalt.data_modules.scenes.recipes import SceneRecipe
 
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -27,17 +28,16 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
+@dataclass
 class Writer:
     """Writes captions for one recipe."""
 
-    def __init__(self, recipe: SceneRecipe) -> None:
-        self._recipe = recipe
-        self._grammar = recipe.grammar
+    recipe: SceneRecipe
 
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
         """Write a caption of a scene, pure in (seed, epoch, index)."""
         rng = np.random.default_rng([seed, epoch, index, 7])
-        grammar, backdrop = self._grammar, self._recipe.backgrounds[layout.background]
+        grammar, backdrop = self.recipe.grammar, self.recipe.backgrounds[layout.background]
         counts = list(Counter(placed.kind for placed in layout.objects).items())
         order = np.argsort(rng.random(len(counts))).tolist()
         kind, bare = rng.random(), rng.random() < grammar.bare_noun
@@ -49,7 +49,7 @@ class Writer:
         things = _listed([self._phrase(*counts[k], bare=bare, rng=rng) for k in kept])
         if rng.random() >= grammar.name_background:
             return self._framed(things, rng)
-        place = backdrop.places[int(rng.random() * len(backdrop.places))]
+        place = choose(rng, backdrop.places)
         form = rng.random()
         if form < 0.15:
             return f"{backdrop.noun} with {things}"
@@ -59,22 +59,21 @@ class Writer:
 
     def _framed(self, words: str, rng: Generator) -> str:
         """Return the words, alone or in a frame such as "a photo of"."""
-        if rng.random() < self._grammar.plain:
+        if rng.random() < self.recipe.grammar.plain:
             return words
-        return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
+        return str(choose(rng, _FRAMES).format(words))
 
     def _phrase(self, kind: int, number: int, *, bare: bool, rng: Generator) -> str:
         """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
-        noun = self._recipe.classes[kind]
+        noun = self.recipe.classes[kind]
         if number == 1:
             return noun.name if bare else with_article(noun.name)
-        if rng.random() < self._grammar.say_number:
+        if rng.random() < self.recipe.grammar.say_number:
             return f"{_NUMBERS[number] if number < len(_NUMBERS) else number} {noun.plural}"
         return noun.plural
 
 
 def _listed(phrases: list[str]) -> str:
     """Join phrases as in a sentence: "a dog, a cat and two apples"."""
-    if len(phrases) == 1:
-        return phrases[0]
-    return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+    *others, last = phrases
+    return f"{', '.join(others)} and {last}" if others else last

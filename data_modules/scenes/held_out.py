@@ -61,7 +61,7 @@ class HeldOutScenes(ABC):
         self.split = select_split(
             self.name, split, known=[name for name in SPLITS if name != "train"], default="val"
         )
-        self.official_length = self.scenes or self.recipe.validation_scenes
+        self.official_length: int | None = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
         self.size = size or self.recipe.native_size
         self._length = min(limit or self.official_length, self.official_length)

@@ -7,8 +7,9 @@ class i against background i % K.  No training scene has such a combination; eve
 has at least one.
 """
 
+from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -19,7 +20,7 @@ from gestalt.data_modules.scenes.cutouts import CutOuts
 from gestalt.data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from gestalt.data_modules.scenes.twins import Twins
 
-SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
+SPLITS = {"train": 0, "val": 1, "tune": 2}
 """Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val``
 for reporting.
 """
@@ -87,22 +88,32 @@ def _pick(rng: Generator, number: int) -> int:
     return int(rng.random() * number)
 
 
-class Planner:
-    """Plans the scenes of one recipe."""
+def choose(rng: Generator, items: Any) -> Any:
+    """Draw one of some items."""
+    return items[_pick(rng, len(items))]
 
-    def __init__(self, recipe: SceneRecipe, *, cutouts: CutOuts, pictures: list[list[int]]) -> None:
-        """Take the recipe, the cut-outs for measuring overlap, and the picture numbers of each
-        class.
-        """
-        self.recipe = recipe
-        self.held_out = HeldOut(recipe)
-        if isinstance(recipe, SpuriousRecipe):
-            self._twins = Twins(recipe)
-        self.cutouts = cutouts
-        self._pictures = pictures
+
+@dataclass
+class Planner:
+    """Plans the scenes of one recipe.
+
+    Attributes:
+        recipe: what the scenes show.
+        cutouts: for measuring overlap.
+        pictures: numbers of the pictures of each class.
+    """
+
+    recipe: SceneRecipe
+    cutouts: CutOuts
+    pictures: list[list[int]]
+
+    def __post_init__(self) -> None:
+        self.held_out = HeldOut(self.recipe)
+        if isinstance(self.recipe, SpuriousRecipe):
+            self._twins = Twins(self.recipe)
 
     def plan(
-        self, index: int, *, seed: int, split: str, shown: tuple[int, int] | None = None
+        self, index: int, *, seed: int, split: str, shown: tuple[int, list[int]] | None = None
     ) -> Layout:
         """Plan a scene.
 
@@ -110,14 +121,14 @@ class Planner:
             index: its number.
             seed: seed of the scenes.
             split: a name in ``SPLITS``.
-            shown: background and class of a scene of one object, which is drawn from other random
-                numbers than the scenes of all splits; None to draw them too.
+            shown: background and classes of a scene, which is drawn from other random numbers than
+                the scenes of all splits; None to draw them too.
         """
         stream = SPLITS[split] if shown is None else len(SPLITS) + SPLITS[split]
         for attempt in count():
             rng = np.random.default_rng([seed, stream, index, attempt])
             if shown is not None:
-                background, kinds = shown[0], [shown[1]]
+                background, kinds = shown
             elif split == "train":
                 background, kinds = self._training_content(rng)
             else:
@@ -138,7 +149,7 @@ class Planner:
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
             if shown := self._twins.drawn(self.recipe, rng):
-                return shown[0], [shown[1]]
+                return shown
             possible[list(self._twins.kinds)] = False
         background = _pick(rng, len(self.recipe.backgrounds))
         possible &= ~self.held_out.backgrounds[:, background]
@@ -170,23 +181,20 @@ class Planner:
         one.
         """
         if kinds and (rng.random() < self.recipe.repeat or not possible.any()):
-            return kinds[_pick(rng, len(kinds))]
-        numbers = np.flatnonzero(possible)
-        return int(numbers[_pick(rng, len(numbers))])
+            return int(choose(rng, kinds))
+        return int(choose(rng, np.flatnonzero(possible)))
 
     def place(self, rng: Generator, kinds: list[int]) -> tuple[Placed, ...]:
         """Draw picture, shape and place of every object; one that would cover an earlier one too
         much is left out.
         """
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
-        areas = np.zeros(0, dtype=np.int64)
-        visible = areas
+        areas = visible = np.zeros(0, dtype=np.int64)
         objects: list[Placed] = []
         for kind in kinds:
-            pictures = self._pictures[kind]
-            picture = pictures[_pick(rng, len(pictures))]
-            scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
-            degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
+            picture = choose(rng, self.pictures[kind])
+            scale = choose(rng, self.recipe.scales)
+            degrees = choose(rng, self.recipe.rotations)
             flip = rng.random() < 0.5
             side = max(1, round(scale * RASTER))
             whole = self.cutouts.draw(picture, side=side, degrees=degrees).mask

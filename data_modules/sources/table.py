@@ -88,8 +88,7 @@ class TableRows(Store):
         """Return the digest of the table's bytes and its reading options, without the image
         files.
         """
-        content = file_hash(self._path)
-        return short_digest(f"{content}\0{self._columns}")
+        return short_digest(f"{file_hash(self._path)}\0{self._columns}")
 
     def stored(self, index: int) -> Stored:
         """Read an image and its captions.

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,33 +56,26 @@ CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
 
 
+@dataclass(eq=False)
 class TarStore(ShardedStore):
     """Pairs of several tars, in order; indices are mapped into memory, and few shards are open at a
     time.
+
+    Attributes:
+        tars: each with the header of its index.
+        cache: folder of the indices that do not lie beside their tar.
+        column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else the
+            key ``caption``.
+        faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
     """
 
-    def __init__(
-        self,
-        tars: list[tuple[Shard, Header]],
-        *,
-        cache: Path,
-        column: str | None,
-        faulty: dict[str, list[str]],
-    ) -> None:
-        """Take the tars.
+    tars: list[tuple[Shard, Header]]
+    cache: Path
+    column: str | None
+    faulty: dict[str, list[str]]
 
-        Args:
-            tars: each with the header of its index.
-            cache: folder of the indices that do not lie beside their tar.
-            column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else
-                the key ``caption``.
-            faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
-        """
-        super().__init__([header["samples"] for _, header in tars])
-        self._tars = tars
-        self._cache = cache
-        self._column = column
-        self._faulty = faulty
+    def __post_init__(self) -> None:
+        super().__init__([header["samples"] for _, header in self.tars])
         self._reader = ShardReader()
         self._indices: LRUCache[TarIndex] = LRUCache(OPEN_FILES)
 
@@ -90,7 +84,7 @@ class TarStore(ShardedStore):
         return short_digest(
             "".join(
                 f"{shard.name}\0{header['digest']}\0{header['captions']}\0"
-                for shard, header in self._tars
+                for shard, header in self.tars
             )
         )
 
@@ -98,7 +92,7 @@ class TarStore(ShardedStore):
         """Return the number of missing, empty and truncated shards, and the first of each."""
         return {
             f"{fault}_shards": {"count": len(urls), "first": urls[0]}
-            for fault, urls in self._faulty.items()
+            for fault, urls in self.faulty.items()
             if urls
         }
 
@@ -110,14 +104,14 @@ class TarStore(ShardedStore):
             ValueError: a tar or its index has become unreachable.
         """
         number, row = self.place(index)
-        shard, _ = self._tars[number]
+        shard, _ = self.tars[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
         record, key = tar_index.record(row), tar_index.key(row)
         with bad_sample_at(shard.url, key):
             if record["reason"] != GOOD:
                 raise Unusable(REASONS[record["reason"]])
-            json_first = not record["text"] if self._column is None else self._column != "txt"
-            ranges: list[Range] = []
+            json_first = not record["text"] if self.column is None else self.column != "txt"
+            ranges = []
             for part, limit, reason in (
                 ("image", BYTE_LIMIT, "too_large"),
                 ("json" if json_first else "text", LONGEST_TEXT, "caption_too_long"),
@@ -134,7 +128,7 @@ class TarStore(ShardedStore):
                     fields = json.loads(captions[0])
                 except (ValueError, RecursionError) as error:
                     raise Unusable("caption_encoding", f"its .json: {error}") from error
-                text = fields.get(self._column or "caption") if isinstance(fields, dict) else None
+                text = fields.get(self.column or "caption") if isinstance(fields, dict) else None
             return Stored(shard.url, key, image, text)
 
     def check_column(self) -> None:
@@ -144,7 +138,7 @@ class TarStore(ShardedStore):
             ValueError: none has it.
         """
         readable = 0
-        for index in range(min(CHECKED, len(self)) if self._column is not None else 0):
+        for index in range(min(CHECKED, len(self)) if self.column is not None else 0):
             try:
                 if self.stored(index).captions is not None:
                     return
@@ -152,10 +146,10 @@ class TarStore(ShardedStore):
             except BadSample:
                 continue
         if readable:
-            missing = "a .txt" if self._column == "txt" else f"the key {self._column} in its .json"
+            missing = "a .txt" if self.column == "txt" else f"the key {self.column} in its .json"
             raise ValueError(
-                f"data.caption={self._column}: none of the first {readable} samples, from "
-                f"{self._tars[0][0].url} on, has {missing}"
+                f"data.caption={self.column}: none of the first {readable} samples, from "
+                f"{self.tars[0][0].url} on, has {missing}"
             )
 
     def _read(self, shard: Shard, ranges: list[Range]) -> list[bytes]:
@@ -172,8 +166,8 @@ class TarStore(ShardedStore):
         return content
 
     def _open_index(self, number: int) -> TarIndex:
-        shard, header = self._tars[number]
-        present = find_index(shard, cache=self._cache)
+        shard, header = self.tars[number]
+        present = find_index(shard, cache=self.cache)
         if present is None or present[1] != header:
             raise ValueError(
                 f"the index of {shard.url} has disappeared since the run began; restart the run"
@@ -208,15 +202,14 @@ def open_here(
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
     found = [shard for shard in states if shard is not None]
-    compressed = sum(shard.url.endswith(COMPRESSED) for shard in found)
-    if compressed:
+    if compressed := sum(shard.url.endswith(COMPRESSED) for shard in found):
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
     empty = [shard.url for shard, header in tars if not header["samples"]]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in tars if header["truncated"]]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(tars, cache=folder, column=captions.column, faulty=faulty)
+    store = TarStore(tars, folder, captions.column, faulty)
     store.check_column()
     return store
 
@@ -236,28 +229,23 @@ def _index(shards: list[Shard], *, cache: Path) -> list[tuple[Shard, Header]]:
     """
     find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        lacking = [
-            shard
-            for shard, entry in zip(shards, pool.map(find, shards), strict=True)
-            if entry is None
-        ]
-        if lacking:
-            _report(
-                f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
-                "seconds"
-            )
-            first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
-            lacking = lacking[first:] + lacking[:first]
-        if len(lacking) < 8:
-            for shard in lacking:
-                make(shard)
-        else:
-            with ProcessPoolExecutor(
-                min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
-            ) as processes:
-                list(processes.map(make, lacking, chunksize=4))
-        found = zip(shards, pool.map(find, shards), strict=True)
-        return [(shard, entry[1]) for shard, entry in found if entry is not None]
+        found = dict(zip(shards, pool.map(find, shards), strict=True))
+    lacking = [shard for shard in shards if found[shard] is None]
+    if lacking:
+        _report(
+            f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two "
+            "seconds"
+        )
+        first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
+        lacking = lacking[first:] + lacking[:first]
+    if len(lacking) < 8:
+        found |= zip(lacking, map(make, lacking), strict=True)
+    else:
+        with ProcessPoolExecutor(
+            min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")
+        ) as processes:
+            found |= zip(lacking, processes.map(make, lacking, chunksize=4), strict=True)
+    return [(shard, entry[1]) for shard, entry in found.items() if entry is not None]
 
 
 @rank_zero_only

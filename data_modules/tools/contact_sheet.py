@@ -4,7 +4,6 @@ pixels.
 
 import textwrap
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt.data_modules.batches import ImageTextBatch
@@ -35,7 +34,6 @@ def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
         dpi=DPI,
         layout="constrained",
     )
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, parse_math=False)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")

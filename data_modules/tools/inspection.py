@@ -7,7 +7,8 @@ of the captions that training may draw is usable.
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from gestalt.data_modules.corpora.bad_samples import BadSample, bad_sample_at
 from gestalt.data_modules.corpora.captions import (
@@ -31,8 +33,8 @@ from gestalt.support.files import file_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
-Progress = Callable[[Iterator[Any], int], Iterator[Any]]
-"""Wraps an iterator of known length, for example to show a progress bar."""
+progress = partial(tqdm, unit=" samples", disable=None, mininterval=0.5)
+"""Wraps an iterable to show a progress bar on a terminal."""
 
 
 class Finding(NamedTuple):
@@ -93,9 +95,7 @@ class Findings(Dataset[Finding]):
         return Finding(None, where, size, image, captions, len(texts) - len(usable))
 
 
-def inspect(
-    source: Source, *, workers: int, progress: Progress
-) -> tuple[list[Bad], dict[str, Any]]:
+def inspect(source: Source, *, workers: int) -> tuple[list[Bad], dict[str, Any]]:
     """Examine all samples of a source in order.
 
     A few numbers are kept of each, so that eleven million samples fit into memory.
@@ -103,7 +103,6 @@ def inspect(
     Args:
         source: the samples.
         workers: number of further processes.
-        progress: shows the progress.
 
     Returns:
         The bad samples, and all counts, both for the manifest.
@@ -114,7 +113,7 @@ def inspect(
     if source.orders_itself:
         raise ValueError("a mixture cannot be inspected: inspect each of its sources")
     loader = DataLoader(Findings(source), batch_size=BATCH, num_workers=workers, collate_fn=list)
-    findings = enumerate(progress(chain.from_iterable(loader), len(source)))
+    findings = enumerate(progress(chain.from_iterable(loader), total=len(source)))
     images, captions = array("Q"), array("Q")
     bad: list[Bad] = []
     shards: list[dict[str, Any]] = []

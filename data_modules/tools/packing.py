@@ -21,12 +21,11 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usa
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
 from gestalt.data_modules.sources import Source, Stored
-from gestalt.data_modules.tools.inspection import Progress
+from gestalt.data_modules.tools.inspection import progress
 from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"
-SUFFIXES = {
-    **{form: form.lower() for form in FORMATS},
+SUFFIXES = {form: form.lower() for form in FORMATS} | {
     "JPEG": "jpg",
     "TIFF": "tif",
     "JPEG2000": "jp2",
@@ -34,7 +33,7 @@ SUFFIXES = {
 """Format of an image file -> its usual ending."""
 
 
-def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
+def pack(source: Source, folder: Path, *, shards: int) -> dict[str, int]:
     """Write a source's samples, in order, into a new folder.
 
     The folder appears when it is complete, and the same source gives the same bytes.  Image files
@@ -45,7 +44,6 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         source: the samples.
         folder: folder to make.
         shards: number of tars, which share the samples as equally as possible.
-        progress: shows the progress.
 
     Returns:
         The number of samples written; for each reason, the number of those that cannot be read.
@@ -70,7 +68,7 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         with ShardWriter(
             str(partial / NAME), maxcount=len(source), maxsize=float("inf"), verbose=0, mtime=0
         ) as writer:
-            for index in progress(iter(range(len(source))), len(source)):
+            for index in progress(range(len(source))):
                 if index in starts:
                     writer.next_stream()
                 try:
@@ -109,10 +107,9 @@ def _parts(stored: Stored) -> dict[str, Any]:
         suffix_of(stored.image): stored.image,
         "json": json.dumps(fields, ensure_ascii=False, sort_keys=True),
     }
-    if len(usable) == 1:
-        parts["txt"] = usable[0]
-    elif not usable and texts and isinstance(texts[0], str | bytes):
-        parts["txt"] = texts[0]
+    alone = usable or texts[:1]
+    if len(alone) == 1 and isinstance(alone[0], str | bytes):
+        parts["txt"] = alone[0]
     return parts
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from importlib import import_module
 
-from gestalt.commands.arguments import COMMANDS, PRINTING, check, parse
+from gestalt.commands.arguments import MODULES, PRINTING, check, parse
 from gestalt.commands.faults import describe
 from gestalt.support import parent, signals, threads
 
@@ -29,7 +29,7 @@ def main(words: list[str] | None = None) -> int:
             parent.follow()
             with signals.deferred():
                 check(arguments)
-                name = COMMANDS[arguments.command].module or arguments.command
+                name = MODULES.get(arguments.command, arguments.command)
                 module = import_module(f"gestalt.commands.{name}")
             status: int = module.run(arguments)
             sys.stdout.flush()

@@ -324,9 +324,7 @@ class Model:
         """
         pictures, single = self._read(image)
         chosen = grouping_protocol(self.config, groups=groups, name=protocol)
-        maps = [
-            grouped.groups.cpu() for grouped in bottom_up(self.encoder, pictures, protocol=chosen)
-        ]
+        maps = [one.groups.cpu() for one in bottom_up(self.encoder, pictures, chosen)]
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:

@@ -18,7 +18,6 @@ from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.projection import TokenProjection
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
@@ -38,7 +37,7 @@ class Side(nn.Module):
     def __init__(
         self,
         tower: nn.Module,
-        projection: TokenProjection | None,
+        projection: nn.Module | None,
         *,
         aggregation: Aggregation,
         project_first: bool,
@@ -64,9 +63,9 @@ class Side(nn.Module):
         ``projected`` are the same tokens as ``project`` returns them, if they exist already.
         """
         if self.project_first or self.projection is None:
-            vector = self.aggregation(self.project(tokens) if projected is None else projected)
+            vector = self.aggregation(projected or self.project(tokens))
         else:
-            vector = self.projection.project(self.aggregation(tokens))
+            vector = self.projection.linear(self.aggregation(tokens))  # type: ignore[operator]
         return functional.normalize(vector, dim=-1) if normalise else vector
 
 
@@ -181,12 +180,6 @@ class DualEncoder(DenseModel):
             if hasattr(tower.trunk, "forward_intermediates")
             else super().trunk_input(images)
         )
-
-    def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in
-        ``forward``.
-        """
-        return self.image.pool(self.encoded(images) if keep is None else self.tokens(images, keep))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Aggregate and project tokens, (B, E), not normalised."""

@@ -88,7 +88,7 @@ class ContrastiveModule(LightningModule):
         pairs only.
 
         Nothing here waits for the device, if every pair is valid, the step is not logged, and the
-        text encoder is one of ``MASKED_BY_PAIRS`` or open_clip's.
+        text encoder is one of ``MASKED_BY_PAIRS``, MPNet or open_clip's.
         """
         keep, total = self._draw_tokens(batch)
         towers = MicroBatches(
@@ -121,7 +121,7 @@ class ContrastiveModule(LightningModule):
         if self.terms:
             pairs = towers.pairs(embeddings, text_id=ids, valid=valid)
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
-        loss = torch.stack([*shares.values()]).sum() if len(shares) > 1 else terms.loss
+        loss = torch.stack([*shares.values()]).sum()
         self._loss = loss.detach().float()
         self._log_step(terms, shares, parts=embeddings.parts, total=total)
         return loss

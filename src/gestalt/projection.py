@@ -16,7 +16,7 @@ TEMPERATURE, LIKELIEST = 2.0, 10
 
 
 class TokenProjection(nn.Module):
-    """Linear map without bias, applied to every part and to the summary.
+    """Linear map, as a rule without bias, applied to every part and to the summary.
 
     Before aggregation, so that a maximum is over channels that both towers share.  The initial
     standard deviation, ``width_in ** -0.5``, keeps the scale of tokens after a LayerNorm.
@@ -24,9 +24,9 @@ class TokenProjection(nn.Module):
     Source: Radford et al. 2021 (arXiv:2103.00020) for no bias and the initial scale.
     """
 
-    def __init__(self, width_in: int, width_out: int) -> None:
+    def __init__(self, width_in: int, width_out: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.linear = nn.Linear(width_in, width_out, bias=False)
+        self.linear = nn.Linear(width_in, width_out, bias=bias)
         nn.init.normal_(self.linear.weight, std=width_in**-0.5)
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -66,8 +66,22 @@ class ClassifierProjection(TokenProjection):
     def project(self, vectors: Tensor) -> Tensor:
         """Average the names of vectors (..., D), and add the linear map: (..., E)."""
         logits = functional.linear(vectors, self.weight, self.bias)
-        likeliest = (logits.float() / TEMPERATURE).softmax(dim=-1).topk(LIKELIEST, dim=-1)
-        weights = likeliest.values / likeliest.values.sum(dim=-1, keepdim=True)
+        likeliest = (logits.float() / TEMPERATURE).topk(LIKELIEST, dim=-1)
         names = self.names[likeliest.indices]  # (..., LIKELIEST, E)
-        mean = torch.einsum("...k,...ke->...e", weights.to(names), names)
+        weights = likeliest.values.softmax(dim=-1).to(names)
+        mean = torch.einsum("...k,...ke->...e", weights, names)
         return functional.normalize(mean, dim=-1) + self.linear(vectors)
+
+
+class AttentionProjection(nn.Sequential):
+    """SigLIP's attention pooling, its only part: of each patch token alone, and of all of them for
+    the summary.
+
+    Source: Zhai et al. 2023 (arXiv:2303.15343); timm 1.0, ``layers.AttentionPoolLatent``.
+    """
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project the tokens of images, which have no padding."""
+        (pool,), parts = self, tokens.parts
+        alone = pool(parts.flatten(0, 1).unsqueeze(1))
+        return tokens._replace(summary=pool(parts), parts=alone.view_as(parts))

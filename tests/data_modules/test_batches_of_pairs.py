@@ -115,4 +115,4 @@ def test_an_image_of_another_shape_or_type_is_not_spread_over_the_batch(image):
     with pytest.raises(
         ValueError, match=r"pair \(0, 0\) of Wrong .* a source gives torch.uint8 \(3, 16, 16\)"
     ):
-        ImageTextDataset(Wrong(), size=16)[0, 0]
+        ImageTextDataset(Wrong(), size=16).__getitems__([(0, 0)])

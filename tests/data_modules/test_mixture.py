@@ -142,11 +142,6 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
     [
         ([scenes(5)], {}, "two parts or more"),
         ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
-        (
-            [scenes(5, weight=1), scenes(5, weight=0)],
-            {},
-            r"mixture\[1\]\.weight=0: choose a number above 0",
-        ),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
         (
             [scenes(5), {"source": "tars", "root": "no.tar"}],

@@ -25,20 +25,28 @@ def reasons(source):
     return read
 
 
+QUOTE = ": a double quote is not closed.*quoted=false$"
 LINES = {
-    "open to the end": (b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,a cat\n', 3),
-    "closed by the next": (b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,"a cat"\n3.jpg,b\n', 3),
-    "after a value of two lines": (b'image,caption\n0.jpg,"a\nb"\n1.jpg,"a dog\n2.jpg,a cat\n', 4),
+    "open to the end": (b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,a cat\n', f"3{QUOTE}"),
+    "closed by the next": (
+        b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,"a cat"\n3.jpg,b\n',
+        f"3{QUOTE}",
+    ),
+    "after a value of two lines": (
+        b'image,caption\n0.jpg,"a\nb"\n1.jpg,"a dog\n2.jpg,a cat\n',
+        f"4{QUOTE}",
+    ),
+    "UTF-16": ("image,caption\n".encode("utf-16"), "1: its text is UTF-16; save it as UTF-8$"),
+    "a spreadsheet's": (b"sep=;\nimage;caption\n", "1: 'sep=;' is no header; delete it$"),
+    "no header": (b"0.jpg,a\n", "1, which must name the columns, has .* one of 0.jpg, a$"),
 }
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_a_quote_that_is_not_closed_is_refused_by_its_line(tmp_path, name):
-    text, line = LINES[name]
+def test_a_table_that_cannot_be_read_is_refused_by_the_line(tmp_path, name):
+    text, message = LINES[name]
     (tmp_path / "a.csv").write_bytes(text)
-    with pytest.raises(
-        ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"
-    ):
+    with pytest.raises(ValueError, match=rf"a\.csv, line {message}"):
         opened("table", tmp_path / "a.csv")
 
 

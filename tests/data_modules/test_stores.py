@@ -229,7 +229,6 @@ def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp
 def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path):
     source = opened("hub_stream", tmp_path)
     assert source.in_sequence
-    assert source.keeps_order
     for number in (0, 3, 5, 1):
         assert source.stored(number).image == picture(number)
 

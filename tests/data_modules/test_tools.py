@@ -19,10 +19,6 @@ from gestalt.data_modules.tools.packing import pack
 from tests.data_modules.files import opened, picture
 
 
-def silent(things, count):
-    return things
-
-
 class Planted(Store):
     """A store of given (image, captions), in shards of three."""
 
@@ -75,7 +71,7 @@ def planted(pairs=PAIRS, **rule):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_planted_fault_is_found_with_its_reason(workers):
-    bad, counted = inspect(planted(), workers=workers, progress=silent)
+    bad, counted = inspect(planted(), workers=workers)
     assert {index: reason for index, reason, _, _ in bad} == BAD
     assert counted["bad_by_reason"]["truncated"] == {
         "count": 2,
@@ -104,9 +100,7 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
-    inspected = {
-        index: reason for index, reason, _, _ in inspect(source, workers=0, progress=silent)[0]
-    }
+    inspected = {index: reason for index, reason, _, _ in inspect(source, workers=0)[0]}
     for index in range(len(source)):
         reasons = set()
         for epoch in range(8):
@@ -120,7 +114,7 @@ def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
 
 def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     source, path = planted(), tmp_path / "manifest.json"
-    bad, counted = inspect(source, workers=0, progress=silent)
+    bad, counted = inspect(source, workers=0)
     sha256 = write_manifest(path, source=source, bad=bad, counted=counted)
     left = WithoutKnownBad(source, path)
     assert [left.stored(index).key for index in range(len(left))] == [
@@ -130,7 +124,7 @@ def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
         "key 10",
     ]
     assert left.about()["manifest_sha256"] == sha256
-    assert not inspect(left, workers=0, progress=silent)[0]
+    assert not inspect(left, workers=0)[0]
 
 
 GOOD_PAIRS = [
@@ -143,7 +137,7 @@ GOOD_PAIRS = [
 
 def test_tars_give_the_pairs_that_were_packed(tmp_path):
     source = planted(GOOD_PAIRS)
-    assert pack(source, tmp_path / "tars", shards=2, progress=silent) == {"samples": 4}
+    assert pack(source, tmp_path / "tars", shards=2) == {"samples": 4}
     packed = opened("tars", tmp_path / "tars", size=16)
     assert list(packed.blocks()) == [2, 2]
     for index in range(3):
@@ -159,7 +153,7 @@ def test_tars_give_the_pairs_that_were_packed(tmp_path):
 
 def test_packing_twice_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        pack(planted(GOOD_PAIRS), tmp_path / name, shards=3, progress=silent)
+        pack(planted(GOOD_PAIRS), tmp_path / name, shards=3)
     files = [sorted((tmp_path / name).iterdir()) for name in ("one", "two")]
     assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
     assert [file.name for file in files[0]] == [
@@ -170,7 +164,7 @@ def test_packing_twice_gives_the_same_bytes(tmp_path):
 
 
 def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
-    counts = pack(planted(), tmp_path / "tars", shards=4, progress=silent)
+    counts = pack(planted(), tmp_path / "tars", shards=4)
     assert counts == {"samples": len(PAIRS) - 1, "missing_image": 1}
     names = []
     for path in (tmp_path / "tars").iterdir():
@@ -180,21 +174,22 @@ def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
     assert "000000010.png" in names
 
 
-def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path):
+def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(ValueError, match=r"there: exists already"):
-        pack(planted(), tmp_path / "there", shards=1, progress=silent)
+        pack(planted(), tmp_path / "there", shards=1)
 
-    def stops(things, count):
-        yield next(things)
+    def stops(things):
+        yield next(iter(things))
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("gestalt.data_modules.tools.packing.progress", stops)
     with pytest.raises(KeyboardInterrupt):
-        pack(planted(), tmp_path / "tars", shards=1, progress=stops)
+        pack(planted(), tmp_path / "tars", shards=1)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     for shards in (0, 12):
         with pytest.raises(ValueError, match=f"--shards {shards}: .* choose 1 to 11"):
-            pack(planted(), tmp_path / "tars", shards=shards, progress=silent)
+            pack(planted(), tmp_path / "tars", shards=shards)
 
 
 def test_a_contact_sheet_shows_every_valid_image_and_marks_bad_ones():

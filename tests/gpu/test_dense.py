@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -93,10 +94,11 @@ def test_label_maps_equal_the_cpu(device, name, dtype):
         assert differing(result.prediction, reference.prediction) <= TIED
 
 
-def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device):
+def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device, monkeypatch):
+    monkeypatch.setattr(engine, "VALUES_AT_ONCE", 1000)
     # doubling adds 4 bits: no rounding
     maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64
-    expected = upsampled_argmax(maps, size=(16, 24), at_once=1000)
-    measured = upsampled_argmax(maps.to(device), size=(16, 24), at_once=1000)
+    expected = upsampled_argmax(maps, size=(16, 24))
+    measured = upsampled_argmax(maps.to(device), size=(16, 24))
     assert torch.equal(measured[0].cpu(), expected[0])
     assert torch.equal(measured[1].cpu(), expected[1])

@@ -19,11 +19,13 @@ import yaml
 from gestalt.ablation.jobs import Job, State, read_file
 from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
-from gestalt.support.files import replacing
+from gestalt.runs.names import Overrides
+from gestalt.support.files import write_whole
 from gestalt.support.parent import followed
 
-# submitit's own times are minutes
-DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
+Parameters = dict[str, Any]
+"""Parameters of submitit."""
+
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 """Overrides of a run -> the parameters of submitit they must equal."""
 
@@ -40,7 +42,7 @@ class ClusterJob:
 
     job: Job
     program: tuple[str, ...]
-    words: tuple[str, ...] = ()
+    words: Overrides = ()
     _process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
@@ -135,7 +137,7 @@ class ClusterLauncher:
         cluster: str,
         folder: Path,
         limit: int,
-        parameters: dict[str, Any],
+        parameters: Parameters,
         *,
         program: tuple[str, ...] = PROGRAM,
     ) -> None:
@@ -151,7 +153,8 @@ class ClusterLauncher:
         self._folder = folder
         self._parameters = parameters
         self._program = program
-        defaults = DEFAULTS.copy()
+        # submitit's own times are minutes
+        defaults: Parameters = {"timeout_min": 24 * 60, "stderr_to_stdout": True}
         # Lightning expects a task for each GPU there
         if cluster == "slurm" and "gpus_per_node" in parameters:
             defaults["tasks_per_node"] = parameters["gpus_per_node"]
@@ -171,11 +174,10 @@ class ClusterLauncher:
             if not earlier.done():
                 return ClusterProcess(earlier)
         submission = self._executor.submit(ClusterJob(job, self._program, self._words(job)))
-        with replacing(path) as partial:
-            partial.write_text(json.dumps({**submitted, job.key: submission.job_id}, indent=1))
+        write_whole(path, json.dumps({**submitted, job.key: submission.job_id}, indent=1))
         return ClusterProcess(submission)
 
-    def _words(self, job: Job) -> tuple[str, ...]:
+    def _words(self, job: Job) -> Overrides:
         """Return the overrides for devices and nodes of the cluster, unless the run sets them
         itself.
         """
@@ -187,7 +189,7 @@ class ClusterLauncher:
         )
 
 
-def read_parameters(words: list[str]) -> dict[str, Any]:
+def read_parameters(words: list[str]) -> Parameters:
     """Parse ``KEY=value`` words for submitit.
 
     Raises:

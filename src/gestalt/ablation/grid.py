@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.ablation.grid_file import (
+    Values,
     cells_of,
     check_number,
     check_paper,
@@ -24,6 +25,7 @@ from gestalt.config.loading import EXPERIMENTS, find_yaml, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
+from gestalt.runs.names import Overrides
 from gestalt.support.names import is_path, nearest, stem
 
 LENGTH = (
@@ -65,8 +67,8 @@ class Grid:
     scale: str
     cells: dict[str, dict[str, Any]]
     varied: tuple[str, ...]
-    choose: dict[str, list[Any]]
-    common: tuple[str, ...]
+    choose: Values
+    common: Overrides
     evaluate_at: tuple[int, ...]
     against: str
     equal: str | None
@@ -83,7 +85,7 @@ class Grid:
         """Name that runs at the scale are filed under."""
         return stem(self.scale)
 
-    def words(self, cell: str, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
+    def words(self, cell: str, *, chosen: Overrides = (), seed: int) -> Overrides:
         """Return all overrides of a run."""
         words = [word(key, value) for key, value in self.cells[cell].items()]
         return (*self.common, *words, *chosen, f"seed={seed}")
@@ -107,7 +109,7 @@ class Grid:
             paper=self.paper,
         )
 
-    def choices(self) -> list[tuple[str, ...]]:
+    def choices(self) -> list[Overrides]:
         """Return every combination of the values to choose from, as overrides; empty without
         any.
         """
@@ -116,7 +118,7 @@ class Grid:
 
 
 def read_grid(
-    name: str, *, scale: str, overrides: tuple[str, ...] = (), choose: tuple[str, ...] = ()
+    name: str, *, scale: str, overrides: Overrides = (), choose: tuple[str, ...] = ()
 ) -> Grid:
     """Read a grid and load every cell's configuration.
 
@@ -172,7 +174,7 @@ def _absolute(name: str, folder: Path) -> str:
     return str((folder / Path(name).expanduser()).resolve()) if is_path(name) else name
 
 
-def _check_overrides(grid: Grid, overrides: tuple[str, ...]) -> None:
+def _check_overrides(grid: Grid, overrides: Overrides) -> None:
     """Refuse overrides of keys that the grid sets."""
     varied = {key for values in grid.cells.values() for key in values}
     for override in overrides:
@@ -243,7 +245,7 @@ def checked(grid: Grid) -> Grid:
     return replace(grid, against=against, metric=f"{segmented[0]}/miou")
 
 
-def _load(grid: Grid, words: tuple[str, ...], part: str) -> Experiment:
+def _load(grid: Grid, words: Overrides, part: str) -> Experiment:
     try:
         config = load(grid.base, scale=grid.scale, overrides=list(words))
         check_training(config)

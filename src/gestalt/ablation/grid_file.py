@@ -12,11 +12,15 @@ from typing import Any, Literal
 import yaml
 
 from gestalt.config.identity import flatten
+from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
 from gestalt.support.typed import converted
 from gestalt.support.yaml_values import read_values
+
+Values = dict[str, list[Any]]
+"""Key of the configuration -> values to try."""
 
 MOST_RUNS = 10_000
 """Most runs of a grid; each configuration is checked before the first starts."""
@@ -27,10 +31,10 @@ class GridFile:
     """The keys of a grid's file, see ``docs/ablations.md``; those without a default are needed."""
 
     base: str
-    vary: dict[str, list[Any]] = field(default_factory=dict)
-    cells: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    choose: dict[str, list[Any]] = field(default_factory=dict)
-    scales: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vary: Values = field(default_factory=dict)
+    cells: dict[str, Keys | None] = field(default_factory=dict)
+    choose: Values = field(default_factory=dict)
+    scales: dict[str, Keys] = field(default_factory=dict)
     evaluate_at: dict[str, list[int]] = field(default_factory=dict)
     equal: Literal["flop"] | None = None
     against: str = ""
@@ -79,7 +83,7 @@ def word(key: str, value: Any) -> str:
     return f"{key}={value if bare else json.dumps(value)}"
 
 
-def cells_of(grid: GridFile) -> dict[str, dict[str, Any]]:
+def cells_of(grid: GridFile) -> dict[str, Keys]:
     """Return name -> overrides, from ``vary`` or ``cells``.
 
     Raises:
@@ -126,7 +130,7 @@ def _check_different(name: str, values: list[Any]) -> None:
         raise ConfigError(f"{name} is {values}; list different values, such as [cls, avg, max]")
 
 
-def read_choices(words: tuple[str, ...]) -> dict[str, list[Any]]:
+def read_choices(words: tuple[str, ...]) -> Values:
     """Parse the ``KEY=a,b,c`` words of ``--choose``.
 
     Raises:

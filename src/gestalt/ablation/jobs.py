@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from gestalt.ablation.grid import TUNE, Grid
 from gestalt.ablation.grid_file import slug, word
@@ -12,9 +12,9 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
-from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
+from gestalt.runs.names import CHECKPOINT, RESULT, Overrides, runs_of, saved_hash
 from gestalt.runs.progress import record_of
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
@@ -32,7 +32,7 @@ class State(NamedTuple):
 
     kind: Literal["finished", "stopped", "busy", "new"]
     folder: Path | None = None
-    record: dict[str, Any] | None = None
+    record: Fields | None = None
     path: Path | None = None
 
 
@@ -52,11 +52,11 @@ class Training:
     grid: Grid
     cell: str
     seed: int
-    chosen: tuple[str, ...] = ()
+    chosen: Overrides = ()
     tuning: bool = False
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> Overrides:
         """All overrides, with the seed."""
         words = self.grid.words(self.cell, chosen=self.chosen, seed=self.seed)
         return (*words, TUNE) if self.tuning else words
@@ -134,7 +134,7 @@ class Evaluating:
     tuning = False
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def words(self) -> Overrides:
         """Overrides: the size, and the images that the run itself was scored on."""
         return (f"image.eval_size={self.size}", word("evaluation.limit", self.limit))
 
@@ -179,7 +179,7 @@ class Evaluating:
 Job = Training | Evaluating
 
 
-def read_file(path: Path, schema: str) -> dict[str, Any]:
+def read_file(path: Path, schema: str) -> Fields:
     """Return the JSON of a file of this grid, by a schema of ``read_json``; empty without the
     file.
 
@@ -193,7 +193,7 @@ def read_file(path: Path, schema: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
+def _hash_of_words(base: str, scale: str, words: Overrides) -> str:
     return config_hash(load(base, scale=scale, overrides=list(words)))
 
 

@@ -36,14 +36,14 @@ class Outcome(NamedTuple):
     """The outcome of a job.
 
     Attributes:
-        state: state of a finished job.
+        folder: folder of the run, if it is finished.
         seconds: wall time in this call, 0 if it was finished before.
         reason: line on why it failed; empty if it did not.
         log: file of its output; None if it was finished before.
         whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
     """
 
-    state: State
+    folder: Path | None
     seconds: float = 0.0
     reason: str = ""
     log: Path | None = None
@@ -101,19 +101,17 @@ class LocalLauncher:
     Attributes:
         limit: runs at a time; each gets a share of the cores and of the GPUs.
         logs: folder of the log files.
-        program: command that the arguments of a run follow.
         detached: False, because they end with this process.
     """
 
     limit: int
     logs: Path
-    program: tuple[str, ...] = PROGRAM
     detached = False
 
     def start(self, job: Job, state: State, slot: int) -> LocalProcess:
         """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
-        environment = {**followed(), **shares(self.limit, slot)}
-        command = [*self.program, *job.command(state)]
+        command = [*PROGRAM, *job.command(state)]
+        environment = followed() | shares(self.limit, slot)
         return LocalProcess(command, self.logs / f"{job.stem}.log", environment)
 
 
@@ -181,7 +179,7 @@ class Pool:
             job = waiting.popleft()
             state = job.read_state()
             if state.kind == "finished":
-                self._end(job, Outcome(state))
+                self._end(job, Outcome(state.folder))
             elif state.kind == "busy":
                 if job not in self._busy:
                     self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
@@ -202,20 +200,21 @@ class Pool:
             del self._running[slot]
             seconds = time.monotonic() - start
             state = job.read_state()
-            outcome = Outcome(state, seconds, log=process.log, whole=before.kind == "new")
-            if status or state.kind != "finished":
+            why = ""
+            if status:
+                why = reason(process.output(), status)
+            elif state.kind != "finished":
                 why = "it ended without an error and without a result"
-                if status:
-                    why = reason(process.output(), status)
-                outcome = Outcome(State("new"), seconds, why, process.log)
-            self._end(job, outcome)
+            folder = None if why else state.folder
+            whole = not why and before.kind == "new"
+            self._end(job, Outcome(folder, seconds, why, process.log, whole))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1
         self.ended(job, outcome)
-        line = f"{outcome.state.folder}, {span(outcome.seconds)}"
+        line = f"{outcome.folder}, {span(outcome.seconds)}"
         if outcome.log is None:
-            line = f"finished before, {outcome.state.folder}"
+            line = f"finished before, {outcome.folder}"
         elif outcome.reason:
             line = f"failed after {span(outcome.seconds)}: {outcome.reason} (log {outcome.log})"
         self.say(f"{job.label}: {line}; {self._left} to come")

@@ -165,7 +165,7 @@ class Study:
             "config_hash": job.hash,
             "status": "failed" if outcome.reason else "finished",
             "reason": outcome.reason,
-            "folder": str(outcome.state.folder) if outcome.state.folder else None,
+            "folder": str(outcome.folder) if outcome.folder else None,
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
         }

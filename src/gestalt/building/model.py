@@ -36,10 +36,11 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import ClassifierProjection, TokenProjection
+from gestalt.projection import AttentionProjection, ClassifierProjection, TokenProjection
 from gestalt.tables import LOSSES
 from gestalt.zoo.classifier import load_into
-from gestalt.zoo.open_clip_towers import OpenClipModel
+from gestalt.zoo.open_clip import check_tag
+from gestalt.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
 
 OPTIONAL = re.compile(r"\.aggregation\.|^logit_bias$")
 """Names of weights that a start may lack, or have besides."""
@@ -53,6 +54,9 @@ def image_weights(config: Experiment) -> Image:
     of its weights, if any.
     """
     image = replace(config.image, inits={})
+    if str(config.start).startswith(CLASSIFIER):
+        tag = str(config.start).partition(".")[2]
+        return replace(image, init=tag or "supervised", weights=None)
     used = config.image.inits.get(image.init, image.init)
     if image.weights is not None:
         return image
@@ -77,8 +81,10 @@ def check_names(config: Experiment) -> None:
     image = image_weights(config)
     check_backbone_name(image.backbone)
     inspect_trunk(image, size=image.eval_size)
-    if config.start is None:
+    if config.start is None or config.start.startswith(CLASSIFIER):
         check_init(image.init, backbone=image.backbone, weights=image.weights)
+    elif config.start.startswith(OPEN_CLIP) and config.resume is None:
+        check_tag(config.start.removeprefix(OPEN_CLIP))
 
 
 def check_machine(trainer: Trainer) -> None:
@@ -97,13 +103,13 @@ def check_machine(trainer: Trainer) -> None:
         )
     stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
     cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
-    on_cpu = accelerator == "cpu" or not any(available.values())
+    on_cpu = accelerator == "cpu" or not available["gpu"]
     if on_cpu and trainer.named_devices() > cores:
         raise ValueError(
             f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "
             f"{cores}; choose at most {cores}"
         )
-    if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
+    if precision.startswith("16") and on_cpu:
         raise ValueError(
             f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true"
         )
@@ -182,7 +188,7 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
     model, opened = build_model(without_weights(config)), open_target(place)
     start = opened.model
-    weights = clip_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
+    weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
     taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
     load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
@@ -199,8 +205,7 @@ def _of_classifier(config: Experiment, target: str) -> DualEncoder:
     """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
     its class names; without a tag it is that of ``image.init=supervised``.
     """
-    init = target.partition(".")[2] or "supervised"
-    image = replace(config.image, init=init, inits={}, weights=None)
+    image = image_weights(config)
     model = build_model(replace(config, start=None, image=image))
     load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
     source = f"{model.image_origin.source}; {model.text_origin.source}"
@@ -209,28 +214,47 @@ def _of_classifier(config: Experiment, target: str) -> DualEncoder:
     return model
 
 
-def clip_weights(opened: OpenClipModel) -> dict[str, Tensor]:
-    """Return the weights of a CLIP ViT by the names of a ``DualEncoder``, those of its image tower
-    by timm's own table of names.
+def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
+    """Return the weights of a CLIP or SigLIP ViT by the names of a ``DualEncoder``, those of CLIP's
+    image tower by timm's own table of names, and the tokenizer of SigLIP.
+
+    Raises:
+        ValueError: a tokenizer that is not of the library ``tokenizers``, or pads on the left.
     """
     from timm.models.vision_transformer import _convert_openai_clip
 
     weights = opened.model.state_dict()
+    pixels = {"image.tower.mean": opened.mean, "image.tower.std": opened.std}
+    if isinstance(opened, OpenClipTimm):
+        tokenizer = opened.tokenizer.tokenizer
+        if not tokenizer.is_fast or tokenizer.padding_side != "right":
+            raise ValueError(
+                f"start: {opened.image_origin.source} needs a fast tokenizer of transformers that "
+                "pads on the right; save it with tokenizer.json and padding_side=right"
+            )
+        opened.tokenizer("")  # sets the padding
+        file = bytearray(tokenizer.backend_tokenizer.to_str(), "utf-8")
+        pixels["text.tower._extra_state"] = torch.frombuffer(file, dtype=torch.uint8)
+        return pixels | {
+            name.replace("visual.trunk.attn_pool", "image.projection.0")
+            .replace("visual", "image.tower")
+            .replace("text.", "text.tower.model.", 1)
+            .replace("text.tower.model.text_projection", "text.projection.linear"): value
+            for name, value in weights.items()
+        }
     image = _convert_openai_clip(weights, opened.model)
     del image["head.bias"]
-    text = {
-        key: value
-        for key, value in weights.items()
-        if not key.startswith(("visual.", "logit_scale", "text_projection"))
-    }
     return {
+        **pixels,
         "logit_scale": weights["logit_scale"],
-        "image.tower.mean": opened.mean,
-        "image.tower.std": opened.std,
         "image.projection.linear.weight": image.pop("head.weight"),
         "text.projection.linear.weight": weights["text_projection"].T,
         **{f"image.tower.trunk.{key}": value for key, value in image.items()},
-        **{f"text.tower.model.{key}": value for key, value in text.items()},
+        **{
+            f"text.tower.model.{key}": value
+            for key, value in weights.items()
+            if not key.startswith(("visual.", "logit_scale", "text_projection"))
+        },
     }
 
 
@@ -252,18 +276,19 @@ def _joined(
 
 def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregation: str) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
-    named = order == "classifier" and isinstance(tower, ImageTower)
-    unprojected = order == "none" or (order == "classifier" and not named)
-    if unprojected and width != shared:
-        mend = (
-            f"set projection.width={width}" if order == "classifier" else "choose before or after"
-        )
+    linear: Any = None
+    if order == "siglip" and isinstance(tower, ImageTower):
+        linear = AttentionProjection(tower.trunk.pooling[0])
+    elif order == "classifier" and isinstance(tower, ImageTower):
+        linear = ClassifierProjection(width, shared)
+    elif order in ("before", "after", "siglip"):
+        linear = TokenProjection(width, shared, bias=order == "siglip")
+    elif width != shared:
+        mend = "choose before or after" if order == "none" else f"set projection.width={width}"
         raise ConfigError(
             f"projection.order={order}: a tower is {width} wide and projection.width is {shared}; "
             f"{mend}"
         )
-    projection_of = ClassifierProjection if named else TokenProjection
-    linear = None if unprojected else projection_of(width, shared)
     return Side(
         tower,
         linear,

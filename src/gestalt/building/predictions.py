@@ -1,7 +1,7 @@
 """Label maps in a folder -> the data and the callback that score them, without a model."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gestalt.building.evaluation import build_image_sets
 from gestalt.building.workers import reading_processes
@@ -44,7 +44,7 @@ class Maps(NamedTuple):
 
 def build_predictions(
     config: Experiment, maps: Maps
-) -> tuple[ImageSetDataModule, Scorer[Any], list[Path]]:
+) -> tuple[ImageSetDataModule, Scorer, list[Path]]:
     """Build the data and the callback of the configuration's only benchmark.  Returns them and the
     files, in order of image.
 
@@ -70,7 +70,7 @@ def build_predictions(
     return data, scorer, files
 
 
-def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
+def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer]:
     labels, benchmark = context.labels, context.benchmark
     if maps.values == "voc_colours":
         # VOC's background, which this set does not score
@@ -92,7 +92,7 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     )
 
 
-def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
+def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
     name, why = context.benchmark.name, context.image_set.no_instances
     if why is not None:
         raise ValueError(f"--measure grouping: benchmark {name} has no objects, {why}")

@@ -25,8 +25,9 @@ def build_pretraining(config: Experiment) -> Parts:
         ConfigError: labels are needed and the source has none.
     """
     image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
-    scenes = config.data.source == "scenes"
-    options: dict[str, Any] = {"object_centred": recipe.object_centred} if scenes else {}
+    options: dict[str, Any] = {}
+    if config.data.source == "scenes":
+        options["object_centred"] = recipe.object_centred
     source = open_configured(
         config,
         size=recipe.image_size,
@@ -59,6 +60,11 @@ def build_pretraining(config: Experiment) -> Parts:
         seed=recipe.seed,
         window=config.data.window_shards,
     )
-    bad_samples = build_bad_samples(config, samples=len(source))
-    description = {"source": config.data.source, "images": len(source), "digest": source.digest()}
-    return Parts(module, data, bad_samples, untrimmed, recipe.crop_size, description)
+    return Parts(
+        module,
+        data,
+        build_bad_samples(config, samples=len(source)),
+        untrimmed,
+        recipe.crop_size,
+        {"source": config.data.source, "images": len(source), "digest": source.digest()},
+    )

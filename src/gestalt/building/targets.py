@@ -19,7 +19,7 @@ from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
-from gestalt.publishing.folder import load_folder, read_description
+from gestalt.publishing.folder import load_folder, read_config, read_description
 from gestalt.publishing.hub import download
 from gestalt.runs.finding import resolve_checkpoint
 from gestalt.runs.names import (
@@ -114,6 +114,9 @@ TRAINED = ("run", "steps", "steps_planned")
 
 Check = Callable[[Experiment], None]
 
+Identity = dict[str, Any]
+"""What a record says of the weights, as JSON."""
+
 
 class Target(NamedTuple):
     """A model with what scoring needs.
@@ -131,7 +134,7 @@ class Target(NamedTuple):
     config: Experiment
     model: DenseModel
     folder: Path
-    identity: dict[str, Any]
+    identity: Identity
     trained: Experiment | None
 
     @property
@@ -152,7 +155,7 @@ class Target(NamedTuple):
         return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
 
 
-def place_of(identity: dict[str, Any]) -> str:
+def place_of(identity: Identity) -> str:
     """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an
     exported folder, ``kind:name``.
     """
@@ -161,7 +164,7 @@ def place_of(identity: dict[str, Any]) -> str:
     return str(identity["run"]) if newest else checkpoint
 
 
-def step_of(identity: dict[str, Any]) -> str:
+def step_of(identity: Identity) -> str:
     """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its
     files do not say.
     """
@@ -267,8 +270,8 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
         sha256,
         {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
     )
-    built = replace(config, image=replace(config.image, eval_size=saved.image.eval_size))
-    model = load_checkpoint_model(checkpoint, built, state)
+    image = replace(config.image, eval_size=saved.image.eval_size)
+    model = load_checkpoint_model(checkpoint, replace(config, image=image), state)
     if config.start is not None:
         try:
             origin = WeightsOrigin(**more["image_origin"])
@@ -279,12 +282,11 @@ def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
 
 
 def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) -> Target:
-    description = read_description(folder)
-    saved = load_mapping(description["config"], origin=folder / DESCRIPTION)
+    saved = read_config(folder)
     config = _for_scoring(saved, overrides, origin=folder / DESCRIPTION)
     check(config)
-    sha256 = file_hash(folder / WEIGHTS)
-    identity = _identity(target, sha256, description.get("provenance", {}))
+    provenance = read_description(folder).get("provenance", {})
+    identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,
         load_folder(folder),
@@ -294,7 +296,7 @@ def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) 
     )
 
 
-def _identity(checkpoint: str, sha256: str, provenance: dict[str, Any]) -> dict[str, Any]:
+def _identity(checkpoint: str, sha256: str, provenance: Identity) -> Identity:
     """Return the fields that identify weights, with those of ``TRAINED`` that their provenance
     has.
     """

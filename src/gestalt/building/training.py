@@ -124,13 +124,14 @@ def _read_captions(
     return {**fields, "token_ids": ids, "token_mask": mask}
 
 
-IMAGES_OF_TABLE = {
+MENDS_OF_TABLE = {
+    "broken_row": "a caption with the separator in it must stand in double quotes",
     "missing_image": (
         "if the folder is wrong, set data.options.images, which a table's file names are relative "
         "to"
-    )
+    ),
 }
-"""Fix to suggest where a table names images that are missing."""
+"""Fixes to suggest for the bad samples of a table, by reason."""
 
 
 def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> BadSamples:
@@ -139,5 +140,9 @@ def build_bad_samples(config: Experiment, *, samples: int = FIRST_SAMPLES) -> Ba
     """
     data = config.data
     sources = (data.source, *(part.source for part in data.mixture))
-    mends = IMAGES_OF_TABLE if "table" in sources else {}
-    return BadSamples(REASONS, max_share=data.max_bad_share, samples=samples, mends=mends)
+    return BadSamples(
+        REASONS,
+        max_share=data.max_bad_share,
+        samples=samples,
+        mends=MENDS_OF_TABLE if "table" in sources else {},
+    )

@@ -103,12 +103,11 @@ def usable_cores() -> int:
 
 def _chosen(config: Experiment, pairs: int | None) -> tuple[int, str]:
     ranks = ranks_here(config)
-    side = train_size(config.image)
     share = -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
     size = share * _image_bytes(config)
-    named = "core" if cores == 1 else "cores"
-    reason = f"{cores} {named}, batches of {share} images of {side} px, steps on"
+    side = train_size(config.image)
+    reason = f"{cores} core{'s' * (cores != 1)}, batches of {share} images of {side} px, steps on"
     if not _accelerated(config):
         # far longer than the loading of their batch
         return 1, f"{reason} the CPU take the cores themselves"

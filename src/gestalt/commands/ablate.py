@@ -35,11 +35,11 @@ def run(arguments: Namespace) -> int:
     if cluster is not None:
         limit = arguments.jobs or (sys.maxsize if cluster == "slurm" else 1)
         launcher = ClusterLauncher(cluster, folder / "jobs", limit, parameters)
-    size = (
-        f"{len(grid.cells)} cells of {grid.base_name}, {arguments.seeds} "
-        f"seed{'s' if arguments.seeds > 1 else ''} each"
+    tell(
+        f"{grid.name} at scale {grid.scale_name}: {len(grid.cells)} cells of {grid.base_name}, "
+        f"{arguments.seeds} seed{'s' if arguments.seeds > 1 else ''} each, differences to "
+        f"{grid.against}"
     )
-    tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     busy = f"{folder}: another process runs this grid; wait for it, or stop it"
     with nullcontext() if arguments.dry_run else locks.hold(folder / ".lock", busy):
         remarks: list[str] = []

@@ -3,63 +3,37 @@
 import argparse
 import sys
 from importlib import import_module
-from typing import NamedTuple
 
 from gestalt.commands.flags import add_words
 
-
-class Command(NamedTuple):
-    """A command of the command line.
-
-    Attributes:
-        help: what it does.
-        words: the file in this folder with its flags, in ``WORDS``, and its check,
-            ``check_<name>``, if it has one.
-        module: the file in this folder whose ``run`` is called, if its name is not the command's.
-    """
-
-    help: str
-    words: str
-    module: str = ""
-
-
 COMMANDS = {
-    "train": Command("train an experiment and score it after each epoch", "training_words"),
-    "features": Command(
-        "cache the features of a run's training pairs from its frozen towers", "training_words"
-    ),
-    "pretrain": Command("make an image init where none can be downloaded", "training_words"),
-    "ablate": Command("run a grid of experiments and compare its cells", "training_words"),
-    "eval": Command(
-        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
-        "model_words",
-        "evaluate",
-    ),
-    "reproduce": Command("score a published number again and print both numbers", "model_words"),
-    "score": Command("score label maps of any system, without a model", "model_words"),
-    "compare": Command("put results side by side, with intervals over images", "model_words"),
-    "report": Command("write results as one HTML page that opens from disk", "model_words"),
-    "segment": Command(
-        "give every pixel of pictures the label that it resembles most", "picture_words", "pictures"
-    ),
-    "group": Command(
-        "divide pictures into groups of similar locations, without labels",
-        "picture_words",
-        "pictures",
-    ),
-    "export": Command(
-        "write a trained model as a folder that loads anywhere, or as a graph", "model_words"
-    ),
-    "data": Command(
-        "inspect a source of pairs, pack it into tars, or show what the model sees of it",
-        "training_words",
-    ),
-    "list": Command(
-        "print what can be chosen by name: experiments, benchmarks, protocols and so on",
-        "model_words",
-        "listing",
-    ),
+    "training_words": {
+        "train": "train an experiment and score it after each epoch",
+        "features": "cache the features of a run's training pairs from its frozen towers",
+        "pretrain": "make an image init where none can be downloaded",
+        "ablate": "run a grid of experiments and compare its cells",
+        "data": "inspect a source of pairs, pack it into tars, or show what the model sees of it",
+    },
+    "model_words": {
+        "eval": "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold",
+        "reproduce": "score a published number again and print both numbers",
+        "score": "score label maps of any system, without a model",
+        "compare": "put results side by side, with intervals over images",
+        "report": "write results as one HTML page that opens from disk",
+        "export": "write a trained model as a folder that loads anywhere, or as a graph",
+        "list": "print what can be chosen by name: experiments, benchmarks, protocols and so on",
+    },
+    "picture_words": {
+        "segment": "give every pixel of pictures the label that it resembles most",
+        "group": "divide pictures into groups of similar locations, without labels",
+    },
 }
+"""A file in this folder with the flags of some commands, in ``WORDS``, and the check of each,
+``check_<name>``, if it has one -> the commands, and what they do.
+"""
+
+MODULES = {"eval": "evaluate", "list": "listing", "segment": "pictures", "group": "pictures"}
+"""Commands whose ``run`` is in a file of another name than theirs, in this folder."""
 
 PRINTING = ("compare", "report", "list")
 """Commands that only read and print: for them a closed pipe is not an error."""
@@ -71,8 +45,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     Help and usage errors end the process, as argparse does.
 
     Returns:
-        The flags; ``command``, a key of COMMANDS; ``overrides``, the key=value words; ``words``,
-        all of them.
+        The flags; ``command``, its name; ``check``, its check or None; ``overrides``, the
+        key=value words; ``words``, all of them.
     """
     given = sys.argv[1:] if words is None else words
     parser = argparse.ArgumentParser(
@@ -80,12 +54,14 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     takes_keys = False
-    for name, row in COMMANDS.items():
-        command = commands.add_parser(name, help=row.help, allow_abbrev=False)
-        if given[:1] == [name]:
-            words_of = import_module(f"gestalt.commands.{row.words}").WORDS[name]
-            add_words(command, words_of)
-            takes_keys = bool(words_of.keys)
+    for file, rows in COMMANDS.items():
+        for name, text in rows.items():
+            command = commands.add_parser(name, help=text, allow_abbrev=False)
+            if given[:1] == [name]:
+                module = import_module(f"gestalt.commands.{file}")
+                add_words(command, module.WORDS[name])
+                takes_keys = bool(module.WORDS[name].keys)
+                command.set_defaults(check=getattr(module, f"check_{name}", None))
     arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
@@ -112,7 +88,5 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigError: names the mistake and the fix.
     """
-    words = import_module(f"gestalt.commands.{COMMANDS[arguments.command].words}")
-    check_words = getattr(words, f"check_{arguments.command}", None)
-    if check_words is not None:
-        check_words(arguments)
+    if arguments.check is not None:
+        arguments.check(arguments)

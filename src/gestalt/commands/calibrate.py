@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import TRAINED, Target, place_of
+from gestalt.building.targets import TRAINED, Target
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -50,11 +50,6 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
         raise ConfigError(
             f"--split {split}: it shares images with the reported split, which would flatter the "
             "score; choose a split that shares none"
-        )
-    if not target.model.has_text:
-        raise ConfigError(
-            f"--calibrate {benchmark}: {place_of(identity)} is vision-only and has no names "
-            "for classes; choose a model with text"
         )
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
     scorer, chosen, chosen_on = _swept(
@@ -104,7 +99,7 @@ def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, 
         The benchmark's callback, with protocol and classes; the counts; and split, image set,
         number of images and of official images.
     """
-    data, callbacks = build_evaluation(config, only="segmentation")
+    data, callbacks = build_evaluation(config, has_text=model.has_text, only="segmentation")
     (scorer,) = (callback for callback in callbacks if isinstance(callback, Segmentation))
     (image_set,) = data.image_sets
     (loader,) = data.val_dataloader()

@@ -4,15 +4,12 @@ named as for training.
 
 import shlex
 from argparse import Namespace
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from gestalt.building.source import build_source, train_size
-from gestalt.building.training import IMAGES_OF_TABLE
+from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import reading_processes
 from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
@@ -52,7 +49,7 @@ def inspect_data(arguments: Namespace) -> str:
         )
     source = build_source(config, size=DRAWN)
     path = _place(arguments, source, ".json")
-    bad, counted = inspect(source, workers=reading_processes(config), progress=_bar)
+    bad, counted = inspect(source, workers=reading_processes(config))
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
@@ -65,12 +62,11 @@ def inspect_data(arguments: Namespace) -> str:
         f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",
     ]
-    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    training = build_bad_samples(config)
     for reason, row in counted["bad_by_reason"].items():
-        mend = f"; {mends[reason]}" if reason in mends else ""
         lines.append(
             f"  {reason} {row['count']:,}, the first is {row['first']['key']} in "
-            f"{row['first']['where']}{mend}"
+            f"{row['first']['where']}{training.mends.get(reason, '')}"
         )
     for kind, row in counted["duplicates"].items():
         line = f"repeated {kind}: {row['repeats']:,}"
@@ -81,7 +77,10 @@ def inspect_data(arguments: Namespace) -> str:
     lines.append(f"manifest: {path}, sha256 {digest}")
     arguments.all_bad = len(bad) == len(source)
     if bad and not arguments.all_bad:
-        lines.append(f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}")
+        most = training.max_share
+        stop = f"training would stop above data.max_bad_share={most}; raise it, or "
+        mend = f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"
+        lines.append(stop * (len(bad) > most * len(source)) + mend)
     return "\n".join(lines)
 
 
@@ -94,7 +93,7 @@ def pack_data(arguments: Namespace) -> str:
     config: Experiment = arguments.config
     to = arguments.to
     source = build_source(config, size=DRAWN, **_inside(config))
-    counts = pack(source, Path(to), shards=arguments.shards, progress=_bar)
+    counts = pack(source, Path(to), shards=arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
         left_out = ", ".join(f"{count} {reason}" for reason, count in counts.items())
@@ -150,8 +149,8 @@ def _inside(config: Experiment) -> dict[str, Any]:
 
 
 def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
-    known = "outside" in (options_written(source) or ())
-    return {"outside": False, **options} if known else options
+    refused = {"outside": False} if "outside" in (options_written(source) or ()) else {}
+    return refused | options
 
 
 def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
@@ -182,8 +181,3 @@ def _range(spread: dict[str, int]) -> str:
     if not spread:
         return "unknown"
     return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})"
-
-
-def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:
-    """Show a progress bar on a terminal."""
-    return iter(tqdm(samples, total=count, unit=" samples", disable=None, mininterval=0.5))

@@ -8,11 +8,9 @@ from pathlib import Path
 from gestalt.building.targets import open_target
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
-from gestalt.config.loading import load_saved
 from gestalt.model import DualEncoder
 from gestalt.publishing.export import export_checkpoint
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
-from gestalt.runs.names import run_folder
 
 
 def run(arguments: Namespace) -> int:
@@ -28,11 +26,11 @@ def run(arguments: Namespace) -> int:
     opened.model.requires_grad_(False)
     if arguments.to is not None:
         assert isinstance(opened.model, DualEncoder)
-        checkpoint = Path(opened.identity["checkpoint"])
+        assert opened.trained is not None
         folder = export_checkpoint(
             opened.model,
-            load_saved(run_folder(checkpoint) / "config.yaml"),
-            checkpoint=checkpoint,
+            opened.trained,
+            checkpoint=Path(opened.identity["checkpoint"]),
             folder=Path(arguments.to),
             license=arguments.license,
             datasets=arguments.dataset,

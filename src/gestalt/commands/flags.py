@@ -3,6 +3,8 @@
 import argparse
 from typing import Any, NamedTuple
 
+from gestalt.config.schema import ConfigError
+
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an "
     "exported folder or its name on the hub, "
@@ -12,8 +14,6 @@ KEYS = (
     "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 "
     "resume=last"
 )
-REPEATED = {"action": "append", "default": []}
-"""Keywords of a flag that may be given several times."""
 
 
 class Words(NamedTuple):
@@ -21,7 +21,9 @@ class Words(NamedTuple):
 
     Attributes:
         flags: ``--flag METAVAR``, ``--flag`` or the name of a positional argument -> its help, or
-            the keywords of ``add_argument``. With a help alone, ``--flag`` is a switch.
+            its help and its default, or the keywords of ``add_argument``. With a help alone,
+            ``--flag`` is a switch; one that ends in `` ...`` may be given several times. An ``N``
+            is an integer above 0.
         keys: help on its key=value words; empty if it takes none.
         tools: a tool of the command -> its help, and the flags that it has besides ``flags``.
     """
@@ -40,18 +42,31 @@ def add_words(command: argparse.ArgumentParser, words: Words) -> None:
             add_words(tool, Words(flags | words.flags, words.keys))
         return
     for spelling, row in words.flags.items():
-        *names, last = spelling.split(" ")
-        keywords = row if isinstance(row, dict) else {"help": row}
+        *names, last = spelling.removesuffix(" ...").split(" ")
+        if isinstance(row, tuple):
+            row = {"help": f"{row[0]} (default: %(default)s)", "default": row[1]}
+        keywords = {"help": row} if isinstance(row, str) else dict(row)
         if names:
-            keywords = {**keywords, "metavar": last}
+            keywords["metavar"] = last
+            if last == "N":
+                keywords["type"] = count
         elif isinstance(row, str) and last.startswith("-"):
-            keywords = {**keywords, "action": "store_true"}
+            keywords["action"] = "store_true"
+        if spelling.endswith("..."):
+            flag = spelling.startswith("-")
+            keywords |= {"action": "append", "default": []} if flag else {"nargs": "+"}
         command.add_argument(*(names or [last]), **keywords)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if words.keys:
         command.epilog = words.keys
         usage = command.format_usage().removeprefix("usage: ")
         command.usage = f"{usage.rstrip()} [key=value ...]"
+
+
+def check_ending(flag: str, file: str | None, *endings: str) -> None:
+    """Refuse a file, if one is named, whose name has none of some endings."""
+    if file is not None and not file.lower().endswith(endings):
+        raise ConfigError(f"{flag} {file}: name a file that ends in {endings[0]}")
 
 
 def count(word: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.data_modules.opening import files_of, modules_of
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import EXTERNAL
@@ -59,11 +59,9 @@ def _benchmarks() -> list[Row]:
     rows = []
     for row in BENCHMARKS.rows():
         if row.package == BUILT_IN:
-            benchmark: Benchmark = row.target
-            files = f"; {benchmark.layout}" if benchmark.layout else ""
-            row = replace(
-                row, line=f"{', '.join(benchmark.measures)} on {benchmark.image_set}{files}"
-            )
+            files = f"; {row.target.layout}" if row.target.layout else ""
+            line = f"{', '.join(row.target.measures)} on {row.target.image_set}{files}"
+            row = replace(row, line=line)
         rows.append(row)
     return rows
 

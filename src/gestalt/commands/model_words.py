@@ -5,19 +5,19 @@ export, compare, report and list.
 import json
 import re
 from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, MODEL, REPEATED, Words
+from gestalt.commands.flags import KEYS, MODEL, Words, check_ending
 from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
-from gestalt.config.check_evaluation import check_has_masks
+from gestalt.config.check_evaluation import check_evaluation, check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.publishing.checks import check_onnx
 from gestalt.support.files import check_free
 from gestalt.support.json_files import read_json
 from gestalt.support.names import nearest
@@ -29,6 +29,11 @@ VALUES = {
     "voc_colours": "RGB",
 }
 """Kinds of values of label maps -> what they are."""
+
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+"""Packages that ``--onnx`` needs: the model, its writer, and the runtime that checks what was
+written.
+"""
 
 READ_BY_SCORE = (
     "evaluation.split=",
@@ -51,19 +56,11 @@ WORDS = {
         {
             "target": MODEL,
             "--sizes N,N": "score at each of these sizes, pixels a side, and plot: 224,336,448",
-            "--calibrate BENCHMARK": (
-                "choose the background threshold of a benchmark that measures segmentation"
-            ),
-            "--protocols NAME,NAME": (
-                "score segmentation under each of these protocols, or all, and plot"
-            ),
-            "--split SPLIT": (
-                "the images that --calibrate chooses on (default: train, or tune for scenes)"
-            ),
+            "--calibrate BENCHMARK": "choose the background threshold of a benchmark with masks",
+            "--protocols NAME,NAME": "score segmentation under each of these, or all, and plot",
+            "--split SPLIT": "images for --calibrate to choose on (default: train; scenes: tune)",
             "--output DIR": "folder for the records (default: the run's)",
-            "--predictions DIR": (
-                "write the predicted class maps to DIR/<benchmark>, for score or other tools"
-            ),
+            "--predictions DIR": "write the class maps to DIR/<benchmark>, for score or others",
         },
         "benchmarks, by name or by the path of a YAML file, and key=value: any key of the "
         "configuration that scoring reads, such as "
@@ -75,9 +72,7 @@ WORDS = {
                 "nargs": "?",
                 "help": "a published number, such as sclip/voc21 (default: list all)",
             },
-            "--model KIND:NAME": (
-                "the model in place of the published one, such as open_clip:FOLDER"
-            ),
+            "--model KIND:NAME": "a model in place of the published one: open_clip:FOLDER",
             "--output DIR": "folder for the record (default: the model's)",
         },
         KEYS,
@@ -101,16 +96,13 @@ WORDS = {
             },
             "--suffix SUFFIX": {
                 "default": "",
-                "help": (
-                    "what follows the image's name in the files' names, such as "
-                    "--suffix=_leftImg8bit"
-                ),
+                "help": "what follows the image's name in the files' names: --suffix=_leftImg8bit",
             },
             "--resize": {
                 "choices": ("nearest",),
                 "help": "scale maps of another size than the truth (default: refuse them)",
             },
-            "--note KEY=VALUE": {**REPEATED, "help": "a fact for the record, such as protocol=..."},
+            "--note KEY=VALUE ...": "a fact for the record, such as protocol=...",
             "--output DIR": "folder for the records (default: lightning_logs/predictions/<name>)",
         },
         "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val "
@@ -120,13 +112,8 @@ WORDS = {
         {
             "target": MODEL,
             "--to DIR": "folder to make: weights, configuration, tokenizer and model card of a run",
-            "--license ID": (
-                "licence of the weights for the card, such as apache-2.0 (default: none is stated)"
-            ),
-            "--dataset NAME": {
-                **REPEATED,
-                "help": "name on the hub of training data, for the card",
-            },
+            "--license ID": "licence of the weights, such as apache-2.0 (default: none stated)",
+            "--dataset NAME ...": "name on the hub of training data, for the card",
             "--onnx FILE": "ONNX file of the dense image encoder to write; needs the extra onnx",
             "--torch-export FILE": "file of the same encoder for torch.export.load",
             "--pixels": {
@@ -138,14 +125,8 @@ WORDS = {
     ),
     "compare": Words(
         {
-            "targets RESULT": {
-                "nargs": "+",
-                "help": "a folder of a run or a grid, a result's JSON, or an experiment's name",
-            },
-            "--metric KEY": {
-                **REPEATED,
-                "help": "such as miou or scenes/miou (default: the headlines)",
-            },
+            "targets RESULT ...": "a run's or a grid's folder, a result's JSON, or an experiment",
+            "--metric KEY ...": "such as miou or scenes/miou (default: the headlines)",
             "--allow-mixed": "give results that were measured differently columns of their own",
             "--details": "list every setting in which results were measured differently",
             **{
@@ -162,14 +143,8 @@ WORDS = {
     ),
     "report": Words(
         {
-            "targets RESULT": {
-                "nargs": "+",
-                "help": "a folder of a run (and its evaluations) or a grid, a JSON, an experiment",
-            },
-            "--output OUTPUT": {
-                "default": "report.html",
-                "help": "HTML to write (default: %(default)s)",
-            },
+            "targets RESULT ...": "a run's folder (with its evaluations), a grid's, a JSON, a name",
+            "--output OUTPUT": ("HTML to write", "report.html"),
         }
     ),
     "list": Words(
@@ -214,11 +189,14 @@ def check_eval(arguments: Namespace) -> None:
         arguments.protocols = _protocols(protocols)
     if benchmark is not None:
         check_has_masks(benchmark)
-        last = f"evaluation.benchmarks={json.dumps([benchmark])}"
-        arguments.overrides = ["evaluation.calibration=null", *arguments.overrides, last]
+        arguments.overrides = [
+            "evaluation.calibration=null",
+            *arguments.overrides,
+            f"evaluation.benchmarks={json.dumps([benchmark])}",
+        ]
     run = check_target(arguments.target)
     if run is not None:
-        load_saved(run / "config.yaml", overrides=arguments.overrides)
+        check_evaluation(load_saved(run / "config.yaml", overrides=arguments.overrides))
 
 
 def _protocols(text: str) -> list[str]:
@@ -326,8 +304,7 @@ def check_export(arguments: Namespace) -> None:
     to = arguments.to
     license = arguments.license
     onnx = arguments.onnx
-    program = arguments.torch_export
-    if to is None and onnx is None and program is None:
+    if to is None and onnx is None and arguments.torch_export is None:
         raise ConfigError(
             "export: name what to write: --to DIR, --onnx FILE or --torch-export FILE"
         )
@@ -338,14 +315,15 @@ def check_export(arguments: Namespace) -> None:
             f"--license {license}: write the identifier of a licence, such as apache-2.0, mit or "
             "cc-by-nc-4.0"
         )
-    for flag, file, ending in (("--onnx", onnx, ".onnx"), ("--torch-export", program, ".pt2")):
-        if file is not None and Path(file).suffix != ending:
-            raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
-    if onnx is not None:
-        check_onnx()
+    check_ending("--onnx", onnx, ".onnx")
+    check_ending("--torch-export", arguments.torch_export, ".pt2")
+    missing = [name for name in ONNX if onnx is not None and find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--onnx: needs {', '.join(missing)}; install the extra: pip install "
+            "'gestalt-grouping[onnx]'"
+        )
     run = check_target(arguments.target)
-    if run is not None:
-        load_saved(run / "config.yaml")
     if to is not None:
         if run is None:
             raise ConfigError(

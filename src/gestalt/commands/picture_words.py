@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gestalt.commands.flags import MODEL, Words, count
+from gestalt.commands.flags import MODEL, Words, check_ending
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.pixels.formats import endings
@@ -31,13 +31,9 @@ GROUPED = "_grouped.png"
 
 
 _PICTURES = {
-    "paths PATH": {
-        "nargs": "+",
-        "help": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
-    },
-    "--model --ckpt TARGET": {
+    "paths PATH ...": "a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'",
+    "--model --ckpt TARGET ...": {
         "dest": "models",
-        "action": "append",
         "required": True,
         "help": f"{MODEL}; repeatable",
     },
@@ -62,18 +58,14 @@ WORDS = {
                 "type": float,
                 "help": "smallest score of a labelled pixel, a cosine in most protocols",
             },
-            "--groups N": {"type": count, "help": "also show this many groups on the page"},
+            "--groups N": "also show this many groups on the page",
         }
     ),
     "group": Words(
         {
             **_PICTURES,
             "--output FILE": _OUTPUT.format(GROUPED),
-            "--groups N": {
-                "type": count,
-                "default": 8,
-                "help": "largest number of groups (default: %(default)s)",
-            },
+            "--groups N": ("largest number of groups", 8),
         }
     ),
 }
@@ -137,10 +129,9 @@ def _named_by(word: str) -> list[Path]:
     if path.is_dir():
         # a file that is named itself is read whatever its ending
         pictures = [file for file in _files_in(path) if file.suffix.lower() in endings()]
-        pattern = path / "**" / "*.jpg"
         why = (
             f"no picture in this folder{left_out(path)}; for folders inside it write a pattern, "
-            f'such as "{pattern}"'
+            f'such as "{path / "**" / "*.jpg"}"'
         )
     elif path.exists():
         pictures = [path]
@@ -166,14 +157,12 @@ def left_out(folder: Path) -> str:
     return f", files left out: {listed}" if counts else ""
 
 
-def natural(path: Path) -> list[list[tuple[int, int, str]]]:
-    """Return a key by which frame2 sorts before frame10, folder by folder."""
+def natural(path: Path) -> list[list[int | str]]:
+    """Return a key by which frame2 sorts before frame10, folder by folder: in each, texts and
+    numbers by turns.
+    """
     return [
-        [
-            (0, int(word), "") if word.isdecimal() else (1, 0, word.casefold())
-            for word in re.split(r"(\d+)", part)
-            if word
-        ]
+        [int(word) if word.isdecimal() else word.casefold() for word in re.split(r"(\d+)", part)]
         for part in path.parts
     ]
 
@@ -188,12 +177,12 @@ def result_names(pictures: list[Path]) -> list[str]:
     common = os.path.commonpath([os.path.abspath(path.parent) for path in pictures])
     below = [Path(os.path.relpath(path, common)) for path in pictures]
     stems = [path.with_suffix("").as_posix() for path in below]
-    whole_names = [f"{stem}_{path.suffix[1:]}" for stem, path in zip(stems, below, strict=True)]
+    whole_names = [f"{path.with_suffix('').as_posix()}_{path.suffix[1:]}" for path in below]
     for names in ([path.stem for path in pictures], stems, whole_names):
         if len(set(names)) == len(names):
             return names
     repeated = next(
-        str(path) for path, name in zip(pictures, names, strict=True) if names.count(name) > 1
+        path for path, name in zip(pictures, names, strict=True) if names.count(name) > 1
     )
     raise ConfigError(
         f"{repeated}: another picture would have the same name in the results; give them separately"
@@ -229,8 +218,8 @@ def result_files(name: str, kind: str, npy: bool) -> Iterator[str]:
 
 
 def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
-    """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and
-    ``output``, the file of one picture.
+    """Expand ``paths``, and choose what is written: sets ``kind``, ``pictures``, ``names``,
+    ``folders`` and ``output``, the file of one picture.
 
     Args:
         arguments: arguments of the command.
@@ -245,6 +234,7 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
     to = arguments.to
     html = arguments.html
     models = arguments.models
+    arguments.kind = kind
     pictures = pictures_of(arguments.paths)
     arguments.pictures, arguments.names = pictures, result_names(pictures)
     arguments.folders = [] if to is None else model_folders(models, Path(to))
@@ -261,12 +251,15 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
         )
     if arguments.npy and to is None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
-    if to is not None and Path(to).exists() and not Path(to).is_dir():
+    if to is not None and Path(to).is_file():
         raise ConfigError(f"--to {to}: not a folder; name one, which is made if missing")
-    _check_file("--output", output, "PNG", (".png",))
+    check_ending("--output", output, ".png")
+    check_ending("--html", html, ".html", ".htm")
+    for flag, file in (("--output", output), ("--html", html)):
+        if file and not Path(file).parent.is_dir():
+            raise ConfigError(f"{flag} {file}: folder {Path(file).parent} not found")
     if output and os.path.realpath(output) == os.path.realpath(pictures[0]):
         raise ConfigError(f"--output {output}: this is the picture itself; name another file")
-    _check_file("--html", html, "page", (".html", ".htm"))
     if html and len(pictures) > MOST_ON_A_PAGE:
         raise ConfigError(
             f"--html {html}: {len(pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer"
@@ -284,17 +277,6 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
     for place in filter(os.path.isdir, arguments.paths):
         if note := left_out(Path(place)):
             print(f"{place}{note}", file=sys.stderr)
-
-
-def _check_file(flag: str, name: str | None, kind: str, endings: tuple[str, ...]) -> None:
-    if name is None:
-        return
-    if Path(name).suffix.lower() not in endings:
-        raise ConfigError(
-            f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}"
-        )
-    if not Path(name).parent.is_dir():
-        raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
 
 
 def _refuse_existing(files: list[Path], flag: str, mend: str) -> None:

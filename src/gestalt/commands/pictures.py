@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gestalt.api import Model, load
-from gestalt.building.targets import TRAINED, place_of, step_of
+from gestalt.building.targets import TRAINED, Identity, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import quiet
 from gestalt.data_modules.pixels.pictures import read_picture
@@ -24,7 +24,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.publishing.picture_files import numbers, write_result, write_summary
+from gestalt.publishing.picture_files import Numbers, numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
 from gestalt.support.caveats import printed_caveats
 
@@ -59,17 +59,20 @@ class Mapper:
 
     model: Model
     about: dict[str, Any]
-    maps: dict[str, Mapped]
-    protocols: list[ImageProtocol]
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    maps: dict[str, Mapped] = field(default_factory=dict)
+    protocols: list[ImageProtocol] = field(default_factory=list)
+    entries: list[Numbers] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """The model in a summary: its name as given, what the name meant, and its weights' hash."""
         known = {key: self.model.identity[key] for key in TRAINED if key in self.model.identity}
-        weights = weights_hash(self.model.encoder)
-        return {"model": self.model.name, **known, "weights_sha256": weights}
+        return {
+            "model": self.model.name,
+            **known,
+            "weights_sha256": weights_hash(self.model.encoder),
+        }
 
     def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
         """Return the maps of each picture by their kind; print caveats."""
@@ -99,10 +102,8 @@ def run(arguments: Namespace) -> int:
             of groups that does not fit it.
     """
     quiet()
-    kind, mapper_of = {"segment": ("labels", _segmenter), "group": ("groups", _grouper)}[
-        arguments.command
-    ]
-    mappers = [mapper_of(load(target), arguments) for target in arguments.models]
+    kind = arguments.kind
+    mappers = [_mapper(load(target), arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
         print(f"model: {mapper.model.origin}", file=sys.stderr, flush=True)
@@ -136,41 +137,33 @@ def run(arguments: Namespace) -> int:
     return 1 if skipped else 0
 
 
-def _segmenter(model: Model, arguments: Namespace) -> Mapper:
-    """Return the functions that segment with a model and, if asked for, group."""
-    chosen = picture_protocol(
-        model.config,
-        model.encoder,
-        protocol=arguments.protocol,
-        reading=arguments.reading,
-        threshold=arguments.threshold,
-    )
-    protocol = {
-        "name": chosen.name,
-        "reading": chosen.reading,
-        "threshold": chosen.threshold,
-        "digest": chosen.digest(),
-    }
-    maps: dict[str, Mapped] = {
-        "labels": lambda pictures: model.segment(pictures, arguments.labels, protocol=chosen)
-    }
-    mapper = Mapper(model, {"protocol": protocol}, maps, [chosen])
-    if arguments.groups is not None:
-        mapper.maps["groups"] = _grouping(model, arguments.groups)
-        mapper.protocols.append(grouping_protocol(model.config, groups=arguments.groups))
+def _mapper(model: Model, arguments: Namespace) -> Mapper:
+    """Return the functions that segment with a model, or group with it; segment may do both."""
+    groups = arguments.groups
+    name = arguments.protocol
+    mapper = Mapper(model, {"groups": groups, "protocol": name})
+    if arguments.command == "segment":
+        chosen = picture_protocol(
+            model.config,
+            model.encoder,
+            protocol=name,
+            reading=arguments.reading,
+            threshold=arguments.threshold,
+        )
+        fields = {key: getattr(chosen, key) for key in ("name", "reading", "threshold")}
+        mapper.about = {"protocol": {**fields, "digest": chosen.digest()}}
+        mapper.protocols.append(chosen)
+        mapper.maps["labels"] = lambda pictures: model.segment(
+            pictures, arguments.labels, protocol=chosen
+        )
+        name = None  # of the groups: the model's
+    if groups is not None:
+        mapper.protocols.append(grouping_protocol(model.config, groups=groups, name=name))
+        mapper.maps["groups"] = _grouping(model, groups, name)
     return mapper
 
 
-def _grouper(model: Model, arguments: Namespace) -> Mapper:
-    """Return the function that groups with a model."""
-    groups = arguments.groups
-    name = arguments.protocol
-    chosen = grouping_protocol(model.config, groups=groups, name=name)
-    maps = {"groups": _grouping(model, groups, name)}
-    return Mapper(model, {"groups": groups, "protocol": name}, maps, [chosen])
-
-
-def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
+def _grouping(model: Model, groups: int, protocol: str | None) -> Mapped:
     """Return the function from pictures to their groups, named by number, largest first."""
 
     def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
@@ -190,11 +183,10 @@ def _grouping(model: Model, groups: int, protocol: str | None = None) -> Mapped:
 
 def _page(mappers: list[Mapper]) -> PicturePage:
     """Return an empty page, with a note for each model."""
-    places = []
+    places = [place_of(mapper.model.identity) for mapper in mappers]
     notes = []
     for mapper in mappers:
         weights = f"weights SHA-256 {mapper.identity['weights_sha256']}"
-        places.append(place_of(mapper.model.identity))
         notes.append(", ".join(filter(None, (step_of(mapper.identity), weights))))
     return PicturePage(places, notes=notes)
 

@@ -1,11 +1,9 @@
 """train --plan: take a few real steps, and print what the whole run takes.  No file is written."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +90,10 @@ def plan(config: Experiment) -> int:
             config.data.batch_size,
             f"cannot be shared by {ranks} devices; choose a multiple of {ranks}",
         )
-    data = replace(
-        config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config)
-    )
+    data = replace(config.data, batch_size=config.data.batch_size // ranks)
     trial = build_trial(replace(config, data=data))
+    pairs = len(trial.data.source)
+    trial.data.workers = loading_processes(config, pairs)
     batch = pairs_a_step(trial.config)
     device = _device(config)
     room = _memory_room(device, devices)
@@ -116,8 +114,8 @@ def plan(config: Experiment) -> int:
         if trial_batch == batch:  # fewer pairs are taken again and again, and do not wait for data
             lines += [
                 data_line(config, bad=probe.bad, pairs=batch * len(probe.computed)),
-                _line(describe_workers(config, len(trial.data.source))),
-                waiting_line(trial.config, probe),
+                _line(describe_workers(config, pairs)),
+                waiting_line(config, probe, workers=trial.data.workers),
             ]
         step = statistics.mean(probe.waited) + statistics.mean(probe.computed)
         lines += _time_lines(config, trial, step * batch / trial_batch, batch, ranks)
@@ -142,7 +140,7 @@ class StepProbe(Callback):
         self.state = 0
         self._end = time.monotonic() + SECONDS
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         """Begin to wait for the first batch."""
         self._last = time.monotonic()
 
@@ -183,14 +181,13 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     pairs = read_pairs(trial)
     probe = StepProbe()
     size = max(2, min(batch // 4, SMALL))
-    count = STEPS + WARMUP
     device = _device(trial.config)
     shown: list[tuple[int, float]] = []  # sizes whose steps raised the peak, and their peaks
     peak = peak_memory(device)
     trial_batch = batch
     try:
         while size <= batch and len(shown) < 2:
-            take_steps(trial, probe, steps=WARMUP, batches=[repeated(pairs, size)] * WARMUP)
+            take_steps(trial, probe, steps=WARMUP, batch=repeated(pairs, size))
             reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
@@ -206,12 +203,8 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     while trial_batch:
         probe = StepProbe()
         try:
-            take_steps(
-                trial,
-                probe,
-                steps=count,
-                batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count,
-            )
+            fewer = None if trial_batch == batch else repeated(pairs, trial_batch)
+            take_steps(trial, probe, steps=STEPS + WARMUP, batch=fewer)
             break
         except torch.OutOfMemoryError:
             trial_batch //= 2
@@ -224,16 +217,11 @@ def _time_lines(
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
     flop, _ = step_flop(config)
-    several = (
-        f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time"
-        if ranks > 1
-        else ""
-    )
-    compiled = (
-        ""
-        if config.trainer.compile == "none"
-        else f", not compiled as trainer.compile={config.trainer.compile} will"
-    )
+    speed = f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a step"
+    if ranks > 1:
+        speed += f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time"
+    if config.trainer.compile != "none":
+        speed += f", not compiled as trainer.compile={config.trainer.compile} will"
     text = f"{total:,} steps of {step:.3g} s"
     seconds = total * step
     if config.evaluation.benchmarks:
@@ -242,10 +230,7 @@ def _time_lines(
         text += f" and {count:,} validations of {span(validation)}"
         seconds += count * validation
     return [
-        _line(
-            f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a "
-            f"step{several}{compiled}"
-        ),
+        _line(speed),
         _line(
             f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix "
             "products, convolutions and attention)"
@@ -268,10 +253,10 @@ def _validation_seconds(trial: RunParts, ranks: int) -> float:
     seconds(1)  # warms up
     one = seconds(1)
     some = seconds(VALIDATED)
-    batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
-    further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
+    lengths = [len(loader) for loader in trial.data.val_dataloader()]
+    further = sum(min(VALIDATED, length) - 1 for length in lengths)
     each = max(0.0, some - one) / max(1, further)
-    return one + each * (sum(batches) - len(batches))
+    return one + each * sum(math.ceil(length / ranks) - 1 for length in lengths)
 
 
 def _line(text: str, mend: str = "") -> str:
@@ -330,9 +315,8 @@ def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
     return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
 
 
-def waiting_line(config: Experiment, probe: StepProbe) -> str:
-    """Return the line on steps that wait for loading processes."""
-    workers = loading_processes(config)
+def waiting_line(config: Experiment, probe: StepProbe, *, workers: int) -> str:
+    """Return the line on steps that wait for so many loading processes of a rank."""
     waited = sum(probe.waited)
     computed = sum(probe.computed)
     share = waited / (waited + computed)
@@ -362,17 +346,11 @@ def _memory_room(device: torch.device, ranks: int) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    used_here = 0
-    with suppress(OSError):  # not Linux
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        used_here = pages * os.sysconf("SC_PAGE_SIZE")
-    return (used_here + free_memory()) / ranks
+    return (peak_memory(device) + free_memory()) / ranks  # freed memory is kept
 
 
 def _bytes(tensors: Iterable[Any]) -> int:
-    return sum(
-        tensor.numel() * tensor.element_size() for tensor in tensors if isinstance(tensor, Tensor)
-    )
+    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
 
 
 def _now(device: torch.device) -> float:

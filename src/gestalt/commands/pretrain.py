@@ -17,7 +17,7 @@ from gestalt.pretraining.make import folder_of, make
 from gestalt.runs.folders import first_rank
 from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 from gestalt.support.memory import keep_freed_memory
 
 FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
@@ -71,5 +71,4 @@ def _keep_keys(folder: Path, config: Experiment) -> None:
                 f"{folder}: an unfinished pretraining with another {', '.join(changed)}; choose "
                 "another --to, or remove it"
             )
-    with replacing(saved) as partial:
-        partial.write_text(to_yaml(config))
+    write_whole(saved, to_yaml(config))

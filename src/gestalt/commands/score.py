@@ -4,7 +4,6 @@ import shlex
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,7 +20,7 @@ from gestalt.results.outcome import entries_of, metrics_of
 from gestalt.results.record import provenance
 from gestalt.runs.folders import check_writable
 from gestalt.support.files import files_hash
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 from gestalt.support.names import file_name
 
 
@@ -79,7 +78,7 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:
+def _statement(folder: Path, *, names: list[str] | None) -> Fields | None:
     """Return the file in which ``eval --predictions`` states what made the maps; None without one.
 
     Args:

@@ -21,7 +21,7 @@ from gestalt.results.label_maps import state_origin, write_maps
 from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
 from gestalt.support.memory import keep_freed_memory
-from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
+from gestalt.training.trainer import keywords_of, make_trainer
 
 
 class ScoredModule(LightningModule):
@@ -123,16 +123,13 @@ def score(
     for line in validation.parts_scored(limit=config.evaluation.limit):
         tell(line)
     _name_other_weights(callbacks, model)
-    profiler = build_profiler(
-        config.trainer.profiler, target.folder / "profile" if first_rank() else None
-    )
     trainer = run_scorers(
         model,
         validation,
         callbacks,
         target.folder,
         rank_timeout=config.rank_timeout,
-        **keywords_of(config.trainer) | {"profiler": profiler},
+        **keywords_of(config.trainer, target.folder if first_rank() else None),
     )
     metrics = metrics_of(callbacks)
     record = {
@@ -155,5 +152,7 @@ def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:
         if not isinstance(scorer, Segmentation) or scorer.calibration is None:
             continue
         if scorer.calibration["weights_sha256"] != weights_hash(model):
-            place = f"({scorer.calibration['file']})"
-            tell(f"{scorer.name}: its threshold was calibrated with other weights {place}")
+            tell(
+                f"{scorer.name}: its threshold was calibrated with other weights "
+                f"({scorer.calibration['file']})"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.targets import Target, place_of
+from gestalt.building.targets import Target
 from gestalt.commands.scoring import Scored, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
@@ -21,7 +21,7 @@ from gestalt.results.result import headlines_of
 from gestalt.results.scores import Score
 from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import new_evaluation
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 
 Rows = dict[str, dict[str, Any]]
 """Protocol -> its ``miou``, and the 95 % ``interval`` over images or None."""
@@ -78,11 +78,10 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     evaluation = target.config.evaluation
     benchmarks = [BENCHMARKS[name] for name in evaluation.benchmarks]
     names = [row.name for row in benchmarks if "segmentation" in row.measures]
-    if not names or not target.model.has_text:
-        listed = ", ".join(evaluation.benchmarks)
+    if not names:
         raise ConfigError(
-            f"--protocols: {place_of(target.identity)} has no segmentation to score"
-            f"{f' on {listed}' if listed else ': no benchmark is named'}"
+            f"--protocols: evaluation.benchmarks={evaluation.benchmarks}: none measures "
+            "segmentation; name one that does"
         )
     if evaluation.calibration is not None:
         raise ConfigError(
@@ -130,8 +129,7 @@ def _write(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
     plot = path.with_suffix(".png")
-    with replacing(plot) as partial:
-        partial.write_bytes(drawn(figure))
+    write_whole(plot, drawn(figure))
     return f"{path} and {plot.name}"
 
 
@@ -163,11 +161,10 @@ def _check_sizes(model: Target, sizes: list[int]) -> None:
     _, scorers = build_evaluation(smallest, has_text=model.model.has_text)
     for scorer in scorers:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
-            fixed = (
-                f"protocol {scorer.protocol.name} fixes the size at {scorer.protocol.input_size} px"
-            )
             raise ConfigError(
-                f"--sizes: {fixed}; choose one without a size of its own, such as whole_square"
+                f"--sizes: protocol {scorer.protocol.name} fixes the size at "
+                f"{scorer.protocol.input_size} px; choose one without a size of its own, such as "
+                "whole_square"
             )
 
 
@@ -197,13 +194,14 @@ def plot_sizes(
     values: dict[str, list[float | None]], *, sizes: list[int], trained_at: int | None, title: str
 ) -> Figure:
     """Draw a line for each headline over the sizes; a dotted line marks the training size."""
-    series = {}
-    for key in headlines_of(values):
-        series[key] = [
+    series = {
+        key: [
             Point(size, value)
             for size, value in zip(sizes, values[key], strict=True)
             if value is not None
         ]
+        for key in headlines_of(values)
+    }
     figure = lines(
         series,
         title=title,

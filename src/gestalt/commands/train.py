@@ -35,7 +35,7 @@ from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
-from gestalt.support.files import file_hash, replacing
+from gestalt.support.files import file_hash, write_whole
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.board import Board, BoardLogger, write_hyperparameters
 from gestalt.training.checkpoints import (
@@ -49,7 +49,7 @@ from gestalt.training.clock import Clock
 from gestalt.training.exactness import EagerValidation
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.progress import RunProgressBar, Speed
-from gestalt.training.trainer import STATIC_GRAPH, build_profiler, keywords_of, make_trainer
+from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
 
 
 def run(arguments: Namespace) -> int:
@@ -61,9 +61,9 @@ def run(arguments: Namespace) -> int:
     return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
 
-def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
+def train(config: Experiment, *, overrides: list[str]) -> None:
     """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
-    finished run that is to be resumed as an evaluation of its own.  Returns the final metrics.
+    finished run that is to be resumed as an evaluation of its own.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -73,13 +73,21 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """
     prepare(config)
     resumed = resolve_resume(config)
+    folder = resumed and run_folder(resumed)
     # first of all: another process may be finishing the run
-    with _held(run_folder(resumed) if resumed else None):
-        if resumed is None or not is_finished(run_folder(resumed)):
-            return _train(config, resumed, overrides)
-    tell(f"{run_folder(resumed)} is finished; scoring it again as an evaluation")
+    with _held(folder):
+        if folder is None or not is_finished(folder):
+            _train(config, resumed, overrides)
+            return
+    tell(f"{folder} is finished; scoring it again as an evaluation")
     words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
-    return score(open_target(str(resumed), overrides=words), overrides=words).metrics
+    score(open_target(str(resumed), overrides=words), overrides=words)
+
+
+def averaging(config: Experiment) -> list[Callback]:
+    """Return the callback that averages the weights of a run, if ``optimizer.ema`` asks for it."""
+    decay = config.optimizer.ema
+    return [] if decay is None else [EMAWeightAveraging(decay=decay)]
 
 
 def prepare(config: Experiment) -> None:
@@ -105,47 +113,41 @@ def _held(folder: Path | None) -> Any:
     return hold(folder / ".lock", busy)
 
 
-def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> dict[str, float]:
+def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> None:
     """Train a new run, or resume one whose folder is locked."""
     start = time.monotonic()
     parts = build_parts(config, resumed)
     module = parts.module
     data = parts.data
-    total_steps = parts.total_steps
-    model = module.model
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(parts)
         workers = describe_workers(config, len(data.source))
-        read = [data.summary(), *parts.feature_lines, workers, f"run: {folder}"]
-        tell("\n".join([*lines, *read]))
+        more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")
+        tell("\n".join((*lines, *more)))
         if folder is not None and not (folder / "config.yaml").exists():
-            with replacing(folder / "config.yaml") as partial:
-                partial.write_text(to_yaml(config))
-        finished = None
-        if resumed is not None:
-            with restoring(resumed):
-                finished = _restore_finished(module, resumed, total_steps)
+            write_whole(folder / "config.yaml", to_yaml(config))
         bad_samples = build_bad_samples(config, samples=len(data.source))
         clock = Clock(start)
         callbacks = [*parts.scorers, bad_samples, clock]
-        steps_left = None if finished else total_steps
-        trainer = _trainer(config, callbacks, folder, lines, steps_left, resumed)
+        trainer = _trainer(config, callbacks, folder, lines, parts.total_steps, resumed)
         with restoring(resumed):
-            _fit(trainer, module, data, resumed, finished)
+            _fit(trainer, module, data, resumed, parts.total_steps)
         record = {
-            **describe(config, trainer, model, tokens_kept=module.kept, overrides=overrides),
+            "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
+            **describe(config, trainer, module.model, tokens_kept=module.kept, overrides=overrides),
             "steps": trainer.global_step,
-            "steps_planned": total_steps,
+            "steps_planned": parts.total_steps,
             "loss": module.last_loss,
-            "weights_sha256": weights_hash(model),
+            "weights_sha256": weights_hash(module.model),
             "best": _best(trainer),
             "data": {**data.about(), "bad_samples": bad_samples.record()},
             "seconds": clock.seconds,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
-        return _finish(trainer, folder, record, config)
+        if folder is not None and trainer.is_global_zero:
+            _write(trainer, folder, record, config)
 
 
 class RunParts(NamedTuple):
@@ -206,12 +208,13 @@ def _fit(
     module: ContrastiveModule,
     data: Any,
     resumed: Path | None,
-    finished: dict[str, Any] | None,
+    total_steps: int,
 ) -> None:
     """Train the remaining steps, if any, and score the final weights unless the last epoch's
     validation did.
     """
-    if finished is not None:
+    finished = resumed and _restore_finished(module, resumed, total_steps)
+    if finished:
         # so that it logs at its own step
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -232,19 +235,16 @@ def _trainer(
     scorers: list[Callback],
     folder: Path | None,
     lines: list[str],
-    total_steps: int | None,
-    resumed: Path | None = None,
+    total_steps: int,
+    resumed: Path | None,
 ) -> Trainer:
-    """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
+    """Build the trainer of a run."""
     speed = Speed()
-    callbacks: list[Callback] = []
-    if config.optimizer.ema is not None and total_steps is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema))
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board(
         {row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed
     )
-    callbacks += [*scorers, speed, board, SaveOnSignal()]
+    callbacks = [*averaging(config), *scorers, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))
     if config.trainer.compile != "none":
@@ -265,16 +265,14 @@ def _trainer(
         config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None
     )
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
-    ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
-    profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
-    keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
+    ends = {"max_epochs": -1, "max_steps": total_steps}
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
         callbacks=[*callbacks, further],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],
-        **keywords,
+        **keywords_of(config.trainer, folder) | ends,
     )
 
 
@@ -305,22 +303,13 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     return None
 
 
-def _finish(
-    trainer: Trainer, folder: Path | None, record: dict[str, Any], config: Experiment
-) -> dict[str, float]:
-    """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the
-    metrics.
-    """
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    metrics = metrics_of(callbacks)
-    if folder is None or not trainer.is_global_zero:
-        return metrics
+def _write(trainer: Trainer, folder: Path, record: dict[str, Any], config: Experiment) -> None:
+    """Write the record, with the hashes of the checkpoints, and TensorBoard's hyperparameters."""
     checkpoint = folder / CHECKPOINT
     hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
-    record = {"metrics": metrics, **record}
     if checkpoint.exists():
         record |= {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]}
     record["checkpoints"] = hashes
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
     write_outcome(folder / RESULT, record, callbacks, arrays=folder / "per_image", extremes=folder)
-    write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
-    return metrics
+    write_hyperparameters(trainer, config, metrics=headlines_of(record["metrics"]))

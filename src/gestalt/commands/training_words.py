@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.commands.flags import KEYS, REPEATED, Words, count
+from gestalt.commands.flags import KEYS, Words
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes, check_places, check_training
@@ -19,15 +19,7 @@ from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.names import stem
 
-_SCALE = {
-    "--scale SCALE": {
-        "default": "demo",
-        "help": (
-            "one of `gestalt list scales`, or the path of a YAML file of yours (default: "
-            "%(default)s)"
-        ),
-    }
-}
+_SCALE = {"--scale SCALE": ("one of `gestalt list scales`, or a YAML file of yours", "demo")}
 _RUN = {
     "experiment": "one of `gestalt list experiments`, or the path of a YAML file of yours",
     **_SCALE,
@@ -37,9 +29,7 @@ WORDS = {
     "train": Words(
         {
             **_RUN,
-            "--plan": (
-                "take a few steps, print the run's estimated speed, memory and time, and stop"
-            ),
+            "--plan": "take a few steps, print the run's estimated speed, memory and time; stop",
         },
         KEYS,
     ),
@@ -67,9 +57,7 @@ WORDS = {
                 "help": "self-distillation, or classification by labels",
             },
             **_SCALE,
-            "--to FILE": (
-                "file to write (default: lightning_logs/pretrained/SCALE/INIT.safetensors)"
-            ),
+            "--to FILE": "default: lightning_logs/pretrained/SCALE/INIT.safetensors",
         },
         KEYS,
     ),
@@ -77,32 +65,19 @@ WORDS = {
         {
             "grid": {
                 "nargs": "?",
-                "help": (
-                    "one of `gestalt list grids`, or the path of a YAML file of yours (default: "
-                    "aggregation_by_init)"
-                ),
+                "help": "of `gestalt list grids`, or your YAML (default: aggregation_by_init)",
             },
             **_SCALE,
-            "--seeds N": {
-                "type": count,
-                "default": 1,
-                "help": "runs of each cell (default: %(default)s)",
-            },
-            "--jobs N": {
-                "type": count,
-                "help": "runs at a time (default: 1; all at once on SLURM)",
-            },
-            "--choose KEY=a,b": {
-                **REPEATED,
-                "help": "values to try on the tuning split in each cell",
-            },
+            "--seeds N": ("runs of each cell", 1),
+            "--jobs N": "runs at a time (default: 1; all at once on SLURM)",
+            "--choose KEY=a,b ...": "values to try on the tuning split in each cell",
             "--dry-run": "list the runs, those that are finished, and the time",
             "--allow-mixed": "compare results of several commits, protocols or benchmarks",
             "--cluster": {
                 "choices": ("slurm", "local"),
                 "help": "submit each run through submitit",
             },
-            "--submitit KEY=value": {**REPEATED, "help": "a parameter for submitit"},
+            "--submitit KEY=value ...": "a parameter for submitit",
         },
         "key=value: any key of the configuration but seed and resume, for every cell, such as "
         "trainer.max_epochs=2 data.root=DIR",
@@ -110,49 +85,29 @@ WORDS = {
     "data": Words(
         {
             "source": "tars, parquet, hub, table, coco_captions, flickr, scenes or mixture",
-            "--scale SCALE": {
-                "default": "cc12m",
-                "help": "scale whose image size and other keys are used (default: %(default)s)",
-            },
+            "--scale SCALE": ("scale whose image size and other keys are used", "cc12m"),
         },
         "key=value: as for training, such as data.root=DIR data.options.split=val "
         "data.caption=alt_text",
         {
             "inspect": (
                 "read every sample, and write a manifest with counts and the bad samples",
-                {
-                    "--to FILE": (
-                        "JSON to write (default: lightning_logs/data/<source>_<digest>.json)"
-                    )
-                },
+                {"--to FILE": "JSON (default: lightning_logs/data/<source>_<digest>.json)"},
             ),
             "pack": (
                 "write a source into webdataset's tars, image files unchanged",
                 {
                     "--to DIR": {"required": True, "help": "folder to make"},
-                    "--shards N": {"type": count, "required": True, "help": "number of tars"},
-                    "--limit M": {
-                        "type": count,
-                        "help": "the first M samples; the same as data.limit=M",
-                    },
+                    "--shards N": {"required": True, "help": "number of tars"},
+                    "--limit N": "the first N samples; the same as data.limit=N",
                 },
             ),
             "show": (
                 "draw a contact sheet of the first pairs that training sees",
                 {
-                    "--to FILE": (
-                        "PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)"
-                    ),
-                    "--count N": {
-                        "type": count,
-                        "default": 24,
-                        "help": "number of pairs (default: %(default)s)",
-                    },
-                    "--columns N": {
-                        "type": count,
-                        "default": 6,
-                        "help": "pairs in a row (default: %(default)s)",
-                    },
+                    "--to FILE": "PNG (default: lightning_logs/data/<source>_<digest>_<n>px.png)",
+                    "--count N": ("number of pairs", 24),
+                    "--columns N": ("pairs in a row", 6),
                 },
             ),
         },
@@ -179,10 +134,9 @@ def _check_run(config: Experiment) -> None:
         ValueError: one is missing, or contradicts the configuration.
     """
     check_training(config)
-    check_places(config)
+    _check_pairs(config)
     check_backbone_name(config.image.backbone)
     resolve_resume(config)
-    _check_pairs(config)
 
 
 def check_features(arguments: Namespace) -> None:
@@ -247,14 +201,14 @@ def check_data(arguments: Namespace) -> None:
     check_options(config)
     # inspection refuses any manifest, missing or not
     if arguments.tool != "inspect" or config.data.manifest is None:
-        check_places(config)
         _check_pairs(config)
     arguments.config = config
 
 
 def _check_pairs(config: Experiment) -> None:
-    """Check the files of ``data.source`` by their first or last bytes; those of a mixture's parts
-    are checked when they are opened.
+    """Check that files exist, and those of ``data.source`` by their first or last bytes; those of a
+    mixture's parts are checked when they are opened.
     """
+    check_places(config)
     data = config.data
     check_files(data.source, root=data.root, caption=data.caption, options=data.options)

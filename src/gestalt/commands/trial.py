@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.building.source import pairs_a_step
-from gestalt.commands.train import RunParts, build_parts
+from gestalt.commands.train import RunParts, averaging, build_parts
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.training.micro_batches import Batch
 from gestalt.training.trainer import keywords_of, make_trainer
 
 READ = 64
@@ -35,14 +35,11 @@ NOTHING_WRITTEN = {
     "strategy": "auto",
     "max_epochs": -1,
     "max_time": None,
-    "profiler": None,
     "enable_progress_bar": False,
     "limit_train_batches": None,
     "limit_val_batches": 0,
-    "num_sanity_val_steps": 0,
     "logger": False,
     "enable_checkpointing": False,
-    "fast_dev_run": False,
 }
 """Keywords of a trainer that takes steps on one device until it is told to stop."""
 
@@ -59,16 +56,14 @@ def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Tra
 
 
 def take_steps(
-    trial: RunParts, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None
+    trial: RunParts, *callbacks: Callback, steps: int, batch: Batch | None = None
 ) -> None:
-    """Take training steps on the run's batches, or on some in memory."""
-    decay = trial.config.optimizer.ema
-    averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-    trainer = trial_trainer(trial, *averaging, *callbacks, max_steps=steps)
-    if batches is None:
+    """Take training steps on the run's batches, or each on the same one."""
+    trainer = trial_trainer(trial, *averaging(trial.config), *callbacks, max_steps=steps)
+    if batch is None:
         trainer.fit(trial.module, datamodule=trial.data)
     else:
-        loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
+        loader: DataLoader[Any] = DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
         trainer.fit(trial.module, train_dataloaders=loader)
 
 
@@ -97,7 +92,7 @@ def build_trial(config: Experiment) -> RunParts:
     return trial
 
 
-def read_pairs(trial: RunParts) -> dict[str, Any]:
+def read_pairs(trial: RunParts) -> Batch:
     """Read the pairs of the first batch, ``READ`` at most, without those that cannot be read.
 
     Raises:
@@ -114,12 +109,12 @@ def read_pairs(trial: RunParts) -> dict[str, Any]:
     return _select(batch, valid)
 
 
-def repeated(batch: dict[str, Any], count: int) -> dict[str, Any]:
+def repeated(batch: Batch, count: int) -> Batch:
     """Return a batch of so many pairs, which are repeated or cut."""
     return _select(batch, [number % len(batch["text"]) for number in range(count)])
 
 
-def _select(batch: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+def _select(batch: Batch, rows: list[int]) -> Batch:
     """Return the valid rows of a batch."""
     selected = {**batch, "valid_count": len(rows)}
     for key, values in batch.items():
@@ -168,18 +163,18 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     )
     trial = build_trial(config)
     batch = read_pairs(trial)
-    take_steps(trial, steps=1, batches=[repeated(batch, SIZES[0])])
+    take_steps(trial, steps=1, batch=repeated(batch, SIZES[0]))
     return extended(
         {size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs
     ), trial.total_steps
 
 
-def counted_step(trial: RunParts, batch: dict[str, Any]) -> int:
+def counted_step(trial: RunParts, batch: Batch) -> int:
     """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
     only elementwise operations.
     """
     with counting() as counter:
-        take_steps(trial, steps=1, batches=[batch])
+        take_steps(trial, steps=1, batch=batch)
     return counter.get_total_flops()
 
 

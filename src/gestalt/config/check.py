@@ -101,14 +101,15 @@ def _of_image(config: Experiment) -> Complaints:
 
 def _of_text(config: Experiment) -> Complaints:
     text = config.text
-    if config.projection.order == "classifier" and config.start is None:
-        why = "only a start has a classifier with class names; set start=classifier:ARCHITECTURE"
-        yield "projection.order", why
     if AGGREGATIONS.fact(text.aggregation, "images_only", False):
         why = "the parts of a text already include its summary token; choose max"
         yield "text.aggregation", why
+    if config.start is None and "siglip" in text.family + config.projection.order:
+        yield "text.family", "as siglip, or with projection.order=siglip, it needs a SigLIP's start"
+    if config.start is None and config.projection.order == "classifier":
+        yield "projection.order", "needs a classifier's names; set start=classifier:ARCHITECTURE"
     if text.family == "sentence":
-        for key in ("width", "heads"):
+        for key in ("width", "heads", "vocabulary"):
             if getattr(text, key) is not None:
                 yield f"text.{key}", "the model fixes it; choose null, or text.family=open_clip"
         if not is_t5(text.model):

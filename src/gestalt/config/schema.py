@@ -120,13 +120,15 @@ class Image:
 class Text:
     """The text tower and how its tokens become one vector."""
 
-    family: Literal["sentence", "open_clip", "open_clip_quickgelu"] = key(
+    family: Literal["sentence", "open_clip", "open_clip_quickgelu", "siglip", "siglip2"] = key(
         "sentence",
-        "A sentence-transformers model, or CLIP's text transformer, with GELU or with QuickGELU.",
+        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; or "
+        "that of a `start` from SigLIP or SigLIP 2.",
     )
     model: str = key(
         "sentence-transformers/sentence-t5-base",
-        "Model of family `sentence`; `package:NAME` is one that a pip package ships.",
+        "Model of family `sentence`; `package:NAME` is one that a pip package ships. Of a SigLIP: "
+        "its tokenizer's origin.",
         kind="a hub name, a path or `package:NAME`",
     )
     init: Literal["sentence", "random"] = key(
@@ -144,6 +146,10 @@ class Text:
     heads: int | None = positive(
         None, "Attention heads of family `open_clip`; `null` for family `sentence`."
     )
+    mlp_ratio: float = positive(
+        4.0, "Width of the MLPs of families other than `sentence`, over `width`."
+    )
+    vocabulary: int | None = positive(None, "Tokens that a SigLIP knows. `null`: the tokenizer's.")
     max_length: int = positive(77, "Longest caption; longer captions are truncated.", kind="tokens")
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
@@ -153,10 +159,11 @@ class Text:
 class Projection:
     """From the towers' widths to the shared one."""
 
-    order: Literal["before", "after", "none", "classifier"] = key(
+    order: Literal["before", "after", "none", "siglip", "classifier"] = key(
         "before",
-        "Project tokens before or after aggregation; `none`, as in the paper: no projection; "
-        "`classifier`: image tokens before, by the class names of a start, text not.",
+        "Project tokens before or after aggregation; `none`, as in the paper: no projection; of "
+        "a `start` only: `siglip`, before, its attention pooling in the image's place; "
+        "`classifier`, image tokens before, by its class names, text not.",
     )
     width: int = positive(
         768,

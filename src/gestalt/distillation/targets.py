@@ -42,18 +42,17 @@ def sinkhorn(
     scaled = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     # a factor of each row, which the first round of rows would remove
     plan = (scaled - scaled.amax(dim=-1, keepdim=True)).exp()
+    tiny = torch.finfo(plan.dtype).tiny
     for _ in range(steps):
         plan = plan / plan.sum(dim=-1, keepdim=True)
-        plan = plan / sum_over_ranks(plan.sum(dim=-2, keepdim=True)).clamp_min(
-            torch.finfo(plan.dtype).tiny
-        )
-    return plan / plan.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(plan.dtype).tiny)
+        plan = plan / sum_over_ranks(plan.sum(dim=-2, keepdim=True)).clamp_min(tiny)
+    return plan / plan.sum(dim=-1, keepdim=True).clamp_min(tiny)
 
 
 def student_logs(logits: Tensor) -> Tensor:
     """Return the student's log-probabilities, (..., K), in float32 or wider."""
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return (logits.to(wide) / STUDENT_TEMPERATURE).log_softmax(dim=-1)
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / STUDENT_TEMPERATURE
+    return scaled.log_softmax(dim=-1)
 
 
 def entropies(targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,8 @@ class TokenDropping(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
         """Select the kept tokens.  (B, prefix + N, D) to (B, prefix + K, D)."""
         if self.keep is not None:
-            index = self.keep.unsqueeze(-1).expand(-1, -1, x.shape[-1])
-            x = torch.cat((x[:, : self.prefix], x[:, self.prefix :].gather(1, index)), dim=1)
+            kept = x[:, self.prefix :].take_along_dim(self.keep.unsqueeze(-1), dim=1)
+            x = torch.cat((x[:, : self.prefix], kept), dim=1)
         return (x, self.keep) if self.returns_indices else x
 
 
@@ -66,10 +66,9 @@ def build_trunk(image: Image, *, size: int) -> Any:
     try:
         model = timm.create_model(image.backbone, pretrained=False, num_classes=0, **options)
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        why = cause(error) or type(error).__name__
         raise ValueError(
             f"image.backbone {image.backbone!r} cannot be built as image.family={image.family} "
-            f"with {options}: {why}"
+            f"with {options}: {cause(error) or type(error).__name__}"
         ) from error
     return model if image.stem == "patch" else with_conv_stem(model)
 
@@ -119,7 +118,7 @@ def is_vit(model: nn.Module) -> bool:
 
 def trim(model: Any) -> Any:
     """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in
-    place; a CNN stays as it is.
+    place; a CNN stays as it is.  ``pooling`` lists the pool, outside of the model's weights.
     """
     if not is_vit(model):
         return model
@@ -130,6 +129,7 @@ def trim(model: Any) -> Any:
             model.fc_norm
         )  # models that normalise after averaging have their final norm here
     model.fc_norm = nn.Identity()
+    model.pooling = [model.attn_pool]
     model.attn_pool = None
     model.patch_drop = TokenDropping(
         prefix=model.num_prefix_tokens, returns_indices=isinstance(model, Eva)

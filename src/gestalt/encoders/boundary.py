@@ -6,6 +6,7 @@ stages, named ``blocks.0``, ``stages.0`` or ``layer1`` by timm.  Stem, class and
 position embeddings lie before the first block, final norms after the last.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -25,8 +26,7 @@ PROBE = 2
 
 def block_count(trunk: nn.Module) -> int:
     """Return the number of blocks; 0 if none has a number."""
-    found = (BLOCK.search(name) for name, _ in trunk.named_parameters())
-    return len({match[1] for match in found if match})
+    return len({match[1] for match in map(BLOCK.search, dict(trunk.named_parameters())) if match})
 
 
 def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:
@@ -47,7 +47,7 @@ def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> N
         raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")
 
 
-def names_below(names: list[str], blocks: int) -> list[str]:
+def names_below(names: Collection[str], blocks: int) -> list[str]:
     """Return, in order, the names of the parameters, buffers or modules of the first ``blocks``
     blocks and of all that comes before them.
     """
@@ -63,7 +63,8 @@ def run_below(trunk: Any, pixels: Tensor, *, blocks: int) -> Tensor:
         C, h', w').
     """
     if not is_vit(trunk):
-        return nn.Sequential(*_split_at(trunk, blocks)[0])(pixels)
+        pieces, ends = _pieces(trunk)
+        return nn.Sequential(*pieces[: ends[blocks - 1]])(pixels)
     whole, norm = trunk.blocks, trunk.norm
     trunk.blocks, trunk.norm = whole[:blocks], nn.Identity()
     try:
@@ -85,7 +86,11 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
     recompute = torch.is_grad_enabled() and any(
         getattr(part, "grad_checkpointing", False) for part in (trunk, *trunk.children())
     )
-    parts = list(trunk.blocks)[blocks:] if is_vit(trunk) else _split_at(trunk, blocks)[1]
+    if is_vit(trunk):
+        parts = list(trunk.blocks)[blocks:]
+    else:
+        pieces, ends = _pieces(trunk)
+        parts = pieces[ends[blocks - 1] :]
     rotary = None
     if getattr(trunk, "rope", None) is not None:
         # Eva's own method gives those of the kept patches
@@ -98,8 +103,10 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: Pair) -> Tensor:
     return trunk.norm(x) if is_vit(trunk) else x
 
 
-def _named_pieces(trunk: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules of a CNN's features in order, its stages one by one."""
+def _pieces(trunk: nn.Module) -> tuple[list[nn.Module], list[int]]:
+    """Return the modules of a CNN's features in order, its stages one by one, and for each numbered
+    stage how many they are up to it.
+    """
     pieces: dict[str, nn.Module] = {}
     for name, child in trunk.named_children():
         if name in HEADS:
@@ -111,15 +118,8 @@ def _named_pieces(trunk: nn.Module) -> dict[str, nn.Module]:
             and any(BLOCK.search(f"{inner}.") for inner in numbered)
         )
         pieces |= numbered if inside else {name: child}
-    return pieces
-
-
-def _split_at(trunk: nn.Module, blocks: int) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Return the modules of a CNN up to its n-th numbered stage, and those after it."""
-    pieces = _named_pieces(trunk)
-    numbered = [number for number, name in enumerate(pieces) if BLOCK.search(f"{name}.")]
-    parts, end = list(pieces.values()), numbered[blocks - 1] + 1
-    return parts[:end], parts[end:]
+    ends = [end for end, name in enumerate(pieces, start=1) if BLOCK.search(f"{name}.")]
+    return list(pieces.values()), ends
 
 
 @torch.no_grad()
@@ -127,15 +127,15 @@ def _is_sequence(trunk: Any, stride: Pair) -> bool:
     """True if a CNN's features are its modules one after the other, bit by bit, also where its
     weights are not drawn yet and give NaN; leaves it in eval mode.
     """
-    pieces = _named_pieces(trunk)
-    if sum(BLOCK.search(f"{name}.") is not None for name in pieces) != block_count(trunk):
+    pieces, ends = _pieces(trunk)
+    if len(ends) != block_count(trunk):
         return False
     probe = torch.rand(
         1, 3, PROBE * stride[0], PROBE * stride[1], generator=torch.Generator().manual_seed(0)
     )
     trunk.eval()
     try:
-        one, other = nn.Sequential(*pieces.values())(probe), trunk.forward_features(probe)
+        one, other = nn.Sequential(*pieces)(probe), trunk.forward_features(probe)
         return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False

@@ -56,7 +56,8 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
 
 
 def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
-    """Check that a state dict has the expected keys, no others, and tensors of their shapes.
+    """Check that a state dict has the expected keys, no others, and tensors of their shapes, of any
+    shape where an empty one is expected.
 
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
@@ -67,14 +68,15 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
         "of another shape": [
             f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
             for key in expected.keys() & state.keys()
-            if state[key].shape != expected[key].shape
+            if state[key].shape != expected[key].shape and expected[key].numel()
         ],
     }
-    listed = []
-    for kind, keys in problems.items():
-        if keys:
-            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-            listed.append(f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}{more}")
+    listed = [
+        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}"
+        f"{f' and {len(keys) - 8} more' if len(keys) > 8 else ''}"
+        for kind, keys in problems.items()
+        if keys
+    ]
     if listed:
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
 
@@ -327,19 +329,18 @@ def _check_patches(state: StateDict, model: Any, file: WeightsFile) -> None:
     """Refuse files that timm's filter would resize silently: patches of another size, and a grid
     other than the declared one.
     """
-    patches, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
-    if (
-        patches is None
-        or patches.ndim != 4
-        or not isinstance(getattr(getattr(model, "patch_embed", None), "proj", None), nn.Conv2d)
-    ):
+    patches, ours = (
+        tensors.get("patch_embed.proj.weight") for tensors in (state, model.state_dict())
+    )
+    if patches is None or ours is None or not patches.ndim == ours.ndim == 4:
         return
-    side, expected = tuple(patches.shape[-2:]), tuple(model.patch_embed.proj.weight.shape[-2:])
+    side, expected = tuple(patches.shape[-2:]), tuple(ours.shape[-2:])
     if side != expected:
         raise ValueError(
             f"{file.source} has patches of {side} pixels, the backbone of {expected}: set "
             "image.patch_size"
         )
+    positions = state.get("pos_embed")
     if positions is not None and file.size is not None:
         count = (file.size // side[0]) * (file.size // side[1])
         if positions.shape[1] not in (count, count + model.num_prefix_tokens):

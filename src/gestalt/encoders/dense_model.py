@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
-from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.encoders.readings import READINGS, attention, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 
@@ -76,9 +76,9 @@ class DenseModel(nn.Module):
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy: "DenseModel | None" = None
-    proxy_name: str = ""
+    proxy_name = ""
     _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
-    _shares_passes: bool = False
+    _shares_passes = False
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tokens:
@@ -122,11 +122,10 @@ class DenseModel(nn.Module):
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the head to each location alone: (B, N, E), not normalised."""
-        batch, count = tokens.parts.shape[:2]
         alone = tokens.parts.flatten(0, 1)
         summary = None if tokens.summary is None else alone
         vectors = self.head(tokens_of(alone.unsqueeze(1), (1, 1), summary=summary))
-        return vectors.reshape(batch, count, -1)
+        return torch.unflatten(vectors, 0, tokens.parts.shape[:2])
 
     @property
     def has_text(self) -> bool:
@@ -230,14 +229,12 @@ class DenseModel(nn.Module):
 
         def keep(module: Any, inputs: Any, options: Any, output: Any) -> None:
             heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
-            matrices.append(
-                (heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1)
-            )
+            matrices.append(attention(heads.query[:, :, :1], heads.key, heads.scale))
 
         with block.module.register_forward_hook(keep, with_kwargs=True):
             self.tokens(images)
-        attention = matrices[0][:, :, 0, block.prefix :]
-        return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
+        rows = matrices[0][:, :, 0, block.prefix :]
+        return torch.unflatten(rows, 2, self.grid(*images.shape[-2:]))
 
     def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
         """Encode images with the last block computed by a reading, from position embeddings resized

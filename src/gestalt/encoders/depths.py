@@ -3,13 +3,14 @@ count.
 """
 
 import re
+from collections.abc import Collection
 
 BLOCK = re.compile(r"(?:^|\.)(?:blocks|block|resblocks|layers|layer|stages)\.?(\d+)\.")
 """Matches a block's number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and
 ``layer2.``, BERT's ``layer.3.``, T5's ``block.3.``, open_clip's ``resblocks.3.``"""
 
 
-def block_depths(names: list[str]) -> dict[str, tuple[int, int]]:
+def block_depths(names: Collection[str]) -> dict[str, tuple[int, int]]:
     """Return (depth, top) of each parameter of a tower, given in order of definition: those before
     the first block are embeddings.
     """

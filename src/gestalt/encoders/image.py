@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Image
-from gestalt.encoders.backbones import TokenDropping, build_trunk, grid_of, inspect_trunk, trim
+from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
 from gestalt.encoders.checkpoints import StateDict, load_checkpoint
 from gestalt.encoders.dense_model import normalised, tokens_of
@@ -61,14 +61,14 @@ class ImageTower(nn.Module):
         self.origin = origin
         self.frozen = frozen
         self.frozen_blocks = frozen_blocks
-        self.is_vit = isinstance(getattr(trunk, "patch_drop", None), TokenDropping)
+        self.is_vit = is_vit(trunk)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         if frozen:
             self.trunk.requires_grad_(False)
         if frozen_blocks:
             parameters = dict(trunk.named_parameters())
-            for name in names_below(list(parameters), frozen_blocks):
+            for name in names_below(parameters, frozen_blocks):
                 parameters[name].requires_grad_(False)
         self.train()
 
@@ -85,7 +85,7 @@ class ImageTower(nn.Module):
                     module.eval()
         if self.frozen_blocks:
             modules = {f"{name}.": module for name, module in self.trunk.named_modules() if name}
-            for name in names_below(list(modules), self.frozen_blocks):
+            for name in names_below(modules, self.frozen_blocks):
                 # not those in it: a container of blocks stands before the first
                 modules[name].training = False
         return self
@@ -121,9 +121,11 @@ class ImageTower(nn.Module):
             output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         if not self.is_vit:
             return tokens_of(output, grid)
-        summary = None if self.trunk.cls_token is None else output[:, 0]
-        parts = output[:, self.trunk.num_prefix_tokens :]
-        return tokens_of(parts, grid if keep is None else None, summary=summary)
+        return tokens_of(
+            output[:, self.trunk.num_prefix_tokens :],
+            grid if keep is None else None,
+            summary=None if self.trunk.cls_token is None else output[:, 0],
+        )
 
     @torch.no_grad()
     def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -146,7 +148,7 @@ class ImageTower(nn.Module):
         standard deviation.
         """
         state = self.trunk.state_dict()
-        names = list(state) if self.frozen else names_below(list(state), self.frozen_blocks)
+        names = state if self.frozen else names_below(state, self.frozen_blocks)
         return {name: state[name] for name in names} | {"mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -203,7 +205,7 @@ class ImageTower(nn.Module):
         if len(matrices) != 1 or matrices[0].dim() != 4:  # (B, heads, T, T)
             raise ValueError(_no_matrix(attention))
         rows = matrices[0][:, :, 0, self.trunk.num_prefix_tokens :]
-        return rows.reshape(*rows.shape[:2], *grid)
+        return torch.unflatten(rows, 2, grid)
 
     def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Run the trunk or a part of it, of which a ViT keeps some patches."""
@@ -270,7 +272,14 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         ValueError: the tower cannot be built; the message names the key.
     """
     check_init(image.init, backbone=image.backbone, weights=image.weights)
-    check_changes(image)
+    changes = image.changes() | ({} if image.stem == "patch" else {"stem": image.stem})
+    # a file of weights may fit any architecture
+    if changes and image.init != "random" and image.weights is None:
+        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
+        raise ValueError(
+            f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
+            "architecture only; use random, or image.weights"
+        )
     stride, unused = inspect_trunk(image, size=size)
     trunk = build_trunk(image, size=size)
     mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
@@ -300,20 +309,3 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         frozen=image.frozen,
         frozen_blocks=image.frozen_blocks,
     )
-
-
-def check_changes(image: Image) -> None:
-    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit
-    any.
-    """
-    if image.init == "random" or image.weights is not None:
-        return
-    changes = image.changes()
-    if image.stem != "patch":
-        changes["stem"] = image.stem
-    if changes:
-        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
-        raise ValueError(
-            f"{changed} cannot change {image.backbone!r}: init {image.init!r} fits timm's "
-            "architecture only; use random, or image.weights"
-        )

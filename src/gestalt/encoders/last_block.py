@@ -124,21 +124,15 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
     """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another
     kind.
     """
-    attention = getattr(layer, "self_attn", None)
-    if (
-        attention is None
-        or not hasattr(layer, "layer_norm1")
-        or not (hasattr(attention, "q_proj") or hasattr(attention, "qkv"))
+    attention: Any = getattr(layer, "self_attn", None)
+    if not hasattr(layer, "layer_norm1") or not (
+        hasattr(attention, "q_proj") or hasattr(attention, "qkv")
     ):
         return None
     output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
 
     def heads(tokens: Tensor, options: Any) -> Heads:
-        normed = layer.layer_norm1(tokens)
-        if hasattr(attention, "qkv"):
-            parts = attention.qkv(normed).chunk(3, dim=-1)
-        else:
-            parts = [getattr(attention, f"{side}_proj")(normed) for side in "qkv"]
+        parts = _projected(attention, layer.layer_norm1(tokens))
         query, key, value = (split(part, attention.num_heads) for part in parts)
         return Heads(query, key, value, float(attention.scale))
 
@@ -161,6 +155,16 @@ def _joined(values: Tensor) -> Tensor:
     return values.transpose(1, 2).flatten(2)
 
 
+def _projected(attention: Any, tokens: Tensor) -> Any:
+    """Return queries, keys and values, each (B, T, G d), by one layer or by three."""
+    if getattr(attention, "qkv", None) is None:
+        return [getattr(attention, f"{side}_proj")(tokens) for side in "qkv"]
+    if getattr(attention, "q_bias", None) is None:
+        return attention.qkv(tokens).chunk(3, dim=-1)
+    bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+    return functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
+
+
 def _scaled_by(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Return the multiplication by a layer scale; identity without one."""
     return (lambda branch: branch) if gamma is None else (lambda branch: gamma * branch)
@@ -172,13 +176,7 @@ def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads
     """
     from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 
-    if attention.qkv is not None:
-        bias = attention.qkv.bias
-        if getattr(attention, "q_bias", None) is not None:
-            bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
-        parts = functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
-    else:
-        parts = tuple(getattr(attention, f"{side}_proj")(tokens) for side in "qkv")
+    parts = _projected(attention, tokens)
     width = parts[0].shape[-1] // attention.num_heads
     query, key, value = (split(part, part.shape[-1] // width) for part in parts)
     query, key = attention.q_norm(query), attention.k_norm(key)

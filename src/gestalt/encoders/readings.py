@@ -35,7 +35,8 @@ class Reading(NamedTuple):
     whole: bool
 
 
-def _attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
+def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Return the softmax of the scaled products of two sides (B, G, T, d): (B, G, T, T)."""
     return (left @ right.transpose(-2, -1) * scale).softmax(dim=-1)
 
 
@@ -45,29 +46,24 @@ def _identity(heads: Heads, grid: Pair, prefix: int) -> Tensor:
 
 
 def _sclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
-    queries, keys = (_attention(side, side, heads.scale) for side in (heads.query, heads.key))
+    queries, keys = (attention(side, side, heads.scale) for side in (heads.query, heads.key))
     return queries + keys
 
 
 def _naclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
-    near = neighbourhood(grid, std=NACLIP_STD).to(heads.key)
+    """Add exp(-d^2 / (2 std^2)) of the distance d, in patches, to the products of each two patches'
+    keys.
+    """
+    places = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in grid))
+    near = torch.exp(-torch.cdist(places, places).square() / (2 * NACLIP_STD**2)).to(heads.key)
     products = heads.key @ heads.key.transpose(-2, -1) * heads.scale
     return (products + functional.pad(near, (prefix, 0, prefix, 0))).softmax(dim=-1)
-
-
-def neighbourhood(grid: Pair, *, std: float) -> Tensor:
-    """Return exp(-d^2 / (2 std^2)) of the distance d, in patches, of each two patches of a grid
-    (h, w): (h w, h w) float64.
-    """
-    rows, columns = (torch.arange(side, dtype=torch.float64) for side in grid)
-    places = torch.cartesian_prod(rows, columns)
-    return torch.exp(-torch.cdist(places, places).square() / (2 * std**2))
 
 
 READINGS = {
     # the block itself
     "plain": Reading(
-        lambda heads, grid, prefix: _attention(heads.query, heads.key, heads.scale), whole=True
+        lambda heads, grid, prefix: attention(heads.query, heads.key, heads.scale), whole=True
     ),
     # chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
     "maskclip": Reading(_identity, whole=True),
@@ -77,7 +73,7 @@ READINGS = {
     "sclip": Reading(_sclip, whole=True),
     # mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
     "clearclip": Reading(
-        lambda heads, grid, prefix: _attention(heads.query, heads.query, heads.scale), whole=False
+        lambda heads, grid, prefix: attention(heads.query, heads.query, heads.scale), whole=False
     ),
     # sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
     "naclip": Reading(_naclip, whole=False),
@@ -143,12 +139,13 @@ def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> T
     """
     patches = values[:, :, prefix:].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)
     resized = functional.interpolate(
-        patches.reshape(*patches.shape[:2], *grid),
+        torch.unflatten(patches, 2, grid),
         size=features.shape[-2:],
         mode="bilinear",
         align_corners=False,
     )
     wide = resized.flatten(2).transpose(1, 2)  # (B G, h' w', d)
-    wide = wide.reshape(-1, values.shape[1], *wide.shape[1:])
-    attended = proxy_attention(features.to(wide.dtype)) @ wide
-    return torch.cat([values[:, :, :prefix], attended], dim=2)
+    wide = torch.unflatten(wide, 0, values.shape[:2])
+    return torch.cat(
+        [values[:, :, :prefix], proxy_attention(features.to(wide.dtype)) @ wide], dim=2
+    )

@@ -10,10 +10,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from gestalt.config.identity import unflatten
 from gestalt.config.schema import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
+from gestalt.tables import TEXTS
 from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8
@@ -35,14 +37,15 @@ class TextTower(nn.Module):
     A subclass sets the attributes after ``super().__init__()``.
 
     Attributes:
-        tokenizer: of a library.
+        tokenizer: of transformers, unless a subclass tokenises.
         width: D.
         origin: origin of the weights.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
+        bucket: batches are padded to a multiple of this many tokens.
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs
             bfloat16 or float32.
-        frozen: True if the tower is frozen for good.
+        frozen: True if the tower is frozen for good: no gradient, and eval mode even in training.
         compiled_parts: the modules that ``encode`` calls and that ``trainer.compile=towers``
             compiles.
     """
@@ -52,15 +55,10 @@ class TextTower(nn.Module):
     origin: WeightsOrigin
     max_length: int
     padding_id: int
+    bucket = BUCKET
     fp16_safe: bool = True
     frozen: bool = False
     compiled_parts: list[nn.Module]
-
-    def freeze(self) -> Self:
-        """Freeze the tower for good: no gradient, and eval mode even in training."""
-        self.frozen = True
-        self.requires_grad_(False)
-        return self.train(False)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; a frozen tower stays in eval mode."""
@@ -81,7 +79,7 @@ class TextTower(nn.Module):
         encoded.
 
         Returns:
-            Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``;
+            Parts (B, N, D), special tokens included, N a multiple of ``bucket`` or ``max_length``;
             mask False on padding; summary (B, D) or None; grid None. Not L2-normalised.
 
         Raises:
@@ -106,7 +104,7 @@ class TextTower(nn.Module):
         bucket.
         """
         rows = self.tokenise(texts)
-        length = min(math.ceil(max(map(len, rows)) / BUCKET) * BUCKET, self.max_length)
+        length = min(math.ceil(max(map(len, rows)) / self.bucket) * self.bucket, self.max_length)
         if not all(rows):
             raise ValueError(
                 f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; "
@@ -122,11 +120,9 @@ class TextTower(nn.Module):
         """Return the token ids of each caption, special ones included, 1 to ``max_length`` if they
         are cut.
         """
-        raise NotImplementedError
-
-    def lengths(self, texts: list[str]) -> list[int]:
-        """Return the number of tokens of each caption before it is cut, special ones included."""
-        return [len(row) for row in self.tokenise(texts, cut=False)]
+        return self.tokenizer(
+            texts, truncation=cut, max_length=self.max_length if cut else None, verbose=False
+        ).input_ids
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
@@ -181,16 +177,12 @@ class SentenceTower(TextTower):
         """
         save_architecture(self._built_from, folder)
 
-    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
-        """Return the token ids of the model's tokenizer."""
-        return self.tokenizer(
-            texts, truncation=cut, max_length=self.max_length if cut else None, verbose=False
-        ).input_ids
-
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
         config, attended = self.model.config, mask.long()
-        if config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
+        if config.model_type == "mpnet":  # it adds a mask of four dimensions to its scores
+            attended = ~mask[:, None, None] * torch.finfo(torch.float32).min
+        elif config.model_type in MASKED_BY_PAIRS and config._attn_implementation == "sdpa":
             attended = mask[:, None, None].expand(-1, -1, mask.shape[1], -1)
         parts = self.dense(self.model(input_ids=ids, attention_mask=attended).last_hidden_state)
         return Tokens(
@@ -212,28 +204,29 @@ class OpenClipTower(TextTower):
     def __init__(self, text: Text) -> None:
         super().__init__()
         import open_clip
-        from open_clip.tokenizer import SimpleTokenizer
-        from open_clip.transformer import QuickGELU, TextTransformer
 
-        source = (
-            f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
-            f"{text.width} wide, {text.heads} heads, fresh weights"
-        )
         assert text.width  # config/check.py
         self.width = text.width
-        self.origin = WeightsOrigin("random", source)
+        self.origin = WeightsOrigin(
+            "random",
+            f"open_clip {open_clip.__version__} text transformer, {text.layers} layers, "
+            f"{text.width} wide, {text.heads} heads, fresh weights",
+        )
         self.max_length = text.max_length
         self.padding_id = 0
-        self.tokenizer = SimpleTokenizer(context_length=text.max_length)
-        self.model: Any = TextTransformer(
-            context_length=text.max_length,
-            vocab_size=self.tokenizer.vocab_size,
-            width=text.width,
-            heads=text.heads,
-            layers=text.layers,
-            act_layer=QuickGELU if text.family == "open_clip_quickgelu" else nn.GELU,
-            proj_type="none",  # an unused projection would get no gradient
-        )
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=text.max_length)
+        form = TEXTS[text.family]
+        config = {
+            "context_length": text.max_length,
+            "vocab_size": text.vocabulary or self.tokenizer.vocab_size,
+            "width": text.width,
+            "heads": text.heads,
+            "layers": text.layers,
+            "mlp_ratio": text.mlp_ratio,
+            **unflatten(form).get("text_cfg", {}),
+        }
+        # without an output width, and so without a projection, which would get no gradient
+        self.model: Any = open_clip.model._build_text_tower(None, config, "quick_gelu" in form)
         self.compiled_parts = [self.model.transformer]
 
     def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
@@ -243,19 +236,58 @@ class OpenClipTower(TextTower):
         return [[first, *self.tokenizer.encode(text)[:words], last] for text in texts]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
-        """Run the transformer; its causal mask hides padding, which comes last."""
-        length = ids.shape[1]
-        embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
-        parts = self.model.ln_final(
-            self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length])
-        )
-        last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token
+        """Run the transformer; a causal mask hides padding, which comes last."""
+        model, length = self.model, ids.shape[1]
+        embedded = model.token_embedding(ids) + model.positional_embedding[:length]
+        causal = model.attn_mask
+        # (B,) index of the end-of-text token, or without a causal mask of the last of all
+        last = (mask | (causal is None)).sum(dim=1) - 1
+        if causal is not None:
+            causal = causal[:length, :length]
+        parts = model.ln_final(model.transformer(embedded, attn_mask=causal))
         return Tokens(
             summary=parts[torch.arange(len(parts), device=parts.device), last],
             parts=parts,
             mask=mask,
             grid=None,
         )
+
+
+class SiglipTower(OpenClipTower):
+    """SigLIP's text transformer, of a start that has its weights and its tokenizer.
+
+    It reads padding to the full length, and its summary is the last token.  A checkpoint holds the
+    tokenizer: the UTF-8 of its ``tokenizer.json``, with the padding that open_clip sets.
+
+    Source: Zhai et al. 2023 (arXiv:2303.15343); open_clip 3.3, ``tokenizer.HFTokenizer``.
+    """
+
+    bucket = 2**31  # more than any caption has: to max_length
+    _file = torch.empty(0)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the file of the tokenizer, bytes."""
+        return self._file
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Read the tokenizer from the bytes of its file; a ValueError refuses others."""
+        from tokenizers import Tokenizer
+
+        self._file = state.cpu()
+        try:
+            self.tokenizer = Tokenizer.from_buffer(bytes(self._file.numpy()))
+            self.padding_id = self.tokenizer.padding["pad_id"]
+        except Exception as error:  # of the library, which has no other class
+            raise ValueError(f"text tower: its tokenizer cannot be read: {error}") from error
+        self.tokenizer.no_padding()
+
+    def tokenise(self, texts: list[str], *, cut: bool = True) -> list[list[int]]:
+        """Return the token ids of each caption, in lower case and without punctuation."""
+        from open_clip.tokenizer import get_clean_fn
+
+        self.tokenizer.enable_truncation(self.max_length if cut else self.bucket)
+        rows = self.tokenizer.encode_batch([*map(get_clean_fn("canonicalize"), texts)])
+        return [row.ids for row in rows]
 
 
 def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
@@ -269,7 +301,9 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
     Raises:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
-    tower = (
-        SentenceTower(text, weights=weights) if text.family == "sentence" else OpenClipTower(text)
-    )
-    return tower.freeze() if text.frozen else tower
+    kind = SiglipTower if "siglip" in text.family else OpenClipTower
+    tower = SentenceTower(text, weights=weights) if text.family == "sentence" else kind(text)
+    if text.frozen:
+        tower.frozen = True
+        tower.requires_grad_(False).eval()
+    return tower

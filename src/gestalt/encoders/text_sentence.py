@@ -66,9 +66,11 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         _check_files(folder)
         encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
         _check_parts(parts)
-        longest = tokenizer.model_max_length
-        if not isinstance(longest, int | float):
-            raise ValueError(f"its longest text is {longest!r}: set max_seq_length to a number")
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(
+                f"its longest text is {tokenizer.model_max_length!r}: set max_seq_length to a "
+                "number"
+            )
     except Exception as error:
         # the library passes on those of torch, safetensors, transformers, json and its own
         # constructors
@@ -158,8 +160,11 @@ def _fresh(folder: Path) -> Any:
             options["activation_function"] = getattr(nn, name)()
         parts.append(kind(**options))
     config = transformers.AutoConfig.from_pretrained(place, **LOCAL)
-    for_text = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-    factory: Any = transformers.AutoModelForTextEncoding if for_text else transformers.AutoModel
+    factory: Any = (
+        transformers.AutoModelForTextEncoding
+        if type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        else transformers.AutoModel
+    )
     encoder = factory.from_config(config, dtype=torch.float32)
     for part in parts:
         if hasattr(part, "linear"):

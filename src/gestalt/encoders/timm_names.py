@@ -69,8 +69,10 @@ def open_clip_description(name: str) -> Path:
         file = Path(name) / DESCRIPTION
         if file.is_file():
             return file
-        why = f"the folder has no {DESCRIPTION}; name one that open_clip saved a model in"
-        raise ValueError(f"open_clip:{name}: {why}")
+        raise ValueError(
+            f"open_clip:{name}: the folder has no {DESCRIPTION}; name one that open_clip saved a "
+            "model in"
+        )
     architecture = name.partition(":")[0]
     known = {path.stem: path for path in (folder_of("open_clip") / "model_configs").glob("*.json")}
     if architecture not in known:
@@ -82,7 +84,4 @@ def open_clip_description(name: str) -> Path:
 
 def folder_of(package: str) -> Path:
     """Return the folder of an installed package, without importing it."""
-    spec = find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+    return Path(find_spec(package).origin).parent  # type: ignore[union-attr, arg-type]

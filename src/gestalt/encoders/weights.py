@@ -83,8 +83,14 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     path = _hub_file(record.hf_hub_id, searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
     source = f"hub {record.hf_hub_id}" + (f" at {revision}" if revision else "")
-    published = {"tag": record.tag, "hub": record.hf_hub_id, "revision": revision}
-    return WeightsFile(path, source, record.mean, record.std, size, published=published)
+    return WeightsFile(
+        path,
+        source,
+        record.mean,
+        record.std,
+        size,
+        published={"tag": record.tag, "hub": record.hf_hub_id, "revision": revision},
+    )
 
 
 def _local_file(path: Path, record: Any) -> WeightsFile:

@@ -5,9 +5,9 @@ Benchmarks that share an image set share its images, which are loaded once.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.evaluation.measures import MEASURES
@@ -25,7 +25,7 @@ class Benchmark:
         image_set: a file under ``data_modules/image_sets``, or the path of the YAML file that
             defines the benchmark.
         label_set: a label set of the image set; None for a set without any.
-        measures: rows of ``MEASURES``, in the order of the record.
+        measures: rows of ``MEASURES``, in the order of the record; by default segmentation.
         protocols: protocol by measure, where it is not the measure's default; a config may name
             another.
         splits: those that can be scored; by default the image set chooses the reported one.
@@ -38,7 +38,7 @@ class Benchmark:
     name: str
     image_set: str
     label_set: str | None
-    measures: tuple[str, ...]
+    measures: tuple[str, ...] = ("segmentation",)
     protocols: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ("train", "val")
     layout: str = ""
@@ -52,10 +52,22 @@ class Benchmark:
 
 
 _scenes = partial(Benchmark, splits=("val", "tune"), source="scenes")
-_VOC = "the folder that holds VOCdevkit/VOC2012"
-_CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
-_STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
-_CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+_voc = partial(
+    Benchmark,
+    splits=("train", "val", "trainval"),
+    layout="the folder that holds VOCdevkit/VOC2012",
+)
+_val = partial(Benchmark, splits=("val",))
+_context = partial(
+    Benchmark, layout="the folder that holds VOCdevkit/VOC2010 with the converted masks"
+)
+_stuff = partial(
+    Benchmark,
+    layout="the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both",
+)
+_cityscapes = partial(
+    Benchmark, layout="the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
+)
 
 _ROWS = (
     _scenes("scenes", "scenes", "scenes", ("segmentation", "grouping", "retrieval")),
@@ -70,28 +82,10 @@ _ROWS = (
         ("robustness",),
         protocols={"robustness": "scenes_majority"},
     ),
-    Benchmark(
-        "pascal_voc",
-        "pascal_voc",
-        "voc21",
-        ("segmentation", "grouping"),
-        splits=("train", "val", "trainval"),
-        layout=_VOC,
-    ),
-    Benchmark(
-        "pascal_voc20",
-        "pascal_voc",
-        "voc20",
-        ("segmentation",),
-        splits=("train", "val", "trainval"),
-        layout=_VOC,
-    ),
-    Benchmark(
-        "pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT
-    ),
-    Benchmark(
-        "pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT
-    ),
+    _voc("pascal_voc", "pascal_voc", "voc21", ("segmentation", "grouping")),
+    _voc("pascal_voc20", "pascal_voc", "voc20"),
+    _context("pascal_context60", "pascal_context", "context60"),
+    _context("pascal_context59", "pascal_context", "context59"),
     Benchmark(
         "ade20k",
         "ade20k",
@@ -99,34 +93,28 @@ _ROWS = (
         ("segmentation", "grouping"),
         layout="the folder that holds ADEChallengeData2016",
     ),
-    Benchmark(
+    _val(
         "ade20k_847",
         "ade20k_full",
         "ade20k_847",
-        ("segmentation",),
-        splits=("val",),
         layout=(
             "the folder that holds ADE20K_2021_17_01 with images_detectron2 and "
             "annotations_detectron2"
         ),
     ),
-    Benchmark(
+    _val(
         "pascal_context459",
         "pascal_context_full",
         "context459",
-        ("segmentation",),
-        splits=("val",),
         layout=(
             "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and "
             "annotations_detectron2/pc459_val"
         ),
     ),
-    Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
-    Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
-    Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),
-    Benchmark(
-        "coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching"), layout=_STUFF
-    ),
+    _stuff("coco_object", "coco", "coco_object_81"),
+    _stuff("coco_stuff", "coco", "coco_stuff_171"),
+    _stuff("coco27", "coco", "coco_27", ("segmentation", "matching")),
+    _stuff("coco27_curated", "coco_curated", "coco_27", ("segmentation", "matching")),
     Benchmark(
         "coco_panoptic",
         "coco",
@@ -137,34 +125,20 @@ _ROWS = (
             "both"
         ),
     ),
-    Benchmark(
-        "cityscapes",
-        "cityscapes",
-        "cityscapes_19",
-        ("segmentation", "grouping"),
-        layout=_CITYSCAPES,
-    ),
-    Benchmark(
-        "cityscapes27",
-        "cityscapes",
-        "cityscapes_27",
-        ("segmentation", "matching"),
-        layout=_CITYSCAPES,
-    ),
-    Benchmark(
+    _cityscapes("cityscapes", "cityscapes", "cityscapes_19", ("segmentation", "grouping")),
+    _cityscapes("cityscapes27", "cityscapes", "cityscapes_27", ("segmentation", "matching")),
+    _val(
         "imagenet",
         "imagenet",
         "imagenet_1000",
         ("classification",),
-        splits=("val",),
         layout="the folder that holds imagenet/val/<WordNet id>",
     ),
-    Benchmark(
+    _val(
         "imagenet_v2",
         "imagenet_v2",
         "imagenet_1000",
         ("classification",),
-        splits=("val",),
         layout="the folder that holds imagenetv2-matched-frequency-format-val",
     ),
     Benchmark(
@@ -194,18 +168,19 @@ class _Benchmarks(Registry[Benchmark]):
         """Return a row.
 
         Raises:
-            ConfigError: as ``read_definition``, or a file with the name of another row.
+            ConfigError: as ``read_definition``, or a file with the name of another row or of its
+                image set.
         """
         if not is_path(name):
             return super().__getitem__(name)
         definition = read_definition(name)
-        if super().__contains__(definition.name):
+        taken = {*self, *(row.image_set for row in _ROWS)}
+        if definition.name in taken:
             raise ConfigError(
                 f"benchmark {name}: {definition.name} is the name of another; set name: in the file"
             )
         labels = f"{definition.name}.yaml"  # no protocol has exceptions for it
-        splits = tuple(definition.splits)
-        return Benchmark(definition.name, name, labels, ("segmentation",), splits=splits)
+        return Benchmark(definition.name, name, labels, splits=tuple(definition.splits))
 
     def __contains__(self, name: object) -> bool:
         """Return True for a row and for any path, whose file is read when its row is looked up."""
@@ -217,5 +192,13 @@ BENCHMARKS = _Benchmarks("benchmarks", {row.name: row for row in _ROWS})
 
 
 def present(names: Iterable[str]) -> list[str]:
-    """Return the benchmarks without those whose file is gone."""
-    return [name for name in names if not is_path(name) or Path(name).expanduser().is_file()]
+    """Return the benchmarks without those whose file or folders are gone, or whose file is wrong
+    by now.
+    """
+    found = []
+    for name in names:
+        with suppress(ConfigError):
+            if is_path(name):
+                read_definition(name)
+            found.append(name)
+    return found

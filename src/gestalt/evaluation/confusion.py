@@ -96,8 +96,12 @@ def pixel_counts(prediction: Array, label: Array, *, classes: int) -> Ints:
     """
     labelled = label != ignored_value(classes)
     prediction, label = prediction[labelled], label[labelled]
-    counted = label[prediction == label], prediction, label
-    return np.stack([np.bincount(values, minlength=classes)[:classes] for values in counted])
+    return np.stack(
+        [
+            np.bincount(values, minlength=classes)[:classes]
+            for values in (label[prediction == label], prediction, label)
+        ]
+    )
 
 
 def iou_of(counts: Ints) -> Floats:

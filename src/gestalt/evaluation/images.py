@@ -59,8 +59,7 @@ def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
     side, short = protocol.input_size, min(height, width)
     rows, columns = (int(side * length / short) for length in (height, width))
     top, left = (round((length - side) / 2) for length in (rows, columns))
-    whole = scaled(image, (rows, columns), protocol)
-    return whole[:, top : top + side, left : left + side]
+    return scaled(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
 
 
 def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
@@ -74,16 +73,23 @@ def interpolated(
     image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
 ) -> Tensor:
     """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
-    pixels = functional.interpolate(
-        image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias
-    )
-    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
+    pixels = upsampled(image.float(), size, mode=mode, antialias=antialias)
+    return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def upsampled(maps: Tensor, size: Size, *, mode: str = "bilinear") -> Tensor:
-    """Resize maps (K, h, w) to (K, H, W): bilinear, corners not aligned, or nearest-exact."""
-    aligned = False if mode == "bilinear" else None
-    return functional.interpolate(maps[None], size=size, mode=mode, align_corners=aligned)[0]
+def upsampled(
+    maps: Tensor, size: Size, *, mode: str = "bilinear", antialias: bool = False
+) -> Tensor:
+    """Resize maps (K, h, w) to (K, H, W): bilinear or bicubic, corners not aligned, or
+    nearest-exact.
+    """
+    return functional.interpolate(
+        maps[None],
+        size=size,
+        mode=mode,
+        align_corners=None if mode == "nearest-exact" else False,
+        antialias=antialias,
+    )[0]
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:
@@ -111,6 +117,11 @@ def by_size(images: Sequence[Tensor], run: Callable[[Tensor], Iterable[Result]])
     return [results[position] for position in range(len(images))]
 
 
+def size_of(values: Tensor) -> Size:
+    """Return (H, W) of an image or a map (..., H, W)."""
+    return values.shape[-2], values.shape[-1]
+
+
 def sizes_of(maps: Sequence[Tensor]) -> list[Size]:
-    """Return (H, W) of each image or map (..., H, W)."""
-    return [(values.shape[-2], values.shape[-1]) for values in maps]
+    """Return ``size_of`` each."""
+    return list(map(size_of, maps))

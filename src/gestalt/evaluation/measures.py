@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
-from gestalt.evaluation.protocols import ImageProtocol
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
@@ -43,17 +41,18 @@ class Measure:
     names: bool = True
 
     @property
-    def protocols(self) -> Mapping[str, Any]:
-        """The protocols by name: an ``ImageProtocol``, or for segmentation a ``Preset``."""
-        protocols: Mapping[str, ImageProtocol] = resolve_name(self.table)
-        return protocols
+    def protocols(self) -> Any:
+        """A mapping of the protocols by name: an ``ImageProtocol``, or for segmentation a
+        ``Preset``.
+        """
+        return resolve_name(self.table)
 
     def build(self, context: Any) -> Any:
         """Build the measure's callback, a ``Measured``."""
         return resolve_name(self.builder)(context)
 
 
-MEASURES: dict[str, Measure] = {
+MEASURES = {
     "segmentation": Measure(
         description="Zero-shot semantic segmentation: top-down grouping, mIoU",
         builder="gestalt.measures.segmentation.callback:build",

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.predictions import ScoredImage
+from gestalt.support.arrays import Array, Pixels
 from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
@@ -27,7 +27,7 @@ VOID = (224, 224, 192)
 """VOC's cream for pixels that are not scored."""
 
 
-def voc_colours(count: int) -> NDArray[np.uint8]:
+def voc_colours(count: int) -> Pixels:
     """Return the first colours of the VOC map, (count, 3): the bits of the index, dealt to red,
     green, blue in turn, high bits first.
 
@@ -38,7 +38,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
     return (bits.reshape(count, 8, 3) * values[:, None]).sum(axis=1, dtype=np.uint8)
 
 
-def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
+def class_colours(count: int, *, background: int | None) -> Pixels:
     """Return one colour per class, (count, 3): the background is black; the others take the VOC map
     in order, from its second colour on.
 
@@ -50,7 +50,7 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
     return np.insert(colours[:-1], background, 0, axis=0)
 
 
-def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> Image.Image:
+def map_image(values: Array, *, classes: int, background: int | None) -> Image.Image:
     """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for
     no class; of more than 255 16-bit grey.
 
@@ -69,7 +69,7 @@ def overlay(
     image: Any,
     mask: Any,
     *,
-    colours: NDArray[np.uint8],
+    colours: Pixels,
     alpha: float = 0.6,
     void: bool = False,
 ) -> Image.Image:
@@ -84,8 +84,9 @@ def overlay(
     """
     classes = np.asarray(mask)
     rows, columns = classes.shape
-    picture = pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC)
-    pixels = np.asarray(picture, dtype=np.float32)
+    pixels = np.asarray(
+        pil_image(image).resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.float32
+    )
     ignored = ignored_value(len(colours))
     table = np.full((ignored + 1, 3), VOID, dtype=np.float32)
     table[: len(colours)] = colours
@@ -154,11 +155,9 @@ def pil_image(image: Any) -> Image.Image:
     return Image.fromarray(np.asarray(image).transpose(1, 2, 0))
 
 
-def painted(
-    image: Any, mask: Any, *, colours: NDArray[np.uint8], void: bool = False
-) -> Image.Image:
+def painted(image: Any, mask: Any, **options: Any) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
-    return scaled(overlay(image, mask, colours=colours, void=void), smooth=False)
+    return scaled(overlay(image, mask, **options), smooth=False)
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
@@ -174,7 +173,7 @@ def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
 def in_row(
     panels: Mapping[str, Image.Image],
     *,
-    entries: Sequence[tuple[str, str, NDArray[np.uint8]]],
+    entries: Sequence[tuple[str, str, Pixels]],
     caption: str,
 ) -> Image.Image:
     """Draw panels side by side under their titles, a legend on the right, the caption below.
@@ -197,13 +196,14 @@ def in_row(
     height = top + PANEL + MARGIN + (line if caption else 0)
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
+    draw.font = font
     for title, panel in panels.items():
-        draw.text((left, MARGIN - 2), title, fill=INK, font=font)
+        draw.text((left, MARGIN - 2), title, fill=INK)
         page.paste(panel, (left, top))
         left += panel.width + MARGIN
     for position, (text, (_, _, colour)) in enumerate(zip(texts, entries, strict=True)):
         x, y = legend + (position // lines) * column, top + (position % lines) * line
         draw.rectangle((x, y, x + swatch, y + swatch), fill=tuple(colour.tolist()), outline=INK)
-        draw.text((x + swatch + 8, y), text, fill=INK, font=font)
-    draw.text((MARGIN, height - line), caption, fill=INK, font=font)
+        draw.text((x + swatch + 8, y), text, fill=INK)
+    draw.text((MARGIN, height - line), caption, fill=INK)
     return page

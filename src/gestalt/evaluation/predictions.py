@@ -2,15 +2,13 @@
 best and worst ones.  H W pixels.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gestalt.support.arrays import Array
 from gestalt.support.files import replacing
 
 EXTREMES = "extremes"
@@ -39,15 +37,15 @@ class ScoredImage(NamedTuple):
 
     @classmethod
     def of(
-        cls, batch: Mapping[str, Any], position: int, *, prediction: Any, label: Any
+        cls, batch: Mapping[str, Any], position: int, predictions: Any, labels: Any
     ) -> "ScoredImage":
         """Take an image of a batch, with its prediction and label."""
         return cls(
             int(batch["sample_id"][position]),
             batch["name"][position],
             batch["image"][position].cpu(),
-            prediction.cpu(),
-            label.cpu(),
+            predictions[position].cpu(),
+            labels[position].cpu(),
         )
 
 
@@ -67,7 +65,7 @@ class Predictions(NamedTuple):
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write ``<folder>/<set>.npz``, over that of an earlier epoch."""
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "names": np.array(list(predictions.names)),
         "background": np.array(-1 if predictions.background is None else predictions.background),
         "ids": np.array([image.sample_id for image in predictions.images]),
@@ -102,13 +100,13 @@ def read_predictions(path: Path) -> Predictions | None:
     return Predictions(names, None if background < 0 else background, images=images)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write a compressed ``.npz`` atomically; its folder is made if missing."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, Array]:
     """Read the arrays of a file by name, without running code from it; empty without a file.
 
     Raises:
@@ -120,18 +118,11 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         # numpy leaves its own open after an error
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return dict(file)
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        MemoryError,
-        NotImplementedError,
-    ) as error:
-        # numpy's own message advises to run code from it
-        why = f"truncated, or more than numbers and words ({type(error).__name__})"
+    except OSError:
+        raise
+    except Exception as error:
+        # zip, zlib and numpy raise different errors; numpy's own advises to run code from it
         raise ValueError(
-            f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file"
+            f"{path}: the arrays cannot be read: truncated, or more than numbers and words "
+            f"({type(error).__name__}); evaluate again, or restore the file"
         ) from error

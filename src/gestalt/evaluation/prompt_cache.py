@@ -20,7 +20,7 @@ from torch import Tensor
 from gestalt.evaluation.weights import weights_hash
 from gestalt.support.files import replacing
 
-LARGE = 4096
+LARGE = 1000
 """Smallest number of prompts whose embeddings are kept; fewer take seconds to embed."""
 
 
@@ -73,9 +73,9 @@ def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:
         with replacing(path) as partial, partial.open("wb") as file:
             np.save(file, vectors.cpu().numpy())
     except OSError as error:
-        mend = "name another by GESTALT_CACHE, or set evaluation.prompt_cache=false"
         print(
-            f"prompt cache {path.parent}: cannot be written ({error.strerror}); {mend}",
+            f"prompt cache {path.parent}: cannot be written ({error.strerror}); name another by "
+            "GESTALT_CACHE, or set evaluation.prompt_cache=false",
             file=sys.stderr,
         )
     return vectors

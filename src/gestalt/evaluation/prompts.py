@@ -145,7 +145,6 @@ def class_embeddings(
     *,
     protocol: PromptProtocol,
     cache: Path | None = None,
-    least: int | None = None,
     progress: bool = False,
 ) -> ClassEmbeddings:
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's
@@ -158,7 +157,6 @@ def class_embeddings(
         protocol: templates and their ensembling.
         cache: folder for the vectors of large sets of prompts of a ``DualEncoder``, whose text side
             is known apart; None embeds them all.
-        least: smallest number of prompts that are kept there; None for ``LARGE``.
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
@@ -181,7 +179,7 @@ def class_embeddings(
             vectors = functional.normalize(vectors, dim=-1)
         return vectors.reshape(-1, len(protocol.templates), vectors.shape[-1]).mean(dim=1)
 
-    if cache is None or len(texts) < (least or LARGE) or not hasattr(model, "text_tower"):
+    if cache is None or len(texts) < LARGE or not hasattr(model, "text_tower"):
         vectors = embed()
     else:
         settings = [TEXTS_AT_ONCE, len(protocol.templates), protocol.ensembling]

@@ -25,9 +25,7 @@ Unnamed = Literal["wrong", "group"]
 
 _TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
 
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    name: tuple(row["templates"]) for name, row in _TEMPLATES.items()
-}
+TEMPLATES = {name: tuple(row["templates"]) for name, row in _TEMPLATES.items()}
 """The field's sets of templates by name; ``templates.json`` has their sources."""
 
 
@@ -77,31 +75,26 @@ class ImageProtocol:
         """Return the (height, width) in pixels that an image of this size is resized to."""
         if self.resize in ("square", "centre_crop"):
             return self.input_size, self.input_size
+        short, long = min(height, width), max(height, width)
+        # in float arithmetic, as the originals do, so that halves round to the same side
+        if self.resize == "keep_ratio" and self.rounding == "truncate":
+            other = int(self.input_size * long / short)
+            return (self.input_size, other) if height <= width else (other, self.input_size)
         if self.resize == "keep_ratio":
-            return self._with_ratio(height, width)
-        step = min(height, width) * self.multiple  # halves round up
+            scale = self.input_size / short
+            if self.long_limit is not None:
+                scale = min(scale, self.long_limit / long)
+            return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        step = short * self.multiple  # halves round up
         rows, columns = (
             (2 * side * self.input_size + step) // (2 * step) for side in (height, width)
         )
         return max(1, rows) * self.multiple, max(1, columns) * self.multiple
 
-    def _with_ratio(self, height: int, width: int) -> tuple[int, int]:
-        """Compute in float arithmetic, as the originals do, so that halves round to the same
-        side.
-        """
-        short, long = min(height, width), max(height, width)
-        if self.rounding == "truncate":
-            other = int(self.input_size * long / short)
-            return (self.input_size, other) if height <= width else (other, self.input_size)
-        scale = self.input_size / short
-        if self.long_limit is not None:
-            scale = min(scale, self.long_limit / long)
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
     def geometry(self) -> tuple[object, ...]:
         """Return the fields that decide how an image is resized."""
-        names = [field.name for field in dataclasses.fields(ImageProtocol)]
-        values = (getattr(self, name) for name in names if name not in ("name", "version"))
+        without_name_and_version = dataclasses.fields(ImageProtocol)[2:]
+        values = (getattr(self, field.name) for field in without_name_and_version)
         return type(self).target_size, *values
 
     def changed(self, **changes: Any) -> Self:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from gestalt.support.names import suggestion
 
@@ -56,26 +55,26 @@ class Published:
         for word in words:
             measured = stated.get(word.partition("=")[0])
             if measured is not None:
-                mend = "leave it out, or score the model with gestalt eval"
                 raise ValueError(
                     f"reproduce {self.name}: {word}: the published number was measured by "
-                    f"{measured}; {mend}"
+                    f"{measured}; leave it out, or score the model with gestalt eval"
                 )
 
 
 @cache
 def published() -> dict[str, Published]:
     """Read all published numbers, by name."""
-    table: dict[str, Any] = json.loads(
-        Path(__file__).with_name("published.json").read_text(encoding="utf-8")
-    )
-    numbers = {}
-    for method, row in table["methods"].items():
-        for set_name, miou in row["miou"].items():
-            name, benchmark = f"{method}/{set_name}", table["benchmarks"][set_name]
-            facts = {**row, "miou": miou, "tolerance": table["tolerance"]}
-            numbers[name] = Published(name=name, benchmark=benchmark, **facts)
-    return numbers
+    table = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    return {
+        f"{method}/{set_name}": Published(
+            name=f"{method}/{set_name}",
+            benchmark=table["benchmarks"][set_name],
+            tolerance=table["tolerance"],
+            **{**row, "miou": miou},
+        )
+        for method, row in table["methods"].items()
+        for set_name, miou in row["miou"].items()
+    }
 
 
 def published_number(name: str) -> Published:

@@ -79,16 +79,13 @@ class Description:
             del record["format"]
             return cls(**record)
         except FileNotFoundError:
-            refuse(
-                "data.features", folder, f"no {FILE} in it; `gestalt features` makes such a folder"
-            )
+            why = f"no {FILE} in it; `gestalt features` makes such a folder"
         except (OSError, ValueError, TypeError) as error:
-            refuse(
-                "data.features",
-                folder,
+            why = (
                 f"{FILE} is not the description of a cache ({error}); make it again by `gestalt "
-                "features`",
+                "features`"
             )
+        refuse("data.features", folder, why)
 
     def differences(self, key: Mapping[str, Any]) -> list[str]:
         """Return in what the cache differs from what a run wants: each name with both values."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from gestalt.losses.gather import gather_rows, world_size
+from gestalt.losses.gather import logsumexp_over_ranks
 from gestalt.losses.matrix import PairMatrix, without_uncounted
 
 BlockLoss = tuple[Tensor, Tensor, Tensor | None]
@@ -68,8 +68,7 @@ def cross_entropy(
         for rows in blocks:
             logits = logits_of(rows, matrix.block(rows))
             normaliser = torch.logaddexp(normaliser, logits.logsumexp(dim=0))
-        if world_size() > 1:
-            normaliser = gather_rows(normaliser.unsqueeze(0)).logsumexp(dim=0)
+        normaliser = logsumexp_over_ranks(normaliser)
 
     def loss_of(rows: slice, block: PairMatrix) -> BlockLoss:
         logits = logits_of(rows, block)
@@ -114,10 +113,10 @@ def sigmoid(
         pairs = block.same_caption() if block.spread else torch.zeros_like(logits, dtype=torch.bool)
         block.positives(pairs).fill_(True)
         signed_logits = torch.where(pairs, -logits, logits)
-        losses = -functional.logsigmoid(-signed_logits)
+        losses = without_uncounted(-functional.logsigmoid(-signed_logits), block.compared())
         grad_logits = torch.sigmoid(signed_logits, out=logits)
         grad_logits = torch.where(pairs, -grad_logits, grad_logits)
-        return without_uncounted(losses, block.compared()).sum(), grad_logits, correct
+        return losses.sum(), grad_logits, correct
 
     return _sum_of_blocks(loss_of, image, texts, log_scale, bias, queries=queries, matrix=matrix)
 

@@ -3,13 +3,10 @@ ranks.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class GatherRows(torch.autograd.Function):
@@ -31,13 +28,10 @@ class GatherRows(torch.autograd.Function):
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
         total = gradients[0].contiguous()
         world = distributed.get_world_size()
-        rank = distributed.get_rank()
         # gloo has no reduce-scatter in some of the supported versions
         if distributed.get_backend() == "nccl":
             return reduce_scatter(total, world=world)
-        total = total.clone()  # autograd may share the tensor
-        distributed.all_reduce(total)
-        return total.chunk(world)[rank]
+        return sum_over_ranks(total).chunk(world)[distributed.get_rank()]
 
 
 gather_with_gradient: Callable[[Tensor], Tensor] = GatherRows.apply
@@ -110,23 +104,23 @@ def objects_on_first(value: Any) -> list[Any]:
     return objects or []
 
 
-def shared_by_ranks(items: Sequence[Item], compute: Callable[[Item], Result]) -> list[Result]:
+def shared_by_ranks(items: Sequence[Any], compute: Callable[[Any], Any]) -> list[Any]:
     """Compute a result of each item, the items dealt to the ranks.  Returns all results, in order,
     on every rank; all ranks must call it together.
     """
     world = world_size()
     rank = distributed.get_rank() if world > 1 else 0
-    results: dict[int, Result] = {}
+    results: list[Any] = [None] * len(items)
     for first, part in enumerate(objects_of_ranks([compute(item) for item in items[rank::world]])):
-        results.update(zip(range(first, len(items), world), part, strict=True))
-    return [results[number] for number in range(len(items))]
+        results[first::world] = part
+    return results
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum values over ranks, without a gradient; in one process they are returned unchanged."""
     values = values.detach()
     if world_size() > 1:
-        values = values.clone()
+        values = values.clone()  # autograd may share the tensor
         distributed.all_reduce(values)
     return values
 

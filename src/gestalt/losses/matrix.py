@@ -150,25 +150,19 @@ def compare(
     """
     rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
     if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
-        mask = "None" if valid is None else tuple(valid.shape)
         raise ValueError(
             "loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at "
             f"least 1, got image {tuple(image.shape)}, text {tuple(text.shape)}, text_id "
-            f"{tuple(text_id.shape)}, valid {mask}"
+            f"{tuple(text_id.shape)}, valid {None if valid is None else tuple(valid.shape)}"
         )
-    world = world_size()
-    first = 0
-    texts = text
-    ids = text_id
+    world, first, texts, ids = world_size(), 0, text, text_id
     if world > 1:
         first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
         texts = gather_with_gradient(text)
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
-        ids, valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(
-            dim=1
-        )
-        ids = ids.contiguous()
+        rows_of_ranks = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1))
+        ids, valid = rows_of_ranks.T.contiguous()
         valid = valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
     counts = _count(text_id, ids, valid=valid) if spread or measured else None

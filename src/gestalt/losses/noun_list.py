@@ -5,6 +5,7 @@ use.  B captions, V nouns.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -15,6 +16,7 @@ from gestalt.losses.gather import gather_rows, world_size
 from gestalt.losses.words import may_be_noun, nouns_of, words_of
 
 
+@dataclass(frozen=True, eq=False)
 class NounList:
     """Nouns in the singular, in alphabetical order.
 
@@ -24,9 +26,8 @@ class NounList:
             are not negatives of each other; None if every noun is alike itself only.
     """
 
-    def __init__(self, nouns: Sequence[str], *, similar: Tensor | None = None) -> None:
-        self.nouns = tuple(nouns)
-        self.similar = similar
+    nouns: Sequence[str]
+    similar: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.nouns)
@@ -64,7 +65,8 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
     known = {word for row in rows for word in row if may_be_noun(word)}
     counts = Counter(noun for row in rows for noun in nouns_of(sorted(row), known=known))
     frequent = [noun for noun, count in counts.items() if count >= least_share * len(rows)]
-    return NounList(sorted(sorted(frequent, key=lambda noun: (-counts[noun], noun))[:most]))
+    frequent.sort(key=lambda noun: (-counts[noun], noun))
+    return NounList(tuple(sorted(frequent[:most])))
 
 
 def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.losses.gather import logsumexp_over_ranks, sum_over_ranks
+from gestalt.losses.matrix import widen
 from gestalt.losses.noun_list import SameOnRanks
 from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.support.devices import without_autocast
@@ -41,12 +42,11 @@ class Nouns(Term):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        loss = parts.loss
-        nouns = parts.nouns
+        loss, nouns = parts.loss, parts.nouns
         assert nouns is not None
         phrases = parts.pad([loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
-        self.pooling: str = loss.nouns_pooling
-        self.temperature: float = loss.nouns_temperature
+        self.pooling = loss.nouns_pooling
+        self.temperature = loss.nouns_temperature
         self._encoded: Tokens | None = None
         self.same = SameOnRanks(nouns, term="nouns")
         self.register_buffer("ids", phrases.ids, persistent=False)
@@ -60,9 +60,9 @@ class Nouns(Term):
         nouns = pairs.embed_text(self._phrases(pairs))
         self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
-            wide = torch.promote_types(pairs.patches.dtype, torch.float32)
-            patches = functional.normalize(pairs.patches.to(wide), dim=-1)
-            logits = self._nearness(patches, nouns.to(wide)) * pairs.logit_scale.exp()  # (B, V)
+            patches, nouns = widen(pairs.patches, nouns)
+            nearness = self._nearness(functional.normalize(patches, dim=-1), nouns)
+            logits = nearness * pairs.logit_scale.exp()  # (B, V)
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
             not_negative = named

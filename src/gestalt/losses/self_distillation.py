@@ -30,8 +30,9 @@ class SelfDistillation(Term):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.token = MaskToken(parts.tower_width)
-        prototypes = parts.loss.self_distillation_prototypes
-        self.student = ProjectionHead(parts.width, prototypes=prototypes)
+        self.student = ProjectionHead(
+            parts.width, prototypes=parts.loss.self_distillation_prototypes
+        )
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
     def forward(self, pairs: Pairs) -> Tensor:
@@ -39,9 +40,7 @@ class SelfDistillation(Term):
         masked = pairs.encode_masked(self.token, MASK_SHARE)
         whole = pairs.patches.detach()
         if pairs.valid is not None:
-            rows = pairs.valid.nonzero().squeeze(1)
-            masked = masked[rows]
-            whole = whole[rows]
+            masked, whole = masked[pairs.valid], whole[pairs.valid]
         with torch.no_grad():
             prototypes = self.teacher(whole)
             targets = sinkhorn(prototypes.flatten(0, 1)).view_as(prototypes)

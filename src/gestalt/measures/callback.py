@@ -2,9 +2,9 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -31,20 +31,17 @@ from gestalt.measures.shown import spread
 from gestalt.support.arrays import Array
 from gestalt.training.pictures import write_picture
 
-Score = TypeVar("Score")
-"""The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
-
 Batch = Mapping[str, Any]
 """A batch of an image set, by field."""
 
 Entry = dict[str, Any]
 """Fields of a JSON record."""
 
-Baseline = Callable[[Tensor, int], Tensor]
-"""Predicts an image from its truth and its position in the batch."""
+Baseline = Iterable[Tensor]
+"""The predictions of a batch, each made when it is counted."""
 
 
-class Scorer(Measured, Generic[Score]):
+class Scorer(Measured):
     """Base class: select the batches of one image set, score them exactly on any number of ranks,
     log on all of them, and draw.
 
@@ -82,8 +79,8 @@ class Scorer(Measured, Generic[Score]):
     """
 
     needs: tuple[str, ...]
-    tag: str = ""
-    suffix: str = ""
+    tag = ""
+    suffix = ""
     fixed: frozenset[str] = frozenset()
 
     def __init__(
@@ -114,8 +111,8 @@ class Scorer(Measured, Generic[Score]):
             used_prompts(prompted, protocol=protocol)
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
-        self.scores: dict[str, Score] = {}
-        self._known: dict[str, Score] = {}  # of the fixed baselines
+        self.scores: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
         self._prompt_cache = prompts_folder(prompt_cache)
@@ -196,9 +193,8 @@ class Scorer(Measured, Generic[Score]):
         the predictions.
         """
         self.metrics["model"].update(predictions, truth, batch["sample_id"])
-        for key, predict in baselines.items():
+        for key, predicted in baselines.items():
             if key not in self._known:
-                predicted = [predict(label, position) for position, label in enumerate(truth)]
                 self.metrics[key].update(predicted, truth, batch["sample_id"])
         return predictions
 
@@ -222,8 +218,7 @@ class Scorer(Measured, Generic[Score]):
         """
         if not self.scores:
             return {}
-        score: Any = self.scores["model"]
-        metrics = self.logged()
+        score, metrics = self.scores["model"], self.logged()
         result: Entry = {
             "set": self.name,
             "image_set": self.image_set,
@@ -303,11 +298,7 @@ class Scorer(Measured, Generic[Score]):
             self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                self._shown.append(
-                    ScoredImage.of(
-                        batch, position, prediction=predictions[position], label=truth[position]
-                    )
-                )
+                self._shown.append(ScoredImage.of(batch, position, predictions, truth))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""
@@ -331,15 +322,7 @@ class Scorer(Measured, Generic[Score]):
         if trainer.sanity_checking:
             return
         for key, value in self.logged().items():
-            pl_module.log(
-                key,
-                value,
-                on_step=False,
-                on_epoch=True,
-                sync_dist=False,
-                prog_bar=key == f"{self.name}/miou",
-                batch_size=1,
-            )
+            pl_module.log(key, value, prog_bar=key == f"{self.name}/miou")
         if trainer.is_global_zero:
             images = chain.from_iterable(shown)
             self.draw(trainer, shown=sorted(images, key=lambda image: image.sample_id))

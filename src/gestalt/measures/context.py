@@ -1,11 +1,11 @@
 """The argument of a measure's ``build``: a configuration, a benchmark and its image set."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gestalt.config.schema import Experiment
+from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.image_sets import ImageSet, LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
 from gestalt.evaluation.benchmarks import Benchmark
@@ -13,7 +13,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.callback import Entry, Scorer
 
-Kind = TypeVar("Kind", bound=Scorer[Any])
+Kind = TypeVar("Kind", bound=Scorer)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Context:
         if (definition := getattr(self.image_set, "definition", None)) is not None:
             facts["benchmark_hash"] = definition
         if (names := getattr(self.image_set, "names", None)) is not None:
-            joined = "\n".join(names).encode(errors="surrogateescape")
-            facts["image_names"] = hashlib.sha256(joined).hexdigest()[:16]
+            facts["image_names"] = short_digest("\n".join(names))
         return {
             "image_set": self.image_set.name,
             "label_set": self.benchmark.label_set,

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
+from gestalt.evaluation.pictures import pil_image
 from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
 from gestalt.support.arrays import Floats, Ints
@@ -22,23 +22,23 @@ LONGEST = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def ends(iou: Floats, ids: Ints, *, count: int = KEPT) -> tuple[list[int], list[int]]:
+def ends(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
     """Return the positions of the best images, highest first, and of the worst, lowest first; no
     image is in both, nan in neither.
 
-    Among equal values the lower id comes first.
+    There are ``KEPT`` at each end; of fewer than twice as many images the best get the larger
+    half.  Among equal values the lower id comes first.
 
     Args:
         iou: (N,) of each image.
         ids: (N,) of the images, all different.
-        count: largest number at each end; of fewer than ``2 * count`` images the best get the
-            larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
-    falling = valued[np.lexsort((ids[valued], -iou[valued]))].tolist()
-    rising = valued[np.lexsort((ids[valued], iou[valued]))].tolist()
-    best = falling[: min(count, (len(falling) + 1) // 2)]
-    return best, [position for position in rising if position not in best][:count]
+    falling, rising = (
+        valued[np.lexsort((ids[valued], sign * iou[valued]))].tolist() for sign in (-1, 1)
+    )
+    best = falling[: min(KEPT, (len(falling) + 1) // 2)]
+    return best, [position for position in rising if position not in best][:KEPT]
 
 
 Extremes = dict[int, tuple[float, ScoredImage]]
@@ -50,8 +50,6 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extrem
     ``KEPT``, none without a mean IoU.
     """
     extremes = {**extremes, shown.sample_id: (iou, shown)}
-    if not np.isnan(iou) and len(extremes) <= 2 * KEPT:
-        return extremes
     ids = np.array(list(extremes))
     best, worst = ends(np.array([value for value, _ in extremes.values()]), ids)
     return {index: extremes[index] for index in ids[best + worst].tolist()}
@@ -74,12 +72,9 @@ def _reduced(scored: ScoredImage) -> ScoredImage:
     height, width = scored.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    photograph = Image.fromarray(scored.image.permute(1, 2, 0).numpy()).resize(
-        size, Image.Resampling.BICUBIC
+    image = np.asarray(pil_image(scored.image).resize(size, Image.Resampling.BICUBIC))
+    prediction, label = (
+        np.asarray(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
+        for mask in (scored.prediction, scored.label)
     )
-    masks = []
-    for mask in (scored.prediction, scored.label):
-        reduced = Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST)
-        masks.append(torch.from_numpy(np.array(reduced)))
-    image = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
-    return scored._replace(image=image, prediction=masks[0], label=masks[1])
+    return scored._replace(image=image.transpose(2, 0, 1), prediction=prediction, label=label)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,7 @@ from gestalt.evaluation.confusion import iou_of
 from gestalt.support.arrays import Floats, Ints
 
 
+@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
 class MaskScore:
     """Base of the scores of a set's label maps: counts of pixels as NumPy arrays, the same on every
     rank.
@@ -18,23 +20,17 @@ class MaskScore:
     Attributes:
         sample_id: (N,) int64, ascending.
         confusion: int64, labelled pixels of the set, by truth and prediction.
-        image_counts: (N, 3, C) int64, pixels of intersection, prediction and truth of each image,
-            for paired intervals over images.
+        counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
     """
 
     sample_id: Ints
     confusion: Ints
-    image_counts: Ints
+    counts: Ints
 
     @property
     def images(self) -> int:
         """The number of images that were counted."""
         return len(self.sample_id)
-
-    @cached_property
-    def counts(self) -> Ints:
-        """(3, C) int64, pixels of intersection, prediction and truth over the set."""
-        return self.image_counts.sum(axis=0, dtype=np.int64)
 
     @cached_property
     def iou(self) -> Floats:
@@ -62,9 +58,13 @@ def class_keys(names: Sequence[str]) -> list[str]:
     return [name if times[name] == 1 else f"{name} {index}" for index, name in enumerate(names)]
 
 
-def class_values(names: Sequence[str], score: MaskScore) -> dict[str, float]:
-    """Return ``iou/<class>`` and its value."""
-    return {f"iou/{key}": float(iou) for key, iou in zip(class_keys(names), score.iou, strict=True)}
+def mask_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[str, float]:
+    """Return the mIoU of the model and of each baseline, pixel accuracy, and ``iou/<class>``."""
+    model = scores["model"]
+    values = {"miou": model.miou, "pixel_accuracy": model.pixel_accuracy}
+    values |= {f"miou_{key}": score.miou for key, score in scores.items() if key != "model"}
+    ious = zip(class_keys(names), model.iou.tolist(), strict=True)
+    return values | {f"iou/{key}": iou for key, iou in ious}
 
 
 def mask_entry(scores: Mapping[str, MaskScore]) -> dict[str, Any]:

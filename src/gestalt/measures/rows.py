@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
-from gestalt.support.arrays import Array, Ints
+from gestalt.support.arrays import Ints
 
 PADDING = -1
 """The id of a sample that only fills a batch."""
@@ -41,7 +42,7 @@ class RowMetric(Metric):
         """Return the rows of all ranks without padding and duplicates, in ascending order of their
         first ``key`` values; of rows that agree in these values, the first.
         """
-        rows = gathered(self.rows)
+        rows: Ints = dim_zero_cat(self.rows).cpu().numpy()
         _, first = np.unique(rows[:, :key], axis=0, return_index=True)
         rows = rows[first]
         return rows[rows[:, 0] != PADDING]
@@ -65,12 +66,6 @@ class ImageMetric(RowMetric):
         """
         for prediction, label, index in zip(predictions, labels, sample_id.tolist(), strict=True):
             try:
-                rows = self.rows_of(prediction, label, index)
+                self.rows.append(self.rows_of(prediction, label, index).to(self.device))
             except ValueError as error:
                 raise ValueError(f"sample {index}: {error}") from error
-            self.rows.append(rows.to(self.device))
-
-
-def gathered(state: Any) -> Array:
-    """Return a list state, concatenated by the sync or not, as one array."""
-    return (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()

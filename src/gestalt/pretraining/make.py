@@ -83,8 +83,8 @@ def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
         trainer.fit(
             parts.module,
             datamodule=parts.data,
-            ckpt_path=str(checkpoint) if resume else None,
-            weights_only=True if resume else None,
+            ckpt_path=checkpoint if resume else None,
+            weights_only=resume or None,
         )
     if not trainer.is_global_zero:
         return
@@ -140,19 +140,18 @@ def write_init(
     from safetensors.torch import save
 
     # the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s
-    state = dict(untrimmed.state_dict())
+    state = untrimmed.state_dict()
     for name, value in tower.trunk.state_dict().items():
         # of models that normalise after averaging
         target = name if name in state else name.replace("norm.", "fc_norm.", 1)
         assert state[target].shape == value.shape
         state[target] = value.detach().cpu()
     state = {name: value.contiguous() for name, value in state.items()}
-    mean = tower.mean.flatten().tolist()
-    std = tower.std.flatten().tolist()
+    pixels = {name: getattr(tower, name).flatten().tolist() for name in ("mean", "std")}
     with replacing(file) as partial:
         # its own writer raises no OSError
         partial.write_bytes(save(state))
         write_record(
             file.with_name(f"{file.name}.json"),
-            {"mean": mean, "std": std, "size": size, "sha256": file_hash(partial), **record},
+            {**pixels, "size": size, "sha256": file_hash(partial), **record},
         )

@@ -128,7 +128,7 @@ class Network(nn.Module):
         hidden = None if mask is None else mask.flatten(0, 1)
         with self.mask_token.replacing(self.tower.trunk, hidden):
             tokens = self.tower(crops.flatten(0, 1))
-        scores: Tensor = self.head(tokens.parts)
+        scores = self.head(tokens.parts)
         return scores.reshape(*crops.shape[:2], *scores.shape[1:])
 
 

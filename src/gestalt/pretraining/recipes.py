@@ -45,7 +45,5 @@ RECIPES = {
 
 def recipe_of(init: str, keys: Pretraining) -> Recipe:
     """Return the recipe of an init, with the keys that are set in place of its own values."""
-    values = {field.name: getattr(keys, field.name, None) for field in fields(Recipe)}
-    return replace(
-        RECIPES[init], **{name: value for name, value in values.items() if value is not None}
-    )
+    values = ((field.name, getattr(keys, field.name, None)) for field in fields(Recipe))
+    return replace(RECIPES[init], **{name: value for name, value in values if value is not None})

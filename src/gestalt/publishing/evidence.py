@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.config.loading import load_saved
+from gestalt.config.schema import Experiment
 from gestalt.results.intervals import Interval
 from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
@@ -63,8 +63,8 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
     """
     folder = run_folder(checkpoint)
     steps, planned = progress(checkpoint)
-    finished = [folder / RESULT] if (folder / RESULT).is_file() else []
-    results = [read_result(path) for path in (*finished, *evaluations_in(folder))]
+    paths = (folder / RESULT, *evaluations_in(folder))
+    results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
     matching = [result for result in results if result.record.get("weights_sha256") == weights]
     return Evidence(steps or 0, planned, run, matching if steps else [], weights)
@@ -74,7 +74,7 @@ def measurements(evidence: Evidence) -> list[Measurement]:
     """Return the headline metrics of the records; of several measurements of one kind, such as two
     equal evaluations, the last.
     """
-    last: dict[tuple[Any, ...], Measurement] = {}
+    last = {}
     for result in evidence.results:
         split = result.record["config"].get("evaluation", {}).get("split")
         for metric in headlines([result]):
@@ -88,12 +88,10 @@ def measurements(evidence: Evidence) -> list[Measurement]:
     return list(last.values())
 
 
-def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
+def provenance_of(evidence: Evidence, config: Experiment, *, checkpoint: Path) -> dict[str, Any]:
     """Return the provenance written to an exported folder: what made its weights, from what, and
     what exported them.
     """
-    folder = run_folder(checkpoint)
-    config = load_saved(folder / "config.yaml")
     run = evidence.run
     provenance = run.get("provenance", {})
     return {
@@ -114,7 +112,7 @@ def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
         "data": {
             key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
         },
-        "run": f"{config.name}/{config.scale}/{folder.name}",
+        "run": f"{config.name}/{config.scale}/{run_folder(checkpoint).name}",
         "checkpoint": checkpoint.name,
         "weights_sha256": evidence.weights,
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},

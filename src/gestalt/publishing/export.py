@@ -14,7 +14,7 @@ from gestalt.model import DualEncoder
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
-from gestalt.support.files import check_free, partial_beside
+from gestalt.support.files import partial_beside
 
 PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 """Texts that the exported tokenizer must tokenise as the model's does."""
@@ -31,8 +31,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        check_free(folder, option="--to")
-        if folder.exists():
+        if folder.exists():  # empty, or the system refuses
             folder.rmdir()
         os.replace(partial, folder)
     finally:
@@ -64,7 +63,7 @@ def export_checkpoint(
     """
     folder = folder.absolute()
     evidence = gather(checkpoint, weights=weights_hash(model))
-    provenance = provenance_of(evidence, checkpoint=checkpoint)
+    provenance = provenance_of(evidence, config, checkpoint=checkpoint)
     name = config.data.options.get("name")
     if not datasets and config.data.source == "hub" and isinstance(name, str):
         datasets = [name]
@@ -74,13 +73,8 @@ def export_checkpoint(
         written = read_description(partial)["provenance"]
         described = Described(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(described, evidence), encoding="utf-8")
-        loaded = load_folder(partial)
-        if weights_hash(loaded) != evidence.weights:
-            raise ValueError(
-                "export: the folder does not load with the weights of the checkpoint; nothing was "
-                "written"
-            )
-        if loaded.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+        # which compares the weights with their hash
+        if load_folder(partial).text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"

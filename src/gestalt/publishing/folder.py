@@ -23,8 +23,8 @@ from gestalt.encoders.text import SentenceTower
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
-from gestalt.support.files import replacing
-from gestalt.support.json_files import read_json
+from gestalt.support.files import replacing, write_whole
+from gestalt.support.json_files import Fields, read_json
 
 LIBRARY = "gestalt"
 # an absolute path or a URL at the end of a text; it may have spaces
@@ -38,9 +38,7 @@ TEXT = "text"
 """Folder of the text encoder's architecture and its tokenizer."""
 
 
-def save_folder(
-    model: DualEncoder, config: Experiment, *, path: Path, provenance: dict[str, Any]
-) -> Path:
+def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenance: Fields) -> Path:
     """Write a model with the configuration that it is built from; files of the same names are
     replaced.
 
@@ -60,8 +58,7 @@ def save_folder(
         "format": FORMAT,
         **portable({"config": to_plain(config), "provenance": provenance}),
     }
-    with replacing(path / DESCRIPTION) as partial:
-        partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    write_whole(path / DESCRIPTION, json.dumps(described, indent=1) + "\n")
     with replacing(path / WEIGHTS) as partial:
         save_model(model, str(partial), metadata={"format": "pt"})
         shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it
@@ -87,7 +84,7 @@ def portable(tree: Any) -> Any:
     )
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> Fields:
     """Return ``config.json`` of an exported folder.
 
     Raises:
@@ -132,10 +129,9 @@ def load_folder(path: Path) -> DualEncoder:
         else config.text
     )
     file, source = path / WEIGHTS, f"exported folder {path}"
-    weights = read_state_dict(file)
     model = load_model(
         config,
-        weights,
+        read_state_dict(file),
         text=text,
         source=source,
         misfit=f"{file}: does not fit the model of {DESCRIPTION}",

@@ -57,20 +57,17 @@ class DenseGraph(nn.Module):
         )
         tokens = self.model.tokens(images)
         locations = functional.normalize(self.model.locations(tokens), dim=-1)
-        return maps_of(tokens._replace(parts=locations)), functional.normalize(
-            self.model.head(tokens), dim=-1
-        )
+        pooled = functional.normalize(self.model.head(tokens), dim=-1)
+        return maps_of(tokens._replace(parts=locations)), pooled
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
         """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
         down, across = self.model.patch_stride
-        generator = torch.Generator().manual_seed(batch)
         images = torch.randint(
-            0,
             256,
             (batch, 3, rows * down, columns * across),
             dtype=torch.uint8,
-            generator=generator,
+            generator=torch.Generator().manual_seed(batch),
         )
         return images if self.pixels == "uint8" else images / 255
 
@@ -110,8 +107,7 @@ def _refused(complaint: str) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
             yield
     except Exception as error:
         # tracer, serialiser and runtimes raise many kinds; each means that this model has no such
@@ -171,7 +167,7 @@ def write_onnx(
         ValueError: the weights are too large, an operation has no ONNX form,
             or as ``compare``.
     """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    size = sum(tensor.nbytes for tensor in program.state_dict.values())
     if size >= MOST_BYTES:
         raise ValueError(
             f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; "

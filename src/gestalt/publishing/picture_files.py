@@ -5,7 +5,6 @@ A file's name need not be UTF-8: what is not is written as Python's escape, from
 the name back.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,10 @@ from PIL import Image
 
 from gestalt.evaluation.pictures import class_colours, map_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.support.files import replacing
+from gestalt.support.files import replacing, write_whole
+
+Numbers = dict[str, Any]
+"""The numbers of a picture, as JSON."""
 
 COLUMNS = ("picture", "name", "area", "mean", "max")
 
@@ -26,7 +28,7 @@ def indexed(result: SegmentedImage) -> Image.Image:
     return map_image(result.map.numpy(), classes=len(result.labels), background=None)
 
 
-def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, Any]:
+def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> Numbers:
     """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour,
     area and scores.
     """
@@ -52,7 +54,7 @@ def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, An
     }
 
 
-def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequence[Path]) -> None:
+def write_result(result: SegmentedImage, entry: Numbers, *, files: Sequence[Path]) -> None:
     """Write a picture's result.
 
     Args:
@@ -68,30 +70,24 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
         with replacing(path) as partial, partial.open("wb") as file:
             if path.suffix == ".npy":
                 np.save(file, result.map.numpy())
-            elif path.name.endswith("_overlay.png"):
-                result.overlay().save(file, format="PNG")
             else:
-                indexed(result).save(file, format="PNG")
+                overlay = path.name.endswith("_overlay.png")
+                (result.overlay() if overlay else indexed(result)).save(file, format="PNG")
 
 
 def write_summary(
-    entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str
+    entries: list[Numbers], *, about: dict[str, Any], folder: Path, kind: str
 ) -> None:
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row
     for each name in each.
     """
+    import pandas as pd
+
     _write_json(folder / f"{kind}.json", {**about, "pictures": entries})
     rows = [{"picture": entry["picture"], **row} for entry in entries for row in entry[kind]]
-    with (
-        replacing(folder / f"{kind}.csv") as partial,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    write_whole(folder / f"{kind}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8", "backslashreplace")
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

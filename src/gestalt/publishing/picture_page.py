@@ -7,7 +7,7 @@ script.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.results.page import data_address, render
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
+from gestalt.support.json_files import Fields
 
 LARGEST = 1024
 """Longer side of an image on the page, pixels; larger ones are scaled down for it."""
@@ -49,7 +50,7 @@ class PicturePage:
         self.notes = [
             f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))
         ]
-        self.images: list[dict[str, Any]] = []
+        self.images: list[Fields] = []
 
     def add(self, name: str, by_model: Sequence[Maps]) -> None:
         """Add an image with the maps of every model."""
@@ -83,12 +84,14 @@ class PicturePage:
             for model, texts in zip(self.models, caveats, strict=False)
             for caveat in texts
         ]
-        template = Path(__file__).with_name("pictures.html")
         html = render(
-            template, models=self.models, notes=self.notes, images=self.images, warnings=warnings
+            Path(__file__).with_name("pictures.html"),
+            models=self.models,
+            notes=self.notes,
+            images=self.images,
+            warnings=warnings,
         )
-        with replacing(path) as partial:
-            partial.write_text(html, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
+        write_whole(path, html)
 
 
 def titles(models: Sequence[str]) -> list[str]:
@@ -99,16 +102,15 @@ def titles(models: Sequence[str]) -> list[str]:
     """
     short = []
     for model in models:
-        parts = PurePath(model).parts
-        at = len(parts) - parts[::-1].index(LOGS.name) if LOGS.name in parts else len(parts)
-        short.append("/".join(parts[at:]) or str(portable(model)))
+        _, logs, inside = f"/{model}".rpartition(f"/{LOGS.name}/")
+        short.append(inside if logs else str(portable(model)))
     return [
         title if short.count(title) == 1 else model
         for title, model in zip(short, models, strict=True)
     ]
 
 
-def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict[str, Any]:
+def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> Fields:
     """Return a map's masks and heat maps by the positions of their names, the ends of the heat
     maps' scale, and areas in words.
 
@@ -141,7 +143,7 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> dict
     }
 
 
-def _legend(kind: str, results: Sequence[SegmentedImage]) -> dict[str, Any]:
+def _legend(kind: str, results: Sequence[SegmentedImage]) -> Fields:
     """Return the table of a kind of map: of each name its position, colour, and area under every
     model.
     """

@@ -5,7 +5,7 @@ Our numbers are in [0, 1]; the paper's have a column of their own, as it prints 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, setup_differences, split_by_measurement
@@ -33,8 +33,7 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One metric in one view.
 
     Attributes:
@@ -65,19 +64,17 @@ class Table:
     def paper(self) -> str:
         """Description of the paper's column; empty without one."""
         paper = self.design.paper_beside(self.metric)
+        if paper is None:
+            return ""
         return (
-            ""
-            if paper is None
-            else (
-                f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
-                f"{paper.scale})"
-            )
+            f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; "
+            f"{paper.scale})"
         )
 
     def heads_and_rows(self) -> Texts:
         """Return the texts of the table."""
         design = self.design
-        paper = self.design.paper_beside(self.metric)
+        paper = design.paper_beside(self.metric)
         heads = list(design.heads)
         if len(heads) == 1:
             heads = [heads[0].rpartition(".")[2]]
@@ -93,11 +90,10 @@ class Table:
             heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
         rows = []
         for cell, score in self.scores.items():
-            difference = score.difference
             texts = ["base" if cell == design.against else NONE, NONE, NONE]
-            if difference is not None:
-                over = difference.over_images, difference.over_seeds
-                texts = [f"{difference.mean:+.3f}", *map(interval_text, over)]
+            if score.difference is not None:
+                mean, *over = score.difference
+                texts = [f"{mean:+.3f}", *map(interval_text, over)]
             rows.append(
                 [
                     *design.cells[cell],
@@ -154,13 +150,13 @@ def build_table(
             notes.append(f"{cell}: {substituted}{omitted}.")
         elif number is not None:
             papers[cell] = number
-    entries = [
-        entry
+    parts = dict.fromkeys(
+        part_text(entry)
         for result in results.values()
         for entry in result.record["benchmarks"]
         if entry["set"] == image_set
-    ]
-    notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
+    )
+    notes += [f"{image_set}: {part}." for part in parts if part]
     notes += run_notes(results.values())
     # the first run of the base cell, else of any
     base = [*runs[design.against].values(), *results.values()]
@@ -174,15 +170,12 @@ def build_tables(
     """Compare the cells in each view by each metric that it has, by default the headlines; raises
     as ``build_table``.
     """
-    tables = []
-    for view, results in grid.views.items():
-        for metric in metrics or headlines(results.values()):
-            table = build_table(
-                grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view
-            )
-            if any(score.values for score in table.scores.values()):
-                tables.append(table)
-    return tables
+    tables = [
+        build_table(grid.design, results, metric=metric, allow_mixed=allow_mixed, view=view)
+        for view, results in grid.views.items()
+        for metric in metrics or headlines(results.values())
+    ]
+    return [table for table in tables if any(score.values for score in table.scores.values())]
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -17,7 +17,6 @@ from gestalt.results.reading import GridResults
 from gestalt.results.text import span
 from gestalt.support.files import replacing
 
-EXPLAINED = f"(line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)"
 PICTURES = ("bars", "heat_map", "resolution", "montage")
 
 
@@ -34,10 +33,13 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     tables = values["tables"]
     pictures = values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
-    files = {f"{name}.png": picture for name, picture in pictures.items()}
     # the page last, after the files that it shows
-    texts = {"table.csv": csv_text(tables), "table.tex": latex(tables), "table.md": page}
-    files |= {name: text.encode() for name, text in texts.items()}
+    files = {
+        **{f"{name}.png": picture for name, picture in pictures.items()},
+        "table.csv": csv_text(tables).encode(),
+        "table.tex": latex(tables).encode(),
+        "table.md": page.encode(),
+    }
     for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
@@ -103,7 +105,8 @@ def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
             bars(
                 tables[0].scores,
                 title=design.title,
-                x_label=f"{tables[0].title}   {EXPLAINED}",
+                x_label=f"{tables[0].title}   (line: {LEVEL:.0%} over test images; dots: seeds; "
+                "dark: the base)",
                 base=design.against,
                 baselines={
                     name: value

@@ -106,9 +106,9 @@ class Split(NamedTuple):
 
     def differing(self) -> list[str]:
         """Return the settings that not all groups share, in order of first appearance."""
+        first, *others = self.settings
         keys = dict.fromkeys(key for row in self.settings for key in row)
-        first = self.settings[0]
-        return [key for key in keys if any(row.get(key) != first.get(key) for row in self.settings)]
+        return [key for key in keys if any(row.get(key) != first.get(key) for row in others)]
 
     def differences(self) -> list[str]:
         """Return a sentence that names the groups, then their protocols if these differ, then the
@@ -141,7 +141,7 @@ class Split(NamedTuple):
         """Sort key of settings: short values before long ones, then those of ``LEADING``."""
         name = key.removeprefix("protocol.")
         is_long = any(len(str(row.get(key))) > LONGEST for row in self.settings)
-        return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
+        return is_long, (*LEADING, name).index(name)
 
     def table(self) -> Texts:
         """Return heads and rows of every setting that differs, a column for each group; no rows if
@@ -159,16 +159,16 @@ class Split(NamedTuple):
         """
         if len(self.groups) < 2:
             return [""] * len(self.groups)
-        names = [str(values.get(PROTOCOL)) for values in self.settings]
-        if len(set(names)) == len(names):
-            return names
+        clauses = [str(values.get(PROTOCOL)) for values in self.settings]
+        if len(set(clauses)) == len(clauses):
+            return clauses
         short = [
             key
             for key in self.differing()
             if all(isinstance(row.get(key), str | int | float | None) for row in self.settings)
         ]
         readable = [key for key in short if not key.endswith("digest")] or short
-        clauses: list[str] = []
+        clauses = []
         for number, row in enumerate(self.settings, start=1):
             clause = ", ".join(
                 f"{key.rpartition('.')[2]} {_shown(row, key)}" for key in readable[:NAMED]
@@ -181,9 +181,7 @@ def split_by_measurement(results: Iterable[Result], metric: str) -> Split:
     """Split the results that have a metric into groups that share a column."""
     measured = [result for result in results if result.value(metric) is not None]
     groups = _split(measured, lambda result: measurement(result, metric)).groups
-    described = [
-        {**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups
-    ]
+    described = [_requested_images(group[0]) | measurement(group[0], metric) for group in groups]
     return Split(groups, described)
 
 
@@ -198,14 +196,11 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
         _split(results, lambda result: {"commit": result.commit}),
         _split(results, _requested_images),
     ]
-    for same_request in _split(results, _requested_data).groups:
-        splits.append(
-            _split(
-                same_request, lambda one: {"data.digest": one.record.get("data", {}).get("digest")}
-            )
-        )
-    for same_start in _split(results, _requested_start).groups:
-        splits.append(_split(same_start, _starting_weights))
+    for requested, used in (
+        (_requested_data, lambda one: {"data.digest": one.record.get("data", {}).get("digest")}),
+        (_requested_start, _starting_weights),
+    ):
+        splits += [_split(group, used) for group in _split(results, requested).groups]
     return [sentence for split in splits for sentence in split.differences()]
 
 

@@ -6,7 +6,7 @@ none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
@@ -34,8 +34,7 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A metric of all results that were measured in the same way.
 
     Attributes:
@@ -74,8 +73,7 @@ class Column:
         return [value, difference] if len(self.scores) > 1 else [value]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A table of results.
 
     Attributes:
@@ -86,7 +84,7 @@ class Comparison:
 
     results: tuple[Result, ...]
     columns: tuple[Column, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def compare(
@@ -105,7 +103,7 @@ def compare(
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is
             False; arrays do not belong to a record.
     """
-    columns: list[Column] = []
+    columns = []
     concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
     for metric in select_metrics(results, metrics):
         split = split_by_measurement(results, metric)
@@ -125,7 +123,7 @@ def compare(
             "difference with --details, or give each its own column with --allow-mixed"
         )
     separate = [f"Separate columns: {sentence}." for sentence in differences]
-    return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
+    return Comparison(tuple(results), tuple(columns), (*separate, *_notes(results, columns)))
 
 
 def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, Texts]:
@@ -161,15 +159,14 @@ def heads_and_rows(table: Comparison) -> Texts:
 
 def markdown(table: Comparison) -> str:
     """Return one table, how its intervals are computed, and its notes."""
-    lines = markdown_lines(*heads_and_rows(table))
-    notes = [f"{note}\n" for note in table.notes]
-    return "\n".join([*lines, "", f"{METHOD}\n", *notes])
+    lines = "\n".join(markdown_lines(*heads_and_rows(table)))
+    return "\n\n".join([lines, METHOD, *table.notes]) + "\n"
 
 
 def latex(table: Comparison) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
-    tabular = latex_table(*heads_and_rows(table), left=1)
-    return "".join([f"% {METHOD}\n{tabular}", *(f"% {note}\n" for note in table.notes)])
+    notes = "".join(f"% {note}\n" for note in table.notes)
+    return f"% {METHOD}\n{latex_table(*heads_and_rows(table), left=1)}{notes}"
 
 
 def csv_text(table: Comparison) -> str:
@@ -177,9 +174,9 @@ def csv_text(table: Comparison) -> str:
     rows = []
     for column in table.columns:
         for result in table.results:
-            if result.label not in column.scores:
+            score = column.scores.get(result.label)
+            if score is None:
                 continue
-            score = column.scores[result.label]
             entry = result.entry(column.metric)
             difference = score.difference
             rows.append(
@@ -233,16 +230,20 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
         substituted.setdefault(result.substituted_init, []).append(result.label)
     substituted.pop("", None)
     notes += [f"{init}: {', '.join(labels)}." for init, labels in substituted.items()]
-    for result in results:
-        for column in columns:
-            if not column.distinction and result.label not in column.scores:
-                notes.append(f"{result.label}: no result of {column.title}.")
+    notes += [
+        f"{result.label}: no result of {column.title}."
+        for result in results
+        for column in columns
+        if not column.distinction and result.label not in column.scores
+    ]
     for column in columns:
         reasons: dict[str, list[str]] = {}
         for result in results:
             score = column.scores.get(result.label)
             if score is not None and score.over_images is None:
                 reasons.setdefault(result.why_no_interval(column.metric), []).append(result.label)
-        for reason, labels in reasons.items():
-            notes.append(f"{', '.join(labels)}: no interval of {column.title}, {reason}.")
+        notes += [
+            f"{', '.join(labels)}: no interval of {column.title}, {reason}."
+            for reason, labels in reasons.items()
+        ]
     return notes

@@ -68,11 +68,11 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single
     value.
     """
-    from scipy.special import stdtrit
-
     spread = deviation(values)
     if spread is None:
         return None
+    from scipy.special import stdtrit  # a tenth of a second
+
     mean = fmean(values)
     half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * spread / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
@@ -147,7 +147,7 @@ def resampled_groups(counts: Ints, entry: Mapping[str, Any], drawn: Ints) -> dic
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
     names = entry["names"]
-    cells = divide_or_nan(right, total).reshape(len(drawn), len(names), len(names))
+    cells = divide_or_nan(right, total).reshape(-1, len(names), len(names))
     scores = group_metrics(cells, names=names, train_groups=entry.get("train_groups"))
     lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
     for name in ("worst_group", "mean_group"):
@@ -228,9 +228,9 @@ def contribution(
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):
         hits = [arrays[key] for key in recalls]
-        queries = np.stack([part[:, 1] for part in hits], axis=1)
         return Contribution(
-            queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0)
+            np.stack([part[:, 1] for part in hits], axis=1),
+            lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0),
         )
     if "group" in arrays and "names" in entry:
         group = arrays["group"].astype(np.int64)

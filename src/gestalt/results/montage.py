@@ -22,16 +22,15 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         runs: one for each cell, in order; a run that kept other images than the first is left out.
         image_set: name of the set.
     """
-    by_cell: dict[str, Predictions] = {}
+    by_cell = {}
     shown = None  # classes and titles of the first run
     for cell, result in runs.items():
         predictions = read_predictions(result.run / "predictions" / f"{image_set}.npz")
-        if predictions is None or not predictions.images:
-            continue
-        subjects = predictions.names, [image.title for image in predictions.images]
-        shown = shown or subjects
-        if subjects == shown:
-            by_cell[cell] = predictions
+        if predictions is not None and predictions.images:
+            subjects = predictions.names, [image.title for image in predictions.images]
+            shown = shown or subjects
+            if subjects == shown:
+                by_cell[cell] = predictions
     if shown is None:
         return None
     rows = [_row(by_cell, index) for index in range(len(shown[1]))]

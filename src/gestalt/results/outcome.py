@@ -135,7 +135,7 @@ def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) ->
     """
     for name, text in images.items():
         print(f"{name}: {text}")
-    left_out: set[str] = set()
+    left_out = set()
     for name in {key.partition("/iou/")[0] for key in metrics if "/iou/" in key}:
         keys = [key for key in metrics if key.startswith(f"{name}/iou/")]
         if len(keys) > MANY_CLASSES:

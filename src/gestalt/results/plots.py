@@ -31,6 +31,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # names of cells and keys may have dollar signs
     "svg.hashsalt": "gestalt",  # equal files of equal figures
+    "axes.prop_cycle": f"cycler(color={COLOURS})",
 }
 
 DOTS = 30
@@ -163,15 +164,13 @@ def lines(
     intervals.
     """
     figure, axes = figure_of(width=7.5, height=4.6)
-    for number, (name, points) in enumerate(series.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        places = [point.x for point in points]
-        values = [point.y for point in points]
+    for name, points in series.items():
+        across, values, _ = zip(*points, strict=True)
         marker = "o" if len(points) <= DOTS else ""
-        axes.plot(places, values, marker=marker, markersize=4, color=colour, label=name)
-        for point in points:
-            if point.interval is not None:
-                axes.plot([point.x] * 2, point.interval, color=colour, linewidth=1)
+        (line,) = axes.plot(across, values, marker=marker, markersize=4, label=name)
+        for x, _, interval in points:
+            if interval is not None:
+                axes.plot([x] * 2, interval, color=line.get_color(), linewidth=1)
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])

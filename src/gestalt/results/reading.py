@@ -61,7 +61,6 @@ class GridResults(NamedTuple):
         """
         try:
             content = read_json(folder / PAGE, "page")
-            design = Design(**content["design"])
             paper = content["design"]["paper"]
             read = {
                 name: {
@@ -75,7 +74,7 @@ class GridResults(NamedTuple):
                 for cell, seed, _, wall in content["views"][""]
                 if wall is not None
             }
-            design = replace(design, paper=paper and Paper(**paper))
+            design = Design(**content["design"] | {"paper": paper and Paper(**paper)})
             return cls(design, read, list(content["remarks"]), walls)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(

@@ -48,7 +48,7 @@ def write_report(
     results: Sequence[Result], output: Path, *, grids: Sequence[GridResults] = ()
 ) -> list[Path]:
     """Write the page atomically, and before it the pages of the results that do not fit into it, in
-    a folder beside it.  An older report is overwritten.
+    a folder beside it.  An older report is overwritten; its pages that this one lacks are deleted.
 
     Returns:
         The page, then those beside it.
@@ -67,7 +67,7 @@ def write_report(
     beside = output.with_name(f"{output.stem}_results")
     pages = [beside / f"result-{number}.html" for number in range(len(results))]
     for path in (output, *pages):
-        if path.exists() and SUBTITLE not in path.read_text(encoding="utf-8", errors="replace"):
+        if path.exists() and not _is_report(path):
             raise ConfigError(f"--output {path}: exists and is not a report; name another file")
     of_grids = [shown(grid, allow_mixed=True) for grid in grids]
     for inside in INSIDE:
@@ -79,7 +79,14 @@ def write_report(
     for result, path in zip(results[inside:], pages[inside:], strict=True):
         _write(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
     _write(output, whole)
+    for path in {*beside.glob("result-*.html")} - {*pages[inside:]}:  # of an earlier report
+        if path.stem.removeprefix("result-").isdecimal() and _is_report(path):
+            path.unlink()
     return [output, *pages[inside:]]
+
+
+def _is_report(path: Path) -> bool:
+    return SUBTITLE in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _write(path: Path, page: str) -> None:
@@ -102,8 +109,8 @@ def _page(
         grids: the grids that it shows, each as ``shown``.
         whole: address of the page of all results, from a page beside it.
     """
-    drawing = (address, confusions, curves, extremes)
-    calls = (*drawing, companions, differing, headlines, metrics_of, zip)
+    drawing = address, confusions, curves, extremes
+    calls = *drawing, companions, differing, headlines, metrics_of, zip
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
     return render(

@@ -61,11 +61,10 @@ class Result:
         """Return the record's entries on how a metric was measured; all entries of its set if none
         lists it, as for single classes.
         """
-        image_set = metric.partition("/")[0]
         entries = [
             entry
             for entry in self.record["benchmarks"]
-            if entry["set"] == image_set and "left_out" not in entry
+            if metric.startswith(f"{entry['set']}/") and "left_out" not in entry
         ]
         return [
             entry for entry in entries if metric in entry.get("metric_keys", [metric])
@@ -121,15 +120,15 @@ class Result:
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
-        (image_set, _, name) = metric.partition("/")
+        image_set, _, name = metric.partition("/")
         value = self.value(metric)
         found = contribution(self.arrays(image_set), name, self.entry(metric))
         if value is None or found is None:
             return None
-        scored = len(found.marks)
-        images = self.entry(metric).get("images")
+        scored, entry = len(found.marks), self.entry(metric)
+        images = entry.get("images")
         # images without captions are no queries, and have a row
-        counted = self.entry(metric).get("measure") != "retrieval"
+        counted = entry.get("measure") != "retrieval"
         if (counted and scored != images) or abs(found.value - value) > 1e-6:
             raise ConfigError(
                 f"{self._arrays_path(image_set)}: its {scored} images give {metric} "

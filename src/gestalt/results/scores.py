@@ -4,8 +4,8 @@ A row is one result, or the results of one setting by seed.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """The score of a row minus that of the base row, over the seeds that both have.
 
     Attributes:
@@ -32,8 +31,7 @@ class Difference:
     over_seeds: Interval | None
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """A metric of a row.
 
     Attributes:
@@ -83,9 +81,8 @@ def score_rows(
         keys = [[(row, seed) for seed in seeds] for row in names]
         if not seeds or not samples.keys() >= {key for of_row in keys for key in of_row}:
             return None
-        means = [np.mean([samples[key] for key in of_row], axis=0) for of_row in keys]
-        rule = contributions[keys[0][0]].interval
-        return rule(means[0] - means[1] if len(means) == 2 else means[0])
+        mean, *base_mean = (np.mean([samples[key] for key in of_row], axis=0) for of_row in keys)
+        return contributions[keys[0][0]].interval(mean - sum(base_mean))
 
     values = {
         row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
@@ -110,7 +107,7 @@ def _contributions(
     """Return the contributions by row and seed of the results that kept arrays, all of the same
     images, which pairs them.
     """
-    contributions: dict[tuple[str, int], Contribution] = {}
+    contributions = {}
     first = None
     for row, results in rows.items():
         for seed, result in results.items():

@@ -34,8 +34,13 @@ _LATEX = str.maketrans(
 
 
 def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NONE) -> str:
-    """Return an interval such as ``[+0.123, +0.456]``."""
-    return none if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+    """Return an interval such as ``[+0.123, +0.456]``; one without width says that all values that
+    it is of are equal.
+    """
+    if interval is None:
+        return none
+    equal = " (all equal)" * (interval.low == interval.high)
+    return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]{equal}"
 
 
 def score_text(mean: float | None, deviation: float | None, *, separator: str = " ") -> str:

@@ -98,8 +98,11 @@ def variations(folder: Path) -> list[str]:
     except ConfigError:
         words = (record_of(folder / RESULT) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
-    found = differences(saved, experiment).items()
-    return [f"{key}={value}" for key, (value, _) in found if _makes_variant(key)]
+    return [
+        f"{key}={value}"
+        for key, (value, _) in differences(saved, experiment).items()
+        if _makes_variant(key)
+    ]
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:

@@ -9,6 +9,9 @@ from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.support.names import nearest, suggestion
 
+Overrides = tuple[str, ...]
+"""``key=value`` words of a run."""
+
 LAST = "last"
 """The stem of a run's newest checkpoint."""
 
@@ -79,8 +82,8 @@ def hub_name(target: str) -> str | None:
 
 def runs_of(name: str, scale: str) -> list[Path]:
     """Return the folders of an experiment's runs at a scale, from the oldest to the newest."""
-    folders = (LOGS / name / scale).glob("version_*")
-    return sorted((path for path in folders if number_of(path) >= 0), key=number_of)
+    folders = filter(lambda path: number_of(path) >= 0, (LOGS / name / scale).glob("version_*"))
+    return sorted(folders, key=number_of)
 
 
 def number_of(path: Path) -> int:
@@ -104,7 +107,7 @@ def run_folder(checkpoint: Path) -> Path:
     return folder
 
 
-def saved_hash(folder: Path, words: tuple[str, ...] = ()) -> str | None:
+def saved_hash(folder: Path, words: Overrides = ()) -> str | None:
     """Return the hash of a run's saved configuration with further overrides; None if it is missing
     or of another schema.
     """
@@ -113,7 +116,7 @@ def saved_hash(folder: Path, words: tuple[str, ...] = ()) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
+def _hash_of_file(path: Path, time: int, words: Overrides) -> str | None:
     try:
         return config_hash(load_saved(path, overrides=list(words)))
     except ConfigError:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import RESULT
-from gestalt.support.json_files import read_json
+from gestalt.support.json_files import Fields, read_json
 
 PLANNED = "steps_planned"
 """Key of a checkpoint and of a record: the steps that the run has in all."""
@@ -34,7 +34,7 @@ def is_finished(folder: Path) -> bool:
     return record is not None and bool((record.get("steps") or 0) >= (record.get(PLANNED) or 0))
 
 
-def record_of(path: Path) -> dict[str, Any] | None:
+def record_of(path: Path) -> Fields | None:
     """Return the content of a record, of which only what tells how far its run is was checked;
     None if the file is missing.
 

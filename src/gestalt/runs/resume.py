@@ -63,14 +63,15 @@ def _unfinished_run(config: Experiment) -> Path | None:
         for folder in runs_of(config.name, config.scale)
         if saved_hash(folder) == config_hash(config)
     ]
-    diverged = [folder for folder in runs if (folder / DIVERGED).exists()]
     unfinished = [
         folder
         for folder in runs
-        if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)
+        if (folder / CHECKPOINT).exists()
+        and not (folder / DIVERGED).exists()
+        and not is_finished(folder)
     ]
-    if runs and runs[-1] in diverged:
-        reason = (runs[-1] / DIVERGED).read_text().strip()
+    if runs and (note := runs[-1] / DIVERGED).exists():
+        reason = note.read_text().strip()
         raise ConfigError(
             f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or continue "
             f"with resume={runs[-1]}"

@@ -47,6 +47,15 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, as :func:`replacing`; text as UTF-8, in which what a file's
+    name has besides becomes Python's escape.
+    """
+    data = content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
 def partial_beside(path: Path) -> Path:
     """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``.
 

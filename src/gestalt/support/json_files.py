@@ -9,11 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+Fields = dict[str, Any]
+"""An object of JSON."""
+
 MOST_BYTES = 2**26
 """Largest file that is read; a record of 1,000 classes has 0.2 MB."""
 
 
-def read_json(path: Path, schema: str, *, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_json(path: Path, schema: str, *, most: int = MOST_BYTES) -> Fields:
     """Return the content of a JSON file that fits a schema, a name in ``schemas.json``.
 
     Args:
@@ -53,9 +56,9 @@ def _validator(schema: str) -> Any:
     return compile({**json.loads(text), "allOf": [{"$ref": f"#/definitions/{schema}"}]})
 
 
-def _checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _checked(pairs: list[tuple[str, Any]]) -> Fields:
     """Return an object of JSON whose keys differ and whose numbers are finite."""
-    content: dict[str, Any] = {}
+    content: Fields = {}
     for key, value in pairs:
         if key in content:
             raise ValueError(f"{key} is given twice")

@@ -125,11 +125,16 @@ class Registry(Mapping[str, Target]):
         """Return all rows; one that a package adds is described by the package's summary, and not
         imported.
         """
-        rows = list(self.built_in.values())
-        for name, entry in self.added.items():
-            line = str(entry.dist.metadata.json.get("summary", ""))
-            rows.append(Row(name, line, entry.value, package=package_of(entry)))
-        return rows
+        added = [
+            Row(
+                name,
+                str(entry.dist.metadata.json.get("summary", "")),
+                entry.value,
+                package=package_of(entry),
+            )
+            for name, entry in self.added.items()
+        ]
+        return [*self.built_in.values(), *added]
 
 
 @cache

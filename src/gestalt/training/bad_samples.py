@@ -2,6 +2,7 @@
 it.  B batch.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,7 @@ class BadSamples(Callback):
         self.first_samples = min(FIRST_SAMPLES, samples)
         self.mends = {reason: f"; {mend}" for reason, mend in (mends or {}).items()}
         self.seen = 0
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
         # step, good samples, reason and place of the bad ones
         self._waiting: list[tuple[int, int, list[tuple[int, str]]]] = []
@@ -70,7 +71,7 @@ class BadSamples(Callback):
     @property
     def bad(self) -> int:
         """Number of bad samples."""
-        return sum(self.counts.values())
+        return self.counts.total()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -129,7 +130,7 @@ class BadSamples(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
         self.seen = state_dict["seen"]
-        self.counts, self.first = dict(state_dict["counts"]), dict(state_dict["first"])
+        self.counts, self.first = Counter(state_dict["counts"]), dict(state_dict["first"])
 
     def record(self) -> dict[str, Any]:
         """Return the fields of a result: samples seen, and bad ones by reason with the first of
@@ -164,7 +165,7 @@ class BadSamples(Callback):
                             f"bad sample, {reason}: {place}; it is left out of the loss and "
                             f"counted{self.mends.get(reason, '')}"
                         )
-                    self.counts[reason] = self.counts.get(reason, 0) + 1
+                    self.counts[reason] += 1
             if whole_batch_bad or self.bad > self.max_share * max(self.seen, self.first_samples):
                 reasons = "; ".join(
                     f"{reason} {count}, first {self.first[reason]}{self.mends.get(reason, '')}"

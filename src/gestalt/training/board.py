@@ -49,10 +49,9 @@ class Board(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the description."""
         ranks = trainer.world_size
-        threads = torch.get_num_threads()
         self.text += (
             f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU "
-            f"threads of a rank: {threads}"
+            f"threads of a rank: {torch.get_num_threads()}"
         )
         self._describe(trainer, self.text)
 
@@ -76,32 +75,31 @@ class Board(Callback):
         self._written = True
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
         self._describe(trainer, f"{self.text}  \n{step}")
-        charts: dict[str, dict[str, tuple[str, ...]]] = {
+        charts: dict[str, dict[str, list[str]]] = {
             "where": {},
-            "what": {"loss": ("train/loss",), "accuracy in the batch": ("train/accuracy",)},
+            "what": {"loss": ["train/loss"], "accuracy in the batch": ["train/accuracy"]},
             "speed and optimisation": {
-                "images per second": ("speed/images_per_second",),
-                "memory, GiB": ("speed/memory_gib",),
-                "learning rate": ("train/learning_rate",),
-                "gradient norm": ("train/gradient_norm",),
-                "logit scale": ("train/logit_scale",),
-                "bad samples so far": ("train/bad_samples",),
+                "images per second": ["speed/images_per_second"],
+                "memory, GiB": ["speed/memory_gib"],
+                "learning rate": ["train/learning_rate"],
+                "gradient norm": ["train/gradient_norm"],
+                "logit scale": ["train/logit_scale"],
+                "bad samples so far": ["train/bad_samples"],
             },
         }
         for name, measures in self.benchmarks.items():
             for measure in measures:
                 group = charts["where" if MEASURES[measure].locates else "what"]
                 for title, metrics in MEASURES[measure].charts.items():
-                    group[f"{name}: {title}"] = tuple(f"{name}/{metric}" for metric in metrics)
+                    group[f"{name}: {title}"] = [f"{name}/{metric}" for metric in metrics]
         layout: dict[str, dict[str, list[Any]]] = {}
         for group_title, group in charts.items():
             for title, keys in group.items():
                 if logged.keys() >= set(keys):
                     tags = [board_tag(key) for key in keys]
-                    # of one metric; or of a value, the lower and the upper end of its band
-                    chart = ["Multiline", [f"{re.escape(tags[0])}$"]]
-                    if len(tags) == 3:
-                        chart = ["Margin", tags]
+                    one = ["Multiline", [f"{re.escape(tags[0])}$"]]
+                    # three are a value, and the lower and the upper end of its band
+                    chart = ["Margin", tags] if len(tags) == 3 else one
                     layout.setdefault(group_title, {})[title] = chart
         logger.experiment.add_custom_scalars(layout)
 

@@ -136,9 +136,7 @@ class MicroBatches:
             with token.replacing(
                 self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])
             ):
-                return self.model.image.project(
-                    self.model.tokens(part["image"], part.get("keep"))
-                ).parts
+                return self.model.locations(self.model.tokens(part["image"], part.get("keep")))
 
         return self._scatter(self._of_pairs(encode))
 
@@ -193,9 +191,12 @@ def checkpointed(function: Callable[[], Any], *, device: torch.device) -> Any:
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be
     summed in the lower precision.
     """
-    enabled = torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type)
-    with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
+    with torch.autocast(
+        device.type,
+        dtype=torch.get_autocast_dtype(device.type),
+        enabled=torch.is_autocast_enabled(device.type),
+        cache_enabled=False,
+    ):
         return checkpoint(function, use_reentrant=False)
 
 

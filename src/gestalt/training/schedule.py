@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from gestalt.encoders.depths import block_depths
 
+Group = dict[str, Any]
+"""A group of parameters, as torch's optimisers take it."""
+
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
 """Modules after a tower, under the same first name; never pretrained, so they learn at the full
@@ -44,7 +47,7 @@ def parameter_groups(
     image_rate: float = 1.0,
     text_rate: float = 1.0,
     layer_decay: float = 1.0,
-) -> list[dict[str, Any]]:
+) -> list[Group]:
     """Group a model's trainable parameters by learning rate and weight decay.
 
     Weights of two or more dimensions decay, except class tokens, position embeddings and biases
@@ -75,7 +78,7 @@ def parameter_groups(
     depths: dict[str, tuple[int, int]] = {}
     for tower in TOWERS:
         depths |= block_depths([name for name in names if _tower(name) == tower])
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, Group] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -112,7 +115,7 @@ def parameter_groups(
 
 def build_optimizer(
     name: str,
-    groups: list[dict[str, Any]],
+    groups: list[Group],
     *,
     betas: tuple[float, float],
     eps: float,

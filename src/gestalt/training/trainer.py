@@ -15,7 +15,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 
@@ -113,22 +113,17 @@ class EndTogether(Callback):
             os._exit(1)  # a process group's destructor may wait for the lost rank
 
 
-def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
-    """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where
-    the step is built.
+def keywords_of(trainer: schema.Trainer, folder: Path | None = None) -> dict[str, Any]:
+    """Return the keys of ``trainer`` that are keywords of Lightning's, with a profiler that writes
+    ``<folder>/profile/*profile*.txt``, and none where no folder is given, as on other ranks;
+    ``compile`` is read where the step is built.
     """
     keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
     del keywords["compile"]
+    if trainer.profiler is not None:
+        profiler = PROFILERS[trainer.profiler]
+        keywords["profiler"] = folder and profiler(dirpath=folder / "profile", filename="profile")
     return keywords
-
-
-def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
-    """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on
-    other ranks, without a folder.
-    """
-    if name is None or folder is None:
-        return None
-    return PROFILERS[name](dirpath=folder, filename="profile")
 
 
 def make_trainer(

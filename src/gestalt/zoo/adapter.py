@@ -126,8 +126,11 @@ def errors_in_one_line(beginning: str) -> Iterator[None]:
 
 def described(library: str, architecture: Any) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    version = import_module(library).__version__
-    return {"library": library, "version": version, "architecture": architecture}
+    return {
+        "library": library,
+        "version": import_module(library).__version__,
+        "architecture": architecture,
+    }
 
 
 def whole_side(side: int, stride: Pair) -> int:

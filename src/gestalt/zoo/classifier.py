@@ -43,21 +43,23 @@ def load_into(model: DualEncoder, backbone: str, *, cache: Path | None) -> None:
     weight, bias = (
         list(state.values())[-2:]
         if file.in_order
-        else (state[f"{name}.weight"], state[f"{name}.bias"])
+        else (state.get(f"{name}.weight"), state.get(f"{name}.bias"))
     )
-    if weight.shape != projection.weight.shape or not _pools_by_mean(trunk):
+    if (
+        weight is None
+        or bias is None
+        or weight.shape != projection.weight.shape
+        or not _pools_by_mean(trunk)
+    ):
         raise ValueError(
-            f"classifier:{backbone}: {file.source} has {len(weight)} classes of {weight.shape[1]} "
-            f"features; choose a CNN with {CLASSES} classes, ImageNet's, that are a linear map of "
-            "the mean of its map, such as tf_efficientnet_lite0 or resnet50"
+            f"classifier:{backbone}: {file.source} does not fit; choose a CNN with {CLASSES} "
+            "classes, ImageNet's, that are a linear map of the mean of its map, such as "
+            "tf_efficientnet_lite0 or resnet50"
         )
     projection.weight.copy_(weight)
     projection.bias.copy_(bias)
-    names = class_names()
-    order = sorted(range(CLASSES), key=lambda index: len(names[index]))  # a pass pads little
-    labels = plain_labels([names[index] for index in order])
-    prompts = class_embeddings(model, labels, protocol=PROMPTS, cache=cache, least=CLASSES)
-    projection.names[order] = prompts.vectors
+    labels = plain_labels(class_names())
+    projection.names.copy_(class_embeddings(model, labels, protocol=PROMPTS, cache=cache).vectors)
 
 
 def _pools_by_mean(trunk: Any) -> bool:

@@ -10,33 +10,8 @@ from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import described, errors_in_one_line, whole_side
-from gestalt.zoo.hf_families import (
-    HfAlign,
-    HfAltClip,
-    HfBlip,
-    HfBlipRetrieval,
-    HfClip,
-    HfGroupViT,
-    HfModel,
-    HfSiglip,
-    HfSiglip2,
-)
+from gestalt.zoo.hf_families import FAMILIES, HfModel
 from gestalt.zoo.hub_config import read_config
-
-FAMILIES: dict[str, dict[str, type[HfModel]]] = {
-    "clip": {"CLIPModel": HfClip},
-    "metaclip_2": {"MetaClip2Model": HfClip},
-    "chinese_clip": {"ChineseCLIPModel": HfClip},
-    "siglip": {"SiglipModel": HfSiglip},
-    "siglip2": {"Siglip2Model": HfSiglip2},
-    "altclip": {"AltCLIPModel": HfAltClip},
-    "align": {"AlignModel": HfAlign},
-    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
-    "groupvit": {"GroupViTModel": HfGroupViT},
-}
-"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
-meant where none is named.
-"""
 
 
 def open_model(name: str) -> HfModel:
@@ -98,10 +73,12 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
     """
     from PIL import Image
 
-    colours = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
-    values = processor(images=colours, do_resize=False, do_center_crop=False, return_tensors="pt")[
-        "pixel_values"
-    ]
+    values = processor(
+        images=[Image.new("RGB", (64, 64), colour) for colour in ("black", "white")],
+        do_resize=False,
+        do_center_crop=False,
+        return_tensors="pt",
+    )["pixel_values"]
     # patches are flat, colours last
     black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]
     std = 1 / (white - black).double()

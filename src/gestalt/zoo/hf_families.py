@@ -84,8 +84,11 @@ class HfModel(Adapter):
 
     def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
         """Split class token and locations."""
-        summary = hidden[:, 0] if self.prefix else None
-        return tokens_of(hidden[:, self.prefix :], self.grid(*pixels.shape[-2:]), summary=summary)
+        return tokens_of(
+            hidden[:, self.prefix :],
+            self.grid(*pixels.shape[-2:]),
+            summary=hidden[:, 0] if self.prefix else None,
+        )
 
     def last_block(self) -> LastBlock | None:
         """Return the parts of the image tower's last block; None where it has no such block."""
@@ -103,9 +106,11 @@ class HfModel(Adapter):
                 f"positions={positions}: {type(self.model).__name__} resizes its position "
                 "embeddings itself; choose timm"
             )
-        named = embeddings.named_parameters()
-        table = next(table for name, table in named if name.startswith("position_embedding"))
-        table = table.flatten(0, -2)
+        table = next(
+            table.flatten(0, -2)
+            for name, table in embeddings.named_parameters()
+            if name.startswith("position_embedding")
+        )
         side = int((len(table) - self.prefix) ** 0.5)
         resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
         whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
@@ -207,8 +212,9 @@ class HfAlign(HfModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
-        maps = self.vision(pixel_values=pixels).last_hidden_state
-        return tokens_of(maps, self.grid(*pixels.shape[-2:]))
+        return tokens_of(
+            self.vision(pixel_values=pixels).last_hidden_state, self.grid(*pixels.shape[-2:])
+        )
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
@@ -249,3 +255,19 @@ class HfGroupViT(HfModel):
     def _groups(self, tokens: Tokens) -> Tensor:
         assert tokens.summary is not None
         return tokens.summary.reshape(len(tokens.parts), tokens.parts.shape[-1], -1)
+
+
+FAMILIES: dict[str, dict[str, type[HfModel]]] = {
+    "clip": {"CLIPModel": HfClip},
+    "metaclip_2": {"MetaClip2Model": HfClip},
+    "chinese_clip": {"ChineseCLIPModel": HfClip},
+    "siglip": {"SiglipModel": HfSiglip},
+    "siglip2": {"Siglip2Model": HfSiglip2},
+    "altclip": {"AltCLIPModel": HfAltClip},
+    "align": {"AlignModel": HfAlign},
+    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
+    "groupvit": {"GroupViTModel": HfGroupViT},
+}
+"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is
+meant where none is named.
+"""

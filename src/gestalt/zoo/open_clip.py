@@ -102,7 +102,7 @@ def _tower(config: Keys, name: str) -> tuple[type[OpenClipModel], tuple[int, int
     from open_clip.model import _build_vision_tower
 
     _refuse_code(config, name)
-    _check_tag(config, name)
+    check_tag(name)
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     with errors_in_one_line(f"open_clip:{name}"):
         with torch.device("meta"):
@@ -135,16 +135,19 @@ def _refuse_code(config: Keys, name: str) -> None:
         read_config(text["hf_model_name"], target=f"open_clip:{name}")
 
 
-def _check_tag(config: Keys, name: str) -> None:
+def check_tag(name: str) -> None:
     """Check that a built-in architecture is named with weights that were trained with its
     activation; other weights have no tag.
+
+    Raises:
+        ValueError: it is not; names the tags that it has.
     """
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     source, tag = _source(name)
     if tag is None:
         return
-    quick = bool(config.get("quick_gelu", False))
+    quick = bool(read_description(name).get("quick_gelu"))
     tags = [
         f"{_trained_as(source, known, quick)}:{known}"
         for known in list_pretrained_tags_by_model(source)
@@ -179,7 +182,7 @@ def _trained_as(source: str, tag: str, quick: bool) -> str:
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
-    if bool(get_pretrained_cfg(source, tag).get("quick_gelu", False)) == quick:
+    if bool(get_pretrained_cfg(source, tag).get("quick_gelu")) == quick:
         return source
     twin = source.removesuffix("-quickgelu") if quick else f"{source}-quickgelu"
     return twin if twin in open_clip.list_models() else source

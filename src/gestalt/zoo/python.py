@@ -82,7 +82,7 @@ def open_model(name: str) -> DenseModel:
     """
     factory = _factory(name)
     try:
-        model: Any = factory()
+        model = factory()
     except Exception as error:  # of the user's own code
         raise ValueError(
             f"python:{name}: the factory raised {type(error).__name__}: "

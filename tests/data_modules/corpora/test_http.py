@@ -89,7 +89,6 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(remote, "_SYSTEMS", {})
     running = Server()
     threading.Thread(
         target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
@@ -155,7 +154,6 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(
 ):
     source = opened(server, tmp_path, name)
     # of the limits at opening, which a busy machine needs
-    monkeypatch.setattr(remote, "_SYSTEMS", {})
     monkeypatch.setattr(remote, "TIMEOUT", 1.5)
     monkeypatch.setattr(remote, "STALL", 0.5)
     server.stalled.add(name)

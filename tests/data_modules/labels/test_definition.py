@@ -89,6 +89,7 @@ REFUSED = {
     "  road: {values: [4], prompts: [road, street]}": ("", "there are 1; list 2 to 4,096"),
     "images: images": ("images: images\nimages: other", "images is given twice"),
     "mask_suffix": ("name: pascal_voc\nmask_suffix", "pascal_voc is the name of another; set name"),
+    "masks: masks\n": ("name: coco_curated\nmasks: masks\n", "coco_curated is the name of another"),
 }
 
 
@@ -101,6 +102,14 @@ def test_a_wrong_file_is_refused_with_its_name_key_and_value(old):
         configured()
 
 
+@pytest.mark.parametrize("line", ["train clippy_dino_max --scale tiny", "eval open_clip:RN50"])
+@pytest.mark.parametrize("key", ["images", "masks"])
+def test_a_missing_folder_is_named_before_a_model_is_opened(key, line, refusal):
+    Path(key).rename("moved")
+    said = refusal(f"{line} evaluation.benchmarks=[./mine.yaml]")
+    assert f"benchmark ./mine.yaml: {key}: no folder {Path(key).absolute()}" in said
+
+
 MASK, IMAGE = Path("masks/0_L.png"), Path("images/0.jpg")
 SPOILT = {
     r"images/0\.jpg: no 0 among the masks of": MASK.unlink,
@@ -108,7 +117,10 @@ SPOILT = {
     r"val\.txt: no 7 among the images": lambda: Path("val.txt").write_text("7"),
     r"images/0\.png and .*0\.jpg are two files": lambda: IMAGE.with_suffix(".png").touch(),
     r"masks/0_L\.png is a JPEG, whose comp": lambda: Image.open(MASK).save(MASK, format="JPEG"),
-    r"holds values \[7\]; .* 0, 4, 9, 255": lambda: save_mask(MASK, np.full((20, 30), 7)),
+    # the first, which opening reads
+    r"2_L\.png holds values \[7\]; .* 0, 4, 9, 255": lambda: save_mask(
+        Path("masks/2_L.png"), np.full((20, 30), 7)
+    ),
     r"masks/0_L\.png is 9x8, its image 30x20": lambda: save_mask(MASK, np.zeros((8, 9))),
 }
 
@@ -117,13 +129,15 @@ SPOILT = {
 def test_a_wrong_image_or_mask_is_named(message):
     SPOILT[message]()
     with pytest.raises(ValueError, match=rf"^[^\n]*{message}[^\n]*$"):
-        [opened().sample(index) for index in range(2)]
+        opened().sample(1)
 
 
 def test_a_saved_run_outlives_the_file_which_may_move_but_not_share_a_name(folder):
     Path("config.yaml").write_text(to_yaml(configured()))
     Path("moved").mkdir()
-    Path("moved/mine.yaml").write_text(FILE)
+    Path("moved/mine.yaml").write_text(
+        FILE.replace(": images", ": ../images").replace(": masks", ": ../masks")
+    )
     assert config_hash(configured("moved/mine.yaml")) == config_hash(configured())
     for words, message in (
         (["mine"], r"for your own file write \./mine\.yaml"),
@@ -133,5 +147,6 @@ def test_a_saved_run_outlives_the_file_which_may_move_but_not_share_a_name(folde
     ):
         with pytest.raises(ValueError, match=message):
             configured(*words)
-    Path("mine.yaml").unlink()
-    assert load_saved(Path("config.yaml")).evaluation.benchmarks == ["./mine.yaml"]
+    for gone in ("masks", "mine.yaml"):
+        Path(gone).rename(f"{gone}.gone")
+        assert load_saved(Path("config.yaml")).evaluation.benchmarks == ["./mine.yaml"]

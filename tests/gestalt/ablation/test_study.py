@@ -30,6 +30,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
     monkeypatch.setattr("gestalt.ablation.study.commit", lambda: "c0ffee")
+    monkeypatch.setattr("gestalt.ablation.running.PROGRAM", FAKE)
     monkeypatch.delenv("FAKE", raising=False)
 
 
@@ -43,7 +44,7 @@ def study(
     made = Study(
         grid,
         seeds,
-        LocalLauncher(jobs, folder / "logs", program=FAKE),
+        LocalLauncher(jobs, folder / "logs"),
         folder,
         say=lines.append,
         allow_mixed=allow_mixed,

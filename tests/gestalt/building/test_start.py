@@ -1,4 +1,6 @@
-"""Training from weights that exist: a run's, an exported folder's, a CLIP ViT's of open_clip."""
+"""Training from weights that exist: a run's, an exported folder's, a CLIP or SigLIP ViT's of
+open_clip.
+"""
 
 import json
 import re
@@ -9,12 +11,13 @@ from pathlib import Path
 
 import open_clip
 import pytest
+import timm
 import torch
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 
 import gestalt
 from gestalt.__main__ import main
-from gestalt.building.model import build_model
+from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
@@ -26,25 +29,80 @@ from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
+from tests.gestalt.zoo import test_open_clip
 from tests.gestalt.zoo.test_classifier import SMALL, as_hub, save_for_hub
-from tests.gestalt.zoo.test_open_clip import TEXTS, images, saved
+from tests.gestalt.zoo.test_open_clip import TEXTS, images
+from tests.gestalt.zoo.tiny_hf import save_tokenizer
 
 close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
 
 
-def built(start, *words):
-    """The model of a run that starts from ``start``, and its configuration."""
-    config = load("clip_max", scale="tiny", overrides=[f"start={start}", *words])
+def loaded(start, *words):
+    """The configuration of a run that starts from ``start``."""
+    return load("clip_max", scale="tiny", overrides=[f"start={start}", *words])
+
+
+def built(*words):
+    """The model of a run that starts, and its configuration."""
+    config = loaded(*words)
     return build_model(config), config
 
 
-@pytest.fixture(params=[False, True], ids=["GELU", "QuickGELU"])
-def clip(request, tmp_path):
-    """A tiny CLIP of open_clip, as its library has it, its name, and a model that starts from
-    it.
+SIGLIP = {
+    **test_open_clip.SIGLIP,
+    "vision": {
+        "timm_model_name": "vit_base_patch16_siglip_224",
+        "timm_pool": "map",
+        "timm_proj": "none",
+        "width": None,
+        "layers": None,
+        "head_width": None,
+        "patch_size": None,
+    },
+    "text": {
+        **test_open_clip.SIGLIP["text"],
+        "vocab_size": 60,
+        "mlp_ratio": 3.7,
+        "norm_kwargs": {"eps": 1e-6},
+        "hf_tokenizer_name": "in its folder",
+        "tokenizer_kwargs": {"clean": "canonicalize"},
+    },
+    "embed_dim": 32,
+}
+TANH = {"text": {**SIGLIP["text"], "act_kwargs": {"approximate": "tanh"}}}
+KINDS = {
+    "GELU": {},
+    "QuickGELU": {"quick_gelu": True},
+    "SigLIP": SIGLIP,
+    "SigLIP 2": {**SIGLIP, **TANH},
+}
+
+
+@pytest.fixture(params=KINDS)
+def saved(request, monkeypatch):
+    """Writes a tiny model of a kind; timm's SigLIP is small here."""
+    name, models = "vit_base_patch16_siglip_224", timm.models.vision_transformer
+    options = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "img_size": 32}
+    monkeypatch.setitem(
+        timm.models._registry._model_entrypoints, name, partial(getattr(models, name), **options)
+    )
+
+    def save(folder):
+        folder.mkdir()
+        save_tokenizer(folder, length=20)
+        return test_open_clip.saved(folder, **KINDS[request.param])
+
+    return save
+
+
+@pytest.fixture
+def clip(saved, tmp_path):
+    """A tiny CLIP or SigLIP of open_clip, as its library has it, its name, and a model that starts
+    from it.
     """
-    theirs, start = saved(tmp_path / "clip", quick_gelu=request.param), f"open_clip:{tmp_path}/clip"
-    words = ("image.aggregation=cls", "optimizer.warmup_steps=0", "loss.directions=mean")
+    theirs, start = saved(tmp_path / "clip"), f"open_clip:{tmp_path}/clip"
+    loss = "loss.directions=mean" if theirs.logit_bias is None else "loss.name=sigmoid"
+    words = ("image.aggregation=cls", "optimizer.warmup_steps=0", loss)
     return theirs, start, *built(start, *words, "optimizer.learning_rate=1e-3")
 
 
@@ -52,9 +110,12 @@ def clip(request, tmp_path):
 def test_with_its_own_aggregation_a_start_embeds_as_before(clip):
     ours, theirs, shown = clip[2].eval(), open_target(clip[1]).model, images(size=(40, 72))
     assert ours.logit_scale == theirs.logit_scale
-    close(ours.embed_text(TEXTS), theirs.embed_text(TEXTS))
+    assert ours.logit_bias == theirs.logit_bias
+    texts = [*TEXTS, "", "The SKY, the dog! " * 9]
+    close(ours.embed_text(texts), theirs.embed_text(texts))
     close(ours.embed_image(shown), theirs.embed_image(shown))
-    close(ours.class_attention(shown), theirs.class_attention(shown))
+    if theirs.last_block().class_token:
+        close(ours.class_attention(shown), theirs.class_attention(shown))
     for reading, how in product(READINGS.keys() - {"proxyclip"}, ("timm", "scale_factor")):
         options = {"reading": reading, "positions": how}
         close(ours.embed_patches(shown, **options), theirs.embed_patches(shown, **options))
@@ -72,20 +133,21 @@ def test_with_its_own_aggregation_a_start_segments_as_before(clip, name):
 
 
 def test_ten_steps_are_those_of_open_clip_s_loop(clip):
-    theirs, _, ours, config = clip
+    theirs, start, ours, config = clip
     module = build_module(config, ours, total_steps=10)
     module.trainer = trainer_at(every=100, is_global_zero=False)
     optimizer = module.configure_optimizers()["optimizer"]
     groups = {True: [], False: []}
     for name, value in theirs.named_parameters():
-        groups[value.ndim > 1 and "positional" not in name].append(value)
+        groups[value.ndim > 1 and "pos" not in name].append(value)
     reference = torch.optim.AdamW(
         [{"params": groups[decays], "weight_decay": 0.1 * decays} for decays in groups],
         lr=1e-3,
         betas=(0.9, 0.98),
         eps=1e-6,
     )
-    words, criterion = open_clip.get_tokenizer("ViT-B-32", context_length=20)(TEXTS), ClipLoss()
+    words = open_clip.get_tokenizer(start.replace("open_clip", "local-dir"))(TEXTS)
+    criterion = ClipLoss() if theirs.logit_bias is None else SigLipLoss()
     for step in range(10):
         shown = images().roll(step, dims=0)
         loss = module.training_step({"image": shown, "text": TEXTS, "valid_count": 3}, step)
@@ -110,8 +172,9 @@ def test_a_run_starts_from_another_with_a_new_aggregation_and_loss(tmp_path):
 
 
 REFUSED = {  # start and overrides, and a part of the line
-    "open_clip:RN50:openai": "not a plain CLIP ViT: vision_cfg.patch_size=None",
-    "open_clip:ViT-B-16-SigLIP:webli": "text_cfg.vocab_size=32000",
+    "open_clip:RN50:openai": "not a plain CLIP or SigLIP ViT: vision_cfg.patch_size=None",
+    "open_clip:ViT-SO400M-16-SigLIP-i18n-256:webli": "text_cfg.proj_type=none",
+    "open_clip:ViT-B-16-SigLIP:wbli": "wbli is neither a tag nor a file of weights; choose",
     "open_clip:ViT-B-61:openai": "did you mean 'ViT-B-16'",
     "open_clip:ViT-B-32:openai image.width=512 text.layers=6 image.weights=x": (
         "its weights need image.width=768, text.layers=12, image.weights=null; set these, or none"
@@ -122,12 +185,42 @@ REFUSED = {  # start and overrides, and a part of the line
 def test_a_start_that_does_not_fit_is_refused_in_one_line():
     for words, message in REFUSED.items():
         with pytest.raises(ValueError, match=re.escape(message)):
-            built(*words.split())
+            check_names(loaded(*words.split()))
+    for word in ("text.family=siglip", "projection.order=siglip"):
+        with pytest.raises(ValueError, match="needs a SigLIP's start"):
+            load("clippy_dino_max", scale="tiny", overrides=[word])
+
+
+@pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
+def test_a_tokenizer_that_would_be_read_otherwise_is_refused(saved, tmp_path):
+    saved(tmp_path / "clip")
+    save_tokenizer(tmp_path / "clip", length=20, padding_side="left")
+    with pytest.raises(ValueError, match="needs a fast tokenizer of transformers that pads on the"):
+        built(f"open_clip:{tmp_path}/clip")
+
+
+@pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
+def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(saved, tmp_path):
+    saved(tmp_path / "clip")
+    model, _ = built(f"open_clip:{tmp_path}/clip", "image.aggregation=max", "loss.name=contrastive")
+    assert model.logit_bias is None
+    patches = model.forward(images(), TEXTS, dense=True).patches
+    close(patches.amax(dim=1), model.head(model.tokens(images())))
+    state = model.state_dict()
+    state["text.tower._extra_state"] = torch.zeros(9, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="its tokenizer cannot be read"):
+        model.load_state_dict(state)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["open_clip:clip", f"classifier:{SMALL}"])
-def test_a_started_run_resumes_exports_and_loads_without_its_start(start, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("saved", "start"),
+    [("GELU", "open_clip:clip"), ("SigLIP 2", "open_clip:clip"), ("GELU", f"classifier:{SMALL}")],
+    indirect=["saved"],
+)
+def test_a_started_run_resumes_exports_and_loads_without_its_start(
+    saved, start, tmp_path, monkeypatch
+):
     monkeypatch.chdir(as_hub(tmp_path, monkeypatch))
     saved(Path("clip"))
     save_for_hub(SMALL, tmp_path)

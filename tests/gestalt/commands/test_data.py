@@ -33,10 +33,14 @@ def test_inspection_writes_a_manifest_that_training_can_use(capsys):
     said = capsys.readouterr().out
     assert "bad: 1 of 6" in said
     assert "truncated 1, the first is 1.jpg in flickr/Images" in said
+    stop = "training would stop above data.max_bad_share=0.1; raise it, or leave the bad samples"
+    assert said.splitlines()[-1].startswith(f"{stop} out by data.manifest=")
     manifest = said.split("data.manifest=")[1].strip()
     held = json.loads(Path(manifest).read_text())
     assert held["bad"] == [[1, "truncated", "flickr/Images", "1.jpg"]]
     assert held["captions"]["usable"] == 8
+    run_here(f"{INSPECT} data.workers=0 data.max_bad_share=0.2")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("leave the bad")
     run_here(f"{PACK} data.manifest={manifest} --to tars --shards 2")
     assert "packed 5 samples into 2 tars" in capsys.readouterr().out
 
@@ -133,12 +137,13 @@ def test_a_link_that_leaves_the_folder_is_outside(tmp_path):
         check_inside(["a.jpg", "c.jpg"], table=tmp_path, folder=tmp_path)
 
 
-def test_inspection_says_which_key_is_wrong_where_images_are_missing(capsys):
-    Path("a.csv").write_text("image,caption\n0.jpg,a\n")
+def test_inspection_says_what_to_mend_in_a_table(capsys):
+    Path("a.csv").write_text("image,caption\n0.jpg,a\n1.jpg,a dog, running\n")
     run_here("data inspect table data.root=a.csv data.workers=0", status=1)
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "missing_image 1" in line]
     assert "set data.options.images" in line
+    assert "row 2 in a.csv; a caption with the separator in it must stand in double" in said
     assert "leave the bad samples out" not in said
 
 

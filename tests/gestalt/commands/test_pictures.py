@@ -81,7 +81,7 @@ def test_several_models_have_a_folder_each():
         (f"{SEGMENT} frames --output x.png", "--output x.png: for one picture and one model"),
         (
             f"{SEGMENT} frames --html x.png",
-            "--html x.png: the output is a page; name a file that ends in .html",
+            "--html x.png: name a file that ends in .html",
         ),
         (f"{SEGMENT} frames --html none/x.html", "--html none/x.html: folder none not found"),
         (f"{SEGMENT} frames --to frames/notes.txt", "--to frames/notes.txt: not a folder"),

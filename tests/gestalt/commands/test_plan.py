@@ -1,6 +1,7 @@
 """train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -92,12 +93,11 @@ def test_a_run_that_its_longest_time_ends_is_reported():
 )
 def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, monkeypatch):
     """500 MiB for a step of any size, and 20 for each of its pairs; a peak of the start-up."""
-    sizes: list[int] = []
-    trial = SimpleNamespace(config=config())
+    sizes = []
     monkeypatch.setattr(
         command,
         "take_steps",
-        lambda trial, probe, steps, batches: sizes.append(batches and batches[0]),
+        lambda trial, probe, steps, batch: sizes.append(batch),
     )
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
@@ -107,9 +107,21 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
         "peak_memory",
         lambda device: max([hidden, *(500 + 20 * size for size in sizes if size)]) * 2**20,
     )
-    taken = command._take_steps(trial, batch=64, room=(room - 100) * 2**20, ranks=1)
-    assert taken[0] == fitting
+    taken, _ = command._take_steps(
+        SimpleNamespace(config=config()), batch=64, room=(room - 100) * 2**20, ranks=1
+    )
+    assert taken == fitting
     assert sizes[: len(tried)] == tried
+
+
+def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
+    for name, value in (("usable_cores", lambda: 64), ("_accelerated", lambda config: True)):
+        monkeypatch.setattr(f"gestalt.building.workers.{name}", value)
+    taken = Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(command, "_take_steps", taken)
+    with pytest.raises(InterruptedError):
+        command.plan(config("data.workers=null", "data.batch_size=32"))
+    assert taken.call_args.args[0].data.workers == 2  # of 16, by the 64 pairs
 
 
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
@@ -117,7 +129,7 @@ def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
         probe = StepProbe()
         probe.waited, probe.computed = [waited] * 20, [0.5] * 20
-        return waiting_line(config(f"data.workers={workers}"), probe)
+        return waiting_line(config(), probe, workers=workers)
 
     assert line(64, waited=0.01) == (
         "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"

@@ -17,7 +17,7 @@ def shown(index: int) -> ScoredImage:
 
 def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
     iou, ids = np.array([0.5, 0.5, np.nan, 0.5, 0.9]), np.array([7, 3, 1, 5, 2])
-    best, worst = ends(iou, ids, count=2)
+    best, worst = ends(iou, ids)
     assert ids[best].tolist() == [2, 3]
     assert ids[worst].tolist() == [5, 7]
 

@@ -90,18 +90,9 @@ def computed(*ranks: Metric) -> Any:
 
 def plain(score: Any) -> dict[str, Any]:
     """A score by field, arrays as lists."""
-    fields = (
-        score._asdict()
-        if hasattr(score, "_asdict")
-        else {**vars(score), "miou": score.miou, "counts": score.counts}
-    )
+    fields = score._asdict() if hasattr(score, "_asdict") else {**vars(score), "miou": score.miou}
     fields = {key: value for key, value in fields.items() if key != "iou"}
-    nested = {
-        f"{key}/{inner}": array
-        for key in ("image_hits",)
-        if key in fields
-        for inner, array in fields.pop(key).items()
-    }
+    nested = {f"image_hits/{key}": array for key, array in fields.pop("image_hits", {}).items()}
     return {
         key: np.asarray(value).tolist() if isinstance(value, np.ndarray) else value
         for key, value in {**fields, **nested}.items()

@@ -42,11 +42,12 @@ def run(tmp_path, trained):
 
 
 def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",)):
-    provenance = provenance_of(evidence, checkpoint=folder / "checkpoints" / "last.ckpt")
+    config = load_saved(folder / "config.yaml")
+    provenance = provenance_of(evidence, config, checkpoint=folder / "checkpoints" / "last.ckpt")
     origins = {"image": {"used": "random", "source": "fresh weights"}}
     return Described(
         "a-model",
-        load_saved(folder / "config.yaml"),
+        config,
         1234,
         {"origins": origins, **provenance},
         license,

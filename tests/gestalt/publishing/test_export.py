@@ -7,10 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import save_model
 
 import gestalt
 from gestalt.evaluation.weights import weights_hash
-from gestalt.publishing import export as exporting
 from gestalt.runs.names import CHECKPOINT, exported_folder
 from tests.gestalt.command import run_here
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
@@ -77,18 +77,12 @@ def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, ca
 
 
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, refusal):
-    class Different:
-        """Loads other weights than were written."""
+    def save_others(model, path, **keywords):
+        model.logit_scale.data += 1
+        save_model(model, path, **keywords)
 
-        def __call__(self, folder):
-            assert (folder / "model.safetensors").is_file()
-            model = exporting_load(folder)
-            model.logit_scale.data += 1
-            return model
-
-    exporting_load = exporting.load_folder
-    monkeypatch.setattr(exporting, "load_folder", Different())
-    assert "does not load with the weights of the checkpoint" in refusal(f"{run} --to out")
+    monkeypatch.setattr("gestalt.publishing.folder.save_model", save_others)
+    assert "damaged or replaced: SHA-256 of its weights" in refusal(f"{run} --to out")
     assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
 
 
@@ -123,7 +117,7 @@ def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(
 
 def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, refusal):
     monkeypatch.setattr(
-        "gestalt.publishing.checks.find_spec",
+        "gestalt.commands.model_words.find_spec",
         lambda name: None if name == "onnxruntime" else find_spec("json"),
     )
     mend = "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'"

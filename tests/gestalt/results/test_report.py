@@ -139,6 +139,11 @@ def test_results_that_the_page_does_not_hold_have_pages_beside_it(run, monkeypat
     assert len(found.ids) == 1
     beside = Path(found.links[1])
     assert checked(beside.read_text()).links == ["../report.html"]
+    stale, copied = (beside.with_name(f"result-{name}.html") for name in ("7", "7-mine"))
+    for copy in (stale, copied):
+        copy.write_bytes(beside.read_bytes())
+    report(*folders[:1])
+    assert list(beside.parent.iterdir()) == [copied]
     beside.write_text("mine")
     with pytest.raises(ConfigError, match=r"result-1\.html: exists and is not a report"):
         report(*folders)

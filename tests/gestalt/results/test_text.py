@@ -2,7 +2,8 @@
 
 import pytest
 
-from gestalt.results.text import images_text, latex_table, markdown_lines, part_text
+from gestalt.results.intervals import t_interval
+from gestalt.results.text import images_text, interval_text, latex_table, markdown_lines, part_text
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,18 @@ from gestalt.results.text import images_text, latex_table, markdown_lines, part_
 def test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known(entry, said, is_part):
     assert images_text(entry) == said
     assert part_text(entry) == (said if is_part else "")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.25, 0.25], "[+0.250, +0.250] (all equal)"),
+        ([0.25, 0.25 + 1e-9], "[+0.250, +0.250]"),
+        ([0.25], "–"),
+    ],
+)
+def test_an_interval_of_equal_values_says_so(values, said):
+    assert interval_text(t_interval(values)) == said
 
 
 def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():

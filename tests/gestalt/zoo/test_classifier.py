@@ -141,7 +141,7 @@ def test_the_linear_map_of_the_features_alone_is_trained(small):
 
 
 REFUSED = {  # overrides of a run -> a part of the line
-    "projection.order=classifier": "only a start has a classifier with class names; set start=",
+    "projection.order=classifier": "needs a classifier's names; set start=classifier:",
     "start=classifier:test_vit": "is not of image.family cnn",
     "start=classifier:test_resnet.in1k": "unknown: ",
     "start=classifier:test_resnet projection.order=before": "weights need projection.order=",

@@ -29,7 +29,7 @@ def write_config(folder, *, vision=(), text=(), **more):
     folder.mkdir(exist_ok=True)
     preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
     (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent="\t")
     )
 
 

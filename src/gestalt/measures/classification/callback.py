@@ -18,7 +18,7 @@ TOP = 5
 """The k of top-k accuracy, which is left out for a set of at most that many classes."""
 
 
-class ClassificationScorer(Scorer[AccuracyScore]):
+class ClassificationScorer(Scorer):
     """Classify the images of one set, and log accuracies with those of chance and of the commonest
     class.
 
@@ -48,16 +48,23 @@ class ClassificationScorer(Scorer[AccuracyScore]):
         **options: Any,
     ) -> None:
         self.classes = classes or labels
-        metrics = {"model": GroupAccuracy(len(labels.names), places=places)}
-        super().__init__(name, metrics=metrics, labels=labels, prompted=self.classes, **options)
+        super().__init__(
+            name,
+            metrics={"model": GroupAccuracy(len(labels.names), places=places)},
+            labels=labels,
+            prompted=self.classes,
+            **options,
+        )
 
     def score(self, model: Any, batch: Batch, truth: Tensor) -> Sequence[Tensor]:
         """Classify a batch and count; nothing is drawn."""
         logits = class_logits(model, batch["image"], self.prompts, self.protocol)
         truth = truth.to(logits.device)
-        rank = ranks(logits, truth)
         self.metrics["model"].update(
-            truth, prediction=logits.argmax(dim=1), rank=rank, sample_id=batch["sample_id"]
+            truth,
+            prediction=logits.argmax(dim=1),
+            rank=ranks(logits, truth),
+            sample_id=batch["sample_id"],
         )
         return ()
 

@@ -38,8 +38,7 @@ def group_metrics(
         counted = weights > 0
         total = (cells[..., counted] * weights[counted]).sum(axis=-1)
         metrics["adjusted_accuracy"] = total / weights.sum()
-    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
-    metrics["worst_group"] = np.where(np.isinf(lowest), np.nan, lowest)
+    metrics["worst_group"] = np.fmin.reduce(cells, axis=(-2, -1))
     metrics["mean_group"] = mean_without_nan(cells, axis=(-2, -1))
     for index, name in enumerate(names):
         usual = cells[..., index, index]

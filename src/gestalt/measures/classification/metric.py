@@ -115,7 +115,7 @@ class GroupAccuracy(RowMetric):
         sample_id, truth, place, prediction, rank = rows.T
         cell, shape = truth * self.places + place, (self.classes, self.places)
         right, total = (
-            np.bincount(cell[chosen], minlength=math.prod(shape)).reshape(shape).astype(np.int64)
+            np.bincount(cell[chosen], minlength=math.prod(shape)).reshape(shape)
             for chosen in (rank == 0, slice(None))
         )
         return AccuracyScore(len(rows), sample_id, truth, place, prediction, rank, right, total)

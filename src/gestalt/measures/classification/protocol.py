@@ -23,7 +23,7 @@ class ClassificationProtocol(PromptProtocol):
     lower_case: bool = False
 
 
-PROTOCOLS: dict[str, ClassificationProtocol] = {
+PROTOCOLS = {
     "openai_80": ClassificationProtocol(name="openai_80"),
     "one_prompt": ClassificationProtocol(
         name="one_prompt", resize="square", templates=("a photo of {article} {}",), lower_case=True

@@ -13,7 +13,6 @@ from torch import Tensor
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
@@ -25,14 +24,14 @@ from gestalt.measures.segmentation.baselines import blocks, object_oracle
 from gestalt.support.arrays import Floats
 
 
-class GroupMaps(Scorer[JaccardScore]):
+class GroupMaps(Scorer):
     """Score the groups that come with the batches of one set, (H, W) uint8 from 0 on: numbers,
     baselines, pictures.
 
     The groups are another system's; a subclass makes its own.
 
     Args:
-        name, protocol, options: as ``Scorer``.
+        name, options: as ``Scorer``.
 
     Attributes:
         baselines: those of each Jaccard similarity, as ``<set>/jaccard_<baseline>``.
@@ -45,16 +44,19 @@ class GroupMaps(Scorer[JaccardScore]):
     baselines: tuple[str, ...] = ("whole_image", "blocks")
     groups: int | None = None
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
-        metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
-        super().__init__(name, protocol=protocol, metrics=metrics, **options)
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(
+            name,
+            metrics={key: JaccardSimilarity() for key in ("model", *self.baselines)},
+            **options,
+        )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Count the groups of a batch."""
-        predictions: list[Tensor] = batch["prediction"]
+        predictions = batch["prediction"]
         counts = [int(groups.max()) + 1 for groups in predictions]
         self.groups = max(self.groups or 0, *counts)
-        return self.count(predictions, truth, batch=batch, **partitions(counts))
+        return self.count(predictions, truth, batch=batch, **partitions(truth, counts))
 
     def values(self, score: JaccardScore) -> dict[str, float]:
         """Return the similarity without and with the background, of the model and the baselines."""
@@ -112,26 +114,22 @@ class Grouping(GroupMaps):
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))
-        self.groups = grouped[0].candidates
+        # masks, one of each head, where the protocol has no number
+        self.groups = self.protocol.groups or len(grouped[0].groups)
         return self.count(
             [image.groups for image in grouped],
             truth,
             batch=batch,
-            **partitions([image.candidates for image in grouped]),
-            patch_oracle=lambda instance, position: object_oracle(
-                instance, grid=grouped[position].grid
-            ),
+            **partitions(truth, [self.groups] * len(grouped)),
+            patch_oracle=map(object_oracle, truth, [image.grid for image in grouped]),
         )
 
 
-def partitions(counts: Sequence[int]) -> dict[str, Baseline]:
+def partitions(truth: Sequence[Tensor], counts: Sequence[int]) -> dict[str, Baseline]:
     """Return the baselines without a model, of as many groups as ``counts`` in each image of a
     batch.
     """
-    return {
-        "whole_image": lambda instance, _: torch.zeros_like(instance),
-        "blocks": lambda instance, position: blocks(instance, count=counts[position]),
-    }
+    return {"whole_image": map(torch.zeros_like, truth), "blocks": map(blocks, truth, counts)}
 
 
 def build(context: Context) -> Measured:

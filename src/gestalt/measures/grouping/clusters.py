@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.support.arrays import Floats
 
 NO_VARIANCE = 1e-10
@@ -41,15 +41,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> Floats:
-    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of
-    squared distances.
+def kmeans_centres(rows: Floats, clusters: int, protocol: TokensProtocol) -> Floats:
+    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of the protocol's ``restarts``
+    by the sum of squared distances.
 
     Args:
         rows: (N, D), at least one.
         clusters: n; fewer are made of fewer distinct rows.
-        restarts: number of starts.
-        seed: seed of the starts.
+        protocol: has number and seed of the starts.
 
     Returns:
         (m, D) with m <= n.
@@ -65,7 +64,7 @@ def kmeans_centres(rows: Floats, *, clusters: int, restarts: int, seed: int) -> 
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly equal rows may share a centre
         fitted = KMeans(
-            n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd"
+            clusters, n_init=protocol.restarts, random_state=protocol.seed, algorithm="lloyd"
         ).fit(rows)
     return fitted.cluster_centers_
 
@@ -89,34 +88,16 @@ def kmeans_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     assert protocol.groups is not None
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
-    centres = kmeans_centres(
-        tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed
-    )
+    centres = kmeans_centres(tokens.numpy(), protocol.groups, protocol)
     return nearness(tokens, torch.from_numpy(centres))
 
 
 def spectral_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D)
-    float64 on the CPU.
-    """
-    assert protocol.groups is not None
-    if _all_equal(tokens):
-        return tokens.new_zeros(1, len(tokens))
-    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
-    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol)
-
-
-def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
-    """Compute the rows of the leading eigenvectors of the normalised affinity, L2-normalised.
+    float64 on the CPU: the L2-normalised rows of the n leading eigenvectors of the normalised
+    affinity, without those that have no variance.
 
     The affinity of two tokens is their cosine, 0 where that is negative, and 1 with itself.
-
-    Args:
-        tokens: (N, D) float64 on the CPU.
-        count: number of eigenvectors; those without variance are left out.
-
-    Returns:
-        (N, m) float64, m <= count.
 
     Source: Ng, Jordan and Weiss 2002 (NIPS 14) for coordinates and k-means; the affinity as in
     Melas-Kyriazi et al. 2022 (arXiv:2205.07839), without its term for colour.
@@ -124,16 +105,21 @@ def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
     from scipy.linalg import eigh
     from threadpoolctl import threadpool_limits
 
-    unit = functional.normalize(tokens, dim=1)
+    assert protocol.groups is not None
+    if _all_equal(tokens):
+        return tokens.new_zeros(1, len(tokens))
+    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
+    unit = functional.normalize(centred, dim=1)
     affinity = (unit @ unit.T).clamp_min(0).fill_diagonal_(1)
     scale = affinity.sum(dim=1).rsqrt()
     size = len(tokens)
     with threadpool_limits(limits=1):
         values, vectors = eigh(
             (scale.unsqueeze(1) * affinity * scale).numpy(),
-            subset_by_index=[max(0, size - count), size - 1],
+            subset_by_index=[max(0, size - protocol.groups), size - 1],
         )
-    return functional.normalize(torch.from_numpy(vectors[:, values > NO_VARIANCE]), dim=1)
+    coordinates = torch.from_numpy(vectors[:, values > NO_VARIANCE])
+    return kmeans_similarity(functional.normalize(coordinates, dim=1), protocol)
 
 
 def _all_equal(tokens: Tensor) -> bool:

@@ -4,7 +4,7 @@ attends to.
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,15 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, all_resized, by_size, sizes_of, upsampled
+from gestalt.evaluation.images import Size, all_resized, by_size, size_of, sizes_of, upsampled
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
     one_thread,
     spectral_similarity,
 )
-from gestalt.measures.grouping.protocol import BottomUpProtocol
-from gestalt.measures.matching.protocol import MatchingProtocol
+from gestalt.measures.grouping.protocol import BottomUpProtocol, TokensProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
 
 
@@ -31,12 +30,10 @@ class BottomUp(NamedTuple):
         groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks
             that may overlap.
         grid: (h, w), the patch grid that it was up-sampled from.
-        candidates: n, the number of groups that are possible.
     """
 
     groups: Tensor
     grid: Size
-    candidates: int
 
 
 def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
@@ -64,7 +61,7 @@ def pca_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
     return functional.pad(cosines, (0, 0, 0, protocol.groups - len(real)))
 
 
-METHODS: dict[str, Callable[..., Tensor]] = {
+METHODS = {
     "pca": pca_similarity,
     "kmeans": kmeans_similarity,
     "spectral": spectral_similarity,
@@ -84,42 +81,14 @@ def image_similarity(tokens: Tensor, protocol: BottomUpProtocol) -> Tensor:
         )
 
 
-@torch.no_grad()
-def similarity_maps(
-    model: Any, images: Sequence[Tensor], protocol: BottomUpProtocol
-) -> list[Tensor]:
-    """Compute the similarity of every location with every centre of its own image, or the attention
-    of every head.
-
-    The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after
-    the tower: the matrices are small, and not every accelerator has float64.
-
-    Returns:
-        B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
-
-    Raises:
-        ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
-    """
-
-    def compare(stack: Tensor) -> Iterator[Tensor]:
-        if protocol.method == "attention":
-            yield from finite(model.class_attention(stack).float())
-            return
-        for tokens in wide_tokens(model, stack, protocol):
-            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
-            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
-
-    return by_size(all_resized(images, protocol), compare)
-
-
-def wide_tokens(model: Any, stack: Tensor, protocol: BottomUpProtocol | MatchingProtocol) -> Tensor:
+def wide_tokens(model: Any, stack: Tensor, protocol: TokensProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    projected = protocol.features == "projected"
-    return finite(model.patch_tokens(stack, projected=projected).cpu().double())
+    tokens = model.patch_tokens(stack, projected=protocol.features == "projected")
+    return finite(tokens.cpu().double())
 
 
 def finite(batch: Tensor) -> Tensor:
@@ -133,7 +102,7 @@ def finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: Size) -> Tensor:
+def decided(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
     """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
     grid.  (H, W) in the ``map_type`` of m.
     """
@@ -146,12 +115,12 @@ def decided(maps: Tensor, protocol: BottomUpProtocol | MatchingProtocol, size: S
 def attended(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
-        return mass_masks(upsampled(maps, size), mass=protocol.mass)
-    masks = mass_masks(maps, mass=protocol.mass)
+        return mass_masks(upsampled(maps, size), protocol.mass)
+    masks = mass_masks(maps, protocol.mass)
     return upsampled(masks.to(torch.uint8), size, mode="nearest-exact").bool()
 
 
-def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
+def mass_masks(maps: Tensor, mass: float) -> Tensor:
     """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share
     ``mass`` of its sum; ties go to the first.
 
@@ -160,10 +129,33 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
     """
     values, order = maps.flatten(1).cpu().double().sort(dim=1, descending=True, stable=True)
     with one_thread():
-        before = values.cumsum(dim=1) - values
-        chosen = before < mass * values.sum(dim=1, keepdim=True)
-    masks = torch.zeros_like(chosen).scatter(1, order, chosen)
-    return masks.reshape(maps.shape).to(maps.device)
+        chosen = values.cumsum(dim=1) - values < mass * values.sum(dim=1, keepdim=True)
+    return torch.zeros_like(chosen).scatter(1, order, chosen).reshape(maps.shape).to(maps.device)
+
+
+@torch.no_grad()
+def regions(
+    images: Sequence[Tensor],
+    protocol: TokensProtocol,
+    sizes: Sequence[Size],
+    compare: Callable[[Tensor], Iterable[Tensor]],
+    decide: Callable[..., Tensor] = decided,
+) -> list[BottomUp]:
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels.
+
+    Args:
+        images: equal sizes go through the tower together.
+        protocol: how they are resized and pixels decided.
+        sizes: B of (H, W).
+        compare: maps resized images of one size (b, 3, H, W) to the similarity (m, h, w) of every
+            location with every centre.
+        decide: maps that similarity to groups.
+    """
+    maps = by_size(all_resized(images, protocol), compare)
+    return [
+        BottomUp(decide(similarity, protocol, size), grid=size_of(similarity))
+        for similarity, size in zip(maps, sizes, strict=True)
+    ]
 
 
 def bottom_up(
@@ -172,17 +164,24 @@ def bottom_up(
     protocol: BottomUpProtocol,
     sizes: Sequence[Size] | None = None,
 ) -> list[BottomUp]:
-    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels;
-    by default at the images' own.
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, by the centres of each image or
+    the attention of every head; at the ``sizes`` of their labels, by default at the images' own.
+
+    The model must be in eval mode.  Runs on the CPU after the tower: the matrices are small, and
+    not every accelerator has float64.
+
+    Raises:
+        ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
     """
-    maps = similarity_maps(model, images, protocol)
+
+    def compare(stack: Tensor) -> Iterator[Tensor]:
+        if protocol.method == "attention":
+            yield from finite(model.class_attention(stack).float())
+            return
+        for tokens in wide_tokens(model, stack, protocol):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol)
+            yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided
-    return [
-        BottomUp(
-            decide(similarity, protocol, size),
-            grid=grid,
-            candidates=protocol.groups or len(similarity),
-        )
-        for similarity, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
-    ]
+    return regions(images, protocol, sizes, compare, decide)

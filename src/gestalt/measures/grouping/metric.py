@@ -108,14 +108,8 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     union = size[objects].unsqueeze(1) + inside.sum(dim=0) - inside
     iou = inside.double() / union
     best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
-    return torch.cat(
-        [
-            values.cpu()[objects].unsqueeze(1),
-            inside.gather(1, best),
-            union.gather(1, best),
-            names[best],
-        ],
-        dim=1,
+    return torch.column_stack(
+        [values.cpu()[objects], inside.gather(1, best), union.gather(1, best), names[best]]
     )
 
 
@@ -189,10 +183,8 @@ class JaccardSimilarity(ImageMetric):
         objects (H, W).
         """
         overlaps = functional.pad(best_overlaps(prediction, label)[:, :3], (1, 0), value=index)
-        ignored = int((label == IGNORE).sum())
-        return torch.cat(
-            [overlaps.new_tensor([[index, NO_OBJECT, ignored, label.numel()]]), overlaps]
-        )
+        whole = [index, NO_OBJECT, int((label == IGNORE).sum()), label.numel()]
+        return torch.cat([overlaps.new_tensor([whole]), overlaps])
 
     def compute(self) -> JaccardScore:
         """Compute the set's score over all ranks: divide, average."""

@@ -60,9 +60,8 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
     """
     if groups.dtype != torch.bool:
         return groups
-    best = [group for _, group in _best_last(overlaps)]
     flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
-    for group in [*(group for group in range(len(groups)) if group not in best), *best]:
+    for group in [*range(len(groups)), *(group for _, group in _best_last(overlaps))]:
         flat[groups[group]] = group
     return flat
 
@@ -82,5 +81,7 @@ def group_colours(overlaps: Tensor, *, objects: Pixels) -> Pixels:
 
 def _best_last(overlaps: Tensor) -> list[tuple[int, int]]:
     """Return each object and its group, by rising IoU."""
-    rising = sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
-    return [(value, group) for value, _, _, group in rising]
+    return [
+        (value, group)
+        for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])
+    ]

@@ -17,7 +17,19 @@ MOST_GROUPS = 254
 
 
 @dataclass(frozen=True, kw_only=True)
-class BottomUpProtocol(ImageProtocol):
+class TokensProtocol(ImageProtocol):
+    """A protocol of a measure that groups the patch tokens of an image tower."""
+
+    features: Features = "tower"  # before the projection or after it
+    normalise: bool = True  # L2-normalise tokens first
+    seed: int = 0  # of all draws, and of the starts of k-means
+    restarts: int = 4  # starts of k-means; the tightest result is kept
+    # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
+    upsample: GroupUpsample = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottomUpProtocol(TokensProtocol):
     """Grouping of whole images by an image tower alone, scored by Jaccard similarity.
 
     pca: within each image, the top ``groups`` principal components of its patch tokens are the
@@ -54,15 +66,9 @@ class BottomUpProtocol(ImageProtocol):
     method: Method = "pca"
     # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
     groups: int | None = 8
-    features: Features = "tower"  # before the projection or after it
-    normalise: bool = True  # L2-normalise tokens first
     # subtract the image's mean token; cosines are then taken of centred tokens too
     centre: bool = True
-    seed: int = 0  # of the starts of k-means
-    restarts: int = 4  # starts of k-means; the tightest result is kept
     mass: float = 0.6  # share of a head's attention that its mask holds
-    # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
-    upsample: GroupUpsample = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse an impossible number of groups."""
@@ -73,11 +79,7 @@ class BottomUpProtocol(ImageProtocol):
                     f"protocol {self.name}: groups is {self.groups}, method attention has as many "
                     "as heads; choose None"
                 )
-        elif (
-            self.groups is None
-            or self.groups != int(self.groups)
-            or not 1 <= self.groups <= MOST_GROUPS
-        ):
+        elif self.groups not in range(1, MOST_GROUPS + 1):
             raise ValueError(
                 f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to "
                 f"{MOST_GROUPS}"

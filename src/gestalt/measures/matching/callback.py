@@ -3,11 +3,11 @@ clusters, C classes, H W pixels.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
@@ -30,7 +30,7 @@ BASELINES = ("one_cluster", "patch_oracle")
 """The baselines of each matched mIoU, as ``<set>/matched_miou_<baseline>``."""
 
 
-class Matching(Scorer[MatchedScore]):
+class Matching(Scorer):
     """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
     Args:
@@ -45,6 +45,7 @@ class Matching(Scorer[MatchedScore]):
     fixed = frozenset(BASELINES)
     protocol: MatchingProtocol
     labels: LabelSet
+    _centres: Floats  # of the last evaluation that began
 
     def __init__(
         self,
@@ -67,25 +68,23 @@ class Matching(Scorer[MatchedScore]):
             **options,
         )
         self.images = images
-        self._centres: Floats | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
+    def begin(self, model: Any, **embedding: Any) -> None:
+        """Prepare as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
         work.
         """
-        super().on_validation_epoch_start(trainer, pl_module)
+        super().begin(model, **embedding)
         self._centres = fitted_centres(
-            pl_module.model,
+            model,
             self.images,
             chosen=spread(len(self.images), self.protocol.fit_images),
             clusters=self.clusters,
             protocol=self.protocol,
-            device=pl_module.device,
+            device=self.metrics["model"].device,
         )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
-        assert self._centres is not None
         void = ignored_value(len(self.labels.names))
         images = clustered(
             model,
@@ -98,24 +97,26 @@ class Matching(Scorer[MatchedScore]):
             [image.groups for image in images],
             truth,
             batch=batch,
-            one_cluster=lambda label, _: torch.zeros_like(label),
-            patch_oracle=lambda label, position: patch_oracle(
-                label, grid=images[position].grid, ignored=void
+            one_cluster=map(torch.zeros_like, truth),
+            patch_oracle=map(
+                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
             ),
         )
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
-        values = {"matched_miou": score.miou, "matched_pixel_accuracy": score.pixel_accuracy}
-        values |= {f"matched_miou_{key}": self.scores[key].miou for key in BASELINES}
-        return values | {
-            f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()
+        return {
+            f"matched/{key}" if "/" in key else f"matched_{key}": value
+            for key, value in mask_values(self.labels.names, self.scores).items()
         }
 
     def entry(self, score: MatchedScore) -> Entry:
         """Return the match, and the counts of the model and the baselines."""
-        match = [None if index == NO_CLASS else index for index in score.match.tolist()]
-        return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}
+        return {
+            "clusters": self.clusters,
+            "match": [None if index == NO_CLASS else index for index in score.match.tolist()],
+            **mask_entry(self.scores),
+        }
 
     def arrays(self, score: MatchedScore) -> dict[str, Ints]:
         """Return the counts of each image, and the confusion matrix of the set.
@@ -134,8 +135,11 @@ class Matching(Scorer[MatchedScore]):
         truth = shown.label.long()
         # one name more may need another type
         truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))
-        scored = shown._replace(prediction=prediction, label=truth)
-        return segmentation_panels(scored, names=names, background=self.labels.background)
+        return segmentation_panels(
+            shown._replace(prediction=prediction, label=truth),
+            names=names,
+            background=self.labels.background,
+        )
 
 
 def build(context: Context) -> Matching:

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import Size, all_resized, by_size, resized, sizes_of
+from gestalt.evaluation.images import Size, resized
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, decided, wide_tokens
+from gestalt.measures.grouping.engine import BottomUp, regions, wide_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.support.arrays import Floats
 
@@ -56,11 +56,10 @@ def fitted_centres(
 
     def tokens_of(index: int) -> Floats:
         image = resized(images.sample(index)["image"].to(device), protocol)
-        tokens = set_tokens(model, image[None], protocol)[0]
+        (tokens,) = set_tokens(model, image[None], protocol)
         return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
-    rows = np.concatenate(shared_by_ranks(chosen, tokens_of))
-    return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
+    return kmeans_centres(np.concatenate(shared_by_ranks(chosen, tokens_of)), clusters, protocol)
 
 
 @torch.no_grad()
@@ -94,8 +93,4 @@ def clustered(
                 near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
             yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
-    maps = by_size(all_resized(images, protocol), compare)
-    return [
-        BottomUp(decided(near, protocol, size), grid=grid, candidates=len(centres))
-        for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
-    ]
+    return regions(images, protocol, sizes, compare)

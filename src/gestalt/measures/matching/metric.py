@@ -17,17 +17,16 @@ NO_CLASS = -1
 """The class of an unmatched cluster."""
 
 
-@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
+@dataclass(kw_only=True)
 class MatchedScore(MaskScore):
     """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C),
     clusters by classes.
 
     Attributes:
+        image_counts: (N, 3, C) int64, the counts of each image, for paired intervals over images.
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
     """
 
-    sample_id: Ints
-    confusion: Ints
     image_counts: Ints
     match: Ints
 
@@ -90,4 +89,10 @@ class MatchedIoU(ImageMetric):
         total: Ints = images.sum(axis=0, dtype=np.int64)
         match = best_match(total)
         counts = matched_counts(images, match=match)
-        return MatchedScore(sample_id=rows[:, 0], image_counts=counts, confusion=total, match=match)
+        return MatchedScore(
+            sample_id=rows[:, 0],
+            confusion=total,
+            counts=counts.sum(axis=0),
+            image_counts=counts,
+            match=match,
+        )

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.grouping.protocol import MOST_GROUPS, Features, GroupUpsample
+from gestalt.measures.grouping.protocol import MOST_GROUPS, TokensProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingProtocol(ImageProtocol):
+class MatchingProtocol(TokensProtocol):
     """Unsupervised segmentation of a set: k-means over its patch tokens, clusters named after the
     classes they match best.
 
@@ -26,14 +25,8 @@ class MatchingProtocol(ImageProtocol):
     """
 
     clusters: int | None = None  # None: as many as classes
-    features: Features = "tower"  # before the projection or after it
-    normalise: bool = True  # L2-normalise tokens first
     fit_images: int = 200  # images whose tokens are fitted to; all of a smaller set
     fit_tokens: int = 49  # drawn from each of these; all if there are fewer
-    seed: int = 0  # of the draw, and of the starts of k-means
-    restarts: int = 4  # starts of k-means; the tightest result is kept
-    # of minus squared distances, corners not aligned; or nearest, of the clusters on the grid
-    upsample: GroupUpsample = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
@@ -45,7 +38,7 @@ class MatchingProtocol(ImageProtocol):
             )
 
 
-PROTOCOLS: dict[str, MatchingProtocol] = {
+PROTOCOLS = {
     "clusters_square": MatchingProtocol(name="clusters_square"),
     "clusters_short_side": MatchingProtocol(
         name="clusters_short_side", input_size=320, resize="short_side"

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
@@ -10,29 +9,29 @@ from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 from gestalt.support.arrays import Ints
 
 
-class Retrieval(Scorer[RetrievalScore]):
-    """Rank every caption for every image of a set and the reverse, and log the recalls.
+class Retrieval(Scorer):
+    """Rank every caption for every image of a set and the reverse, and log the recalls; captions
+    are embedded as they are written.
 
     Args:
         name, options: as ``Scorer``.
-        protocol: how images are resized; captions are embedded as they are written.
     """
 
     measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
-        super().__init__(
-            name,
-            protocol=protocol,
-            metrics={"model": RetrievalRecall()},
-            **{**options, "length": None},
-        )
+    def __init__(self, name: str, **options: Any) -> None:
+        options |= {"metrics": {"model": RetrievalRecall()}, "length": None}
+        super().__init__(name, **options)
 
     def score(self, model: Any, batch: Batch, truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], self.protocol)
-        text = embed_captions(model, truth, like=image)
-        self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=truth)
+        self.metrics["model"].update(
+            image,
+            embed_captions(model, truth, like=image),
+            sample_id=batch["sample_id"],
+            captions=truth,
+        )
         return ()
 
     def values(self, score: RetrievalScore) -> dict[str, float]:
@@ -41,8 +40,10 @@ class Retrieval(Scorer[RetrievalScore]):
 
     def entry(self, score: RetrievalScore) -> Entry:
         """Return the integer hits."""
-        hits = {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()}
-        return {"captions": score.captions, "hits": hits}
+        return {
+            "captions": score.captions,
+            "hits": {key: int(counts[:, 0].sum()) for key, counts in score.image_hits.items()},
+        }
 
     def arrays(self, score: RetrievalScore) -> dict[str, Ints]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""

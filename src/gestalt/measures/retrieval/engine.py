@@ -1,6 +1,7 @@
 """Retrieval: embed images and captions.  N images, T captions, E shared width."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) 
     """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go
     through the tower together.
     """
-    resized = all_resized(images, protocol)
-    return torch.stack(by_size(resized, lambda stack: model.embed_image(stack).float()))
+    return torch.stack(
+        by_size(all_resized(images, protocol), lambda stack: model.embed_image(stack).float())
+    )
 
 
 @torch.no_grad()
@@ -25,7 +27,7 @@ def embed_captions(model: Any, captions: Sequence[Sequence[str]], *, like: Tenso
     """Embed all captions of a batch in order, (T, E) float32; no captions give (0, E), with E and
     device as ``like``.
     """
-    texts = [caption for captions_of_image in captions for caption in captions_of_image]
+    texts = list(chain.from_iterable(captions))
     chunks = [
         model.embed_text(texts[start : start + TEXTS_AT_ONCE]).float()
         for start in range(0, len(texts), TEXTS_AT_ONCE)

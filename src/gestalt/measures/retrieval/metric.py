@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from gestalt.losses.contrastive import text_ids
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.measures.rows import PADDING
 from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)
@@ -75,7 +76,7 @@ class RetrievalRecall(Metric):
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))
-        self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64))
+        self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64).reshape(-1, 1))
         self.text.append(text.float().to(self.device))
         self.text_id.append(
             torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3)
@@ -90,14 +91,14 @@ class RetrievalRecall(Metric):
         scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger
         to every caption.
         """
-        images, image_key = _once(self.image, key=gathered(self.image_id).reshape(-1, 1))
-        texts, text_key = _once(self.text, key=gathered(self.text_id))
+        images, image_key = _once(self.image, keys=self.image_id)
+        texts, text_key = _once(self.text, keys=self.text_id)
         _, word = np.unique(text_key[:, 2], return_inverse=True)
         owner = np.searchsorted(image_key[:, 0], text_key[:, 0])
         # (N, distinct captions)
         owns = torch.zeros(len(images), int(word.max(initial=-1)) + 1, dtype=torch.bool)
-        owns[torch.from_numpy(owner), torch.from_numpy(word)] = True
         words = torch.from_numpy(word)
+        owns[torch.from_numpy(owner), words] = True
         image_ranks = _strangers_ahead(images, texts, partners=lambda rows: owns[rows][:, words])
         text_ranks = _strangers_ahead(texts, images, partners=lambda rows: owns[:, words[rows]].T)
         captioned = owns.any(dim=1).numpy()
@@ -110,13 +111,12 @@ class RetrievalRecall(Metric):
         image_hits: dict[str, Ints] = {}
         for k in RECALL_AT:
             for direction, (ranks, owners) in queries.items():
-                counts = np.stack(
+                counts = np.column_stack(
                     [
                         np.bincount(chosen, minlength=len(images))
                         for chosen in (owners[ranks < k], owners)
-                    ],
-                    axis=1,
-                ).astype(np.int64)
+                    ]
+                )
                 name = f"{direction}_recall_at_{k}"
                 image_hits[name] = counts
                 hits, total = counts.sum(axis=0).tolist()
@@ -129,14 +129,14 @@ class RetrievalRecall(Metric):
         )
 
 
-def _once(state: Any, *, key: Ints) -> tuple[Tensor, Ints]:
-    """Return the vectors of a list state, concatenated by the sync or not, and their keys, sorted
-    by key, each key once, without padding: the same rows in the same order for any number of ranks.
+def _once(vectors: Any, *, keys: Any) -> tuple[Tensor, Ints]:
+    """Return the vectors and keys of two list states, concatenated by the sync or not, sorted by
+    key, each key once, without padding: the same rows in the same order for any number of ranks.
     """
-    vectors: Tensor = torch.cat(state) if isinstance(state, list) else state
-    keys, first = np.unique(key, axis=0, return_index=True)
-    real = keys[:, 0] != PADDING
-    return vectors[torch.from_numpy(first[real]).to(vectors.device)], keys[real]
+    stacked = dim_zero_cat(vectors)
+    different, first = np.unique(dim_zero_cat(keys).cpu().numpy(), axis=0, return_index=True)
+    real = different[:, 0] != PADDING
+    return stacked[torch.from_numpy(first[real]).to(stacked.device)], different[real]
 
 
 def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]) -> Ints:

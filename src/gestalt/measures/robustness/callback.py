@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import resized, sizes_of, upsampled
+from gestalt.evaluation.images import resized, size_of, upsampled
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
@@ -65,10 +65,13 @@ class Robustness(ClassificationScorer):
     def score(self, model: Any, batch: Batch, truth: Tensor) -> list[Tensor]:
         """Classify a batch and count.  Returns the nearest class of each patch."""
         label, maps = reduced_labels(model, batch["image"], self.prompts, self.protocol)
-        truth, place = (values.to(label.device) for values in (truth, batch["place"]))
-        wrong = (label != truth).long()
+        truth = truth.to(label.device)
         self.metrics["model"].update(
-            truth, prediction=label, rank=wrong, sample_id=batch["sample_id"], place=place
+            truth,
+            prediction=label,
+            rank=(label != truth).long(),
+            sample_id=batch["sample_id"],
+            place=batch["place"],
         )
         return maps
 
@@ -103,11 +106,10 @@ class Robustness(ClassificationScorer):
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class +
         place; all (N,).
         """
-        group = (score.truth * len(self.labels.names) + score.place).astype(np.float64)
         return {
             "accuracy": (score.rank == 0).astype(np.float64),
             "third_class": self._third(score),
-            "group": group,
+            "group": (score.truth * len(self.labels.names) + score.place).astype(np.float64),
         }
 
     def _third(self, score: AccuracyScore) -> Floats:
@@ -122,16 +124,23 @@ class Robustness(ClassificationScorer):
             self.classes.names[int(values[row])] for values in (score.prediction, score.truth)
         )
         usual = "usual" if score.truth[row] == score.place[row] else "other"
-        third = len(self.labels.names) if self.protocol.third_class else None
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
         seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
-        patches = shown.prediction[None].float()
-        mask = upsampled(patches, sizes_of([seen])[0], mode="nearest-exact")[0]
+        mask = upsampled(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
         mask = typed(mask, classes=len(names))
-        return render_segmentation(seen, mask, names, background=third, caption=title)
+        return render_segmentation(
+            seen,
+            mask,
+            names,
+            background=len(self.labels.names) if self.protocol.third_class else None,
+            caption=title,
+        )
 
 
 def build(context: Context) -> Robustness:
     """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
-    groups = getattr(context.image_set, "train_groups", None)
-    return context.scorer(Robustness, labels=context.labels, train_groups=groups)
+    return context.scorer(
+        Robustness,
+        labels=context.labels,
+        train_groups=getattr(context.image_set, "train_groups", None),
+    )

@@ -37,7 +37,7 @@ class RobustnessProtocol(ClassificationProtocol):
     reduction: Reduction = "majority"
 
 
-PROTOCOLS: dict[str, RobustnessProtocol] = {
+PROTOCOLS = {
     "map_majority": RobustnessProtocol(name="map_majority", reduction="majority"),
     "map_max_logit": RobustnessProtocol(name="map_max_logit", reduction="max_logit"),
     "map_mean_logit": RobustnessProtocol(name="map_mean_logit", reduction="mean_logit"),

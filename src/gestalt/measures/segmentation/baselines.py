@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.images import Size
+from gestalt.evaluation.images import Size, size_of, upsampled
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import map_type
@@ -36,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
+def patch_oracle(label: Tensor, grid: Size, *, ignored: int = IGNORE) -> Tensor:
     """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled
     like logits, argmax.
 
@@ -53,11 +53,11 @@ def patch_oracle(label: Tensor, *, grid: Size, ignored: int = IGNORE) -> Tensor:
     # (present, h, w)
     areas = torch.stack([cell_areas(label == value, grid) for value in classes])
     shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
-    _, index = upsampled_argmax(shares, (label.shape[0], label.shape[1]))
+    _, index = upsampled_argmax(shares, size_of(label))
     return classes[index]
 
 
-def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
+def object_oracle(instance: Tensor, grid: Size) -> Tensor:
     """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W)
     uint8, background included.
 
@@ -68,13 +68,12 @@ def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
     Returns:
         (K, H, W) bool, one mask per value of the map, in ascending order.
     """
-    size = (instance.shape[0], instance.shape[1])
     labelled = instance != IGNORE
     whole = cell_areas(labelled, grid).clamp_min(torch.finfo(torch.float32).tiny)
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
-        share, _ = upsampled_argmax((cell_areas(inside, grid) / whole)[None], size)
+        share = upsampled((cell_areas(inside, grid) / whole)[None], size_of(instance))[0]
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
         counts = torch.bincount(
             (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS
@@ -87,7 +86,7 @@ def object_oracle(instance: Tensor, *, grid: Size) -> Tensor:
     return torch.cat(masks)
 
 
-def blocks(label: Tensor, *, count: int) -> Tensor:
+def blocks(label: Tensor, count: int) -> Tensor:
     """Group the pixels of a label (H, W) by position alone: a regular grid of ``count`` equal
     blocks, 1 to 255.
 

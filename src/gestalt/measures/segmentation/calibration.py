@@ -55,13 +55,10 @@ class Sweep:
                 if protocol.background == "affinity"
                 else "it has no threshold"
             )
-            how = (
-                "choose evaluation.protocol=mmseg-448/tcl, for example, or "
-                "evaluation.background=threshold evaluation.threshold=0"
-            )
             raise ValueError(
                 f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: "
-                f"{why}; {how}"
+                f"{why}; choose evaluation.protocol=mmseg-448/tcl, for example, or "
+                "evaluation.background=threshold evaluation.threshold=0"
             )
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
         self.thresholds: Floats = np.linspace(least, 1, STEPS + 1)
@@ -81,10 +78,12 @@ class Sweep:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
         labelled = label != ignored_value(self.classes)
         truth, predicted = label[labelled].long(), segmented.unbound[labelled].long()
-        edges = torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device)
+        # number of thresholds that the score reaches
         level = torch.bucketize(
-            segmented.score[labelled].float().contiguous(), edges, right=not self._or_equal
-        )  # number of thresholds that the score reaches
+            segmented.score[labelled].float().contiguous(),
+            torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device),
+            right=not self._or_equal,
+        )
         place = level * self.classes + predicted
         size = (STEPS + 2) * self.classes
         self._predicted += _counted(place, size).reshape(-1, self.classes)
@@ -98,17 +97,14 @@ class Sweep:
         right, predicted = (
             np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)
         )
-        below = self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
-        true_below = np.cumsum(self._background)[:-1]
-        predicted[:, self.background] += below
-        right[:, self.background] += true_below
+        # and those below it
+        predicted[:, self.background] += self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
+        right[:, self.background] += np.cumsum(self._background)[:-1]
         return np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
 
     def best(self) -> Choice:
         """Return the threshold with the highest mean IoU; ties go to the lowest."""
-        miou = self.miou()
-        position = int(np.nanargmax(miou))
-        return Choice(float(self.thresholds[position]), miou=float(miou[position]))
+        return self.at(float(self.thresholds[np.nanargmax(self.miou())]))
 
     def at(self, threshold: float) -> Choice:
         """Return the nearest threshold that was tried, and its mean IoU."""

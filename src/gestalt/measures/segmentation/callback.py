@@ -3,6 +3,7 @@ pictures.  C classes, H W pixels.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -54,14 +55,13 @@ class Segmentation(ClassMaps):
         name: str,
         *,
         labels: LabelSet,
-        protocol: TopDownProtocol,
         calibration: Mapping[str, Any] | None = None,
         requested: bool = False,
         unlabelled: FolderImages | SourceImages | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(name, labels=labels, protocol=protocol, prompted=labels, **options)
-        self.one_thread = protocol.window is not None
+        super().__init__(name, labels=labels, prompted=labels, **options)
+        self.one_thread = self.protocol.window is not None
         self.calibration = calibration
         self._requested = requested
         self._unlabelled = unlabelled
@@ -102,23 +102,22 @@ class Segmentation(ClassMaps):
                 f"evaluation.debias={protocol.debias} needs pictures without labels; name a folder "
                 "of some by evaluation.unlabelled=DIR"
             )
-        chosen = spread(len(self._unlabelled), protocol.debias_images)
         self._largest = largest_cosines(
-            model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol
+            model,
+            self._unlabelled,
+            chosen=spread(len(self._unlabelled), protocol.debias_images),
+            prompts=prompts,
+            protocol=protocol,
         )
         return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
 
     def check_unseen(self, images: Sequence[Tensor]) -> None:
         """Check that no image to be scored is among the unlabelled ones."""
-        if self._largest is None:
-            return
-        for image in images:
-            if pixels_hash(image) in self._largest.seen:
-                raise ValueError(
-                    f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is "
-                    "among the unlabelled images too; "
-                    "choose others by evaluation.unlabelled=DIR"
-                )
+        if self._largest is not None and self._largest.seen & set(map(pixels_hash, images)):
+            raise ValueError(
+                f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among "
+                "the unlabelled images too; choose others by evaluation.unlabelled=DIR"
+            )
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
@@ -132,9 +131,9 @@ class Segmentation(ClassMaps):
             predicted,
             truth,
             batch=batch,
-            shuffled_text=lambda _, position: swap[predicted[position].long()],
-            patch_oracle=lambda label, position: patch_oracle(
-                label, grid=images[position].grid, ignored=void
+            shuffled_text=(swap[mask.long()] for mask in predicted),
+            patch_oracle=map(
+                partial(patch_oracle, ignored=void), truth, [image.grid for image in images]
             ),
         )
 
@@ -153,11 +152,12 @@ class Segmentation(ClassMaps):
         }
         if self._largest is not None and self._unlabelled is not None:
             phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
-            means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
             entry["debias"] = {
                 "source": self._unlabelled.source,
                 "images": self._largest.images,
-                "mean_largest_cosine": means,
+                "mean_largest_cosine": dict(
+                    zip(phrases, self._largest.mean.tolist(), strict=False)
+                ),
             }
         return entry
 
@@ -171,9 +171,11 @@ def build(context: Context) -> Segmentation:
     """
     config, benchmark = context.config, context.benchmark
     assert benchmark.label_set is not None
-    has_background = context.labels.background is not None
     protocol = segmentation_protocol(
-        config, benchmark, label_set=benchmark.label_set, has_background=has_background
+        config,
+        benchmark,
+        label_set=benchmark.label_set,
+        has_background=context.labels.background is not None,
     )
     labels = named(
         context.labels,
@@ -183,9 +185,11 @@ def build(context: Context) -> Segmentation:
     )
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        # as the calibrated model could be read
-        read = protocol if "reading" in calibration.fields else protocol.plainly()
-        calibration.check_settings(read, label_set=labels.digest())
+        calibration.check_settings(
+            # as the calibrated model could be read
+            protocol if "reading" in calibration.fields else protocol.plainly(),
+            label_set=labels.digest(),
+        )
     return Segmentation(
         benchmark.name,
         labels=labels,

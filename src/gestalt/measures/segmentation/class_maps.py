@@ -11,28 +11,27 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import image_miou
+from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
-from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
+from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
 from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders
 
 
-class ClassMaps(Scorer[SegmentationScore]):
+class ClassMaps(Scorer):
     """Score the class maps that come with the batches of one set: numbers, baselines, pictures, the
     best and the worst images.
 
     The maps are another system's predictions; a subclass predicts its own.
 
     Args:
-        name, labels, protocol, prompted, options: as ``Scorer``.
+        name, labels, options: as ``Scorer``.
 
     Attributes:
         baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background
@@ -44,19 +43,17 @@ class ClassMaps(Scorer[SegmentationScore]):
     needs: tuple[str, ...] = ("labels", "prediction")
     tag = "pictures"
     baselines: tuple[str, ...] = ("constant_background",)
-    unnamed: bool = True
+    unnamed = True
     labels: LabelSet
 
-    def __init__(
-        self, name: str, *, labels: LabelSet, protocol: ImageProtocol, **options: Any
-    ) -> None:
+    def __init__(self, name: str, *, labels: LabelSet, **options: Any) -> None:
         if labels.background is None:
             self.baselines = tuple(key for key in self.baselines if key != "constant_background")
         metrics = {
             key: MeanIoU(len(labels.names), unnamed=self.unnamed)
             for key in ("model", *self.baselines)
         }
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
+        super().__init__(name, metrics=metrics, labels=labels, **options)
         self._extremes: Extremes = {}
 
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
@@ -76,20 +73,17 @@ class ClassMaps(Scorer[SegmentationScore]):
         """
         background = self.labels.background
         if background is not None:
-            baselines["constant_background"] = lambda label, _: torch.full_like(label, background)
+            baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
         super().count(predictions, truth, batch=batch, **baselines)
-        rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
-        counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
-        for position, (index, counts) in enumerate(counted):
+        for position, index in enumerate(batch["sample_id"].tolist()):
             if index != PADDING:
-                one = dense_counts(
-                    counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
+                shown = ScoredImage.of(batch, position, predictions, truth)
+                counts = pixel_counts(
+                    shown.prediction.numpy(), shown.label.numpy(), classes=len(self.labels.names)
                 )
-                shown = ScoredImage.of(
-                    batch, position, prediction=predictions[position], label=truth[position]
+                self._extremes = add_extreme(
+                    self._extremes, shown, iou=float(image_miou(counts[None])[0])
                 )
-                iou = float(image_miou(one)[0])
-                self._extremes = add_extreme(self._extremes, shown, iou=iou)
         return predictions
 
     def begin(self, model: Any, **embedding: Any) -> None:
@@ -108,9 +102,7 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
-        values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
-        values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
-        return values | class_values(self.labels.names, score)
+        return mask_values(self.labels.names, self.scores)
 
     def entry(self, score: SegmentationScore) -> Entry:
         """Return the counts of the model and the baselines, the best and worst images, and the

@@ -19,7 +19,6 @@ from gestalt.measures.segmentation.dense.scores import grid_maps
 from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import Winners
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from gestalt.support.label_values import ignored_value
 
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
@@ -74,8 +73,9 @@ def top_down(
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):
         for windows, size, corrected in zip(pieces, sizes, shifted, strict=True):
-            maps = grid_maps(windows, corrected, protocol, scale)
-            winners = Winners(windows, maps, protocol, size, scale)
+            winners = Winners(
+                windows, grid_maps(windows, corrected, protocol, scale), protocol, size, scale
+            )
             named, score, unbound = name_pixels(winners, background=prompts.background)
             named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
             segmented.append(TopDown(named, windows.grid, score, unbound))
@@ -105,9 +105,7 @@ def own_logit_scale(model: object, protocol: TopDownProtocol) -> float:
     return min(float(scale.exp()), LARGEST_LOGIT_SCALE)
 
 
-def upsampled_argmax(
-    maps: Tensor, size: Size, *, at_once: int = VALUES_AT_ONCE
-) -> tuple[Tensor, Tensor]:
+def upsampled_argmax(maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
 
     A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to
@@ -116,21 +114,6 @@ def upsampled_argmax(
     Returns:
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
-    step = max(1, at_once // (size[0] * size[1]))
-    blocks = (
-        upsampled(maps[start : start + step].contiguous(), size)
-        for start in range(0, len(maps), step)
-    )
-    best = best_of_blocks(blocks)
+    step = max(1, VALUES_AT_ONCE // (size[0] * size[1]))
+    best = best_of_blocks(upsampled(block.contiguous(), size) for block in torch.split(maps, step))
     return best.value, best.winner
-
-
-def without_background(classes: Tensor, *, labels: int) -> Tensor:
-    """Return a map of ``label_prompts`` with the index in the labels at each pixel,
-    ``ignored_value`` below the threshold if there is one.
-
-    Returns:
-        (H, W): uint8 for up to 255 labels, with 255 below the threshold; int32 for more, with
-        65535.
-    """
-    return typed(classes.masked_fill(classes == labels, ignored_value(labels)), classes=labels)

@@ -80,9 +80,10 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         protocol = named.read_by(reading=reading)
     else:
         evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
-        benchmark = BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")]
         protocol = segmentation_protocol(
-            replace(config, evaluation=evaluation), benchmark, has_background=False
+            replace(config, evaluation=evaluation),
+            BENCHMARKS[next(iter(present(evaluation.benchmarks)), "scenes")],
+            has_background=False,
         ).read_by(reading=reading)
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
         protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
@@ -134,26 +135,20 @@ def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDown
     """
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
-    reason = lacking(model, protocol)
-    if reason and requested:
-        raise ValueError(reason)
-    if reason:
+    try:
+        if not isinstance(model, DenseModel):
+            raise ValueError(
+                f"reading={protocol.reading}: {type(model).__name__} has no dense readings"
+            )
+        model.check_reading(protocol.reading)
+        if protocol.positions != "timm":
+            with model.positioned(protocol.positions, grid=(1, 1)):
+                pass
+    except ValueError:
+        if requested:
+            raise
         return protocol.plainly()
     # none yet, or that of another protocol
     if protocol.proxy and model.proxy_name != protocol.proxy:
         model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
     return protocol
-
-
-def lacking(model: Any, protocol: TopDownProtocol) -> str:
-    """Return the reason why a model cannot be read by a protocol; empty if it can."""
-    if not isinstance(model, DenseModel):
-        return f"reading={protocol.reading}: {type(model).__name__} has no dense readings"
-    try:
-        model.check_reading(protocol.reading)
-        if protocol.positions != "timm":
-            with model.positioned(protocol.positions, grid=(1, 1)):
-                pass
-    except ValueError as error:
-        return str(error)
-    return ""

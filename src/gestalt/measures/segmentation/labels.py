@@ -66,7 +66,8 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
         cut = [
             label
             for label in labels
-            if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length
+            if max(map(len, tower.tokenise(expand(label, protocol=protocol), cut=False)))
+            > tower.max_length
         ]
         if cut:
             text = (

@@ -22,7 +22,7 @@ OF_IMAGE = -1
 """In place of a class in the row of the image itself, which holds its ignored pixels."""
 
 
-@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
+@dataclass(kw_only=True)
 class SegmentationScore(MaskScore):
     """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction, or (C, C +
     1), the last column without a class.
@@ -33,24 +33,15 @@ class SegmentationScore(MaskScore):
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 
-    sample_id: Ints
-    confusion: Ints
     rows: Ints
     ignored_pixels: int
 
     @cached_property
-    def image_counts(self) -> Ints:  # type: ignore[override]
-        """(N, 3, C) int64, the counts of each image, made of the rows when they are first asked
-        for.
+    def image_counts(self) -> Ints:
+        """(N, 3, C) int64, the counts of each image, for paired intervals over images; made of the
+        rows when they are first asked for.
         """
         return dense_counts(self.rows, sample_id=self.sample_id, classes=len(self.confusion))
-
-    @cached_property
-    def counts(self) -> Ints:
-        """(3, C) int64, pixels of intersection, prediction and truth over the set."""
-        counts = np.zeros((3, len(self.confusion)), dtype=np.int64)
-        np.add.at(counts.T, self.rows[:, 1], self.rows[:, 2:])
-        return counts
 
 
 def dense_counts(rows: Ints, *, sample_id: Ints, classes: int) -> Ints:
@@ -125,16 +116,19 @@ class MeanIoU(ImageMetric):
                 image.
         """
         rows = self.unique_rows(key=2)
-        images = rows[rows[:, 1] == OF_IMAGE]
-        score = SegmentationScore(
-            sample_id=images[:, 0],
-            rows=rows[rows[:, 1] != OF_IMAGE],
-            confusion=self.confusion.cpu().numpy().copy(),
-            ignored_pixels=int(images[:, 2].sum()),
-        )
-        if not np.array_equal(counts_of(self.confusion).cpu().numpy(), score.counts):
+        of_image = rows[:, 1] == OF_IMAGE
+        images, classes = rows[of_image], rows[~of_image]
+        counts = np.zeros((3, self.classes), dtype=np.int64)
+        np.add.at(counts.T, classes[:, 1], classes[:, 2:])
+        if not np.array_equal(counts_of(self.confusion).cpu().numpy(), counts):
             raise RuntimeError(
                 "the confusion matrix and the images' counts differ: an image was scored by two "
                 "ranks; deal each to one"
             )
-        return score
+        return SegmentationScore(
+            sample_id=images[:, 0],
+            confusion=self.confusion.cpu().numpy().copy(),
+            counts=counts,
+            rows=classes,
+            ignored_pixels=int(images[:, 2].sum()),
+        )

@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.images import SharedImages
+from gestalt.evaluation.confusion import typed
+from gestalt.evaluation.images import SharedImages, size_of
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import placed
-from gestalt.measures.segmentation.engine import top_down, without_background
+from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.files import replacing
+from gestalt.support.label_values import ignored_value
 
 
 class Similarity(NamedTuple):
@@ -95,10 +97,9 @@ class SegmentedImage:
             raise ValueError(f"{path}: folder {path.parent} not found")
         form = Image.registered_extensions().get(path.suffix.lower())
         if form not in Image.SAVE:  # some formats can only be read
-            ending = path.suffix or "no ending"
             raise ValueError(
-                f"{path}: {ending} is not a format of pictures that can be written; name a file "
-                "that ends in .png"
+                f"{path}: {path.suffix or 'no ending'} is not a format of pictures that can be "
+                "written; name a file that ends in .png"
             )
         with replacing(path) as partial:
             self.overlay(legend=True).save(partial, form)
@@ -117,17 +118,18 @@ def segment_images(
     """
     prompts = label_prompts(model, labels, protocol)
     moved = SharedImages(image.to(prompts.vectors.device) for image in images)
-    named = top_down(model, moved, prompts, protocol)
+    found = top_down(model, moved, prompts, protocol)
     results = []
-    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol), strict=True):
+    for image, top, pieces in zip(images, found, pieces_of(model, moved, protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol, pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
-        mask = without_background(top.prediction, labels=len(labels)).cpu()
-        shares = (
-            torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()
-        ).tolist()
+        # the class after the labels is the background
+        below = top.prediction == len(labels)
+        named = top.prediction.masked_fill(below, ignored_value(len(labels)))
+        mask = typed(named, classes=len(labels)).cpu()
+        shares = torch.bincount(mask.flatten(), minlength=len(labels)) / mask.numel()
         scores = dict(zip(labels, map(Similarity, means, most), strict=True))
-        areas = dict(zip(labels, shares, strict=True))
+        areas = dict(zip(labels, shares.tolist(), strict=False))  # the background's is left out
         results.append(
             SegmentedImage(tuple(labels), mask, scores, areas, image.cpu(), similar.cpu())
         )
@@ -153,6 +155,6 @@ def similarity_maps(
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []
     for image, pieces in zip(moved, pieces_of(model, moved, protocol), strict=True):
-        size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
+        size = size_of(image) if full_size else pieces.grid
         maps.append(placed(cosines(pieces, prompts), pieces, protocol, size))
     return maps

@@ -16,6 +16,7 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
+from gestalt.measures.grouping.protocol import TokensProtocol
 from tests.gestalt.painted import PaintedModel, random_pixels
 
 PARTITIONS = ("kmeans_square", "spectral_square")
@@ -49,7 +50,7 @@ def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np
 
 def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration():
     rows = drawn(60, 6).numpy()
-    centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
+    centres = kmeans_centres(rows, 5, TokensProtocol(name="test", restarts=3))
     nearest, means = slow_kmeans(rows, centres=centres)
     np.testing.assert_allclose(means, centres, atol=1e-9)
     assert (

@@ -8,6 +8,7 @@ from torch.nn import functional
 from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
+from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.metric import MeanIoU
@@ -44,10 +45,11 @@ def test_the_prediction_has_the_labels_native_size(protocol):
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
-def test_the_block_size_does_not_change_the_argmax(at_once):
+def test_the_block_size_does_not_change_the_argmax(at_once, monkeypatch):
+    monkeypatch.setattr(engine, "VALUES_AT_ONCE", at_once)
     maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
     maps[4] = maps[2]  # a tie goes to the first, across blocks too
-    best, index = upsampled_argmax(maps, size=(23, 31), at_once=at_once)
+    best, index = upsampled_argmax(maps, size=(23, 31))
     wide = functional.interpolate(maps[None], size=(23, 31), mode="bilinear", align_corners=False)[
         0
     ]

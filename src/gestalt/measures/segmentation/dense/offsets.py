@@ -92,8 +92,11 @@ def largest_cosines(
             f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of "
             f"{images.source} can be read"
         )
-    mean = torch.stack([row for _, row in measured]).mean(dim=0)
-    return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
+    return Largest(
+        torch.stack([row for _, row in measured]).mean(dim=0),
+        images=len(measured),
+        seen=frozenset(seen for seen, _ in measured),
+    )
 
 
 def with_image_weight(

@@ -40,22 +40,17 @@ class Band(NamedTuple):
     """A run of the label's pixels, and the cells that contribute to them.
 
     Attributes:
-        start: first pixel.
+        place: the pixels.
         cells: (p,) int64, the columns of the whole matrix that are not zero here.
         span: the columns from the first to the last of those.
         weights: (t, s) float32, over the span; rows sum to 1, zero between one window's cells and
             another's.
     """
 
-    start: int
+    place: slice
     cells: Tensor
     span: slice
     weights: Tensor
-
-    @property
-    def place(self) -> slice:
-        """The pixels."""
-        return slice(self.start, self.start + len(self.weights))
 
 
 Bands = tuple[Band, ...]
@@ -124,6 +119,11 @@ def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: boo
         cells = rows.any(dim=0).nonzero()[:, 0]
         span = slice(int(cells[0]), int(cells[-1]) + 1)
         bands.append(
-            Band(start, cells=cells.to(device), span=span, weights=rows[:, span].float().to(device))
+            Band(
+                slice(start, start + len(rows)),
+                cells.to(device),
+                span,
+                weights=rows[:, span].float().to(device),
+            )
         )
     return tuple(bands)

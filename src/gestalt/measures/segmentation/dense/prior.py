@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import by_size
+from gestalt.evaluation.images import by_size, size_of
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.windows import Pieces, fitted_to_patches
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -18,14 +18,14 @@ from gestalt.measures.segmentation.protocol import TopDownProtocol
 def unlike_border(features: Tensor) -> Tensor:
     """Return how little each location resembles the outer ring of the map, standardised over it.
 
-    The ring's mean of unit features, normalised, is compared with each location by the cosine.
+    The mean of the ring's unit features is compared with each location by the cosine.
     (B, D, h, w) to (B, h, w), mean 0 and standard deviation 1; 0 where all locations are equal.
     """
     unit = functional.normalize(features, dim=1)
     ring = torch.ones(features.shape[-2:], dtype=torch.bool, device=features.device)
     ring[1:-1, 1:-1] = False
-    border = functional.normalize(unit[:, :, ring].mean(dim=2), dim=1)
-    unlike = -torch.einsum("bdhw,bd->bhw", unit, border)
+    border = unit[:, :, ring].mean(dim=2)
+    unlike = -functional.cosine_similarity(features, border[:, :, None, None], dim=1)
     centred = unlike - unlike.mean(dim=(1, 2), keepdim=True)
     return centred / centred.std(dim=(1, 2), correction=0, keepdim=True).clamp(min=1e-6)
 
@@ -51,11 +51,11 @@ def with_prior(
 
     shifted = []
     for embeddings, row, values in zip(prompts, pieces, by_size(whole, unlike), strict=True):
-        cells = row.features.shape[-2:]
+        axes = zip(row.features.shape[-2:], row.side, row.starts, size_of(row.image), strict=True)
         down, across = (
             torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
             - 1
-            for n, side, starts, length in zip(cells, row.side, row.starts, row.canvas, strict=True)
+            for n, side, starts, length in axes
         )
         places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
         resampled = functional.grid_sample(

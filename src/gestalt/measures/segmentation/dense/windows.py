@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, all_resized, by_size, computed_once, interpolated
+from gestalt.evaluation.images import (
+    Size,
+    all_resized,
+    by_size,
+    computed_once,
+    interpolated,
+    size_of,
+)
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -29,7 +36,6 @@ class Pieces(NamedTuple):
         features: (I, J, E, h, w) float32, L2-normalised at each location.
         starts: first rows and first columns of the windows.
         side: rows and columns of a window, in pixels of the resized image.
-        canvas: rows and columns of the resized image.
         image: (3, H, W) uint8, the resized image.
         original: (3, H', W') uint8, the image before resizing.
     """
@@ -37,7 +43,6 @@ class Pieces(NamedTuple):
     features: Tensor
     starts: tuple[tuple[int, ...], tuple[int, ...]]
     side: Size
-    canvas: Size
     image: Tensor
     original: Tensor
 
@@ -47,7 +52,7 @@ class Pieces(NamedTuple):
         rows, columns = (
             max(1, round(whole * cells / side))
             for whole, cells, side in zip(
-                self.canvas, self.features.shape[-2:], self.side, strict=True
+                size_of(self.image), self.features.shape[-2:], self.side, strict=True
             )
         )
         return rows, columns
@@ -65,7 +70,7 @@ class Pieces(NamedTuple):
         only window is the whole image.
         """
         whole = (size, ((0,), (0,)), size)
-        placement = whole if at_once else (self.canvas, self.starts, self.side)
+        placement = whole if at_once else (size_of(self.image), self.starts, self.side)
         rows, columns = (
             Axis(*axis, upsample=upsample)
             for axis in zip(size, *placement, self.features.shape[-2:], strict=True)
@@ -125,10 +130,9 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
         stack = torch.stack(list(islice(features, len(rows) * len(columns))))
         pieces.append(
             Pieces(
-                features=stack.reshape(len(rows), len(columns), *stack.shape[1:]),
+                features=torch.unflatten(stack, 0, (len(rows), len(columns))),
                 starts=(rows, columns),
                 side=side,
-                canvas=(canvas.shape[-2], canvas.shape[-1]),
                 image=canvas,
                 original=image,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, upsampled
+from gestalt.evaluation.images import Size, interpolated, upsampled
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -68,11 +68,11 @@ class Winners:
         )
         return self.logit_scale if needs_total else None
 
-    def among(self, chosen: Tensor | None = None) -> Best:
+    def among(self, chosen: Tensor | slice = slice(None)) -> Best:
         """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among
         all maps by default.
         """
-        values, classes = (rows if chosen is None else rows[chosen] for rows in self.maps)
+        values, classes = (rows[chosen] for rows in self.maps)
         protocol, softmax = self.protocol, self.protocol.scores == "softmax"
         axes = self.pieces.axes(
             self.size,
@@ -102,10 +102,8 @@ class Winners:
         )
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
         image = self.pieces.image if cropped else self.pieces.original
-        guide = upsampled(image.float(), self.size)
-        pixels = guide.round().clamp(0, 255).to(torch.uint8)
         probability = dense_crf(
-            pixels,
+            interpolated(image, self.size, mode="bilinear"),
             logits.amax(dim=0) - logits,
             potentials=self.protocol.crf,
             iterations=self.protocol.refinement_iterations,
@@ -139,10 +137,10 @@ class Winners:
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         rows, columns = _to_label(axes, device=values.device)
         guide = upsampled(self.pieces.image.float(), size)
-        for start in range(0, len(values), step):
+        for block in torch.split(values, step):
             yield pamr(
                 guide,
-                rows @ values[start : start + step] @ columns.T,
+                rows @ block @ columns.T,
                 iterations=protocol.refinement_iterations,
                 dilations=protocol.refinement_dilations,
             )
