@@ -45,7 +45,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     Help and usage errors end the process, as argparse does.
 
     Returns:
-        The flags; ``command``, its name; ``check``, its check or None; ``overrides``, the
+        The flags; ``command``, its name; ``check_words``, its check or None; ``overrides``, the
         key=value words; ``words``, all of them.
     """
     given = sys.argv[1:] if words is None else words
@@ -61,7 +61,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
                 module = import_module(f"gestalt.commands.{file}")
                 add_words(command, module.WORDS[name])
                 takes_keys = bool(module.WORDS[name].keys)
-                command.set_defaults(check=getattr(module, f"check_{name}", None))
+                command.set_defaults(check_words=getattr(module, f"check_{name}", None))
     arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
@@ -88,5 +88,5 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigError: names the mistake and the fix.
     """
-    if arguments.check is not None:
-        arguments.check(arguments)
+    if arguments.check_words is not None:
+        arguments.check_words(arguments)
