@@ -39,7 +39,7 @@ def load_into(model: DualEncoder, backbone: str, *, cache: Path | None) -> None:
     projection: Any = model.image.projection
     file = locate(model.image_origin.init, backbone=backbone, weights=None)
     state = unwrap(read_state_dict(file.path), source=file.source)
-    name = trunk.pretrained_cfg["classifier"]
+    name = trunk.pretrained_cfg.get("classifier")
     weight, bias = (
         list(state.values())[-2:]
         if file.in_order

@@ -31,9 +31,9 @@ START = (f"start=classifier:{SMALL}", EMBEDDINGS)
 close = torch.testing.assert_close
 
 
-def save_for_hub(name, folder):
+def save_for_hub(name, folder, **options):
     """Save a model with random weights as the hub's client would; returns it."""
-    model = timm.create_model(name)
+    model = timm.create_model(name, **options)
     place = folder / f"models--timm--{name}"
     timm.models.save_for_hf(model, place / "snapshots" / "a1", safe_serialization=True)
     (place / "refs").mkdir()
@@ -146,12 +146,15 @@ REFUSED = {  # overrides of a run -> a part of the line
     "start=classifier:test_resnet.in1k": "unknown: ",
     "start=classifier:test_resnet projection.order=before": "weights need projection.order=",
     f"start=classifier:{SMALL} projection.width=32": "384 wide and projection.width is 32; set",
+    f"start=classifier:{SMALL} text.init=random": "its weights need text.init=",
+    "start=classifier:test_efficientnet.r160_in1k": "does not fit; choose a CNN",
     "start=classifier:test_convnext.r160_in1k": "choose a CNN with 1000 classes, ImageNet's",
 }
 
 
 def test_what_has_no_classifier_with_names_is_refused_in_one_line(small, hub):
     save_for_hub("test_convnext.r160_in1k", hub)
+    save_for_hub("test_efficientnet.r160_in1k", hub, num_classes=0)
     for words, message in REFUSED.items():
         with pytest.raises(ValueError, match=re.escape(message)):
             built(*words.split())
