@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
+from glob import escape
 from pathlib import Path
 
 
@@ -44,7 +45,7 @@ def list_files(folder: Path, *, suffix: str) -> list[str]:
     """
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}")
-    stems = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"[!.]*{suffix}"))
+    stems = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"[!.]*{escape(suffix)}"))
     if not stems:
         raise ValueError(f"{folder} contains no *{suffix}")
     return stems

@@ -7,6 +7,7 @@ epoch while others are in their first.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -50,7 +51,8 @@ class Mixture(Relocated):
         """
         self.crops = crops
         self.parts = parts
-        self._weights = [part.weight for part in parts]
+        unit = math.lcm(*(part.weight.denominator for part in parts))
+        self._weights = [int(part.weight * unit) for part in parts]
         self._length = limit or sum(len(part.source) for part in parts)
 
     def __len__(self) -> int:
@@ -66,8 +68,8 @@ class Mixture(Relocated):
         part's stream.
 
         The first part takes each position at which its share of the positions so far grows by one;
-        the second takes its share of the remaining ones, and so on.  Fractions keep this exact and
-        free of state.
+        the second takes its share of the remaining ones, and so on.  Integer arithmetic keeps this
+        exact and free of state.
         """
         rest = sum(self._weights)
         for number, weight in enumerate(self._weights):
@@ -84,11 +86,11 @@ class Mixture(Relocated):
         parts = [
             {
                 "source": part.name,
-                "share": float(part.weight / total),
+                "share": weight / total,
                 "samples": len(part.source),
                 **part.source.about(),
             }
-            for part in self.parts
+            for part, weight in zip(self.parts, self._weights, strict=True)
         ]
         return {"mixture": parts}
 
@@ -146,7 +148,9 @@ def open_here(
         )
     opened = []
     for number, part in enumerate(parts):
-        name = part["source"]
+        name, weight = part["source"], part.get("weight")
+        if weight is not None and not 0 < weight < math.inf:
+            raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
         rule = captions._replace(column=part.get("caption") or captions.column)
         shared = {
             "captions": rule,
@@ -180,6 +184,6 @@ def open_here(
             order = EndlessOrder(source.blocks(), seed=seed, window=window)
         except ValueError as error:
             raise ValueError(f"data.mixture[{number}], {name}: {error}") from error
-        share = Fraction(str(part.get("weight") or len(source)))
+        share = Fraction(str(len(source) if weight is None else weight))
         opened.append(Part(name, source, share, order))
     return Mixture(opened, limit=limit, crops=crops)

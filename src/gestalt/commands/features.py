@@ -13,11 +13,11 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from gestalt.building.features import load_crops, whole_key
-from gestalt.building.model import build_model
+from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, train_size
 from gestalt.building.workers import loading_processes
+from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
-from gestalt.commands.train import prepare
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.data_modules.sources import Source
@@ -26,6 +26,7 @@ from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.files import free_bytes
+from gestalt.support.memory import keep_freed_memory
 
 BATCH = 64
 """Number of images that are encoded together."""
@@ -90,8 +91,11 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         ValueError: the configuration cannot run, the folder holds something else, or the disk lacks
             room.
     """
+    quiet()
     check_alone("gestalt features uses")
-    prepare(config)
+    check_names(config)
+    check_machine(config.trainer)
+    keep_freed_memory()
     source = build_source(config)
     if source.in_sequence:
         refuse(

@@ -14,6 +14,7 @@ from gestalt.config.keys import Key
 from gestalt.config.schema import (
     Complaints,
     Experiment,
+    Text,
     is_file_of_weights,
     logger_parts,
     refuse,
@@ -108,10 +109,14 @@ def _of_text(config: Experiment) -> Complaints:
         yield "text.family", "as siglip, or with projection.order=siglip, it needs a SigLIP's start"
     if config.start is None and config.projection.order == "classifier":
         yield "projection.order", "needs a classifier's names; set start=classifier:ARCHITECTURE"
+    if text.vocabulary is not None and "siglip" not in text.family:
+        yield "text.vocabulary", "only a SigLIP has a vocabulary of its own; choose null"
     if text.family == "sentence":
-        for key in ("width", "heads", "vocabulary"):
-            if getattr(text, key) is not None:
-                yield f"text.{key}", "the model fixes it; choose null, or text.family=open_clip"
+        for key in ("width", "heads", "mlp_ratio"):
+            usual = getattr(Text(), key)
+            if getattr(text, key) != usual:
+                why = f"the model fixes it; choose {json.dumps(usual)}, or text.family=open_clip"
+                yield f"text.{key}", why
         if not is_t5(text.model):
             return
         if config.trainer.precision.startswith("16"):

@@ -40,7 +40,8 @@ class SelfDistillation(Term):
         masked = pairs.encode_masked(self.token, MASK_SHARE)
         whole = pairs.patches.detach()
         if pairs.valid is not None:
-            masked, whole = masked[pairs.valid], whole[pairs.valid]
+            rows = pairs.valid.nonzero().squeeze(1)
+            masked, whole = masked[rows], whole[rows]
         with torch.no_grad():
             prototypes = self.teacher(whole)
             targets = sinkhorn(prototypes.flatten(0, 1)).view_as(prototypes)

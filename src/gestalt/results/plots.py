@@ -165,7 +165,8 @@ def lines(
     """
     figure, axes = figure_of(width=7.5, height=4.6)
     for name, points in series.items():
-        across, values, _ = zip(*points, strict=True)
+        across = [point.x for point in points]
+        values = [point.y for point in points]
         marker = "o" if len(points) <= DOTS else ""
         (line,) = axes.plot(across, values, marker=marker, markersize=4, label=name)
         for x, _, interval in points:

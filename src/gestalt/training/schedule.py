@@ -31,6 +31,7 @@ WITHOUT_DECAY = frozenset(
         "position_embeddings",  # BERT
         "relative_attention_bias",  # T5, MPNet
         "relative_position_bias_table",  # timm's Swin, BEiT
+        "latent",  # timm's attention pooling
         "logit_scale",
     }
 )

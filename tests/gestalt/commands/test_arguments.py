@@ -96,6 +96,14 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
     assert arguments.config.evaluation.benchmarks == ["scenes"]
 
 
+@pytest.mark.parametrize("only_check", [False, True])
+def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp_path):
+    line = f"features gestalt --scale tiny data.crops=1 image.frozen=true --to {tmp_path}"
+    arguments = parse(f"{line}{' --check' * only_check}".split())
+    check(arguments)
+    assert arguments.check is only_check
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

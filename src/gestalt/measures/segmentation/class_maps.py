@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import image_miou, pixel_counts
+from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.losses.gather import objects_on_first
@@ -19,7 +19,7 @@ from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, ends
 from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
+from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders
 
@@ -75,15 +75,15 @@ class ClassMaps(Scorer):
         if background is not None:
             baselines["constant_background"] = (torch.full_like(mask, background) for mask in truth)
         super().count(predictions, truth, batch=batch, **baselines)
-        for position, index in enumerate(batch["sample_id"].tolist()):
+        rows: list[Tensor] = self.metrics["model"].rows  # type: ignore[assignment]
+        counted = zip(batch["sample_id"].cpu().numpy(), rows[-len(truth) :], strict=True)
+        for position, (index, counts) in enumerate(counted):
             if index != PADDING:
+                one = dense_counts(
+                    counts.cpu().numpy(), sample_id=index[None], classes=len(self.labels.names)
+                )
                 shown = ScoredImage.of(batch, position, predictions, truth)
-                counts = pixel_counts(
-                    shown.prediction.numpy(), shown.label.numpy(), classes=len(self.labels.names)
-                )
-                self._extremes = add_extreme(
-                    self._extremes, shown, iou=float(image_miou(counts[None])[0])
-                )
+                self._extremes = add_extreme(self._extremes, shown, iou=float(image_miou(one)[0]))
         return predictions
 
     def begin(self, model: Any, **embedding: Any) -> None:

@@ -150,15 +150,20 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
     """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum,
     argmax and, with ``scale``, log-sum-exp.
     """
-    value = total = torch.tensor(-math.inf)
-    winner, seen = torch.tensor(0), 0
+    best: Best | None = None
+    seen = 0
     for block in blocks:
-        value, winner, total = (one.to(block.device) for one in (value, winner, total))
-        largest, index = first_largest(block)
-        better = largest > value  # ties go to the first
-        value = torch.where(better, largest, value)
-        winner = torch.where(better, index + seen, winner)
-        if scale is not None:
-            total = torch.logaddexp(total, (block * scale).logsumexp(dim=0))
+        value, index = first_largest(block)
+        total = None if scale is None else (block * scale).logsumexp(dim=0)
+        index = index + seen
         seen += len(block)
-    return Best(value, winner=winner, total=None if scale is None else total)
+        if best is not None:
+            better = value > best.value  # ties go to the first
+            value = torch.where(better, value, best.value)
+            index = torch.where(better, index, best.winner)
+            total = (
+                None if total is None or best.total is None else torch.logaddexp(best.total, total)
+            )
+        best = Best(value, winner=index, total=total)
+    assert best is not None
+    return best
