@@ -22,10 +22,10 @@ def unlike_border(features: Tensor) -> Tensor:
     (B, D, h, w) to (B, h, w), mean 0 and standard deviation 1; 0 where all locations are equal.
     """
     unit = functional.normalize(features, dim=1)
-    ring = torch.ones(features.shape[-2:], dtype=torch.bool, device=features.device)
-    ring[1:-1, 1:-1] = False
-    border = unit[:, :, ring].mean(dim=2)
-    unlike = -functional.cosine_similarity(features, border[:, :, None, None], dim=1)
+    ring = torch.ones_like(unit[0, 0])
+    ring[1:-1, 1:-1] = 0
+    border = (unit * ring).sum(dim=(2, 3), keepdim=True)  # its length does not matter
+    unlike = -functional.cosine_similarity(features, border, dim=1)
     centred = unlike - unlike.mean(dim=(1, 2), keepdim=True)
     return centred / centred.std(dim=(1, 2), correction=0, keepdim=True).clamp(min=1e-6)
 
