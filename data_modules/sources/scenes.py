@@ -2,12 +2,14 @@
 epoch, index).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from gestalt.data_modules.scenes.composition import SceneMaker
 from gestalt.data_modules.scenes.layout import SPLITS, Layout
-from gestalt.data_modules.scenes.recipes import find_recipe
+from gestalt.data_modules.scenes.recipes import SpuriousRecipe, find_recipe
 from gestalt.data_modules.sources import Source
 
 
@@ -75,6 +77,7 @@ def open_here(
     recipe: str = "scenes_v1",
     split: str = "train",
     object_centred: bool = False,
+    correlation: float | None = None,
 ) -> Scenes:
     """Open scenes.
 
@@ -88,13 +91,22 @@ def open_here(
             out from training.
         object_centred: draw one large object a scene, which labels it, instead of the recipe's
             numbers and sizes.
+        correlation: share, 0.5 to 1, of the training scenes of a ``_spurious`` recipe's twins that
+            have the usual background; None for the recipe's.
 
     Raises:
-        ValueError: unknown recipe or split.
+        ValueError: unknown recipe or split, or a correlation that the recipe does not have.
     """
     if split not in SPLITS:
         raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
     scenes = find_recipe(recipe, object_centred=object_centred)
+    if correlation is not None:
+        if not isinstance(scenes, SpuriousRecipe) or not 0.5 <= correlation <= 1:
+            raise ValueError(
+                f"data.options.correlation={correlation}, data.recipe={recipe}: choose 0.5 to 1, "
+                "and a recipe that ends in _spurious"
+            )
+        scenes = replace(scenes, correlation=correlation)
     maker = SceneMaker(scenes, root=root)
     training = split == "train"
     length = scenes.train_scenes if training else scenes.validation_scenes

@@ -1,10 +1,18 @@
 """Projection: tower width to shared width, on every token.  B batch, N parts, D tower width, E
-shared width.
+shared width, C classes.
 """
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gestalt.tokens import Tokens
+
+CLASSES = 1000
+"""Classes of ImageNet-1k, the only ones whose names are known."""
+
+TEMPERATURE, LIKELIEST = 2.0, 10
+"""Of the softmax over classes, and how many of its largest probabilities are read."""
 
 
 class TokenProjection(nn.Module):
@@ -25,8 +33,44 @@ class TokenProjection(nn.Module):
         """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid
         are unchanged.
         """
-        summary: Tensor | None = None if tokens.summary is None else self.linear(tokens.summary)
-        return tokens._replace(summary=summary, parts=self.linear(tokens.parts))
+        summary = None if tokens.summary is None else self.project(tokens.summary)
+        return tokens._replace(summary=summary, parts=self.project(tokens.parts))
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """Project vectors (..., D) to (..., E)."""
+        return self.linear(vectors)
+
+
+class ClassifierProjection(TokenProjection):
+    """A classifier's names of a vector, averaged by their probabilities and L2-normalised, plus a
+    linear map that is zero at first.
+
+    The ``LIKELIEST`` probabilities of softmax(logits / ``TEMPERATURE``) are renormalised and weigh
+    the names' unit vectors.  Classifier and names are buffers, which a start or a checkpoint fills;
+    the linear map alone is trained.
+
+    Source: Norouzi et al. 2013 (arXiv:1312.5650, ConSE), equations 4 and 5, with a temperature.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    names: Tensor
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out)
+        nn.init.zeros_(self.linear.weight)
+        self.register_buffer("weight", torch.zeros(CLASSES, width_in))
+        self.register_buffer("bias", torch.zeros(CLASSES))
+        self.register_buffer("names", torch.zeros(CLASSES, width_out))
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """Average the names of vectors (..., D), and add the linear map: (..., E)."""
+        logits = functional.linear(vectors, self.weight, self.bias)
+        likeliest = (logits.float() / TEMPERATURE).topk(LIKELIEST, dim=-1)
+        names = self.names[likeliest.indices]  # (..., LIKELIEST, E)
+        weights = likeliest.values.softmax(dim=-1).to(names)
+        mean = torch.einsum("...k,...ke->...e", weights, names)
+        return functional.normalize(mean, dim=-1) + self.linear(vectors)
 
 
 class AttentionProjection(nn.Sequential):

@@ -25,7 +25,7 @@ from gestalt.config.schema import (
     is_file_of_weights,
     refuse,
 )
-from gestalt.config.start import OPEN_CLIP
+from gestalt.config.start import CLASSIFIER, OPEN_CLIP
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
@@ -33,10 +33,12 @@ from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import AttentionProjection, TokenProjection
+from gestalt.projection import AttentionProjection, ClassifierProjection, TokenProjection
 from gestalt.tables import LOSSES
+from gestalt.zoo.classifier import load_into
 from gestalt.zoo.open_clip import check_tag
 from gestalt.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
 
@@ -52,6 +54,9 @@ def image_weights(config: Experiment) -> Image:
     of its weights, if any.
     """
     image = replace(config.image, inits={})
+    if str(config.start).startswith(CLASSIFIER):
+        tag = str(config.start).partition(".")[2]
+        return replace(image, init=tag or "supervised", weights=None)
     used = config.image.inits.get(image.init, image.init)
     if image.weights is not None:
         return image
@@ -76,7 +81,7 @@ def check_names(config: Experiment) -> None:
     image = image_weights(config)
     check_backbone_name(image.backbone)
     inspect_trunk(image, size=image.eval_size)
-    if config.start is None:
+    if config.start is None or config.start.startswith(CLASSIFIER):
         check_init(image.init, backbone=image.backbone, weights=image.weights)
     elif config.start.startswith(OPEN_CLIP) and config.resume is None:
         check_tag(config.start.removeprefix(OPEN_CLIP))
@@ -148,7 +153,9 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
         ValueError: weights are not found, or do not fit.
     """
     if config.start is not None:
-        return _started(config, str(resumed or config.start))
+        target = str(resumed or config.start)
+        build = _of_classifier if target.startswith(CLASSIFIER) else _started
+        return build(config, target)
     torch.manual_seed(config.seed)
     image = image_weights(config)
     try:
@@ -192,6 +199,19 @@ def _started(config: Experiment, target: str) -> DualEncoder:
     )
     model.image_tower.origin = model.text_tower.origin = origin
     return model.train()  # batch norms of a tower that is not random keep their statistics
+
+
+def _of_classifier(config: Experiment, target: str) -> DualEncoder:
+    """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
+    its class names; without a tag it is that of ``image.init=supervised``.
+    """
+    image = image_weights(config)
+    model = build_model(replace(config, start=None, image=image))
+    load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
+    source = f"{model.image_origin.source}; {model.text_origin.source}"
+    origin = WeightsOrigin(target, source, weights_hash(model))
+    model.image_tower.origin = model.text_tower.origin = origin
+    return model
 
 
 def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
@@ -256,16 +276,19 @@ def _joined(
 
 def _build_side(tower: ImageTower | TextTower, projection: Projection, aggregation: str) -> Side:
     order, width, shared = projection.order, tower.width, projection.width
-    if order == "none" and width != shared:
-        raise ConfigError(
-            f"projection.order=none: a tower is {width} wide and projection.width is {shared}; "
-            "choose before or after"
-        )
     linear: Any = None
     if order == "siglip" and isinstance(tower, ImageTower):
         linear = AttentionProjection(tower.trunk.pooling[0])
-    elif order != "none":
+    elif order == "classifier" and isinstance(tower, ImageTower):
+        linear = ClassifierProjection(width, shared)
+    elif order in ("before", "after", "siglip"):
         linear = TokenProjection(width, shared, bias=order == "siglip")
+    elif width != shared:
+        mend = "choose before or after" if order == "none" else f"set projection.width={width}"
+        raise ConfigError(
+            f"projection.order={order}: a tower is {width} wide and projection.width is {shared}; "
+            f"{mend}"
+        )
     return Side(
         tower,
         linear,

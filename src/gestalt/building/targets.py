@@ -70,8 +70,21 @@ READ = (
 configuration are placeholders.
 """
 
-READ_BY_CLIPPY = ("image.", "text.", "projection.")
-"""Further prefixes for the public CLIPpy, whose towers are built from the configuration."""
+READ_BY = {
+    "clippy": ("image.", "text.", "projection."),
+    "classifier": ("image.aggregation=", "text.", "projection.width="),
+}
+"""Further prefixes, by kind, of models whose towers are built from the configuration."""
+
+BY_LOCATION = (
+    "projection.order=classifier",
+    "image.subsampling=false",
+    "image.eval_size=448",
+    "image.aggregation=avg",
+)
+"""Overrides for a classifier, before those of the command line: a grid of 7 x 7, as in training, is
+too coarse for locations.
+"""
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
 """Overrides of a saved run: it is used on the machine of the command, not on those of the
@@ -196,13 +209,16 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     """Open a model of another library; a key that scoring it does not read would state a setting
     that had no effect.
     """
-    library, read = library_of(kind, name), READ + (READ_BY_CLIPPY if kind == "clippy" else ())
+    library, read = library_of(kind, name), READ + READ_BY.get(kind, ())
     for word in overrides:
         if not word.startswith(read):
             raise ConfigError(
                 f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})"
             )
-    config = load(None, scale=None, overrides=[*SCORING, *overrides])
+    defaults = [*SCORING]
+    if kind == "classifier":  # a run of no steps
+        defaults += [f"start={kind}:{name}", *BY_LOCATION]
+    config = load(None, scale=None, overrides=[*defaults, *overrides])
     check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
@@ -215,10 +231,12 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
             "library": "kahnchana/clippy",
             "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model},
         }
+    elif kind == "classifier":
+        model, description = build_model(config), library.describe(name)
     else:
         model, description = library.open_model(name), library.describe(name)
         config = load(
-            None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides]
+            None, scale=None, overrides=[*defaults, f"image.eval_size={model.size}", *overrides]
         )
     origin, text = model.image_origin, model.text_origin
     identity = {
@@ -230,7 +248,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         "text_init": None
         if text is None
         else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {"asked": target, **origin.record(), "sha256": digest},
+        "image_init": {"asked": target, **origin.record(), "sha256": digest or origin.sha256},
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest

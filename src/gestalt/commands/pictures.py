@@ -18,7 +18,6 @@ from gestalt.api import Model, load
 from gestalt.building.targets import TRAINED, Identity, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import quiet
-from gestalt.commands.stopping import tell
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.weights import weights_hash
@@ -107,7 +106,7 @@ def run(arguments: Namespace) -> int:
     mappers = [_mapper(load(target), arguments) for target in arguments.models]
     skipped: dict[str, str] = {}
     for mapper in mappers:
-        tell(f"model: {mapper.model.origin}")
+        print(f"model: {mapper.model.origin}", file=sys.stderr, flush=True)
     page = _page(mappers) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_reading(arguments, skipped, protocols)):
@@ -133,7 +132,8 @@ def run(arguments: Namespace) -> int:
                 # a file's name need not be UTF-8
                 print(str(place).encode(errors="backslashreplace").decode())
     if skipped:
-        tell(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped")
+        line = f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped"
+        print(line, file=sys.stderr, flush=True)
     return 1 if skipped else 0
 
 

@@ -107,6 +107,8 @@ def _of_text(config: Experiment) -> Complaints:
         yield "text.aggregation", why
     if config.start is None and "siglip" in text.family + config.projection.order:
         yield "text.family", "as siglip, or with projection.order=siglip, it needs a SigLIP's start"
+    if config.start is None and config.projection.order == "classifier":
+        yield "projection.order", "needs a classifier's names; set start=classifier:ARCHITECTURE"
     if text.vocabulary is not None and "siglip" not in text.family:
         yield "text.vocabulary", "only a SigLIP has a vocabulary of its own; choose null"
     if text.family == "sentence":

@@ -19,6 +19,8 @@ CHANGES = (
     "proxy",
     "debias",
     "image_weight",
+    "prior",
+    "prior_offset",
 )
 """Keys of ``evaluation`` that change fields of a segmentation protocol."""
 
@@ -126,5 +128,8 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
             f"evaluation.{key}={value}" for key, value in changes.items() if value is not None
         )
         raise ConfigError(f"{given}, benchmark {benchmark.name}: {error}") from error
+    if changes["prior_offset"] is not None and changes["prior"] is None and protocol.prior == 0:
+        why = "without a prior it has no effect; set evaluation.prior too"
+        refuse("evaluation.prior_offset", changes["prior_offset"], why)
     if protocol.missing_library():
         refuse("evaluation.refinement", "crf", protocol.missing_library())

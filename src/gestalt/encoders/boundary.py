@@ -124,8 +124,8 @@ def _pieces(trunk: nn.Module) -> tuple[list[nn.Module], list[int]]:
 
 @torch.no_grad()
 def _is_sequence(trunk: Any, stride: Pair) -> bool:
-    """True if a CNN's features are its modules one after the other, bit by bit; leaves it in eval
-    mode.
+    """True if a CNN's features are its modules one after the other, bit by bit, also where its
+    weights are not drawn yet and give NaN; leaves it in eval mode.
     """
     pieces, ends = _pieces(trunk)
     if len(ends) != block_count(trunk):
@@ -135,6 +135,7 @@ def _is_sequence(trunk: Any, stride: Pair) -> bool:
     )
     trunk.eval()
     try:
-        return torch.equal(nn.Sequential(*pieces)(probe), trunk.forward_features(probe))
+        one, other = nn.Sequential(*pieces)(probe), trunk.forward_features(probe)
+        return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
     except (TypeError, RuntimeError):  # modules that take more than one tensor, or another shape
         return False

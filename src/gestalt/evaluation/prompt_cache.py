@@ -20,15 +20,16 @@ from torch import Tensor
 from gestalt.evaluation.weights import weights_hash
 from gestalt.support.files import replacing
 
-LARGE = 4096
+LARGE = 1000
 """Smallest number of prompts whose embeddings are kept; fewer take seconds to embed."""
 
 
-def cache_folder() -> Path:
-    """Return ``$GESTALT_CACHE``, else ``gestalt`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    if chosen := os.environ.get("GESTALT_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
+def prompts_folder(used: bool) -> Path | None:
+    """Return ``prompts`` in ``$GESTALT_CACHE``, else in ``gestalt`` in ``$XDG_CACHE_HOME`` or
+    ``~/.cache``; None where it is not to be used.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gestalt"
+    return Path(os.environ.get("GESTALT_CACHE") or cache) / "prompts" if used else None
 
 
 def prompts_key(model: Any, texts: list[str], settings: list[Any]) -> str:

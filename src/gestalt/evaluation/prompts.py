@@ -50,10 +50,12 @@ class ClassEmbeddings(NamedTuple):
     Attributes:
         vectors: (K, E) float32, L2-normalised.
         class_index: (K,) int64, the class of each prompt.
-        background: the class of locations below the threshold; None where prompts decide alone.
+        background: the class of the background; None where the label set has none.
         twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal
             phrases have the very same scores.
         offset: (K,) float32, added to the cosines of each prompt; None for none.
+        prior: float32, added to the cosines of the background's prompts at each location, in the
+            layout of the maps of one image; None for none.
     """
 
     vectors: Tensor
@@ -61,6 +63,7 @@ class ClassEmbeddings(NamedTuple):
     background: int | None
     twin: Tensor | None = None
     offset: Tensor | None = None
+    prior: Tensor | None = None
 
     @property
     def classes(self) -> int:
@@ -120,7 +123,7 @@ def used_prompts(labels: LabelSet, *, protocol: PromptProtocol) -> list[tuple[st
     if rule != "prompts" and labels.background is None:
         raise ValueError(
             f"protocol {protocol.name}: background={rule} needs a label set with a background "
-            "class, this one has none"
+            "class, this one has none; background=prompts without a prior needs none"
         )
     pairs = []
     for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):
@@ -187,7 +190,7 @@ def class_embeddings(
     return ClassEmbeddings(
         functional.normalize(vectors, dim=-1),
         class_index=torch.tensor([index for _, index in pairs], device=vectors.device),
-        background=None if protocol.background_rule() == "prompts" else labels.background,
+        background=labels.background,
         twin=torch.tensor(first, device=vectors.device) if len(set(first)) < len(first) else None,
     )
 

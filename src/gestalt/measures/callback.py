@@ -17,7 +17,7 @@ from gestalt.data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.evaluation.prompt_cache import cache_folder
+from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.prompts import (
     ClassEmbeddings,
     class_embeddings,
@@ -115,7 +115,7 @@ class Scorer(Measured):
         self._known: dict[str, Any] = {}  # of the fixed baselines
         self._prompted = prompted
         self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
-        self._prompt_cache = cache_folder() / "prompts" if prompt_cache else None
+        self._prompt_cache = prompts_folder(prompt_cache)
         self._shown: list[ScoredImage] = []
 
     @abstractmethod

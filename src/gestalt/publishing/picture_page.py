@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -117,6 +116,8 @@ def _layers(kind: str, result: SegmentedImage, *, size: tuple[int, int]) -> Fiel
 
     The heat maps of all labels share one scale, so that they can be compared.
     """
+    import matplotlib
+
     values = np.asarray(Image.fromarray(result.map.numpy()).resize(size, Image.Resampling.NEAREST))
     colours = class_colours(len(result.labels), background=None)
     inferno = matplotlib.colormaps["inferno"](range(256), bytes=True)[:, :3]

@@ -28,6 +28,9 @@ DESCRIPTION = "config.json"
 """Files of an exported model, in its folder."""
 
 EXTERNAL = {
+    "classifier": (
+        "A classifier of timm read by ConSE, untrained, with ImageNet's labels: `classifier:NAME`."
+    ),
     "clippy": "The public CLIPpy checkpoint of kahnchana/clippy, named `clippy:FILE`.",
     "hf": "transformers' contrastive models, named `hf:FOLDER` or `hf:ORG/NAME`.",
     "open_clip": (

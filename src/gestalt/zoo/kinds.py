@@ -1,8 +1,9 @@
 """The libraries of external models, one file each: ``zoo/<kind>.py``.
 
 A kind's file has ``open_model(name)``, which refuses by the configuration alone before weights are
-downloaded, and ``describe(name)``, the part of the record that names library, version and
-architecture.  Its line stands in ``runs/names.py``, the check of its names in ``zoo/names.py``.
+downloaded, or, where the towers are ours, ``load_into``; and ``describe(name)``, the part of the
+record that names library, version and architecture.  Its line stands in ``runs/names.py``, the
+check of its names in ``zoo/names.py``.
 """
 
 from importlib import import_module
@@ -34,7 +35,7 @@ def open_vision(target: str) -> DenseModel:
     """
     kind, _, name = target.partition(":")
     # the target may come from a file, and a file must not run code
-    if kind in ("python", "clippy"):
+    if kind in ("python", "clippy", "classifier"):
         raise ValueError(
             f"{target}: such a model is named on the command line alone; choose another kind of "
             "second model"

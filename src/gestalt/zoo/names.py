@@ -33,7 +33,7 @@ def check_name(kind: str, name: str) -> None:
     elif kind == "open_clip" and not name.startswith("hf-hub:"):
         open_clip_description(name)
     elif (
-        kind == "timm"
+        kind in ("classifier", "timm")
         and not path.is_dir()
         and not name.startswith("hf-hub:")
         and not is_listed(name.partition(".")[0])

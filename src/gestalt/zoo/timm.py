@@ -3,7 +3,6 @@ locations, D width, h w grid.
 """
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +119,9 @@ def open_model(name: str) -> TimmModel:
     hub = ""
     try:
         with torch.device("meta"):
-            layout = layout_of(_create(name, pretrained=False), subject=repr(name))
+            layout = layout_of(create(name, num_classes=0), subject=repr(name))
         with reaching_hub() as hub:
-            model = _create(name, pretrained=True)
+            model = create(name, pretrained=True, num_classes=0)
     except Exception as error:
         # timm passes on those of torch, safetensors, the hub's client and its own constructors
         known = [] if Path(name).is_dir() or not tag else timm.list_pretrained(f"{architecture}.*")
@@ -153,13 +152,12 @@ def describe(name: str) -> dict[str, Any]:
     return described("timm", architecture)
 
 
-def _create(name: str, *, pretrained: bool) -> Any:
-    """Build timm's model without its classifier, for images of any size where it is a ViT."""
+def create(name: str, **options: Any) -> Any:
+    """Build timm's model, or that of a folder, for images of any size where it is a ViT."""
     import timm
 
     source = f"local-dir:{name}" if Path(name).is_dir() else name
-    create = partial(timm.create_model, source, pretrained=pretrained, num_classes=0)
     try:
-        return create(dynamic_img_size=True)
+        return timm.create_model(source, dynamic_img_size=True, **options)
     except TypeError:  # not a ViT: no such keyword
-        return create()
+        return timm.create_model(source, **options)

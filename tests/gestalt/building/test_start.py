@@ -30,6 +30,7 @@ from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
 from tests.gestalt.zoo import test_open_clip
+from tests.gestalt.zoo.test_classifier import SMALL, as_hub, save_for_hub
 from tests.gestalt.zoo.test_open_clip import TEXTS, images
 from tests.gestalt.zoo.tiny_hf import save_tokenizer
 
@@ -212,21 +213,29 @@ def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(sav
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("saved", ["GELU", "SigLIP 2"], indirect=True)
-def test_a_started_run_resumes_exports_and_loads_without_its_start(saved, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize(
+    ("saved", "start"),
+    [("GELU", "open_clip:clip"), ("SigLIP 2", "open_clip:clip"), ("GELU", f"classifier:{SMALL}")],
+    indirect=["saved"],
+)
+def test_a_started_run_resumes_exports_and_loads_without_its_start(
+    saved, start, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(as_hub(tmp_path, monkeypatch))
     saved(Path("clip"))
-    words = ["train", "clip_max", "--scale", "tiny", "start=open_clip:clip", "trainer.max_epochs=1"]
+    save_for_hub(SMALL, tmp_path)
+    words = ["train", "clip_max", "--scale", "tiny", f"start={start}", "trainer.max_epochs=1"]
     assert main(words) == 0
     run = Path("lightning_logs/clip_max/tiny/version_0")
     first = json.loads((run / "result.json").read_text())["image_init"]
     (run / "result.json").unlink()
     shutil.rmtree("clip")
+    shutil.rmtree(f"models--timm--{SMALL}")
     assert main([*words, f"resume={run}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again["image_init"] == first
     assert main(["export", str(run), "--to", "out"]) == 0
     card = Path("out/README.md").read_text()
-    assert f"Started from `open_clip:clip`, SHA-256 `{first['sha256']}`" in card
+    assert f"Started from `{start}`, SHA-256 `{first['sha256']}`" in card
     shutil.rmtree("lightning_logs")
     assert weights_hash(gestalt.load("out", "cpu").encoder) == again["weights_sha256"]

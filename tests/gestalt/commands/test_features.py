@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.__main__ import main
 from gestalt.commands import features as command
 from gestalt.commands.features import cache
 from gestalt.commands.train import train
@@ -105,7 +106,8 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
     monkeypatch.setattr(command, "SAVED", 2 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
     config = made(RANDOM, root=photographs)
-    cache(config, tmp_path / "whole", stored="float32")
+    words = f"features {RANDOM} {QUIET} --scale tiny data.root={photographs} --to".split()
+    assert main([*words, str(tmp_path / "whole")]) == 0
     load_crops = command.load_crops
 
     def stopping(spans, **options):
@@ -132,7 +134,7 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
         assert (tmp_path / "whole" / name).read_bytes() == (
             tmp_path / "stopped" / name
         ).read_bytes(), name
-    cache(config, tmp_path / "stopped", stored="float32", only_check=True)
+    assert main([*words, str(tmp_path / "stopped"), "--check"]) == 0
 
 
 @pytest.mark.filterwarnings("ignore")

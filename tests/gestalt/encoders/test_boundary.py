@@ -2,11 +2,12 @@ import copy
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.boundary import block_count
+from gestalt.encoders.boundary import block_count, check_boundary
 from gestalt.encoders.image import ImageTower
 from gestalt.tokens import Features
 from tests.gestalt.encoders.test_image import CNNS, SMALL, VITS, cnn, over_vits, pixels, vit
@@ -159,3 +160,10 @@ def test_a_compiled_tower_reads_features(name):
     expected = tower(given).parts
     tower.compile(backend="eager", dynamic=False)
     torch.testing.assert_close(tower(given).parts, expected)
+
+
+def test_a_boundary_is_found_before_weights_are_drawn():
+    trunk = timm.create_model("test_resnet", num_classes=0)
+    for parameter in trunk.parameters():
+        parameter.data.fill_(float("nan"))
+    check_boundary(trunk, 1, backbone="test_resnet", stride=(32, 32))

@@ -81,7 +81,7 @@ def test_several_prompts_can_belong_to_one_class():
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=top_down_protocol("whole_square"))
     assert prompts.class_index.tolist() == [0, 0, 1, 2, 3]
     assert prompts.vectors.argmax(dim=1).tolist() == [0, 0, 1, 2, 3]
-    assert prompts.background is None
+    assert prompts.background == 0
 
 
 def test_under_a_threshold_the_background_has_no_prompts():

@@ -12,6 +12,7 @@ from gestalt.zoo.kinds import library_of
 from gestalt.zoo.names import check_name
 
 REFUSED = {
+    "classifier": ("resnett", "timm has no such model"),
     "clippy": ("none.pt", "file not found; the checkpoint is"),
     "hf": ("{folder}", "no config.json in the folder"),
     "open_clip": ("{folder}", "the folder has no open_clip_config.json"),

@@ -14,6 +14,7 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
 from gestalt.measures.segmentation.dense.offsets import with_image_weight
+from gestalt.measures.segmentation.dense.prior import with_prior
 from gestalt.measures.segmentation.dense.scores import grid_maps
 from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import Winners
@@ -67,6 +68,7 @@ def top_down(
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol)
     shifted = with_image_weight(model, pieces, prompts, protocol)
+    shifted = with_prior(model, pieces, shifted, protocol)
     segmented = []
     # scores are float32, whatever the tower's precision
     with torch.autocast(pieces[0].features.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""LabelSet of a user's own as classes, with warnings of those that the text tower reads as one or
+"""Labels of a user as classes, with warnings of those that the text tower reads as one or
 cuts.  K labels, E shared width.
 """
 
@@ -22,7 +22,7 @@ differ by rounding alone.
 """
 
 ROWS_AT_ONCE = 1024
-"""LabelSet that are compared with all at one time."""
+"""Labels that are compared with all at one time."""
 
 SHOWN = 60
 """Most characters of a label in a warning."""
@@ -36,14 +36,15 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
     labels that it cuts.
 
     Raises:
-        ValueError: no labels, or too many for a label map.
+        ValueError: no labels, or too many for a label map; or as ``used_prompts``.
     """
     if not 1 <= len(labels) < WIDE:
         raise ValueError(
             f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'"
         )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
-    words = Vocabulary(tuple(labels), prompts=phrases, background=None)
+    background = labels.index("background") if "background" in labels else None
+    words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)

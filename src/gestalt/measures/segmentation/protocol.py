@@ -79,6 +79,10 @@ class TopDownProtocol(PromptProtocol):
     lead.  ``image_weight`` adds that share of the prompt's cosine with the pooled image.  Both are
     constants of an image's maps.
 
+    Prior: the background's prompts get ``prior_offset - prior * o`` added to their cosines, where o
+    is how little a location's features, before the projection, resemble the border of the whole
+    picture, standardised over the picture.
+
     Raises:
         ValueError: an unknown choice, a template without a place for the name, or fields that
             contradict each other.
@@ -119,6 +123,9 @@ class TopDownProtocol(PromptProtocol):
     debias_images: int = 600  # at most; largest only
     # of the cosine of a prompt and the pooled image, added to the prompt's map
     image_weight: float = 0.0
+    # strength of the prior of the background's prompts; 0: none
+    prior: float = 0.0
+    prior_offset: float = 0.1  # added to their cosines, under a prior only
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     # or label and prediction squashed to input_size x input_size, as a defect of an original
     label_resolution: LabelResolution = "native"
@@ -143,15 +150,16 @@ class TopDownProtocol(PromptProtocol):
         reading only off their defaults.
         """
         # a digest from before these fields is unchanged
-        later = ("reading", "positions", "proxy", "debias", "image_weight")
+        later = ("reading", "positions", "proxy", "debias", "image_weight", "prior")
         unused = {key for key in later if getattr(self, key) == getattr(type(self), key)}
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
+        unused |= {"prior_offset"} if self.prior == 0 else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
 
     def background_rule(self) -> str:
-        """Return ``background``."""
-        return self.background
+        """Return ``background``, with the prior if there is one."""
+        return f"{self.background} with prior={self.prior}" if self.prior else self.background
 
     def missing_library(self) -> str:
         """Return why a library that the refinement needs is missing; empty if none is."""
@@ -194,23 +202,26 @@ class TopDownProtocol(PromptProtocol):
         if self.refinement == "crf":
             yield from self._crf_complaints()
         # constants may be added to cosines, and no published threshold is compared with their sum
-        rules = ("prompts", "threshold", "probability")
-        for key, value, off in (
-            ("debias", self.debias, "none"),
-            ("image_weight", self.image_weight, "0"),
+        cosine, rules = ("cosine",), ("prompts", "threshold", "probability")
+        for key, value, off, scores, backgrounds in (
+            ("debias", self.debias, "none", cosine, rules),
+            ("image_weight", self.image_weight, "0", cosine, rules),
+            ("prior", self.prior, "0", (*cosine, "softmax"), ("prompts", "probability")),
         ):
-            fits = self.scores == "cosine" and self.background in rules
+            fits = self.scores in scores and self.background in backgrounds
             if value not in ("none", 0) and not fits:
                 yield (
                     f"{key}={value} does not go with scores={self.scores} and "
-                    f"background={self.background}; it needs scores=cosine, and "
-                    "background=prompts, threshold or probability; or set "
-                    f"evaluation.{key}={off}"
+                    f"background={self.background}; it needs "
+                    f"scores={' or '.join(scores)}, and "
+                    f"background={' or '.join(backgrounds)}; or set evaluation.{key}={off}"
                 )
-        if self.debias_images < 1 or not math.isfinite(self.image_weight):
+        weights = (self.image_weight, self.prior, self.prior_offset)
+        if self.debias_images < 1 or not all(map(math.isfinite, weights)):
             yield (
-                f"debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 "
-                "or more images and a finite weight"
+                f"debias_images={self.debias_images}, image_weight={self.image_weight}, "
+                f"prior={self.prior}, prior_offset={self.prior_offset}; choose 1 or more images "
+                "and finite weights"
             )
         if bool(self.proxy) != (self.reading == "proxyclip"):
             yield (

@@ -33,7 +33,7 @@ def test_every_field_except_the_source_is_part_of_the_digest(monkeypatch):
         "debias": "largest",
     }
     # off the defaults at which a field is left out
-    base = TopDownProtocol(name="base", image_weight=0.25, **changes)
+    base = TopDownProtocol(name="base", image_weight=0.25, prior=0.1, **changes)
     fields, digests = base.fields(), {base.digest()}
     assert set(fields) == {field.name for field in dataclasses.fields(base)}
     for key in fields:
@@ -66,6 +66,7 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size, target):
         ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
+        ("mmseg-448/tcl", {"prior": 0.1}, "prior=0.1 does not go with scores=sigmoid"),
         (
             "mmseg-448/tcl",
             {"refinement": "crf"},

@@ -27,8 +27,8 @@ class Maps(NamedTuple):
 
 
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
-    """Return the cosines of locations and prompts, with the prompts' offsets, (K, R, C) float32,
-    windows side by side.
+    """Return the cosines of locations and prompts, with the prompts' offsets and the background's
+    prior, (K, R, C) float32, windows side by side.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -41,7 +41,13 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
             "the model's embeddings contain NaN or infinity, so no location has a nearest class"
         )
     values = prompts.tied(values, dim=0)
-    return values if prompts.offset is None else values + prompts.offset[:, None, None]
+    if prompts.offset is not None:
+        values = values + prompts.offset[:, None, None]
+    if prompts.prior is not None:
+        assert prompts.background is not None  # used_prompts
+        of_background = prompts.class_index.eq(prompts.background)
+        values = values + prompts.prior * of_background[:, None, None]
+    return values
 
 
 def grid_maps(
