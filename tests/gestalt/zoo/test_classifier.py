@@ -144,6 +144,7 @@ REFUSED = {  # overrides of a run -> a part of the line
     "projection.order=classifier": "needs a classifier's names; set start=classifier:",
     "start=classifier:test_vit": "is not of image.family cnn",
     "start=classifier:test_resnet.in1k": "unknown: ",
+    "start=classifier:test_resnet.random": "random weights know no classes",
     "start=classifier:test_resnet projection.order=before": "weights need projection.order=",
     f"start=classifier:{SMALL} projection.width=32": "384 wide and projection.width is 32; set",
     f"start=classifier:{SMALL} text.init=random": "its weights need text.init=",

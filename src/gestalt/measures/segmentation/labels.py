@@ -43,7 +43,8 @@ def label_prompts(model: Any, labels: Sequence[str], protocol: TopDownProtocol) 
             f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'"
         )
     phrases: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
-    background = labels.index("background") if "background" in labels else None
+    weighed = protocol.prior != 0 and "background" in labels
+    background = labels.index("background") if weighed else None
     words = Vocabulary(tuple(labels), prompts=phrases, background=background)
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))

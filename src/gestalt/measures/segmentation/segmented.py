@@ -3,7 +3,7 @@ h w patch grid, H W pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,6 +151,7 @@ def similarity_maps(
     Raises:
         ValueError: no texts; a window that the tower cannot take.
     """
+    protocol = replace(protocol, prior=0.0)  # of labels alone
     prompts = label_prompts(model, texts, protocol)
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []

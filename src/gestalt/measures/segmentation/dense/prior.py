@@ -50,8 +50,14 @@ def with_prior(
         return unlike_border(model.patch_tokens(stack, projected=False).float())
 
     shifted = []
-    for embeddings, row, values in zip(prompts, pieces, by_size(whole, unlike), strict=True):
-        axes = zip(row.features.shape[-2:], row.side, row.starts, size_of(row.image), strict=True)
+    for embeddings, row, image, values in zip(
+        prompts, pieces, whole, by_size(whole, unlike), strict=True
+    ):
+        cells = row.features.shape[-2:]
+        # cells end where whole patches end, if the rest is cut off
+        side = map(min, row.side, (n * s for n, s in zip(cells, model.patch_stride, strict=True)))
+        size = map(min, size_of(row.image), size_of(image))
+        axes = zip(cells, side, row.starts, size, strict=True)
         down, across = (
             torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
             - 1

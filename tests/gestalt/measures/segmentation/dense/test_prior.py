@@ -9,7 +9,8 @@ from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.gestalt.painted import PaintedModel, blocky_label, painted
+from gestalt.measures.segmentation.segmented import similarity_maps
+from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 
 CHANGES = {"tower_size": 16, "label_set": None, "prior": 0.3, "prior_offset": 0.2}
 BACKGROUND = 1
@@ -66,12 +67,20 @@ def read_at(values, *place):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("window", "stride"), [(None, None), (16, 16), (8, 8), (12, 2)])
-def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centre(window, stride):
-    protocol = top_down_protocol("whole_square", **CHANGES, window=window, stride=stride)
+@pytest.mark.parametrize(
+    ("size", "window", "stride"),
+    [(16, None, None), (16, 16, 16), (16, 8, 8), (16, 12, 2), (19, 8, 8), (19, 16, 2)],
+)
+def test_the_whole_picture_s_map_is_added_to_the_background_at_each_cell_s_centre(
+    size, window, stride
+):
+    """Of 19 px, the patches of 4 px cover 16; the rest is cut off."""
+    changes = {**CHANGES, "tower_size": size, "fit": "crop"}
+    protocol = top_down_protocol("whole_square", **changes, window=window, stride=stride)
     (pieces,) = cut_and_embed(Deep(), [painted(blocky_label(4, 4, block=4, seed=6))], protocol)
     (own,) = with_prior(Deep(), [pieces], [prompts()], protocol)
-    unlike = unlike_border(Deep().patch_tokens(pieces.image[None], projected=False))[0]
+    whole = pieces.image[None, :, :16, :16]
+    unlike = unlike_border(Deep().patch_tokens(whole, projected=False))[0]
     cells = range((window or 16) // 4)
     places = [(start + 4 * cell + 2) / 4 - 0.5 for start in pieces.starts[0] for cell in cells]
     resampled = [[read_at(unlike, down, across) for across in places] for down in places]
@@ -89,3 +98,18 @@ def test_a_prior_of_zero_changes_nothing():
     images = [painted(blocky_label(4, 4, block=4, seed=7))]
     first, second = (top_down(Deep(), images, prompts(), protocol) for protocol in (plain, none))
     assert torch.equal(first[0].prediction, second[0].prediction)
+
+
+def test_similarities_of_labels_have_no_prior():
+    image = painted(blocky_label(4, 4, block=4, seed=8))
+    plain, prior = (
+        similarity_maps(
+            Deep(),
+            [image],
+            texts=LABELS.names[:2],
+            protocol=top_down_protocol("whole_square", **{**CHANGES, **changes}),
+            full_size=False,
+        )[0]
+        for changes in ({"prior": 0.0}, {})
+    )
+    assert torch.equal(plain, prior)
