@@ -46,7 +46,8 @@ def draw_data(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path):
+def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setenv("GESTALT_CACHE", str(tmp_path / "cache"))
     draw_data(tmp_path)
     said = {}
     for line in everyday():
@@ -70,6 +71,7 @@ def test_the_everyday_commands_of_the_readme_run_in_their_order(tmp_path):
         for name in ("clippy_dino_max", "clippy_dino_avg")
     )
     assert (tmp_path / "photo_segmented.png").is_file()
+    assert any((tmp_path / "cache" / "prompts").iterdir())  # the names of the untrained model
     shutil.rmtree(tmp_path / RUN)
     line = "segment photo.jpg --labels 'dog, cat' --model clippy_dino_max --output a.png"
     assert (
