@@ -224,7 +224,7 @@ def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
     from timm.models.vision_transformer import _convert_openai_clip
 
     weights = opened.model.state_dict()
-    pixels = {"image.tower.mean": opened.mean, "image.tower.std": opened.std}
+    buffers = {"image.tower.mean": opened.mean, "image.tower.std": opened.std}
     if isinstance(opened, OpenClipTimm):
         tokenizer = opened.tokenizer.tokenizer
         if not tokenizer.is_fast or tokenizer.padding_side != "right":
@@ -234,8 +234,8 @@ def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
             )
         opened.tokenizer("")  # sets the padding
         file = bytearray(tokenizer.backend_tokenizer.to_str(), "utf-8")
-        pixels["text.tower._extra_state"] = torch.frombuffer(file, dtype=torch.uint8)
-        return pixels | {
+        buffers["text.tower._extra_state"] = torch.frombuffer(file, dtype=torch.uint8)
+        return buffers | {
             name.replace("visual.trunk.attn_pool", "image.projection.0")
             .replace("visual", "image.tower")
             .replace("text.", "text.tower.model.", 1)
@@ -245,7 +245,7 @@ def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
     image = _convert_openai_clip(weights, opened.model)
     del image["head.bias"]
     return {
-        **pixels,
+        **buffers,
         "logit_scale": weights["logit_scale"],
         "image.projection.linear.weight": image.pop("head.weight"),
         "text.projection.linear.weight": weights["text_projection"].T,

@@ -115,7 +115,7 @@ TRAINED = ("run", "steps", "steps_planned")
 Check = Callable[[Experiment], None]
 
 Identity = dict[str, Any]
-"""What a record says of the weights, as JSON."""
+"""The fields of a record that identify weights, as JSON."""
 
 
 class Target(NamedTuple):

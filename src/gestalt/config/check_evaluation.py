@@ -128,7 +128,7 @@ def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
             f"evaluation.{key}={value}" for key, value in changes.items() if value is not None
         )
         raise ConfigError(f"{given}, benchmark {benchmark.name}: {error}") from error
-    if changes["prior_offset"] is not None and changes["prior"] is None and protocol.prior == 0:
+    if changes["prior_offset"] is not None and protocol.prior == 0:
         why = "without a prior it has no effect; set evaluation.prior too"
         refuse("evaluation.prior_offset", changes["prior_offset"], why)
     if protocol.missing_library():

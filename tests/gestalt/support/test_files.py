@@ -50,7 +50,7 @@ def test_the_hash_of_files_depends_on_names_and_contents_and_not_on_their_order_
 
 
 def left_by(process, beside):
-    """What a process of that number left when it was killed."""
+    """A partial file that a killed process of that number left."""
     left = beside.with_name(partial_beside(beside).name.replace(f".{os.getpid()}.", f".{process}."))
     left.write_text("ha")
     return left
