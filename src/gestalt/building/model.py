@@ -36,7 +36,13 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
-from gestalt.projection import AttentionProjection, ClassifierProjection, TokenProjection
+from gestalt.projection import (
+    LIKELIEST,
+    TEMPERATURE,
+    AttentionProjection,
+    ClassifierProjection,
+    TokenProjection,
+)
 from gestalt.tables import LOSSES
 from gestalt.zoo.classifier import load_into
 from gestalt.zoo.open_clip import check_tag
@@ -208,7 +214,8 @@ def _of_classifier(config: Experiment, target: str) -> DualEncoder:
     image = image_weights(config)
     model = build_model(replace(config, start=None, image=image))
     load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
-    source = f"{model.image_origin.source}; {model.text_origin.source}"
+    sources = f"{model.image_origin.source}; {model.text_origin.source}"
+    source = f"{sources}; ConSE, {LIKELIEST} likeliest, temperature {TEMPERATURE}"
     origin = WeightsOrigin(target, source, weights_hash(model))
     model.image_tower.origin = model.text_tower.origin = origin
     return model
