@@ -161,7 +161,9 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     if config.start is not None:
         target = str(resumed or config.start)
         build = _of_classifier if target.startswith(CLASSIFIER) else _started
-        return build(config, target)
+        model, origin = build(config, target)
+        model.image_tower.origin = model.text_tower.origin = origin
+        return model
     torch.manual_seed(config.seed)
     image = image_weights(config)
     try:
@@ -184,9 +186,9 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     )
 
 
-def _started(config: Experiment, target: str) -> DualEncoder:
+def _started(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
     """Build a model with the weights of ``start``, or of a run that started from them; what these
-    lack of aggregations and a bias is fresh.
+    lack of aggregations and a bias is fresh.  Returns the origin of the weights as well.
     """
     from gestalt.building.targets import open_target  # which builds models
 
@@ -203,22 +205,21 @@ def _started(config: Experiment, target: str) -> DualEncoder:
         if target == config.start
         else start.image_origin
     )
-    model.image_tower.origin = model.text_tower.origin = origin
-    return model.train()  # batch norms of a tower that is not random keep their statistics
+    # batch norms of a tower that is not random keep their statistics
+    return model.train(), origin
 
 
-def _of_classifier(config: Experiment, target: str) -> DualEncoder:
+def _of_classifier(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
     """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
-    its class names; without a tag it is that of ``image.init=supervised``.
+    its class names; without a tag it is that of ``image.init=supervised``.  Returns the origin of
+    the weights as well.
     """
     image = image_weights(config)
     model = build_model(replace(config, start=None, image=image))
     load_into(model, image.backbone, cache=prompts_folder(config.evaluation.prompt_cache))
     sources = f"{model.image_origin.source}; {model.text_origin.source}"
     source = f"{sources}; ConSE, {LIKELIEST} likeliest, temperature {TEMPERATURE}"
-    origin = WeightsOrigin(target, source, weights_hash(model))
-    model.image_tower.origin = model.text_tower.origin = origin
-    return model
+    return model, WeightsOrigin(target, source, weights_hash(model))
 
 
 def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:

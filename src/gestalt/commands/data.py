@@ -20,8 +20,9 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
+from gestalt.results.plots import drawn
 from gestalt.runs.folders import check_writable
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 
 DRAWN = 64
 """Side of the images where none is shown; a source without files draws them at this size."""
@@ -122,14 +123,13 @@ def show_data(arguments: Namespace) -> str:
     )
     batch = next(iter(data.train_dataloader()))
     title = _title(config, source)
-    drawn = (
+    selection = (
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale "
         f"{config.scale} trains"
     )
     path = _place(arguments, source, ".png" if arguments.to else f"_{size}px.png")
-    sheet = contact_sheet(batch, title=f"{title}\n{drawn}", columns=arguments.columns)
-    with replacing(path) as partial:
-        sheet.savefig(partial, format="png")
+    sheet = contact_sheet(batch, title=f"{title}\n{selection}", columns=arguments.columns)
+    write_whole(path, drawn(sheet))
     return f"{title}\nsheet: {path}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ARCHITECTURE, Experiment, Image, refuse
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 from gestalt.support.json_files import read_json
 
 FORMAT = 2
@@ -62,10 +62,8 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Write the file."""
-        with replacing(folder / FILE) as partial:
-            partial.write_text(
-                json.dumps({"format": FORMAT, **vars(self)}, indent=1) + "\n", encoding="utf-8"
-            )
+        record = {"format": FORMAT, **vars(self)}
+        write_whole(folder / FILE, json.dumps(record, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Description":

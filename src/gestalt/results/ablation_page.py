@@ -15,7 +15,7 @@ from gestalt.results.page import HERE, render
 from gestalt.results.plots import bars, curves, drawn, heat_map
 from gestalt.results.reading import GridResults
 from gestalt.results.text import span
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 
 PICTURES = ("bars", "heat_map", "resolution", "montage")
 
@@ -41,8 +41,7 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
         "table.md": page.encode(),
     }
     for name, content in files.items():
-        with replacing(folder / name) as partial:
-            partial.write_bytes(content)
+        write_whole(folder / name, content)
     for name in set(PICTURES) - set(pictures):
         (folder / f"{name}.png").unlink(missing_ok=True)
     grid.write(folder)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gestalt.config.schema import ConfigError
 from gestalt.runs.finding import find_run
 from gestalt.runs.names import RESULT
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 from gestalt.support.json_files import read_json
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     finite = json.loads(
         json.dumps({"format": FORMAT, **record}), parse_constant=lambda constant: None
     )
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(finite, indent=1) + "\n")
+    write_whole(path, json.dumps(finite, indent=1) + "\n")
 
 
 def provenance(device: "torch.device | None" = None) -> dict[str, Any]:

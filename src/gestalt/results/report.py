@@ -23,7 +23,7 @@ from gestalt.results.page import HERE, address, data_address, render
 from gestalt.results.plots import Point, drawn, lines
 from gestalt.results.reading import GridResults
 from gestalt.results.result import Result, companions, headlines
-from gestalt.support.files import replacing
+from gestalt.support.files import write_whole
 from gestalt.training.tags import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
@@ -77,8 +77,8 @@ def write_report(
         if len(whole) <= LARGEST:
             break
     for result, path in zip(results[inside:], pages[inside:], strict=True):
-        _write(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
-    _write(output, whole)
+        write_whole(path, _page([result], links=["#result-0"], whole=quote(f"../{output.name}")))
+    write_whole(output, whole)
     for path in {*beside.glob("result-*.html")} - {*pages[inside:]}:  # of an earlier report
         if path.stem.removeprefix("result-").isdecimal() and _is_report(path):
             path.unlink()
@@ -87,11 +87,6 @@ def write_report(
 
 def _is_report(path: Path) -> bool:
     return SUBTITLE in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _write(path: Path, page: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
 def _page(
