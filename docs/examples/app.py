@@ -1,6 +1,6 @@
 """A page in the browser for your pictures: labels, heat maps and groups, on the public API.
 
-    pip install '.[app]'
+    pip install '.[app,demo]'
     python docs/examples/app.py clippy_dino_max
 
 It listens on this machine alone, sends no statistics, and asks for nothing outside.

@@ -2,7 +2,7 @@
 
     cd docs/examples
     gestalt eval python:dinotxt:DinoTxt evaluation.protocol=dinotxt-512 \\
-        evaluation.benchmarks=[ade20k] benchmark_root=DIR
+        "evaluation.benchmarks=[ade20k]" benchmark_root=DIR
 
 Exercised with a stand-in of its interface only, never with its weights.  ``torch.hub`` downloads
 and runs DINOv3's own code; both files of weights come from Meta, on request.

@@ -1,7 +1,7 @@
 """NVIDIA's RADIO with the text of its SigLIP 2 adaptor, as a model of your own code.
 
     cd docs/examples
-    gestalt eval python:radio:Radio evaluation.benchmarks=[pascal_voc] benchmark_root=DIR
+    gestalt eval python:radio:Radio "evaluation.benchmarks=[pascal_voc]" benchmark_root=DIR
 
 Exercised with a stand-in of its interface only, never with its weights.  ``torch.hub`` downloads
 and runs RADIO's own code.

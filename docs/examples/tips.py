@@ -2,7 +2,7 @@
 
     cd docs/examples
     gestalt eval python:tips:Tips evaluation.protocol=tips-448 \\
-        evaluation.benchmarks=[ade20k] benchmark_root=DIR
+        "evaluation.benchmarks=[ade20k]" benchmark_root=DIR
 
 Exercised with a stand-in of its interface only, never with its weights.  transformers downloads and
 runs the model's own code.
