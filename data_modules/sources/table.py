@@ -50,20 +50,18 @@ class TableRows(Store):
         self._path, self._images = layout.path, layout.images
         rows = read_rows(layout)
         names, chosen = read_header(rows, layout, columns)
-        self._broken: list[tuple[str, str]] = []
+        broken: list[int] = []
         places = [names.index(name) for name in chosen]
         chunks = [[pa.array([], pa.binary())] for _ in places]
         numbered = enumerate(rows, start=1)
         while some := list(islice(numbered, CHUNK)):
             whole = [row for _, row in some if len(row) == len(names)]
-            self._broken += [
-                ("broken_row", f"row {number}") for number, row in some if len(row) != len(names)
-            ]
+            broken += [number for number, row in some if len(row) != len(names)]
             for column, chunk in zip(places, chunks, strict=True):
                 fields = [row[column].encode("latin-1") for row in whole]
                 chunk.append(pa.array(fields, pa.binary()))
         files, self._captions = (pa.chunked_array(chunk).combine_chunks() for chunk in chunks)
-        if not len(files) and not self._broken:
+        if not len(files) and not broken:
             raise ValueError(f"table: {layout.path} has a header and no row")
         if not outside:
             check_inside(
@@ -72,7 +70,9 @@ class TableRows(Store):
                 folder=layout.images,
             )
         empty = np.asarray(pa_compute.equal(pa_compute.binary_length(files), 0))
-        self._broken += [("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)]
+        numbers = np.setdiff1d(np.arange(1, len(files) + len(broken) + 1), broken)
+        self._broken = [("broken_row", f"row {number}") for number in broken]
+        self._broken += [("missing_image", f"row {number}") for number in numbers[empty]]
         filled = np.flatnonzero(~empty)
         coded = files.take(pa.array(filled)).dictionary_encode()
         codes = np.asarray(coded.indices)

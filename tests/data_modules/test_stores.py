@@ -181,7 +181,7 @@ def written(root, text, name="pairs.csv"):
 
 def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
     rows = (
-        b"path\tcaption\npictures/0.jpg\ta dog\n\tnothing\npictures/1.jpg\n"
+        b"path\tcaption\npictures/0.jpg\ta dog\npictures/1.jpg\n\tnothing\n"
         b"pictures/2.jpg\tb\tc\npictures/3.jpg\t\xff\npictures/9.jpg\tgone\n"
         b"pictures/4.jpg\t\npictures/4.jpg\tlater\n"
     )
@@ -195,6 +195,9 @@ def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
         "missing_image",
     ]
     assert len(source) == 7
+    with pytest.raises(BadSample) as caught:
+        source.pair(6, 0)
+    assert (caught.value.reason, caught.value.key) == ("missing_image", "row 3")
 
 
 def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):

@@ -104,11 +104,11 @@ def build_evaluation(
             MEASURES[measure].build(context) for measure in measures if measure not in named
         ]
     left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
-    if not has_text and len(left_out) == len(callbacks):
+    if not has_text and left_out and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
         raise ConfigError(
             f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score "
-            f"({reasons})"
+            f"({reasons}); choose one that measures grouping or matching"
         )
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:

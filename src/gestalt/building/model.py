@@ -86,7 +86,12 @@ def check_names(config: Experiment) -> None:
     """
     image = image_weights(config)
     check_backbone_name(image.backbone)
-    inspect_trunk(image, size=image.eval_size)
+    (down, across), _ = inspect_trunk(image, size=image.eval_size)
+    if image.subsampling and (image.train_size % down or image.train_size % across):
+        raise ConfigError(
+            f"image.train_size={image.train_size}: choose a multiple of the patch, {down} x "
+            f"{across} pixels, of {image.backbone!r}"
+        )
     if config.start is None or config.start.startswith(CLASSIFIER):
         check_init(image.init, backbone=image.backbone, weights=image.weights)
     elif config.start.startswith(OPEN_CLIP) and config.resume is None:

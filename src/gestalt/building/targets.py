@@ -220,6 +220,11 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         defaults += [f"start={kind}:{name}", *BY_LOCATION]
     config = load(None, scale=None, overrides=[*defaults, *overrides])
     check(config)
+    if config.evaluation.debias == "largest" and config.evaluation.unlabelled is None:
+        raise ConfigError(
+            f"evaluation.debias: {target} has no training data here; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
     digest = None
     if kind == "clippy":  # whose towers are ours
         fresh = replace(

@@ -78,6 +78,7 @@ def check_segment(arguments: Namespace) -> None:
             f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name "
             "one, or call gestalt group"
         )
+    _check_groups(arguments.groups or 1)
     text = arguments.labels
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
@@ -94,10 +95,14 @@ def check_segment(arguments: Namespace) -> None:
     check_outputs(arguments, "labels", SEGMENTED)
 
 
+def _check_groups(groups: int) -> None:
+    if groups > MOST_GROUPS:
+        raise ConfigError(f"--groups {groups}: choose 1 to {MOST_GROUPS}")
+
+
 def check_group(arguments: Namespace) -> None:
     """Check the names, and choose the ``pictures`` and what is written."""
-    if arguments.groups > MOST_GROUPS:
-        raise ConfigError(f"--groups {arguments.groups}: choose 1 to {MOST_GROUPS}")
+    _check_groups(arguments.groups)
     _check_protocol(arguments.protocol, PARTITIONS)
     check_outputs(arguments, "groups", GROUPED)
 

@@ -111,7 +111,11 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     start, resume = chosen.get("start"), chosen.get("resume")
     if start is None:
         return {}
-    runs = LOGS.glob(f"{place}/version_*") if resume in ("last", "auto") else [Path(str(resume))]
+    given = Path(str(resume))
+    folders = (
+        [given.resolve().parent.parent] if given.is_file() else [given, *given.glob("version_*")]
+    )
+    runs = LOGS.glob(f"{place}/version_*") if resume in ("last", "auto") else folders
     for run in runs:
         saved = run / "config.yaml"
         if saved.is_file() and str(read_keys(saved).get("start")) == str(start):

@@ -94,8 +94,8 @@ def inspect_trunk(image: Image, *, size: int) -> tuple[Pair, set[str]]:
     stride = token_stride(trunk, subject=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(
-            f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, "
-            f"of {image.backbone!r}"
+            f"image.eval_size={size}: choose a multiple of the patch, {stride[0]} x {stride[1]} "
+            f"pixels, of {image.backbone!r}"
         )
     # on the meta device a pass costs nothing
     pixels = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
@@ -220,6 +220,6 @@ def grid_of(height: int, width: int, *, stride: Pair) -> Pair:
     if height <= 0 or width <= 0 or height % down or width % across:
         raise ValueError(
             f"an image of {height} x {width} pixels does not divide into patches of {down} x "
-            f"{across}"
+            f"{across}; choose multiples"
         )
     return height // down, width // across

@@ -105,8 +105,8 @@ class EndTogether(Callback):
         if lost:
             print(
                 f"gestalt: rank {trainer.global_rank}: another rank has ended, or did not answer "
-                f"within {self.timeout:g} s; "
-                "see the last line of each rank, then continue with resume=auto",
+                f"within {self.timeout:g} s; see the last line of each rank, then start again, a "
+                "training with resume=auto",
                 file=sys.stderr,
                 flush=True,
             )

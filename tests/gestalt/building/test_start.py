@@ -26,6 +26,7 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
@@ -231,7 +232,7 @@ def test_a_started_run_resumes_exports_and_loads_without_its_start(
     (run / "result.json").unlink()
     shutil.rmtree("clip")
     shutil.rmtree(f"models--timm--{SMALL}")
-    assert main([*words, f"resume={run}"]) == 0
+    assert main([*words, f"resume={run / CHECKPOINT}"]) == 0
     again = json.loads((run / "result.json").read_text())
     assert again["image_init"] == first
     assert main(["export", str(run), "--to", "out"]) == 0

@@ -104,6 +104,7 @@ def test_several_models_have_a_folder_each():
         ("segment frames --labels , --model x", '--labels ",": name at least one'),
         ("segment frames --labels dog,dog --model x", "a label is repeated"),
         ("group frames --model x --groups 255", "--groups 255: choose 1 to 254"),
+        (f"{SEGMENT} frames --html a.html --groups 255", "--groups 255: choose 1 to 254"),
         (
             "group frames --model x --protocol kmeans",
             "--protocol kmeans: unknown; did you mean 'kmeans_square'",

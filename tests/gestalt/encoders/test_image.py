@@ -214,7 +214,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone, family, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 36}, r"size 36 is not a multiple of the patch, 8 x 8"),
+        ({"size": 36}, r"eval_size=36: choose a multiple of the patch, 8 x 8"),
         ({"width": 33}, r"cannot be built as .*33"),
         ({"init": "supervised"}, r"patch_size.*init 'supervised' fits timm's architecture only"),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: did you mean 'dino'?"),

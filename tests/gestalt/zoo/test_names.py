@@ -85,3 +85,8 @@ def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word):
         ConfigError, match=f"{word}: scoring open_clip:RN50:openai does not read it; leave it out"
     ):
         open_target("open_clip:RN50:openai", overrides=[word])
+
+
+def test_unlabelled_images_are_needed_before_the_model_is_opened():
+    with pytest.raises(ConfigError, match=r"evaluation\.unlabelled=DIR"):
+        open_target("open_clip:RN50:openai", overrides=["evaluation.debias=largest"])
