@@ -101,7 +101,7 @@ class ImageSetBatch(TypedDict):
     ``ignored_value`` is not scored.
     """
     prediction: NotRequired[list[Tensor]]
-    """B class maps that another system predicted, of the same type."""
+    """B maps of classes or groups that another system predicted."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[Tensor]

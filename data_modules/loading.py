@@ -56,7 +56,10 @@ class TrainLoader(DataLoader[Any]):
             if state.get(key) != value
         ]
         if changed:
-            raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
+            raise ValueError(
+                f"the data differ from the checkpoint's: {'; '.join(changed)}; restore them, or "
+                "start anew without resume"
+            )
 
 
 class TrainingData(LightningDataModule):

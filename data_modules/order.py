@@ -40,7 +40,7 @@ class EndlessOrder:
         self._lengths = np.array(self.blocks)
         self.length = int(self._lengths.sum())
         if self.length == 0:
-            raise ValueError("the source has no sample")
+            raise ValueError("data.source has no sample; check data.root")
         self._starts = np.cumsum(self._lengths) - self._lengths
         # epoch, its shards in order, end of each of its windows
         self._epoch = (-1, self._lengths, self._lengths)

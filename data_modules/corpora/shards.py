@@ -158,7 +158,9 @@ def _matching(url: str) -> list[str]:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     shards = {name for name in names if name.endswith(SUFFIXES)}
     if not shards:
-        raise ValueError(f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}")
+        raise ValueError(
+            f"data.root={url}: no file in it ends in {' or '.join(SUFFIXES)}; name a folder of tars"
+        )
     return sorted(
         name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
     )

@@ -349,5 +349,6 @@ def index_tar(shard: Shard, *, cache: Path) -> tuple[Path, Header]:
         except OSError as error:  # a read-only or full disk: write to the cache
             refusal = error.strerror
     raise ValueError(
-        f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}"
+        f"data.cache={cache}: cannot write the index of {shard.url} there or beside it: {refusal}; "
+        "choose another"
     )

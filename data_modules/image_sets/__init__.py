@@ -28,7 +28,7 @@ class ImageSetSample(TypedDict):
     ``ignored_value`` is not scored.
     """
     prediction: NotRequired[Tensor]
-    """(H, W) classes that another system predicted, of the same type."""
+    """(H, W) classes or groups that another system predicted."""
     instance: NotRequired[Tensor]
     """(H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[int]

@@ -52,7 +52,7 @@ def list_files(folder: Path, *, suffix: str) -> list[str]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Read a list of names, one a line.
+    """Read a list of names, one per line.
 
     Raises:
         ValueError: no such file, one that is not UTF-8, or a duplicate name.
@@ -82,4 +82,4 @@ def check_files(paths: Iterable[Path], *, required_by: object) -> None:
     )
     for path in paths:
         if path.name not in names_in(path.parent):
-            raise ValueError(f"no file {path}, which {required_by} requires")
+            raise ValueError(f"no file {path}, which {required_by} requires; copy it again")

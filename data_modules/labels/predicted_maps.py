@@ -185,7 +185,7 @@ def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[An
 
 @dataclass(eq=False)
 class WithPredictions:
-    """An image set whose samples also have the predicted class map.
+    """An image set whose samples also have the predicted map.
 
     Attributes:
         images: the image set.

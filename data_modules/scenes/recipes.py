@@ -187,8 +187,8 @@ RECIPES = {
 @dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
     """A recipe whose training scenes teach a model to rely on the background: a twin stands alone,
-    nearly always on its background.  Its other training scenes and all validation scenes are those
-    of the recipe without twins.
+    nearly always on its background.  Its other training scenes show no twin; validation scenes are
+    the base recipe's.
 
     Attributes:
         twin_share: share of training scenes that show one of the twins; the others show neither.

@@ -177,7 +177,7 @@ def check_parts(tokens: Tokens) -> None:
             empty = (~present).nonzero().flatten().tolist()
             raise ValueError(
                 f"aggregation: items {empty} of the batch have no real part, their mask is all "
-                "False"
+                "False; leave them out"
             )
     elif present.device.type != "meta":
         torch._assert_async(

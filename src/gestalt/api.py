@@ -245,10 +245,10 @@ class Model:
             >>> model.similarity("photo.jpg", ["a dog", "grass"], size="image").shape
             torch.Size([2, 33, 50])
         """
-        if size not in ("grid", "image") or "threshold" in choices:
-            raise ValueError(
-                f"similarity: size={size}; choose grid or image, and leave threshold out"
-            )
+        if size not in ("grid", "image"):
+            raise ValueError(f"similarity: size={size}: choose grid or image")
+        if "threshold" in choices:
+            raise ValueError("similarity takes no threshold; leave it out")
         pictures, single = self._read(image)
         written: Choices = {"templates": "{}", **choices}
         chosen = picture_protocol(self.config, self.encoder, **written)

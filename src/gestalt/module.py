@@ -84,8 +84,7 @@ class ContrastiveModule(LightningModule):
         self._first_bad = FirstBadStep()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid
-        pairs only.
+        """Return this rank's share of the loss on an ``ImageTextBatch``, over its valid pairs.
 
         Nothing here waits for the device, if every pair is valid, the step is not logged, and the
         text encoder is one of ``MASKED_BY_PAIRS``, MPNet or open_clip's.
@@ -196,8 +195,8 @@ class ContrastiveModule(LightningModule):
         }
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Record loss and gradient norm before clipping, of gradients averaged over ranks; log them
-        every ``log_every_n_steps``.
+        """Record loss and gradient norm before clipping, of gradients averaged over ranks; log the
+        norm at logged steps.
 
         Raises:
             NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter

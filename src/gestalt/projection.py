@@ -18,7 +18,7 @@ TEMPERATURE, LIKELIEST = 2.0, 10
 class TokenProjection(nn.Module):
     """Linear map, as a rule without bias, applied to every part and to the summary.
 
-    Before aggregation, so that a maximum is over channels that both towers share.  The initial
+    Before aggregation, a maximum is over channels that both towers share.  The initial
     standard deviation, ``width_in ** -0.5``, keeps the scale of tokens after a LayerNorm.
 
     Source: Radford et al. 2021 (arXiv:2103.00020) for no bias and the initial scale.

@@ -1,7 +1,7 @@
 """The built-in aggregations, losses, terms and inits: a row for each, read by configuration,
 ``gestalt list`` and builders.
 
-To add one: write the function or class in its room, and its row here.  Nothing else changes.
+To add one: write the function or class in its file, and its row here.  Nothing else changes.
 """
 
 import math

@@ -239,7 +239,7 @@ def checked(grid: Grid) -> Grid:
     if not segmented:
         raise ConfigError(
             f"evaluation.benchmarks={benchmarks}: none measures segmentation, by which cells are "
-            "compared"
+            "compared; name one that does"
         )
     against = grid.against or hashes.get(config_hash(base), names[0])
     return replace(grid, against=against, metric=f"{segmented[0]}/miou")

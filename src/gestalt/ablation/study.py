@@ -147,9 +147,9 @@ class Study:
         ):
             raise ConfigError(
                 f"grid {self.grid.name}: finished cells are of commit "
-                f"{', '.join(sorted(commits))}, this is {commit()}, and results of two "
-                "commits share no column; check out that commit, move away the folders of the "
-                "finished runs, or use --allow-mixed"
+                f"{', '.join(sorted(commits))}, this is {commit()}; a grid compares one "
+                "commit: check that one out, move away the folders of the finished runs, or use "
+                "--allow-mixed"
             )
 
     def _record(self, job: Job, outcome: Outcome) -> None:

@@ -95,7 +95,9 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer]:
 def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer]:
     name, why = context.benchmark.name, context.image_set.no_instances
     if why is not None:
-        raise ValueError(f"--measure grouping: benchmark {name} has no objects, {why}")
+        raise ValueError(
+            f"--measure grouping: benchmark {name} has no objects, {why}; name another"
+        )
     return group_map, GroupMaps(
         name,
         protocol=PredictionsProtocol(map_size=maps.map_size, unnamed="group"),

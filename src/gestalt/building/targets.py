@@ -206,9 +206,7 @@ def open_target(
 
 
 def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
-    """Open a model of another library; a key that scoring it does not read would state a setting
-    that had no effect.
-    """
+    """Open a model of another library; refuse keys that scoring it does not read."""
     library, read = library_of(kind, name), READ + READ_BY.get(kind, ())
     for word in overrides:
         if not word.startswith(read):

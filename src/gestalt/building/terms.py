@@ -110,7 +110,8 @@ def _similar(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor:
         refuse(
             "loss.nouns_alike",
             level,
-            f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no "
-            "negative; raise it, or choose a loss.nouns_phrase with fewer words besides the noun",
+            f"{alone} of {len(nouns)} nouns are like every other noun, which leaves them no "
+            "negative; raise loss.nouns_alike, or choose a loss.nouns_phrase with fewer words "
+            "besides the noun",
         )
     return similar

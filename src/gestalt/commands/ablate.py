@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> int:
 
 
 def plan(study: Study) -> list[str]:
-    """List the runs of a call with their states, one a line, and the expected time in the last
+    """List the runs of a call with their states, one per line, and the expected time in the last
     line.
     """
     tuning = study.tuning()

@@ -9,7 +9,7 @@ from gestalt.commands.flags import add_words
 COMMANDS = {
     "training_words": {
         "train": "train an experiment and score it after each epoch",
-        "features": "cache the features of a run's training pairs from its frozen towers",
+        "features": "cache image features of a run's pairs from its tower's frozen part",
         "pretrain": "make an image init where none can be downloaded",
         "ablate": "run a grid of experiments and compare its cells",
         "data": "inspect a source of pairs, pack it into tars, or show what the model sees of it",
@@ -36,7 +36,7 @@ MODULES = {"eval": "evaluate", "list": "listing", "segment": "pictures", "group"
 """Commands whose ``run`` is in a file of another name than theirs, in this folder."""
 
 PRINTING = ("compare", "report", "list")
-"""Commands that only read and print: for them a closed pipe is not an error."""
+"""Commands for which a closed pipe is not an error."""
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:

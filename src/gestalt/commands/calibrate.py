@@ -1,4 +1,4 @@
-"""calibrate: choose the threshold of a background rule, and report what the choice costs."""
+"""eval --calibrate: choose a background rule's threshold, and report what that costs."""
 
 from dataclasses import replace
 from pathlib import Path

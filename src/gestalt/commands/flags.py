@@ -72,5 +72,5 @@ def check_ending(flag: str, file: str | None, *endings: str) -> None:
 def count(word: str) -> int:
     """Parse an integer above 0."""
     if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
+        raise argparse.ArgumentTypeError(f"choose a whole number above 0, not {word!r}")
     return int(word)

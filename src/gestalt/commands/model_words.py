@@ -154,8 +154,8 @@ WORDS = {
 
 
 def check_eval(arguments: Namespace) -> None:
-    """Read ``sizes`` and ``protocols``, complete ``overrides`` by benchmarks named alone and for a
-    calibration, and load the configuration of the run.
+    """Read ``sizes`` and ``protocols``, turn bare names of benchmarks and ``--calibrate`` into
+    ``overrides``, and check the run's configuration.
     """
     sizes = arguments.sizes
     protocols = arguments.protocols

@@ -28,7 +28,7 @@ def quiet() -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
-    # not of loggers below it: open_clip logs here what it raises as well
+    # the root logger alone: open_clip logs there what it also raises
     logging.getLogger().addFilter(lambda record: False)
     for pattern in QUIET:
         warnings.filterwarnings("ignore", pattern)

@@ -101,7 +101,7 @@ def _statement(folder: Path, *, names: list[str] | None) -> Fields | None:
     theirs = stated["names"]
     if names is not None and theirs != names:
         raise ConfigError(
-            f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not "
-            "those of the benchmark"
+            f"{path}: maps of {len(theirs)} classes, {', '.join(theirs[:3])}, ...; name the "
+            "--bench that has these"
         )
     return stated

@@ -25,8 +25,8 @@ from gestalt.training.trainer import keywords_of, make_trainer
 
 
 class ScoredModule(LightningModule):
-    """A module that holds a model, ours or another library's, for the callbacks that score it in
-    Lightning's validation; None if they score label maps.
+    """Holds the model, ours or another library's, that callbacks score in Lightning's validation;
+    its model is None for label maps.
     """
 
     def __init__(self, model: DenseModel | None) -> None:

@@ -1,5 +1,5 @@
-"""sweep: score one checkpoint at several image sizes, or under several protocols; write one JSON
-and one plot.
+"""eval --sizes, --protocols: score a checkpoint at several sizes or under several protocols; write
+one JSON and one plot.
 """
 
 from dataclasses import replace

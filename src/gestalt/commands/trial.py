@@ -115,7 +115,7 @@ def repeated(batch: Batch, count: int) -> Batch:
 
 
 def _select(batch: Batch, rows: list[int]) -> Batch:
-    """Return the valid rows of a batch."""
+    """Return some rows, all valid."""
     selected = {**batch, "valid_count": len(rows)}
     for key, values in batch.items():
         if isinstance(values, torch.Tensor):

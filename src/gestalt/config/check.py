@@ -106,7 +106,8 @@ def _of_text(config: Experiment) -> Complaints:
         why = "the parts of a text already include its summary token; choose max"
         yield "text.aggregation", why
     if config.start is None and "siglip" in text.family + config.projection.order:
-        yield "text.family", "as siglip, or with projection.order=siglip, it needs a SigLIP's start"
+        why = "siglip, here or in projection.order, needs start=open_clip:ARCHITECTURE:TAG"
+        yield "text.family", why
     if config.start is None and config.projection.order == "classifier":
         yield "projection.order", "needs a classifier's names; set start=classifier:ARCHITECTURE"
     if text.vocabulary is not None and "siglip" not in text.family:

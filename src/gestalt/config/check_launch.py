@@ -7,7 +7,7 @@ from gestalt.config.check_data import check_features, check_options
 from gestalt.config.schema import Complaints, Experiment, refuse, refuse_first
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
-"""Environment variables from which Lightning reads the number of the node."""
+"""Environment variables by which Lightning recognises a launcher."""
 
 NOT_A_PATH = ("://", "{", "*", "?", "[")
 """Signs of a URL or a pattern."""

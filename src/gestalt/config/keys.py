@@ -109,7 +109,7 @@ positive = partial(key, above=0)
 """Makes a field whose number is above 0."""
 
 unhashed = partial(key, hashed=False)
-"""Makes a field of which the hash of a configuration says nothing."""
+"""Makes a field that the hash of a configuration leaves out."""
 
 
 def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:

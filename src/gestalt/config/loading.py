@@ -150,7 +150,7 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
             f"{{init: random}}"
         )
     config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
-    # the package of its loss may be gone, or the file of a benchmark: neither is built of it
+    # its loss's package or a benchmark's file may be gone; neither is built from it
     saved = list(map(str, content.get("evaluation", {}).get("benchmarks", ())))
     gone = {*saved} - {*present(saved)}
     scored = replace(

@@ -214,8 +214,8 @@ class Optimizer:
 
 @dataclass
 class Trainer:
-    """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads
-    `accumulate_grad_batches` and `compile`.
+    """Keywords of Lightning's `Trainer`, but for `accumulate_grad_batches` and `compile`, which the
+    training step reads.
     """
 
     accelerator: str = unhashed(

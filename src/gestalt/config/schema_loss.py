@@ -12,9 +12,7 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 
 @dataclass
 class Loss:
-    """The loss of a batch of images and texts, symmetric and contrastive unless an installed
-    package adds another.
-    """
+    """The loss of a batch of images and texts, and its further terms."""
 
     name: str = key("contrastive", "The loss function.", choices=LOSSES)
     directions: Literal["sum", "mean"] = key(

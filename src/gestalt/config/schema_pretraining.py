@@ -10,8 +10,8 @@ class Pretraining:
     """How `gestalt pretrain` makes an image init from the images of `data`; training reads none of
     these keys.
 
-    `dino` is self-distillation of patches, `supervised` classification. What is no key is fixed as
-    for the demo's inits.
+    `dino` is self-distillation of patches, `supervised` classification. Whatever has no key is as
+    in the demo's inits.
     """
 
     steps: int | None = key(

@@ -67,7 +67,7 @@ def keys_of(start: str) -> Keys:
     """Return the keys that follow a start, flat.
 
     Raises:
-        ValueError: nothing describes it, or not as JSON; or as ``_keys_of_open_clip``.
+        ValueError: no description of it, or one that cannot be read or used.
     """
     if start.startswith(CLASSIFIER):
         return _keys_of_classifier(start.removeprefix(CLASSIFIER))

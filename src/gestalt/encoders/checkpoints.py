@@ -90,7 +90,7 @@ def load_weights(
         model: to be loaded into.
         weights: its parameters and buffers, by name.
         misfit: beginning of the message if they are not those of the model.
-        without: names that the weights lack.
+        without: names that they may lack.
 
     Raises:
         ValueError: as ``check_fit``.

@@ -298,7 +298,8 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
             trunk.set_grad_checkpointing(True)
         except (AssertionError, AttributeError) as cause:
             raise ValueError(
-                f"image.gradient_checkpointing: timm has none for {image.backbone!r} ({cause})"
+                f"image.gradient_checkpointing: timm has none for {image.backbone!r} ({cause}); "
+                "choose false"
             ) from cause
     return ImageTower(
         trunk,

@@ -132,7 +132,7 @@ def used_prompts(labels: LabelSet, *, protocol: PromptProtocol) -> list[tuple[st
         if not phrases:
             raise ValueError(
                 f"protocol {protocol.name}: class {index} ({name}) has no prompt, so it could "
-                "never be predicted"
+                "never be predicted; give it one"
             )
         pairs += [(phrase, index) for phrase in phrases]
     return pairs

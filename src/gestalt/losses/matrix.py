@@ -35,7 +35,7 @@ class ContrastiveTerms(NamedTuple):
 
 
 class PairMatrix(NamedTuple):
-    """Rows, columns and targets, the positives of each row, of the matrix.
+    """The matrix's rows and columns, and each row's positives (targets).
 
     Attributes:
         first: column of the first row's own text; that of row b is ``first + b``.

@@ -26,8 +26,7 @@ class Pairs(NamedTuple):
         patches: (B, N, E), patch tokens in the shared space, not normalised; after sub-sampling.
         logit_scale: scalar, natural logarithm of the inverse temperature.
         text_id: (B,) int64, equal for equal captions.
-        valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all
-            are.
+        valid: (B,) bool, False for rows that are not pairs and must be masked; None if all are.
         batch: the whole batch, with ``nouns``, which captions name which, if a term reads nouns.
         embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
         encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the

@@ -44,12 +44,12 @@ class Measured(Callback, ABC):
 
 
 class LeftOut(Measured):
-    """Report a measure that the image set has no truth for: once at the start, and in the record.
+    """Report a measure that is left out: once at the start, and in the record.
 
     Args:
         name: name of the benchmark.
         measure: the one that is left out.
-        why: the truth that the set lacks.
+        why: the reason, for messages.
     """
 
     def __init__(self, name: str, *, measure: str, why: str) -> None:

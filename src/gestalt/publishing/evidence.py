@@ -39,7 +39,7 @@ class Measurement(NamedTuple):
     Attributes:
         metric: its key.
         value: its value in the record.
-        interval: its 95 % interval over images; None if the contributions of images were not kept.
+        interval: its 95 % interval over images; None as ``Result.interval``.
         entry: entry of the record, on how it was measured.
         split: the split that was requested; None for the set's default, on which results are
             published.

@@ -207,7 +207,7 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
         if not selected:
             raise ConfigError(
                 f"{', '.join(result.label for result in results)}: no result has a metric to "
-                "compare"
+                "compare; name finished runs or evaluations"
             )
         return selected
     known = measured(results)

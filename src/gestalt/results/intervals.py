@@ -192,8 +192,7 @@ class Contribution(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The reason, of a metric for which ``interval`` is None; empty for a mIoU with an
-        interval.
+        """Why ``interval`` is None, where it is; empty for a mIoU that has one.
 
         A class that is absent, or in a single image, shows nothing of how its IoU would differ in
         other images.

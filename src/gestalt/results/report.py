@@ -30,8 +30,8 @@ SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measur
 """Line at the head of every report; a file with it may be overwritten."""
 
 INSIDE = (8, 4, 2, 1, 0)
-"""Numbers of results whose sections may be in the page, which has the first that fits; the section
-of each further result is a page of its own.
+"""How many results' sections the page may hold: the first number that fits counts.  Each further
+section is a page of its own.
 """
 
 LARGEST = 10_000_000

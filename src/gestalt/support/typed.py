@@ -89,7 +89,7 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
         if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
             with suppress(OverflowError):
                 return tuple(float(number) for number in value)
-        raise ConfigError(f"{key}: {value} is not {len(inner)} numbers (in {origin})")
+        raise ConfigError(f"{key}: {value} is not {len(inner)} numbers in a list (in {origin})")
     if isinstance(value, str | int | float):
         for option in options:
             with suppress(TypeError, ValueError, OverflowError):

@@ -176,5 +176,6 @@ class BadSamples(Callback):
                 if whole_batch_bad:
                     rule = "a whole batch is bad"
                 raise TooManyBad(
-                    f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
+                    f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}; "
+                    "gestalt data inspect lists them"
                 )

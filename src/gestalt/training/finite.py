@@ -109,7 +109,7 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
     if broken:
         raise NonFiniteLoss(
             f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity "
-            f"after step {step}; not saved: the last checkpoint is the one before. Try a lower "
+            f"after step {step}; the previous checkpoint is kept. Try a lower "
             "optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 

@@ -112,7 +112,8 @@ def _class_of(path: str) -> type[Logger]:
         kind: Any = getattr(import_module(module), name, None)
     except Exception as error:  # a package of others may raise anything
         raise ConfigError(
-            f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}"
+            f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}; "
+            "choose another"
         ) from error
     if not isinstance(kind, type) or not issubclass(kind, Logger):
         refuse(

@@ -32,8 +32,8 @@ BY_ROW = ("image", "features", "token_ids", "token_mask", "sample_id", "epoch", 
 
 
 class MicroBatches:
-    """The pairs of a batch as the towers read them; embeddings are at the rows of the batch, zeros
-    where a pair is not valid.
+    """The pairs of a batch as the towers read them; embeddings are at the rows of the batch, those
+    of bad pairs undefined.
 
     All ranks gather equally many rows, and so the rows of bad pairs stay.  Embeddings do not depend
     on ``parts``.

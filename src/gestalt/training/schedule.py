@@ -16,9 +16,7 @@ Group = dict[str, Any]
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
-"""Modules after a tower, under the same first name; never pretrained, so they learn at the full
-rate.
-"""
+"""Modules after a tower, under the same first name, which learn at the full rate."""
 
 WITHOUT_DECAY = frozenset(
     {

@@ -37,10 +37,12 @@ def read_state(path: Path) -> StateDict:
         ValueError: not found, not readable as weights, or a tensor that is not part of CLIPpy.
     """
     renamed = {}
-    for key, value in unwrap(read_state_dict(path), source=f"zoo:clippy:{path}").items():
+    for key, value in unwrap(read_state_dict(path), source=f"clippy:{path}").items():
         prefixes = next((pair for pair in NAMES if key.startswith(pair[0])), None)
         if prefixes is None:
-            raise ValueError(f"zoo:clippy:{path}: holds {key}, which is not part of CLIPpy")
+            raise ValueError(
+                f"clippy:{path}: holds {key}, which is not part of CLIPpy; name its clippy_5k.pt"
+            )
         renamed[prefixes[1] + key.removeprefix(prefixes[0])] = value
     return renamed
 
@@ -56,9 +58,7 @@ def load_into(model: DualEncoder, path: Path) -> DualEncoder:
     state = {
         key: value for key, value in read_state(path).items() if key in ours or key not in TIED
     }
-    load_weights(
-        model, state, misfit=f"zoo:clippy:{path} does not fit the model", without=OURS_ALONE
-    )
+    load_weights(model, state, misfit=f"clippy:{path} does not fit the model", without=OURS_ALONE)
     tower = model.image_tower
     for buffer, values in ((tower.mean, MEAN), (tower.std, STD)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))

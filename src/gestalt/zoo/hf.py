@@ -95,8 +95,7 @@ def _examined(name: str) -> tuple[str, type[HfModel]]:
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(
-            f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; "
-            f"{nearest(kind, list(FAMILIES))}"
+            f"hf:{name}: models of type {kind} are not supported; {nearest(kind, list(FAMILIES))}"
         )
     adapters = FAMILIES[kind]
     named = (config.get("architectures") or [next(iter(adapters))])[0]

@@ -136,7 +136,8 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
     )
     with pytest.raises(
         ConfigError,
-        match="3 of 3 nouns are alike every other noun, which leaves them no negative; raise it",
+        match=r"3 of 3 nouns are like every other noun, which leaves them no negative; raise "
+        r"loss\.nouns_alike, or",
     ):
         build_module(
             configured(f"loss.nouns_alike={least - 1e-6}"), model, total_steps=10, nouns=NOUNS

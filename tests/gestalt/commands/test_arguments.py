@@ -112,7 +112,7 @@ def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp
         ("train gestalt --bad", "train has no --bad; gestalt train --help lists its flags"),
         (
             "data show flickr data.root=flickr --count 0",
-            "argument --count: expected a number above 0, got '0'",
+            "argument --count: choose a whole number above 0, not '0'",
         ),
     ],
 )

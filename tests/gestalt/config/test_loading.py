@@ -41,7 +41,10 @@ REFUSED = [  # experiment, scale and overrides; the line
         (*DEMO, "optimizer.betas=0.9"),
         rf"optimizer.betas=0.9: must be two numbers, such as \[a, b\]{HERE}$",
     ),
-    ((*DEMO, "optimizer.betas=[0.9]"), rf"optimizer.betas: \[0.9\] is not 2 numbers{HERE}$"),
+    (
+        (*DEMO, "optimizer.betas=[0.9]"),
+        rf"optimizer.betas: \[0.9\] is not 2 numbers in a list{HERE}$",
+    ),
     (
         (*DEMO, "evaluation.benchmarks=a,b"),
         rf"evaluation.benchmarks: a,b is not a list; write \[a,b\]{HERE}$",

@@ -120,7 +120,7 @@ def test_a_reason_is_reported_with_its_remedy():
         Module(),
     )
     with pytest.raises(
-        TooManyBad, match=r"lost 1, first shard 2: row 0; set data\.options\.images$"
+        TooManyBad, match=r"lost 1, first shard 2: row 0; set data\.options\.images; "
     ):
         callback.on_train_batch_start(TRAINER, module, batch(2), 0)
     assert module.said[0].endswith("set data.options.images")

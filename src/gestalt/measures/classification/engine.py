@@ -61,7 +61,7 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     """Count the classes ranked before the true one.  Among equal logits the first class comes
     first; NaN comes before all.
 
-    Logits are (B, C); truth is (B,) int64 in [0, C), a negative value, of padding, counts as 0.
+    Logits are (B, C); truth is (B,) int64 in [0, C); negative values (padding) count as 0.
 
     Returns:
         (B,) int64 in [0, C): 0 is right, below k is right among k.

@@ -15,7 +15,7 @@ def group_metrics(
     train_groups: Sequence[Sequence[int]] | None,
 ) -> dict[str, Floats]:
     """Return the metrics of the accuracies (..., C, C) of each class at each place, (...), by name;
-    class and place of one index go together by habit.
+    class i is usual at place i.
 
     The adjusted accuracy is the mean of the accuracies, each weighted by its group's share of the
     training images; nan where one of them is.

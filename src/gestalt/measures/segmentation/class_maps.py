@@ -143,7 +143,7 @@ class ClassMaps(Scorer):
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
-        ``confusion``: (C, C) labelled pixels of the whole set, truth by prediction.
+        ``confusion``: (C, C) pixels of the set, or (C, C + 1); truth by prediction.
         """
         return {"counts": score.image_counts, "confusion": score.confusion}
 

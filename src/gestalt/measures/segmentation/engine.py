@@ -62,7 +62,7 @@ def top_down(
 
     Raises:
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol
-            needs, or too little memory for refinement.
+            needs, or as ``dense_crf``.
     """
     pieces = pieces_of(model, images, protocol)
     sizes = sizes_of(images) if sizes is None else sizes

@@ -146,8 +146,8 @@ class TopDownProtocol(PromptProtocol):
             raise ValueError(f"protocol {self.name}: {complaint}")
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the
-        reading only off their defaults.
+        """Return the fields as every protocol, without those that have no effect and later ones at
+        their defaults.
         """
         # a digest from before these fields is unchanged
         later = ("reading", "positions", "proxy", "debias", "image_weight", "prior")
