@@ -104,7 +104,7 @@ def plan(config: Experiment) -> int:
     free = free_bytes(Path.cwd())
     lines = [
         f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on "
-        f"{device_name(device)}, one process; nothing is written",
+        f"{device_name(device)}, one process; no run is written",
         memory_line(
             config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
         ),
