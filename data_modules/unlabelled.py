@@ -70,7 +70,7 @@ class SourceImages:
     def picture(self, index: int) -> Tensor | None:
         """Return a picture, (3, H, W) uint8; None if it cannot be read."""
         try:
-            stored = self._source.stored(index)
+            stored = self._source.read(index)
             if stored is None:
                 return self._source.pair(index, 0)[0]
             with decoding():

@@ -415,8 +415,8 @@ BUGS = (
     Bug(
         "measured_at_the_other_steps",
         "src/gestalt/module.py",
-        old="measured=self._is_logged()",
-        new="measured=not self._is_logged()",
+        old="measure=self._is_logged()",
+        new="measure=not self._is_logged()",
         test="tests/gestalt/test_module.py::test_a_loss_measures_only_at_the_steps_that_are_logged",
     ),
     Bug(

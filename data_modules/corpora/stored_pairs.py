@@ -22,7 +22,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.data_modules.sources import NumberedPairs, Source, Stored
+from gestalt.data_modules.sources import NumberedPairs, Source, StoredPair
 
 TOGETHER, AHEAD = 32, 2**26
 """Largest number of files, and of their bytes, that are read before the first of them is
@@ -32,22 +32,22 @@ decoded.
 
 class Store(NumberedPairs):
     """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and
-    ``stored``.
+    ``read``.
     """
 
     @abstractmethod
-    def stored(self, index: int) -> Stored:
-        """Return a pair as its files hold it.
+    def read(self, index: int) -> StoredPair:
+        """Read a pair as its files hold it.
 
         Raises:
             BadSample: its bytes cannot be read.
         """
 
-    def described(self, index: int) -> Stored:
+    def describe(self, index: int) -> StoredPair:
         """Return the pair without the bytes of its image, where only captions are needed; the image
         may prove unreadable later.
         """
-        return self.stored(index)
+        return self.read(index)
 
 
 class ShardedStore(Store):
@@ -110,13 +110,13 @@ class ImageFiles(Store):
         pairs: Sequence[tuple[Path, list[Any]]],
         *,
         digest: str,
-        unlisted: Sequence[Stored] = (),
+        unlisted: Sequence[StoredPair] = (),
     ) -> None:
         """Take the files with their captions, and their digest; captions of ``unlisted`` images
         follow them.
         """
         self._described = [
-            Stored(str(path.parent), path.name, b"", captions) for path, captions in pairs
+            StoredPair(str(path.parent), path.name, b"", captions) for path, captions in pairs
         ]
         self._described += unlisted
         self._listed = len(pairs)
@@ -129,15 +129,15 @@ class ImageFiles(Store):
         """Return the digest of files and captions."""
         return self._digest
 
-    def stored(self, index: int) -> Stored:
+    def read(self, index: int) -> StoredPair:
         """Read an image and its captions."""
-        described = self.described(index)
-        with bad_sample_at(described.where, described.key):
+        pair = self.describe(index)
+        with bad_sample_at(pair.where, pair.key):
             if index >= self._listed:
                 raise Unusable("missing_image", "captions of an image that is not listed")
-            return described._replace(image=read_bytes(Path(described.where, described.key)))
+            return pair._replace(image=read_bytes(Path(pair.where, pair.key)))
 
-    def described(self, index: int) -> Stored:
+    def describe(self, index: int) -> StoredPair:
         """Return an image's captions."""
         return self._described[index]
 
@@ -185,9 +185,9 @@ class StoredPairs(Source):
         left_out = len(self.store) - len(self)
         return self.store.about() | ({"left_out_by_limit": left_out} if left_out else {})
 
-    def stored(self, index: int) -> Stored:
-        """Return the store's pair."""
-        return self.store.stored(index)
+    def read(self, index: int) -> StoredPair:
+        """Read the store's pair."""
+        return self.store.read(index)
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
@@ -198,19 +198,19 @@ class StoredPairs(Source):
 
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw the crop of ``pair``."""
-        return self._prepare_crop(self.stored(index), index, epoch)()
+        return self._prepare_crop(self.read(index), index, epoch)()
 
     def caption(self, index: int, epoch: int) -> str:
         """Draw the caption of ``pair``, without the bytes of the image where the store can do
         without them.
         """
-        return self._caption(self.store.described(index), index, epoch)
+        return self._caption(self.store.describe(index), index, epoch)
 
     def texts(self, index: int) -> list[str]:
         """Return the captions that may be drawn, without the bytes of the image where the store can
         do without them.
         """
-        return usable_texts(self.store.described(index).captions, self.rule)
+        return usable_texts(self.store.describe(index).captions, self.rule)
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.
@@ -225,7 +225,7 @@ class StoredPairs(Source):
             decode: Callable[[], Tensor] | None = None  # where the file cannot be read
             caption: str | BadSample
             try:
-                stored = self.stored(index)
+                stored = self.read(index)
                 held += len(stored.image)
                 decode = self._prepare_crop(stored, index, epoch)
                 caption = self._caption(stored, index, epoch)
@@ -233,23 +233,23 @@ class StoredPairs(Source):
                 caption = bad
             prepared.append((decode, caption))
             if number == len(keys) or len(prepared) == TOGETHER or held > AHEAD:
-                for read, text in prepared:
+                for decode_image, text in prepared:
                     try:  # a bad image is reported before a bad caption
-                        image = read and read()
+                        image = decode_image and decode_image()
                         yield text if isinstance(text, BadSample) else (image, text)
                     except BadSample as bad:
                         yield bad
                 prepared, held = [], 0
 
-    def _prepare_crop(self, stored: Stored, index: int, epoch: int) -> Callable[[], Tensor]:
+    def _prepare_crop(self, stored: StoredPair, index: int, epoch: int) -> Callable[[], Tensor]:
         """Draw the crop of an image; the result decodes it, or raises ``BadSample``."""
-        drawn = epoch if self.crops is None else epoch % self.crops
+        crop = epoch if self.crops is None else epoch % self.crops
         decode = prepare_random_crop(
-            stored.image, self.size, seed=self.seed, epoch=drawn, index=index
+            stored.image, self.size, seed=self.seed, epoch=crop, index=index
         )
         return bad_sample_at(stored.where, stored.key)(decode)
 
-    def _caption(self, stored: Stored, index: int, epoch: int) -> str:
+    def _caption(self, stored: StoredPair, index: int, epoch: int) -> str:
         with bad_sample_at(stored.where, stored.key):
             return choose_caption(
                 stored.captions, self.rule, seed=self.seed, epoch=epoch, index=index

@@ -15,7 +15,7 @@ from gestalt.data_modules.opening import find_opener, own_options
 from gestalt.data_modules.order import Key
 
 
-class Stored(NamedTuple):
+class StoredPair(NamedTuple):
     """One pair as its files hold it.
 
     Attributes:
@@ -111,8 +111,8 @@ class Source(NumberedPairs):
         """
         return self.pair(index, epoch)[1]
 
-    def stored(self, index: int) -> Stored | None:
-        """Return the pair as its files hold it; None if the source draws its images.
+    def read(self, index: int) -> StoredPair | None:
+        """Read the pair as its files hold it; None if the source draws its images.
 
         Raises:
             BadSample: the file cannot be read.
@@ -155,10 +155,10 @@ class Relocated(Source):
         source, *place = self.locate(index, epoch)
         return source.caption(*place)
 
-    def stored(self, index: int) -> Stored | None:
-        """Return the files of the pair of the first epoch."""
+    def read(self, index: int) -> StoredPair | None:
+        """Read the files of the pair of the first epoch."""
         source, index, _ = self.locate(index, 0)
-        return source.stored(index)
+        return source.read(index)
 
     def texts(self, index: int) -> list[str]:
         """Return the captions of the pair of the first epoch."""

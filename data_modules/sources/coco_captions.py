@@ -14,7 +14,7 @@ from typing import Any
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
@@ -94,7 +94,7 @@ def open_here(
         [(images / name, found) for name, found in pairs],
         digest=short_digest(json.dumps([*pairs, *((None, texts[number]) for number in unlisted)])),
         unlisted=[
-            Stored(str(annotations), f"image_id {number}", b"", texts[number])
+            StoredPair(str(annotations), f"image_id {number}", b"", texts[number])
             for number in unlisted
         ],
     )

@@ -26,7 +26,7 @@ from gestalt.data_modules.corpora.lru_cache import LRUCache
 from gestalt.data_modules.corpora.stored_pairs import Store, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 
 _AT_ONCE = 10_000  # captions hashed at a time
 # number of rows that enter the digest, of a map-style set and of a stream
@@ -67,7 +67,7 @@ class _HubStore(Store):
     def __len__(self) -> int:
         return self._length
 
-    def stored(self, index: int) -> Stored:
+    def read(self, index: int) -> StoredPair:
         """Read a row's image and captions.
 
         Raises:
@@ -80,7 +80,7 @@ class _HubStore(Store):
             image = row[self._image]
             if isinstance(image, dict) and image.get("bytes") is None and image.get("path"):
                 image = read_bytes(Path(image["path"]))
-            return Stored(self._where, key, image_bytes(image), row[self._caption])
+            return StoredPair(self._where, key, image_bytes(image), row[self._caption])
 
     @abstractmethod
     def _row(self, index: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from gestalt.data_modules.corpora.remote import (
 from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 from gestalt.support.files import replacing
 
 CACHED = 512 * 2**20
@@ -307,7 +307,7 @@ class ParquetRows(ShardedStore):
         """
         return self._digest
 
-    def stored(self, index: int) -> Stored:
+    def read(self, index: int) -> StoredPair:
         """Read a row's image and captions.
 
         Raises:
@@ -330,7 +330,7 @@ class ParquetRows(ShardedStore):
                     # from its checkpoint
                     raise
                 raise Unusable("unreadable", " ".join(str(error).split())) from error
-            return Stored(where, key, image_bytes(image), caption)
+            return StoredPair(where, key, image_bytes(image), caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         path, in_file = self._groups[group]

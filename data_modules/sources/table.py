@@ -19,7 +19,7 @@ from gestalt.data_modules.corpora.table_files import (
 )
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import read_bytes
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 from gestalt.support.files import file_hash
 
 CHUNK = 65_536
@@ -90,7 +90,7 @@ class TableRows(Store):
         """
         return short_digest(f"{file_hash(self._path)}\0{self._columns}")
 
-    def stored(self, index: int) -> Stored:
+    def read(self, index: int) -> StoredPair:
         """Read an image and its captions.
 
         Raises:
@@ -109,7 +109,7 @@ class TableRows(Store):
         where, key = str(path.parent), path.name
         with bad_sample_at(where, key):
             texts = [text for text in captions if text]
-            return Stored(where, key, read_bytes(path), texts or captions)
+            return StoredPair(where, key, read_bytes(path), texts or captions)
 
 
 def open_here(

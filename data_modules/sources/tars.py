@@ -49,7 +49,7 @@ from gestalt.data_modules.corpora.tar_index import (
 )
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.pixels.photographs import BYTE_LIMIT
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
@@ -96,7 +96,7 @@ class TarStore(ShardedStore):
             if urls
         }
 
-    def stored(self, index: int) -> Stored:
+    def read(self, index: int) -> StoredPair:
         """Read a pair.
 
         Raises:
@@ -129,7 +129,7 @@ class TarStore(ShardedStore):
                 except (ValueError, RecursionError) as error:
                     raise Unusable("caption_encoding", f"its .json: {error}") from error
                 text = fields.get(self.column or "caption") if isinstance(fields, dict) else None
-            return Stored(shard.url, key, image, text)
+            return StoredPair(shard.url, key, image, text)
 
     def check_column(self) -> None:
         """Check that one of the first ``CHECKED`` samples has the caption column.
@@ -140,7 +140,7 @@ class TarStore(ShardedStore):
         readable = 0
         for index in range(min(CHECKED, len(self)) if self.column is not None else 0):
             try:
-                if self.stored(index).captions is not None:
+                if self.read(index).captions is not None:
                     return
                 readable += 1
             except BadSample:

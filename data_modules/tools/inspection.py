@@ -28,7 +28,7 @@ from gestalt.data_modules.corpora.captions import (
 from gestalt.data_modules.corpora.manifest import Bad
 from gestalt.data_modules.corpora.stored_pairs import StoredPairs
 from gestalt.data_modules.pixels.decoding import shown_size
-from gestalt.data_modules.sources import Source, Stored
+from gestalt.data_modules.sources import Source, StoredPair
 from gestalt.support.files import file_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
@@ -72,10 +72,10 @@ class Findings(Dataset[Finding]):
         """Examine one sample; of a source without files, the pair of the first epoch."""
         where, image = "", b""
         try:
-            stored, drawn = self._source.stored(index), None
+            stored, drawn = self._source.read(index), None
             if stored is None:
                 drawn, caption = self._source.pair(index, 0)
-                stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
+                stored = StoredPair("", str(index), drawn.numpy().tobytes(), caption)
             where, image = stored.where, hashlib.sha256(stored.image).digest()
             texts = listed_texts(stored.captions, self._rule)
             usable = usable_texts(stored.captions, self._rule)

@@ -20,7 +20,7 @@ from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, listed_texts, usable_texts
 from gestalt.data_modules.pixels.formats import FORMATS
 from gestalt.data_modules.pixels.photographs import decoding, open_checked
-from gestalt.data_modules.sources import Source, Stored
+from gestalt.data_modules.sources import Source, StoredPair
 from gestalt.data_modules.tools.inspection import progress
 from gestalt.support.files import partial_beside
 
@@ -72,7 +72,7 @@ def pack(source: Source, folder: Path, *, shards: int) -> dict[str, int]:
                 if index in starts:
                     writer.next_stream()
                 try:
-                    parts = _parts(source.stored(index) or _drawn(source, index))
+                    parts = _parts(source.read(index) or _drawn(source, index))
                     writer.write({"__key__": f"{index:09d}", **parts})
                     counts["samples"] += 1
                 except BadSample as bad:
@@ -87,15 +87,15 @@ def pack(source: Source, folder: Path, *, shards: int) -> dict[str, int]:
     return dict(counts)
 
 
-def _drawn(source: Source, index: int) -> Stored:
+def _drawn(source: Source, index: int) -> StoredPair:
     """Return a sample of a source without files, drawn as PNG."""
     image, caption = source.pair(index, 0)
     file = BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "PNG")
-    return Stored(type(source).__name__, str(index), file.getvalue(), caption)
+    return StoredPair(type(source).__name__, str(index), file.getvalue(), caption)
 
 
-def _parts(stored: Stored) -> dict[str, Any]:
+def _parts(stored: StoredPair) -> dict[str, Any]:
     """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is
     no other.
     """

@@ -113,7 +113,7 @@ class ContrastiveModule(LightningModule):
             text_id=ids,
             valid=valid,
             logit_scale=self.model.logit_scale,
-            measured=self._is_logged(),
+            measure=self._is_logged(),
             **bias,
         )
         shares = {"pairs": terms.loss}

@@ -35,7 +35,7 @@ class Batch:
         self.ids = text_ids([f"caption {number}" for number in range(pairs)]).to(DEVICE)
         self.open_clip = ClipLoss(cache_labels=True)
 
-    def ours(self, chunk: int | None = None, *, measured: bool = False) -> Tensor:
+    def ours(self, chunk: int | None = None, *, measure: bool = False) -> Tensor:
         """Compute the loss as a step without bad samples does: if it is logged, with accuracy and
         share of equal captions.
         """
@@ -43,7 +43,7 @@ class Batch:
             "directions": "mean",
             "equal_texts": "negatives",
             "chunk": chunk,
-            "measured": measured,
+            "measure": measure,
         }
         return contrastive_loss(
             self.image, self.text, logit_scale=self.scale, text_id=self.ids, **given
@@ -86,7 +86,7 @@ def measure(
             )
         works = {
             "ours": batch.ours,
-            "logged": partial(batch.ours, measured=True),
+            "logged": partial(batch.ours, measure=True),
             "open_clip": batch.theirs,
         }
         taken = turns(works, rounds=rounds, calls=max(1, 1024 // pairs))

@@ -13,7 +13,7 @@ from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
-from gestalt.data_modules.sources import Source, Stored
+from gestalt.data_modules.sources import Source, StoredPair
 
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
@@ -32,7 +32,7 @@ class Files(Store):
     def digest(self):
         return "files"
 
-    def stored(self, index):
+    def read(self, index):
         self.events.append(index)
         if index % 5 == 4:
             raise BadSample("missing_image", where="files", key=str(index))
@@ -40,7 +40,7 @@ class Files(Store):
         Image.linear_gradient("L").resize((30 + index, 40)).convert("RGB").save(
             file, "JPEG" if index % 2 else "PNG"
         )
-        return Stored(
+        return StoredPair(
             "files",
             str(index),
             b"?" if index % 7 == 6 else file.getvalue(),

@@ -66,7 +66,7 @@ def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     )
     source = opened("table", tmp_path / "caf\udce9.csv")
     assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
-    assert source.stored(2).captions == [b"caf\xe9"]
+    assert source.read(2).captions == [b"caf\xe9"]
 
 
 def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_path):

@@ -108,7 +108,7 @@ def test_stored_bytes_and_captions_equal_those_written(kind, tmp_path):
     source = opened(kind, tmp_path)
     assert len(source) == sum(source.blocks()) == 6
     for number in NUMBERS:
-        stored = source.stored(number)
+        stored = source.read(number)
         assert stored.image == picture(number)
         assert [
             text.decode() if isinstance(text, bytes) else text for text in stored.captions
@@ -233,7 +233,7 @@ def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path
     source = opened("hub_stream", tmp_path)
     assert source.in_sequence
     for number in (0, 3, 5, 1):
-        assert source.stored(number).image == picture(number)
+        assert source.read(number).image == picture(number)
 
 
 def test_a_stream_shorter_than_its_limit_raises(tmp_path):

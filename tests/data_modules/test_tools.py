@@ -12,7 +12,7 @@ from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataModule
-from gestalt.data_modules.sources import Stored
+from gestalt.data_modules.sources import StoredPair
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
@@ -34,11 +34,11 @@ class Planted(Store):
     def digest(self):
         return "0123456789abcdef"
 
-    def stored(self, index):
+    def read(self, index):
         image, captions = self._pairs[index]
         if image is None:
             raise BadSample("missing_image", where="a shard", key=f"key {index}")
-        return Stored("a shard", f"key {index}", image, captions)
+        return StoredPair("a shard", f"key {index}", image, captions)
 
 
 PAIRS = [
@@ -117,7 +117,7 @@ def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     bad, counted = inspect(source, workers=0)
     sha256 = write_manifest(path, source=source, bad=bad, counted=counted)
     left = WithoutKnownBad(source, path)
-    assert [left.stored(index).key for index in range(len(left))] == [
+    assert [left.read(index).key for index in range(len(left))] == [
         "key 0",
         "key 2",
         "key 4",
@@ -141,7 +141,7 @@ def test_tars_give_the_pairs_that_were_packed(tmp_path):
     packed = opened("tars", tmp_path / "tars", size=16)
     assert list(packed.blocks()) == [2, 2]
     for index in range(3):
-        assert packed.stored(index).image == source.stored(index).image
+        assert packed.read(index).image == source.read(index).image
         for epoch in range(4):
             image, text = packed.pair(index, epoch)
             expected, caption = source.pair(index, epoch)

@@ -302,8 +302,8 @@ def test_logging_less_often_does_not_change_logged_values():
 def test_a_loss_measures_only_at_the_steps_that_are_logged():
     asked: list[bool] = []
 
-    def loss(image, text, *, measured=True, **given):
-        asked.append(measured)
+    def loss(image, text, *, measure=True, **given):
+        asked.append(measure)
         return pulled(image, text, **given)
 
     _, watch = trained(FewWeights(), loss=loss, steps=6, every=3)

@@ -56,7 +56,7 @@ def contrastive_loss(
     equal_texts: Literal["negatives", "positives"],
     valid: Tensor | None = None,
     chunk: int | None = None,
-    measured: bool = True,
+    measure: bool = True,
 ) -> ContrastiveTerms:
     """Compute the cross-entropy of images against the captions of all ranks, and of captions
     against the images.
@@ -79,7 +79,7 @@ def contrastive_loss(
             device: without a valid row on any rank the terms are NaN.
         chunk: images of this rank that are compared with all texts at a time, which changes memory
             and no value. None: as many as make ``matrix.BLOCK`` similarities.
-        measured: False leaves out accuracy and duplicates, which only steps that are logged read.
+        measure: False leaves out accuracy and duplicates, which only steps that are logged read.
 
     Raises:
         ValueError: shapes that do not match, or batch sizes that differ between ranks.
@@ -96,7 +96,7 @@ def contrastive_loss(
             valid=valid,
             equal_texts=equal_texts,
             chunk=chunk,
-            measured=measured,
+            measure=measure,
         )
         small = world_size() == 1 and chunk is None and len(image) * len(texts) <= SMALL
         value, correct = (cross_entropy if small else blockwise.cross_entropy)(

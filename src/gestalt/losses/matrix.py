@@ -42,12 +42,12 @@ class PairMatrix(NamedTuple):
         ids: (B,) int64, id of each row's caption.
         all_ids: (G,) int64, id of each column's caption.
         counts: (B,) int64, columns that have the row's caption; None where neither ``spread`` nor
-            ``measured`` needs them.
+            ``measure`` needs them.
         spread: True if all of these are the row's positives, False if its own column alone is.
         rows: R; None for as many as make ``BLOCK`` similarities.
         valid: (G,) bool, False for pairs whose column and row count for nothing; None if all count.
             They are masked, not left out, since only the device knows how many remain.
-        measured: True if the rows whose nearest text has their caption are needed.
+        measure: True if the rows whose nearest text has their caption are needed.
         weight: makes the mean over ranks of a sum over valid rows the mean over those of the global
             batch.
     """
@@ -59,7 +59,7 @@ class PairMatrix(NamedTuple):
     spread: bool
     rows: int | None
     valid: Tensor | None
-    measured: bool
+    measure: bool
     weight: float | Tensor
 
     def blocks(self) -> list[slice]:
@@ -110,7 +110,7 @@ class PairMatrix(NamedTuple):
         """Return (B,) bool, True where the row counts and its largest logit, of (B, G), has its
         caption; None if not measured.
         """
-        if not self.measured:
+        if not self.measure:
             return None
         return without_uncounted(self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows())
 
@@ -138,7 +138,7 @@ def compare(
     equal_texts: str,
     valid: Tensor | None = None,
     chunk: int | None = None,
-    measured: bool = True,
+    measure: bool = True,
 ) -> tuple[Tensor, PairMatrix]:
     """Return the texts of all ranks (G, E), in rank order and with the gradient, and the matrix in
     which images meet them.
@@ -165,7 +165,7 @@ def compare(
         ids, valid = rows_of_ranks.T.contiguous()
         valid = valid.bool()
     spread = {"negatives": False, "positives": True}[equal_texts]
-    counts = _count(text_id, ids, valid=valid) if spread or measured else None
+    counts = _count(text_id, ids, valid=valid) if spread or measure else None
     weight = world / len(ids) if valid is None else world / valid.sum().to(image.dtype)
     return texts, PairMatrix(
         first,
@@ -175,7 +175,7 @@ def compare(
         spread,
         rows=chunk,
         valid=valid,
-        measured=measured,
+        measure=measure,
         weight=weight,
     )
 

@@ -27,7 +27,7 @@ def sigmoid_loss(
         logit_bias: scalar, added to the scaled similarities.
         directions: "sum": a pair is compared once, and there is nothing to average.
         image, text, logit_scale: as ``contrastive_loss``.
-        pairs: text_id, equal_texts, valid, chunk and measured, as there.  Under "negatives" an
+        pairs: text_id, equal_texts, valid, chunk and measure, as there.  Under "negatives" an
             image's only positive is its own caption; under "positives" every equal caption is one.
 
     Raises:

@@ -28,7 +28,7 @@ def samples(path, *parts):
     source, read = opened("tars", path), []
     for index in range(len(source)):
         try:
-            read.append((source.stored(index).key, source.pair(index, 0)[1]))
+            read.append((source.read(index).key, source.pair(index, 0)[1]))
         except BadSample as bad:
             read.append((bad.reason, bad.key))
     return read

@@ -113,12 +113,10 @@ def opened(server, cache, name, **options):
 
 def test_tars_and_parquet_are_read_by_range(server, tmp_path):
     source = opened(server, tmp_path, "s-000{0,1}.tar")
-    assert [source.stored(index).image for index in range(4)] == [
-        jpeg(number) for number in range(4)
-    ]
-    assert opened(server, tmp_path, "a.parquet").stored(1).image == picture(1)
+    assert [source.read(index).image for index in range(4)] == [jpeg(number) for number in range(4)]
+    assert opened(server, tmp_path, "a.parquet").read(1).image == picture(1)
     server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
-    assert opened(server, tmp_path, "z.tar.gz").stored(0).image == jpeg(2)
+    assert opened(server, tmp_path, "z.tar.gz").read(0).image == jpeg(2)
 
 
 @pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
@@ -159,7 +157,7 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(
     server.stalled.add(name)
     begin = time.monotonic()
     with pytest.raises((ValueError, OSError), match=rf"{name}: could not be read in 5 tries"):
-        source.stored(1)
+        source.read(1)
     assert time.monotonic() - begin < 10  # of a limit of 1.5, against minutes without it
     assert "trying again" in capsys.readouterr().err
 

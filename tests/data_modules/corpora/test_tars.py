@@ -28,7 +28,7 @@ def stored(source):
     for index in range(len(source)):
         try:
             source.pair(index, 0)
-            held = source.stored(index)
+            held = source.read(index)
             samples.append(
                 (
                     held.key,
@@ -49,7 +49,7 @@ def test_samples_are_read_from_the_tars_in_order(shards):
     source = opened(shards)
     assert source.blocks() == [5, 3, 4]
     assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
-    assert [source.stored(number).image for number in range(12)] == [
+    assert [source.read(number).image for number in range(12)] == [
         jpeg(number) for number in range(12)
     ]
     image, text = source.pair(7, 0)
@@ -64,7 +64,7 @@ def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
     items = webdataset.WebDataset(str(shards / "s-0000.tar"), shardshuffle=False)
     theirs = [(item["__key__"], item["jpg"], item["txt"]) for item in items]
     source = opened(shards / "s-0000.tar")
-    samples = map(source.stored, range(len(source)))
+    samples = map(source.read, range(len(source)))
     assert [(sample.key, sample.image, sample.captions) for sample in samples] == theirs
     assert len(theirs) == 5
 
@@ -247,7 +247,7 @@ def test_compressed_tars_are_unpacked_once_and_read_like_others(shards, tmp_path
     opened(packed, cache=tmp_path / "cache")
     assert stored(source) == stored(plain)
     (packed / "s-0001.tar.gz").chmod(0o400)
-    assert opened(packed, cache=tmp_path / "cache").stored(0).where == f"{packed}/s-0000.tar.gz"
+    assert opened(packed, cache=tmp_path / "cache").read(0).where == f"{packed}/s-0000.tar.gz"
     assert set(tmp_path.glob("cache/unpacked/*/*.tar")) == set(copies)
     (packed / "s-0000.tar.gz").write_bytes(gzip.compress((shards / "s-0001.tar").read_bytes()))
     assert opened(packed, cache=tmp_path / "cache").blocks() == [3, 3, 4]
@@ -326,7 +326,7 @@ def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(memory), "cat_file", counted)
     monkeypatch.setattr(type(memory), "_open", None)  # a file that is opened is read as a whole
-    assert source.stored(7).image == jpeg(7)
+    assert source.read(7).image == jpeg(7)
     (content,) = requests
     assert jpeg(7) in content
     assert b"picture 7" in content
@@ -356,4 +356,4 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
     assert stored(source)[:2] == [("unreadable", "00000"), ("00001", "picture 1")]
     error.errno = errno.ESTALE
     with pytest.raises(ValueError, match="cannot be read now"):
-        source.stored(0)
+        source.read(0)

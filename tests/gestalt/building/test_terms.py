@@ -264,7 +264,7 @@ class Texts(Source):
     """Captions alone; every third pair cannot be read."""
 
     def __init__(self, count: int, *, in_sequence: bool = False) -> None:
-        self.count, self.in_sequence, self.read = count, in_sequence, []
+        self.count, self.in_sequence, self.indices = count, in_sequence, []
 
     def __len__(self) -> int:
         return self.count
@@ -276,7 +276,7 @@ class Texts(Source):
         raise AssertionError("an image was drawn")
 
     def texts(self, index: int) -> list[str]:
-        self.read.append(index)
+        self.indices.append(index)
         if index % 3 == 0:
             raise BadSample("empty_caption", where="here", key=str(index))
         return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
@@ -287,11 +287,15 @@ def test_nouns_are_counted_on_captions_spread_over_the_data():
     nouns = nouns_of(configured(), source)
     assert nouns is not None
     assert {"cat", "dog"} <= set(nouns.nouns)
-    assert (source.read[0], source.read[-1], len(source.read)) == (0, len(source) - 1, RUNS * RUN)
-    assert source.read == sorted(set(source.read))
+    assert (source.indices[0], source.indices[-1], len(source.indices)) == (
+        0,
+        len(source) - 1,
+        RUNS * RUN,
+    )
+    assert source.indices == sorted(set(source.indices))
     small = Texts(30)
     nouns_of(configured(), small)
-    assert small.read == list(range(30))
+    assert small.indices == list(range(30))
 
 
 def test_data_without_nouns_or_read_in_sequence_are_refused():

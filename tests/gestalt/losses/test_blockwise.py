@@ -88,7 +88,7 @@ def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
     valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
     valid[invalid] = False
     choices = {"equal_texts": equal_texts, "valid": valid if invalid else None, "chunk": chunk}
-    loss, accuracy, duplicates, *gradients = values_and_gradients(name, **choices, measured=False)
+    loss, accuracy, duplicates, *gradients = values_and_gradients(name, **choices, measure=False)
     assert accuracy is None
     assert duplicates is None
     expected = values_and_gradients(name, **choices)

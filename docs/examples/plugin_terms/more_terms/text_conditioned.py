@@ -47,7 +47,7 @@ class TextConditioned(Term):
                 valid=valid,
                 equal_texts="negatives",
                 chunk=None,
-                measured=False,
+                measure=False,
             )
             grams = patches @ patches.transpose(1, 2)  # (B, N, N)
             size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
