@@ -270,8 +270,8 @@ BUGS = (
     Bug(
         "mean_of_images_for_miou",
         "src/gestalt/results/intervals.py",
-        old="return mean_without_nan(iou_of(resampled_sums(array, drawn)), axis=-1)",
-        new="return drawn @ np.nan_to_num(mean_without_nan(iou_of(array), axis=-1)) / len(array)",
+        old="return mean_without_nan(iou_of(resampled_sums(array, repeats)), axis=-1)",
+        new="return repeats @ np.nan_to_num(mean_without_nan(iou_of(array), axis=-1)) / len(array)",
         test="tests/gestalt/results/test_intervals.py::test_resampled_miou_equals_a_slow_loop",
     ),
     Bug(
@@ -604,7 +604,7 @@ BUGS = (
     Bug(
         "seen_pixels_never_match",
         "src/gestalt/measures/segmentation/dense/offsets.py",
-        old="return [(pixels_hash(image), row) for image, row in zip(read, largest, strict=True)]",
+        old="return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]",
         new=(
             "return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, "
             "strict=True)]"

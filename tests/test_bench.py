@@ -75,7 +75,7 @@ def test_the_open_clip_counterpart_has_the_same_loss(part):
     batch = rival["whole_batch"](4, side=64, model=model)
     ids, _ = model.text_tower.pad(batch["text"])
     clip = rival["counterpart"](config, model, side=64, length=ids.shape[1])
-    theirs = ClipLoss()(**clip(model.image_tower.normalised(batch["image"]), ids))
+    theirs = ClipLoss()(**clip(model.image_tower.normalise(batch["image"]), ids))
     made = model(batch["image"], batch["text"])
     module = build_module(config, model, total_steps=1)
     ours = module.loss(

@@ -138,8 +138,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     The library's own ``info`` reports every failed request as a missing file.
     """
     session = await system.set_session()
-    asked = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
-    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **asked}}
+    range_header = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), **range_header}}
     # closed unread: it may be the whole file
     async with session.get(system.encode_url(url), **keywords) as response:
         status, headers, reason = response.status, response.headers, response.reason

@@ -13,7 +13,7 @@ from typing import Any
 from gestalt.data_modules.digest import short_digest
 from gestalt.support.label_values import MOST_CLASSES
 from gestalt.support.names import nearest
-from gestalt.support.typed import ConfigError, converted
+from gestalt.support.typed import ConfigError, convert
 from gestalt.support.yaml_values import read_keys
 
 
@@ -111,7 +111,7 @@ def read_definition(path: str) -> BenchmarkFile:
     """
     file = Path(path).expanduser().absolute()
     try:
-        known: BenchmarkFile = converted(
+        known: BenchmarkFile = convert(
             {"name": file.stem, **read_keys(file)}, BenchmarkFile, origin=file.name
         )
         for key in ("images", "masks"):

@@ -48,15 +48,15 @@ def _table(entry: dict[str, Any], *, parts: dict[str, Any]) -> Table:
     """Make a table of groups of the classes of ``parts``, each in exactly one; a class is a group
     of its own where the table has no groups.
     """
-    names, said, groups = parts["names"], parts.get("phrases", {}), entry.get("groups")
+    names, known_phrases, groups = parts["names"], parts.get("phrases", {}), entry.get("groups")
     members = [[number] for number in range(len(names))]
     if groups is not None:
         members = [[names.index(name) for name in group] for group in groups.values()]
     group_of = {number: group for group, numbers in enumerate(members) for number in numbers}
     order = [group_of[number] for number in range(len(names))]
     assert sum(map(len, members)) == len(names)
-    assert set(said) <= set(names)
-    phrases = [said.get(name, name) for name in names]
+    assert set(known_phrases) <= set(names)
+    phrases = [known_phrases.get(name, name) for name in names]
     phrases = [[each] if isinstance(each, str) else each for each in phrases]
     prompts = [tuple(chain(*(phrases[number] for number in numbers))) for numbers in members]
     labels = LabelSet(tuple(groups or names), tuple(prompts), entry.get("background"))

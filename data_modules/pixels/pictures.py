@@ -47,10 +47,10 @@ def read_pictures(pictures: Picture | Sequence[Picture]) -> tuple[list[Tensor], 
     """
     if not isinstance(pictures, list | tuple) and getattr(pictures, "ndim", 0) != 4:
         return [read_picture(pictures)], True  # type: ignore[arg-type]
-    read = [read_picture(picture) for picture in pictures]  # type: ignore[union-attr]
-    if not read:
+    tensors = [read_picture(picture) for picture in pictures]  # type: ignore[union-attr]
+    if not tensors:
         raise ValueError("an empty list of pictures; give at least one")
-    return read, False
+    return tensors, False
 
 
 def read_picture(picture: Picture) -> Tensor:

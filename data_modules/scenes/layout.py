@@ -148,7 +148,7 @@ class Planner:
         """Draw a background and classes without held-out combinations."""
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
-            if shown := self._twins.drawn(self.recipe, rng):
+            if shown := self._twins.draw(self.recipe, rng):
                 return shown
             possible[list(self._twins.kinds)] = False
         background = _pick(rng, len(self.recipe.backgrounds))

@@ -46,7 +46,7 @@ class Twins:
             numbers.append(tuple(map(known.index, names)))
         self.kinds, self.backgrounds = numbers
 
-    def drawn(
+    def draw(
         self, recipe: SpuriousRecipe, rng: np.random.Generator
     ) -> tuple[int, list[int]] | None:
         """Draw background and classes of a training scene with a twin, usually on its background;

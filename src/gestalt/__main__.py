@@ -25,9 +25,9 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
     threads.shorten_wait()
     try:
-        with signals.handled(*signals.STOPPING, by=signals.stop):
+        with signals.handle(*signals.STOPPING, by=signals.stop):
             parent.follow()
-            with signals.deferred():
+            with signals.defer():
                 check(arguments)
                 name = MODULES.get(arguments.command, arguments.command)
                 module = import_module(f"gestalt.commands.{name}")

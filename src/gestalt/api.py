@@ -18,16 +18,16 @@ from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import ONLY_SCENES
 from gestalt.data_modules.pixels.pictures import Picture, read_pictures
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.prompts import checked_texts
+from gestalt.evaluation.prompts import check_texts
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.segmentation.fitting import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
-from gestalt.support.bars import bars_hidden
+from gestalt.support.bars import hide_bars
 from gestalt.support.caveats import Caveat
-from gestalt.support.devices import device_named, dtype_named, random_state_kept
+from gestalt.support.devices import find_device, find_dtype, keep_random_state
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
 
@@ -65,8 +65,8 @@ def load(
             f"overrides={overrides!r} is one string; give a list of key=value words, such as "
             f"[{overrides!r}]"
         )
-    place, kind = device_named(device), dtype_named(dtype or torch.float32)
-    with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
+    place, kind = find_device(device), find_dtype(dtype or torch.float32)
+    with keep_random_state(), hide_bars():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
     return Model(
         opened.model.requires_grad_(False),
@@ -137,7 +137,7 @@ class Model:
             >>> model.to("cpu", dtype="float32").device
             device(type='cpu')
         """
-        self.encoder.to(device_named(device or self.device), dtype_named(dtype or self.dtype))
+        self.encoder.to(find_device(device or self.device), find_dtype(dtype or self.dtype))
         return self
 
     def embed_image(self, images: Pictures) -> Tensor:
@@ -165,7 +165,7 @@ class Model:
         """
         vectors = embed_captions(
             self.encoder,
-            [checked_texts([texts] if isinstance(texts, str) else texts)],
+            [check_texts([texts] if isinstance(texts, str) else texts)],
             like=torch.empty(0, 0),
         )
         return vectors[0] if isinstance(texts, str) else vectors
@@ -250,12 +250,12 @@ class Model:
         if "threshold" in choices:
             raise ValueError("similarity takes no threshold; leave it out")
         pictures, single = self._read(image)
-        written: Choices = {"templates": "{}", **choices}
-        chosen = picture_protocol(self.config, self.encoder, **written)
+        with_defaults: Choices = {"templates": "{}", **choices}
+        chosen = picture_protocol(self.config, self.encoder, **with_defaults)
         maps = similarity_maps(
             self.encoder,
             pictures,
-            texts=checked_texts(texts),
+            texts=check_texts(texts),
             protocol=chosen,
             full_size=size == "image",
         )
@@ -295,7 +295,7 @@ class Model:
             (torch.Size([33, 50]), ['dog', 'grass'])
         """
         pictures, single = self._read(image)
-        names = checked_texts(labels)
+        names = check_texts(labels)
         if len(set(names)) < len(names):
             raise ValueError(f"labels={names}: a label is repeated; name each once")
         chosen = picture_protocol(self.config, self.encoder, **choices)

@@ -176,7 +176,7 @@ class DualEncoder(DenseModel):
         """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""
         tower = self.image_tower
         return (
-            (tower.trunk, tower.normalised(images))
+            (tower.trunk, tower.normalise(images))
             if hasattr(tower.trunk, "forward_intermediates")
             else super().trunk_input(images)
         )
@@ -195,7 +195,7 @@ class DualEncoder(DenseModel):
         """
         return timm_block(self.image_tower.trunk)
 
-    def positioned(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
+    def resize_positions(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which the tower's position embeddings are resized by another rule
         than timm's; as ``DenseModel``.
         """

@@ -22,7 +22,7 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
-from gestalt.training.schedule import clipped_in_step
+from gestalt.training.schedule import clip_in_step
 
 
 class ContrastiveModule(LightningModule):
@@ -43,7 +43,7 @@ class ContrastiveModule(LightningModule):
         crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
 
     Attributes:
-        kept: patch tokens kept of all, such as "51/256"; empty before the first step.
+        token_count: patch tokens kept of all, such as "51/256"; empty before the first step.
         validated_step: step of the last validation; -1 before the first.
         last_loss: mean over ranks, of the last step that was read: the steps that are logged, and
             the last before a validation, a checkpoint or the end of training.
@@ -75,7 +75,7 @@ class ContrastiveModule(LightningModule):
         self.terms = ModuleDict(dict(terms or {}))
         self.weights = dict(weights or {})
         self.crops = crops
-        self.kept = ""
+        self.token_count = ""
         self.validated_step = -1
         self.last_loss = float("nan")
         self.static_shapes = False
@@ -147,9 +147,9 @@ class ContrastiveModule(LightningModule):
                 f"image.keep_tokens={self.keep_share} expects {expected}/{total} patch tokens, the "
                 f"tower kept {parts}"
             )
-        if not self.kept:
-            self.kept = f"{parts}/{total}"
-            self.print(f"image tokens: kept {self.kept}")
+        if not self.token_count:
+            self.token_count = f"{parts}/{total}"
+            self.print(f"image tokens: kept {self.token_count}")
 
     def _is_logged(self) -> bool:
         """Return True within a step whose numbers are logged."""
@@ -226,7 +226,7 @@ class ContrastiveModule(LightningModule):
         """Clip gradients by the norm that was just recorded, which is not computed twice; a fused
         optimiser clips them as it reads them.
         """
-        if gradient_clip_val is not None and not clipped_in_step(
+        if gradient_clip_val is not None and not clip_in_step(
             optimizer, norm=self._gradient_norm, largest=gradient_clip_val
         ):
             torch.nn.utils.clip_grads_with_norm_(
@@ -268,7 +268,7 @@ class ContrastiveModule(LightningModule):
         check_weights(checkpoint["state_dict"], step=self.global_step)
         checkpoint["gestalt"] = {
             "last_loss": self.last_loss,
-            "kept": self.kept,
+            "kept": self.token_count,
             "steps_planned": self.trainer.max_steps,
             "image_origin": asdict(self.model.image_origin),
         }
@@ -276,7 +276,7 @@ class ContrastiveModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""
         saved = checkpoint["gestalt"]
-        self.last_loss, self.kept = saved["last_loss"], saved["kept"]
+        self.last_loss, self.token_count = saved["last_loss"], saved["kept"]
 
     def read_steps(self) -> None:
         """Wait for the device and read the steps since the last reading; all ranks call this

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resize
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.placement import window_starts
 from gestalt.measures.segmentation.engine import top_down
@@ -113,7 +113,7 @@ def plain(
     predictions = []
     for image in images:
         scores = summed_scores(
-            model, resized(image, protocol=protocol), prompts=prompts, protocol=protocol
+            model, resize(image, protocol=protocol), prompts=prompts, protocol=protocol
         )
         values = functional.interpolate(scores, size=image.shape[1:], mode="bilinear")[0]
         best, index = values.max(dim=0)

@@ -115,7 +115,7 @@ def compared(
     model = build_model(config)
     batch = whole_batch(pairs, side=side, model=model)
     ids, _ = model.text_tower.pad(batch["text"])
-    pixels = model.image_tower.normalised(batch["image"])
+    pixels = model.image_tower.normalise(batch["image"])
     clip = counterpart(config, model, side=side, length=ids.shape[1]).to(device)
     if compiled != "none":
         clip.compile(dynamic=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.ablation.jobs import read_file
+from gestalt.ablation.jobs import read_state_file
 from gestalt.ablation.study import _entries
 from gestalt.commands.model_words import _values
 from gestalt.commands.score import _statement
@@ -49,8 +49,8 @@ READERS = {  # kind -> the file's name, and what reads it
     "values": ("values.json", _values),
     "manifest": ("m.json", lambda file: WithoutKnownBad(Shards(), file)),
     "cells": ("cells.json", lambda file: _entries(file.parent)),
-    "flop": ("f.json", lambda file: read_file(file, "flop")),
-    "submitted": ("s.json", lambda file: read_file(file, "submitted")),
+    "flop": ("f.json", lambda file: read_state_file(file, "flop")),
+    "submitted": ("s.json", lambda file: read_state_file(file, "submitted")),
     "exported": ("config.json", lambda file: read_description(file.parent)),
     "features": ("features.json", lambda file: Description.read(file.parent)),
     "weights": ("w.json", lambda file: _local_file(file.with_suffix(""), None)),

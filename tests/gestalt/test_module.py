@@ -23,7 +23,7 @@ from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 from gestalt.training.finite import NonFiniteLoss
-from gestalt.training.schedule import build_optimizer, clipped_in_step
+from gestalt.training.schedule import build_optimizer, clip_in_step
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import random_pixels
 
@@ -213,7 +213,7 @@ def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_co
 
 def test_kept_tokens_are_counted_each_step():
     module, watch = trained(FewWeights(), share=0.5)
-    assert module.kept == "8/16"
+    assert module.token_count == "8/16"
     assert [(step["tokens/kept"], step["tokens/share"]) for step in watch.logged] == [
         (8, 0.5)
     ] * STEPS
@@ -373,13 +373,13 @@ def test_a_fused_step_clips_the_gradients_it_reads(clip):
         optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)
         pulled(model.image, model.text, logit_scale=model.logit_scale).loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
-        if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):
+        if not in_step or not clip_in_step(optimizer, norm=norm, largest=clip):
             torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
         assert hasattr(optimizer, "grad_scale") == in_step
         optimizer.step()
         steps.append(model.state_dict())
     torch.testing.assert_close(steps[0], steps[1], rtol=1e-6, atol=1e-7)
-    assert not clipped_in_step(torch.optim.SGD(model.parameters()), norm=norm, largest=clip)
+    assert not clip_in_step(torch.optim.SGD(model.parameters()), norm=norm, largest=clip)
 
 
 def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
@@ -391,7 +391,7 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     fresh = build(FewWeights())
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
-    assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
+    assert (fresh.last_loss, fresh.token_count) == (module.last_loss, "8/16")
 
 
 def test_nan_weights_are_never_saved():

@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from gestalt.ablation.jobs import Job, State, read_file
+from gestalt.ablation.jobs import Job, State, read_state_file
 from gestalt.ablation.running import PROGRAM
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import Overrides
 from gestalt.support.files import write_whole
-from gestalt.support.parent import followed
+from gestalt.support.parent import follow_environment
 
 Parameters = dict[str, Any]
 """Parameters of submitit."""
@@ -53,7 +53,7 @@ class ClusterJob:
         command = [*self.program, *self.job.command(state), *self.words]
         self._process = subprocess.Popen(
             command,
-            env=followed(),
+            env=follow_environment(),
             # submitit's signal, which SLURM may send to every process of the job
             preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
         )
@@ -168,7 +168,7 @@ class ClusterLauncher:
     def start(self, job: Job, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self._folder / "submitted.json"
-        submitted = read_file(path, "submitted")
+        submitted = read_state_file(path, "submitted")
         if job.key in submitted:
             earlier = self._executor.job_class(self._folder / "%j", submitted[job.key])
             if not earlier.done():

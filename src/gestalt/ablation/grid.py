@@ -16,7 +16,7 @@ from gestalt.ablation.grid_file import (
     check_number,
     check_paper,
     read_choices,
-    read_file,
+    read_grid_file,
     word,
 )
 from gestalt.config.check_launch import check_training
@@ -141,30 +141,30 @@ def read_grid(
         )
     try:
         scale_name = stem(scale)
-        written = read_file(file, scale_name)
-        cells = cells_of(written)
-        if written.paper is not None:
-            check_paper(written.paper, cells)
-        for name in written.scales:
+        file_keys = read_grid_file(file, scale_name)
+        cells = cells_of(file_keys)
+        if file_keys.paper is not None:
+            check_paper(file_keys.paper, cells)
+        for name in file_keys.scales:
             find_yaml(EXPERIMENTS / "scales", scale if name == scale_name else name, kind="scale")
-        chosen = read_choices(choose) or written.choose
+        chosen = read_choices(choose) or file_keys.choose
         check_number((len(cells), *map(len, chosen.values())))
-        scaled = flatten(written.scales.get(scale_name, {}))
+        scaled = flatten(file_keys.scales.get(scale_name, {}))
         grid = Grid(
             name=file.stem,
-            base=_absolute(written.base, file.parent),
+            base=_absolute(file_keys.base, file.parent),
             scale=_absolute(scale, Path.cwd()),
             cells=cells,
-            varied=tuple(written.vary),
+            varied=tuple(file_keys.vary),
             choose=chosen,
             common=(*(word(key, value) for key, value in scaled.items()), *overrides),
-            evaluate_at=tuple(written.evaluate_at.get(scale_name, [])),
-            against=written.against,
-            equal=written.equal,
-            paper=written.paper,
+            evaluate_at=tuple(file_keys.evaluate_at.get(scale_name, [])),
+            against=file_keys.against,
+            equal=file_keys.equal,
+            paper=file_keys.paper,
         )
         _check_overrides(grid, overrides)
-        return checked(grid)
+        return check_grid(grid)
     except ConfigError as error:
         raise ConfigError(f"grid {file.stem}: {error}") from error
 
@@ -205,7 +205,7 @@ def _check_overrides(grid: Grid, overrides: Overrides) -> None:
             )
 
 
-def checked(grid: Grid) -> Grid:
+def check_grid(grid: Grid) -> Grid:
     """Load every configuration, and return the grid with ``against`` and ``metric`` set.
 
     Raises:

@@ -16,7 +16,7 @@ from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
 from gestalt.support.names import nearest
-from gestalt.support.typed import converted
+from gestalt.support.typed import convert
 from gestalt.support.yaml_values import read_values
 
 Values = dict[str, list[Any]]
@@ -41,7 +41,7 @@ class GridFile:
     paper: Paper | None = None
 
 
-def read_file(file: Path, scale: str) -> GridFile:
+def read_grid_file(file: Path, scale: str) -> GridFile:
     """Read a grid's file; one list of test sizes, for any scale, becomes that of ``scale``.
 
     Raises:
@@ -55,7 +55,7 @@ def read_file(file: Path, scale: str) -> GridFile:
         raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
     if isinstance(raw.get("evaluate_at"), list):
         raw["evaluate_at"] = {scale: raw["evaluate_at"]}
-    grid: GridFile = converted(raw, GridFile, origin=file.name)
+    grid: GridFile = convert(raw, GridFile, origin=file.name)
     for key, values in grid.choose.items():
         _check_different(f"choose: {key}", values)
     for scale, sizes in grid.evaluate_at.items():

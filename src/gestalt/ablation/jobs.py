@@ -179,7 +179,7 @@ class Evaluating:
 Job = Training | Evaluating
 
 
-def read_file(path: Path, schema: str) -> Fields:
+def read_state_file(path: Path, schema: str) -> Fields:
     """Return the JSON of a file of this grid, by a schema of ``read_json``; empty without the
     file.
 

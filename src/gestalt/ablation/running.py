@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
-from gestalt.support.parent import followed
-from gestalt.support.signals import STOPPING, Interrupted, handled
+from gestalt.support.parent import follow_environment
+from gestalt.support.signals import STOPPING, Interrupted, handle
 
 PROGRAM = (sys.executable, "-P", "-m", "gestalt")
 """Command of a run; -P: no module of the working directory stands in for one of a package."""
@@ -111,7 +111,7 @@ class LocalLauncher:
     def start(self, job: Job, state: State, slot: int) -> LocalProcess:
         """Start a run; ``slot`` in [0, limit) differs between the runs of one time."""
         command = [*PROGRAM, *job.command(state)]
-        environment = followed() | shares(self.limit, slot)
+        environment = follow_environment() | shares(self.limit, slot)
         return LocalProcess(command, self.logs / f"{job.stem}.log", environment)
 
 
@@ -143,12 +143,12 @@ class Pool:
     Attributes:
         launcher: starts a job: a ``LocalLauncher`` or a ``ClusterLauncher``.
         say: called with each line of progress.
-        ended: called with the outcome of each job.
+        on_end: called with the outcome of each job.
     """
 
     launcher: Any
     say: Callable[[str], None]
-    ended: Callable[[Job, Outcome], None]
+    on_end: Callable[[Job, Outcome], None]
     _running: dict[int, tuple[Job, State, Any, float]] = field(default_factory=dict)
     _busy: list[Job] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ class Pool:
         waiting = deque(jobs)
         self._left = len(jobs)
         received: list[int] = []
-        with handled(*STOPPING, by=lambda number, frame: received.append(number)):
+        with handle(*STOPPING, by=lambda number, frame: received.append(number)):
             while waiting or self._running:
                 if received:
                     self._stop(received)
@@ -211,7 +211,7 @@ class Pool:
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self._left -= 1
-        self.ended(job, outcome)
+        self.on_end(job, outcome)
         line = f"{outcome.folder}, {span(outcome.seconds)}"
         if outcome.log is None:
             line = f"finished before, {outcome.folder}"

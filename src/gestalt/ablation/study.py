@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.ablation.grid import Grid
-from gestalt.ablation.jobs import Evaluating, Job, Training, read_file
+from gestalt.ablation.jobs import Evaluating, Job, Training, read_state_file
 from gestalt.ablation.running import Outcome, Pool
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation_page import write_page
@@ -113,7 +113,7 @@ class Study:
         """
         _entries(self.folder)  # a damaged file is refused before the first run
         self._refuse_other_commit()
-        pool = Pool(self.launcher, say=self.say, ended=self._record)
+        pool = Pool(self.launcher, say=self.say, on_end=self._record)
         pool.run(self.tuning())
         if self.grid.choose:
             self.choose()
@@ -198,5 +198,5 @@ def _results(jobs: Sequence[Job]) -> Runs:
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the outcomes of this call and of earlier ones, by key."""
-    recorded = read_file(folder / ATTEMPTS, "cells")
+    recorded = read_state_file(folder / ATTEMPTS, "cells")
     return {entry["key"]: entry for entry in recorded.get("runs", [])}

@@ -165,7 +165,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     """
     if config.start is not None:
         target = str(resumed or config.start)
-        build = _of_classifier if target.startswith(CLASSIFIER) else _started
+        build = _from_classifier if target.startswith(CLASSIFIER) else _from_start
         model, origin = build(config, target)
         model.image_tower.origin = model.text_tower.origin = origin
         return model
@@ -183,7 +183,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     # records name no folder of an installation
     if image.weights is not None and Path(image.weights).parent == SHIPPED:
         tower.origin = replace(tower.origin, source=f"shipped, {Path(image.weights).name}")
-    return _joined(
+    return _join(
         config,
         tower,
         build_text_tower(config.text),
@@ -191,7 +191,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     )
 
 
-def _started(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
+def _from_start(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
     """Build a model with the weights of ``start``, or of a run that started from them; what these
     lack of aggregations and a bias is fresh.  Returns the origin of the weights as well.
     """
@@ -214,7 +214,7 @@ def _started(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigi
     return model.train(), origin
 
 
-def _of_classifier(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
+def _from_classifier(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOrigin]:
     """Build a model whose image projection reads the classifier ``classifier:ARCHITECTURE.TAG`` by
     its class names; without a tag it is that of ``image.init=supervised``.  Returns the origin of
     the weights as well.
@@ -271,7 +271,7 @@ def named_weights(opened: OpenClipModel) -> dict[str, Tensor]:
     }
 
 
-def _joined(
+def _join(
     config: Experiment,
     image_tower: ImageTower,
     text_tower: TextTower,
@@ -352,7 +352,7 @@ def load_model(
     scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
     with _WithoutDraws():
         image_tower = build_image_tower(random, size=config.image.eval_size)
-        model = _joined(
+        model = _join(
             config,
             image_tower,
             build_text_tower(text or config.text, weights=False),

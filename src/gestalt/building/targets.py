@@ -47,7 +47,7 @@ SCORING = (
 line.
 """
 
-READ = (
+SCORING_KEYS = (
     "evaluation.",
     "benchmark_root=",
     "benchmark_subset=",
@@ -70,7 +70,7 @@ READ = (
 configuration are placeholders.
 """
 
-READ_BY = {
+KIND_KEYS = {
     "clippy": ("image.", "text.", "projection."),
     "classifier": ("image.aggregation=", "text.", "projection.width="),
 }
@@ -207,7 +207,7 @@ def open_target(
 
 def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
     """Open a model of another library; refuse keys that scoring it does not read."""
-    library, read = library_of(kind, name), READ + READ_BY.get(kind, ())
+    library, read = library_of(kind, name), SCORING_KEYS + KIND_KEYS.get(kind, ())
     for word in overrides:
         if not word.startswith(read):
             raise ConfigError(

@@ -116,7 +116,7 @@ def _read_captions(
     """
     fields = {"text_id": text_ids(texts)}
     if nouns is not None:
-        fields["nouns"] = nouns.named(texts)
+        fields["nouns"] = nouns.mark(texts)
     good = next(filter(None, texts), None)
     if good is None:
         return fields

@@ -52,10 +52,10 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
             "score; choose a split that shares none"
         )
     model = target.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    scorer, chosen, chosen_on = _swept(
+    scorer, chosen, chosen_on = _count_thresholds(
         replace(config, evaluation=replace(config.evaluation, split=split)), model
     )
-    _, reported, reported_on = _swept(config, model)
+    _, reported, reported_on = _count_thresholds(config, model)
     protocol = scorer.protocol
     best = chosen.best()
     oracle = reported.best()
@@ -92,7 +92,9 @@ def calibrate(target: Target, benchmark: str, split: str | None) -> Path:
 
 
 @torch.no_grad()
-def _swept(config: Experiment, model: DenseModel) -> tuple[Segmentation, Sweep, dict[str, Any]]:
+def _count_thresholds(
+    config: Experiment, model: DenseModel
+) -> tuple[Segmentation, Sweep, dict[str, Any]]:
     """Count all thresholds in one pass over the config's split.
 
     Returns:

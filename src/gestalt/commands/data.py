@@ -20,11 +20,11 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
-from gestalt.results.plots import drawn
+from gestalt.results.plots import render_figure
 from gestalt.runs.folders import check_writable
 from gestalt.support.files import write_whole
 
-DRAWN = 64
+DRAWING_SIZE = 64
 """Side of the images where none is shown; a source without files draws them at this size."""
 
 
@@ -48,7 +48,7 @@ def inspect_data(arguments: Namespace) -> str:
             f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose "
             "null"
         )
-    source = build_source(config, size=DRAWN)
+    source = build_source(config, size=DRAWING_SIZE)
     path = _place(arguments, source, ".json")
     bad, counted = inspect(source, workers=reading_processes(config))
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
@@ -93,7 +93,7 @@ def pack_data(arguments: Namespace) -> str:
     """
     config: Experiment = arguments.config
     to = arguments.to
-    source = build_source(config, size=DRAWN, **_inside(config))
+    source = build_source(config, size=DRAWING_SIZE, **_inside(config))
     counts = pack(source, Path(to), shards=arguments.shards)
     packed = f"packed {counts.pop('samples'):,} samples into {arguments.shards} tars in {to}"
     if counts:
@@ -129,7 +129,7 @@ def show_data(arguments: Namespace) -> str:
     )
     path = _place(arguments, source, ".png" if arguments.to else f"_{size}px.png")
     sheet = contact_sheet(batch, title=f"{title}\n{selection}", columns=arguments.columns)
-    write_whole(path, drawn(sheet))
+    write_whole(path, render_figure(sheet))
     return f"{title}\nsheet: {path}"
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from gestalt.ablation.grid import Grid, checked
-from gestalt.ablation.jobs import read_file
+from gestalt.ablation.grid import Grid, check_grid
+from gestalt.ablation.jobs import read_state_file
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell
 from gestalt.config.identity import config_hash
@@ -36,7 +36,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
     from gestalt.commands import trial  # torch
 
     file = folder / COUNTS
-    counts = read_file(file, "flop").get("counts", {})
+    counts = read_state_file(file, "flop").get("counts", {})
     costs = {}
     for cell in grid.cells:
         config = load(grid.base, scale=grid.scale, overrides=list(grid.words(cell, seed=0)))
@@ -70,7 +70,7 @@ def at_equal_cost(grid: Grid, folder: Path, *, write: bool) -> tuple[Grid, list[
             f"{format_flop(steps * cost['flop'])} in total."
         )
     try:
-        return checked(replace(grid, cells=cells)), lines
+        return check_grid(replace(grid, cells=cells)), lines
     except ConfigError as error:
         raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
 

@@ -35,7 +35,7 @@ ONNX = ("onnx", "onnxscript", "onnxruntime")
 written.
 """
 
-READ_BY_SCORE = (
+SCORE_KEYS = (
     "evaluation.split=",
     "evaluation.limit=",
     "evaluation.batch_size=",
@@ -249,10 +249,10 @@ def check_score(arguments: Namespace) -> None:
             "out"
         )
     for word in arguments.overrides:
-        if not word.startswith(READ_BY_SCORE):
+        if not word.startswith(SCORE_KEYS):
             raise ConfigError(
                 f"{word}: scoring label maps does not read it; leave it out (read: "
-                f"{', '.join(READ_BY_SCORE)})"
+                f"{', '.join(SCORE_KEYS)})"
             )
     last = f"evaluation.benchmarks={json.dumps([benchmark])}"
     words = ["data.source=scenes", *arguments.overrides, last]

@@ -26,7 +26,7 @@ from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_files import Numbers, numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
-from gestalt.support.caveats import printed_caveats
+from gestalt.support.caveats import print_caveats
 
 AT_ONCE = 8
 """Most pictures in memory at one time."""
@@ -41,7 +41,7 @@ MOST_ELONGATED = 16.0
 grows with the ratio's square.
 """
 
-Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
+MapPictures = Callable[[list[Tensor]], list[SegmentedImage]]
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Mapper:
 
     model: Model
     about: dict[str, Any]
-    maps: dict[str, Mapped] = field(default_factory=dict)
+    maps: dict[str, MapPictures] = field(default_factory=dict)
     protocols: list[ImageProtocol] = field(default_factory=list)
     entries: list[Numbers] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Mapper:
 
     def map(self, pictures: list[Tensor]) -> list[dict[str, SegmentedImage]]:
         """Return the maps of each picture by their kind; print caveats."""
-        with printed_caveats(self.model.name, self.caveats):
+        with print_caveats(self.model.name, self.caveats):
             mapped = [maps(pictures) for maps in self.maps.values()]
         return [dict(zip(self.maps, row, strict=True)) for row in zip(*mapped, strict=True)]
 
@@ -109,7 +109,7 @@ def run(arguments: Namespace) -> int:
         print(f"model: {mapper.model.origin}", file=sys.stderr, flush=True)
     page = _page(mappers) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
-    for batch in _batches(_reading(arguments, skipped, protocols)):
+    for batch in _batches(_read_pictures(arguments, skipped, protocols)):
         mapped = [mapper.map([picture.pixels for picture in batch]) for mapper in mappers]
         for picture, *shown in zip(batch, *mapped, strict=True):
             for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
@@ -163,7 +163,7 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
     return mapper
 
 
-def _grouping(model: Model, groups: int, protocol: str | None) -> Mapped:
+def _grouping(model: Model, groups: int, protocol: str | None) -> MapPictures:
     """Return the function from pictures to their groups, named by number, largest first."""
 
     def grouped(picture: Tensor, values: Tensor) -> SegmentedImage:
@@ -191,7 +191,7 @@ def _page(mappers: list[Mapper]) -> PicturePage:
     return PicturePage(places, notes=notes)
 
 
-def _reading(
+def _read_pictures(
     arguments: Namespace, skipped: dict[str, str], protocols: list[ImageProtocol]
 ) -> Iterator[LoadedImage]:
     """Read pictures one by one, under a progress bar on a terminal; name those that cannot be

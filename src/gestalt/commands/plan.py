@@ -22,7 +22,7 @@ from gestalt.commands.trial import (
     build_trial,
     check_alone,
     read_pairs,
-    repeated,
+    repeat,
     step_flop,
     take_steps,
     trial_trainer,
@@ -53,7 +53,7 @@ RISE = 2**23
 SIMILARITY = 16
 """Bytes for each similarity that the loss holds at once: float32, with gradient and softmax."""
 
-VALIDATED = 3
+VALIDATION_BATCHES = 3
 """Batches of each validation set that are scored."""
 
 SPARE = 0.05
@@ -187,7 +187,7 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     trial_batch = batch
     try:
         while size <= batch and len(shown) < 2:
-            take_steps(trial, probe, steps=WARMUP, batch=repeated(pairs, size))
+            take_steps(trial, probe, steps=WARMUP, batch=repeat(pairs, size))
             reached = peak_memory(device)
             if reached > peak + RISE:
                 shown.append((size, reached))
@@ -203,7 +203,7 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     while trial_batch:
         probe = StepProbe()
         try:
-            fewer = None if trial_batch == batch else repeated(pairs, trial_batch)
+            fewer = None if trial_batch == batch else repeat(pairs, trial_batch)
             take_steps(trial, probe, steps=STEPS + WARMUP, batch=fewer)
             break
         except torch.OutOfMemoryError:
@@ -252,9 +252,9 @@ def _validation_seconds(trial: RunParts, ranks: int) -> float:
 
     seconds(1)  # warms up
     one = seconds(1)
-    some = seconds(VALIDATED)
+    some = seconds(VALIDATION_BATCHES)
     lengths = [len(loader) for loader in trial.data.val_dataloader()]
-    further = sum(min(VALIDATED, length) - 1 for length in lengths)
+    further = sum(min(VALIDATION_BATCHES, length) - 1 for length in lengths)
     each = max(0.0, some - one) / max(1, further)
     return one + each * sum(math.ceil(length / ranks) - 1 for length in lengths)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from gestalt.building.predictions import Maps, build_predictions
-from gestalt.commands.model_words import READ_BY_SCORE
+from gestalt.commands.model_words import SCORE_KEYS
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import run_scorers, write_evaluation
 from gestalt.commands.stopping import tell
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
         "command": shlex.join(["gestalt", *arguments.words]),
         "overrides": arguments.overrides,
         # the other keys are placeholders
-        "config": keys_below(config, ("evaluation.benchmarks=", *READ_BY_SCORE)),
+        "config": keys_below(config, ("evaluation.benchmarks=", *SCORE_KEYS)),
         "config_hash": None,
         "predictions": {
             "folder": str(maps.folder),

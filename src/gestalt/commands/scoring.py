@@ -56,7 +56,7 @@ def write_evaluation(folder: Path, record: dict[str, Any], callbacks: list[Callb
     return path
 
 
-class Scored(NamedTuple):
+class ScoringResult(NamedTuple):
     """The result of scoring.
 
     Attributes:
@@ -99,7 +99,7 @@ def _check_here(config: Experiment) -> None:
 
 def score(
     target: Target, *, overrides: list[str], only: str | None = None, predictions: str | None = None
-) -> Scored:
+) -> ScoringResult:
     """Score a model on the benchmarks of its configuration, print the metrics and write
     ``evaluations/<n>.json`` in its folder.
 
@@ -143,7 +143,7 @@ def score(
     if trainer.is_global_zero:
         path = write_evaluation(target.folder, record, callbacks)
         state_origin(written, record)
-    return Scored(metrics, scored_images(record["benchmarks"]), path)
+    return ScoringResult(metrics, scored_images(record["benchmarks"]), path)
 
 
 def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:

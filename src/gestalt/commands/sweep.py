@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.targets import Target
-from gestalt.commands.scoring import Scored, score
+from gestalt.commands.scoring import ScoringResult, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.callback import Scorer
-from gestalt.results.plots import QUIET, Point, bars, drawn, lines
+from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.reading import read_result
 from gestalt.results.record import provenance, write_record
 from gestalt.results.result import headlines_of
@@ -109,7 +109,7 @@ def sweep_protocols(target: Target, protocols: list[str], overrides: list[str]) 
     print(f"protocols: {written}")
 
 
-def _evaluations(target: Target, scored: dict[Any, Scored]) -> dict[Any, str]:
+def _evaluations(target: Target, scored: dict[Any, ScoringResult]) -> dict[Any, str]:
     """Return the record of each score, relative to the folder of the records; empty on ranks after
     the first.
     """
@@ -129,7 +129,7 @@ def _write(
             path, {**model.identity, "overrides": overrides, **fields, "provenance": provenance()}
         )
     plot = path.with_suffix(".png")
-    write_whole(plot, drawn(figure))
+    write_whole(plot, render_figure(figure))
     return f"{path} and {plot.name}"
 
 
@@ -168,7 +168,7 @@ def _check_sizes(model: Target, sizes: list[int]) -> None:
             )
 
 
-def _rows(scored: dict[str, Scored], metric: str) -> Rows:
+def _rows(scored: dict[str, ScoringResult], metric: str) -> Rows:
     """Return the metric under each protocol with its interval, in the order given."""
     rows = {}
     for name, result in scored.items():

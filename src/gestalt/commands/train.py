@@ -136,7 +136,9 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> No
             _fit(trainer, module, data, resumed, parts.total_steps)
         record = {
             "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
-            **describe(config, trainer, module.model, tokens_kept=module.kept, overrides=overrides),
+            **describe(
+                config, trainer, module.model, tokens_kept=module.token_count, overrides=overrides
+            ),
             "steps": trainer.global_step,
             "steps_planned": parts.total_steps,
             "loss": module.last_loss,

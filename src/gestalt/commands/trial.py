@@ -23,7 +23,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.training.micro_batches import Batch
 from gestalt.training.trainer import keywords_of, make_trainer
 
-READ = 64
+MOST_PAIRS = 64
 """Largest number of pairs that are read for steps on pairs in memory."""
 
 SIZES = (2, 4, 6)
@@ -88,18 +88,18 @@ def build_trial(config: Experiment) -> RunParts:
     # the cache is a folder of the user's
     config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
     trial = build_parts(config)
-    trial.module.kept = "trial"  # a first step with an empty one prints its token count
+    trial.module.token_count = "trial"  # a first step with an empty one prints its token count
     return trial
 
 
 def read_pairs(trial: RunParts) -> Batch:
-    """Read the pairs of the first batch, ``READ`` at most, without those that cannot be read.
+    """Read the pairs of the first batch, ``MOST_PAIRS`` at most, without those that cannot be read.
 
     Raises:
         ConfigError: none of them can be read.
     """
     loader = trial.data.train_dataloader()
-    batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:READ])
+    batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:MOST_PAIRS])
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
         raise ConfigError(
@@ -109,7 +109,7 @@ def read_pairs(trial: RunParts) -> Batch:
     return _select(batch, valid)
 
 
-def repeated(batch: Batch, count: int) -> Batch:
+def repeat(batch: Batch, count: int) -> Batch:
     """Return a batch of so many pairs, which are repeated or cut."""
     return _select(batch, [number % len(batch["text"]) for number in range(count)])
 
@@ -163,13 +163,13 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     )
     trial = build_trial(config)
     batch = read_pairs(trial)
-    take_steps(trial, steps=1, batch=repeated(batch, SIZES[0]))
-    return extended(
-        {size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs
+    take_steps(trial, steps=1, batch=repeat(batch, SIZES[0]))
+    return extrapolate(
+        {size: count_step(trial, repeat(batch, size)) for size in SIZES}, pairs=pairs
     ), trial.total_steps
 
 
-def counted_step(trial: RunParts, batch: Batch) -> int:
+def count_step(trial: RunParts, batch: Batch) -> int:
     """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
     only elementwise operations.
     """
@@ -178,7 +178,7 @@ def counted_step(trial: RunParts, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
-def extended(counts: dict[int, int], *, pairs: int) -> int:
+def extrapolate(counts: dict[int, int], *, pairs: int) -> int:
     """Return the FLOP of a step with more pairs, by the polynomial through three counts.
 
     Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of

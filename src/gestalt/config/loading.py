@@ -34,13 +34,13 @@ EXPERIMENTS = Path(str(resources.files("gestalt"))) / "experiments"
 LOGS = Path("lightning_logs")  # under the working directory
 
 
-TAKEN = ("ablations", "data", "pretrained", "zoo")
+RESERVED = ("ablations", "data", "pretrained", "zoo")
 """Folders of ``LOGS`` that are not an experiment's."""
 
 LIMITS = ("data.limit", "pretraining.limit")
 """Keys that read the first samples only."""
 
-LEFT = (
+REMOVED = (
     "data.cache_gib",
     "trainer.fast_dev_run",
     "trainer.num_sanity_val_steps",
@@ -77,7 +77,7 @@ def load(
     files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
     files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
     label = stem(name or "")
-    if label in TAKEN:
+    if label in RESERVED:
         raise ConfigError(
             f"experiment {name}: its runs would lie among other files, in {LOGS / label}; rename "
             f"the file, such as my_{files[-1].name}"
@@ -94,7 +94,7 @@ def load(
     layers.insert(0 if scale is None else 1, ("start", unflatten(following)))
     if scale is not None:
         (_, first), *later = layers
-        layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
+        layers.insert(1, (files[0].name, _lift_limits(first, [layer for _, layer in later])))
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
     refuse_misfit(config, following)
     check(config)
@@ -149,7 +149,7 @@ def load_mapping(content: Keys, *, origin: Path, overrides: list[str] | None = N
             f"{origin}: not a saved configuration; its groups of keys are mappings, such as image: "
             f"{{init: random}}"
         )
-    config = merge([(str(origin), _without_left_keys(content)), *_command_line(overrides)])
+    config = merge([(str(origin), _without_removed_keys(content)), *_command_line(overrides)])
     # its loss's package or a benchmark's file may be gone; neither is built from it
     saved = list(map(str, content.get("evaluation", {}).get("benchmarks", ())))
     gone = {*saved} - {*present(saved)}
@@ -217,20 +217,20 @@ def _command_line(words: list[str] | None) -> list[tuple[str, Keys]]:
     return [("command line", _override(word)) for word in words or ()]
 
 
-def _without_left_keys(layer: Keys) -> Keys:
-    """Return a saved configuration without the keys of :data:`LEFT` and without ``made``, which an
-    init could once stand for.
+def _without_removed_keys(layer: Keys) -> Keys:
+    """Return a saved configuration without the keys of :data:`REMOVED` and without ``made``,
+    which an init could once stand for.
     """
     known = {name for name, _ in fields_below(Experiment)}
     keys = flatten(layer, keep_empty=True)
     inits = [value for key, value in keys.items() if key.startswith("image.inits.")]
-    left = LEFT if "made" not in inits else (*LEFT, "image.inits.")
+    removed = REMOVED if "made" not in inits else (*REMOVED, "image.inits.")
     return unflatten(
-        {key: value for key, value in keys.items() if key in known or not key.startswith(left)}
+        {key: value for key, value in keys.items() if key in known or not key.startswith(removed)}
     )
 
 
-def _lifted(scale: Keys, later: list[Keys]) -> Keys:
+def _lift_limits(scale: Keys, later: list[Keys]) -> Keys:
     """Return the layer that sets the scale's limits to null if later layers name other data, and an
     empty one otherwise.
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from gestalt.config.identity import flatten
 from gestalt.config.keys import Keys, fields_below
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.support.typed import converted
+from gestalt.support.typed import convert
 
 MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
 """Keys whose value is a mapping."""
@@ -30,7 +30,7 @@ def merge(layers: list[tuple[str, Keys]]) -> Experiment:
     """
     merged: Any = OmegaConf.create()
     for origin, layer in layers:
-        converted(layer, Experiment, origin=origin)  # alone, so that a message names its place
+        convert(layer, Experiment, origin=origin)  # alone, so that a message names its place
         if "${" in json.dumps(layer):
             raise ConfigError(
                 f"interpolations such as ${{KEY}} are not supported (in {origin}); write the value"
@@ -40,4 +40,4 @@ def merge(layers: list[tuple[str, Keys]]) -> Experiment:
                 OmegaConf.update(merged, key, {}, merge=False)
         merged = OmegaConf.unsafe_merge(merged, layer)
     plain = OmegaConf.to_container(merged)
-    return converted(plain, Experiment, origin="all layers")
+    return convert(plain, Experiment, origin="all layers")

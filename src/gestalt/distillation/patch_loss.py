@@ -36,7 +36,7 @@ def patch_loss(student: Tensor, teacher: Tensor, *, places: Tensor) -> PatchTerm
     Args:
         student: (V, B, N, K).
         teacher: (V, B, N, K), of the same views without masks; it gets no gradient.
-        places: (V, B, 4), where views lie in their image (``corresponding``).
+        places: (V, B, 4), where views lie in their image (``find_places``).
 
     Source: iBOT (arXiv:2111.07832), equation 2, with visible patches as in iBOT++ of TIPSv2.
     """
@@ -64,13 +64,13 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     Args:
         logs: (V, B, N, K) log-probabilities of the student; N is a square grid, row-major.
         target: (V, B, N, K) distributions of the teacher, interpolated between patches.
-        places: (V, B, 4), see ``corresponding``.
+        places: (V, B, 4), see ``find_places``.
     """
     views, images, patches, _ = logs.shape
     side = round(patches**0.5)
     total = weight = logs.new_zeros(())
     for one, other in permutations(range(views), 2):
-        grid, seen = corresponding(places[one], places[other], side=side)  # (B, N, 2), (B, N)
+        grid, seen = find_places(places[one], places[other], side=side)  # (B, N, 2), (B, N)
         maps = target[other].transpose(1, 2).reshape(images, -1, side, side)
         there = functional.grid_sample(
             maps, grid.unsqueeze(1).to(maps.dtype), padding_mode="border", align_corners=False
@@ -81,7 +81,7 @@ def cross_view(logs: Tensor, target: Tensor, places: Tensor) -> Tensor:
     return total * rank_share(weight)
 
 
-def corresponding(here: Tensor, there: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
+def find_places(here: Tensor, there: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
     """Find the centres of one view's patches in another view of the same images.
 
     Args:

@@ -24,7 +24,14 @@ PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
 MOST_LETTERS = 300
 """Most characters quoted of another library's message, which may have a line for each tensor."""
-RESUMED = ("state_dict", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+RESUME_KEYS = (
+    "state_dict",
+    "global_step",
+    "loops",
+    "callbacks",
+    "optimizer_states",
+    "lr_schedulers",
+)
 """Keys that a checkpoint needs for training to resume from it."""
 SCALER = "MixedPrecision"
 """Key of Lightning's gradient scaler for fp16."""
@@ -290,7 +297,7 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
     Raises:
         ValueError: as ``read_checkpoint``; or a state is missing.
     """
-    saved = read_checkpoint(checkpoint, keys=RESUMED)
+    saved = read_checkpoint(checkpoint, keys=RESUME_KEYS)
     try:
         (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
         trained = len(state["state"])

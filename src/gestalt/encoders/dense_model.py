@@ -29,7 +29,7 @@ def tokens_of(parts: Tensor, grid: Pair | None, *, summary: Tensor | None = None
     )
 
 
-def normalised(
+def normalise(
     images: Tensor,
     *,
     mean: Tensor,
@@ -98,7 +98,7 @@ class DenseModel(nn.Module):
         """Return the parts of the last block; None if the tower has no such block."""
         return None
 
-    def positioned(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
+    def resize_positions(self, positions: str, *, grid: Pair) -> AbstractContextManager[None]:
         """Return a context in which position embeddings are resized by another rule than timm's.
 
         Raises:
@@ -140,7 +140,7 @@ class DenseModel(nn.Module):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
-        return functional.normalize(self.head(self.encoded(images)), dim=-1)
+        return functional.normalize(self.head(self.encode_shared(images)), dim=-1)
 
     def embed_patches(
         self, images: Tensor, *, reading: str = "plain", positions: str = "timm"
@@ -170,7 +170,7 @@ class DenseModel(nn.Module):
         through the head if projected.
         """
         tokens = (
-            self.encoded(images)
+            self.encode_shared(images)
             if (reading, positions) == ("plain", "timm")
             else self._read_tokens(images, reading, positions=positions)
         )
@@ -182,7 +182,7 @@ class DenseModel(nn.Module):
         """
         self._shares_passes, self._last_pass = shared, None
 
-    def encoded(self, images: Tensor) -> Tokens:
+    def encode_shared(self, images: Tensor) -> Tokens:
         """Return ``tokens`` of images; while passes are shared, those of the last pass if its
         images were equal.
         """
@@ -253,7 +253,7 @@ class DenseModel(nn.Module):
             features = self.proxy.patch_tokens(images, projected=False)
         with ExitStack() as stack:
             if positions != "timm":
-                stack.enter_context(self.positioned(positions, grid=grid))
+                stack.enter_context(self.resize_positions(positions, grid=grid))
             if reading != "plain" and block is not None:
                 stack.enter_context(
                     read_last_block(block, READINGS[reading], grid=grid, features=features)

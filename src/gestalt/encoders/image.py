@@ -13,7 +13,7 @@ from gestalt.config.schema import Image
 from gestalt.encoders.backbones import build_trunk, grid_of, inspect_trunk, is_vit, trim
 from gestalt.encoders.boundary import check_boundary, names_below, run_above, run_below
 from gestalt.encoders.checkpoints import StateDict, load_checkpoint
-from gestalt.encoders.dense_model import normalised, tokens_of
+from gestalt.encoders.dense_model import normalise, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
@@ -118,7 +118,7 @@ class ImageTower(nn.Module):
             output = self._run(images.values, keep, run=partial(self._above, grid=grid))
         else:
             grid = self.grid(*images.shape[-2:])
-            output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
+            output = self._run(self.normalise(images), keep, run=self.trunk.forward_features)
         if not self.is_vit:
             return tokens_of(output, grid)
         return tokens_of(
@@ -141,7 +141,7 @@ class ImageTower(nn.Module):
             if self.frozen
             else partial(run_below, self.trunk, blocks=self.frozen_blocks)
         )
-        return self._run(self.normalised(images), keep, run=run)
+        return self._run(self.normalise(images), keep, run=run)
 
     def frozen_weights(self) -> StateDict:
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and
@@ -151,12 +151,12 @@ class ImageTower(nn.Module):
         names = state if self.frozen else names_below(state, self.frozen_blocks)
         return {name: state[name] for name in names} | {"mean": self.mean, "std": self.std}
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other
         types.
         """
         # batches may be ordered by pixel or by channel: the trunk's sums should not depend on it
-        return normalised(
+        return normalise(
             images, mean=self.mean, std=self.std, memory_format=self._memory_format(images)
         )
 

@@ -72,7 +72,7 @@ def timm_block(trunk: Any) -> LastBlock | None:
         return _timm_heads(attention, block.norm1(tokens), rope=options.get("rope"))
 
     def merge(values: Tensor, tokens: Tensor) -> Tensor:
-        joined = attention.norm(_joined(values))
+        joined = attention.norm(_join(values))
         if attention.gate is not None:
             if joined.shape[1] != tokens.shape[1]:
                 raise ValueError(
@@ -115,7 +115,7 @@ def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
         block,
         prefix=prefix,
         heads=heads,
-        merge=lambda values, tokens: block.ls_1(attention.out_proj(_joined(values))),
+        merge=lambda values, tokens: block.ls_1(attention.out_proj(_join(values))),
         feed=lambda tokens: block.ls_2(block.mlp(block.ln_2(tokens))),
     )
 
@@ -140,7 +140,7 @@ def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
         layer,
         prefix=prefix,
         heads=heads,
-        merge=lambda values, tokens: output(_joined(values)),
+        merge=lambda values, tokens: output(_join(values)),
         feed=lambda tokens: layer.mlp(layer.layer_norm2(tokens)),
     )
 
@@ -150,7 +150,7 @@ def split(tokens: Tensor, heads: int) -> Tensor:
     return tokens.reshape(*tokens.shape[:-1], heads, -1).transpose(1, 2)
 
 
-def _joined(values: Tensor) -> Tensor:
+def _join(values: Tensor) -> Tensor:
     """Join heads (B, G, T, d) to (B, T, G d)."""
     return values.transpose(1, 2).flatten(2)
 

@@ -19,7 +19,7 @@ its successors, and shifts the samples.
 """
 
 
-def resized_positions(positions: Tensor, *, old: Pair, new: Pair, how: str) -> Tensor:
+def interpolate_positions(positions: Tensor, *, old: Pair, new: Pair, how: str) -> Tensor:
     """Resize position embeddings (h w, D) from one grid to another; equal grids keep them.
 
     Args:
@@ -66,7 +66,7 @@ def timm_positions(trunk: Any, *, grid: Pair, how: str) -> Iterator[None]:
         )
     old = trunk.patch_embed.grid_size
     prefix = embedded.shape[1] - old[0] * old[1]
-    resized = resized_positions(embedded[0, prefix:], old=old, new=grid, how=how)
+    resized = interpolate_positions(embedded[0, prefix:], old=old, new=grid, how=how)
     del trunk.pos_embed
     trunk.pos_embed = torch.cat([embedded[:, :prefix], resized[None]], dim=1).detach()
     trunk.patch_embed.grid_size = grid

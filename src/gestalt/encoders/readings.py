@@ -123,11 +123,11 @@ def read_last_block(
             values = _by_proxy(heads.value, features, grid=grid, prefix=block.prefix)
         else:
             values = reading.attention(heads, grid, block.prefix) @ heads.value
-        read = block.merge(values, tokens)
+        result = block.merge(values, tokens)
         if reading.whole:
-            read = tokens + read
-            read = read + block.feed(read)
-        return (read, *output[1:]) if isinstance(output, tuple) else read
+            result = tokens + result
+            result = result + block.feed(result)
+        return (result, *output[1:]) if isinstance(output, tuple) else result
 
     with block.module.register_forward_hook(replace_output, with_kwargs=True):
         yield

@@ -18,7 +18,7 @@ maps of at most 255 classes; maps of more use ``ignored_value``.
 """
 
 
-def typed(values: "Tensor", *, classes: int) -> "Tensor":
+def as_map_type(values: "Tensor", *, classes: int) -> "Tensor":
     """Return a map of class indices in the ``map_type`` of that many classes; values for no class
     must be set afterwards.
     """

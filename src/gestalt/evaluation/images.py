@@ -26,7 +26,7 @@ class SharedImages(tuple[Tensor, ...]):
         self.computed: dict[tuple[object, ...], list[Any]] = {}
 
 
-def computed_once(
+def compute_once(
     images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]
 ) -> list[Result]:
     """Return a result per image; ``SharedImages`` keep it under a key for the next call."""
@@ -37,16 +37,16 @@ def computed_once(
     return images.computed[key]
 
 
-def all_resized(images: Sequence[Tensor], protocol: ImageProtocol) -> list[Tensor]:
+def resize_all(images: Sequence[Tensor], protocol: ImageProtocol) -> list[Tensor]:
     """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize
     the same way.
     """
-    return computed_once(
-        images, protocol.geometry(), lambda: [resized(image, protocol) for image in images]
+    return compute_once(
+        images, protocol.geometry(), lambda: [resize(image, protocol) for image in images]
     )
 
 
-def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
+def resize(image: Tensor, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
     The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the
@@ -55,29 +55,29 @@ def resized(image: Tensor, protocol: ImageProtocol) -> Tensor:
     """
     height, width = image.shape[-2:]
     if protocol.resize != "centre_crop":
-        return scaled(image, protocol.target_size(height, width), protocol)
+        return resize_to(image, protocol.target_size(height, width), protocol)
     side, short = protocol.input_size, min(height, width)
     rows, columns = (int(side * length / short) for length in (height, width))
     top, left = (round((length - side) / 2) for length in (rows, columns))
-    return scaled(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
+    return resize_to(image, (rows, columns), protocol)[:, top : top + side, left : left + side]
 
 
-def scaled(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
+def resize_to(image: Tensor, size: Size, protocol: ImageProtocol) -> Tensor:
     """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
-    return interpolated(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
+    return interpolate(image, size, mode=protocol.interpolation, antialias=protocol.antialias)
 
 
-def interpolated(
+def interpolate(
     image: Tensor, size: Size, *, mode: str = "bicubic", antialias: bool = False
 ) -> Tensor:
     """Interpolate a uint8 image (3, H, W); the result is uint8 again."""
-    pixels = upsampled(image.float(), size, mode=mode, antialias=antialias)
+    pixels = upsample(image.float(), size, mode=mode, antialias=antialias)
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def upsampled(
+def upsample(
     maps: Tensor, size: Size, *, mode: str = "bilinear", antialias: bool = False
 ) -> Tensor:
     """Resize maps (K, h, w) to (K, H, W): bilinear or bicubic, corners not aligned, or
@@ -92,7 +92,7 @@ def upsampled(
     )[0]
 
 
-def squashed(label: Tensor, *, side: int) -> Tensor:
+def squash(label: Tensor, *, side: int) -> Tensor:
     """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by
     centres.
     """

@@ -116,7 +116,7 @@ def render_segmentation(
         for index in np.argsort(-pixels, kind="stable")
         if pixels[index]
     ]
-    panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
+    panel = scale_to_panel(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
     return in_row({"": panel}, entries=entries, caption=caption)
 
 
@@ -139,9 +139,9 @@ def segmentation_panels(
     present = largest_first[~np.isnan(iou[largest_first])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
     panels = {
-        "image": scaled(pil_image(scored.image), smooth=True),
-        "prediction": painted(scored.image, prediction, colours=colours),
-        "truth": painted(scored.image, label, colours=colours, void=True),
+        "image": scale_to_panel(pil_image(scored.image), smooth=True),
+        "prediction": paint(scored.image, prediction, colours=colours),
+        "truth": paint(scored.image, label, colours=colours, void=True),
     }
     mean = (
         f"mean IoU of this image {iou[present].mean():.2f}" if len(present) else "nothing labelled"
@@ -155,12 +155,12 @@ def pil_image(image: Any) -> Image.Image:
     return Image.fromarray(np.asarray(image).transpose(1, 2, 0))
 
 
-def painted(image: Any, mask: Any, **options: Any) -> Image.Image:
+def paint(image: Any, mask: Any, **options: Any) -> Image.Image:
     """Draw a panel: a mask over its image, at the mask's size; arguments as ``overlay``."""
-    return scaled(overlay(image, mask, **options), smooth=False)
+    return scale_to_panel(overlay(image, mask, **options), smooth=False)
 
 
-def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
+def scale_to_panel(picture: Image.Image, *, smooth: bool) -> Image.Image:
     """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay
     visible.
     """

@@ -72,7 +72,7 @@ class ClassEmbeddings(NamedTuple):
             max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
         )
 
-    def tied(self, scores: Tensor, *, dim: int) -> Tensor:
+    def tie(self, scores: Tensor, *, dim: int) -> Tensor:
         """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very
         same.
         """
@@ -195,7 +195,7 @@ def class_embeddings(
     )
 
 
-def checked_texts(texts: Sequence[str]) -> list[str]:
+def check_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty
     or not strings.
     """

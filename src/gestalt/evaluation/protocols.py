@@ -97,7 +97,7 @@ class ImageProtocol:
         values = (getattr(self, field.name) for field in without_name_and_version)
         return type(self).target_size, *values
 
-    def changed(self, **changes: Any) -> Self:
+    def with_changes(self, **changes: Any) -> Self:
         """Return the protocol with changed fields.
 
         Raises:
@@ -189,11 +189,11 @@ def build_protocol(name: str, table: Mapping[str, Kind], **changes: Any) -> Kind
 
     Raises:
         ValueError: an unknown name (the message has the nearest and all), or as
-            ``ImageProtocol.changed``.
+            ``ImageProtocol.with_changes``.
     """
     if name not in table:
         raise ValueError(f"unknown protocol {name!r}; {nearest(name, table)}")
-    return table[name].changed(**without_none(changes))
+    return table[name].with_changes(**without_none(changes))
 
 
 def without_none(changes: Mapping[str, Any]) -> dict[str, Any]:

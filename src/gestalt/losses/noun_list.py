@@ -36,17 +36,17 @@ class NounList:
     def _indices(self) -> dict[str, int]:
         return {noun: index for index, noun in enumerate(self.nouns)}
 
-    def named(self, texts: Sequence[str]) -> Tensor:
-        """Return (B, V) bool, True for the nouns that a caption names, in singular or plural; an
+    def mark(self, texts: Sequence[str]) -> Tensor:
+        """Mark the nouns that a caption names, in singular or plural, by True in (B, V) bool; an
         empty caption names none.
         """
-        named = torch.zeros(len(texts), len(self), dtype=torch.bool)
-        for row, text in zip(named, texts, strict=True):
-            row[[self._indices[noun] for noun in self.named_by(text)]] = True
-        return named
+        marks = torch.zeros(len(texts), len(self), dtype=torch.bool)
+        for row, text in zip(marks, texts, strict=True):
+            row[[self._indices[noun] for noun in self.find(text)]] = True
+        return marks
 
-    def named_by(self, text: str) -> list[str]:
-        """Return the nouns of the list that a caption names, each once, in order."""
+    def find(self, text: str) -> list[str]:
+        """Find the nouns of the list that a caption names, each once, in order."""
         return [
             noun for noun in nouns_of(words_of(text), known=self._indices) if noun in self._indices
         ]

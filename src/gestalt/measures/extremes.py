@@ -13,7 +13,7 @@ from gestalt.evaluation.predictions import ScoredImage, write_predictions
 from gestalt.measures.measured import Measured
 from gestalt.support.arrays import Floats, Ints
 
-KEPT = 4
+PER_END = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs
 neither the model nor the data.
 """
@@ -22,11 +22,11 @@ LONGEST = 512
 """Pixels: the longer side of an image that is kept for a report."""
 
 
-def ends(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
+def best_and_worst(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
     """Return the positions of the best images, highest first, and of the worst, lowest first; no
     image is in both, nan in neither.
 
-    There are ``KEPT`` at each end; of fewer than twice as many images the best get the larger
+    There are ``PER_END`` at each end; of fewer than twice as many images the best get the larger
     half.  Among equal values the lower id comes first.
 
     Args:
@@ -37,8 +37,8 @@ def ends(iou: Floats, ids: Ints) -> tuple[list[int], list[int]]:
     falling, rising = (
         valued[np.lexsort((ids[valued], sign * iou[valued]))].tolist() for sign in (-1, 1)
     )
-    best = falling[: min(KEPT, (len(falling) + 1) // 2)]
-    return best, [position for position in rising if position not in best][:KEPT]
+    best = falling[: min(PER_END, (len(falling) + 1) // 2)]
+    return best, [position for position in rising if position not in best][:PER_END]
 
 
 Extremes = dict[int, tuple[float, ScoredImage]]
@@ -46,12 +46,12 @@ Extremes = dict[int, tuple[float, ScoredImage]]
 
 
 def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extremes:
-    """Return the images with one more; of more than ``2 * KEPT``, only the best and the worst
-    ``KEPT``, none without a mean IoU.
+    """Return the images with one more; of more than ``2 * PER_END``, only the best and the worst
+    ``PER_END``, none without a mean IoU.
     """
     extremes = {**extremes, shown.sample_id: (iou, shown)}
     ids = np.array(list(extremes))
-    best, worst = ends(np.array([value for value, _ in extremes.values()]), ids)
+    best, worst = best_and_worst(np.array([value for value, _ in extremes.values()]), ids)
     return {index: extremes[index] for index in ids[best + worst].tolist()}
 
 

@@ -33,7 +33,7 @@ TAGS = (
 )
 
 
-class Described(NamedTuple):
+class CardFacts(NamedTuple):
     """The facts that a model card states.
 
     Attributes:
@@ -53,28 +53,28 @@ class Described(NamedTuple):
     datasets: Sequence[str]
 
 
-def write_card(described: Described, evidence: Evidence) -> str:
+def write_card(facts: CardFacts, evidence: Evidence) -> str:
     """Return the card as Markdown."""
-    measured, config = measurements(evidence), described.config
+    measured, config = measurements(evidence), facts.config
     head = ModelCardData(
         library_name="gestalt",
-        license=described.license,
-        datasets=list(described.datasets) or None,
+        license=facts.license,
+        datasets=list(facts.datasets) or None,
         pipeline_tag=SEGMENTATION,
         tags=list(TAGS),
-        model_name=described.name if measured else None,
+        model_name=facts.name if measured else None,
         eval_results=[_eval_result(row) for row in measured] or None,
     )
     body = render(
         Path(__file__).with_name("card.jinja"),
-        **described._asdict(),
-        quoted_name=json.dumps(described.name, ensure_ascii=False),
+        **facts._asdict(),
+        quoted_name=json.dumps(facts.name, ensure_ascii=False),
         text_model=config.text.model.rpartition(":")[2].rpartition("/")[2]
         if config.text.family == "sentence"
         else config.text.family,
         table=markdown_lines(HEADS, [_row(row) for row in measured]) if measured else [],
         steps=evidence.steps,
-        notes=_notes(described, measured, evidence),
+        notes=_notes(facts, measured, evidence),
         manifest=portable(config.data.manifest),
     )
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}"))
@@ -120,12 +120,12 @@ def _row(row: Measurement) -> list[str]:
     ]
 
 
-def _notes(described: Described, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
+def _notes(facts: CardFacts, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
     """Return the caveat of the training data, and what the records say was left out, or chosen
     here; each once.
     """
     notes = []
-    if only_scenes(described.config.data):
+    if only_scenes(facts.config.data):
         notes.append(f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}.")
     for row in measured:
         protocol = row.entry["protocol"]

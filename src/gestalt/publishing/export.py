@@ -11,7 +11,7 @@ from pathlib import Path
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
-from gestalt.publishing.card import Described, write_card
+from gestalt.publishing.card import CardFacts, write_card
 from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
 from gestalt.support.files import partial_beside
@@ -71,8 +71,8 @@ def export_checkpoint(
     with _new_folder(folder) as partial:
         save_folder(model, config, path=partial, provenance=provenance)
         written = read_description(partial)["provenance"]
-        described = Described(folder.name, config, parameters, written, license, datasets)
-        (partial / CARD).write_text(write_card(described, evidence), encoding="utf-8")
+        facts = CardFacts(folder.name, config, parameters, written, license, datasets)
+        (partial / CARD).write_text(write_card(facts, evidence), encoding="utf-8")
         # which compares the weights with their hash
         if load_folder(partial).text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
             raise ValueError(

@@ -18,7 +18,7 @@ from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours, pil_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
-from gestalt.results.page import data_address, render
+from gestalt.results.page import image_url, render
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import Fields
 
@@ -65,8 +65,8 @@ class PicturePage:
                 "name": name,
                 "original": original.size,
                 "size": small.size,
-                "base": data_address(small, "webp", quality=82),
-                "thumbnail": data_address(thumbnail, "webp", quality=82),
+                "base": image_url(small, "webp", quality=82),
+                "thumbnail": image_url(thumbnail, "webp", quality=82),
                 "views": [
                     [_layers(kind, result, size=small.size) for kind, result in maps.items()]
                     for maps in by_model
@@ -178,4 +178,4 @@ def _png(values: NDArray[Any], *, palette: NDArray[np.uint8], **options: int) ->
     """Return positions in a palette as the address of an embedded PNG."""
     image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(palette.tobytes())
-    return data_address(image, "png", **options, optimize=True)
+    return image_url(image, "png", **options, optimize=True)

@@ -18,8 +18,8 @@ from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
     Texts,
+    csv_bounds,
     csv_table,
-    ends,
     interval_text,
     latex_table,
     markdown_lines,
@@ -214,11 +214,15 @@ def csv_text(tables: Sequence[Table]) -> str:
                     "scores": " ".join(map(str, score.values.values())),
                     "mean": score.mean,
                     "deviation": score.deviation,
-                    **ends(score.over_images, "images_"),
+                    **csv_bounds(score.over_images, "images_"),
                     "against": design.against,
                     "difference": difference and difference.mean,
-                    **ends(difference.over_images if difference else None, "difference_images_"),
-                    **ends(difference.over_seeds if difference else None, "difference_seeds_"),
+                    **csv_bounds(
+                        difference.over_images if difference else None, "difference_images_"
+                    ),
+                    **csv_bounds(
+                        difference.over_seeds if difference else None, "difference_seeds_"
+                    ),
                     "paper": table.papers.get(cell),
                     "paper_is": table.paper,
                 }

@@ -12,7 +12,7 @@ from gestalt.results.ablation import METHOD, Table, build_tables, csv_text, late
 from gestalt.results.intervals import LEVEL
 from gestalt.results.montage import montage
 from gestalt.results.page import HERE, render
-from gestalt.results.plots import bars, curves, drawn, heat_map
+from gestalt.results.plots import bars, curves, heat_map, render_figure
 from gestalt.results.reading import GridResults
 from gestalt.results.text import span
 from gestalt.support.files import write_whole
@@ -25,11 +25,11 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     made if missing.
 
     Raises:
-        ConfigError: as ``shown``.
+        ConfigError: as ``page_values``.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    values = shown(grid, allow_mixed=allow_mixed)
+    values = page_values(grid, allow_mixed=allow_mixed)
     tables = values["tables"]
     pictures = values["pictures"]
     page = render(HERE / "ablation.markdown", **values)
@@ -57,7 +57,7 @@ def write_page(grid: GridResults, *, folder: Path, allow_mixed: bool) -> str:
     return page
 
 
-def shown(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
+def page_values(grid: GridResults, *, allow_mixed: bool) -> dict[str, Any]:
     """Return what a page shows of a grid: the values of its template, the pictures as PNG by name.
 
     Args:
@@ -100,7 +100,7 @@ def _pictures(grid: GridResults, tables: Sequence[Table]) -> dict[str, bytes]:
     }
     several_sizes = len(tables[1:]) == len(design.sizes) > 1
     pictures = {
-        "bars": drawn(
+        "bars": render_figure(
             bars(
                 tables[0].scores,
                 title=design.title,

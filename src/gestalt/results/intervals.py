@@ -108,32 +108,32 @@ def percentile_interval(scores: Floats) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def resampled(array: Array, drawn: Ints) -> Floats:
+def resample(array: Array, repeats: Ints) -> Floats:
     """Return a metric of each resample, (R,); nan if it is undefined.
 
     Args:
         array: for mIoU the counts of pixels (N, 3, C), for a share hits and queries (N, 2), for a
             mean the values (N,), nan for none.
-        drawn: how often each image is in each resample, (R, N).
+        repeats: how often each image is in each resample, (R, N).
     """
     if array.ndim == 3:
-        return mean_without_nan(iou_of(resampled_sums(array, drawn)), axis=-1)
+        return mean_without_nan(iou_of(resampled_sums(array, repeats)), axis=-1)
     if array.ndim == 2:
-        return divide_or_nan(*resampled_sums(array, drawn).T)
+        return divide_or_nan(*resampled_sums(array, repeats).T)
     values = array.astype(np.float64)
     present = ~np.isnan(values)
-    return divide_or_nan(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
+    return divide_or_nan(repeats[:, present] @ values[present], repeats[:, present].sum(axis=1))
 
 
-def resampled_sums(counts: Array, drawn: Ints) -> Ints:
+def resampled_sums(counts: Array, repeats: Ints) -> Ints:
     """Sum integer counts (N, ...) over the images of each resample.  Returns (R, ...)."""
     counts = counts.astype(np.int64)
-    assert int(counts.sum(axis=0).max(initial=0)) * int(drawn.max(initial=0)) < EXACT
-    totals = drawn.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
-    return totals.astype(np.int64).reshape(len(drawn), *counts.shape[1:])
+    assert int(counts.sum(axis=0).max(initial=0)) * int(repeats.max(initial=0)) < EXACT
+    totals = repeats.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
+    return totals.astype(np.int64).reshape(len(repeats), *counts.shape[1:])
 
 
-def resampled_groups(counts: Ints, entry: Mapping[str, Any], drawn: Ints) -> dict[str, Floats]:
+def resampled_groups(counts: Ints, entry: Mapping[str, Any], repeats: Ints) -> dict[str, Floats]:
     """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is
     chosen anew in each.
 
@@ -143,9 +143,9 @@ def resampled_groups(counts: Ints, entry: Mapping[str, Any], drawn: Ints) -> dic
     Args:
         counts: images named right, and all, of each class at each place: (N, 2, C * P).
         entry: entry of the record, with the names of the classes.
-        drawn: as in ``resampled``.
+        repeats: as in ``resample``.
     """
-    right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
+    right, total = resampled_sums(counts, repeats).astype(np.float64).swapaxes(0, 1)
     names = entry["names"]
     cells = divide_or_nan(right, total).reshape(-1, len(names), len(names))
     scores = group_metrics(cells, names=names, train_groups=entry.get("train_groups"))
@@ -160,26 +160,26 @@ class Contribution(NamedTuple):
 
     Attributes:
         marks: (N, ...), determined by the truth alone, so equal in results of the same images.
-        resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan
+        resample: maps how often each image is in each resample, (R, N), to the metric, (R,); nan
             if undefined.
         counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
     """
 
     marks: Array
-    resampled: Callable[[Ints], Floats]
+    resample: Callable[[Ints], Floats]
     counts: Ints | None = None
 
     @property
     def value(self) -> float:
         """The metric of all images, each once."""
-        return float(self.resampled(np.ones((1, len(self.marks)), dtype=np.int64))[0])
+        return float(self.resample(np.ones((1, len(self.marks)), dtype=np.int64))[0])
 
     def samples(self) -> Floats:
         """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which
         are the same for the same N.
         """
         if self.counts is None:
-            return self.resampled(draws(len(self.marks)))
+            return self.resample(draws(len(self.marks)))
         return pseudo_values(self.counts)
 
     def interval(self, samples: Floats) -> Interval | None:
@@ -223,13 +223,13 @@ def contribution(
         else:
             marks = array[:, -1]
         counts = array.astype(np.int64) if array.ndim == 3 else None
-        return Contribution(marks, partial(resampled, array), counts)
+        return Contribution(marks, partial(resample, array), counts)
     recalls = [f"{direction}_{name}" for direction in DIRECTIONS]
     if arrays.keys() >= set(recalls):
         hits = [arrays[key] for key in recalls]
         return Contribution(
             np.stack([part[:, 1] for part in hits], axis=1),
-            lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0),
+            lambda repeats: np.mean([resample(part, repeats) for part in hits], axis=0),
         )
     if "group" in arrays and "names" in entry:
         group = arrays["group"].astype(np.int64)
@@ -237,5 +237,7 @@ def contribution(
         right = arrays["accuracy"].astype(np.int64)
         counts = np.stack([member * right[:, None], member], axis=1)
         if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
-            return Contribution(group, lambda drawn: resampled_groups(counts, entry, drawn)[name])
+            return Contribution(
+                group, lambda repeats: resampled_groups(counts, entry, repeats)[name]
+            )
     return None

@@ -9,7 +9,14 @@ import numpy as np
 from PIL import Image
 
 from gestalt.evaluation.confusion import image_miou, pixel_counts
-from gestalt.evaluation.pictures import PAPER, class_colours, in_row, painted, pil_image, scaled
+from gestalt.evaluation.pictures import (
+    PAPER,
+    class_colours,
+    in_row,
+    paint,
+    pil_image,
+    scale_to_panel,
+)
 from gestalt.evaluation.predictions import Predictions, read_predictions
 from gestalt.results.result import Result
 
@@ -50,15 +57,15 @@ def _row(by_cell: Mapping[str, Predictions], index: int) -> Image.Image:
     first = next(iter(by_cell.values()))
     image = first.images[index]
     colours = class_colours(len(first.names), background=first.background)
-    panels = {"image": scaled(pil_image(image.image), smooth=True)}
+    panels = {"image": scale_to_panel(pil_image(image.image), smooth=True)}
     maps = [image.label]
     for cell, predictions in by_cell.items():
         prediction = predictions.images[index].prediction
         counts = pixel_counts(prediction, image.label, classes=len(colours))
         iou = np.nan_to_num(image_miou(counts[None]))[0]
-        panels[f"{cell}: IoU {iou:.2f}"] = painted(image.image, prediction, colours=colours)
+        panels[f"{cell}: IoU {iou:.2f}"] = paint(image.image, prediction, colours=colours)
         maps.append(prediction)
-    panels["truth"] = painted(image.image, image.label, colours=colours, void=True)
+    panels["truth"] = paint(image.image, image.label, colours=colours, void=True)
     present = np.unique(maps)
     entries = [
         (first.names[index], "", colours[index]) for index in present[present < len(colours)]

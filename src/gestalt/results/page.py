@@ -31,13 +31,13 @@ def render(template: Path, **values: Any) -> str:
     return environment.get_template(template.name).render(values, text=text)
 
 
-def data_address(image: Image.Image, kind: str, **options: int) -> str:
-    """Return an image as the address of its element; ``kind`` is a format such as ``png``."""
+def image_url(image: Image.Image, kind: str, **options: int) -> str:
+    """Return an image as a data URL; ``kind`` is a format such as ``png``."""
     out = io.BytesIO()
     image.save(out, format=kind, **options)
-    return address(out.getvalue(), f"image/{kind}")
+    return data_url(out.getvalue(), f"image/{kind}")
 
 
-def address(content: bytes, kind: str) -> str:
-    """Return an embedded file as the address of its element; ``kind`` is a media type."""
+def data_url(content: bytes, kind: str) -> str:
+    """Return a file as a data URL; ``kind`` is a media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -39,7 +39,7 @@ DOTS = 30
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def with_style() -> Iterator[None]:
     """Decorate a function that draws; matplotlib is imported when it is called."""
     import matplotlib
 
@@ -55,7 +55,7 @@ class Point(NamedTuple):
     interval: Interval | None = None
 
 
-@styled()
+@with_style()
 def bars(
     scores: Mapping[str, Score],
     *,
@@ -105,7 +105,7 @@ def bars(
     return figure
 
 
-@styled()
+@with_style()
 def heat_map(table: Table) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another
     number of keys.
@@ -133,7 +133,7 @@ def heat_map(table: Table) -> bytes | None:
         xlabel=table.design.heads[1],
         ylabel=table.design.heads[0],
     )
-    return drawn(figure)
+    return render_figure(figure)
 
 
 def curves(tables: Sequence[Table]) -> bytes:
@@ -146,12 +146,12 @@ def curves(tables: Sequence[Table]) -> bytes:
             if score.mean is not None:
                 series.setdefault(cell, []).append(Point(size, score.mean, score.over_images))
     label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
-    return drawn(
+    return render_figure(
         lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric)
     )
 
 
-@styled()
+@with_style()
 def lines(
     series: Mapping[str, Sequence[Point]],
     *,
@@ -192,8 +192,8 @@ def figure_of(*, width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, figure.add_subplot()
 
 
-@styled()
-def drawn(figure: "Figure", kind: str = "png") -> bytes:
+@with_style()
+def render_figure(figure: "Figure", kind: str = "png") -> bytes:
     """Return a figure as an image file, ``png`` or ``svg``; equal for equal figures."""
     out = io.BytesIO()
     figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)

@@ -62,7 +62,7 @@ class GridResults(NamedTuple):
         try:
             content = read_json(folder / PAGE, "page")
             paper = content["design"]["paper"]
-            read = {
+            views = {
                 name: {
                     (cell, seed): replace(read_result(folder / path), label=f"{cell} seed {seed}")
                     for cell, seed, path, _ in runs
@@ -75,7 +75,7 @@ class GridResults(NamedTuple):
                 if wall is not None
             }
             design = Design(**content["design"] | {"paper": paper and Paper(**paper)})
-            return cls(design, read, list(content["remarks"]), walls)
+            return cls(design, views, list(content["remarks"]), walls)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"{folder / PAGE}: damaged, or a run that it names is gone ({error}); repeat "

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.results.ablation_page import shown
+from gestalt.results.ablation_page import page_values
 from gestalt.results.comparability import measurement
 from gestalt.results.compare import METHOD, compare, differing
-from gestalt.results.page import HERE, address, data_address, render
-from gestalt.results.plots import Point, drawn, lines
+from gestalt.results.page import HERE, data_url, image_url, render
+from gestalt.results.plots import Point, lines, render_figure
 from gestalt.results.reading import GridResults
 from gestalt.results.result import Result, companions, headlines
 from gestalt.support.files import write_whole
@@ -69,7 +69,7 @@ def write_report(
     for path in (output, *pages):
         if path.exists() and not _is_report(path):
             raise ConfigError(f"--output {path}: exists and is not a report; name another file")
-    of_grids = [shown(grid, allow_mixed=True) for grid in grids]
+    of_grids = [page_values(grid, allow_mixed=True) for grid in grids]
     for inside in INSIDE:
         links = [f"#result-{number}" for number in range(len(results))]
         links[inside:] = [quote(f"{beside.name}/{path.name}") for path in pages[inside:]]
@@ -101,10 +101,10 @@ def _page(
     Args:
         results: its rows.
         links: addresses of their sections; the page holds those within it.
-        grids: the grids that it shows, each as ``shown``.
+        grids: the grids that it shows, each as ``page_values``.
         whole: address of the page of all results, from a page beside it.
     """
-    drawing = address, confusions, curves, extremes
+    drawing = data_url, confusions, curves, extremes
     calls = *drawing, companions, differing, headlines, metrics_of, zip
     # the tables of a grid compare its cells
     compared = len(results) > max([1, *(grid["runs"] for grid in grids)])
@@ -147,8 +147,10 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _chart(name: str, points: Sequence[Point], **options: Any) -> str:
-    """Return the address of a line plot."""
-    return address(drawn(lines({name: points}, y_label=name, **options), "svg"), "image/svg+xml")
+    """Return a line plot as a data URL."""
+    return data_url(
+        render_figure(lines({name: points}, y_label=name, **options), "svg"), "image/svg+xml"
+    )
 
 
 def curves(result: Result) -> dict[str, str]:
@@ -250,6 +252,6 @@ def extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[st
         panels = segmentation_panels(
             image, names=predictions.names, background=predictions.background
         )
-        source = data_address(panels, "jpeg", quality=85)
+        source = image_url(panels, "jpeg", quality=85)
         cards.append({"title": image.title, "iou": listed["iou"], "source": source})
     return {"best": cards[: len(best)], "worst": cards[len(best) :]}

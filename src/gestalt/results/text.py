@@ -84,7 +84,7 @@ def part_text(entry: Mapping[str, Any]) -> str:
     return "" if re.fullmatch(r"(all )?\S+ images", text) else text
 
 
-def ends(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
+def csv_bounds(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
     """Return the fields of an interval in CSV."""
     low, high = interval or (None, None)
     return {f"{prefix}low": low, f"{prefix}high": high}

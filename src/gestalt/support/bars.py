@@ -6,7 +6,7 @@ from typing import Any
 
 
 @contextmanager
-def bars_hidden() -> Iterator[None]:
+def hide_bars() -> Iterator[None]:
     """Within the context, transformers shows no progress bar."""
     from transformers.utils import logging
 

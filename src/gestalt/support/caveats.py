@@ -13,7 +13,7 @@ class Caveat(UserWarning):
 
 
 @contextmanager
-def printed_caveats(name: str, caveats: list[str]) -> Iterator[None]:
+def print_caveats(name: str, caveats: list[str]) -> Iterator[None]:
     """Print each caveat of the block once, after a name, on standard error, and add it to
     ``caveats``; other warnings are shown as ever.
     """

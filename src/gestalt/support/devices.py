@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def device_named(device: str | torch.device | None) -> torch.device:
+def find_device(device: str | torch.device | None) -> torch.device:
     """Return a device of this machine; None is the GPU, or the CPU where torch can use none.
 
     Raises:
@@ -26,7 +26,7 @@ def device_named(device: str | torch.device | None) -> torch.device:
     return place
 
 
-def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
+def find_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """Return a type of weights.
 
     Raises:
@@ -49,7 +49,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
+def keep_random_state() -> Iterator[None]:
     """Restore torch's random state at the end of the block, on the GPUs too if they are in use."""
     used = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=range(used)):

@@ -14,7 +14,7 @@ TICK = 1.0  # seconds between checks of the parent
 GRACE = 7.0  # seconds allowed for saving and stopping
 
 
-def followed() -> dict[str, str]:
+def follow_environment() -> dict[str, str]:
     """Return the environment for a program that calls ``follow``, which makes it end with this
     process.
     """

@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def handled(*numbers: int, by: Any) -> Iterator[None]:
+def handle(*numbers: int, by: Any) -> Iterator[None]:
     """Handle signals in the block; restore the previous handlers after it.  Only the main thread
     can; in others nothing changes.
     """
@@ -46,7 +46,7 @@ def handled(*numbers: int, by: Any) -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def defer() -> Iterator[None]:
     """Defer the stopping signals to the end of the block, where Interrupted is raised: an import
     that is cut short cannot be repeated.
     """
@@ -56,7 +56,7 @@ def deferred() -> Iterator[None]:
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
 
-    with handled(*STOPPING, by=receive):
+    with handle(*STOPPING, by=receive):
         yield
         if received:
             raise Interrupted(received[-1])

@@ -50,7 +50,7 @@ def in_words(kind: Any) -> str:
     )
 
 
-def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
+def convert(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
     """Return a value as the type of its key; keys of a group without a value have their defaults.
 
     Args:
@@ -77,12 +77,12 @@ def converted(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
         )
     if family is list and isinstance(value, list):
         return [
-            converted(item, inner[0], key=f"{key}[{number}]", origin=origin)
+            convert(item, inner[0], key=f"{key}[{number}]", origin=origin)
             for number, item in enumerate(value)
         ]
     if family is dict and isinstance(value, dict):
         return {
-            name: converted(item, inner[1], key=f"{key}.{name}", origin=origin)
+            name: convert(item, inner[1], key=f"{key}.{name}", origin=origin)
             for name, item in value.items()
         }
     if family is tuple and isinstance(value, list):
@@ -115,7 +115,7 @@ def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
                 f"{inner}: {key or called} has no key {name!r} (in {origin}); "
                 f"{nearest(name, sorted(kinds))}"
             )
-        built[name] = converted(value, kinds[name], origin=origin, key=inner)
+        built[name] = convert(value, kinds[name], origin=origin, key=inner)
     for item in fields(group):
         if item.name not in built and item.default is item.default_factory is MISSING:
             raise ConfigError(f"{f'{key}.{item.name}'.lstrip('.')} is missing (in {origin})")

@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from gestalt.encoders.checkpoints import ANEW, cause
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
-from gestalt.support.signals import STOPPING, Interrupted, handled
+from gestalt.support.signals import STOPPING, Interrupted, handle
 from gestalt.training.finite import is_logging_step
 
 BEST = "best"
@@ -143,21 +143,21 @@ class SaveOnSignal(Callback):
     """
 
     def __init__(self) -> None:
-        self.received = 0
+        self.signal_number = 0
         self._handlers = ExitStack()
 
     def on_train_start(self, *_: Any) -> None:
         """Install the handlers."""
-        self._handlers.enter_context(handled(*STOPPING, by=self._receive))
+        self._handlers.enter_context(handle(*STOPPING, by=self._receive))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
-        told = (
+        exchanges = (
             trainer.world_size == 1
             or trainer.strategy.root_device.type != "cuda"
             or is_logging_step(trainer)
         )
-        if not trainer.is_last_batch and told and (number := self._signal_of_all(trainer)):
+        if not trainer.is_last_batch and exchanges and (number := self._signal_of_all(trainer)):
             path = _last_path(trainer)
             trainer.save_checkpoint(path)
             raise Interrupted(number, path)
@@ -178,13 +178,13 @@ class SaveOnSignal(Callback):
         yet stops for the same reason as the others.
         """
         if trainer.world_size == 1:
-            return self.received
-        number = torch.tensor(self.received, device=trainer.strategy.root_device)
+            return self.signal_number
+        number = torch.tensor(self.signal_number, device=trainer.strategy.root_device)
         highest: Any = trainer.strategy.reduce(number, reduce_op="max")
         return int(highest)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.signal_number = number
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -130,11 +130,11 @@ class MicroBatches:
         projected patches (B, N, E).
         """
         height, width = self.model.image_tower.grid(*image_size(self.inputs))
-        drawn = partial(masked_patches, seed=self.seed, view=0, total=height * width, share=share)
+        draw = partial(masked_patches, seed=self.seed, view=0, total=height * width, share=share)
 
         def encode(part: Batch) -> Tensor:
             with token.replacing(
-                self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])
+                self.model.image_tower.trunk, draw(part["sample_id"], part["epoch"])
             ):
                 return self.model.locations(self.model.tokens(part["image"], part.get("keep")))
 

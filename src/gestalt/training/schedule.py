@@ -136,7 +136,7 @@ def build_optimizer(
     return Lamb(groups, betas=betas, eps=eps, max_grad_norm=None)
 
 
-def clipped_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
+def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
     """Let a fused step clip the gradients by their norm, which saves a pass over them.  Returns
     False if the step cannot.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.dense_model import DenseModel, normalised
+from gestalt.encoders.dense_model import DenseModel, normalise
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.tokens import Pair, Tokens
 
@@ -73,13 +73,13 @@ class Adapter(DenseModel):
             ValueError: images that are not uint8, or whose sides the stride does not divide.
         """
         self.grid(*images.shape[-2:])
-        return self.encode(self.normalised(images))
+        return self.encode(self.normalise(images))
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other
         types.
         """
-        return normalised(images, mean=self.mean, std=self.std)
+        return normalise(images, mean=self.mean, std=self.std)
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:
@@ -124,7 +124,7 @@ def errors_in_one_line(beginning: str) -> Iterator[None]:
             raise ValueError(f"{beginning}: {cause(error, hub=hub)}") from error
 
 
-def described(library: str, architecture: Any) -> dict[str, Any]:
+def describe_library(library: str, architecture: Any) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
     return {
         "library": library,

@@ -18,7 +18,7 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import PromptProtocol
 from gestalt.model import DualEncoder
 from gestalt.projection import CLASSES, LIKELIEST, TEMPERATURE
-from gestalt.zoo.adapter import described
+from gestalt.zoo.adapter import describe_library
 
 PROMPTS = PromptProtocol(name="classifier", templates=("a photo of a {}.",), lower_case=False)
 
@@ -82,7 +82,7 @@ def class_names() -> list[str]:
 def describe(name: str) -> dict[str, Any]:
     """Return library, version, architecture, and what is averaged, for the record."""
     return {
-        **described("timm", name),
+        **describe_library("timm", name),
         "reading": "ConSE",
         "labels": "ImageNet-1k",
         "names": short_digest("\n".join(class_names())),

@@ -9,7 +9,7 @@ import torch
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
-from gestalt.zoo.adapter import described, errors_in_one_line, whole_side
+from gestalt.zoo.adapter import describe_library, errors_in_one_line, whole_side
 from gestalt.zoo.hf_families import FAMILIES, HfModel
 from gestalt.zoo.hub_config import read_config
 
@@ -64,7 +64,7 @@ def open_model(name: str) -> HfModel:
 
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
-    return described("transformers", read_config(name, target=f"hf:{name}"))
+    return describe_library("transformers", read_config(name, target=f"hf:{name}"))
 
 
 def normalisation(processor: Any) -> tuple[list[float], list[float]]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, transformers_block
-from gestalt.encoders.positions import resized_positions
+from gestalt.encoders.positions import interpolate_positions
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 
@@ -21,8 +21,8 @@ from gestalt.zoo.adapter import Adapter
 class HfModel(Adapter):
     """A model of transformers: a subclass reads one family.
 
-    Position embeddings are resized to the grid by the library's own rule, unless ``positioned``
-    gives another.
+    Position embeddings are resized to the grid by the library's own rule, unless
+    ``resize_positions`` gives another.
 
     Args:
         model: with weights.
@@ -96,7 +96,7 @@ class HfModel(Adapter):
         return None if layers is None else transformers_block(layers[-1], prefix=self.prefix)
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
+    def resize_positions(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than the library's;
         as ``DenseModel``.
         """
@@ -112,7 +112,9 @@ class HfModel(Adapter):
             if name.startswith("position_embedding")
         )
         side = int((len(table) - self.prefix) ** 0.5)
-        resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
+        resized = interpolate_positions(
+            table[self.prefix :], old=(side, side), new=grid, how=positions
+        )
         whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
         embeddings.interpolate_pos_encoding = lambda tokens, height, width: whole
         try:

@@ -11,7 +11,7 @@ from gestalt.config.keys import Keys
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.timm_names import DESCRIPTION
 from gestalt.support.names import few
-from gestalt.zoo.adapter import described, errors_in_one_line
+from gestalt.zoo.adapter import describe_library, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
 
@@ -61,7 +61,7 @@ def describe(name: str) -> Keys:
     """Return library, version and architecture of a model that ``open_model`` loads, for the
     record.
     """
-    return described("open_clip", read_description(name))
+    return describe_library("open_clip", read_description(name))
 
 
 def _source(name: str) -> tuple[str, str | None]:

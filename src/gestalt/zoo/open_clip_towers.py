@@ -13,7 +13,7 @@ from torch import Tensor
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, open_clip_block
-from gestalt.encoders.positions import resized_positions
+from gestalt.encoders.positions import interpolate_positions
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
@@ -55,7 +55,7 @@ class OpenClipModel(Adapter):
         return self.model.visual
 
     @contextmanager
-    def positioned(self, positions: str, *, grid: Pair) -> Iterator[None]:
+    def resize_positions(self, positions: str, *, grid: Pair) -> Iterator[None]:
         """Within the context, position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
@@ -85,7 +85,7 @@ class OpenClipViT(OpenClipModel):
         visual, grid = self.visual, self.grid(*pixels.shape[-2:])
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         positions = visual.positional_embedding
-        resized = resized_positions(
+        resized = interpolate_positions(
             positions[1:], old=tuple(visual.grid_size), new=grid, how=self._positions
         )
         tokens = torch.cat(
@@ -145,7 +145,7 @@ class OpenClipResNet(OpenClipModel):
         assert tokens.grid is not None
         pool = self.visual.attnpool
         side = int((len(pool.positional_embedding) - 1) ** 0.5)
-        resized = resized_positions(
+        resized = interpolate_positions(
             pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions
         )
         positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}

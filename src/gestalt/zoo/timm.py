@@ -17,7 +17,7 @@ from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import few
 from gestalt.tokens import Pair, Tokens
-from gestalt.zoo.adapter import Adapter, described, whole_side
+from gestalt.zoo.adapter import Adapter, describe_library, whole_side
 
 
 class TimmTower(Adapter):
@@ -82,7 +82,7 @@ class TimmTower(Adapter):
         """Return the parts of a ViT's last block; None for another kind."""
         return timm_block(self.trunk)
 
-    def positioned(self, positions: str, *, grid: Pair) -> Any:
+    def resize_positions(self, positions: str, *, grid: Pair) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as
         ``DenseModel``.
         """
@@ -94,7 +94,7 @@ class TimmModel(TimmTower):
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the model and images as it takes them; as ``DenseModel``."""
-        return self.model, self.normalised(images)
+        return self.model, self.normalise(images)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""
@@ -149,7 +149,7 @@ def describe(name: str) -> dict[str, Any]:
         architecture = str(load_model_config_from_path(name)[1])
     else:
         architecture = name if name.startswith("hf-hub:") else name.partition(".")[0]
-    return described("timm", architecture)
+    return describe_library("timm", architecture)
 
 
 def create(name: str, **options: Any) -> Any:

@@ -152,7 +152,7 @@ def test_ten_steps_are_those_of_open_clip_s_loop(clip):
     for step in range(10):
         shown = images().roll(step, dims=0)
         loss = module.training_step({"image": shown, "text": TEXTS, "valid_count": 3}, step)
-        expected = criterion(*theirs(ours.image_tower.normalised(shown), words))
+        expected = criterion(*theirs(ours.image_tower.normalise(shown), words))
         close(loss, expected, atol=1e-5)
         for total, stepped in ((loss, optimizer), (expected, reference)):
             stepped.zero_grad()

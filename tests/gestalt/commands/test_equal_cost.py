@@ -15,11 +15,11 @@ from gestalt.commands import trial
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
 from gestalt.commands.trial import (
     build_trial,
-    counted_step,
+    count_step,
     counting,
-    extended,
+    extrapolate,
     read_pairs,
-    repeated,
+    repeat,
     step_flop,
 )
 from gestalt.config.identity import config_hash
@@ -137,8 +137,8 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs():
     config = unscored("text.frozen=true", "loss.terms={nouns: 1.0}")
     pairs = pairs_a_step(config)
     parts = build_trial(config)
-    batch = repeated(read_pairs(parts), pairs)
-    _, whole = counted_step(parts, batch), counted_step(parts, batch)
+    batch = repeat(read_pairs(parts), pairs)
+    _, whole = count_step(parts, batch), count_step(parts, batch)
     flop, steps = step_flop(config)
     assert (flop, steps) == (whole, parts.total_steps)
 
@@ -198,6 +198,6 @@ def test_three_counts_give_the_flop_of_any_batch():
         return 41 * 10**9 + 7 * 10**8 * pairs + 3 * 512 * pairs**2
 
     counts = {pairs: flop(pairs) for pairs in (2, 4, 6)}
-    assert [extended(counts, pairs=pairs) for pairs in (1, 4, 64, 32_768)] == [
+    assert [extrapolate(counts, pairs=pairs) for pairs in (1, 4, 64, 32_768)] == [
         flop(pairs) for pairs in (1, 4, 64, 32_768)
     ]

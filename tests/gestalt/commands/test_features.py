@@ -85,7 +85,7 @@ def test_each_step_has_the_same_loss_on_cached_features_as_on_images(
     line = f"{experiment} {FLICKR} {words}"
     cache(made(line, root=photographs), Path("cache"), stored="float32")
     plain, record = losses(made(line, root=photographs), monkeypatch)
-    monkeypatch.setattr("gestalt.encoders.image.ImageTower.normalised", None)  # no pixel is read
+    monkeypatch.setattr("gestalt.encoders.image.ImageTower.normalise", None)  # no pixel is read
     cached, other = losses(made(line, root=photographs, features="cache"), monkeypatch)
     assert len(plain) == 7
     assert cached == pytest.approx(plain, abs=1e-5)

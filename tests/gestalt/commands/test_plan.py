@@ -101,7 +101,7 @@ def test_two_batch_sizes_tell_how_many_pairs_fit(room, hidden, fitting, tried, m
     )
     monkeypatch.setattr(command, "SPARE", 0)
     monkeypatch.setattr(command, "read_pairs", lambda trial: None)
-    monkeypatch.setattr(command, "repeated", lambda pairs, count: count)
+    monkeypatch.setattr(command, "repeat", lambda pairs, count: count)
     monkeypatch.setattr(
         command,
         "peak_memory",

@@ -7,8 +7,8 @@ import torch
 
 from gestalt.distillation.patch_loss import (
     balanced_by_position,
-    corresponding,
     cross_view,
+    find_places,
     patch_loss,
 )
 from gestalt.distillation.targets import STUDENT_TEMPERATURE, sinkhorn
@@ -57,17 +57,17 @@ def test_no_gradient_flows_into_the_teacher_and_all_of_the_student_learns():
 
 def test_corresponding_maps_a_view_to_itself_and_to_its_mirror():
     middles = [-0.75, -0.25, 0.25, 0.75]
-    grid, seen = corresponding(WHOLE, WHOLE, side=4)
+    grid, seen = find_places(WHOLE, WHOLE, side=4)
     torch.testing.assert_close(
         grid[0].reshape(4, 4, 2)[1], torch.tensor([[x, -0.25] for x in middles])
     )
-    mirrored, _ = corresponding(WHOLE, MIRRORED, side=4)
+    mirrored, _ = find_places(WHOLE, MIRRORED, side=4)
     torch.testing.assert_close(mirrored, grid * torch.tensor([-1.0, 1.0]))
     assert seen.all()
 
 
 def test_places_outside_the_other_view_do_not_count():
-    grid, seen = corresponding(WHOLE, LEFT_HALF, side=4)
+    grid, seen = find_places(WHOLE, LEFT_HALF, side=4)
     assert seen.reshape(4, 4).tolist() == [[True, True, False, False]] * 4
     torch.testing.assert_close(grid.reshape(4, 4, 2)[0, :2, 0], torch.tensor([-0.5, 0.5]))
 

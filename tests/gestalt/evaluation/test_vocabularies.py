@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from gestalt.evaluation.prompts import used_prompts
-from gestalt.evaluation.vocabularies import lists, mended, named, phrases_of
+from gestalt.evaluation.vocabularies import lists, mend, name_classes, phrases_of
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from tests.gestalt.painted import Words
 
@@ -49,7 +49,7 @@ def test_a_list_names_every_class_and_records_its_source(name, label_set):
 
 def test_bed_is_also_a_background_phrase_unless_defects_are_fixed():
     strict, fixed = (
-        named(
+        name_classes(
             words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects
         )
         for defects in ("strict", "fixed")
@@ -58,12 +58,12 @@ def test_bed_is_also_a_background_phrase_unless_defects_are_fixed():
     assert "bed" in strict.prompts[60]
     assert "bed" not in fixed.prompts[0]
     assert fixed.prompts[60] == ("bed",)
-    assert mended((("bed", "wall "), ("bed",)), background=0) == (("wall",), ("bed",))
+    assert mend((("bed", "wall "), ("bed",)), background=0) == (("wall",), ("bed",))
 
 
 def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why():
     own = Words(("background", "apple"), prompts=(("grass",), ("apple",)), background=0)
-    vocabulary = named(own, label_set="scenes", vocabulary="tcl")
+    vocabulary = name_classes(own, label_set="scenes", vocabulary="tcl")
     assert (vocabulary.prompts, vocabulary.list_name) == (own.prompts, "label_set")
     assert vocabulary.why == "tcl names no classes of scenes"
 
@@ -72,12 +72,12 @@ def test_a_list_of_another_number_of_classes_is_refused():
     with pytest.raises(
         ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"
     ):
-        named(words("voc20"), label_set="voc21", vocabulary="sclip")
+        name_classes(words("voc20"), label_set="voc21", vocabulary="sclip")
 
 
 def test_an_unknown_list_is_refused():
     with pytest.raises(ValueError, match="unknown vocabulary 'clip'; known: label_set, sclip"):
-        named(words("voc20"), label_set="voc20", vocabulary="clip")
+        name_classes(words("voc20"), label_set="voc20", vocabulary="clip")
 
 
 @pytest.mark.parametrize("label_set", CLASSES)
@@ -85,7 +85,7 @@ def test_an_unknown_list_is_refused():
 def test_every_protocol_can_name_every_label_set(name, label_set):
     has_background = label_set in BACKGROUND
     protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)
-    vocabulary = named(
+    vocabulary = name_classes(
         words(label_set),
         label_set=label_set,
         vocabulary=protocol.vocabulary,

@@ -82,7 +82,7 @@ def test_nouns_are_those_of_enough_pairs_the_most_frequent_first():
 def test_a_caption_names_nouns_in_singular_and_plural_however_many():
     words = [f"{letter}ox" for letter in "bcdfghlmnpr"]
     nouns = NounList(sorted(["ball", "bus", "dog", *words]))
-    rows = nouns.named(["Two dogs, a ball and the dog", "", "buses", " ".join(words)])
+    rows = nouns.mark(["Two dogs, a ball and the dog", "", "buses", " ".join(words)])
     assert [[nouns.nouns[index] for index in row.nonzero().flatten().tolist()] for row in rows] == [
         ["ball", "dog"],
         [],

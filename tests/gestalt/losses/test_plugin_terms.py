@@ -56,7 +56,7 @@ def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name():
         caption = CAPTIONS[number % len(CAPTIONS)]
         text = negative(caption, NOUNS, epoch=number)
         assert text is not None
-        before, after = set(NOUNS.named_by(caption)), set(NOUNS.named_by(text))
+        before, after = set(NOUNS.find(caption)), set(NOUNS.find(text))
         assert len(before - after) == len(after - before) == 1
         assert len(before) == len(after)
         pairs.add((*(before - after), *(after - before)))
@@ -69,7 +69,7 @@ def test_a_noun_is_never_replaced_by_one_alike():
     similar[bus, unicycle] = similar[unicycle, bus] = True
     nouns = NounList(NOUNS.nouns, similar=similar)
     drawn = [negative("two buses and a dog", nouns, epoch=epoch) for epoch in range(200)]
-    assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {
+    assert {noun for text in drawn if text for noun in nouns.find(text)} == set(NOUNS.nouns) - {
         "unicycle"
     }
     near = NounList(["cat", "kitten"], similar=torch.ones(2, 2, dtype=torch.bool))

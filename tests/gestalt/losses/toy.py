@@ -108,7 +108,7 @@ class Toy(nn.Module):
 def pad(texts: list[str]) -> Padded:
     """Turn each text into the last noun that it names, or the first of all."""
     ids = [
-        max((NOUNS.index(noun) for noun in NounList(NOUNS).named_by(text)[-1:]), default=0)
+        max((NOUNS.index(noun) for noun in NounList(NOUNS).find(text)[-1:]), default=0)
         for text in texts
     ]
     return Padded(torch.tensor(ids).unsqueeze(1), torch.ones(len(ids), 1, dtype=torch.bool))
@@ -135,7 +135,7 @@ def batch(rows: Any = slice(None)) -> dict[str, Any]:
         "image": torch.randn(PAIRS, PATCHES, 5, dtype=torch.float64, generator=generator),
         "caption": torch.randn(PAIRS, 6, dtype=torch.float64, generator=generator),
         "text_id": torch.tensor([7, 8, 7, 9, 7, 10]),
-        "nouns": NounList(NOUNS).named(CAPTIONS),
+        "nouns": NounList(NOUNS).mark(CAPTIONS),
         "sample_id": torch.arange(PAIRS),
         "epoch": torch.zeros(PAIRS, dtype=torch.int64),
     }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.extremes import KEPT, Extremes, add_extreme, ends
+from gestalt.measures.extremes import PER_END, Extremes, add_extreme, best_and_worst
 
 
 def shown(index: int) -> ScoredImage:
@@ -17,7 +17,7 @@ def shown(index: int) -> ScoredImage:
 
 def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
     iou, ids = np.array([0.5, 0.5, np.nan, 0.5, 0.9]), np.array([7, 3, 1, 5, 2])
-    best, worst = ends(iou, ids)
+    best, worst = best_and_worst(iou, ids)
     assert ids[best].tolist() == [2, 3]
     assert ids[worst].tolist() == [5, 7]
 
@@ -26,7 +26,7 @@ def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
     ("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)]
 )
 def test_no_image_is_at_both_ends(count, best, worst):
-    highest, lowest = ends(np.linspace(0, 1, count), np.arange(count))
+    highest, lowest = best_and_worst(np.linspace(0, 1, count), np.arange(count))
     assert (len(highest), len(lowest)) == (best, worst)
     assert not set(highest) & set(lowest)
 
@@ -40,7 +40,7 @@ def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, level
     for index in draw.permutation(50).tolist():
         rank = index % ranks
         kept[rank] = add_extreme(kept[rank], shown(index), iou=iou[index])
-    assert all(len(one) <= 2 * KEPT for one in kept)
+    assert all(len(one) <= 2 * PER_END for one in kept)
     found = {index for one in kept for index in one}
-    best, worst = ends(iou, np.arange(50))
+    best, worst = best_and_worst(iou, np.arange(50))
     assert {*best, *worst} <= found

@@ -25,10 +25,10 @@ def model():
 @pytest.fixture
 def resizings(monkeypatch):
     """The sizes to which images were resized, a list that grows with each call."""
-    sizes, resize = [], images.scaled
+    sizes, resize = [], images.resize_to
     monkeypatch.setattr(
         images,
-        "scaled",
+        "resize_to",
         lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol),
     )
     return sizes
@@ -122,8 +122,8 @@ def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_o
     batch = next(batches())["image"]
     shared = images.SharedImages(batch)
     for protocol in (first, second, first):
-        canvases = images.all_resized(shared, protocol=protocol)
-        assert all(map(torch.equal, canvases, images.all_resized(batch, protocol=protocol)))
+        canvases = images.resize_all(shared, protocol=protocol)
+        assert all(map(torch.equal, canvases, images.resize_all(batch, protocol=protocol)))
     assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
 
 

@@ -13,7 +13,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
-from gestalt.publishing.card import Described, write_card
+from gestalt.publishing.card import CardFacts, write_card
 from gestalt.publishing.evidence import gather, measurements, provenance_of
 from gestalt.results.reading import read_result
 
@@ -45,7 +45,7 @@ def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",))
     config = load_saved(folder / "config.yaml")
     provenance = provenance_of(evidence, config, checkpoint=folder / "checkpoints" / "last.ckpt")
     origins = {"image": {"used": "random", "source": "fresh weights"}}
-    return Described(
+    return CardFacts(
         "a-model",
         config,
         1234,

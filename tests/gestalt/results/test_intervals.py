@@ -16,7 +16,7 @@ from gestalt.results.intervals import (
     draws,
     percentile_interval,
     pseudo_values,
-    resampled,
+    resample,
     t_interval,
 )
 from gestalt.results.report import write_report
@@ -61,12 +61,12 @@ def test_resampled_miou_equals_a_slow_loop():
     assert set(drawn.sum(axis=1)) == {11}
     np.testing.assert_array_equal(drawn, draws(11)[:25])
     slow = [slow_miou(array, times) for times in drawn.tolist()]
-    np.testing.assert_allclose(resampled(array, drawn), slow, rtol=1e-12)
+    np.testing.assert_allclose(resample(array, drawn), slow, rtol=1e-12)
 
 
 def test_a_resampled_mean_leaves_out_images_without_a_value():
     values, drawn = np.array([0.5, np.nan, 1.0, 0.0]), draws(4)[:40]
-    for mean, times in zip(resampled(values, drawn), drawn.tolist(), strict=True):
+    for mean, times in zip(resample(values, drawn), drawn.tolist(), strict=True):
         taken = [
             value
             for value, often in zip(values.tolist(), times, strict=True)
@@ -80,7 +80,7 @@ def test_counts_beyond_32_bits_are_summed_exactly():
     array = np.full((3, 3, 1), 2**40, dtype=np.int64)
     array[:, 0] -= 1
     drawn = np.array([[3, 0, 0], [1, 1, 1]])
-    np.testing.assert_array_equal(resampled(array, drawn), [(3 * 2**40 - 3) / (3 * 2**40 + 3)] * 2)
+    np.testing.assert_array_equal(resample(array, drawn), [(3 * 2**40 - 3) / (3 * 2**40 + 3)] * 2)
 
 
 def test_the_percentile_interval_is_the_middle_95_percent():
@@ -200,7 +200,7 @@ def test_resampled_group_metrics_equal_a_slow_loop():
         assert found.value == pytest.approx(value)
         if what != "accuracy":
             np.testing.assert_allclose(
-                found.resampled(drawn), [one[what] for one in slow], atol=1e-12
+                found.resample(drawn), [one[what] for one in slow], atol=1e-12
             )
 
 
@@ -224,10 +224,10 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
         slow[what] = [one[0] / one[1] if one[1] else math.nan for one in sums]
         found = contribution(arrays, what, {})
         assert found.value == pytest.approx(value)
-        np.testing.assert_allclose(found.resampled(drawn), slow[what])
+        np.testing.assert_allclose(found.resample(drawn), slow[what])
     both = contribution(arrays, "recall_at_5", {})
     assert both.value == pytest.approx((2 / 3 + 9 / 16) / 2)
-    np.testing.assert_allclose(both.resampled(drawn), np.mean(list(slow.values()), axis=0))
+    np.testing.assert_allclose(both.resample(drawn), np.mean(list(slow.values()), axis=0))
     assert contribution(arrays, "recall_at_1", {}) is None
 
 

@@ -40,8 +40,8 @@ time.sleep(60)
 """
 PARENT_CODE = """
 import subprocess, sys
-from gestalt.support.parent import followed
-child = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env=followed())
+from gestalt.support.parent import follow_environment
+child = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env=follow_environment())
 print(child.pid, flush=True)
 child.wait()
 """

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from gestalt.support.signals import STOPPING, Interrupted, deferred, handled, stop
+from gestalt.support.signals import STOPPING, Interrupted, defer, handle, stop
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -13,7 +13,7 @@ def test_a_signal_raises_interrupted_in_the_main_code(number):
     before = signal.getsignal(number)
     with (
         pytest.raises(Interrupted, match=f"^stopped by {number.name}$") as stopped,
-        handled(*STOPPING, by=stop),
+        handle(*STOPPING, by=stop),
     ):
         os.kill(os.getpid(), number)
     assert stopped.value.signal_number == number
@@ -27,7 +27,7 @@ def test_a_library_that_catches_every_exception_does_not_swallow_it():
         except Exception:
             raise AssertionError("swallowed") from None
 
-    with pytest.raises(Interrupted), handled(*STOPPING, by=stop):
+    with pytest.raises(Interrupted), handle(*STOPPING, by=stop):
         download()
 
 
@@ -38,7 +38,7 @@ def test_during_imports_a_signal_is_deferred_to_their_end():
         os.kill(os.getpid(), signal.SIGUSR1)
         done.append("imported")
 
-    with pytest.raises(Interrupted, match="SIGUSR1"), handled(*STOPPING, by=stop), deferred():
+    with pytest.raises(Interrupted, match="SIGUSR1"), handle(*STOPPING, by=stop), defer():
         load()
     assert done == ["imported"]
 
@@ -50,6 +50,6 @@ def test_a_second_signal_has_the_default_handler():
         os.kill(os.getpid(), signal.SIGTERM)
         handlers.append(signal.getsignal(signal.SIGTERM))
 
-    with pytest.raises(Interrupted), handled(*STOPPING, by=stop), deferred():
+    with pytest.raises(Interrupted), handle(*STOPPING, by=stop), defer():
         load()
     assert handlers == [signal.SIG_DFL]

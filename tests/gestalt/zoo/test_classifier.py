@@ -85,7 +85,7 @@ def test_a_location_is_the_mean_of_its_likeliest_names(name, hub):
     opened = open_target(f"classifier:{name}", overrides=[EMBEDDINGS])
     model, shown = opened.model, images(1, size=(64, 96))
     names = [f"a photo of a {name}." for name in IMAGENET_CLASSNAMES]
-    pixels = model.image_tower.normalised(shown)
+    pixels = model.image_tower.normalise(shown)
     one = theirs.forward_features(pixels)[:, :, 1, 2, None, None]
     expected = by_hand(theirs.forward_head(one), model.embed_text(names).double())
     located = model.embed_patches(shown)

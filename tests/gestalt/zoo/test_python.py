@@ -174,7 +174,7 @@ def test_an_example_reads_its_model_by_the_interface_of_its_authors(monkeypatch,
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: stand_in)
     model = open_target(f"python:{name}").model
     shown = images([2 * side for side in model.patch_stride])
-    expected = functional.avg_pool2d(model.normalised(shown), model.patch_stride)
+    expected = functional.avg_pool2d(model.normalise(shown), model.patch_stride)
     expected = functional.normalize(expected, dim=1)
     torch.testing.assert_close(model.embed_patches(shown), expected)
     torch.testing.assert_close(model.embed_image(shown), expected[:, :, 0, 0])

@@ -141,7 +141,7 @@ def test_the_smallest_model_of_each_file_of_timm_opens_or_is_refused_by_name(mon
             refused += [name] if ": gives " in str(error) else [str(error)]
             continue
         images = torch.randint(0, 256, (1, 3, *(model.only or (model.size, model.size))))
-        pixels = model.normalised(images.to(torch.uint8))
+        pixels = model.normalise(images.to(torch.uint8))
         tokens = model.encode(pixels)
         torch.testing.assert_close(model.head(tokens), model.model(pixels), msg=name)
         assert model.form == "NCHW" or in_order(model.model, pixels, tokens.parts[0]), name

@@ -86,8 +86,8 @@ def negative_of(text: str, nouns: NounList, *, seed: int, epoch: int, sample_id:
         The negative caption; None if the caption names no noun of the list, or no noun is left to
         draw.
     """
-    named = nouns.named_by(text)
-    near = nouns.named([text])[0]
+    named = nouns.find(text)
+    near = nouns.mark([text])[0]
     if nouns.similar is not None:
         near = nouns.similar[near].any(dim=0)  # a noun is alike itself
     others = [nouns.nouns[index] for index in (~near).nonzero().flatten().tolist()]

@@ -61,7 +61,7 @@ def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
     return row["first_class"], tuple(tuple(words) for words in row["phrases"])
 
 
-def named(
+def name_classes(
     labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "strict"
 ) -> Vocabulary:
     """Name the classes of a label set by a list, or by the label set's own phrases where the list
@@ -90,13 +90,13 @@ def named(
     elif vocabulary != OWN:
         why = f"{vocabulary} names no classes of {label_set}"
     if defects == "fixed":
-        prompts = mended(prompts, background=labels.background)
+        prompts = mend(prompts, background=labels.background)
     return Vocabulary(
         labels.names, prompts=prompts, background=labels.background, list_name=name, why=why
     )
 
 
-def mended(prompts: Phrases, *, background: int | None) -> Phrases:
+def mend(prompts: Phrases, *, background: int | None) -> Phrases:
     """Strip blanks, and drop background words that also name a class, such as COCO's bed, and make
     it lose by mistake.
     """

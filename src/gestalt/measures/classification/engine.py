@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import all_resized, by_size
+from gestalt.evaluation.confusion import as_map_type
+from gestalt.evaluation.images import by_size, resize_all
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.classification.protocol import ClassificationProtocol
 from gestalt.measures.retrieval.engine import embed_images
@@ -51,7 +51,7 @@ def by_class(cosines: Tensor, prompts: ClassEmbeddings) -> Tensor:
     """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of
     each; equal phrases have equal ones.
     """
-    cosines = prompts.tied(cosines, dim=-1)
+    cosines = prompts.tie(cosines, dim=-1)
     count = int(prompts.class_index.max()) + 1
     empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
     return empty.scatter_reduce(-1, prompts.class_index.expand_as(cosines), cosines, reduce="amax")
@@ -111,9 +111,9 @@ def reduced_labels(
             labels = by_class(pooled, prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol)
-        return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
+        return zip(labels, as_map_type(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
-    labels, maps = zip(*by_size(all_resized(images, protocol), reduce), strict=True)
+    labels, maps = zip(*by_size(resize_all(images, protocol), reduce), strict=True)
     return torch.stack(labels), list(maps)
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, all_resized, by_size, size_of, sizes_of, upsampled
+from gestalt.evaluation.confusion import as_map_type
+from gestalt.evaluation.images import Size, by_size, resize_all, size_of, sizes_of, upsample
 from gestalt.measures.grouping.clusters import (
     NO_VARIANCE,
     kmeans_similarity,
@@ -102,22 +102,22 @@ def finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def decided(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
+def choose_largest(maps: Tensor, protocol: TokensProtocol, size: Size) -> Tensor:
     """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the
     grid.  (H, W) in the ``map_type`` of m.
     """
     if protocol.upsample == "bilinear":
-        return typed(upsampled_argmax(maps, size)[1], classes=len(maps))
+        return as_map_type(upsampled_argmax(maps, size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0, keepdim=True).float()
-    return typed(upsampled(chosen, size, mode="nearest-exact")[0], classes=len(maps))
+    return as_map_type(upsample(chosen, size, mode="nearest-exact")[0], classes=len(maps))
 
 
-def attended(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
+def attention_masks(maps: Tensor, protocol: BottomUpProtocol, size: Size) -> Tensor:
     """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
-        return mass_masks(upsampled(maps, size), protocol.mass)
+        return mass_masks(upsample(maps, size), protocol.mass)
     masks = mass_masks(maps, protocol.mass)
-    return upsampled(masks.to(torch.uint8), size, mode="nearest-exact").bool()
+    return upsample(masks.to(torch.uint8), size, mode="nearest-exact").bool()
 
 
 def mass_masks(maps: Tensor, mass: float) -> Tensor:
@@ -139,7 +139,7 @@ def regions(
     protocol: TokensProtocol,
     sizes: Sequence[Size],
     compare: Callable[[Tensor], Iterable[Tensor]],
-    decide: Callable[..., Tensor] = decided,
+    decide: Callable[..., Tensor] = choose_largest,
 ) -> list[BottomUp]:
     """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels.
 
@@ -151,7 +151,7 @@ def regions(
             location with every centre.
         decide: maps that similarity to groups.
     """
-    maps = by_size(all_resized(images, protocol), compare)
+    maps = by_size(resize_all(images, protocol), compare)
     return [
         BottomUp(decide(similarity, protocol, size), grid=size_of(similarity))
         for similarity, size in zip(maps, sizes, strict=True)
@@ -183,5 +183,5 @@ def bottom_up(
             yield similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
 
     sizes = sizes_of(images) if sizes is None else sizes
-    decide = attended if protocol.method == "attention" else decided
+    decide = attention_masks if protocol.method == "attention" else choose_largest
     return regions(images, protocol, sizes, compare, decide)

@@ -9,9 +9,9 @@ from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.pictures import (
     class_colours,
     in_row,
-    painted,
+    paint,
     pil_image,
-    scaled,
+    scale_to_panel,
     voc_colours,
 )
 from gestalt.evaluation.predictions import ScoredImage
@@ -41,13 +41,13 @@ def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:
         for value, iou in objects.items()
     ]
     panels = {
-        "image": scaled(pil_image(scored.image), smooth=True),
-        f"groups, of {candidates}": painted(
+        "image": scale_to_panel(pil_image(scored.image), smooth=True),
+        f"groups, of {candidates}": paint(
             scored.image,
             stacked(groups, overlaps=overlaps),
             colours=group_colours(overlaps, objects=colours),
         ),
-        "objects": painted(scored.image, instance, colours=colours, void=True),
+        "objects": paint(scored.image, instance, colours=colours, void=True),
     }
     ious = [iou for value, iou in objects.items() if value != BACKGROUND]
     mean = f"Jaccard similarity of this image {np.mean(ious):.2f}" if ious else "no objects"

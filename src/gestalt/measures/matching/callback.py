@@ -18,7 +18,7 @@ from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import mask_entry, mask_values
-from gestalt.measures.matching.engine import clustered, fitted_centres
+from gestalt.measures.matching.engine import cluster, fit_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import patch_oracle
@@ -74,7 +74,7 @@ class Matching(Scorer):
         work.
         """
         super().begin(model, **embedding)
-        self._centres = fitted_centres(
+        self._centres = fit_centres(
             model,
             self.images,
             chosen=spread(len(self.images), self.protocol.fit_images),
@@ -86,7 +86,7 @@ class Matching(Scorer):
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
         void = ignored_value(len(self.labels.names))
-        images = clustered(
+        images = cluster(
             model,
             batch["image"],
             centres=self._centres,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.data_modules.image_sets import ImageSet
-from gestalt.evaluation.images import Size, resized
+from gestalt.evaluation.images import Size, resize
 from gestalt.losses.gather import shared_by_ranks
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, regions, wide_tokens
@@ -20,7 +20,7 @@ from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.support.arrays import Floats
 
 
-def drawn_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tensor:
+def draw_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tensor:
     """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the
     protocol's seed and the index alone.
     """
@@ -30,7 +30,7 @@ def drawn_tokens(tokens: Tensor, index: int, protocol: MatchingProtocol) -> Tens
     return tokens[torch.from_numpy(np.sort(order))]
 
 
-def fitted_centres(
+def fit_centres(
     model: Any,
     images: ImageSet,
     *,
@@ -55,9 +55,9 @@ def fitted_centres(
     """
 
     def tokens_of(index: int) -> Floats:
-        image = resized(images.sample(index)["image"].to(device), protocol)
+        image = resize(images.sample(index)["image"].to(device), protocol)
         (tokens,) = set_tokens(model, image[None], protocol)
-        return drawn_tokens(tokens.flatten(1).T, index, protocol).numpy()
+        return draw_tokens(tokens.flatten(1).T, index, protocol).numpy()
 
     return kmeans_centres(np.concatenate(shared_by_ranks(chosen, tokens_of)), clusters, protocol)
 
@@ -73,7 +73,7 @@ def set_tokens(model: Any, stack: Tensor, protocol: MatchingProtocol) -> Tensor:
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
-def clustered(
+def cluster(
     model: Any,
     images: Sequence[Tensor],
     *,

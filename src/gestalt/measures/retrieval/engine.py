@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import all_resized, by_size
+from gestalt.evaluation.images import by_size, resize_all
 from gestalt.evaluation.prompts import TEXTS_AT_ONCE
 from gestalt.evaluation.protocols import ImageProtocol
 
@@ -18,7 +18,7 @@ def embed_images(model: Any, images: Sequence[Tensor], protocol: ImageProtocol) 
     through the tower together.
     """
     return torch.stack(
-        by_size(all_resized(images, protocol), lambda stack: model.embed_image(stack).float())
+        by_size(resize_all(images, protocol), lambda stack: model.embed_image(stack).float())
     )
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import resized, size_of, upsampled
+from gestalt.evaluation.confusion import as_map_type
+from gestalt.evaluation.images import resize, size_of, upsample
 from gestalt.evaluation.pictures import render_segmentation
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry
@@ -125,9 +125,9 @@ class Robustness(ClassificationScorer):
         )
         usual = "usual" if score.truth[row] == score.place[row] else "other"
         title = f"{shown.title}: a {true} at its {usual} place, named {predicted}"
-        seen, names = resized(shown.image, protocol=self.protocol), self.classes.names
-        mask = upsampled(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
-        mask = typed(mask, classes=len(names))
+        seen, names = resize(shown.image, protocol=self.protocol), self.classes.names
+        mask = upsample(shown.prediction[None].float(), size_of(seen), mode="nearest-exact")[0]
+        mask = as_map_type(mask, classes=len(names))
         return render_segmentation(
             seen,
             mask,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.images import Size, size_of, upsampled
+from gestalt.evaluation.images import Size, size_of, upsample
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import map_type
@@ -73,7 +73,7 @@ def object_oracle(instance: Tensor, grid: Size) -> Tensor:
     masks = [torch.zeros_like(labelled[None])[:0]]
     for value in torch.unique(instance[labelled]):
         inside = instance == value
-        share = upsampled((cell_areas(inside, grid) / whole)[None], size_of(instance))[0]
+        share = upsample((cell_areas(inside, grid) / whole)[None], size_of(instance))[0]
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
         counts = torch.bincount(
             (level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS

@@ -11,16 +11,16 @@ from torch import Tensor
 from gestalt.config.calibration_file import calibration_for
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.evaluation.images import sizes_of, squashed
+from gestalt.evaluation.images import sizes_of, squash
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
-from gestalt.evaluation.vocabularies import OWN, named
+from gestalt.evaluation.vocabularies import OWN, name_classes
 from gestalt.measures.callback import Batch, Entry
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.dense.offsets import Largest, largest_cosines, pixels_hash
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.measures.segmentation.fitting import fitted, segmentation_protocol
+from gestalt.measures.segmentation.fitting import fit_protocol, segmentation_protocol
 from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.shown import spread
@@ -75,7 +75,7 @@ class Segmentation(ClassMaps):
         labels: list[Tensor] = super().truth(batch)
         if self.protocol.label_resolution == "native":
             return labels
-        return [squashed(label, side=self.protocol.input_size) for label in labels]
+        return [squash(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any, **embedding: Any) -> None:
         """Fit the protocol to the model, and begin as ``ClassMaps``."""
@@ -83,8 +83,8 @@ class Segmentation(ClassMaps):
         super().begin(model, **embedding)
 
     def fit_to(self, model: Any) -> None:
-        """Fit the protocol to the model: see ``fitted``."""
-        self.protocol = fitted(self.protocol, model, requested=self._requested)
+        """Fit the protocol to the model: see ``fit_protocol``."""
+        self.protocol = fit_protocol(self.protocol, model, requested=self._requested)
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
@@ -177,7 +177,7 @@ def build(context: Context) -> Segmentation:
         label_set=benchmark.label_set,
         has_background=context.labels.background is not None,
     )
-    labels = named(
+    labels = name_classes(
         context.labels,
         label_set=benchmark.label_set,
         vocabulary=protocol.vocabulary,

@@ -16,7 +16,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, ScoredImage, write_predictions
 from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
-from gestalt.measures.extremes import Extremes, add_extreme, ends
+from gestalt.measures.extremes import Extremes, add_extreme, best_and_worst
 from gestalt.measures.masks import mask_entry, mask_values
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
@@ -122,7 +122,7 @@ class ClassMaps(Scorer):
         iou = image_miou(score.image_counts)
         best, worst = (
             [{"sample_id": int(score.sample_id[row]), "iou": float(iou[row])} for row in rows]
-            for rows in ends(iou, score.sample_id)
+            for rows in best_and_worst(iou, score.sample_id)
         )
         return {"best_images": best, "worst_images": worst}
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.images import Size, sizes_of, upsampled
+from gestalt.evaluation.confusion import as_map_type
+from gestalt.evaluation.images import Size, sizes_of, upsample
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
@@ -77,7 +77,9 @@ def top_down(
                 windows, grid_maps(windows, corrected, protocol, scale), protocol, size, scale
             )
             named, score, unbound = name_pixels(winners, background=prompts.background)
-            named, unbound = (typed(part, classes=prompts.classes) for part in (named, unbound))
+            named, unbound = (
+                as_map_type(part, classes=prompts.classes) for part in (named, unbound)
+            )
             segmented.append(TopDown(named, windows.grid, score, unbound))
     return segmented
 
@@ -115,5 +117,5 @@ def upsampled_argmax(maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, VALUES_AT_ONCE // (size[0] * size[1]))
-    best = best_of_blocks(upsampled(block.contiguous(), size) for block in torch.split(maps, step))
+    best = best_of_blocks(upsample(block.contiguous(), size) for block in torch.split(maps, step))
     return best.value, best.winner

@@ -100,7 +100,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         protocol = replace(
             protocol, background="threshold", threshold=threshold, area_threshold=None
         )
-    return fitted(protocol, model, requested=requested)
+    return fit_protocol(protocol, model, requested=requested)
 
 
 def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -117,8 +117,8 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return TEMPLATES[templates]
 
 
-def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
-    """Return the protocol fitted to a model, and attach the second model that its reading takes.
+def fit_protocol(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
+    """Return the protocol fitted to a model, and attach the proxy model that its reading takes.
 
     A reading that the tower has no block for becomes the plain one, and ``left_out`` of the
     protocol then says so.
@@ -142,7 +142,7 @@ def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDown
             )
         model.check_reading(protocol.reading)
         if protocol.positions != "timm":
-            with model.positioned(protocol.positions, grid=(1, 1)):
+            with model.resize_positions(protocol.positions, grid=(1, 1)):
                 pass
     except ValueError:
         if requested:

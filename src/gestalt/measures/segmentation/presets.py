@@ -57,7 +57,7 @@ class Preset:
             changes: fields.
 
         Raises:
-            ValueError: as ``ImageProtocol.changed``; or a threshold for a label set without a
+            ValueError: as ``ImageProtocol.with_changes``; or a threshold for a label set without a
                 background class.
         """
         given = without_none(changes)
@@ -77,7 +77,7 @@ class Preset:
                 f"protocol {self.protocol.name}: threshold={given['threshold']} is for a "
                 f"background class, {label_set or 'this label set'} has none"
             )
-        return self.protocol.changed(**{**fields, **given}).read_by(**dense)
+        return self.protocol.with_changes(**{**fields, **given}).read_by(**dense)
 
 
 PIXELS = "normalisation of pixels: the tower's own"

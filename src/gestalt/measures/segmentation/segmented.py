@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.confusion import typed
+from gestalt.evaluation.confusion import as_map_type
 from gestalt.evaluation.images import SharedImages, size_of
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.segmentation.dense.scores import cosines
 from gestalt.measures.segmentation.dense.windows import pieces_of
-from gestalt.measures.segmentation.dense.winners import placed
+from gestalt.measures.segmentation.dense.winners import place_maps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -117,16 +117,18 @@ def segment_images(
         ValueError: no labels or too many; a window that the tower cannot take.
     """
     prompts = label_prompts(model, labels, protocol)
-    moved = SharedImages(image.to(prompts.vectors.device) for image in images)
-    found = top_down(model, moved, prompts, protocol)
+    on_device = SharedImages(image.to(prompts.vectors.device) for image in images)
+    found = top_down(model, on_device, prompts, protocol)
     results = []
-    for image, top, pieces in zip(images, found, pieces_of(model, moved, protocol), strict=True):
-        similar = placed(cosines(pieces, prompts), pieces, protocol, pieces.grid)
+    for image, top, pieces in zip(
+        images, found, pieces_of(model, on_device, protocol), strict=True
+    ):
+        similar = place_maps(cosines(pieces, prompts), pieces, protocol, pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         # the class after the labels is the background
         below = top.prediction == len(labels)
         named = top.prediction.masked_fill(below, ignored_value(len(labels)))
-        mask = typed(named, classes=len(labels)).cpu()
+        mask = as_map_type(named, classes=len(labels)).cpu()
         shares = torch.bincount(mask.flatten(), minlength=len(labels)) / mask.numel()
         scores = dict(zip(labels, map(Similarity, means, most), strict=True))
         areas = dict(zip(labels, shares.tolist(), strict=False))  # the background's is left out
@@ -153,9 +155,9 @@ def similarity_maps(
     """
     protocol = replace(protocol, prior=0.0)  # of labels alone
     prompts = label_prompts(model, texts, protocol)
-    moved = [image.to(prompts.vectors.device) for image in images]
+    on_device = [image.to(prompts.vectors.device) for image in images]
     maps = []
-    for image, pieces in zip(moved, pieces_of(model, moved, protocol), strict=True):
+    for image, pieces in zip(on_device, pieces_of(model, on_device, protocol), strict=True):
         size = size_of(image) if full_size else pieces.grid
-        maps.append(placed(cosines(pieces, prompts), pieces, protocol, size))
+        maps.append(place_maps(cosines(pieces, prompts), pieces, protocol, size))
     return maps

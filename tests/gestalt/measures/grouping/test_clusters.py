@@ -14,7 +14,7 @@ from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness
-from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity
+from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.grouping.protocol import TokensProtocol
 from tests.gestalt.painted import PaintedModel, random_pixels
@@ -99,7 +99,7 @@ def test_bilinear_attention_is_thresholded_at_the_pixels():
     shares = {}
     for rule in ("nearest", "bilinear"):
         protocol = build_protocol("attention_square", GROUPING_PROTOCOLS, mass=0.9, upsample=rule)
-        shares[rule] = attended(maps, protocol=protocol, size=(1, 16))[0, 0].tolist()
+        shares[rule] = attention_masks(maps, protocol=protocol, size=(1, 16))[0, 0].tolist()
     assert shares["nearest"] == [False] * 8 + [True] * 8
     assert sum(shares["bilinear"]) < 8 + 2
     assert not any(shares["bilinear"][:6])

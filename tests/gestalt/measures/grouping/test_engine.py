@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.measures.grouping.engine import (
     bottom_up,
-    decided,
+    choose_largest,
     image_similarity,
 )
 from gestalt.measures.grouping.metric import JaccardSimilarity
@@ -113,7 +113,7 @@ def test_groups_have_the_native_label_size_and_an_untransposed_grid():
 def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen():
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
     soft, hard = (
-        decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8))
+        choose_largest(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8))
         for rule in ("bilinear", "nearest")
     )
     assert soft.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]

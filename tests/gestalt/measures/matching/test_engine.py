@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gestalt.measures.grouping.clusters import kmeans_centres
-from gestalt.measures.matching.engine import clustered, drawn_tokens, fitted_centres, set_tokens
+from gestalt.measures.matching.engine import cluster, draw_tokens, fit_centres, set_tokens
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.matching.protocol import MatchingProtocol
 from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
@@ -44,7 +44,7 @@ class PaintedSet:
 def centres(**changes: Any) -> np.ndarray[Any, Any]:
     """Of four images."""
     protocol = dataclasses.replace(PROTOCOL, **changes)
-    return fitted_centres(
+    return fit_centres(
         PaintedModel(),
         PaintedSet(),
         chosen=(0, 2, 3, 5),
@@ -58,7 +58,7 @@ def test_class_features_are_matched_perfectly():
     images = PaintedSet()
     labels = [images.label(index) for index in range(6)]
     sizes = [(label.shape[0], label.shape[1]) for label in labels]
-    found = clustered(
+    found = cluster(
         PaintedModel(),
         [painted(label) for label in labels],
         centres=centres(),
@@ -89,17 +89,17 @@ def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol():
 def test_the_draw_is_a_pure_function_of_seed_and_image():
     tokens = torch.arange(60.0).reshape(30, 2)
     one, same, seed, image = (
-        drawn_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed))
+        draw_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed))
         for index, seed in ((1, 0), (1, 0), (1, 4), (2, 0))
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, seed)
     assert not torch.equal(one, image)
-    assert len(drawn_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
+    assert len(draw_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
 def test_nan_tokens_are_refused():
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="contain NaN or infinity"):
-        fitted_centres(model, PaintedSet(), chosen=(0,), clusters=2, protocol=PROTOCOL, device=CPU)
+        fit_centres(model, PaintedSet(), chosen=(0,), clusters=2, protocol=PROTOCOL, device=CPU)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resize
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
@@ -104,10 +104,10 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():
 def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap():
     grey = torch.full((3, 33, 50), 77, dtype=torch.uint8)
     assert torch.equal(
-        resized(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8)
+        resize(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8)
     )
     edge = torch.zeros(3, 8, 8, dtype=torch.uint8)
     edge[:, :, 4:] = 255  # bicubic overshoots beside an edge
-    out = resized(edge, protocol=SQUARE)
+    out = resize(edge, protocol=SQUARE)
     assert (out[:, :, :13] < 20).all()
     assert (out[:, :, -13:] > 235).all()

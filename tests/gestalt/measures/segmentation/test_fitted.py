@@ -22,5 +22,7 @@ def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
     torch.manual_seed(0)
     model = build_model(load("clippy_dino_max", scale="tiny"))
     for name in ("timm:a", "timm:b", "timm:a"):
-        fitting.fitted(top_down_protocol("sclip-336/proxyclip", proxy=name), model, requested=True)
+        fitting.fit_protocol(
+            top_down_protocol("sclip-336/proxyclip", proxy=name), model, requested=True
+        )
         assert model.proxy.name == name

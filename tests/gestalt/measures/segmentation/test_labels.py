@@ -71,7 +71,7 @@ def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
 @pytest.mark.filterwarnings("ignore::gestalt.support.caveats.Caveat")
 def test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit():
     prompts = label_prompts(tiny()[0], ["Dog", "grass", "dog"], protocol=PROTOCOL)
-    assert prompts.tied(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx(
+    assert prompts.tie(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx(
         [0.1, 0.2, 0.1]
     )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resize
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
@@ -105,7 +105,7 @@ def assert_same(
 ):
     model = RandomModel() if model is None else model
     image = noise(*size, seed=seed)
-    canvas = resized(image, protocol=protocol)
+    canvas = resize(image, protocol=protocol)
     assert tuple(canvas.shape[1:]) == target(*size, rules)
     prompts = class_embeddings(model, words, protocol=protocol)
     found = top_down(model, [image], prompts=prompts, protocol=protocol)[0].prediction.numpy()

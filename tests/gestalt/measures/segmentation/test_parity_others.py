@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import resized
+from gestalt.evaluation.images import resize
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import build_protocol
@@ -20,7 +20,7 @@ from gestalt.measures.classification.engine import class_logits, reduced_labels,
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from gestalt.measures.matching.engine import clustered, fitted_centres
+from gestalt.measures.matching.engine import cluster, fit_centres
 from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.measures.segmentation.reference import stretch
@@ -82,7 +82,7 @@ class Tower(RandomModel):
 
 def canvas_of(image: Tensor, protocol: Any, rules: Whole) -> Tensor:
     """What the tower sees, held to the slow resize."""
-    canvas = resized(image, protocol=protocol)
+    canvas = resize(image, protocol=protocol)
     assert_seen(canvas, image, rules)
     return canvas
 
@@ -193,7 +193,7 @@ def test_clusters_of_a_set_match_the_slow_reference(name):
         build_protocol(name, MATCHING_PROTOCOLS),
         [Images().sample(index)["image"] for index in range(4)],
     )
-    centres = fitted_centres(
+    centres = fit_centres(
         Tower(),
         Images(),
         chosen=range(4),
@@ -207,7 +207,7 @@ def test_clusters_of_a_set_match_the_slow_reference(name):
         for index, (rows, _) in enumerate(seen)
     ]
     sizes = [(image.shape[1], image.shape[2]) for image in images]
-    found = clustered(Tower(), images, centres=centres, protocol=protocol, sizes=sizes)
+    found = cluster(Tower(), images, centres=centres, protocol=protocol, sizes=sizes)
     for one, (rows, grid), size in zip(found, seen, sizes, strict=True):
         maps = nearness_to_means(rows, np.concatenate(drawn), clusters=5)
         assert_decided(one.groups.numpy(), maps.reshape(-1, *grid), size)
@@ -269,7 +269,7 @@ def test_bird_labels_match_the_slow_reference(name):
     ]
     wanted = []
     for image, seen in zip(images, maps, strict=True):
-        canvas = resized(image, protocol=protocol)[None]
+        canvas = resize(image, protocol=protocol)[None]
         features = Tower().embed_patches(canvas)[0].numpy().astype(np.float64).reshape(12, -1)
         logits = np.stack(
             [np.max([vector @ features for vector in phrases], axis=0) for phrases in text], axis=1

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.data_modules.labels.label_tables import read_tables
-from gestalt.evaluation.images import resized, squashed
+from gestalt.evaluation.images import resize, squash
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.vocabularies import named
+from gestalt.evaluation.vocabularies import name_classes
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -99,7 +99,7 @@ def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_resized_images_match_the_slow_reference(name, size):
     image = noise(*size, seed=7)
-    assert_rounded(resized(image, protocol=top_down_protocol(name)), slow_pixels(image, name))
+    assert_rounded(resize(image, protocol=top_down_protocol(name)), slow_pixels(image, name))
 
 
 def assert_same(
@@ -112,7 +112,7 @@ def assert_same(
 ):
     """``phrases`` with their classes are what competes, in any order."""
     model, image = RandomModel(), patches(*size, seed=11)
-    canvas = resized(image, protocol=protocol)
+    canvas = resize(image, protocol=protocol)
     assert_rounded(canvas, slow_pixels(image, protocol.name, rules))
     shown = (rules.side, rules.side) if rules.squashed else size
     prompts = class_embeddings(model, labels, protocol=protocol)
@@ -170,7 +170,7 @@ def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_refer
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size):
     protocol = top_down_protocol("clippy-repo", label_set="voc21")
-    labels = named(
+    labels = name_classes(
         read_tables("pascal_voc")["voc21"].labels, label_set="voc21", vocabulary=protocol.vocabulary
     )
     words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
@@ -187,7 +187,7 @@ def test_clippy_repo_with_fixed_defects_matches_the_slow_reference():
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size):
     label = noise(*size, seed=5)[0]
-    found = squashed(label, side=224).numpy()
+    found = squash(label, side=224).numpy()
     assert (found == nearest_label(label.numpy(), 224)).all()
     palette = Image.fromarray(label.numpy())
     palette.putpalette([channel for grey in range(256) for channel in (grey, grey, grey)])

@@ -75,16 +75,16 @@ def largest_cosines(
     ]
 
     def measure(batch: Sequence[int]) -> list[tuple[int, Tensor]]:
-        read = [image for image in map(images.picture, batch) if image is not None]
-        if not read:
+        readable = [image for image in map(images.picture, batch) if image is not None]
+        if not readable:
             return []
         device = prompts.vectors.device
-        pieces = cut_and_embed(model, [image.to(device) for image in read], protocol)
+        pieces = cut_and_embed(model, [image.to(device) for image in readable], protocol)
         with torch.autocast(device.type, enabled=False):
             largest = [
                 cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces
             ]
-        return [(pixels_hash(image), row) for image, row in zip(read, largest, strict=True)]
+        return [(pixels_hash(image), row) for image, row in zip(readable, largest, strict=True)]
 
     measured = [row for rows in shared_by_ranks(batches, measure) for row in rows]
     if not measured:
@@ -115,7 +115,7 @@ def with_image_weight(
         return [prompts] * len(pieces)
 
     def offsets(stack: Tensor) -> Tensor:
-        pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
+        pooled = prompts.tie(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         return (0 if prompts.offset is None else prompts.offset) + protocol.image_weight * pooled
 
     whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]

@@ -40,7 +40,7 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
         raise ValueError(
             "the model's embeddings contain NaN or infinity, so no location has a nearest class"
         )
-    values = prompts.tied(values, dim=0)
+    values = prompts.tie(values, dim=0)
     if prompts.offset is not None:
         values = values + prompts.offset[:, None, None]
     if prompts.prior is not None:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gestalt.evaluation.images import (
     Size,
-    all_resized,
     by_size,
-    computed_once,
-    interpolated,
+    compute_once,
+    interpolate,
+    resize_all,
     size_of,
 )
 from gestalt.measures.segmentation.dense.placement import Axes, Axis, window_starts
@@ -91,7 +91,7 @@ def pieces_of(model: Any, images: Sequence[Tensor], protocol: TopDownProtocol) -
         protocol.stride,
         protocol.fit,
     )
-    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol))
+    return compute_once(images, key, lambda: cut_and_embed(model, images, protocol))
 
 
 @torch.no_grad()
@@ -102,7 +102,7 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], protocol: TopDownProtoco
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
-    canvases = all_resized(images, protocol)
+    canvases = resize_all(images, protocol)
     places = [_places(canvas, protocol) for canvas in canvases]
     windows = [
         fitted_to_patches(
@@ -163,4 +163,4 @@ def fitted_to_patches(window: Tensor, stride: Size, protocol: TopDownProtocol) -
     size = -(-height // stride[0]) * stride[0], -(-width // stride[1]) * stride[1]
     if protocol.fit == "refuse" or size == (height, width):
         return window
-    return interpolated(window, size)
+    return interpolate(window, size)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import Size, interpolated, upsampled
+from gestalt.evaluation.images import Size, interpolate, upsample
 from gestalt.measures.segmentation.dense.argmax import (
     Best,
     best_of,
@@ -103,7 +103,7 @@ class Winners:
         cropped = self.protocol.resize == "centre_crop"  # scores cover the crop alone
         image = self.pieces.image if cropped else self.pieces.original
         probability = dense_crf(
-            interpolated(image, self.size, mode="bilinear"),
+            interpolate(image, self.size, mode="bilinear"),
             logits.amax(dim=0) - logits,
             potentials=self.protocol.crf,
             iterations=self.protocol.refinement_iterations,
@@ -136,7 +136,7 @@ class Winners:
         protocol, size = self.protocol, self.size
         step = max(1, BLOCK_VALUES // (size[0] * size[1]))
         rows, columns = _to_label(axes, device=values.device)
-        guide = upsampled(self.pieces.image.float(), size)
+        guide = upsample(self.pieces.image.float(), size)
         for block in torch.split(values, step):
             yield pamr(
                 guide,
@@ -146,7 +146,7 @@ class Winners:
             )
 
 
-def placed(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
+def place_maps(values: Tensor, pieces: Pieces, protocol: TopDownProtocol, size: Size) -> Tensor:
     """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows
     overlap.
     """
