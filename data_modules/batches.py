@@ -25,7 +25,7 @@ class ImageTextBatch(TypedDict):
     image: NotRequired[Tensor]
     """(B, 3, H, W) uint8; absent where ``features`` are read in its place."""
     features: NotRequired[Tensor]
-    """(B, ...), the output of the frozen part of the image tower; zeros for an invalid pair."""
+    """(B, ...), the output of the frozen part of the image tower; zeros for a bad pair."""
     side: NotRequired[int]
     """Side of the images of ``features``, pixels."""
     text: list[str]
@@ -45,13 +45,13 @@ class ImageTextBatch(TypedDict):
     device.
     """
     reason: Tensor
-    """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
+    """(B,) int64, index into ``bad_samples.REASONS`` of a bad pair; ``GOOD`` otherwise."""
     place: list[str]
-    """B locations of invalid pairs for messages, shard and key; empty for valid ones."""
+    """B locations of bad pairs for messages, shard and key; empty for the others."""
     text_id: NotRequired[Tensor]
     """(B,) int64, a hash of each caption, if the loader was given a reader of captions."""
     token_ids: NotRequired[Tensor]
-    """(B, N) int64, the captions as the text tower reads them; an invalid pair has those of another
+    """(B, N) int64, the captions as the text tower reads them; a bad pair has those of another
     caption.
     """
     token_mask: NotRequired[Tensor]

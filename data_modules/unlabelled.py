@@ -1,5 +1,5 @@
-"""Whole pictures without labels, for statistics of scores: those of a folder, or of training
-data.  H W pixels.
+"""Unlabelled images, whole, for statistics of scores: those of a folder, or of training data.  H W
+pixels.
 """
 
 from pathlib import Path

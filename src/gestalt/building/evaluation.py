@@ -55,7 +55,7 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
 
 
 def open_unlabelled(config: Experiment) -> FolderImages | SourceImages:
-    """Open pictures without labels: those of ``evaluation.unlabelled``, or the training data.
+    """Open unlabelled images: those of ``evaluation.unlabelled``, or the training data.
 
     Raises:
         ConfigError: a folder without pictures, or a configuration without training data.

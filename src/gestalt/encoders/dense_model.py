@@ -66,9 +66,9 @@ class DenseModel(nn.Module):
         patch_stride: pixels from one location to the next, (down, across); they must divide the
             sides of an image.
         logit_scale: () learned log of the scale of cosines; None for a model without one.
-        proxy: the second model, whose features give the attention of ``reading="proxyclip"``; set
+        proxy: the proxy model, whose features give the attention of ``reading="proxyclip"``; set
             by ``attach_proxy``.
-        proxy_name: name of the second model, if one is attached by name.
+        proxy_name: name of the proxy model, if one is attached by name.
     """
 
     image_origin: WeightsOrigin
@@ -133,7 +133,7 @@ class DenseModel(nn.Module):
         return self.text_origin is not None
 
     def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
-        """Set the second model of ``reading="proxyclip"``, and the name that it was opened by."""
+        """Set the proxy model of ``reading="proxyclip"``, and the name that it was opened by."""
         # not as a submodule: the hash of the weights is this model's
         object.__setattr__(self, "proxy", proxy)
         self.proxy_name = name
@@ -153,11 +153,11 @@ class DenseModel(nn.Module):
             positions: "timm" or "scale_factor", how position embeddings are resized.
 
         Returns:
-            (B, E, h, w), L2-normalised at each location; on the second model's grid for a reading
+            (B, E, h, w), L2-normalised at each location; on the proxy model's grid for a reading
             by it.
 
         Raises:
-            ValueError: the tower lacks the block or the positions, or no second model is attached.
+            ValueError: the tower lacks the block or the positions, or no proxy model is attached.
         """
         return functional.normalize(
             self.patch_tokens(images, projected=True, reading=reading, positions=positions), dim=1
@@ -246,7 +246,7 @@ class DenseModel(nn.Module):
         if READINGS[reading].attention is None:
             if self.proxy is None:
                 raise ValueError(
-                    "reading=proxyclip needs a second model, vision-only, such as "
+                    "reading=proxyclip needs a proxy model, vision-only, such as "
                     "timm:vit_base_patch8_224.dino; name it as proxy"
                 )
             self.proxy.eval().to(images.device)

@@ -26,7 +26,7 @@ class Reading(NamedTuple):
 
     Attributes:
         attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a
-            reading by a second model.
+            reading by a proxy model.
         whole: True if the block's input is added to the attention's output and the block's MLP
             follows; False for the attention's output alone.
     """
@@ -84,7 +84,7 @@ READINGS = {
 
 
 def proxy_attention(features: Tensor) -> Tensor:
-    """Compute ProxyCLIP's attention from a second model's features (B, C, h, w): (B, 1, h w, h w).
+    """Compute ProxyCLIP's attention from a proxy model's features (B, C, h, w): (B, 1, h w, h w).
 
     Similarities below beta times their mean over the image get no weight.  A location's similarity
     with itself always counts: the original gives NaN where not even that passes the limit, as in an
@@ -111,7 +111,7 @@ def read_last_block(
         block: last block of the tower that is called within the context.
         reading: a row of ``READINGS``.
         grid: (h, w) of the images.
-        features: (B, C, h', w') of a second model, for a reading by it; the patches then come out
+        features: (B, C, h', w') of a proxy model, for a reading by it; the patches then come out
             on its grid.
     """
 
@@ -119,7 +119,7 @@ def read_last_block(
         tokens = inputs[0] if inputs else options["hidden_states"]
         heads = block.heads(tokens, options)
         if reading.attention is None:
-            assert features is not None, "a reading by a second model needs its features"
+            assert features is not None, "a reading by a proxy model needs its features"
             values = _by_proxy(heads.value, features, grid=grid, prefix=block.prefix)
         else:
             values = reading.attention(heads, grid, block.prefix) @ heads.value
@@ -134,7 +134,7 @@ def read_last_block(
 
 
 def _by_proxy(values: Tensor, features: Tensor, *, grid: Pair, prefix: int) -> Tensor:
-    """Attend over values (B, G, T, d) resized to the second model's grid; class and register tokens
+    """Attend over values (B, G, T, d) resized to the proxy model's grid; class and register tokens
     keep their values.
     """
     patches = values[:, :, prefix:].flatten(0, 1).transpose(1, 2)  # (B G, d, h w)

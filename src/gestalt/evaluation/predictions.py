@@ -64,7 +64,7 @@ class Predictions(NamedTuple):
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write ``<folder>/<set>.npz``, over that of an earlier epoch."""
+    """Write ``<folder>/<benchmark>.npz``, over that of an earlier epoch."""
     arrays: dict[str, Array] = {
         "names": np.array(list(predictions.names)),
         "background": np.array(-1 if predictions.background is None else predictions.background),

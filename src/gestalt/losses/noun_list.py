@@ -23,7 +23,7 @@ class NounList:
     Attributes:
         nouns: V nouns.
         similar: (V, V) bool, True for nouns that may name the same thing (``similar_nouns``), which
-            are not negatives of each other; None if every noun is alike itself only.
+            are not negatives of each other; None if every noun is like itself only.
     """
 
     nouns: Sequence[str]
@@ -73,7 +73,7 @@ def similar_nouns(embeddings: Tensor, *, level: float) -> Tensor:
     """Return which nouns may name the same thing: those whose embeddings (V, W) have a cosine of
     ``level`` or more.  Returns (V, V) bool.
 
-    A noun is alike itself.
+    A noun is like itself.
     """
     vectors = functional.normalize(embeddings.double(), dim=-1)
     return (vectors @ vectors.T >= level) | torch.eye(len(vectors), dtype=torch.bool)

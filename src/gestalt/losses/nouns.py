@@ -19,7 +19,7 @@ class Nouns(Term):
     mean of all patches weighted by the softmax of their cosines with it.  Each noun that a caption
     names is told from the nouns that the caption does not name, and its image from the images whose
     captions do not name it.  Only nouns that the global batch names take part.  A noun that is
-    alike a named one, such as "animal" beside "dog", may be true of the image: it is neither a
+    like a named one, such as "animal" beside "dog", may be true of the image: it is neither a
     positive nor a negative.
 
     Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is

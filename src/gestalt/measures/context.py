@@ -24,7 +24,7 @@ class Context:
         config: configuration of the run or the evaluation.
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
-        open_unlabelled: opens images without labels, for a protocol that asks for some; None where
+        open_unlabelled: opens unlabelled images, for a protocol that asks for some; None where
             there are none.
     """
 

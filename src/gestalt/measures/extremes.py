@@ -56,8 +56,8 @@ def add_extreme(extremes: Extremes, shown: ScoredImage, *, iou: float) -> Extrem
 
 
 def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
-    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at
-    most.
+    """Write the predictions of every scorer to ``<folder>/<benchmark>.npz``, images at ``LONGEST``
+    at most.
     """
     for scorer in scorers:
         for name, predictions in scorer.predictions().items():

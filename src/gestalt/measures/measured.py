@@ -33,13 +33,13 @@ class Measured(Callback, ABC):
         """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
 
     def per_image(self) -> dict[str, Array]:
-        """Return ``<set>/<name>`` to an array of each image's contribution, in order of image
+        """Return ``<benchmark>/<name>`` to an array of each image's contribution, in order of image
         id.
         """
         return {}
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the predictions that are kept for a report."""
+        """Return ``<benchmark>`` to the predictions that are kept for a report."""
         return {}
 
 

@@ -108,8 +108,8 @@ def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict
     contributed, and the confusion matrix.
 
     Args:
-        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of
-            image id.
+        folder: made if missing; its ``<benchmark>.npz`` has the arrays by ``<name>``, rows in order
+            of image id.
         scorers: several may share a set.
 
     Returns:

@@ -17,8 +17,8 @@ the time.
 
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
-    """Write a picture to the loggers that take some under ``tag``, "<set>/<name>", and to
-    ``<log_dir>/pictures/<set>/<stem>.png``.
+    """Write a picture to the loggers that take some under ``tag``, "<benchmark>/<name>", and to
+    ``<log_dir>/pictures/<benchmark>/<stem>.png``.
 
     Only on the first rank.
     """

@@ -38,6 +38,6 @@ def open_vision(target: str) -> DenseModel:
     if kind in ("python", "clippy", "classifier"):
         raise ValueError(
             f"{target}: such a model is named on the command line alone; choose another kind of "
-            "second model"
+            "proxy model"
         )
     return library_of(kind, name).open_model(name).eval()

@@ -1,4 +1,4 @@
-"""timm's models, vision-only: grouping, matching and second models of dense readings.  B batch, N
+"""timm's models, vision-only: grouping, matching and proxy models of dense readings.  B batch, N
 locations, D width, h w grid.
 """
 

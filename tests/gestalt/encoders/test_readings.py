@@ -91,7 +91,7 @@ def test_a_reading_equals_its_equation(name):
 
 
 @torch.no_grad()
-def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_second_model():
+def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_proxy_model():
     made, images = tower()
     features = torch.randn(2, 7, 6, 10)
     with read_last_block(

@@ -129,7 +129,7 @@ def test_a_python_module_that_cannot_be_scored_is_refused(module, name, said):
         open_target(f"python:{name}")
 
 
-def test_a_configuration_cannot_name_code_as_a_second_model(module):
+def test_a_configuration_cannot_name_code_as_a_proxy_model(module):
     with pytest.raises(
         ValueError, match="python:mine:Plain: such a model is named on the command line alone"
     ):

@@ -34,7 +34,7 @@ class GroupMaps(Scorer):
         name, options: as ``Scorer``.
 
     Attributes:
-        baselines: those of each Jaccard similarity, as ``<set>/jaccard_<baseline>``.
+        baselines: those of each Jaccard similarity, as ``<benchmark>/jaccard_<baseline>``.
         groups: largest number of groups in an image; None before it is known.
     """
 

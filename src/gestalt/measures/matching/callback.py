@@ -27,7 +27,7 @@ from gestalt.support.arrays import Floats, Ints
 from gestalt.support.label_values import ignored_value
 
 BASELINES = ("one_cluster", "patch_oracle")
-"""The baselines of each matched mIoU, as ``<set>/matched_miou_<baseline>``."""
+"""The baselines of each matched mIoU, as ``<benchmark>/matched_miou_<baseline>``."""
 
 
 class Matching(Scorer):

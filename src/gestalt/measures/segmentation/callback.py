@@ -99,7 +99,7 @@ class Segmentation(ClassMaps):
             return prompts
         if self._unlabelled is None:
             raise ValueError(
-                f"evaluation.debias={protocol.debias} needs pictures without labels; name a folder "
+                f"evaluation.debias={protocol.debias} needs unlabelled images; name a folder "
                 "of some by evaluation.unlabelled=DIR"
             )
         self._largest = largest_cosines(

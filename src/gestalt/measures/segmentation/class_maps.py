@@ -34,8 +34,8 @@ class ClassMaps(Scorer):
         name, labels, options: as ``Scorer``.
 
     Attributes:
-        baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background
-            only where there is such a class.
+        baselines: those of each mIoU, as ``<benchmark>/miou_<baseline>``; that of constant
+            background only where there is such a class.
         unnamed: True if a predicted pixel may have no class.
     """
 
@@ -127,8 +127,8 @@ class ClassMaps(Scorer):
         return {"best_images": best, "worst_images": worst}
 
     def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty
-        before the first evaluation.
+        """Return ``<benchmark>`` to the best images and then the worst; on the first rank, and
+        empty before the first evaluation.
         """
         if not self.scores or not self._extremes:
             return {}

@@ -61,7 +61,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
 
     Args:
         config: configuration of the model.
-        model: to be read; it is given the second model that the reading takes.
+        model: to be read; it is given the proxy model that the reading takes.
         choices: take precedence over the configuration's.
 
     Raises:
@@ -131,7 +131,7 @@ def fit_protocol(protocol: TopDownProtocol, model: Any, *, requested: bool) -> T
 
     Raises:
         ValueError: the reading or the positions were requested, and the tower has no such part; or
-            the second model cannot be opened.
+            the proxy model cannot be opened.
     """
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol

@@ -118,7 +118,7 @@ class TopDownProtocol(PromptProtocol):
     reading: ReadingName = "plain"
     # how position embeddings are resized to the grid (``encoders/positions.py``)
     positions: Positions = "timm"
-    proxy: str = ""  # proxyclip only: the second model, a name as gestalt eval takes it
+    proxy: str = ""  # proxyclip only: the proxy model, a name as gestalt eval takes it
     debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
     debias_images: int = 600  # at most; largest only
     # of the cosine of a prompt and the pooled image, added to the prompt's map

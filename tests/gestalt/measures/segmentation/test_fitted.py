@@ -1,4 +1,4 @@
-"""A protocol is fitted to the model: the second model of a reading is replaced when the protocol
+"""A protocol is fitted to the model: the proxy model of a reading is replaced when the protocol
 changes.
 """
 
