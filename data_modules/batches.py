@@ -6,16 +6,10 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
-from gestalt.support.label_values import NARROW
 
 PADDING = -1
 """Index and sample id of a sample that pads the last batch; no pixel of its label maps is
 scored.
-"""
-
-IGNORE = NARROW
-"""Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes
-use ``ignored_value``.
 """
 
 

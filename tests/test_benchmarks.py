@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
-from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
@@ -20,7 +19,7 @@ from gestalt.measures.context import Context
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.metric import MeanIoU
-from gestalt.support.label_values import ignored_value
+from gestalt.support.label_values import IGNORE, ignored_value
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 

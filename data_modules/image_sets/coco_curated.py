@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import coco, select_label_sets
 from gestalt.data_modules.labels.folders import read_list
 from gestalt.data_modules.labels.labelled_photographs import Files, LabelledPhotographs
 from gestalt.data_modules.labels.masks import read_mask
+from gestalt.support.label_values import IGNORE
 
 _OFFICIAL = {"train": 49_629, "val": 2_175}
 _LABEL_SET = "coco_27"

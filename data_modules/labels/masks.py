@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.photographs import decoding
-from gestalt.support.label_values import WIDE, ignored_value, map_type
+from gestalt.support.label_values import IGNORE, WIDE, ignored_value, map_type
 
 _PACKED = np.array([65_536, 256, 1])
 

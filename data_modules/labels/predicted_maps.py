@@ -12,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
-from gestalt.support.label_values import ignored_value
+from gestalt.support.label_values import IGNORE, ignored_value
 from gestalt.support.names import nearest
 
 ENDINGS = (".png", ".npy")

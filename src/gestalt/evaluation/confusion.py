@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gestalt.support.arrays import Array, Floats, Ints
-from gestalt.support.label_values import NARROW, ignored_value, map_type
+from gestalt.support.label_values import ignored_value, map_type
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-IGNORE = NARROW
-"""The label value that no metric counts, and the predicted value of a pixel without a class, in
-maps of at most 255 classes; maps of more use ``ignored_value``.
-"""
 
 
 def as_map_type(values: "Tensor", *, classes: int) -> "Tensor":

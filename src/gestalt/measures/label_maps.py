@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_image
-from gestalt.measures.rows import PADDING
 from gestalt.support.files import replacing
 
 STATEMENT = "predictions.json"

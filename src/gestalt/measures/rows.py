@@ -11,10 +11,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.support.arrays import Ints
-
-PADDING = -1
-"""The id of a sample that only fills a batch."""
 
 
 class RowMetric(Metric):

@@ -10,6 +10,11 @@ from typing import Literal
 NARROW = 255
 """The largest number of classes of a map of bytes, and the value that is not scored in it."""
 
+IGNORE = NARROW
+"""Value that no metric counts, and of a predicted pixel without a class, in maps of objects and of
+at most 255 classes; maps of more classes use ``ignored_value``.
+"""
+
 WIDE = 65_535
 """The largest number of classes of any map, and the value that is not scored in a map of more than
 ``NARROW`` classes.

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.data_modules.batches import IGNORE
 from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import (
@@ -24,6 +23,7 @@ from gestalt.data_modules.labels.predicted_maps import (
 )
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
+from gestalt.support.label_values import IGNORE
 from tests.data_modules.fakes.drawing import save_mask
 from tests.data_modules.fakes.masks import draw_voc
 from tests.data_modules.fakes.table import SEGMENTED

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 
 CLASSES = 5

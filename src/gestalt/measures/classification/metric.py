@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.evaluation.confusion import divide_or_nan
-from gestalt.measures.rows import PADDING, RowMetric
+from gestalt.measures.rows import RowMetric
 from gestalt.support.arrays import Floats, Ints
 
 

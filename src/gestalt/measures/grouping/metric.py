@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Floats, Ints
+from gestalt.support.label_values import IGNORE
 
 BACKGROUND = 0
 """The value of the background in an instance map."""

@@ -5,7 +5,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.pictures import (
     class_colours,
     in_row,
@@ -17,6 +16,7 @@ from gestalt.evaluation.pictures import (
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
 from gestalt.support.arrays import Pixels
+from gestalt.support.label_values import IGNORE
 
 
 def grouping_panels(scored: ScoredImage, *, candidates: int) -> Image.Image:

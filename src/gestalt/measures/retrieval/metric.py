@@ -10,8 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.losses.contrastive import text_ids
-from gestalt.measures.rows import PADDING
 from gestalt.support.arrays import Ints
 
 RECALL_AT = (1, 5, 10)

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.images import Size, size_of, upsample
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
-from gestalt.support.label_values import map_type
+from gestalt.support.label_values import IGNORE, map_type
 
 LEVELS = 256
 """Thresholds of the shares among which ``object_oracle`` takes the best."""

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
@@ -18,7 +19,6 @@ from gestalt.losses.gather import objects_on_first
 from gestalt.measures.callback import Baseline, Batch, Entry, Scorer
 from gestalt.measures.extremes import Extremes, add_extreme, best_and_worst
 from gestalt.measures.masks import mask_entry, mask_values
-from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.support.arrays import Ints
 from gestalt.training.pictures import log_folders

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.evaluation.confusion import confusion_matrix, counts_of
 from gestalt.measures.masks import MaskScore
-from gestalt.measures.rows import PADDING, ImageMetric
+from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
 from gestalt.support.label_values import MOST_CLASSES, ignored_value
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gestalt.data_modules.batches import PADDING
 from gestalt.measures.classification.groups import group_metrics
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
-from gestalt.measures.rows import PADDING
 
 CLASSES, LENGTH = 3, 23
 

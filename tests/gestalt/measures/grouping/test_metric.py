@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity, best_overlaps
+from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 
 GROUPS = 8

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.images import resize
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
@@ -15,6 +14,7 @@ from gestalt.measures.segmentation.metric import MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import segment_images
+from gestalt.support.label_values import IGNORE
 from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
 
 SQUARE = top_down_protocol("whole_square", input_size=32)
