@@ -188,7 +188,7 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
         with pytest.raises(ValueError, match=re.escape(message)):
             check_names(loaded(*words.split()))
     for word in ("text.family=siglip", "projection.order=siglip"):
-        with pytest.raises(ValueError, match="needs a SigLIP's start"):
+        with pytest.raises(ValueError, match="needs start=open_clip:"):
             load("clippy_dino_max", scale="tiny", overrides=[word])
 
 
