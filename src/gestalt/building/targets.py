@@ -76,6 +76,11 @@ KIND_KEYS = {
 }
 """Further prefixes, by kind, of models whose towers are built from the configuration."""
 
+UNLABELLED = ("evaluation.unlabelled=", "data.source=", "data.root=")
+"""Prefixes of the overrides that name unlabelled images for another library's model; the data of
+its configuration are placeholders.
+"""
+
 BY_LOCATION = (
     "projection.order=classifier",
     "image.subsampling=false",
@@ -217,12 +222,13 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     if kind == "classifier":  # a run of no steps
         defaults += [f"start={kind}:{name}", *BY_LOCATION]
     config = load(None, scale=None, overrides=[*defaults, *overrides])
-    check(config)
-    if config.evaluation.debias == "largest" and config.evaluation.unlabelled is None:
+    named = any(word.startswith(UNLABELLED) for word in overrides)
+    if config.evaluation.debias == "largest" and not named:
         raise ConfigError(
             f"evaluation.debias: {target} has no training data here; name a folder of pictures by "
             "evaluation.unlabelled=DIR"
         )
+    check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
         fresh = replace(

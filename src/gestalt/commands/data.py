@@ -20,9 +20,8 @@ from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
-from gestalt.results.plots import render_figure
 from gestalt.runs.folders import check_writable
-from gestalt.support.files import write_whole
+from gestalt.support.files import replacing
 
 DRAWING_SIZE = 64
 """Side of the images where none is shown; a source without files draws them at this size."""
@@ -129,7 +128,8 @@ def show_data(arguments: Namespace) -> str:
     )
     path = _place(arguments, source, ".png" if arguments.to else f"_{size}px.png")
     sheet = contact_sheet(batch, title=f"{title}\n{selection}", columns=arguments.columns)
-    write_whole(path, render_figure(sheet))
+    with replacing(path) as partial:
+        sheet.savefig(partial, format="png")
     return f"{title}\nsheet: {path}"
 
 

@@ -90,3 +90,12 @@ def test_a_key_that_is_not_read_is_refused_before_the_model_is_opened(word):
 def test_unlabelled_images_are_needed_before_the_model_is_opened():
     with pytest.raises(ConfigError, match=r"evaluation\.unlabelled=DIR"):
         open_target("open_clip:RN50:openai", overrides=["evaluation.debias=largest"])
+
+
+def test_unlabelled_images_may_be_training_data_that_are_named():
+    def stop(config):
+        raise RuntimeError(config.data.source)
+
+    words = ["evaluation.debias=largest", "data.source=flickr", "data.root=x"]
+    with pytest.raises(RuntimeError, match="flickr"):
+        open_target("open_clip:RN50:openai", overrides=words, check=stop)
