@@ -13,7 +13,7 @@ from gestalt.config.merging import merge
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
-from gestalt.config.start import keys_of, refuse_misfit
+from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.evaluation.benchmarks import present
 from gestalt.support.names import is_path, nearest, stem
 from gestalt.support.yaml_values import read_keys, read_values
@@ -111,11 +111,11 @@ def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:
     start, resume = chosen.get("start"), chosen.get("resume")
     if start is None:
         return {}
-    given = Path(str(resume))
-    folders = (
-        [given.resolve().parent.parent] if given.is_file() else [given, *given.glob("version_*")]
-    )
-    runs = LOGS.glob(f"{place}/version_*") if resume in ("last", "auto") else folders
+    if resume in ("last", "auto"):
+        runs = [*LOGS.glob(f"{place}/version_*")]
+    else:
+        run = folder_of(Path(str(resume)))
+        runs = [run, *run.glob("version_*")]
     for run in runs:
         saved = run / "config.yaml"
         if saved.is_file() and str(read_keys(saved).get("start")) == str(start):

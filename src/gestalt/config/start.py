@@ -63,6 +63,11 @@ UNREAD: Keys = {"image.inits": {}, "image.weights": None}
 """Keys of other weights, which are not read beside a start."""
 
 
+def folder_of(place: Path) -> Path:
+    """Return the folder of a run that a path names by itself or by its checkpoint."""
+    return place.resolve().parent.parent if place.is_file() else place
+
+
 def keys_of(start: str) -> Keys:
     """Return the keys that follow a start, flat.
 
@@ -79,8 +84,7 @@ def keys_of(start: str) -> Keys:
         except (OSError, ValueError) as error:
             refuse("start", start, f"{file}: {error}")
         return _keys_of_open_clip(start, description) | UNREAD
-    path = Path(start)
-    folder = path.resolve().parent.parent if path.is_file() else path
+    folder = folder_of(Path(start))
     for file in (folder / "config.yaml", folder / "config.json"):
         if file.is_file():
             found = {

@@ -138,7 +138,7 @@ def test_a_configuration_cannot_name_code_as_a_proxy_model(module):
 
 
 class StandIn(nn.Linear):
-    """What the examples call of RADIO, dino.txt and TIPSv2; features are mean colours."""
+    """Fake of RADIO, dino.txt and TIPSv2 as the examples call them; features are mean colours."""
 
     adaptors = property(lambda self: {"siglip2-g": self})
     logit_scale, head_mlp = torch.ones(1), nn.Identity()

@@ -81,7 +81,7 @@ class Tower(RandomModel):
 
 
 def canvas_of(image: Tensor, protocol: Any, rules: Whole) -> Tensor:
-    """What the tower sees, held to the slow resize."""
+    """The tower's input equals the slow resize."""
     canvas = resize(image, protocol=protocol)
     assert_seen(canvas, image, rules)
     return canvas

@@ -81,7 +81,7 @@ def whole_pixels(image: Tensor, rules: Whole) -> np.ndarray:
 
 
 def assert_seen(canvas: Tensor, image: Tensor, rules: Whole) -> None:
-    """What the tower sees of a whole image is the slow resize of it."""
+    """The tower's input for a whole image equals its slow resize."""
     assert_rounded(canvas, whole_pixels(image, rules))
 
 
