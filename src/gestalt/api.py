@@ -323,7 +323,8 @@ class Model:
             True
         """
         pictures, single = self._read(image)
-        chosen = grouping_protocol(self.config, groups=groups, name=protocol)
+        stride = self.encoder.patch_stride
+        chosen = grouping_protocol(self.config, groups=groups, stride=stride, name=protocol)
         maps = [one.groups.cpu() for one in bottom_up(self.encoder, pictures, chosen)]
         return maps[0] if single else maps
 

@@ -158,7 +158,10 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
         )
         name = None  # of the groups: the model's
     if groups is not None:
-        mapper.protocols.append(grouping_protocol(model.config, groups=groups, name=name))
+        stride = model.encoder.patch_stride
+        mapper.protocols.append(
+            grouping_protocol(model.config, groups=groups, stride=stride, name=name)
+        )
         mapper.maps["groups"] = _grouping(model, groups, name)
     return mapper
 

@@ -7,6 +7,7 @@ the label.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,7 @@ class ImageProtocol:
     version: int = 1  # raised whenever the same fields come to mean another computation
     input_size: int = 224  # pixels: the side of the square, or the short side
     resize: Resize = "square"
-    # pixels: with short_side both sides are rounded to a multiple of it; the tower's patch or
-    # stride must divide it
+    # pixels: with short_side both sides are rounded to a multiple of it; see ``fitted_to``
     multiple: int = 32
     long_limit: int | None = None  # pixels, keep_ratio only: largest long side
     # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
@@ -90,6 +90,15 @@ class ImageProtocol:
             (2 * side * self.input_size + step) // (2 * step) for side in (height, width)
         )
         return max(1, rows) * self.multiple, max(1, columns) * self.multiple
+
+    def fitted_to(self, stride: tuple[int, int]) -> Self:
+        """Return the protocol for a tower of this stride (down, across) in pixels: where it does
+        not divide ``multiple``, sides are rounded to multiples of the stride.
+        """
+        stride_of_both = math.lcm(*stride)
+        if self.resize != "short_side" or self.multiple % stride_of_both == 0:
+            return self
+        return dataclasses.replace(self, multiple=stride_of_both)
 
     def geometry(self) -> tuple[object, ...]:
         """Return the fields that decide how an image is resized."""

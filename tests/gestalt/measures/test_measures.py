@@ -107,9 +107,8 @@ def robustness(
 
 def matching(*, pictures: int = 2, **changes: Any) -> Matching:
     """Under test."""
-    protocol = build_protocol(
-        "clusters_square", MATCHING_PROTOCOLS, **SIZE, upsample="nearest", fit_tokens=9, **changes
-    )
+    changes = {**SIZE, "upsample": "nearest", "fit_tokens": 9, **changes}
+    protocol = build_protocol("clusters_square", MATCHING_PROTOCOLS, **changes)
     return Matching(
         "painted",
         labels=LABELS,
@@ -236,6 +235,10 @@ def test_clusters_of_an_oracle_are_its_classes(tmp_path):
     )
     assert arrays["painted/matched_confusion"].sum() == arrays["painted/matched_miou"][:, 2].sum()
     assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
+
+
+def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
+    assert scored(matching(multiple=6)) == scored(matching())
 
 
 @pytest.mark.parametrize("make", [classification, robustness, matching])

@@ -26,6 +26,7 @@ from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.stage import (
     LENGTH,
     Stub,
@@ -66,9 +67,11 @@ class PaintedSet(Dataset[dict[str, Any]]):
         }
 
 
-def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:
+def scored(
+    dataset: PaintedSet, *, flaw: str = "", protocol: TopDownProtocol = PROTOCOL
+) -> Segmentation:
     """One evaluation on one rank."""
-    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2)
+    callback = Segmentation("painted", labels=LABELS, protocol=protocol, length=LENGTH, pictures=2)
     validate(callback, dataset=dataset, flaw=flaw)
     return callback
 
@@ -90,6 +93,11 @@ def test_an_oracle_scores_one_and_baselines_score_less():
     assert metrics["painted/miou_shuffled_text"] == 0
     assert 0 < metrics["painted/miou_constant_background"] < 0.25
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
+
+
+def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
+    other = scored(PaintedSet(), protocol=replace(PROTOCOL, multiple=6))
+    assert other.result() == scored(PaintedSet()).result()
 
 
 def test_a_set_without_a_background_class_has_no_constant_background():

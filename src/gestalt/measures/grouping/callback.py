@@ -111,6 +111,11 @@ class Grouping(GroupMaps):
             model: Any = pl_module.model
             model.check_class_attention()
 
+    def begin(self, model: Any, **embedding: Any) -> None:
+        """Prepare as ``Scorer``, and fit the protocol to the model's patches."""
+        super().begin(model, **embedding)
+        self.protocol = self.protocol.fitted_to(model.patch_stride)
+
     def score(self, model: Any, batch: Batch, truth: Sequence[Tensor]) -> list[Tensor]:
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], self.protocol, sizes_of(truth))

@@ -112,13 +112,14 @@ overlap.
 
 
 def grouping_protocol(
-    config: Experiment, *, groups: int, name: str | None = None
+    config: Experiment, *, groups: int, stride: tuple[int, int], name: str | None = None
 ) -> BottomUpProtocol:
     """Return the protocol for grouping pictures without labels, at the model's image size.
 
     Args:
         config: configuration of the model.
         groups: the largest number of groups.
+        stride: of the model's patches, (down, across) in pixels.
         name: a protocol; by default the configuration's.
 
     Raises:
@@ -130,4 +131,5 @@ def grouping_protocol(
             f"protocol {name}: its masks overlap, so they are no groups of a picture; "
             f"{nearest(name, PARTITIONS)}"
         )
-    return build_protocol(name, PROTOCOLS, input_size=config.image.eval_size, groups=groups)
+    size = config.image.eval_size
+    return build_protocol(name, PROTOCOLS, input_size=size, groups=groups).fitted_to(stride)

@@ -70,10 +70,11 @@ class Matching(Scorer):
         self.images = images
 
     def begin(self, model: Any, **embedding: Any) -> None:
-        """Prepare as ``Scorer``, and fit the centres, since the tower trains; all ranks share the
-        work.
+        """Prepare as ``Scorer``, and fit the protocol to the patches and the centres to the tower,
+        since it trains; all ranks share the work.
         """
         super().begin(model, **embedding)
+        self.protocol = self.protocol.fitted_to(model.patch_stride)
         self._centres = fit_centres(
             model,
             self.images,

@@ -118,7 +118,8 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fit_protocol(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
-    """Return the protocol fitted to a model, and attach the proxy model that its reading takes.
+    """Return the protocol fitted to a model's patches and last block, and attach the proxy model
+    that its reading takes.
 
     A reading that the tower has no block for becomes the plain one, and ``left_out`` of the
     protocol then says so.
@@ -133,6 +134,7 @@ def fit_protocol(protocol: TopDownProtocol, model: Any, *, requested: bool) -> T
         ValueError: the reading or the positions were requested, and the tower has no such part; or
             the proxy model cannot be opened.
     """
+    protocol = protocol.fitted_to(model.patch_stride)
     if (protocol.reading, protocol.positions) == ("plain", "timm"):
         return protocol
     try:

@@ -77,6 +77,10 @@ def test_object_features_score_far_above_the_block_and_whole_image_baselines():
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_whole_image"] + 0.3
 
 
+def test_a_multiple_that_the_patches_do_not_divide_gives_way_to_them():
+    assert scored(multiple=6).result() == scored().result()
+
+
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent():
     callback = Grouping(
         "painted",

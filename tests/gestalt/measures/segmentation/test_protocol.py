@@ -59,6 +59,16 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size, target):
 
 
 @pytest.mark.parametrize(
+    ("stride", "multiple"), [((8, 8), 32), ((16, 32), 32), ((14, 14), 14), ((16, 24), 48)]
+)
+def test_sides_are_multiples_of_a_stride_that_does_not_divide_the_protocols(stride, multiple):
+    protocol = top_down_protocol("whole_short_side").fitted_to(stride)
+    assert protocol.multiple == multiple
+    square = top_down_protocol("whole_square")
+    assert square.fitted_to(stride) is square
+
+
+@pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
         ("whole_sqare", {}, "unknown protocol 'whole_sqare'. did you mean 'whole_square'"),
