@@ -30,6 +30,8 @@ class Tower(nn.Module):
 class Model(nn.Module):
     """The text side of a dual encoder."""
 
+    patch_stride = (1, 1)
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
