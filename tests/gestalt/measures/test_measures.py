@@ -55,7 +55,7 @@ class PaintedSet(Dataset[dict[str, Any]]):
         return LENGTH
 
     def sample(self, index: int) -> dict[str, Any]:
-        """As an image set gives it."""
+        """Return a sample that holds the image alone, all that centres are fitted to."""
         return {"image": self[index]["image"]}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class PaintedSet(Dataset[dict[str, Any]]):
 
 
 def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """As image sets come, with classes and places."""
+    """Collate samples as the loader does, with tensors of classes and places."""
     batch = listed(samples)
     return batch | {key: torch.tensor(batch[key]) for key in ("class_label", "place")}
 
