@@ -97,7 +97,7 @@ def test_the_commit_of_a_changed_checkout_is_marked(checkout):
 def test_provenance_is_json_and_names_the_versions():
     found = json.loads(json.dumps(provenance(torch.device("cpu"))))
     assert found["machine"]["device"] == f"cpu, {found['machine']['processor']}"
-    assert found["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["packages"]["torch"])  # without +cu130
     assert found["packages"]["gestalt"] == package_version("gestalt-grouping")
     assert set(found) == {"commit", "dirty", "python", "packages", "machine"}
     assert found["dirty"] == (
