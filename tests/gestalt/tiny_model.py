@@ -64,7 +64,7 @@ def save_run(folder: Path) -> Path:
         folder / RUN / "checkpoints" / "last.ckpt",
     )
     record = {
-        "format": 2,
+        "format": 3,
         "steps": 8,
         "steps_planned": 8,
         "overrides": [],
@@ -73,7 +73,7 @@ def save_run(folder: Path) -> Path:
         "config": {},
         "arrays": {},
         "experiment": config.name,
-        "image_init": {"asked": "random", "used": "random"},
+        "image_init": {"requested": "random", "resolved": "random"},
         "provenance": {"commit": "unknown", "packages": {}, "machine": {"device": "cpu"}},
     }
     (folder / RUN / "result.json").write_text(json.dumps(record))

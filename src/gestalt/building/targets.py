@@ -256,8 +256,8 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         "config_hash": None,
         "text_init": None
         if text is None
-        else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {"asked": target, **origin.record(), "sha256": digest or origin.sha256},
+        else {"requested": target, "resolved": text.init, "source": text.source},
+        "image_init": {"requested": target, **origin.record(), "sha256": digest or origin.sha256},
     }
     if digest is not None:
         identity["checkpoint_sha256"] = digest

@@ -285,7 +285,7 @@ def _first_lines(parts: RunParts) -> list[str]:
     in_parts = f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
     return [
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
-        f"image.init: asked {config.start or config.image.init}, used {origin.init} "
+        f"image.init: requested {config.start or config.image.init}, resolved to {origin.init} "
         f"({origin.source})",
         f"text.init: {config.start or config.text.init} "
         f"({parts.module.model.text_tower.origin.source})",

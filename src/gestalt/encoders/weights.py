@@ -43,7 +43,7 @@ class WeightsOrigin:
     """Origin of a tower's weights, for logs and results.
 
     Attributes:
-        init: the word or tag used.
+        init: the word or tag that was resolved.
         source: where the weights came from, for messages and records.
         sha256: hash of an image tower's file; None if no file was read.
         published: as in ``WeightsFile``.
@@ -56,7 +56,12 @@ class WeightsOrigin:
 
     def record(self) -> dict[str, str | None]:
         """Return the fields that a result keeps."""
-        return {"used": self.init, "source": self.source, "sha256": self.sha256, **self.published}
+        return {
+            "resolved": self.init,
+            "source": self.source,
+            "sha256": self.sha256,
+            **self.published,
+        }
 
 
 def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:

@@ -278,7 +278,9 @@ def _starting_weights(result: Result) -> dict[str, str]:
     """Return the init that a run used, and the first digits of its file's hash."""
     init = result.record["image_init"]
     digest = str(init.get("sha256") or "")[:8]
-    return {f"weights used for image.init={init['asked']}": f"{init['used']} {digest}".strip()}
+    return {
+        f"weights used for image.init={init['requested']}": f"{init['resolved']} {digest}".strip()
+    }
 
 
 def _split(results: Iterable[Result], settings: Callable[[Result], Settings]) -> Split:

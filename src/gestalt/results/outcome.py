@@ -67,10 +67,17 @@ def describe(
         "overrides": overrides,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.start or config.image.init, **model.image_origin.record()},
+        "image_init": {
+            "requested": config.start or config.image.init,
+            **model.image_origin.record(),
+        },
         "text_init": None
         if text is None
-        else {"asked": config.start or config.text.init, "used": text.init, "source": text.source},
+        else {
+            "requested": config.start or config.text.init,
+            "resolved": text.init,
+            "source": text.source,
+        },
         "tokens_kept": tokens_kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 CHANGED = "+changes"
-FORMAT = 2
+FORMAT = 3
 """The format of records, raised when the meaning of a field changes."""
 
 MEANS = {"segmentation": "miou", "matching": "matched_miou"}

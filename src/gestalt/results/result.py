@@ -46,11 +46,12 @@ class Result:
 
     @property
     def substituted_init(self) -> str:
-        """The requested image init and the one used instead; empty if they are the same."""
+        """The requested image init and what it was resolved to; empty if they are the same."""
         init = self.record.get("image_init", {})
-        requested = init.get("asked")
-        resolved = init.get("used")
-        return "" if requested == resolved else f"image.init asked {requested}, used {resolved}"
+        requested, resolved = init.get("requested"), init.get("resolved")
+        if requested == resolved:
+            return ""
+        return f"image.init requested {requested}, resolved to {resolved}"
 
     def value(self, metric: str) -> float | None:
         """Return a metric by its key; None if it was not measured."""

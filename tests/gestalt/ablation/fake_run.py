@@ -37,7 +37,7 @@ def record(
     score: float,
     *,
     commit: str = "c0ffee",
-    used: str | None = None,
+    resolved: str | None = None,
     sha256: str | None = None,
 ) -> tuple[dict, np.ndarray]:
     """Make a run's ``result.json`` and the counts of its images."""
@@ -70,8 +70,8 @@ def record(
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {
-            "asked": config.image.init,
-            "used": used or config.image.init,
+            "requested": config.image.init,
+            "resolved": resolved or config.image.init,
             "sha256": sha256,
         },
         "benchmarks": [benchmark],

@@ -38,9 +38,9 @@ def test_a_run_ends_with_its_metrics_as_lines_and_as_json(whole):
     assert record["metrics"]["scenes/miou"] == pytest.approx(
         float(done.stdout.split("scenes/miou ")[1].split()[0]), abs=1e-4
     )
-    assert record["image_init"]["asked"] == "dino"
-    assert record["image_init"]["used"] == "random"
-    assert "image.init: asked dino, used random" in done.stderr
+    assert record["image_init"]["requested"] == "dino"
+    assert record["image_init"]["resolved"] == "random"
+    assert "image.init: requested dino, resolved to random" in done.stderr
     assert record["tokens_kept"] == "32/64"
     assert record["steps"] == 8
     assert math.isfinite(record["loss"])

@@ -62,8 +62,8 @@ def test_pretraining_writes_weights_with_provenance_from_which_training_starts(w
     assert not list(folder.glob("**/*.ckpt"))
     succeed(f"train clippy_dino_max {TINY} image.weights={FILE} trainer.max_steps=2", folder=folder)
     assert result(folder)["image_init"] == {
-        "asked": "dino",
-        "used": "dino",
+        "requested": "dino",
+        "resolved": "dino",
         "source": FILE,
         "sha256": record["sha256"],
     }

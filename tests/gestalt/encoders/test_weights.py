@@ -106,7 +106,7 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path, monkeypatch):
         loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"])
     )
     assert loaded.origin.record() == {
-        "used": "r160_in1k",
+        "resolved": "r160_in1k",
         "source": f"hub timm/{backbone}.r160_in1k at 0123abcd",
         "sha256": file_hash(snapshot / "model.safetensors"),
         "tag": "r160_in1k",

@@ -44,7 +44,7 @@ def run(tmp_path, trained):
 def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",)):
     config = load_saved(folder / "config.yaml")
     provenance = provenance_of(evidence, config, checkpoint=folder / "checkpoints" / "last.ckpt")
-    origins = {"image": {"used": "random", "source": "fresh weights"}}
+    origins = {"image": {"resolved": "random", "source": "fresh weights"}}
     return CardFacts(
         "a-model",
         config,

@@ -59,7 +59,7 @@ CHANGES = {
         "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5",
     ),
     "init": (
-        {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},
+        {("avg", 1): {"resolved": "random", "sha256": "abcdef0123456789"}},
         {},
         "max seed 0 and 7 more vs avg seed 1: weights used for image.init=dino is dino vs random "
         "abcdef01",
@@ -112,7 +112,7 @@ def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
 
 
 def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
-    changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
+    changes = {("avg", seed): {"resolved": "dino", "sha256": "ab"} for seed in range(3)}
     made = view(
         changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)}
     )
@@ -169,13 +169,14 @@ def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
 def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view):
     table = build_table(
         GRID,
-        view({("avg", seed): {"used": "random"} for seed in range(3)}),
+        view({("avg", seed): {"resolved": "random"} for seed in range(3)}),
         metric="scenes/miou",
         allow_mixed=True,
     )
     assert table.papers == {"max": 50.8, "cls": 4.0}
     assert (
-        "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
+        "avg: image.init requested dino, resolved to random, so the paper's number is left out."
+        in table.notes
     )
 
 

@@ -214,12 +214,12 @@ def test_a_metric_without_an_interval_has_the_reason_in_a_note(run, monkeypatch)
 
 
 def test_differing_commits_and_inits_are_noted_and_not_refused(run):
-    pair = run(0.6, used="random"), run(0.5, used="random", commit="facade+changes")
+    pair = run(0.6, resolved="random"), run(0.5, resolved="random", commit="facade+changes")
     notes = compare(results(*pair), metrics=["miou"]).notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
     assert any(
         note.startswith(
-            "image.init asked dino, used random: clippy_dino_max tiny version_0, clippy"
+            "image.init requested dino, resolved to random: clippy_dino_max tiny version_0, clippy"
         )
         for note in notes
     )

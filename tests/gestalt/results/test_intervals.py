@@ -313,7 +313,7 @@ def test_adjusted_accuracy_of_other_training_groups_and_values_of_other_images_a
 
 def test_the_robustness_table_shows_intervals_in_percent(tmp_path):
     one = result(tmp_path, birds(), label="a")
-    one.record.update(experiment="e", overrides=[], image_init={"asked": "x", "used": "x"})
+    one.record.update(experiment="e", overrides=[], image_init={"requested": "x", "resolved": "x"})
     one.record["provenance"].update(packages={}, machine={"accelerator": "none"})
     page = write_report([one], tmp_path / "page.html")[0].read_text()
     low, high = one.interval("birds/accuracy/water_other_place")

@@ -92,7 +92,7 @@ def test_a_location_is_the_mean_of_its_likeliest_names(name, hub):
     close(located[:, :, 1, 2].double(), expected, atol=1e-5, rtol=0)
     close(model.embed_image(shown), functional.normalize(located.mean(dim=(2, 3)), dim=1))
     origin = opened.identity["image_init"]
-    assert origin["used"] == f"classifier:{name}"
+    assert origin["resolved"] == f"classifier:{name}"
     assert origin["source"].endswith("; ConSE, 10 likeliest, temperature 2.0")
     assert origin["sha256"] == weights_hash(model)
     assert opened.config.image.eval_size == 448

@@ -22,7 +22,7 @@ def test_a_guest_is_scored_and_recorded(tmp_path):
     assert "scenes/miou " in done.stdout
     (path,) = tmp_path.glob("lightning_logs/zoo/open_clip/model/evaluations/0.json")
     record = json.loads(path.read_text())
-    assert (record["checkpoint"], record["image_init"]["used"]) == (
+    assert (record["checkpoint"], record["image_init"]["resolved"]) == (
         "zoo:open_clip:model",
         "open_clip",
     )
