@@ -14,6 +14,10 @@ IMAGE  ?=
 LABELS ?=
 WORKERS ?= logical
 ARGS   ?=
+# of PyPI, with CUDA, unless .venv has a build of these versions already, such as pytorch.org's for CPUs
+TORCH   = "torch>=2.13,<2.14" "torchvision>=0.28,<0.29"
+PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+LOCK    = setup.cfg --extra demo --extra dev --extra docs --extra onnx --universal --python-version 3.11
 RUN     = $(VENV)/bin/python -P -m gestalt
 READY   = $(VENV)/.gestalt-installed
 PYTEST  = $(VENV)/bin/python -m pytest
@@ -25,12 +29,18 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m GRID=aggregation SEEDS=3 JOBS=2 CKPT=path BENCH=pascal_voc PROTOCOL=mmseg-448 RUNS="run run" ARGS="key=value ..." PYTHON=python3.12 VENV=.venv WORKERS=2'
 
-$(READY): setup.cfg pyproject.toml constraints.txt
+$(READY): setup.cfg pyproject.toml requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(PIP) --require-hashes --only-binary :all: --no-deps -r requirements.lock
+	$(PIP) $(TORCH)
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-setup: $(READY) ## create or update .venv
+setup: $(READY) ## create or update .venv, with the versions of requirements.lock
+
+lock: $(READY) ## write requirements.lock for setup.cfg; ARGS=--upgrade takes the newest versions
+	$(PIP) uv==0.13.9
+	printf 'torch\ntorchvision\n' | $(VENV)/bin/uv --no-config pip compile $(LOCK) --excludes /dev/stdin --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock $(ARGS)
 
 train: $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
 	@test -n "$(EXP)" || { echo "EXP= is missing; experiments: $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/.yaml//' | tr '\n' ' ')"; exit 2; }
@@ -57,12 +67,16 @@ test: $(READY) ## run the quick tests; WORKERS=0 runs them in one process
 test-all: $(READY) ## run every test but the nightly ones; in one call with check, only the slow and GPU tests
 	$(PYTEST) $(REST) $(SPREAD) $(ARGS)
 
-nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, faults
+nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, examples, faults
 	$(PYTEST) -m nightly $(SPREAD)
+	$(PYTEST) -k "notebook or example or plugin_terms" $(SPREAD)
 	$(VENV)/bin/python -m tests.chaos
 
-check: $(READY) ## check lint, format and types, and run the quick tests
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(PYTEST) $(QUICK) $(SPREAD)
+lint: $(READY) ## check lint, format and types
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+check: lint ## check lint, format and types, and run the quick tests
+	$(PYTEST) $(QUICK) $(SPREAD)
 
 fix: $(READY) ## fix lint and format
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
@@ -74,7 +88,7 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(PYTEST) -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
-docs: $(READY) ## write the generated page of keys, docs/configuration.md
-	$(VENV)/bin/python -m gestalt.config.reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+docs: $(READY) ## build the pages as a site with search, build/site/index.html
+	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs build/site $(ARGS)
 
-.PHONY: help setup train ablate eval segment report board test test-all nightly check fix bench gpu docs
+.PHONY: help setup lock train ablate eval segment report board test test-all nightly lint check fix bench gpu docs
