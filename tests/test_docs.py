@@ -29,10 +29,7 @@ from tests.test_imports import LADDER
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# which names what left
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text() for path in FILES if path.name != "changes.md"
-}
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 RESULTS = PAGES["docs/results.md"]
 PAPER_GRIDS = ("frozen_towers", "initialisation", "aggregation", "token_subsampling")
 PLACEHOLDER = re.compile(r"\.\.\.|<|\b(FILE|FOLDER|RUN|CKPT|TAG|KEY)\b")
@@ -52,8 +49,7 @@ def spans(text):
 COMMANDS = sorted(
     {
         re.sub(r"^(\.venv/bin/|torchrun .*? -m )?(?=gestalt )", "", span)
-        for page, text in PAGES.items()
-        if page != "docs/changes.md"  # it names what left
+        for text in PAGES.values()
         for span in spans(text)
         if re.match(r"make [a-z]|(\.venv/bin/)?gestalt [a-z-]|torchrun .*-m gestalt ", span)
     }
@@ -163,7 +159,8 @@ def test_configuration_keys_exist():
 
 
 def test_files_and_links_exist():
-    for page, text in PAGES.items():
+    others = ("CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+    for page, text in (PAGES | {name: (ROOT / name).read_text() for name in others}).items():
         for span in spans(text):
             if (
                 re.match(r"(src|data_modules|tests|experiments|docs|slurm)/[\w./*-]*$", span)
@@ -198,7 +195,8 @@ def test_a_page_names_every_row():
             path.stem
             for path in (*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml"))
         ],
-        "README.md": [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")],
+        # not those of the site alone
+        "README.md": [page for page in PAGES if page[:5] == "docs/" and "```{" not in PAGES[page]],
     }
     for page, names in rows.items():
         assert not [
@@ -290,6 +288,7 @@ def test_the_citation_has_the_version_of_the_package():
         1
     ]
     assert (citation["version"], citation["license"]) == (version, "Apache-2.0")
+    assert f"\n## {version} - {citation['date-released']}\n" in (ROOT / "CHANGELOG.md").read_text()
     assert "arXiv:2210.09996" in str(citation["references"])
 
 

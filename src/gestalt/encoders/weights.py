@@ -43,7 +43,7 @@ class WeightsOrigin:
     """Origin of a tower's weights, for logs and results.
 
     Attributes:
-        init: the word or tag that was resolved.
+        init: the word or tag that the request was resolved to.
         source: where the weights came from, for messages and records.
         sha256: hash of an image tower's file; None if no file was read.
         published: as in ``WeightsFile``.

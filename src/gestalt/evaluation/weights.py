@@ -7,7 +7,7 @@ import torch
 
 
 def weights_hash(model: torch.nn.Module) -> str:
-    """Return the SHA-256 over all parameters and buffers in order of name."""
+    """Return the SHA-256 over the tensors of the state dict in order of name."""
     return tensors_hash(model.state_dict())
 
 

@@ -28,9 +28,8 @@ PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
 USUAL_PROXY = "timm:vit_base_patch8_224.dino"
 
 NO_CRF = (
-    "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ "
-    "compiler and a Python "
-    "below 3.13; or choose pamr or none"
+    "needs pydensecrf2: pip install 'gestalt-grouping[crf]' builds it, with a C++ compiler and a "
+    "Python below 3.13; or choose pamr or none"
 )
 
 
