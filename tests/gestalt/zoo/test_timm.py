@@ -126,10 +126,13 @@ TOO_LARGE = 6e7  # parameters, to be built here
 @pytest.mark.nightly
 @torch.no_grad()
 def test_the_smallest_model_of_each_file_of_timm_opens_or_is_refused_by_name(monkeypatch):
-    create = zoo._create
-    monkeypatch.setattr(
-        zoo, "_create", lambda name, *, pretrained: drawn(create(name, pretrained=False))
-    )
+    create = zoo.create
+
+    def build(name, *, pretrained=False, **options):
+        model = create(name, **options)
+        return drawn(model) if pretrained else model
+
+    monkeypatch.setattr(zoo, "create", build)
     refused = []
     for file in timm.list_modules():
         size, name = min((parameters(name), name) for name in timm.list_models(module=file))
