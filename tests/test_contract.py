@@ -38,7 +38,7 @@ ON_ALL = {"-h", "--help", "--debug"}
 
 
 def section(heading):
-    """What the page has below a heading."""
+    """Return the text of the page below a heading."""
     return re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)[1]
 
 
