@@ -4,7 +4,8 @@ training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a b
 all three.  loss: the contrastive loss beside open_clip's.  rival: the step against open_clip's own
 loop.  evaluation: top-down evaluation against a plain implementation.  loading: images a second
 from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out
-where there is none.  Each number is a median; each part takes minutes.
+where there is none.  Each number is a median; each part takes minutes.  What our commands set for
+their whole process, the allocator, is set for both sides.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 import pandas
 
 from gestalt.results.record import provenance
+from gestalt.support.memory import keep_freed_memory
 
 PARTS = ("training", "loss", "rival", "evaluation", "loading", "gpu")
 """Each is the file of that name; only what runs is imported.
@@ -39,6 +41,7 @@ def main() -> int:
         help="towers of two layers, 32 wide, without a GPU too, for trying the code",
     )
     options = parser.parse_args()
+    keep_freed_memory()
     results: dict[str, Any] = {}
     for name in (options.only,) if options.only else PARTS:
         part = import_module(name)

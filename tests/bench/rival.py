@@ -6,7 +6,7 @@ callbacks of every run; a batch is as our loader gives it, uint8 pixels, caption
 token ids, so that normalising is in its time.  open_clip's is
 ``open_clip_train.train.train_one_epoch``; a batch is as its loader gives it, normalised floats and
 token ids, which are cut to the length to which ours are padded: neither side computes with more
-padding than the other.
+padding than the other.  Both come from pinned memory to a GPU.
 """
 
 import logging
@@ -34,7 +34,6 @@ from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
-from gestalt.support.memory import keep_freed_memory
 from gestalt.training.checkpoints import SaveOnSignal
 from gestalt.training.clock import Clock
 from gestalt.training.progress import Speed
@@ -107,7 +106,6 @@ def compared(
     """Time so many turns of both.  Returns the medians in seconds a step and the median of the
     ratios.
     """
-    keep_freed_memory()
     quiet()
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*|.*does not have many workers.*")
@@ -121,7 +119,8 @@ def compared(
         clip.compile(dynamic=False)
     order = Turns(block=1 if device.type == "cpu" else 10)
     count = (WARM_UP + turns) * order.block
-    their_batches = order.batches("theirs", (pixels, ids), WARM_UP + turns)
+    given = (pixels, ids) if device.type == "cpu" else (pixels.pin_memory(), ids.pin_memory())
+    their_batches = order.batches("theirs", given, WARM_UP + turns)
     keywords = {"count": count, "device": device}
     other = threading.Thread(
         target=their_loop, args=(clip, config, their_batches), kwargs=keywords, daemon=True
