@@ -82,8 +82,8 @@ TERMS: Registry[Any] = Registry(
     [
         Row(
             "nouns",
-            "contrasts each noun with other nouns, and its image with other images, using the "
-            "patches it attends to",
+            "contrasts each noun with other nouns, and its image with other images, by its nearest "
+            "patch or the mean of patches weighted by their softmax",
             "gestalt.losses.nouns:Nouns",
             {"reads_nouns": True},
         ),

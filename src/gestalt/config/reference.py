@@ -17,7 +17,7 @@ TITLE = """\
 # Configuration
 
 Every key of an experiment: its default, what it may be, and what it means. The defaults are the
-paper's run.
+paper's run, [as far as it is known](training.md#which-defaults-are-the-papers).
 This page is generated from `src/gestalt/config/schema*.py`; change those, then run
 `python -m gestalt.config.reference > docs/configuration.md`.
 

@@ -1,8 +1,8 @@
-"""The schema, whose defaults are the paper's run.
+"""The schema, whose defaults are the paper's run as far as it is known.
 
 Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 6 and section
 3.  What its main text does not state (optimiser, rates, batch, warm-up) follows kahnchana/clippy at
-04bf78b where the key says so, and is our choice otherwise.
+04bf78b or is our choice: docs/training.md lists which.
 """
 
 import re
@@ -161,9 +161,9 @@ class Projection:
 
     order: Literal["before", "after", "none", "siglip", "classifier"] = key(
         "before",
-        "Project tokens before or after aggregation; `none`, as in the paper: no projection; of "
-        "a `start` only: `siglip`, before, its attention pooling in the image's place; "
-        "`classifier`, image tokens before, by its class names, text not.",
+        "Project tokens before or after aggregation; `none`, as in the paper's public code: no "
+        "projection; of a `start` only: `siglip`, before, its attention pooling in the image's "
+        "place; `classifier`, image tokens before, by its class names, text not.",
     )
     width: int = positive(
         768,

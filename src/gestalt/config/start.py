@@ -13,9 +13,9 @@ from gestalt.tables import TEXTS
 
 OPEN_CLIP, CLASSIFIER = "open_clip:", "classifier:"
 POSSIBLE = (
-    "choose a run's folder, its checkpoint, an exported folder, a CLIP or SigLIP ViT of open_clip "
-    "as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or a CNN of "
-    "timm as classifier:ARCHITECTURE"
+    "choose a run's folder, its checkpoint, an exported folder, a plain CLIP or SigLIP ViT of "
+    "open_clip as open_clip:ARCHITECTURE:TAG, open_clip:ARCHITECTURE:FILE or open_clip:FOLDER, or "
+    "a CNN of timm as classifier:ARCHITECTURE"
 )
 
 FOLLOWING = (

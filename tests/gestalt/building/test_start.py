@@ -5,6 +5,7 @@ open_clip.
 import json
 import re
 import shutil
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
+from gestalt.config.start import keys_of
 from gestalt.encoders.readings import READINGS
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
@@ -28,6 +30,7 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.at_step import trainer_at
+from tests.gestalt.command import ROOT
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
 from tests.gestalt.zoo import test_open_clip
@@ -190,6 +193,17 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
     for word in ("text.family=siglip", "projection.order=siglip"):
         with pytest.raises(ValueError, match="needs start=open_clip:"):
             load("clippy_dino_max", scale="tiny", overrides=[word])
+
+
+@pytest.mark.skipif(open_clip.__version__ != "3.3.0", reason="another list of published weights")
+def test_the_docs_say_how_many_published_pairs_a_run_may_start_from():
+    pairs, plain = open_clip.list_pretrained(), 0
+    for name, tag in pairs:
+        with suppress(ValueError):
+            plain += bool(keys_of(f"open_clip:{name}:{tag}"))
+    page = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert f"Of the {len(pairs)} published pairs" in page
+    assert f"of open_clip 3.3.0, {plain} are plain" in page
 
 
 @pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
