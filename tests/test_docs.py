@@ -121,6 +121,12 @@ def check_names(words, *, folder):
         assert not target.isidentifier() or (EXPERIMENTS / f"{target}.yaml").exists(), target
 
 
+def test_the_papers_miou_stands_beside_commands_of_the_protocol_that_reads_it():
+    pattern = r"^\| \w \|.* mIoU.*`make .*|^ARGS=.*imagenet\].*"
+    rows = re.findall(pattern, RESULTS, re.MULTILINE)
+    assert ["clippy-paper" in row for row in rows] == [True, True, True]
+
+
 def test_commands_name_what_exists(tmp_path):
     """``make -n`` refuses a target that is missing; a misspelt variable of it would be ignored."""
     variables = set(re.findall(r"^(\w+) *\?=", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
