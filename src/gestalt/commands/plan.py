@@ -81,7 +81,8 @@ def plan(config: Experiment) -> int:
         ValueError: the configuration cannot run, or a launcher started several processes.
     """
     check_alone("--plan measures")
-    prepare(config)
+    # the steps take one device; the run's may be another machine's
+    prepare(replace(config, trainer=replace(config.trainer, devices=1)))
     devices = ranks_here(config)
     ranks = devices * config.trainer.num_nodes
     if config.data.batch_size % ranks:
@@ -102,9 +103,10 @@ def plan(config: Experiment) -> int:
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
     free = free_bytes(Path.cwd())
+    unchecked = f"its {ranks} ranks were not checked on this machine; " if ranks > 1 else ""
     lines = [
         f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on "
-        f"{device_name(device)}, one process; no run is written",
+        f"{device_name(device)}, one process; {unchecked}no run is written",
         memory_line(
             config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room
         ),

@@ -124,6 +124,13 @@ def test_the_trial_has_as_many_loading_processes_as_the_run(monkeypatch):
     assert taken.call_args.args[0].data.workers == 2  # of 16, by the 64 pairs
 
 
+def test_a_plan_leaves_the_ranks_of_another_machine_unchecked(monkeypatch, capsys):
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
+    monkeypatch.setattr(command, "_take_steps", lambda *_: (0, StepProbe()))
+    command.plan(config("trainer.devices=2"))
+    assert "its 2 ranks were not checked on this machine" in capsys.readouterr().out
+
+
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch):
     def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
