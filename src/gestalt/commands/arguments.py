@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 
 from gestalt.commands.flags import add_words
+from gestalt.support.names import nearest
 
 COMMANDS = {
     "training_words": {
@@ -53,6 +54,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    names = [name for rows in COMMANDS.values() for name in rows]
+    if given and not given[0].startswith("-") and given[0] not in names:
+        parser.error(f"{given[0]}: no such command; {nearest(given[0], names)}")
     takes_keys = False
     for file, rows in COMMANDS.items():
         for name, text in rows.items():
@@ -65,9 +69,11 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
+        keys = [flag.lstrip("-") for flag in flags if takes_keys and {".", "="} & {*flag}]
+        mend = f"write keys without dashes, {' '.join(keys)}; " if keys else ""
         parser.error(
-            f"{arguments.command} has no {' '.join(flags)}; gestalt {arguments.command} --help "
-            "lists its flags"
+            f"{arguments.command} has no {' '.join(flags)}; {mend}gestalt {arguments.command} "
+            "--help lists its flags"
         )
     if rest and not takes_keys:
         parser.error(

@@ -14,6 +14,7 @@ from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished, progress, record_of
+from gestalt.support.names import suggestion
 
 PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
 """Prefixes of the hashed keys in which a run may differ from its experiment and still be plain:
@@ -154,7 +155,11 @@ def _why_none(name: str, runs: list[Path], holding: Path, expected: str) -> str:
                 "this experiment has no run here; train it with "
                 f"`{_training(experiment, *scale[:1])}`"
             )
-        return f"{expected}: {_listed(_holders(LOGS, holding))}"
+        held = _holders(LOGS, holding)
+        places = [place for run in held for place in (run, *run.parents) if LOGS in place.parents]
+        known = dict.fromkeys(str(place.relative_to(LOGS)) for place in places)
+        near = suggestion(str(Path(name)).removeprefix(f"{LOGS}/"), known)
+        return f"{expected}: {_listed(held)}; {near}".removesuffix("; ")
     plain = [run for run in runs if not variations(run)]
     newest = (plain or runs)[-1]
     command = _training(newest.parents[1].name, newest.parent.name)

@@ -1,24 +1,52 @@
 """Suggestions for a name that is not known, names of folders, and words that are paths."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+SYNONYMS = {
+    "average": "avg",
+    "epochs": "max_epochs",
+    "gpus": "devices",
+    "lr": "learning_rate",
+    "mean": "avg",
+    "num_workers": "workers",
+    "pooling": "aggregation",
+    "wd": "weight_decay",
+}
+"""Other words of the field for keys and their values -> the words here."""
+
 
 def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
-    """Return ``did you mean 'x'?`` with the ``count`` nearest known names, or an empty string where
-    none is near.
+    """Return ``did you mean 'x'?``, or an empty string where no known name is near.
+
+    Near are, at most three, names that end in the last part of ``name`` or in its synonym, those of
+    the same group alone if there are any; else the ``count`` names of the nearest spelling.
     """
-    close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    known = list(known)
+    last = _last_part(name)
+    alike = _ending(known, last) or _ending(known, SYNONYMS.get(last, last))
+    of_group = [word for word in alike if word.startswith(name.removesuffix(last))]
+    close = (of_group or alike)[:3] or difflib.get_close_matches(name, known, n=count, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name is
-    near.
+def _ending(known: list[str], last: str) -> list[str]:
+    return [word for word in known if _last_part(word) == last]
+
+
+def _last_part(name: str) -> str:
+    return re.split("[./]", name)[-1]
+
+
+def nearest(name: str, choices: Iterable[str], *, known: Iterable[str] = ()) -> str:
+    """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name of
+    ``known``, by default the choices, is near.
     """
-    known = list(known)
-    return f"{suggestion(name, known)} choose one of {', '.join(known)}".lstrip()
+    choices = list(choices)
+    near = suggestion(name, list(known) or choices)
+    return f"{near} choose one of {', '.join(choices)}".lstrip()
 
 
 def few(name: str, known: list[str]) -> str:

@@ -2,6 +2,7 @@
 have its type.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import UnionType
@@ -50,7 +51,15 @@ def in_words(kind: Any) -> str:
     )
 
 
-def convert(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
+def names_below(group: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the names of the keys of a group, and of the groups in it, such as ``image.init``."""
+    for item in fields(group):
+        yield prefix + item.name
+        if is_dataclass(item.type):
+            yield from names_below(item.type, f"{prefix}{item.name}.")
+
+
+def convert(value: Any, kind: Any, *, origin: str, key: str = "", root: Any = None) -> Any:
     """Return a value as the type of its key; keys of a group without a value have their defaults.
 
     Args:
@@ -58,6 +67,7 @@ def convert(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
         kind: the type, or the class of the group.
         origin: place of the value, for messages.
         key: name of the key; empty for the whole configuration.
+        root: class whose keys a message may suggest; None for ``kind``.
 
     Raises:
         ConfigError: an unknown key, or a value of another type; the message names key, value and
@@ -69,7 +79,7 @@ def convert(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
     if first is Any or type(value) in options or value in inner:
         return value
     if is_dataclass(first) and isinstance(value, dict):
-        return _group(value, first, origin=origin, key=key)
+        return _group(value, first, origin=origin, key=key, root=root or first)
     if is_dataclass(kind):
         raise ConfigError(
             f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, "
@@ -103,7 +113,7 @@ def convert(value: Any, kind: Any, *, origin: str, key: str = "") -> Any:
     raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
 
 
-def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
+def _group(values: dict[str, Any], group: Any, *, origin: str, key: str, root: Any) -> Any:
     """Build a group of keys from their values."""
     kinds = {item.name: item.type for item in fields(group)}
     called = f"the {group.__name__.removesuffix('File').lower()}"  # GridFile: the grid
@@ -111,11 +121,12 @@ def _group(values: dict[str, Any], group: Any, *, origin: str, key: str) -> Any:
     for name, value in values.items():
         inner = f"{key}.{name}".removeprefix(".")
         if name not in kinds:
+            below = inner.rpartition("].")[2]  # a list begins at its own root
             raise ConfigError(
                 f"{inner}: {key or called} has no key {name!r} (in {origin}); "
-                f"{nearest(name, sorted(kinds))}"
+                f"{nearest(below, sorted(kinds), known=names_below(root))}"
             )
-        built[name] = convert(value, kinds[name], origin=origin, key=inner)
+        built[name] = convert(value, kinds[name], origin=origin, key=inner, root=root)
     for item in fields(group):
         if item.name not in built and item.default is item.default_factory is MISSING:
             raise ConfigError(f"{f'{key}.{item.name}'.lstrip('.')} is missing (in {origin})")

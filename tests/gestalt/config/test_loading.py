@@ -134,7 +134,7 @@ def test_a_typo_and_help_import_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "did you mean 'max_steps'?" in done.stderr
+    assert "did you mean 'trainer.max_steps'?" in done.stderr
 
 
 def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_scale():

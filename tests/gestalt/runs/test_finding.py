@@ -178,7 +178,7 @@ def test_an_unknown_name_is_refused_with_the_list_of_runs():
     run = saved_run(4)
     assert refusal("clippy_dino_mix").endswith(
         "clippy_dino_mix: neither a checkpoint, nor a run's folder, nor an experiment with one; "
-        f"runs here: {run}"
+        f"runs here: {run}; did you mean 'clippy_dino_max'?"
     )
 
 
