@@ -14,6 +14,7 @@ from pathlib import Path
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
 from gestalt.runs.folders import first_rank
+from gestalt.runs.names import CHECKPOINT
 from gestalt.runs.requeue import DIVERGED, requeue_job
 from gestalt.support.signals import Interrupted
 from gestalt.training.bad_samples import TooManyBad
@@ -33,9 +34,9 @@ def until_stopped(work: Callable[[], object]) -> int:
 
 
 @contextmanager
-def noting_divergence(folder: Path | None) -> Iterator[None]:
+def noting_end(folder: Path | None) -> Iterator[None]:
     """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not
-    try again for ever.
+    try again for ever; name the run's checkpoint to a signal that comes after the training.
     """
     note = folder / DIVERGED if folder and first_rank() else None
     if note is not None:
@@ -45,6 +46,10 @@ def noting_divergence(folder: Path | None) -> Iterator[None]:
     except NonFiniteLoss as error:
         if note is not None:
             note.write_text(f"{error}\n")
+        raise
+    except Interrupted as stop:
+        if folder and (saved := folder / CHECKPOINT).is_file():
+            raise Interrupted(stop.signal_number, saved) from stop
         raise
 
 
@@ -66,7 +71,10 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if arguments.command == "ablate":
         return f"\ncontinue with: {program()} {shlex.join(arguments.words)}"
     if stop.checkpoint is None:
-        if arguments.command not in ("train", "pretrain", "eval", "features"):
+        if arguments.command == "eval":
+            free = f", once {maps} is removed" if (maps := arguments.predictions) else ""
+            return f"; finished records are kept, and the same command scores all again{free}"
+        if arguments.command not in ("train", "pretrain", "features"):
             return ""
         return "; nothing is lost: run the same command again"
     runs = (LOGS / arguments.config.name).resolve() if arguments.command == "train" else None

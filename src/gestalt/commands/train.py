@@ -20,7 +20,7 @@ from gestalt.building.training import build_bad_samples, build_data, build_modul
 from gestalt.building.workers import describe_workers
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import noting_divergence, tell, until_stopped
+from gestalt.commands.stopping import noting_end, tell, until_stopped
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
@@ -121,7 +121,7 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> No
     data = parts.data
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
-    with _held(None if resumed else folder), noting_divergence(folder):
+    with _held(None if resumed else folder), noting_end(folder):
         lines = _first_lines(parts)
         workers = describe_workers(config, len(data.source))
         more = (data.summary(), *parts.feature_lines, workers, f"run: {folder}")

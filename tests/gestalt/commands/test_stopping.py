@@ -2,6 +2,7 @@
 
 import os
 import signal
+from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -9,7 +10,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.commands.faults import describe
-from gestalt.commands.stopping import until_stopped
+from gestalt.commands.stopping import interrupted, until_stopped
+from gestalt.support.signals import Interrupted
 from tests.data_modules.files import write_flickr
 from tests.gestalt.command import run_here
 
@@ -52,3 +54,12 @@ def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, mo
     run_here("data inspect flickr data.root=flickr data.workers=1", status=1)
     assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
     assert not list(tmp_path.glob("**/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("maps", "end"), [(None, "scores all again\n"), ("maps", "again, once maps is removed\n")]
+)
+def test_a_stopped_evaluation_says_what_the_same_command_does(maps, end, capsys):
+    arguments = Namespace(command="eval", predictions=maps)
+    assert interrupted(Interrupted(signal.SIGTERM), arguments) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.endswith(end)
