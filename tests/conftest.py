@@ -1,12 +1,28 @@
 """Options and fixtures that several tests share."""
 
 import os
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from gestalt.support import plugins
+
 # before torch: its threads wait for each other longer than these small tensors take
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+INSTALLED = [*map(Path, sys.path)]
+
+
+def added_by_tests(**group):
+    """Entry points of the packages that a test puts on the path: rows of one that happens to be
+    installed are not the repository's.
+    """
+    return [point for point in entry_points(**group) if point.dist.locate_file("") not in INSTALLED]
+
+
+plugins.entry_points = added_by_tests
 
 
 def pytest_addoption(parser):

@@ -122,13 +122,13 @@ class Registry(Mapping[str, Target]):
         return added_to(self.group, tuple(self.built_in))
 
     def rows(self) -> list[Row]:
-        """Return all rows; one that a package adds is described by the package's summary, and not
-        imported.
+        """Return all rows; one that a package adds is described by the package's summary, or
+        without one by its object's place, and not imported.
         """
         added = [
             Row(
                 name,
-                str(entry.dist.metadata.json.get("summary", "")),
+                str(entry.dist.metadata.json.get("summary", entry.value)),
                 entry.value,
                 package=package_of(entry),
             )

@@ -24,12 +24,14 @@ def open_here(*, root, size, seed, limit, colour="red"):
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Puts packages of one module and one entry point beside those that are installed."""
 
-    def installed(package: str, group: str, name: str, value: str, *, text: str = MODULE) -> None:
+    def installed(
+        package: str, group: str, name: str, value: str, *, text: str = MODULE, more: str = ""
+    ) -> None:
         (tmp_path / f"{package}.py").write_text(text)
         record = tmp_path / f"{package}-1.0.dist-info"
         record.mkdir(exist_ok=True)
         (record / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nSummary: Of {package}\n"
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n{more}"
         )
         (record / "entry_points.txt").write_text(f"[gestalt.{group}]\n{name} = {value}\n")
         added_to.cache_clear()
@@ -42,20 +44,22 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install):
-    install("planted_loss", "losses", "mine", "planted_loss:loss")
+    install("planted_bare", "losses", "bare", "planted_bare:loss")
+    install("planted_loss", "losses", "mine", "planted_loss:loss", more="Summary: Of mine\n")
     registry = Registry(
         "losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})]
     )
-    assert list(registry) == ["contrastive", "mine"]
+    assert list(registry) == ["contrastive", "bare", "mine"]
     assert "mine" in registry
     assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
     assert "planted_loss" not in sys.modules
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
-    assert [registry.fact(name, "one_direction", False) for name in registry] == [True, False]
+    assert [registry.fact(name, "one_direction", 0) for name in registry] == [True, 0, 0]
     assert [(row.line, row.package) for row in registry.rows()] == [
         ("", "built in"),
-        ("Of planted_loss", "planted_loss 1.0"),
+        ("planted_bare:loss", "planted_bare 1.0"),
+        ("Of mine", "planted_loss 1.0"),
     ]
 
 
