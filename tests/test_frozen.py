@@ -39,7 +39,7 @@ def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_
     origin = build_model(demo).image_tower.origin
     digests = {
         name: top_down_protocol(name).digest()
-        for name in ("whole_square", "clippy-paper", "mmseg-448")
+        for name in ("whole_square", "clippy-paper", "mmseg-448", "tips-448")
     }
     digests["pca_square"] = GROUPING_PROTOCOLS["pca_square"].digest()
     digests["openai_80"] = CLASSIFICATION_PROTOCOLS["openai_80"].digest()
@@ -48,6 +48,7 @@ def test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged(tmp_
         "whole_square": "4c09aeb361b7cae4",
         "clippy-paper": "2451b77f305facab",
         "mmseg-448": "081d8bae22c36afc",
+        "tips-448": "dabd618c2b995b05",
         "pca_square": "df15890ff2b62480",
         "openai_80": "9a8f43698d5c4721",
         "scenes": "8c9ac896e932fa6f",

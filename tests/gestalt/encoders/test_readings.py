@@ -12,13 +12,14 @@ from gestalt.config import schema
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.last_block import timm_block
 from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
+from gestalt.measures.segmentation.presets import top_down_protocol
 
 GRID = (3, 5)
 
 
-def tower(name="vit_tiny_patch16_224", patch=16):
+def tower(name="vit_tiny_patch16_224", patch=16, **sizes):
     torch.manual_seed(0)
-    made = build_image_tower(schema.Image(name, init="random"), size=4 * patch).eval()
+    made = build_image_tower(schema.Image(name, init="random", **sizes), size=4 * patch).eval()
     made.trunk.blocks = made.trunk.blocks[:2]
     with torch.no_grad():
         for parameter in made.parameters():
@@ -45,13 +46,19 @@ def test_the_parts_of_the_last_block_put_together_are_the_block(name):
     torch.testing.assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
 
 
-def by_hand(made, images, name):
-    """The tokens after the last block, computed token by token."""
-    block, inputs = made.trunk.blocks[-1], []
+def into(block, made, images):
+    """The tokens that enter a block."""
+    inputs = []
     handle = block.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
     made(images)
     handle.remove()
-    tokens, heads = inputs[0], block.attn.num_heads
+    return inputs[0]
+
+
+def by_hand(made, images, name):
+    """The tokens after the last block, computed token by token."""
+    block = made.trunk.blocks[-1]
+    tokens, heads = into(block, made, images), block.attn.num_heads
     query, key, value = block.attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)
     out = torch.zeros_like(tokens)
     width = tokens.shape[-1] // heads
@@ -88,6 +95,23 @@ def test_a_reading_equals_its_equation(name):
         read = made(images)
     torch.testing.assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
     assert not made.trunk.blocks[-1]._forward_hooks
+
+
+@torch.no_grad()
+def test_tips_448_reads_the_last_block_exactly_as_the_notebook_of_its_authors():
+    """google-deepmind/tips at 4db271d, pytorch/TIPS_zeroshot_segmentation.ipynb, the function
+    encode_image_value_attention; prefix: class token and one register.
+    """
+    made, images = tower("vit_base_patch14_reg1_tipsv2", 14, width=24, depth=2, heads=3)
+    reading = READINGS[top_down_protocol("tips-448").reading]
+    with read_last_block(timm_block(made.trunk), reading, grid=GRID):
+        read = made(images)
+    block = made.trunk.blocks[-1]
+    tokens = into(block, made, images)
+    values = block.attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)[2].contiguous()
+    tokens = tokens + block.ls1(block.attn.proj(values))
+    tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+    assert torch.equal(read.parts, made.trunk.norm(tokens)[:, 2:])
 
 
 @torch.no_grad()

@@ -388,11 +388,8 @@ TIPS = Preset(
         stride=336,
         templates=TEMPLATES["tcl_9"],
         vocabulary="tips",
-        left_out=(
-            "values instead of attention in the last block",
-            "texts cut at 64 tokens: the text tower's own limit",
-            PIXELS,
-        ),
+        reading="maskclip",
+        left_out=("texts cut at 64 tokens: the text tower's own limit", PIXELS),
         source="google-deepmind/tips at 4db271d, pytorch/TIPS_zeroshot_segmentation.ipynb",
     )
 )
