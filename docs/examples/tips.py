@@ -4,15 +4,17 @@
     gestalt eval python:tips:Tips evaluation.protocol=tips-448 \\
         "evaluation.benchmarks=[ade20k]" benchmark_root=DIR
 
-Exercised with a stand-in of its interface only, never with its weights.  transformers downloads and
-runs the model's own code.
+Run with small random weights in the encoders of google-deepmind/tips, never with the published
+ones.  transformers downloads and runs the model's own code.
 
-Source: google-deepmind/tips and google/tipsv2-b14.  Its authors segment by the values of the last
-block; this example uses its usual patch tokens.
+Source: google/tipsv2-b14 and google-deepmind/tips at 4db271d, pytorch/image_encoder.py and
+pytorch/TIPS_zeroshot_segmentation.ipynb, which segments by the values of the last block.
 """
 
 from torch import nn
 from transformers import AutoModel
+
+from gestalt.encoders.last_block import Heads, LastBlock, split
 
 
 class Tips(nn.Module):
@@ -33,3 +35,24 @@ class Tips(nn.Module):
     def embed_text(self, texts):
         """Embed K texts: (K, E)."""
         return self.model.encode_text(texts)
+
+    def last_block(self):
+        """Take apart the last block, whose values ``tips-448`` reads."""
+        encoder = self.model.vision_encoder
+        block = encoder.blocks[-1]
+        attention = block.attn
+
+        def heads(tokens, options):
+            parts = attention.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+            return Heads(*(split(part, attention.num_heads) for part in parts), attention.scale)
+
+        def merge(values, tokens):
+            return block.ls1(attention.proj(values.transpose(1, 2).flatten(2)))
+
+        return LastBlock(
+            block,
+            prefix=1 + encoder.num_register_tokens,
+            heads=heads,
+            merge=merge,
+            feed=lambda tokens: block.ls2(block.mlp(block.norm2(tokens))),
+        )

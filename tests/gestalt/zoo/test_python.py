@@ -1,16 +1,20 @@
 """A model of the user's own code is scored by the parts that it has."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
 import transformers
 from torch import nn
 from torch.nn import functional
 
 from gestalt.building.targets import open_target
+from gestalt.encoders.last_block import timm_block
+from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.zoo.kinds import open_vision
 
 CODE = '''
@@ -138,10 +142,13 @@ def test_a_configuration_cannot_name_code_as_a_proxy_model(module):
 
 
 class StandIn(nn.Linear):
-    """Fake of RADIO, dino.txt and TIPSv2 as the examples call them; features are mean colours."""
+    """Fake of RADIO, dino.txt and TIPSv2 as their code is called; features are mean colours, and
+    those of RADIO in bfloat16, as its checkpoints say.
+    """
 
     adaptors = property(lambda self: {"siglip2-g": self})
-    logit_scale, head_mlp = torch.ones(1), nn.Identity()
+    logit_scale, head_mlp = torch.ones(1), nn.Linear(3, 3, bias=False)
+    head_mlp.weight.data = torch.eye(3)
 
     def tokenizer(self, texts):
         return torch.ones(len(texts), 6).cumsum(dim=1)
@@ -152,30 +159,65 @@ class StandIn(nn.Linear):
         return self.tokenizer(texts) if isinstance(texts, list) else texts
 
     def encode_image(self, pixels, stride=14):
-        rows = functional.avg_pool2d(pixels, stride).flatten(2).transpose(1, 2)
+        if hasattr(self, "vision_encoder"):
+            rows = self.vision_encoder.forward_features(pixels)
+            return SimpleNamespace(cls_token=rows[:, :1], patch_tokens=rows[:, 2:])
+        rows = colours(pixels, stride).flatten(2).transpose(1, 2)
         return SimpleNamespace(cls_token=rows, patch_tokens=rows, summary=rows[:, 0], features=rows)
 
     def forward(self, pixels):
-        return dict.fromkeys(("backbone", "siglip2-g"), self.encode_image(pixels, 16))
+        outputs = self.encode_image(pixels, 16)
+        half = SimpleNamespace(features=outputs.features.bfloat16())
+        return {"backbone": half, "siglip2-g": outputs}
 
     def encode_image_with_patch_tokens(self, pixels):
         rows = self.encode_image(pixels, 16).features
-        return rows[:, :2].flatten(1).roll(3, dims=1), rows, None
+        return rows[:, :2].flatten(1).roll(3, dims=1), -rows, rows  # those of the backbone last
 
 
-@pytest.mark.parametrize("name", ["radio:Radio", "dinotxt:DinoTxt", "tips:Tips"])
-@torch.no_grad()
-def test_an_example_reads_its_model_by_the_interface_of_its_authors(monkeypatch, name):
+def colours(pixels, stride):
+    return functional.avg_pool2d(pixels, stride).bfloat16().float()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """A function that opens an example with the stand-in, which it returns too."""
     monkeypatch.chdir(Path(__file__).parents[3] / "docs" / "examples")
     monkeypatch.setattr(sys, "path", [*sys.path])
     stand_in = StandIn(1, 1)
-    opened = {"radio_model": stand_in}
-    monkeypatch.setattr(torch.hub, "load", lambda _, entry, **__: opened.get(entry, [stand_in] * 2))
+
+    def load(code, entry, *, trust_repo="check", backbone_weights="-00000000.pth", **others):
+        assert trust_repo is True or code.startswith("facebookresearch/"), "asks on the terminal"
+        if entry == "radio_model":
+            assert "radio" not in sys.modules, "the name of RADIO's own package"
+            return stand_in
+        assert len(re.findall("-(.{8}).pth", backbone_weights)) == 1  # dinov3/hub/backbones.py
+        return stand_in, stand_in
+
+    monkeypatch.setattr(torch.hub, "load", load)
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: stand_in)
-    model = open_target(f"python:{name}").model
+    return lambda name: (open_target(f"python:{name}").model, stand_in)
+
+
+@pytest.mark.parametrize("name", ["nvidia_radio:Radio", "dinotxt:DinoTxt", "tips:Tips"])
+@torch.no_grad()
+def test_an_example_reads_its_model_by_the_interface_of_its_authors(opened, name):
+    model, _ = opened(name)
     shown = images([2 * side for side in model.patch_stride])
-    expected = functional.avg_pool2d(model.normalise(shown), model.patch_stride)
-    expected = functional.normalize(expected, dim=1)
+    expected = functional.normalize(colours(model.normalise(shown), model.patch_stride), dim=1)
     torch.testing.assert_close(model.embed_patches(shown), expected)
     torch.testing.assert_close(model.embed_image(shown), expected[:, :, 0, 0])
     assert model.embed_text(["a", "dog"]).shape == (2, 3 if name == "dinotxt:DinoTxt" else 6)
+
+
+@torch.no_grad()
+def test_the_example_of_tips_takes_the_last_block_apart_as_it_is_taken_apart_in_timm(opened):
+    model, stand_in = opened("tips:Tips")
+    encoder = timm.create_model("vit_base_patch14_reg1_tipsv2", embed_dim=12, depth=2, num_heads=3)
+    encoder.num_register_tokens = 1
+    stand_in.vision_encoder = encoder.eval()
+    shown = images((448, 448))
+    with read_last_block(timm_block(encoder), READINGS["sclip"], grid=(32, 32)):
+        expected = encoder.forward_features(model.normalise(shown))[:, 2:]
+    read = model.patch_tokens(shown, projected=False, reading="sclip")
+    torch.testing.assert_close(read.flatten(2).transpose(1, 2), expected)

@@ -1,10 +1,10 @@
 """NVIDIA's RADIO with the text of its SigLIP 2 adaptor, as a model of your own code.
 
     cd docs/examples
-    gestalt eval python:radio:Radio "evaluation.benchmarks=[pascal_voc]" benchmark_root=DIR
+    gestalt eval python:nvidia_radio:Radio "evaluation.benchmarks=[pascal_voc]" benchmark_root=DIR
 
-Exercised with a stand-in of its interface only, never with its weights.  ``torch.hub`` downloads
-and runs RADIO's own code.
+Run with small random weights, never with the published ones.  ``torch.hub`` downloads and runs
+RADIO's own code, which needs ``pip install einops``.
 
 Source: NVlabs/RADIO, README.md and radio/adaptor_generic.py.  Locations pass the adaptor's head of
 the summary, as in RayFronts and RADSeg: its other head is not aligned with texts.
@@ -13,7 +13,8 @@ the summary, as in RayFronts and RADSeg: its other head is not aligned with text
 import torch
 from torch import nn
 
-HUB = ("NVlabs/RADIO", "radio_model")
+CODE = "NVlabs/RADIO:c0f37017930e9dda53f93424cf4bf39fc51f287e"
+TRUSTED = {"trust_repo": True, "skip_validation": True}  # this commit: nothing is asked
 VERSION, ADAPTOR = "c-radio_v4-h", "siglip2-g"
 
 
@@ -25,13 +26,15 @@ class Radio(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.model = torch.hub.load(*HUB, version=VERSION, adaptor_names=[ADAPTOR])
+        self.model = torch.hub.load(
+            CODE, "radio_model", version=VERSION, adaptor_names=[ADAPTOR], **TRUSTED
+        )
         self.adaptor = self.model.adaptors[ADAPTOR]
 
     def encode(self, pixels):
         """Return the adaptor's summary (B, E) and the backbone's tokens (B, N, D)."""
         outputs = self.model(pixels)
-        return outputs[ADAPTOR].summary, outputs["backbone"].features
+        return outputs[ADAPTOR].summary, outputs["backbone"].features.float()
 
     def locations(self, maps):
         """Align a map (B, D, h, w) with texts: (B, E, h, w)."""
