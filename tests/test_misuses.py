@@ -11,7 +11,7 @@ from tests.gestalt.command import environment
 GOLDEN = Path(__file__).parent / "golden" / "older_run" / "config.yaml"
 TRAIN = "train clippy_dino_max --scale tiny"
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
-
+ADDRESS = "http://user:pa55word@host/x.tar?token=T0ken"
 
 MISUSES = {  # words after gestalt, and a part of the line
     "experiment": ("train clippy_dino_maxx", "did you mean 'clippy_dino_max'?"),
@@ -35,6 +35,7 @@ MISUSES = {  # words after gestalt, and a part of the line
         f"{TRAIN} data.source=tars data.root=/no/where",
         "data.root=/no/where: not found",
     ),
+    "address": (f"train gestalt --scale {ADDRESS}", "/http:/host/x.tar not found"),
     "long name": (f"train ./{'x' * 300}.yaml", "the name is too long"),
     "target": ("eval no_run", "neither a checkpoint"),
     "no target": ("eval ''", "the name of the model is empty"),

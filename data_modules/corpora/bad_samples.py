@@ -8,6 +8,8 @@ the workers.  The loss leaves the sample out, and the run counts it by its reaso
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gestalt.support.addresses import without_secrets
+
 REASONS = (
     "zero_bytes",  # an empty image file
     "truncated",  # an image file that ends too early
@@ -81,7 +83,8 @@ def bad_sample_at(where: str, key: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Return a text with escapes for line ends, control characters and bytes that are not UTF-8:
-    names in tars and tables may have any.
+    """Return a text without the secrets of URLs, and with escapes for line ends, control characters
+    and bytes that are not UTF-8: names in tars and tables may have any.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return without_secrets("".join(escaped))

@@ -18,6 +18,7 @@ from gestalt.data_modules.corpora.bad_samples import REASONS, BadSample
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
 from gestalt.data_modules.sources import Relocated, Source
+from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.json_files import read_json
 
@@ -48,7 +49,7 @@ def write_manifest(
         **counted,
     }
     with replacing(path) as partial:
-        partial.write_text(json.dumps(manifest, indent=1) + "\n")
+        partial.write_text(json.dumps(change_texts(manifest, without_secrets), indent=1) + "\n")
         return file_hash(partial)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from gestalt.support.addresses import without_secrets
+
 TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that
 doubles from a quarter of a second.
@@ -24,8 +26,12 @@ THREADS = 16
 """Parallel requests for the state of files."""
 
 MISSING_STATUS = (404, 410)
+REFUSED_STATUS = (401, 403)
 RETRY_STATUS = (408, 429, *range(500, 600))
-"""HTTP statuses of a missing file, and of a server that may answer later."""
+"""HTTP statuses of a missing file, of a refusal, and of a server that may answer later."""
+
+SECRETS = "; user info and query of an address are never saved: give data.root= again with them"
+"""The mend for a server that refuses an address without them."""
 
 
 def is_remote(url: str) -> bool:
@@ -58,19 +64,20 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def with_retries(request: Callable[[], Any], *, url: str) -> Any:
-    """Repeat a request up to ``TRIES`` times.
+    """Repeat a request up to ``TRIES`` times; messages name the URL without its secrets.
 
     Raises:
         FileNotFoundError, ValueError: at once, since a repetition would not help.
         ConnectionError: all requests failed.
     """
+    url = without_secrets(url)
     for attempt in count(1):
         try:
             return request()
         except (FileNotFoundError, ValueError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = without_secrets(" ".join(str(error).split())) or type(error).__name__
             if attempt == TRIES:
                 raise ConnectionError(
                     f"{url}: could not be read in {TRIES} tries: {reason}"
@@ -148,7 +155,8 @@ async def _http_state(system: Any, url: str) -> tuple[int | None, str]:
     if status in RETRY_STATUS:
         raise ConnectionError(f"HTTP {status} {reason}")
     if status >= 400 and status != 416:  # 416 is the answer for an empty file
-        raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}")
+        mend = SECRETS if status in REFUSED_STATUS and without_secrets(url) == url else ""
+        raise ValueError(f"{url}: cannot be read: HTTP {status} {reason}{mend}")
     total = headers.get("Content-Range" if status in (206, 416) else "Content-Length", "")
     total = total.rpartition("/")[2]
     size = int(total) if total.isdecimal() else None

@@ -20,6 +20,7 @@ from gestalt.data_modules.corpora.remote import (
     remote_state,
     with_retries,
 )
+from gestalt.support.addresses import without_secrets
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a
@@ -66,8 +67,8 @@ class Shard(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rstrip("/").rsplit("/", 1)[-1]
+        """The last part of the path, without the query of a URL."""
+        return without_secrets(self.path).rstrip("/").rsplit("/", 1)[-1]
 
 
 def unpacked_name(url: str) -> str:

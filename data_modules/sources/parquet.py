@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 
 CACHED = 512 * 2**20
@@ -237,7 +238,8 @@ class ParquetRows(ShardedStore):
         lengths, sizes, facts = [], [], []
         with ThreadPoolExecutor(THREADS if self._remote else 1) as pool:
             footers = list(pool.map(partial(read_footer, root), self._shards))
-        for (path, *_), footer in zip(self._shards, footers, strict=True):
+        for shard, footer in zip(self._shards, footers, strict=True):
+            path = shard.url
             names = footer.schema.to_arrow_schema().names
             found = find_columns(names, self._columns or columns, where=path)
             if self._columns not in ([], found):
@@ -252,9 +254,7 @@ class ParquetRows(ShardedStore):
                 lengths.append(metadata.num_rows)
                 chunks = chunks_of(metadata, found)
                 sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks))
-                facts.append(
-                    f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0"
-                )
+                facts.append(f"{shard.name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0")
         if not sum(lengths):
             raise ValueError(f"parquet: the {len(footers)} files of {root} have no rows")
         super().__init__(lengths)
@@ -267,7 +267,8 @@ class ParquetRows(ShardedStore):
                 f"{fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
             )
         layout = short_digest("".join(facts) + "\0".join(self._columns))
-        place = cache / "captions" / (short_digest(f"{root}\0{self._columns[1]}") + ".json")
+        column = short_digest(f"{without_secrets(root)}\0{self._columns[1]}")
+        place = cache / "captions" / f"{column}.json"
         self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
@@ -283,7 +284,7 @@ class ParquetRows(ShardedStore):
         known, current = known if isinstance(known, dict) else {}, {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:
-            state = f"{shard.url}\0{shard.size}\0{shard.stamp}"
+            state = f"{without_secrets(shard.url)}\0{shard.size}\0{shard.stamp}"
             digits = known.get(state)
             if not re.fullmatch("[0-9a-f]{64}", str(digits)):
                 digits = hash_column(shard, footer=footer, column=self._columns[1]).hex()

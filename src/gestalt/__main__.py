@@ -10,6 +10,7 @@ from importlib import import_module
 from gestalt.commands.arguments import MODULES, PRINTING, check, parse
 from gestalt.commands.faults import describe
 from gestalt.support import parent, signals, threads
+from gestalt.support.addresses import without_secrets
 
 
 def main(words: list[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
         line = describe(error)
         if arguments.debug or line is None:
             raise
-        print(f"gestalt: {line} (--debug shows where)", file=sys.stderr)
+        print(f"gestalt: {without_secrets(line)} (--debug shows where)", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     return status
 

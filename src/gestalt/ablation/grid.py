@@ -26,6 +26,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.results.design import Design, Paper
 from gestalt.runs.names import Overrides
+from gestalt.support.addresses import without_secrets
 from gestalt.support.names import is_path, nearest, stem
 
 LENGTH = (
@@ -95,12 +96,12 @@ class Grid:
         cells = {}
         for name, values in self.cells.items():
             texts = [word(key, values[key]).partition("=")[2] for key in self.varied]
-            cells[name] = tuple(texts) or (name,)
+            cells[name] = tuple(map(without_secrets, texts)) or (name,)
         return Design(
             self.name,
             base=self.base_name,
             scale=self.scale_name,
-            common=self.common,
+            common=tuple(map(without_secrets, self.common)),
             heads=self.varied or ("cell",),
             cells=cells,
             against=self.against,

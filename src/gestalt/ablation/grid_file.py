@@ -15,6 +15,7 @@ from gestalt.config.identity import flatten
 from gestalt.config.keys import Keys
 from gestalt.config.schema import ConfigError
 from gestalt.results.design import Paper
+from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.names import nearest
 from gestalt.support.typed import convert
 from gestalt.support.yaml_values import read_values
@@ -91,7 +92,7 @@ def cells_of(grid: GridFile) -> dict[str, Keys]:
     """
     cells = {name: flatten(values or {}, keep_empty=True) for name, values in grid.cells.items()}
     for key, values in grid.vary.items():
-        _check_different(f"vary: {key}", values)
+        _check_different(f"vary: {key}", change_texts(values, without_secrets))
     check_number(map(len, grid.vary.values()))
     if grid.vary:
         for combination in itertools.product(*grid.vary.values()):
@@ -99,7 +100,7 @@ def cells_of(grid: GridFile) -> dict[str, Keys]:
             # a word alone, any other value after its key
             labels = [
                 value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
-                for key, value in cell.items()
+                for key, value in change_texts(cell, without_secrets).items()
             ]
             cells[", ".join(labels)] = cell
     slugs: dict[str, str] = {}

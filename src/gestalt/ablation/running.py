@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from gestalt.ablation.jobs import Job, State
 from gestalt.results.text import span
+from gestalt.support.addresses import without_secrets
 from gestalt.support.parent import follow_environment
 from gestalt.support.signals import STOPPING, Interrupted, handle
 
@@ -71,7 +72,7 @@ class LocalProcess(subprocess.Popen[bytes]):
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
-            file.write(f"$ {' '.join(command)}\n".encode())
+            file.write(f"$ {without_secrets(' '.join(command))}\n".encode())
             file.flush()
             self._begins = file.tell()
             super().__init__(

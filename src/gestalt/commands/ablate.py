@@ -15,6 +15,7 @@ from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
 from gestalt.results.text import span
 from gestalt.runs import locks
+from gestalt.support.addresses import without_secrets
 
 
 def run(arguments: Namespace) -> int:
@@ -56,7 +57,7 @@ def run(arguments: Namespace) -> int:
             remarks=remarks,
         )
         if arguments.dry_run:
-            print("\n".join(plan(study)))
+            print(without_secrets("\n".join(plan(study))))
             return 0
         print(study.run())
     tell("\n".join([*study.failures, f"page: {folder / 'table.md'}"]))

@@ -3,8 +3,10 @@
 import argparse
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 from gestalt.commands.flags import add_words
+from gestalt.support.addresses import without_secrets
 from gestalt.support.names import nearest
 
 COMMANDS = {
@@ -40,6 +42,14 @@ PRINTING = ("compare", "report", "list")
 """Commands for which a closed pipe is not an error."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages lack the secrets of URLs in the words that they quote."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end the process."""
+        super().error(without_secrets(message))
+
+
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Parse the words of a command line, or those of this process.
 
@@ -50,7 +60,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         key=value words; ``words``, all of them.
     """
     given = sys.argv[1:] if words is None else words
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gestalt", description="Perceptual grouping in contrastive vision-language models."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")

@@ -21,6 +21,7 @@ from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
 from gestalt.data_modules.tools.packing import pack
 from gestalt.runs.folders import check_writable
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 
 DRAWING_SIZE = 64
@@ -167,7 +168,7 @@ def _place(arguments: Namespace, source: Source, suffix: str) -> Path:
 
 
 def _title(config: Experiment, source: Source) -> str:
-    root = "" if config.data.root is None else f" at {config.data.root}"
+    root = "" if config.data.root is None else f" at {without_secrets(config.data.root)}"
     shards = len(source.blocks())
     left_out = source.about().get("left_out_by_limit")
     limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""

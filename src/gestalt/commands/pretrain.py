@@ -17,6 +17,7 @@ from gestalt.pretraining.make import folder_of, make
 from gestalt.runs.folders import first_rank
 from gestalt.runs.locks import hold
 from gestalt.runs.names import CHECKPOINT
+from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.memory import keep_freed_memory
 
@@ -60,7 +61,7 @@ def _keep_keys(folder: Path, config: Experiment) -> None:
     """
     saved = folder / "config.yaml"
     if (folder / CHECKPOINT).is_file() and saved.is_file():
-        before = flatten(yaml.safe_load(saved.read_text()))
+        before = flatten(change_texts(yaml.safe_load(saved.read_text()), without_secrets))
         changed = [
             key
             for key, value in flatten(to_plain(config)).items()

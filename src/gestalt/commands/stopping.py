@@ -16,6 +16,7 @@ from gestalt.config.loading import LOGS
 from gestalt.runs.folders import first_rank
 from gestalt.runs.names import CHECKPOINT
 from gestalt.runs.requeue import DIVERGED, requeue_job
+from gestalt.support.addresses import without_secrets
 from gestalt.support.signals import Interrupted
 from gestalt.training.bad_samples import TooManyBad
 from gestalt.training.finite import NonFiniteLoss
@@ -102,8 +103,8 @@ def program() -> str:
 
 
 def tell(message: str) -> None:
-    """Print to the standard error, on the first rank: the standard output holds results, which can
-    be piped.
+    """Print to the standard error, on the first rank and without the secrets of URLs: the standard
+    output holds results, which can be piped.
     """
     if first_rank():
-        print(message, file=sys.stderr, flush=True)
+        print(without_secrets(message), file=sys.stderr, flush=True)

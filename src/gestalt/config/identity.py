@@ -10,6 +10,7 @@ import yaml
 from gestalt.config.keys import Keys, fields_below
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import NOUN_LIST, terms_of
+from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.tables import TERMS
 
 NOT_HASHED = tuple(
@@ -26,8 +27,10 @@ def to_yaml(config: Experiment) -> str:
 
 
 def to_plain(config: Experiment) -> Keys:
-    """Return the resolved configuration as dicts and lists."""
-    return json.loads(json.dumps(asdict(config)))
+    """Return the resolved configuration as dicts and lists, to be written or compared: URLs have no
+    user info, query or fragment.
+    """
+    return change_texts(json.loads(json.dumps(asdict(config))), without_secrets)
 
 
 def flatten(tree: Keys, prefix: str = "", *, keep_empty: bool = False) -> Keys:
@@ -69,9 +72,9 @@ def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest``, ``image.weights`` and the file of a
-    benchmark only the last part of the path counts, so that data may move.  Accumulated batches
-    count as one batch of their size.  The options of a term of the loss count if the run has that
-    term.
+    benchmark only the last part of the path counts, so that data may move, and nothing of the
+    query of a URL, so that a token may change.  Accumulated batches count as one batch of their
+    size.  The options of a term of the loss count if the run has that term.
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (

@@ -13,6 +13,7 @@ from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
 from gestalt.results.page import render
 from gestalt.results.text import NONE, images_text, markdown_lines
+from gestalt.support.addresses import published
 
 HEADS = ("set", "metric", "value", "95 % interval", "protocol", "images scored")
 TASKS = {
@@ -77,7 +78,7 @@ def write_card(facts: CardFacts, evidence: Evidence) -> str:
         notes=_notes(facts, measured, evidence),
         manifest=portable(config.data.manifest),
     )
-    return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}"))
+    return published(str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}")))
 
 
 def _eval_result(row: Measurement) -> EvalResult:

@@ -23,6 +23,7 @@ from gestalt.encoders.text import SentenceTower
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
+from gestalt.support.addresses import change_texts, published
 from gestalt.support.files import replacing, write_whole
 from gestalt.support.json_files import Fields, read_json
 
@@ -69,19 +70,16 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
 
 def portable(tree: Any) -> Any:
     """Return the tree with every absolute path and URL cut to its last part: they name what one
-    machine has, and may hold a secret.
+    machine has.  No text has a secret of a URL or the name of the home directory.
     """
-    if isinstance(tree, dict):
-        return {key: portable(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [portable(value) for value in tree]
-    if not isinstance(tree, str):
-        return tree
-    return (
-        PurePath(tree).name
-        if tree.startswith("/")
-        else PLACE.sub(lambda place: PurePath(place[0]).name, tree)
-    )
+
+    def shortened(text: str) -> str:
+        text = published(text)
+        if text.startswith("/"):
+            return PurePath(text).name
+        return PLACE.sub(lambda place: PurePath(place[0]).name, text)
+
+    return change_texts(tree, shortened)
 
 
 def read_description(path: Path) -> Fields:

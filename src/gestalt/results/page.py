@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from PIL import Image
 
 from gestalt.results import text
+from gestalt.support.addresses import published
 
 HERE = Path(__file__).parent
 """The folder of this package's templates, and of ``style.css``, which a template of another package
@@ -19,16 +20,26 @@ may include.
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return a template with its values, and ``text``, the module of numbers and tables as text."""
+    """Return a template with its values, as they may be ``published``, and ``text``, the module of
+    numbers and tables as text.
+    """
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
+        finalize=_published,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     return environment.get_template(template.name).render(values, text=text)
+
+
+def _published(value: Any) -> Any:
+    if isinstance(value, Path):
+        value = str(value)
+    # Markup stays Markup, which is not escaped again
+    return type(value)(published(value)) if isinstance(value, str) else value
 
 
 def image_url(image: Image.Image, kind: str, **options: int) -> str:

@@ -13,6 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.design import Design, Paper
 from gestalt.results.record import read_record, result_paths, write_record
 from gestalt.results.result import Result
+from gestalt.support.addresses import change_texts, published
 from gestalt.support.json_files import read_json
 
 PAGE = "page.json"
@@ -50,7 +51,7 @@ class GridResults(NamedTuple):
             for name, results in self.views.items()
         }
         content = {"design": asdict(self.design), "remarks": list(self.remarks), "views": views}
-        write_record(folder / PAGE, content)
+        write_record(folder / PAGE, change_texts(content, published))
 
     @classmethod
     def read(cls, folder: Path) -> "GridResults":

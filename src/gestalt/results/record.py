@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gestalt.config.schema import ConfigError
 from gestalt.runs.finding import find_run
 from gestalt.runs.names import RESULT
+from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.json_files import read_json
 
@@ -91,7 +92,8 @@ def read_record(path: Path) -> dict[str, Any]:
         ConfigError: the file holds something else, is of another format, or contradicts itself.
     """
     try:
-        record = read_json(path, "record")
+        # an earlier version wrote whole addresses
+        record: dict[str, Any] = change_texts(read_json(path, "record"), without_secrets)
         for number, entry in enumerate(record["benchmarks"]):
             for problem in _contradictions(entry, record["metrics"]):
                 raise ValueError(f"benchmarks[{number}] of {entry['set']}: {problem}")
@@ -130,11 +132,13 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record atomically as JSON; nan and infinity become null."""
+    """Write a record atomically as JSON, without the secrets of URLs; nan and infinity become
+    null.
+    """
     finite = json.loads(
         json.dumps({"format": FORMAT, **record}), parse_constant=lambda constant: None
     )
-    write_whole(path, json.dumps(finite, indent=1) + "\n")
+    write_whole(path, json.dumps(change_texts(finite, without_secrets), indent=1) + "\n")
 
 
 def provenance(device: "torch.device | None" = None) -> dict[str, Any]:

@@ -6,7 +6,9 @@ import gzip
 import re
 import threading
 import time
+from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from gestalt.data_modules.sources.parquet import hash_column
 from tests.data_modules import files
 from tests.data_modules.files import picture
 from tests.data_modules.tar_files import jpeg, write_shards
+from tests.gestalt.command import refused, succeed
+from tests.gestalt.tiny_model import WORDS
 
 
 class Server(ThreadingHTTPServer):
@@ -29,6 +33,7 @@ class Server(ThreadingHTTPServer):
         ranges: False if every answer is the whole file.
         requests: names, one a request.
         stamps: name to the entity tag that its answers have.
+        authorization: header without which it refuses; None for none.
     """
 
     daemon_threads = True
@@ -43,6 +48,7 @@ class Server(ThreadingHTTPServer):
             [],
             {},
         )
+        self.authorization = None
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.stop = threading.Event()
 
@@ -65,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         content, status = self.server.files.get(name), 200
         if self.server.statuses.get(name):
             content, status = b"", self.server.statuses[name].pop(0)
+        elif self.server.authorization not in (None, self.headers.get("Authorization")):
+            content, status = b"", 401
         elif content is None:
             content, status = b"", 404
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -115,6 +123,9 @@ def test_tars_and_parquet_are_read_by_range(server, tmp_path):
     source = opened(server, tmp_path, "s-000{0,1}.tar")
     assert [source.read(index).image for index in range(4)] == [jpeg(number) for number in range(4)]
     assert opened(server, tmp_path, "a.parquet").read(1).image == picture(1)
+    server.files["s-0001.tar?token=T"] = server.files["s-0001.tar"]
+    one, other = (opened(server, tmp_path, f"s-0001.tar{query}") for query in ("", "?token=T"))
+    assert one.digest() == other.digest()
     server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
     assert opened(server, tmp_path, "z.tar.gz").read(0).image == jpeg(2)
 
@@ -197,3 +208,40 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
     for damage in ("", "[1]", '{"a": 3}', "{" * 100_000):
         kept.write_text(damage)
         assert [digest_after(expected=1), digest_after(expected=0)] == [second, second]
+
+
+SECRETS = re.compile(rb"pa55word|T0ken")
+RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
+
+
+@pytest.mark.slow
+def test_nothing_that_is_written_or_printed_has_the_password_or_the_token(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    server.authorization = f"Basic {b64encode(b'user:pa55word').decode()}"
+    server.files = {f"{name}?token=T0ken": content for name, content in server.files.items()}
+    root = "//user:pa55word@127.0.0.1:{}/s-000{{0,1}}.tar?token=T0ken"
+    word = f"data.root=http:{root.format(server.server_port)}"
+    keys = f"evaluation.limit=4 data.cache={tmp_path}/c trainer.enable_progress_bar=false"
+    train = f"train clippy_dino_max --scale tiny {keys} {' '.join(WORDS)} data.source=tars {word}"
+    said = ""
+    for line in (
+        f"data inspect tars {word}",
+        f"{train} data.limit=null data.batch_size=4 trainer.max_steps=2 "
+        "logger=[lightning.pytorch.loggers.CSVLogger]",
+        f"eval {RUN} evaluation.debias=largest {keys} {word}",
+        f"export {RUN} --to exported",
+        f"report {RUN} --output report.html",
+    ):
+        done = succeed(line, folder=tmp_path)
+        said += done.stdout + done.stderr
+    refusal = refused(f"eval {RUN} evaluation.debias=largest {keys}", folder=tmp_path)
+    assert "HTTP 401 Unauthorized; user info and query of an address are never saved" in refusal
+    said += refusal + refused(f"data inspect tars data.root=http:{root.format(9)}", folder=tmp_path)
+    assert not SECRETS.search(said.encode())
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        content = path.read_bytes()
+        assert not SECRETS.search(str(path).encode() + content), path
+        if path.suffix == ".html" or "exported" in path.parts:
+            assert str(tmp_path).encode() not in content, path

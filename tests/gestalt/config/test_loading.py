@@ -212,6 +212,7 @@ def test_the_hash_changes_only_with_keys_that_change_a_result():
         "data.batch_size=16 trainer.accumulate_grad_batches=4",
     ):
         assert hash_of(*same.split()) == hash_of()
+    assert hash_of("data.root=s3://u:p@a/x.tar?token=T/1") == hash_of("data.root=x.tar")
     for other in (
         "seed=1",
         "image.keep_tokens=0.5",

@@ -47,7 +47,10 @@ def view(tmp_path):
 def report(view, folder):
     """Write the page."""
     grid = GridResults(
-        GRID.design(), {"": view}, ["max, random: failed: no luck"], {("max, dino", 0): 130.0}
+        GRID.design(),
+        {"": view},
+        ["max, random: no luck at s3://u:p@h/x?t=T"],
+        {("max, dino", 0): 130.0},
     )
     return write_page(grid, folder=folder, allow_mixed=False)
 
@@ -60,7 +63,7 @@ def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
     }
     assert page == (tmp_path / "page" / "table.md").read_text()
     assert "| max | supervised | 0 | no result |" in page
-    assert "- max, random: failed: no luck" in page
+    assert "- max, random: no luck at s3://h/x\n" in page
     assert "| max, dino | 1 | 50 s | 1 min 00 s | 20 s | 2 min 10 s |" in page
     assert "## The paper's numbers, never ours" in page
     for name in ("bars", "heat_map", "montage"):

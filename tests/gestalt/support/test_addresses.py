@@ -1,0 +1,27 @@
+"""Text that leaves the process has no secret of a URL, and published text no home directory."""
+
+import pytest
+
+from gestalt.support.addresses import published
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://user:password@host/x.tar?token=T#part", "https://host/x.tar"),
+        ("simplecache::s3://key:a@b?c@host:9/x.tar#T", "simplecache::s3://host:9/x.tar"),
+        ("https://h/{x.tar?token=T,y.tar?token=U}", "https://h/{x.tar}"),
+        ("at 'https://h/x?t=T', or (ftp://u:p@h/y?z).", "at 'https://h/x', or (ftp://h/y)."),
+        ("no file /here/https:/u:p q@h/x?t=T.", "no file /here/https:/h/x."),
+        ("a? hf://sets/name@v1/x a@b /x#1?", "a? hf://sets/name@v1/x a@b /x#1?"),
+        ("data.cache=/home/me/c:/home/me", "data.cache=~/c:~"),
+        ("/home/me2/a /data/home/me/b", "/home/me2/a /data/home/me/b"),
+    ],
+)
+def test_published_text_has_neither_secrets_of_a_url_nor_the_home_directory(
+    text, shown, monkeypatch
+):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert published(text) == shown
+    monkeypatch.setenv("HOME", "/")
+    assert published("/a/b") == "/a/b"
