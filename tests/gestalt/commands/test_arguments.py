@@ -109,7 +109,7 @@ def test_features_are_written_unless_they_are_only_to_be_checked(only_check, tmp
     [
         ("ablate --help", "[key=value ...]"),
         ("list losses more", "list takes no key=value and no further word: leave out more"),
-        ("https://u:p@host/x?t=T", "invalid choice: 'https://host/x' (choose"),
+        ("https://u:p@host/x?t=T", "error: https://host/x: no such command; choose"),
         ("train gestalt --bad", "train has no --bad; gestalt train --help lists its flags"),
         ("train gestalt --image.aggregation=avg", "without dashes, image.aggregation=avg; gestalt"),
         ("trian gestalt", "trian: no such command; did you mean 'train'? choose one of train, "),
