@@ -22,26 +22,25 @@ def as_map_type(values: "Tensor", *, classes: int) -> "Tensor":
     return values.to(getattr(torch, map_type(classes)))
 
 
-def confusion_matrix(
+def labelled_pixels(
     prediction: "Tensor",
     label: "Tensor",
     *,
     classes: int,
     predicted: int | None = None,
     unnamed: bool = False,
-) -> "Tensor":
-    """Count the labelled pixels of one image by truth and prediction.
+) -> "tuple[Tensor, Tensor]":
+    """Select the labelled pixels of one image.
 
     Args:
         prediction: (H, W) integers in [0, P).
         label: (H, W) integers in [0, C), or the ``ignored_value`` of C.
         classes: C.
         predicted: P, if predictions are clusters; C by default.
-        unnamed: True to accept that value in the prediction too; its pixels are counted in one more
-            column, the last.
+        unnamed: True to accept that value in the prediction too; it becomes P.
 
     Returns:
-        (C, P) int64, truth by prediction; (C, P + 1) with ``unnamed``.
+        Truth and prediction of each, int64.
 
     Raises:
         ValueError: the shapes differ, or a value is out of range.
@@ -54,8 +53,8 @@ def confusion_matrix(
     predicted = classes if predicted is None else predicted
     ignored = ignored_value(classes)
     labelled = label != ignored
-    columns, rows = prediction[labelled].long(), label[labelled].long()
-    named = columns[columns != ignored] if unnamed else columns
+    columns, rows = (values.masked_select(labelled).long() for values in (prediction, label))
+    named = columns.masked_select(columns != ignored) if unnamed else columns
     for name, values, count in (("prediction", named, predicted), ("label", rows, classes)):
         least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
         if least < 0 or largest >= count:
@@ -64,9 +63,7 @@ def confusion_matrix(
                 f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is "
                 "ignored)"
             )
-    width = predicted + unnamed
-    columns = columns.masked_fill(columns == ignored, predicted) if unnamed else columns
-    return (rows * width + columns).bincount(minlength=classes * width).reshape(classes, width)
+    return rows, columns.masked_fill(columns == ignored, predicted) if unnamed else columns
 
 
 def counts_of(confusion: "Tensor") -> "Tensor":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.confusion import confusion_matrix
+from gestalt.evaluation.confusion import labelled_pixels
 from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
@@ -66,7 +66,7 @@ class MatchedIoU(ImageMetric):
         classes: C.
 
     Raises:
-        ValueError: as ``confusion_matrix``, with the sample's id.
+        ValueError: as ``labelled_pixels``, with the sample's id.
 
     Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the
     summed confusion matrix.
@@ -79,8 +79,9 @@ class MatchedIoU(ImageMetric):
     def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
         """Count an image."""
         clusters, classes = self.shape
-        matrix = confusion_matrix(prediction, label, classes=classes, predicted=clusters)
-        return torch.cat([matrix.new_tensor([index]), matrix.T.flatten()]).unsqueeze(0)
+        truth, named = labelled_pixels(prediction, label, classes=classes, predicted=clusters)
+        matrix = (named * classes + truth).bincount(minlength=clusters * classes)
+        return torch.cat([matrix.new_tensor([index]), matrix]).unsqueeze(0)
 
     def compute(self) -> MatchedScore:
         """Compute the set's score over all ranks: sum, and match once."""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gestalt.data_modules.batches import PADDING
-from gestalt.evaluation.confusion import confusion_matrix, counts_of
+from gestalt.evaluation.confusion import counts_of, labelled_pixels
 from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import ImageMetric
 from gestalt.support.arrays import Ints
-from gestalt.support.label_values import MOST_CLASSES, ignored_value
+from gestalt.support.label_values import MOST_CLASSES
 
 ROW = 5
 """Integers of a row of counts: the image's id, a class, and its pixels of intersection, prediction
@@ -69,7 +69,7 @@ class MeanIoU(ImageMetric):
             in the union of their true class, and the matrix is (C, C + 1).
 
     Raises:
-        ValueError: as ``confusion_matrix``, with the sample's id.
+        ValueError: as ``labelled_pixels``, with the sample's id.
 
     Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
     """
@@ -94,14 +94,19 @@ class MeanIoU(ImageMetric):
 
     def rows_of(self, prediction: Tensor, label: Tensor, index: int) -> Tensor:
         """Count an image; ``label`` is (H, W) with the ``ignored_value`` of C."""
-        matrix = confusion_matrix(prediction, label, classes=self.classes, unnamed=self.unnamed)
+        truth, named = labelled_pixels(
+            prediction, label, classes=self.classes, unnamed=self.unnamed
+        )
         if index not in self._seen:
-            self.confusion += matrix.to(self.device)
+            cells = (truth * self.confusion.shape[1] + named).to(self.device)
+            self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
         self._seen.add(index)
-        counts = counts_of(matrix)
+        hits = (2 * truth + (truth == named)).bincount(minlength=2 * self.classes).view(-1, 2)
+        predicted = named.bincount(minlength=self.classes)[: self.classes]
+        counts = torch.stack([hits[:, 1], predicted, hits.sum(dim=1)])
         present = counts[1:].any(dim=0).nonzero()[:, 0]
         rows = torch.column_stack([torch.full_like(present, index), present, counts.T[present]])
-        ignored = int((label == ignored_value(self.classes)).sum())
+        ignored = label.numel() - len(truth)
         return torch.cat([rows.new_tensor([[index, OF_IMAGE, ignored, 0, 0]]), rows])
 
     def reset(self) -> None:

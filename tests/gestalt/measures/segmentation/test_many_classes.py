@@ -104,6 +104,13 @@ def test_more_classes_than_a_matrix_holds_are_refused():
         MeanIoU(4_097)
 
 
+def test_an_image_of_the_most_classes_is_counted_without_a_matrix_of_its_own():
+    metric, zeros = MeanIoU(4_096), torch.zeros(9, 11, dtype=torch.int32)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        count(metric, zeros, zeros, 0)
+    assert max(event.cpu_memory_usage for event in seen.events()) < 2**20
+
+
 @pytest.mark.parametrize(
     ("count", "kind", "none"),
     [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)],
