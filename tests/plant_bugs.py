@@ -612,6 +612,27 @@ BUGS = (
         test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
+        "debiasing_adds_the_bias",
+        "src/gestalt/measures/segmentation/callback.py",
+        old="offset=-self._largest.mean.to",
+        new="offset=self._largest.mean.to",
+        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_debiasing_corrects_a_class_that_is_near_to_everything",
+    ),
+    Bug(
+        "windows_of_one_size_shuffled_alike",
+        "data_modules/order.py",
+        old="entropy.append(1 + window)",
+        new="entropy.append(1)",
+        test="tests/data_modules/test_order.py::test_windows_of_one_size_are_shuffled_differently",
+    ),
+    Bug(
+        "ratios_of_crops_drawn_uniformly",
+        "data_modules/pixels/augment.py",
+        old="ratio = math.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * bend)",
+        new="ratio = RATIO[0] + (RATIO[1] - RATIO[0]) * bend",
+        test="tests/data_modules/pixels/test_crops.py::test_a_ratio_is_as_likely_as_its_inverse",
+    ),
+    Bug(
         "classes_vanish_from_the_jackknife",
         "src/gestalt/results/intervals.py",
         old="    without = np.where(np.isnan(without), whole, without)\n",

@@ -63,6 +63,12 @@ def test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch():
     assert len(orders) == 8  # two shards alone have two orders
 
 
+def test_windows_of_one_size_are_shuffled_differently():
+    (epoch,) = epochs(1, blocks=[12] * 8, window=1)
+    inside = [index % 12 for _, index in epoch]
+    assert len({tuple(inside[start : start + 12]) for start in range(0, 96, 12)}) == 8
+
+
 def test_in_sequence_order_is_not_shuffled():
     order = EndlessOrder([3, 2], seed=0, window=2, in_sequence=True)
     assert order.keys(1, 12) == [
