@@ -113,6 +113,19 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         return batch
 
 
+def shard_notes(facts: dict[str, Any]) -> list[str]:
+    """Return a sentence on each kind of shards that a source, or a part of a mixture, does not read
+    whole, from its ``about``.
+    """
+    return [
+        f"{fault['count']:,} shards {words}, the first {fault['first']}"
+        for part in facts.get("mixture", [facts])
+        for key, fault in part.items()
+        if key.endswith("_shards")
+        for words in [key.removesuffix("_shards").replace("unread", "named like these but unread")]
+    ]
+
+
 class ImageTextDataModule(TrainingData):
     """Training pairs of a source, and image sets for validation.
 
@@ -156,11 +169,7 @@ class ImageTextDataModule(TrainingData):
             parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
-        parts += [
-            f"{fault['count']} shards {key.removesuffix('_shards')}, the first {fault['first']}"
-            for key, fault in facts.items()
-            if key.endswith("_shards")
-        ]
+        parts += shard_notes(facts)
         if self.source.in_sequence:
             parts.append(
                 "read in sequence, not shuffled: after a resume each worker reads from the epoch's "

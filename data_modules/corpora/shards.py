@@ -4,8 +4,10 @@ bytes.
 
 import glob
 import os
+import re
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from gestalt.data_modules.corpora.remote import (
     filesystem,
     is_remote,
     open_remote,
+    over_http,
     read_range,
     remote_state,
     with_retries,
@@ -36,6 +39,8 @@ SMALL = 2**15
 COMPRESSED = (".tar.gz", ".tgz")
 SUFFIXES = (".tar", *COMPRESSED)
 """Endings of the files of a folder that are shards."""
+
+_NUMBER = re.compile(r"\d+(?=(-of-\d+)?\D*$)")
 
 Range = tuple[int, int]
 """Offset and size in bytes."""
@@ -90,7 +95,7 @@ def expand(pattern: str) -> list[str]:
     """List the URLs that a pattern names, in order, without checking that they exist.
 
     Args:
-        pattern: a file; ``{0000..1242}`` and ``{a,b}`` as in a shell; a folder, for all its files
+        pattern: a file; ``{0000..2175}`` and ``{a,b}`` as in a shell; a folder, for all its files
             that end in one of ``SUFFIXES``; a glob with ``*``; or a ``.txt`` file with one of these
             a line.  A folder or glob leaves out a compressed tar whose plain tar it has as well.
 
@@ -130,7 +135,7 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
         names = list(braceexpand(pattern))
     except ValueError as error:
         raise ValueError(
-            f"data.root={pattern}: {error}; choose braces such as {{0000..1242}}"
+            f"data.root={pattern}: {error}; choose braces such as {{0000..2175}}"
         ) from error
     urls = []
     for name in names:
@@ -165,6 +170,41 @@ def _matching(url: str) -> list[str]:
     return sorted(
         name for name in shards if unpacked_name(name) == name or unpacked_name(name) not in shards
     )
+
+
+def unread(urls: Iterable[str]) -> list[str]:
+    """List the files beside shards whose names differ from one of theirs in the number alone, which
+    has as many digits, and that are not among them, sorted.
+
+    Those of a web server are not known, nor those of a folder that must not be listed.
+    """
+    named = {os.path.split(url) for url in urls}
+    series = {(folder, _series(name)) for folder, name in named}
+    read = {(folder, unpacked_name(name)) for folder, name in named}
+    return sorted(
+        os.path.join(folder, name)
+        for folder in {folder for folder, _ in named}
+        for name in _names_in(folder)
+        if (folder, _series(name)) in series and (folder, unpacked_name(name)) not in read
+    )
+
+
+def _series(name: str) -> str:
+    """Return the name of a numbered file with zeros as its number; of others the name."""
+    return _NUMBER.sub(lambda number: "0" * len(number[0]), name, count=1)
+
+
+def _names_in(folder: str) -> list[str]:
+    if over_http(folder):
+        return []
+    try:
+        if not is_remote(folder):
+            return os.listdir(folder or ".")
+        system, path = filesystem(folder)
+        paths = with_retries(lambda: system.ls(path, detail=False), url=folder)
+    except OSError:  # its files can be read all the same
+        return []
+    return [path.rsplit("/", 1)[-1] for path in paths]
 
 
 def look_up(url: str) -> Shard | None:

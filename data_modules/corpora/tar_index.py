@@ -84,7 +84,7 @@ def list_tars(root: str | None) -> list[str]:
     """
     if root is None:
         raise ValueError(
-            "tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a "
+            "tars need data.root, such as data.root='cc12m-train-{0000..2175}.tar', a folder, or a "
             ".txt that lists one a line"
         )
     urls = expand(root)

@@ -35,6 +35,7 @@ from gestalt.data_modules.corpora.shards import (
     ShardReader,
     cache_folder,
     look_up,
+    unread,
 )
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore
 from gestalt.data_modules.corpora.tar_index import (
@@ -66,7 +67,8 @@ class TarStore(ShardedStore):
         cache: folder of the indices that do not lie beside their tar.
         column: ``txt``, or the key of the ``.json`` with the captions; None for ``.txt``, else the
             key ``caption``.
-        faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards.
+        faulty: URLs of the ``missing``, ``empty`` and ``truncated`` shards, and of those ``unread``
+            beside them, see ``shards.unread``.
     """
 
     tars: list[tuple[Shard, Header]]
@@ -89,7 +91,7 @@ class TarStore(ShardedStore):
         )
 
     def about(self) -> dict[str, Any]:
-        """Return the number of missing, empty and truncated shards, and the first of each."""
+        """Return the number of each kind of ``faulty`` shards, and the first of each."""
         return {
             f"{fault}_shards": {"count": len(urls), "first": urls[0]}
             for fault, urls in self.faulty.items()
@@ -208,7 +210,12 @@ def open_here(
     empty = [shard.url for shard, header in tars if not header["samples"]]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in tars if header["truncated"]]
-    faulty = {"missing": missing, "empty": empty, "truncated": truncated}
+    faulty = {
+        "missing": missing,
+        "empty": empty,
+        "truncated": truncated,
+        "unread": unread(urls),
+    }
     store = TarStore(tars, folder, captions.column, faulty)
     store.check_column()
     return store

@@ -15,7 +15,7 @@ from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.data_modules.corpora.manifest import write_manifest
-from gestalt.data_modules.image_text import ImageTextDataModule
+from gestalt.data_modules.image_text import ImageTextDataModule, shard_notes
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.tools.contact_sheet import contact_sheet
 from gestalt.data_modules.tools.inspection import inspect
@@ -59,6 +59,7 @@ def inspect_data(arguments: Namespace) -> str:
     beside = f"; {unusable:,} more cannot be used" if unusable else ""
     lines = [
         _title(config, source),
+        *shard_notes(source.about()),
         f"images: {', '.join(sizes)}",
         f"captions: {texts['usable']:,}, {', '.join(words)}{beside}",
         f"bad: {len(bad):,} of {len(source):,} ({len(bad) / len(source):.2%})",

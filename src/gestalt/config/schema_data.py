@@ -43,8 +43,8 @@ class Data:
     )
     root: str | None = key(
         None,
-        "The source's folder, or tars such as `'cc12m-{0000..1242}.tar'`. For `scenes`: folder of "
-        "cut-out pictures, or `null` for those of the package.",
+        "The source's folder, or tars such as `'cc12m-train-{0000..2175}.tar'`. For `scenes`: "
+        "folder of cut-out pictures, or `null` for those of the package.",
         kind="path, URL or pattern",
     )
     options: dict[str, Any] = key(
