@@ -4,6 +4,8 @@ import pytest
 
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.support.label_values import MOST_CLASSES
+from gestalt.support.yaml_values import read_values
 
 ALIASES = "k0: &k0 [1]\n" + "".join(
     f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]\n" for n in range(1, 6)
@@ -33,6 +35,12 @@ def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(tmp_path, con
     with pytest.raises(ConfigError, match=message) as caught:
         load_saved(tmp_path / "config.yaml")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_holds_the_most_classes_with_twenty_phrases_each():
+    first = f"0: &same {{values: [1], prompts: {[*'abcdefghijklmnopqrst']}}}\n"
+    others = "".join(f"{number}: *same\n" for number in range(1, MOST_CLASSES))
+    assert len(read_values(first + others)) == MOST_CLASSES
 
 
 def test_a_configuration_reads_no_environment():
