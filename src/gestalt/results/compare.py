@@ -12,7 +12,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
 from gestalt.results.result import Result, headlines, measured
-from gestalt.results.scores import Score, score_rows
+from gestalt.results.scores import Difference, Score, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,
@@ -32,6 +32,10 @@ METHOD = (
     "resample; captions are drawn with their image, and the images or captions they are searched "
     "among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
+
+
+ROUNDING = 1e-6
+"""A number that is outside of its interval by no more may differ by rounding alone."""
 
 
 class Column(NamedTuple):
@@ -221,6 +225,14 @@ def select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[st
     return list(dict.fromkeys(selected))
 
 
+def _outside(number: Score | Difference | None) -> bool:
+    """Return True if a number is not in its own interval."""
+    if number is None or number.mean is None or number.over_images is None:
+        return False
+    low, high = number.over_images
+    return not low - ROUNDING <= number.mean <= high + ROUNDING
+
+
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
@@ -245,5 +257,10 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
         notes += [
             f"{', '.join(labels)}: no interval of {column.title}, {reason}."
             for reason, labels in reasons.items()
+        ]
+        notes += [
+            f"{label}: {column.title} lies outside of its interval, since few images bias it."
+            for label, score in column.scores.items()
+            if any(map(_outside, (score, score.difference)))
         ]
     return notes

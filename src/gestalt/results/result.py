@@ -113,7 +113,11 @@ class Result:
     def why_no_interval(self, metric: str) -> str:
         """Return the reason for which a metric has no interval, for a note."""
         contribution = self.contribution(metric)
-        return "no arrays of each image were kept" if contribution is None else contribution.reason
+        if contribution is not None:
+            return contribution.reason
+        if self.arrays(metric.partition("/")[0]):
+            return "none is computed from the arrays that were kept"
+        return "no arrays of each image were kept"
 
     def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.
