@@ -56,17 +56,15 @@ def test_a_packed_folder_can_be_inspected_as_a_source(capsys):
     assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
 
 
-def test_shards_that_a_pattern_leaves_unread_are_said_by_inspection_and_in_the_line_of_data(capsys):
-    run_here(f"{PACK} --to tars --shards 3 --limit 5")
-    folder, first = Path("tars"), sorted(Path("tars").glob("*.tar"))[0]
-    capsys.readouterr()
-    run_here(f"data inspect tars data.root={first} data.workers=0 --to found.json")
-    said = f"2 shards named like these but unread, the first {sorted(folder.glob('*.tar'))[1]}"
-    assert capsys.readouterr().out.splitlines()[1] == said
-    parts = [{"source": "tars", "root": str(root)} for root in (first, folder)]
+def test_unread_shards_are_said_by_inspection_and_in_the_line_of_data(capsys):
+    run_here(f"{PACK} --to tars --shards 3")
+    read, first, _ = sorted(map(str, Path("tars").glob("*.tar")))
+    run_here(f"data inspect tars data.root={read} data.workers=0")
+    said = f"2 shards named like these but unread, the first {first}"
+    assert said in capsys.readouterr().out.splitlines()
+    parts = [{"source": "tars", "root": root} for root in (read, "tars")]
     mixed = open_source("mixture", root=None, size=8, seed=0, limit=None, parts=parts)
-    data = ImageTextDataModule(mixed, size=8, batch_size=2, workers=0, seed=0, window=1)
-    assert data.summary().count("unread") == data.summary().count(said) == 1
+    assert said in ImageTextDataModule(mixed, size=8, batch_size=2, workers=0, seed=0).summary()
 
 
 def test_the_suggested_command_quotes_a_folder_with_a_space(capsys):
