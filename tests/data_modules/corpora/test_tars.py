@@ -269,7 +269,7 @@ def test_files_named_like_those_that_are_read_are_listed_as_unread(tmp_path):
     for folder in (tmp_path, "memory://beside"):
         found = shards_room.unread(f"{folder}/{name}" for name in read)
         assert found == [f"{folder}/{name}" for name in unread]
-    assert shards_room.unread(["http://127.0.0.1:1/s-0.tar", f"{tmp_path}/none/s-0.tar"]) == []
+    assert not shards_room.unread(["http://127.0.0.1:1/s-0.tar", f"{tmp_path}/none/s-0.tar"])
 
 
 def test_a_tar_that_does_not_fit_the_disk_is_not_unpacked(shards, monkeypatch):
