@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from gestalt.data_modules.corpora.bad_samples import Unusable
-from gestalt.data_modules.pixels.photographs import decoding
+from gestalt.data_modules.pixels.formats import MASKS
+from gestalt.data_modules.pixels.photographs import open_as
 from gestalt.support.label_values import IGNORE, WIDE, ignored_value, map_type
 
 _PACKED = np.array([65_536, 256, 1])
@@ -89,11 +88,9 @@ def read_mask(
     Raises:
         ValueError: unreadable, a JPEG, another mode, or another size than the image.
     """
-    try:
-        with decoding(), Image.open(path) as mask:
-            values, mode, kind = np.array(mask), mask.mode, mask.format
-    except Unusable as error:
-        raise ValueError(f"{path}: {error}") from error
+    values, mode, kind = open_as(
+        path, lambda mask: (np.array(mask), mask.mode, mask.format), formats=MASKS
+    )
     if kind in ("JPEG", "MPO"):
         raise ValueError(f"{path} is a JPEG, whose compression changes values; store masks as PNG")
     if mode not in modes:

@@ -7,6 +7,9 @@ from PIL import Image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
 
+MASKS = ("PNG", "TIFF", "JPEG")
+"""Formats that are opened as masks; a JPEG is then refused by its name."""
+
 
 @cache
 def endings() -> tuple[str, ...]:

@@ -6,13 +6,12 @@ first frame.  Any other file is rejected with a reason: there is no placeholder,
 part of a truncated image is not used.
 """
 
-import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from gestalt.data_modules.corpora.bad_samples import Unusable
 from gestalt.data_modules.pixels.formats import FORMATS
+from gestalt.support.strange_files import Strange, TooLarge, read_whole
 
 PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""
@@ -31,26 +31,23 @@ BYTE_LIMIT = 2**30
 pixels.
 """
 
+Read = TypeVar("Read")
+
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a regular file of at most ``BYTE_LIMIT``: a pipe would wait for ever, a device has no
-    end.
+    """Read a regular file of at most ``BYTE_LIMIT``.
 
     Raises:
         Unusable: missing, unreadable, not a regular file, or too large.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Unusable("unreadable", f"{path}: not a regular file")
-        if status.st_size > BYTE_LIMIT:
-            raise Unusable("too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}")
-        return path.read_bytes()
-    except Unusable:
-        raise
+        return read_whole(path, most=BYTE_LIMIT)
+    except Strange as error:
+        reason = "too_large" if isinstance(error, TooLarge) else "unreadable"
+        raise Unusable(reason, f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise Unusable("missing_image", str(path)) from error
     except OSError as error:
@@ -68,8 +65,6 @@ def decoding() -> Iterator[None]:
             yield
     except (Unusable, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        raise Unusable("not_an_image", f"known formats: {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise Unusable("too_large", f"at most {PIXEL_LIMIT:,}") from error
     except Exception as error:
@@ -77,15 +72,19 @@ def decoding() -> Iterator[None]:
         raise Unusable(reason, " ".join(str(error).split())) from error
 
 
-def open_checked(content: bytes) -> Image.Image:
-    """Open an image without decoding its pixels; call it under ``decoding``.
+def open_checked(content: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Open an image of one of these formats without decoding its pixels; call it under
+    ``decoding``.
 
     Raises:
-        Unusable: empty, or too many pixels.
+        Unusable: empty, of another format, or too many pixels.
     """
     if not content:
         raise Unusable("zero_bytes")
-    image = Image.open(BytesIO(content), formats=FORMATS)
+    try:
+        image = Image.open(BytesIO(content), formats=formats)
+    except UnidentifiedImageError as error:
+        raise Unusable("not_an_image", f"known formats: {', '.join(formats)}") from error
     if image.width * image.height > PIXEL_LIMIT:
         raise Unusable("too_large", f"{image.width}x{image.height}, at most {PIXEL_LIMIT:,}")
     return image
@@ -93,14 +92,22 @@ def open_checked(content: bytes) -> Image.Image:
 
 def open_rgb(path: Path) -> Image.Image:
     """Read a photograph as RGB, without applying the orientation tag, since masks are drawn on the
-    stored pixels.
+    stored pixels; raises as ``open_as``.
+    """
+    return open_as(path, as_rgb)
+
+
+def open_as(
+    path: Path, read: Callable[[Image.Image], Read], formats: Sequence[str] = FORMATS
+) -> Read:
+    """Return what a function reads of an image file of one of these formats.
 
     Raises:
         ValueError: unreadable file.
     """
     try:
         with decoding():
-            return as_rgb(open_checked(read_bytes(path)))
+            return read(open_checked(read_bytes(path), formats))
     except Unusable as error:
         raise ValueError(f"{path}: {error}") from error
 

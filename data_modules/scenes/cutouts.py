@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gestalt.data_modules.corpora.lru_cache import LRUCache
+from gestalt.data_modules.pixels.photographs import open_as
 
 MASTER = 256
 """Longest side, in pixels, of the drawing from which all sizes are resized."""
@@ -65,8 +66,7 @@ def _openmoji_font() -> ImageFont.FreeTypeFont:
 
 def open_file(name: str, *, root: Path) -> Image.Image:
     """Read ``root/name`` as RGBA, trimmed, longest side ``MASTER``."""
-    with Image.open(root / name) as image:
-        return trimmed(image.convert("RGBA"))
+    return open_as(root / name, lambda image: trimmed(image.convert("RGBA")), ("PNG",))
 
 
 def trimmed(image: Image.Image) -> Image.Image:

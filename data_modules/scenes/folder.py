@@ -12,10 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from gestalt.data_modules.pixels.photographs import open_as
 from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
 _LOG = logging.getLogger(__name__)
 _NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")
+MAX_CAPTION = 10_000  # characters
 _LEAST_SIDE = 24
 _LONGEST_SHAPE = 4.0
 
@@ -34,7 +36,7 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     most pictures, ties by name.  Returns the classes, and the digest of their files.
 
     Raises:
-        ValueError: no such folder, or fewer than two classes in it.
+        ValueError: no such folder, a picture that cannot be read, or fewer than two classes in it.
     """
     if not root.is_dir():
         raise ValueError(
@@ -82,17 +84,21 @@ def _judge(path: Path) -> tuple[str, str | None]:
     caption = path.with_suffix(".txt")
     if not caption.is_file():
         return "no .txt beside it", None
-    lines = caption.read_text(encoding="utf-8", errors="replace").splitlines()
+    with caption.open(encoding="utf-8", errors="replace") as file:
+        lines = file.readline(MAX_CAPTION).splitlines()
     noun = noun_of(lines[0]) if lines else None
     if noun is None:
         return 'caption is not "a" and one or two words', None
-    with Image.open(path) as image:
-        if min(image.size) < _LEAST_SIDE or max(image.size) > _LONGEST_SHAPE * min(image.size):
-            return "too small or too long", None
-        if not image.has_transparency_data:
-            return "no transparency", None
-        alpha = image.convert("RGBA").getchannel("A").histogram()
+    reason = open_as(path, _fault, ("PNG",))
+    return reason, None if reason else noun
+
+
+def _fault(image: Image.Image) -> str:
+    """Return why a picture has no usable shape; empty if it has one."""
+    if min(image.size) < _LEAST_SIDE or max(image.size) > _LONGEST_SHAPE * min(image.size):
+        return "too small or too long"
+    if not image.has_transparency_data:
+        return "no transparency"
+    alpha = image.convert("RGBA").getchannel("A").histogram()
     solid = sum(alpha[128:]) / sum(alpha)
-    if not 0.05 <= solid <= 0.98:
-        return "no shape in its transparency", None
-    return "", noun
+    return "" if 0.05 <= solid <= 0.98 else "no shape in its transparency"

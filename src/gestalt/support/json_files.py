@@ -4,23 +4,21 @@ schema.  ``schemas.json`` has those of all files that are read again, as JSON Sc
 
 import json
 import math
-import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gestalt.support.strange_files import MAX_BYTES, read_whole
+
 Fields = dict[str, Any]
 """An object of JSON."""
 
-MOST_BYTES = 2**26
-"""Largest file that is read; a record of 1,000 classes has 0.2 MB."""
 
-
-def read_json(path: Path, schema: str, *, most: int = MOST_BYTES) -> Fields:
+def read_json(path: Path, schema: str, *, most: int = MAX_BYTES) -> Fields:
     """Return the content of a JSON file that fits a schema, a name in ``schemas.json``.
 
     Args:
-        path: a regular file: a pipe would wait for ever, and a device has no end.
+        path: the file.
         schema: its name.
         most: largest number of bytes.
 
@@ -32,13 +30,9 @@ def read_json(path: Path, schema: str, *, most: int = MOST_BYTES) -> Fields:
     """
     from fastjsonschema import JsonSchemaValueException
 
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("not a regular file")
-    if status.st_size > most:
-        raise ValueError(f"{status.st_size:,} bytes, at most {most:,} are read")
+    text = read_whole(path, most=most).decode()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_checked)
+        content = json.loads(text, object_pairs_hook=_checked)
         _validator(schema)(content)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

@@ -8,7 +8,11 @@ from typing import Any
 
 import yaml
 
+from gestalt.support.strange_files import Strange, read_whole
 from gestalt.support.typed import ConfigError
+
+MAX_BYTES = 2**22
+"""Largest file that is read; a benchmark of the most classes with 20 phrases each has 2 MB."""
 
 MOST_PIECES = 150_000
 """Most words of a file as JSON, which aliases may multiply; a configuration has a thousand, a
@@ -29,10 +33,11 @@ class _Values(yaml.SafeLoader):
         """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each
         given once.
         """
-        names = [key.value for key, _ in node.value]
+        names = set()
         for key, _ in node.value:
-            if names.count(key.value) > 1:
+            if str(key.value) in names:
                 raise ValueError(f"{key.value} is given twice")
+            names.add(str(key.value))
             if key.tag != "tag:yaml.org,2002:merge":
                 key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep=deep)
@@ -68,8 +73,8 @@ def read_keys(path: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        content = read_values(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_values(read_whole(path, most=MAX_BYTES).decode()) or {}
+    except (OSError, UnicodeDecodeError, Strange) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
