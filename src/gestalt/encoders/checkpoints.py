@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.weights import WeightsFile
+from gestalt.support.strange_files import Strange, check_folder, check_regular
 
 StateDict = Mapping[str, Tensor]
 """Tensors of a model by name."""
 
 CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download it again"
+LOADED = (".bin", ".pt", ".pth", ".safetensors")
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
@@ -64,7 +66,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
 
 def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     """Check that a state dict has the expected keys, no others, and tensors of their shapes, of any
-    shape where an empty one is expected.
+    shape where an empty one is expected, and none of integers in place of fractions.
 
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
@@ -76,6 +78,11 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
             f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
             for key in expected.keys() & state.keys()
             if state[key].shape != expected[key].shape and expected[key].numel()
+        ],
+        "without fractions": [
+            f"{key} {state[key].dtype}"
+            for key in expected.keys() & state.keys()
+            if expected[key].is_floating_point() and not state[key].is_floating_point()
         ],
     }
     listed = [
@@ -176,6 +183,7 @@ def read_state_dict(path: Path, *, verified: bool = False) -> Mapping[str, Any]:
         ValueError: not readable, damaged, or not a state dict.
     """
     try:
+        check_regular(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -193,6 +201,25 @@ def read_state_dict(path: Path, *, verified: bool = False) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a state dict")
     return content
+
+
+def check_weights(place: Path) -> None:
+    """Check what another library loads by itself: a file of weights, or a folder with some.
+
+    Raises:
+        ValueError: a file that is not a regular one, weights that are damaged or not tensors alone,
+            or integers in place of fractions; names the file.
+    """
+    files = [place]
+    if place.is_dir():
+        check_folder(place)
+        files = [path for path in sorted(place.rglob("*model*")) if path.suffix in LOADED]
+    for file in files:
+        for name, value in unwrap(read_state_dict(file), source=str(file)).items():
+            if name.endswith(("weight", "bias")) and not value.is_floating_point():
+                raise ValueError(
+                    f"{file}: {name} holds {value.dtype}, without fractions; save it as float32"
+                )
 
 
 def beside(checkpoint: Path) -> str:
@@ -214,6 +241,8 @@ def unreadable(error: BaseException) -> str:
         return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
     if isinstance(error, pickle.UnpicklingError):
         return f"truncated, or it holds more than tensors; {MEND}"
+    if isinstance(error, Strange):
+        return str(error)
     if isinstance(error, FileNotFoundError):  # that of safetensors has no reason of the system
         return "No such file or directory"
     # EINVAL: torch seeks beyond the end of a cut file

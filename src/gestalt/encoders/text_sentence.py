@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.checkpoints import cause, check_weights
 from gestalt.encoders.weights import reaching_hub
+from gestalt.support.strange_files import check_folder
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
@@ -63,7 +64,10 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
     """
     folder, source = find_model(model)
     try:
+        check_folder(folder)
         _check_files(folder)
+        if weights:
+            check_weights(folder)
         encoder, tokenizer, parts = _loaded(folder) if weights else _fresh(folder)
         _check_parts(parts)
         if not isinstance(tokenizer.model_max_length, int | float):

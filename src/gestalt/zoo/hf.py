@@ -2,10 +2,12 @@
 is never run.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
@@ -28,6 +30,8 @@ def open_model(name: str) -> HfModel:
 
     kind, adapter = _examined(name)
     images: Any = transformers.AutoImageProcessor
+    if Path(name).is_dir():
+        check_weights(Path(name))
     with errors_in_one_line(f"hf:{name}: cannot be loaded"):
         model, loading = getattr(transformers, kind).from_pretrained(
             name, dtype=torch.float32, weights_only=True, output_loading_info=True

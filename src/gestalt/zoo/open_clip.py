@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from gestalt.config.keys import Keys
+from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.timm_names import DESCRIPTION
+from gestalt.support.json_files import read_json
 from gestalt.support.names import few
 from gestalt.zoo.adapter import describe_library, errors_in_one_line
 from gestalt.zoo.hub_config import check_tokenizer, nested, read_config
@@ -36,6 +38,9 @@ def open_model(name: str) -> OpenClipModel:
     config = read_description(name)
     tower, stride = _tower(config, name)
     source, tag = _source(name)
+    place = Path(tag or name)
+    if place.exists():
+        check_weights(place)
     named = config["text_cfg"].get("hf_tokenizer_name")  # any other is a part of open_clip
     with warnings.catch_warnings(), errors_in_one_line(f"open_clip:{name}: cannot be loaded"):
         warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
@@ -85,7 +90,11 @@ def read_description(name: str) -> Keys:
     from open_clip.factory import get_model_config
 
     with errors_in_one_line(f"open_clip:{name}: {DESCRIPTION} cannot be read"):
-        config = get_model_config(_source(name)[0])
+        if Path(name).is_dir():
+            config = read_json(Path(name, DESCRIPTION), "open_clip")
+            config = config.get("model_cfg", config)
+        else:
+            config = get_model_config(_source(name)[0])
     if config is None or not all(
         isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")
     ):

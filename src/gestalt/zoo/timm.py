@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import layout_of
-from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.checkpoints import cause, check_weights
 from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
@@ -117,6 +117,8 @@ def open_model(name: str) -> TimmModel:
 
     architecture, _, tag = name.partition(".")
     hub = ""
+    if Path(name).is_dir():
+        check_weights(Path(name))
     try:
         with torch.device("meta"):
             layout = layout_of(create(name, num_classes=0), subject=repr(name))
