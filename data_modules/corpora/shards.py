@@ -8,6 +8,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterable
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,12 @@ from gestalt.data_modules.corpora.remote import (
     with_retries,
 )
 from gestalt.support.addresses import without_secrets
+from gestalt.support.strange_files import Strange, read_whole
+
+MAX_NAMES = 1_000_000
+"""Most files that a pattern may name."""
+
+MAX_PATTERN = 2**16  # characters
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a
@@ -125,15 +132,19 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
         if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         try:
-            lines = [
-                line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()
-            ]
-        except (OSError, UnicodeDecodeError) as error:
+            lines = [line.strip() for line in read_whole(Path(pattern)).decode().splitlines()]
+        except (OSError, UnicodeDecodeError, Strange) as error:
             raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
-        return [url for line in lines if line for url in _expand(line, lists=(*lists, pattern))]
+        listed: list[str] = []
+        for line in filter(None, lines):
+            listed += _expand(line, lists=(*lists, pattern))
+            if len(listed) > MAX_NAMES:
+                raise ValueError(f"data.root={pattern}: lists more than {MAX_NAMES:,} files")
+        return listed
     try:
+        _check_count(pattern)
         names = list(braceexpand(pattern))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"data.root={pattern}: {error}; choose braces such as {{0000..2175}}"
         ) from error
@@ -144,6 +155,31 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
         else:
             urls.append(name)
     return urls
+
+
+def _check_count(pattern: str) -> None:
+    """Check, without making them, that a pattern has at most ``MAX_NAMES`` names.
+
+    Raises:
+        ValueError: it has more, or is too long to count.
+    """
+
+    def names(text: str) -> int:
+        # of the inner braces, which are replaced by their numbers first
+        return sum(prod(map(int, re.findall("\0(.*?)\0", part))) for part in text.split(","))
+
+    if len(pattern) > MAX_PATTERN:
+        raise ValueError(f"it has {len(pattern):,} characters, at most {MAX_PATTERN:,} are read")
+    while braces := re.search(r"\{([^{}]*)\}", pattern):
+        ends = re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(\.\..*)?", braces[1])
+        if ends:
+            first, last = (ord(end) if end.isalpha() else int(end) for end in ends.groups()[:2])
+            count = abs(last - first) + 1
+        else:
+            count = names(braces[1])
+        pattern = f"{pattern[: braces.start()]}\0{count}\0{pattern[braces.end() :]}"
+    if (count := names(pattern.replace(",", ""))) > MAX_NAMES:
+        raise ValueError(f"it names {count:,} files, at most {MAX_NAMES:,} are read")
 
 
 def _matching(url: str) -> list[str]:

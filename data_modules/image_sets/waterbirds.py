@@ -10,6 +10,7 @@ accuracies of the groups by their shares of the training split, which the table 
 """
 
 import csv
+import io
 
 from gestalt.data_modules.image_sets import plain_labels, select_label_sets, select_split
 from gestalt.data_modules.labels.classified_photographs import (
@@ -18,6 +19,7 @@ from gestalt.data_modules.labels.classified_photographs import (
     evenly,
 )
 from gestalt.data_modules.labels.folders import check_files, find_folder
+from gestalt.support.strange_files import read_whole
 
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
@@ -48,23 +50,26 @@ def open_here(
     table = folder / "metadata.csv"
     listed: dict[str, list[Photograph]] = {number: [] for number in _SPLITS.values()}
     known = {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(listed)}
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        for name in _COLUMNS:
-            if name not in (reader.fieldnames or ()):
-                raise ValueError(
-                    f"waterbirds: {table} has no column {name!r}; it has {reader.fieldnames}"
-                )
-        for row in reader:
-            for name, values in known.items():
-                if row[name] not in values:
-                    raise ValueError(
-                        f"waterbirds: {table}, line {reader.line_num}: {name} is {row[name]!r}, "
-                        f"not one of {', '.join(values)}"
-                    )
-            listed[row["split"]].append(
-                Photograph(folder / row["img_filename"], int(row["y"]), int(row["place"]))
+    try:
+        reader = csv.DictReader(io.StringIO(read_whole(table).decode(), newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"waterbirds: {table} cannot be read: {error}") from error
+    for name in _COLUMNS:
+        if name not in (reader.fieldnames or ()):
+            raise ValueError(
+                f"waterbirds: {table} has no column {name!r}; it has {reader.fieldnames}"
             )
+    for line, row in rows:
+        for name, values in known.items():
+            if row[name] not in values:
+                raise ValueError(
+                    f"waterbirds: {table}, line {line}: {name} is {row[name]!r}, "
+                    f"not one of {', '.join(values)}"
+                )
+        listed[row["split"]].append(
+            Photograph(folder / row["img_filename"], int(row["y"]), int(row["place"]))
+        )
     photographs = listed[_SPLITS[split]]
     check_files([photograph.path for photograph in photographs], required_by=table)
     train = [photograph[1:] for photograph in listed[_SPLITS["train"]]]

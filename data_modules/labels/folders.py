@@ -6,6 +6,8 @@ from functools import cache
 from glob import escape
 from pathlib import Path
 
+from gestalt.support.strange_files import Strange, read_whole
+
 
 def find_folder(
     root: str | None, *, image_set: str, places: Sequence[str], holds: Sequence[str], get: str
@@ -60,8 +62,8 @@ def read_list(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"no file {path}")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
+        lines = read_whole(path).decode().splitlines()
+    except (UnicodeDecodeError, Strange) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     names = list(filter(None, map(str.strip, lines)))
     for name, count in Counter(names).items():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gestalt.data_modules.labels.label_tables import Table
 from gestalt.data_modules.labels.masks import objects, packed, read_mask
+from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 PANOPTIC = "coco_panoptic_133"
 
@@ -43,7 +44,7 @@ class Panoptic:
         self._table = table
         self._segments: dict[str, NDArray[np.int64]] = {}
         try:
-            for entry in json.loads(self.annotations.read_bytes())["annotations"]:
+            for entry in json.loads(read_whole(self.annotations, most=MAX_LISTING))["annotations"]:
                 segments = [
                     (info["id"], info["category_id"], bool(info["iscrowd"]))
                     for info in entry["segments_info"]

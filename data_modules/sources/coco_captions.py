@@ -15,6 +15,7 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import ImageFiles, check_inside
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair
+from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
@@ -25,7 +26,7 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
             "and the folder <split>/"
         )
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_whole(path, most=MAX_LISTING))
         listed: dict[Any, str] = {}
         for image in content["images"]:
             name = image["file_name"]

@@ -41,6 +41,7 @@ from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
+from gestalt.support.strange_files import read_whole
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
@@ -280,7 +281,7 @@ class ParquetRows(ShardedStore):
         """
         known: Any = None
         with suppress(OSError, ValueError, RecursionError):
-            known = json.loads(place.read_text())
+            known = json.loads(read_whole(place))
         known, current = known if isinstance(known, dict) else {}, {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:

@@ -18,7 +18,7 @@ from gestalt.results.design import Paper
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.names import nearest
 from gestalt.support.typed import convert
-from gestalt.support.yaml_values import read_values
+from gestalt.support.yaml_values import read_keys, read_values
 
 Values = dict[str, list[Any]]
 """Key of the configuration -> values to try."""
@@ -48,11 +48,8 @@ def read_grid_file(file: Path, scale: str) -> GridFile:
     Raises:
         ConfigError: not YAML, a key that is unknown or missing, or a value of a wrong type.
     """
-    try:
-        raw = read_values(file.read_text())
-    except ValueError as error:
-        raise ConfigError(f"not valid YAML: {error}") from error
-    if not isinstance(raw, dict) or "base" not in raw:
+    raw = read_keys(file)
+    if "base" not in raw:
         raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
     if isinstance(raw.get("evaluate_at"), list):
         raw["evaluate_at"] = {scale: raw["evaluate_at"]}

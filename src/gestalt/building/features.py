@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -23,9 +24,10 @@ from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import RATIO, SCALE
 from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
-from gestalt.features.key import IMAGES, Description, key_of
+from gestalt.features.key import IMAGES, SUMS, Description, key_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
+from gestalt.support.strange_files import check_regular
 
 CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 """The random crops of stored images, in words."""
@@ -102,10 +104,31 @@ class CachedImages:
         return None if fault is None else BadSample(fault[0], where=fault[1], key=fault[2])
 
     def read(self, keys: Sequence[Key]) -> Tensor:
-        """Return the features of images, in the number format in which they were computed."""
-        images = np.load(self.folder / IMAGES, mmap_mode="r")
-        rows = torch.from_numpy(images[[self._row(key) for key in keys]])
-        return rows.to(getattr(torch, self.cache.computed))
+        """Return the features of images, in the number format in which they were computed.
+
+        Raises:
+            ValueError: they cannot be read, or differ from their checksum.
+        """
+        numbers = [self._row(key) for key in keys]
+        rows = self._open(IMAGES)[numbers]
+        if (self.folder / SUMS).exists():  # not in a cache of an older version
+            found = [crc32(row) for row in rows]
+            for number, one, other in zip(numbers, found, self._open(SUMS)[numbers], strict=True):
+                if one != other:
+                    raise ValueError(
+                        f"{self.folder / IMAGES}: row {number} is damaged: its checksum differs; "
+                        "copy the cache again, or make it again by `gestalt features`"
+                    )
+        return torch.from_numpy(rows).to(getattr(torch, self.cache.computed))
+
+    def _open(self, name: str) -> Any:
+        """Map a file of the cache into memory."""
+        path = self.folder / name
+        try:
+            check_regular(path)
+            return np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]

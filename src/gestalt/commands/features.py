@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from gestalt.commands.stopping import tell
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.data_modules.sources import Source
-from gestalt.features.key import FILE, IMAGES, Description, kept_share
+from gestalt.features.key import FILE, IMAGES, SUMS, Description, kept_share
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
-from gestalt.support.files import free_bytes
+from gestalt.support.files import free_bytes, replacing
 from gestalt.support.memory import keep_freed_memory
 
 BATCH = 64
@@ -198,6 +199,9 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
         bad |= faults
         if number % each == 0 or number == len(spans):
             file.flush()
+            if span.stop == count:
+                with replacing(folder / SUMS) as partial, partial.open("wb") as sums:
+                    np.save(sums, np.array([crc32(row) for row in file], dtype=np.uint32))
             description = replace(
                 description, written=span.stop, bad=bad, complete=span.stop == count
             )

@@ -22,6 +22,7 @@ from gestalt.config.schema import (
 )
 from gestalt.config.schema_loss import terms_of
 from gestalt.support.names import nearest
+from gestalt.support.strange_files import read_whole
 from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
 
 
@@ -146,7 +147,7 @@ def is_t5(model: str) -> bool:
     for path in (Path(model) / "config.json", Path(model) / "0_Transformer" / "config.json"):
         if path.is_file():
             try:
-                return "t5" in str(json.loads(path.read_text()).get("model_type", "")).lower()
+                return "t5" in str(json.loads(read_whole(path)).get("model_type", "")).lower()
             except (ValueError, AttributeError, RecursionError) as error:
                 refuse("text.model", model, f"{path} is not the configuration of a model ({error})")
     return "t5" in model.lower()

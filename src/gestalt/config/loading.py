@@ -173,7 +173,8 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
         kind: kind of the word, for messages: experiment, --scale or grid.
 
     Raises:
-        ConfigError: no such file; the message names the nearest.
+        ConfigError: no such file, and the message names the nearest; or its name is not that of a
+            folder.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):
@@ -188,6 +189,10 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
         raise ConfigError(
             f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose "
             f"one of {', '.join(known)}"
+        )
+    if path.stem.startswith(".") or not path.stem.isprintable():
+        raise ConfigError(
+            f"{kind} {name}: a folder for its runs cannot be called {path.stem!r}; rename the file"
         )
     return path
 

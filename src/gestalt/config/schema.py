@@ -37,6 +37,9 @@ def refuse_first(config: "Experiment", complaints: Complaints) -> None:
         refuse(name, attrgetter(name)(config), why)
 
 
+MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
+"""Largest width, number of blocks and side in pixels of a model, which a stranger may describe."""
+
 ARCHITECTURE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem")
 """Keys of ``image`` that say which image tower is built."""
 
@@ -57,9 +60,11 @@ class Image:
         None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
     )
     width: int | None = positive(
-        None, "Width of a ViT. `null`: the architecture's.", kind="channels"
+        None, "Width of a ViT. `null`: the architecture's.", kind="channels", at_most=MAX_WIDTH
     )
-    depth: int | None = positive(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks")
+    depth: int | None = positive(
+        None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", at_most=MAX_DEPTH
+    )
     heads: int | None = positive(
         None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's."
     )
@@ -91,12 +96,16 @@ class Image:
         448,
         "Side of the training images under `subsampling`; a multiple of `patch_size`.",
         kind="pixels",
+        at_most=MAX_SIDE,
     )
     keep_tokens: float = positive(
         0.2, "Share of the patch tokens kept under `subsampling`.", at_most=1
     )
     eval_size: int = positive(
-        224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels"
+        224,
+        "Side of the images in evaluation; a multiple of `patch_size`.",
+        kind="pixels",
+        at_most=MAX_SIDE,
     )
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(
@@ -139,9 +148,13 @@ class Text:
         None,
         "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.",
         at_least=0,
+        at_most=MAX_DEPTH,
     )
     width: int | None = positive(
-        None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels"
+        None,
+        "Width of family `open_clip`; `null` for family `sentence`.",
+        kind="channels",
+        at_most=MAX_WIDTH,
     )
     heads: int | None = positive(
         None, "Attention heads of family `open_clip`; `null` for family `sentence`."
@@ -169,6 +182,7 @@ class Projection:
         768,
         "Width of the shared space, and of each tower that is not projected.",
         kind="channels",
+        at_most=MAX_WIDTH,
     )
 
 
@@ -229,8 +243,8 @@ class Trainer:
     devices: int | str = unhashed(
         "auto",
         "Devices of each node.",
-        pattern=r"auto|-1|[1-9]\d*|\d+(,\d+)+",
-        form="auto, a number of devices above 0, or the devices' numbers such as '0,2'",
+        pattern=r"auto|-1|[1-9]\d{0,2}|\d+(,\d+)+",
+        form="auto, a number of devices from 1 to 999, or the devices' numbers such as '0,2'",
     )
     num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)
     precision: str = key(

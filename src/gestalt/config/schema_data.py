@@ -108,6 +108,7 @@ class Data:
         "Loader processes per rank; 0 loads in the training process. `null`: chosen from the "
         "cores, the free memory, the batch and the accelerator.",
         at_least=0,
+        at_most=1024,
     )
     window_shards: int = positive(
         16,

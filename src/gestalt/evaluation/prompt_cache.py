@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gestalt.evaluation.weights import weights_hash
 from gestalt.support.files import replacing
+from gestalt.support.strange_files import check_regular
 
 LARGE = 1000
 """Smallest number of prompts whose embeddings are kept; fewer take seconds to embed."""
@@ -67,6 +68,7 @@ def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:
     is only reported on the standard error.
     """
     with suppress(OSError, ValueError, EOFError):
+        check_regular(path)
         return torch.from_numpy(np.load(path, allow_pickle=False))
     vectors = embed()
     try:

@@ -13,8 +13,8 @@ from gestalt.support.files import write_whole
 from gestalt.support.json_files import read_json
 
 FORMAT = 2
-FILE, IMAGES = "features.json", "images.npy"
-"""Files of a cache: its description, and the features of images by row."""
+FILE, IMAGES, SUMS = "features.json", "images.npy", "sums.npy"
+"""Files of a cache: its description, the features of images by row, and the CRC-32 of each row."""
 
 IMAGE = (*ARCHITECTURE, "frozen", "frozen_blocks")
 """Keys of ``image`` that decide features, besides the weights and the data themselves."""

@@ -57,9 +57,10 @@ def few(name: str, known: list[str]) -> str:
 
 def file_name(name: str) -> str:
     """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an
-    underscore.
+    underscore; so do the dots of a name that has nothing else.
     """
-    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+    kept = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+    return kept if kept.strip(".") else kept.replace(".", "_")
 
 
 def is_path(name: str) -> bool:
