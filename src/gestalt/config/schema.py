@@ -16,6 +16,7 @@ from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
+from gestalt.encoders.timm_names import PLAIN
 from gestalt.support.typed import ConfigError as ConfigError
 from gestalt.tables import AGGREGATIONS, INITS
 
@@ -49,7 +50,11 @@ class Image:
     """The image tower and how its tokens become one vector."""
 
     backbone: str = key(
-        "vit_base_patch16_224", "Architecture of the image tower.", kind="a timm architecture"
+        "vit_base_patch16_224",
+        "Architecture of the image tower.",
+        kind="a timm architecture",
+        pattern=PLAIN,
+        form="a name of timm without a colon, which would fetch another model",
     )
     family: Literal["vit", "cnn"] = key(
         "vit",

@@ -11,6 +11,11 @@ from gestalt.support.names import suggestion
 
 DESCRIPTION = "open_clip_config.json"
 
+PLAIN = r"[^:]*"
+"""Pattern of an architecture's name; with a colon it would name files of another model, in a folder
+or on the hub.
+"""
+
 
 @cache
 def timm_models() -> tuple[str, ...]:

@@ -121,11 +121,11 @@ def load_folder(path: Path) -> DualEncoder:
     """
     description = read_description(path)
     config = read_config(path)
-    text = (
-        replace(config.text, init="random", model=str(path / TEXT), layers=None)
-        if (path / TEXT).is_dir()
-        else config.text
-    )
+    text = config.text
+    if text.family == "sentence":
+        if not (path / TEXT).is_dir():  # another folder's, or the hub's, is not taken instead
+            raise ValueError(f"{path}: has no {TEXT}/, its text model; export it again")
+        text = replace(text, init="random", model=str(path / TEXT), layers=None)
     file, source = path / WEIGHTS, f"exported folder {path}"
     model = load_model(
         config,

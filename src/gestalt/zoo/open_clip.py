@@ -2,6 +2,7 @@
 ``open_clip:ARCHITECTURE:TAG``.
 """
 
+import re
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from gestalt.config.keys import Keys
 from gestalt.encoders.checkpoints import check_weights
 from gestalt.encoders.text_sentence import check_vocabulary
-from gestalt.encoders.timm_names import DESCRIPTION
+from gestalt.encoders.timm_names import DESCRIPTION, PLAIN
 from gestalt.support.json_files import read_json
 from gestalt.support.names import few
 from gestalt.zoo.adapter import describe_library, errors_in_one_line
@@ -131,7 +132,7 @@ def _refuse_code(config: Keys, name: str) -> None:
                 f"open_clip:{name}: its {DESCRIPTION} sets trust_remote_code, which would run code "
                 "of that model; remove the key to load it without"
             )
-        if key == "timm_model_name" and ":" in str(value):
+        if key == "timm_model_name" and not re.fullmatch(PLAIN, str(value)):
             raise ValueError(
                 f"open_clip:{name}: timm_model_name={value}: files of another model; name an "
                 "architecture"
