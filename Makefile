@@ -20,7 +20,7 @@ PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 LOCK    = setup.cfg --extra demo --extra dev --extra docs --extra onnx --universal --python-version 3.11
 RUN     = $(VENV)/bin/python -P -m gestalt
 READY   = $(VENV)/.gestalt-installed
-PYTEST  = $(VENV)/bin/python -m pytest
+PYTEST  = $(VENV)/bin/python -P -m pytest
 SPREAD  = -n $(WORKERS) --maxprocesses 8 --dist worksteal
 REST    = -m "$(if $(filter check,$(MAKECMDGOALS)),(slow or gpu) and )not nightly"
 QUICK   = -m "not slow and not gpu and not nightly"
@@ -89,6 +89,6 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(VENV)/bin/python tests/bench --only gpu
 
 docs: $(READY) ## build the pages as a site with search, build/site/index.html
-	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs build/site $(ARGS)
+	$(VENV)/bin/python -P -m sphinx --quiet --fail-on-warning --keep-going docs build/site $(ARGS)
 
 .PHONY: help setup lock train ablate eval segment report board test test-all nightly lint check fix bench gpu docs
