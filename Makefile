@@ -70,7 +70,7 @@ test-all: $(READY) ## run every test but the nightly ones; in one call with chec
 nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, examples, faults
 	$(PYTEST) -m nightly $(SPREAD)
 	$(PYTEST) -k "notebook or example or plugin_terms" $(SPREAD)
-	$(VENV)/bin/python -m tests.chaos
+	$(VENV)/bin/python -P -c 'import sys; sys.path.append("."); from tests.chaos.__main__ import main; sys.exit(main())'
 
 lint: $(READY) ## check lint, format and types
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

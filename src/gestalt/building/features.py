@@ -127,7 +127,7 @@ class CachedImages:
         try:
             check_regular(path)
             return np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from error
 
 

@@ -129,7 +129,7 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
     cache(config, tmp_path / "stopped", stored="float32")
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert names == {path.name for path in (tmp_path / "stopped").iterdir()}
-    assert names == {".lock", "features.json", "images.npy"}
+    assert names == {".lock", "features.json", "images.npy", "sums.npy"}
     for name in names:
         assert (tmp_path / "whole" / name).read_bytes() == (
             tmp_path / "stopped" / name

@@ -52,11 +52,14 @@ def test_an_experiment_and_a_scale_may_be_paths(folder):
             r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_",
         ),
         ("./empty.yaml", "tiny", r"empty\.yaml: sets no key; write those that differ"),
+        ("./...yaml", "tiny", r"experiment \./\.\.\.yaml: .* cannot be called '\.\.'; rename"),
+        ("clip_baseline", "./...yaml", r"--scale \./\.\.\.yaml: .* cannot be called '\.\.'"),
         ("./zoo.yaml", "tiny", r"lightning_logs/zoo; rename the file, such as my_zoo.yaml"),
     ],
 )
 def test_a_word_that_names_no_usable_file_is_refused_in_one_line(folder, name, scale, message):
     (folder / "empty.yaml").write_text("# nothing yet\n")
+    (folder / "...yaml").write_text("image: {aggregation: avg}\n")
     (folder / "zoo.yaml").write_text("image: {aggregation: avg}\n")
     with pytest.raises(ConfigError, match=message) as error:
         load(name, scale=scale)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
@@ -57,11 +58,30 @@ def test_a_folder_that_is_not_an_exported_model_is_refused_in_one_line(folder, s
     assert "\n" not in str(raised.value)
 
 
-def test_weights_of_another_model_are_refused(folder):
+@pytest.mark.parametrize(
+    ("part", "keys", "message"),
+    [
+        (
+            "image",
+            {"depth": 3},
+            r"model\.safetensors: does not fit the model of config\.json: .*blocks\.2",
+        ),
+        ("image", {"depth": 10**6}, "image.depth=1000000: choose .* at most 1000"),
+        ("image", {"backbone": "hf-hub:a/b"}, "image.backbone=hf-hub:a/b: .*without a colon"),
+        ("image", {"backbone": "local-dir:a"}, "image.backbone=local-dir:a: .*without a colon"),
+        ("text", {"family": "sentence", "width": None, "heads": None}, "model: has no text/"),
+    ],
+)
+def test_a_description_of_another_model_is_refused(folder, part, keys, message):
     described = json.loads((folder / "config.json").read_text())
-    described["config"]["image"]["depth"] = 3
+    described["config"][part] |= keys
     (folder / "config.json").write_text(json.dumps(described))
-    with pytest.raises(
-        ValueError, match=r"model\.safetensors: does not fit the model of config\.json: .*blocks\.2"
-    ):
+    with pytest.raises(ValueError, match=message):
+        load_folder(folder)
+
+
+def test_integers_in_place_of_weights_are_refused(folder):
+    file = folder / "model.safetensors"
+    save_file({name: value.long() for name, value in load_file(file).items()}, file)
+    with pytest.raises(ValueError, match=r"without fractions: .*torch\.int64"):
         load_folder(folder)

@@ -1,0 +1,122 @@
+"""Files that a stranger may name, of every kind, in the place of each file that is read: each is
+refused in one line that names it, soon.
+"""
+
+import faulthandler
+import os
+
+import pytest
+
+from gestalt.ablation.grid import read_grid
+from gestalt.building.features import CachedImages
+from gestalt.config.loading import load
+from gestalt.data_modules.image_sets.waterbirds import open_here
+from gestalt.data_modules.labels.definition import read_definition
+from gestalt.data_modules.labels.masks import read_mask
+from gestalt.data_modules.labels.predicted_maps import read_map
+from gestalt.data_modules.pixels.photographs import open_rgb
+from gestalt.data_modules.scenes.cutouts import open_file
+from gestalt.data_modules.scenes.folder import read_folder
+from gestalt.encoders.checkpoints import read_checkpoint, read_state_dict
+from gestalt.encoders.text_sentence import read_sentence_model
+from gestalt.features.key import Description
+from gestalt.zoo.open_clip import open_model
+from tests.fuzz.law import held
+from tests.gestalt.encoders.tiny_text import save_bert
+from tests.gestalt.zoo.test_open_clip import write_config
+
+
+def read_cache(file):
+    described = Description({}, "float32", [8], "float32")
+    return CachedImages(described, file.parent, side=8, crops=1, pairs=1).read([(0, 0)])
+
+
+def read_birds(file):
+    return open_here(root=str(file.parent), split=None, limit=None, label_sets=None)
+
+
+def read_open_clip(file):
+    if file.suffix == ".bin":
+        write_config(file.parent)
+    return open_model(str(file.parent))
+
+
+READERS = {  # the file's name, and what reads it
+    "mine.yaml": lambda file: load(str(file), scale="tiny"),
+    "scale.yaml": lambda file: load("clip_baseline", scale=str(file)),
+    "grid.yaml": lambda file: read_grid(str(file), scale="tiny"),
+    "benchmark.yaml": lambda file: read_definition(str(file)),
+    "mask.png": lambda file: read_mask(file, image=None),
+    "map.png": read_map,
+    "map.npy": read_map,
+    "photograph.jpg": open_rgb,
+    "a.png": lambda file: read_folder(file.parent, limit=5),
+    "drawn.png": lambda file: open_file(file.name, root=file.parent),
+    "a.ckpt": read_checkpoint,
+    "a.pt": read_state_dict,
+    "a.safetensors": read_state_dict,
+    "open_clip_pytorch_model.bin": read_open_clip,
+    "open_clip_config.json": read_open_clip,
+    "images.npy": read_cache,
+    "metadata.csv": read_birds,
+}
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+KINDS = {
+    "pipe": os.mkfifo,
+    "device": lambda file: file.symlink_to("/dev/zero"),
+    "folder": os.mkdir,
+    "empty": lambda file: file.touch(),
+    "PostScript": lambda file: file.write_bytes(POSTSCRIPT),
+    "deep": lambda file: file.write_bytes(b"[" * 10**6),
+    "a tebibyte": lambda file: (file.touch(), os.truncate(file, 2**40)),
+}
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    """The tests end, also in a library's own code that waits."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", READERS)
+def test_a_strange_file_is_refused_in_one_line_and_runs_nothing(name, kind, tmp_path, monkeypatch):
+    programs, ran = tmp_path / "programs", tmp_path / "ran"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\n: > {ran}\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    (tmp_path / "a.txt").write_text("A dog.")
+    KINDS[kind](tmp_path / name)
+    with held(naming=(str(tmp_path), name.partition(".")[0])):
+        READERS[name](tmp_path / name)
+        raise AssertionError("read")
+    assert not ran.exists()
+
+
+def test_a_pipe_in_a_folder_that_a_library_reads_is_refused(tmp_path):
+    model = save_bert(tmp_path)
+    os.mkfifo(f"{model}/vocab.txt")
+    with held(naming=("vocab.txt: not a regular file",)):
+        read_sentence_model(model, weights=True, layers=None)
+        raise AssertionError("read")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train ./...yaml --scale tiny", "cannot be called '..'"),
+        ("eval open_clip:.", "open_clip_pytorch_model.bin: not a regular file"),
+        ("train clip_baseline evaluation.benchmarks=[./pipe.yaml]", "not a regular file"),
+        ("data inspect tars data.root=x{0..99999999}.tar", "at most 1,000,000"),
+    ],
+)
+def test_a_command_refuses_a_strange_file_or_name(line, message, tmp_path, monkeypatch, refusal):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "...yaml").write_text("image: {aggregation: avg}")
+    write_config(tmp_path)
+    for name in ("pipe.yaml", "open_clip_pytorch_model.bin"):
+        os.mkfifo(name)
+    assert message in refusal(line)
