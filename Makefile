@@ -16,7 +16,7 @@ WORKERS ?= logical
 ARGS   ?=
 # of PyPI, with CUDA, unless .venv has a build of these versions already, such as pytorch.org's for CPUs
 TORCH   = "torch>=2.13,<2.14" "torchvision>=0.28,<0.29"
-PIP     = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+PIP     = $(VENV)/bin/python -P -m pip install --quiet --disable-pip-version-check
 LOCK    = setup.cfg --extra demo --extra dev --extra docs --extra onnx --universal --python-version 3.11
 RUN     = $(VENV)/bin/python -P -m gestalt
 READY   = $(VENV)/.gestalt-installed
@@ -30,7 +30,7 @@ help: ## list the targets
 	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m GRID=aggregation SEEDS=3 JOBS=2 CKPT=path BENCH=pascal_voc PROTOCOL=mmseg-448 RUNS="run run" ARGS="key=value ..." PYTHON=python3.12 VENV=.venv WORKERS=2'
 
 $(READY): setup.cfg pyproject.toml requirements.lock
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	test -x $(VENV)/bin/python || $(PYTHON) -I -m venv $(VENV)
 	$(PIP) --require-hashes --only-binary :all: --no-deps -r requirements.lock
 	$(PIP) $(TORCH)
 	$(PIP) --no-deps --no-build-isolation -e .

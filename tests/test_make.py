@@ -21,6 +21,7 @@ def test_ci_runs_every_test_but_the_nightly_ones_once():
         text=True,
         check=True,
     )
+    assert not re.findall(r"python3? -m", done.stdout)  # which imports of the working directory
     assert re.findall(r"-m pytest -m \"(.*?)\" -n logical", done.stdout) == [
         "not slow and not gpu and not nightly",
         "(slow or gpu) and not nightly",

@@ -7,7 +7,7 @@ part of a truncated image is not used.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -72,7 +72,7 @@ def decoding() -> Iterator[None]:
         raise Unusable(reason, " ".join(str(error).split())) from error
 
 
-def open_checked(content: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_checked(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open an image of one of these formats without decoding its pixels; call it under
     ``decoding``.
 
@@ -98,7 +98,7 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def open_as(
-    path: Path, read: Callable[[Image.Image], Read], formats: Sequence[str] = FORMATS
+    path: Path, read: Callable[[Image.Image], Read], formats: tuple[str, ...] = FORMATS
 ) -> Read:
     """Return what a function reads of an image file of one of these formats.
 

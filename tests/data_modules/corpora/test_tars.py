@@ -368,3 +368,21 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
     error.errno = errno.ESTALE
     with pytest.raises(ValueError, match="cannot be read now"):
         source.read(0)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{0..99999999}",
+        "{0..999}{a,{000..999}}",
+        "{a..z}{a..z}{a..z}{a..z}{a..z}",
+        "{1..9{0..999999}}{a,b}",
+        "{0..9999999999999999999999}",
+        "{a," * 5000 + "}" * 5000,
+        "{}" * 40_000,
+    ],
+)
+def test_a_pattern_of_too_many_names_is_refused_before_they_are_made(pattern):
+    with pytest.raises(ValueError, match=r"at most|recursion"):
+        shards_room.expand(pattern)
+    assert shards_room.expand("{0..2}{a,b{c..d}}.tar")[:2] == ["0a.tar", "0bc.tar"]

@@ -90,6 +90,9 @@ REFUSED = [  # experiment, scale and overrides; the line
         "text.heads=2: choose a divisor of text.width=9",
     ),
     ((*DEMO, "data.source=scene"), "data.source=scene: did you mean 'scenes'"),
+    ((*DEMO, "data.workers=100000"), "data.workers=100000: .* at most 1024"),
+    ((*DEMO, "trainer.devices=100000"), "trainer.devices=100000: choose .* 1 to 999"),
+    ((*DEMO, "image.width=1000000"), "image.width=1000000: .* at most 65536"),
     ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), "evaluation.benchmarks=.*named twice"),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), "benchmark_root=None: .*VOCdevkit/VOC2012"),
     (
