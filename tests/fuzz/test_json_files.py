@@ -149,14 +149,9 @@ def test_what_does_not_add_up_in_a_record_is_named(tmp_path, message):
         read_record(tmp_path / "result.json")
 
 
-@pytest.mark.parametrize("kind", ["metrics", "metric_keys"])
-def test_a_record_of_a_hundred_thousand_entries_is_refused(tmp_path, kind):
+def test_a_record_of_too_many_metrics_is_refused(tmp_path):
     content = run_record(tmp_path)
-    first, names = content["benchmarks"][0], [f"scenes/{number}" for number in range(10**5)]
-    if kind == "metric_keys":
-        first["metric_keys"] = names
-    else:
-        content["metrics"] |= dict.fromkeys(names, 0.5)
+    content["metrics"] |= dict.fromkeys(map(str, range(10**5)), 0.5)
     (tmp_path / "result.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"must contain less than or equal to"):
+    with pytest.raises(ValueError, match="metrics must contain less than or equal to"):
         read_record(tmp_path / "result.json")

@@ -82,20 +82,14 @@ def test_a_weights_file_without_tensors_is_refused_in_one_line(loader, fault, tm
         assert "only tensors are read, never code" in line
 
 
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [("zeroed", "damaged, truncated"), ("int64", "holds torch.int64, without fractions")],
-)
-def test_open_clip_weights_that_are_damaged_or_integers_are_refused(weights, words, tmp_path):
-    state = saved(tmp_path).state_dict()
-    path = tmp_path / WEIGHTS
-    if weights == "int64":
-        torch.save({name: value.long() for name, value in state.items()}, path)
-    else:
-        with path.open("r+b") as file:
-            file.seek(path.stat().st_size // 2)
-            file.write(bytes(4096))
-    assert words in _refused(lambda: open_model(str(tmp_path)), names=WEIGHTS)
+def test_open_clip_weights_that_are_damaged_or_integers_are_refused(tmp_path):
+    state, path = saved(tmp_path).state_dict(), tmp_path / WEIGHTS
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(4096))
+    _refused(lambda: open_model(str(tmp_path)), names=f"{WEIGHTS} .*: damaged, truncated")
+    torch.save({name: value.long() for name, value in state.items()}, path)
+    _refused(lambda: open_model(str(tmp_path)), names=f"{WEIGHTS}: .* without fractions")
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.ckpt"])
