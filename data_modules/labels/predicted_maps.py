@@ -17,6 +17,7 @@ from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
 from gestalt.support.label_values import IGNORE, ignored_value
 from gestalt.support.names import nearest
+from gestalt.support.strange_files import check_regular
 
 ENDINGS = (".png", ".npy")
 """Endings of the files of label maps."""
@@ -142,10 +143,9 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
         ValueError: unreadable, of another kind, or a value out of range.
     """
     values: NDArray[Any]
-    if not path.is_file():  # a pipe would wait for ever
-        raise ValueError(f"{path}: not a regular file")
     if path.suffix.lower() == ".npy":
         try:
+            check_regular(path)
             # only mapped: a header that claims more pixels than the file has takes no memory
             values = np.lib.format.open_memmap(path, mode="r")
         except Exception as error:  # of the reader of headers, which raises many types

@@ -41,11 +41,9 @@ READERS = {  # the file's name, and what reads it
     "grid.yaml": lambda file: read_grid(str(file), scale="tiny"),
     "benchmark.yaml": lambda file: read_definition(str(file)),
     "map.png": read_map,
-    "map.npy": read_map,
     "photograph.jpg": open_rgb,
     "a.png": lambda file: read_folder(file.parent, limit=5),
     "drawn.png": lambda file: open_file(file.name, root=file.parent),
-    "a.ckpt": read_state_dict,
     "a.safetensors": read_state_dict,
     "open_clip_pytorch_model.bin": read_open_clip,
     "open_clip_config.json": read_open_clip,
@@ -54,13 +52,14 @@ READERS = {  # the file's name, and what reads it
         root=str(file.parent), split=None, limit=None, label_sets=None
     ),
 }
-POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
 KINDS = {
     "pipe": os.mkfifo,
     "device": lambda file: file.symlink_to("/dev/zero"),
     "folder": os.mkdir,
     "empty": lambda file: file.touch(),
-    "PostScript": lambda file: file.write_bytes(POSTSCRIPT),
+    "PostScript": lambda file: file.write_bytes(
+        b"%!PS-Adobe-3.0\n%%BoundingBox: 0 0 64 64\n%%EOF\n"
+    ),
     "deep": lambda file: file.write_bytes(b"[" * 10**6),
     "a tebibyte": lambda file: (file.touch(), os.truncate(file, 2**40)),
 }
