@@ -107,12 +107,22 @@ def open_model(name: str) -> DenseModel:
         module,
         stride=_pair(module.stride),
         size=int(module.size),
-        mean=module.mean,
-        std=module.std,
+        mean=_channels(name, module, "mean"),
+        std=_channels(name, module, "std"),
         origin=WeightsOrigin("python", f"python:{name}"),
         has_text=hasattr(module, "embed_text"),
         logit_scale=getattr(module, "logit_scale", None),
     )
+
+
+def _channels(name: str, module: Any, key: str) -> list[float]:
+    """Return the module's ``mean`` or ``std``: three numbers, which may be integers."""
+    values = getattr(module, key)
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"python:{name}: {key}={values}: give three numbers") from error
+    return [red, green, blue]
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from torch import nn
 class Radio(nn.Module):
     """A model like NVIDIA's RADIO: a summary and a map of other widths, each with a head."""
 
-    stride, size, mean, std = 8, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    stride, size, mean, std = 8, 32, (0, 0, 0), (1, 1, 1)
     logit_scale = 2.0
 
     def __init__(self):
@@ -59,6 +59,9 @@ def lacking():
     module.encode = None
     module.__class__ = nn.Module
     return module
+
+class Grey(Plain):
+    mean = (0.5, 0.5)
 
 def thing():
     return 3
@@ -125,6 +128,7 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
         "mine:nothing": "module 'mine' has no attribute 'nothing'",
         "mine:thing": "returns a int, expected an nn.Module",
         "mine:failing": "the factory raised FileNotFoundError: no weights here$",
+        "mine:Grey": r"mean=\(0.5, 0.5\): give three numbers$",
         "mine:lacking": "its Module lacks mean, size, std, stride",
     }.items(),
 )
