@@ -1,5 +1,6 @@
 """Open the images and masks of a benchmark that a file defines.  H W pixels."""
 
+import os
 from pathlib import Path
 
 from gestalt.data_modules.image_sets import LabelSet, select_split
@@ -16,8 +17,9 @@ def open_defined(
     """Open the image set of a benchmark's file; ``limit`` keeps the first images by name.
 
     Raises:
-        ValueError: as ``read_definition``; an unknown split; no such list, an image without a mask,
-            or a first mask with values that no class has.
+        ValueError: as ``read_definition``; an unknown split; no such list, a line that names no
+            image or no image of its own, an image without a mask, or a first mask with values that
+            no class has.
     """
     known, folder = read_definition(path), Path(path).expanduser().parent
     listed = None
@@ -28,7 +30,7 @@ def open_defined(
     masks = images_in(folder / known.masks, suffix=known.mask_suffix)
     names = sorted(images | masks)
     if listed is not None:
-        names = [name if name in images else Path(name).stem for name in read_list(listed)]
+        names = _listed(listed, images, folder=folder)
     for name in names:
         for key, found in (("images", images), ("masks", masks)):
             if name not in found:
@@ -61,6 +63,29 @@ def open_defined(
     )
     opened.sample(0)  # wrong values of masks are refused before a run starts
     return opened
+
+
+def _listed(listed: Path, images: dict[str, Path], *, folder: Path) -> list[str]:
+    """Return the names of the images in a list, whose lines are names, file names or paths from
+    the benchmark's folder; a line that names no image is returned.
+
+    Raises:
+        ValueError: as ``read_list``; a line names two images, or two lines name one.
+    """
+    by_file = {path.name: name for name, path in images.items()}
+    by_file |= {os.path.relpath(path, folder): name for name, path in images.items()}
+    lines: dict[str, str] = {}
+    for line in read_list(listed):
+        file = os.path.normpath(line)
+        name = by_file.get(file, file)
+        if file in images and name != file:
+            raise ValueError(
+                f"{listed}: {line} is the file {images[name]} and the name of {images[file]}; "
+                "rename one"
+            )
+        if lines.setdefault(name, line) != line:
+            raise ValueError(f"{listed}: {lines[name]} and {line} are one image; list it once")
+    return list(lines)
 
 
 def images_in(folder: Path, *, suffix: str) -> dict[str, Path]:

@@ -67,9 +67,15 @@ class BenchmarkFile:
             raise ValueError(f"background={self.background}: {choices}")
         if self.splits and "val" not in self.splits:
             raise ValueError("splits: val is missing, which is scored by default")
+        owners: dict[str, str] = {}
         for name, each in self.classes.items():
-            if not all(map(str.strip, each.prompts)):
-                raise ValueError(f"classes.{name}: prompts {each.prompts}: a phrase is empty")
+            for phrase in (name, *each.prompts):
+                if not phrase.strip():
+                    raise ValueError(f"classes.{name}: prompts {each.prompts}: a phrase is empty")
+            for phrase in each.prompts or [name]:
+                owner = owners.setdefault(" ".join(phrase.lower().split()), name)
+                if owner != name:
+                    raise ValueError(f"classes.{name}: {phrase} is a phrase of {owner} already")
         values = {f"classes.{name}": each.values for name, each in self.classes.items()}
         values["ignored"] = self.ignored
         self.numbers: dict[int, int] = {}
@@ -112,7 +118,7 @@ def read_definition(path: str) -> BenchmarkFile:
     file = Path(path).expanduser().absolute()
     try:
         known: BenchmarkFile = convert(
-            {"name": file.stem, **read_keys(file)}, BenchmarkFile, origin=file.name
+            {"name": file.stem, **read_keys(file, words=True)}, BenchmarkFile, origin=file.name
         )
         for key in ("images", "masks"):
             folder = file.parent / getattr(known, key)

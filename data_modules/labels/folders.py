@@ -57,15 +57,17 @@ def read_list(path: Path) -> list[str]:
     """Read a list of names, one per line.
 
     Raises:
-        ValueError: no such file, one that is not UTF-8, or a duplicate name.
+        ValueError: no such file, one that is not UTF-8 or has no names, or a duplicate name.
     """
     if not path.is_file():
         raise ValueError(f"no file {path}")
     try:
-        lines = read_whole(path).decode().splitlines()
+        lines = read_whole(path).decode("utf-8-sig").splitlines()
     except (UnicodeDecodeError, Strange) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     names = list(filter(None, map(str.strip, lines)))
+    if not names:
+        raise ValueError(f"{path} lists no name; write one a line")
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(f"{path} lists {name} twice")

@@ -14,6 +14,7 @@ from gestalt.data_modules.labels.folders import check_files, find_folder, list_f
 from gestalt.data_modules.labels.label_tables import select_tables
 from gestalt.data_modules.labels.masks import ValueMap, read_mask
 from gestalt.data_modules.labels.panoptic import PANOPTIC, Panoptic
+from gestalt.data_modules.pixels.decoding import orientation
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 
 
@@ -108,10 +109,17 @@ class LabelledPhotographs:
         """Read a photograph and its maps.
 
         Raises:
-            ValueError: a map differs in size from its image, or has an unknown value.
+            ValueError: a map differs in size from its image, or has an unknown value; or, of a set
+                that a file defines, EXIF turns the photograph.
         """
         files = self.photographs[index]
-        image = to_tensor(open_rgb(files.image))
+        photograph = open_rgb(files.image)
+        if self.definition is not None and orientation(photograph) is not None:
+            raise ValueError(
+                f"{files.image}: its EXIF orientation turns it, and its mask may fit the stored or "
+                "the turned pixels; store it turned, without the tag"
+            )
+        image = to_tensor(photograph)
         sample: ImageSetSample = {"image": image, "name": files.name}
         labels = {}
         if files.mask is not None:

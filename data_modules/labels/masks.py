@@ -86,13 +86,11 @@ def read_mask(
         modes: allowed Pillow modes.
 
     Raises:
-        ValueError: unreadable, a JPEG, another mode, or another size than the image.
+        ValueError: unreadable, neither PNG nor TIFF, another mode, or another size than the image.
     """
-    values, mode, kind = open_as(
-        path, lambda mask: (np.array(mask), mask.mode, mask.format), formats=MASKS
-    )
-    if kind in ("JPEG", "MPO"):
-        raise ValueError(f"{path} is a JPEG, whose compression changes values; store masks as PNG")
+    values, mode, kind = open_as(path, lambda mask: (np.array(mask), mask.mode, mask.format))
+    if kind not in MASKS:
+        raise ValueError(f"{path} is a {kind}; store masks as PNG, which keeps values as they are")
     if mode not in modes:
         raise ValueError(
             f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}"

@@ -101,7 +101,7 @@ def _is_usual(frame: Frame, content: bytes) -> bool:
         return True
     try:
         with decoding():
-            return _turn(open_checked(content)) is None
+            return orientation(open_checked(content)) is None
     except Unusable:
         return False
 
@@ -114,7 +114,7 @@ def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int],
         if not jpeg:
             # some formats store the orientation after the pixels, and loading rotates a TIFF
             image.load()
-        turn = _turn(image)
+        turn = orientation(image)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
     divisor = divisor_of(box, size=size) if jpeg else 1
@@ -140,7 +140,7 @@ def shown_size(content: bytes) -> tuple[int, int]:
         image.load()
         _check_side(image)
         as_rgb(image)
-        return _shown_size(image, _turn(image))
+        return _shown_size(image, orientation(image))
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -150,7 +150,7 @@ def upright(image: Image.Image) -> Image.Image:
         Unusable: not a usable image.
     """
     image.load()
-    pixels, turn = as_rgb(image), _turn(image)
+    pixels, turn = as_rgb(image), orientation(image)
     return pixels if turn is None else pixels.transpose(_TURNS[turn][3])
 
 
@@ -165,7 +165,7 @@ def _is_jpeg(image: Image.Image) -> bool:
     return image.format in ("JPEG", "MPO")
 
 
-def _turn(image: Image.Image) -> int | None:
+def orientation(image: Image.Image) -> int | None:
     """Return the orientation tag; None if the image is displayed as stored."""
     if _is_jpeg(image) and not {"exif", "xmp"} & image.info.keys():
         return None  # true of most files, and reading the tag takes time

@@ -50,14 +50,27 @@ _Values.add_implicit_resolver(
 )
 
 
-def read_values(text: str) -> Any:
-    """Read YAML as JSON's types.
+class _Words(_Values):
+    """YAML whose only numbers are whole and decimal: ``on``, ``010`` and ``1e3`` are words."""
+
+
+_Words.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in pairs if tag.endswith((":null", ":merge"))]
+    for first, pairs in _Values.yaml_implicit_resolvers.items()
+}
+_Words.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"(0|[1-9]\d*)$"), list("0123456789")
+)
+
+
+def read_values(text: str, *, words: bool = False) -> Any:
+    """Read YAML as JSON's types; with ``words`` all but null and whole numbers are words.
 
     Raises:
         ValueError: not YAML, or another type; one line.
     """
     try:
-        content = _Values(text).get_single_data()
+        content = (_Words if words else _Values)(text).get_single_data()
         pieces = list(islice(json.JSONEncoder().iterencode(content), MOST_PIECES))
         if len(pieces) == MOST_PIECES:
             raise ValueError("too many values, with YAML aliases written out")
@@ -66,14 +79,14 @@ def read_values(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def read_keys(path: Path) -> dict[str, Any]:
-    """Read the keys of a YAML file.
+def read_keys(path: Path, *, words: bool = False) -> dict[str, Any]:
+    """Read the keys of a YAML file; ``words`` as ``read_values``.
 
     Raises:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        content = read_values(read_whole(path, most=MAX_BYTES).decode()) or {}
+        content = read_values(read_whole(path, most=MAX_BYTES).decode(), words=words) or {}
     except (OSError, UnicodeDecodeError, Strange) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValueError as error:

@@ -32,7 +32,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, values in zip(("0.jpg", "1.JPEG", "2.bmp"), VALUES, strict=True):
         save_photograph(tmp_path / "images" / name, values)
         save_mask(tmp_path / "masks" / f"{name[0]}_L.png", values)
-    for place, text in (("val.txt", "2.bmp\n0\n"), ("train.txt", "1\n"), ("mine.yaml", FILE)):
+    for place, text in (
+        ("val.txt", "\ufeffimages/2.bmp\r\n\n0\n"),
+        ("train.txt", "1\n"),
+        ("mine.yaml", FILE),
+    ):
         Path(place).write_text(text)
     return tmp_path
 
@@ -63,6 +67,12 @@ def test_values_and_colours_become_the_classes_of_the_file(painted):
         assert np.array_equal(label, np.where(values == 255, 255, values == 4))
 
 
+def test_phrases_are_words_that_yaml_takes_for_switches_and_numbers():
+    Path("mine.yaml").write_text(FILE.replace("road", "no").replace("street", "010, 1e3, 12:30"))
+    (labels,) = opened().label_sets.values()
+    assert (labels.names[1], labels.prompts[1]) == ("no", ("no", "010", "1e3", "12:30"))
+
+
 def test_the_digest_covers_what_is_said_of_classes_and_not_places():
     digests = set()
     changes = {"val.txt": "./val.txt", "[0, 9]": "[0, 9, 1]", "street": "lane", "255": "255, 7"}
@@ -84,6 +94,8 @@ REFUSED = {
     "{values: [4]": ("{values: [-1]", "classes.road: -1: write a number, 0 to 65535, or .red"),
     "values: [4]": ("values: []", "classes.road: lists no value"),
     "[road, street]": ("[road, '']", "classes.road: prompts .*: a phrase is empty"),
+    "street": ("Other", "classes.road: Other is a phrase of other already"),
+    "  road:": ("  ' ':", "classes. : prompts .*: a phrase is empty"),
     "[0, 9]": ("[[0, 0, 0]]", "the masks hold either numbers or colours"),
     "background: other": ("background: othr", "background=othr: did you mean 'other'"),
     "  road: {values: [4], prompts: [road, street]}": ("", "there are 1; list 2 to 4,096"),
@@ -111,12 +123,38 @@ def test_a_missing_folder_is_named_before_a_model_is_opened(key, line, refusal):
 
 
 MASK, IMAGE = Path("masks/0_L.png"), Path("images/0.jpg")
+LISTS = {
+    "7": "no 7 among the images",
+    "0.png": r"no 0\.png among the images",
+    "sub/0.jpg": r"no sub/0\.jpg among the images",
+    "0\n./0.jpg": r"0 and \./0\.jpg are one image; list it once",
+    "2\nbig.tif": r"big\.tif is the file .*/big\.tif and the name of .*big\.tif\.png; rename one",
+    "\n ": "lists no name; write one a line",
+}
+
+
+@pytest.mark.parametrize("lines", LISTS)
+def test_a_line_of_a_list_that_names_no_image_of_its_own_is_refused(lines):
+    for name in ("big.tif", "big.tif.png"):
+        save_photograph(Path("images") / name, VALUES[0])
+    Path("val.txt").write_text(lines)
+    with pytest.raises(ValueError, match=rf"^[^\n]*val\.txt:? {LISTS[lines]}[^\n]*$"):
+        opened()
+
+
+TURN = Image.Exif()
+TURN[0x0112] = 6
 SPOILT = {
     r"images/0\.jpg: no 0 among the masks of": MASK.unlink,
     r"masks/0_L\.png: no 0 among the images": IMAGE.unlink,
-    r"val\.txt: no 7 among the images": lambda: Path("val.txt").write_text("7"),
     r"images/0\.png and .*0\.jpg are two files": lambda: IMAGE.with_suffix(".png").touch(),
-    r"masks/0_L\.png is a JPEG, whose comp": lambda: Image.open(MASK).save(MASK, format="JPEG"),
+    r"masks/0_L\.png is a JPEG; store": lambda: Image.open(MASK).save(MASK, format="JPEG"),
+    r"masks/0_L\.png is a JPEG2000; store": lambda: Image.open(MASK).save(
+        MASK, format="JPEG2000", irreversible=True
+    ),
+    r"images/0\.jpg: its EXIF orientation turns it": lambda: Image.open(IMAGE).save(
+        IMAGE, exif=TURN
+    ),
     # the first, which opening reads
     r"2_L\.png holds values \[7\]; .* 0, 4, 9, 255": lambda: save_mask(
         Path("masks/2_L.png"), np.full((20, 30), 7)
