@@ -143,7 +143,9 @@ def test_a_file_of_another_kind_is_refused(case):
 @pytest.mark.parametrize("message", VALID["contradictions"])
 def test_what_does_not_add_up_in_a_record_is_named(tmp_path, message):
     content = run_record(tmp_path)
-    content["benchmarks"][0] |= VALID["contradictions"][message]
+    changes = dict(VALID["contradictions"][message])
+    content["metrics"] |= changes.pop("edited", {})
+    content["benchmarks"][0] |= changes
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         read_record(tmp_path / "result.json")

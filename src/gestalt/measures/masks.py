@@ -67,6 +67,14 @@ def mask_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[s
     return values | {f"iou/{key}": iou for key, iou in ious}
 
 
+def matched_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[str, float]:
+    """Return ``mask_values`` by the names that they have where clusters were matched to classes."""
+    return {
+        f"matched/{key}" if "/" in key else f"matched_{key}": value
+        for key, value in mask_values(names, scores).items()
+    }
+
+
 def mask_entry(scores: Mapping[str, MaskScore]) -> dict[str, Any]:
     """Return the model's IoU of each class, None for nan, and the counts of the model and the
     baselines, for a JSON record.

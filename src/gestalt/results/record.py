@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from math import isclose
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gestalt.config.schema import ConfigError
+from gestalt.measures.masks import MaskScore, mask_entry, mask_values, matched_values
 from gestalt.runs.finding import find_run
 from gestalt.runs.names import RESULT
 from gestalt.support.addresses import change_texts, without_secrets
@@ -27,8 +29,8 @@ CHANGED = "+changes"
 FORMAT = 3
 """The format of records, raised when the meaning of a field changes."""
 
-MEANS = {"segmentation": "miou", "matching": "matched_miou"}
-"""Measure -> the metric that is the mean of its ``iou``."""
+VALUES = {"segmentation": mask_values, "matching": matched_values}
+"""Measure -> the function from counts to all of its metrics."""
 
 PACKAGES = (
     "torch",
@@ -97,6 +99,10 @@ def read_record(path: Path) -> dict[str, Any]:
         for number, entry in enumerate(record["benchmarks"]):
             for problem in _contradictions(entry, record["metrics"]):
                 raise ValueError(f"benchmarks[{number}] of {entry['set']}: {problem}")
+        scored = {entry["set"] for entry in record["benchmarks"] if "left_out" not in entry}
+        for key in record["metrics"]:
+            if key.partition("/")[0] not in scored:
+                raise ValueError(f"metrics have {key}, and no benchmark does")
     except ValueError as error:
         raise ConfigError(
             f"{path}: not the JSON of a run or an evaluation ({error}); read it with the version "
@@ -107,28 +113,29 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
     """Yield what cannot be right in an entry of a record: the names of metrics, the rows of counts,
-    and the IoU of each class, which follows from the counts and has the metric as its mean.
+    and of label maps the metrics, which follow from the counts.
     """
     lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
     if lacking:
         yield f"metrics have no {lacking[0]}"
-    table = entry.get("counts", {}).get("model", [])
-    rows = entry.get("counts_rows", [])
-    if len(table) != len(rows):
-        yield f"counts.model has {len(table)} rows, and counts_rows {len(rows)}"
-    if "iou" in entry:
-        iou = [
-            shared / union if (union := predicted + truth - shared) else None
-            for shared, predicted, truth in zip(*table, strict=True)
-        ]
-        key = f"{entry['set']}/{MEANS.get(entry.get('measure', ''))}"
-        mean = fmean([value for value in iou if value is not None] or [0])
-        if (
-            len(iou) != len(entry["names"])
-            or iou != entry["iou"]
-            or not isclose(mean, metrics.get(key) or 0, abs_tol=1e-6)
-        ):
-            yield f"names, counts.model, iou and {key} do not agree"
+    rows, counts = entry.get("counts_rows", []), entry.get("counts", {"model": []})
+    if len(counts["model"]) != len(rows):
+        yield f"counts.model has {len(counts['model'])} rows, and counts_rows {len(rows)}"
+    if entry.get("measure") not in VALUES:
+        return
+    scores = {}
+    for name, table in counts.items():
+        pixels, none = np.array(table, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        if pixels.shape != (3, len(entry["names"])):
+            yield f"counts.{name} is no table of 3 rows of the {len(entry['names'])} names"
+        scores[name] = MaskScore(sample_id=none, confusion=none, counts=pixels)
+    if mask_entry(scores)["iou"] != entry["iou"]:
+        yield "counts.model gives another iou"
+    for name, value in VALUES[entry["measure"]](entry["names"], scores).items():
+        key = f"{entry['set']}/{name}"
+        stored = metrics.get(key)
+        if stored is not None and not isclose(stored, value, abs_tol=1e-6):
+            yield f"metrics have {key} {stored:.6f}, the counts give {value:.6f}"
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

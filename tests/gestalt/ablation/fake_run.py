@@ -54,7 +54,7 @@ def record(
         "label_set": "abc",
         "protocol": protocol,
         "iou": iou.tolist(),
-        "counts": {"model": total.tolist()},
+        "counts": {"model": total.tolist(), "patch_oracle": total.tolist()},
         "counts_rows": ["intersection", "prediction", "truth"],
     }
     made = {

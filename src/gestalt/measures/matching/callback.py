@@ -17,7 +17,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import ScoredImage
 from gestalt.measures.callback import Batch, Entry, Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.masks import mask_entry, mask_values
+from gestalt.measures.masks import mask_entry, matched_values
 from gestalt.measures.matching.engine import cluster, fit_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.matching.protocol import MatchingProtocol
@@ -106,10 +106,7 @@ class Matching(Scorer):
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
-        return {
-            f"matched/{key}" if "/" in key else f"matched_{key}": value
-            for key, value in mask_values(self.labels.names, self.scores).items()
-        }
+        return matched_values(self.labels.names, self.scores)
 
     def entry(self, score: MatchedScore) -> Entry:
         """Return the match, and the counts of the model and the baselines."""
