@@ -248,7 +248,7 @@ class Trainer:
     devices: int | str = unhashed(
         "auto",
         "Devices of each node.",
-        pattern=r"auto|-1|[1-9]\d{0,2}|\d+(,\d+)+",
+        pattern=r"auto|[1-9]\d{0,2}|\d+(,\d+)+",
         form="auto, a number of devices from 1 to 999, or the devices' numbers such as '0,2'",
     )
     num_nodes: int = unhashed(1, "Number of nodes; more than one requires a launcher.", above=0)

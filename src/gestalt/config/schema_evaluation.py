@@ -5,6 +5,9 @@ from typing import Literal
 
 from gestalt.config.keys import key, positive, unhashed
 
+MAX_WEIGHT = 1_000
+"""Largest factor or summand of cosines, far above what reorders them; 1e38 leaves none finite."""
+
 
 @dataclass
 class Evaluation:
@@ -78,17 +81,22 @@ class Evaluation:
         None,
         "Weight of a prompt's cosine with the pooled image, which is added to its map. `null`: the "
         "protocol's, which is 0 in every preset.",
+        at_least=-MAX_WEIGHT,
+        at_most=MAX_WEIGHT,
     )
     prior: float | None = key(
         None,
         "Strength of the background's prior: its prompts gain where a location resembles the "
         "border of the picture. `null`: the protocol's, which is 0, none, in every preset.",
         at_least=0,
+        at_most=MAX_WEIGHT,
     )
     prior_offset: float | None = key(
         None,
         "Added to the cosines of the background's prompts under a prior. `null`: the protocol's, "
         "which is 0.1 in every preset.",
+        at_least=-MAX_WEIGHT,
+        at_most=MAX_WEIGHT,
     )
     unlabelled: str | None = key(
         None,
