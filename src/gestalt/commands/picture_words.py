@@ -83,6 +83,8 @@ def check_segment(arguments: Namespace) -> None:
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if not labels:
         raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if text != text.encode(errors="ignore").decode():
+        raise ConfigError(f"--labels {text!a}: not UTF-8; write the labels in UTF-8")
     if len(labels) == 1 and arguments.threshold is None:
         raise ConfigError(
             f'--labels "{text}": every pixel would have the only label; name another, separated by '
@@ -285,6 +287,6 @@ def check_outputs(arguments: Namespace, kind: str, single: str) -> None:
 
 
 def _refuse_existing(files: list[Path], flag: str, mend: str) -> None:
-    existing = next((file for file in files if file.exists()), None)
+    existing = next((file for file in files if os.path.exists(file)), None)
     if existing is not None:
         raise ConfigError(f"{existing}: exists already; name another place with {flag}, {mend}")

@@ -2,6 +2,7 @@
 similar locations; read pictures, map each with each model, write files and a page.
 """
 
+import errno
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -95,7 +96,8 @@ def run(arguments: Namespace) -> int:
     """Map every picture with every model, write what the arguments ask for, and print where it is.
 
     Returns:
-        The exit status: 1 if a picture could not be read, or is too elongated for a protocol.
+        The exit status: 1 if a picture could not be read, is too elongated for a protocol, or its
+            results would have too long a name.
 
     Raises:
         ValueError: a model that cannot be opened, or a protocol, a reading, a threshold or a number
@@ -115,7 +117,13 @@ def run(arguments: Namespace) -> int:
             for mapper, maps, folder in zip(mappers, shown, arguments.folders, strict=False):
                 names = result_files(picture.name, kind, arguments.npy)
                 entry = numbers(maps[kind], picture=picture.path, kind=kind)
-                write_result(maps[kind], entry, files=[folder / name for name in names])
+                try:
+                    write_result(maps[kind], entry, files=[folder / name for name in names])
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        raise
+                    _skip(picture.path, f"{error}; give it a shorter name", skipped)
+                    continue
                 mapper.entries.append(entry)
             if arguments.output:
                 shown[0][kind].save(arguments.output)
@@ -207,10 +215,15 @@ def _read_pictures(
             for protocol in protocols:
                 check_elongated(picture, protocol)
         except ValueError as error:
-            skipped[str(path)] = str(error)
-            tqdm.write(f"gestalt: {error}", file=sys.stderr)
+            _skip(path, str(error), skipped)
             continue
         yield picture
+
+
+def _skip(path: Path, why: str, skipped: dict[str, str]) -> None:
+    """Say why a picture has no result, and keep it for the summary."""
+    skipped[str(path)] = why
+    tqdm.write(f"gestalt: {why}", file=sys.stderr)
 
 
 def check_elongated(picture: LoadedImage, protocol: ImageProtocol) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def test_several_models_have_a_folder_each():
         ),
         ("segment frames --labels , --model x", '--labels ",": name at least one'),
         ("segment frames --labels dog,dog --model x", "a label is repeated"),
+        ("segment frames --labels dog,\udcff --model x", r"--labels 'dog,\udcff': not UTF-8"),
         ("group frames --model x --groups 255", "--groups 255: choose 1 to 254"),
         (f"{SEGMENT} frames --html a.html --groups 255", "--groups 255: choose 1 to 254"),
         (
@@ -179,18 +181,20 @@ def test_an_existing_result_is_refused_before_any_work(refusal):
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     Path("frames/frame2.jpg").write_bytes(b"junk")
+    long = shutil.copy("frames/frame1.png", f"frames/a{'0' * 250}.png")
     run_here(f"{SEGMENT} frames --to out --html page.html", status=1)
     errors = capsys.readouterr().err
     assert "frames/frame2.jpg: cannot be read as a picture" in errors
-    assert "1 of 3 pictures were skipped" in errors
+    assert "File name too long" in errors
+    assert "2 of 4 pictures were skipped" in errors
     summary = json.loads(Path("out/labels.json").read_text())
     assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame10"]
-    assert list(summary["skipped"]) == ["frames/frame2.jpg"]
+    assert sorted(summary["skipped"]) == [long, "frames/frame2.jpg"]
     assert {path.name.partition("_")[0] for path in Path("out").glob("*_*")} == {
         "frame1",
         "frame10",
     }
-    assert Path("page.html").read_text().count("<section") == 2
+    assert Path("page.html").read_text().count("<section") == 3
 
 
 @pytest.mark.parametrize(
