@@ -205,8 +205,11 @@ def _from_start(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOr
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
     taken = {key: weights[key] for key in weights if key in fresh or not OPTIONAL.search(key)}
     load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
+    place = opened.origin
+    if "logit_bias" in weights.keys() - taken.keys():  # which a softmax over pairs does not see
+        place += f"; its logit bias is left out, loss.name={config.loss.name} has none"
     origin = (
-        WeightsOrigin(target, opened.origin, weights_hash(start))
+        WeightsOrigin(target, place, weights_hash(start))
         if target == config.start
         else start.image_origin
     )

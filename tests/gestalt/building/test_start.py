@@ -219,6 +219,8 @@ def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(sav
     saved(tmp_path / "clip")
     model, _ = built(f"open_clip:{tmp_path}/clip", "image.aggregation=max", "loss.name=contrastive")
     assert model.logit_bias is None
+    left = "; its logit bias is left out, loss.name=contrastive has none"
+    assert model.text_origin.source.endswith(left)
     patches = model.forward(images(), TEXTS, dense=True).patches
     close(patches.amax(dim=1), model.head(model.tokens(images())))
     state = model.state_dict()
