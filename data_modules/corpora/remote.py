@@ -58,8 +58,10 @@ def filesystem(url: str) -> tuple[Any, str]:
         keywords = {"client_kwargs": {"timeout": timeout}}
     try:
         system, path = fsspec.core.url_to_fs(url, **keywords)
-    except ImportError as error:
-        raise ValueError(f"{url}: {error}; install that package") from error
+    except (ImportError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{url}: fsspec cannot open it ({error}); install that package, or name another URL"
+        ) from error
     return system, path
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from gestalt.data_modules.pixels.photographs import open_as
+from gestalt.data_modules.corpora.bad_samples import Unusable
+from gestalt.data_modules.pixels.photographs import decoding, open_checked, read_bytes
 from gestalt.data_modules.scenes.recipes import Noun, plural_of
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +90,11 @@ def _judge(path: Path) -> tuple[str, str | None]:
     noun = noun_of(lines[0]) if lines else None
     if noun is None:
         return 'caption is not "a" and one or two words', None
-    reason = open_as(path, _fault, ("PNG",))
+    try:
+        with decoding():
+            reason = _fault(open_checked(read_bytes(path), ("PNG",)))
+    except Unusable as error:
+        reason = error.reason
     return reason, None if reason else noun
 
 

@@ -38,6 +38,8 @@ def folder(tmp_path):
 
 
 def test_classes_are_read_from_the_folder(folder):
+    Image.new("1", (20_000, 20_000)).save(folder / "moon.png")
+    (folder / "moon.txt").write_text("A moon.")
     classes, _ = read_folder(folder, limit=10)
     assert [(noun.name, noun.plural, noun.pictures) for noun in classes] == [
         ("apple", "apples", ("fruit/apple.png", "fruit/red.png")),

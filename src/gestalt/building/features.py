@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.building.source import train_size
 from gestalt.building.training import caption_reader
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, refuse
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.loading import leave_group
@@ -24,7 +24,7 @@ from gestalt.data_modules.order import Key
 from gestalt.data_modules.pixels.augment import RATIO, SCALE
 from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
-from gestalt.features.key import IMAGES, SUMS, Description, key_of
+from gestalt.features.key import FILE, IMAGES, SUMS, Description, key_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.support.strange_files import check_regular
@@ -57,8 +57,8 @@ def connect_loader(
         Lines that say which features are read.
 
     Raises:
-        ConfigError: the cache is incomplete, or of other weights, data or keys; the message names
-            each difference.
+        ConfigError: the cache is incomplete, or of other weights, data, keys or shape; the message
+            names each difference.
     """
     data.pairs.read_captions = caption_reader(model, nouns)
     if config.data.features is None:
@@ -67,6 +67,11 @@ def connect_loader(
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
+    images = _open(folder / IMAGES)
+    found, expected = (images.shape, images.dtype), ((cache.written, *cache.shape), cache.stored)
+    if found != expected:
+        why = f"holds {found}, and {FILE} says {expected}; make it again by `gestalt features`"
+        refuse("data.features", folder, f"{IMAGES} {why}")
     data.pairs.features = CachedImages(
         cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
     )
@@ -110,10 +115,11 @@ class CachedImages:
             ValueError: they cannot be read, or differ from their checksum.
         """
         numbers = [self._row(key) for key in keys]
-        rows = self._open(IMAGES)[numbers]
+        rows = _open(self.folder / IMAGES)[numbers]
         if (self.folder / SUMS).exists():  # not in a cache of an older version
             found = [crc32(row) for row in rows]
-            for number, one, other in zip(numbers, found, self._open(SUMS)[numbers], strict=True):
+            sums = _open(self.folder / SUMS)[numbers]
+            for number, one, other in zip(numbers, found, sums, strict=True):
                 if one != other:
                     raise ValueError(
                         f"{self.folder / IMAGES}: row {number} is damaged: its checksum differs; "
@@ -121,14 +127,18 @@ class CachedImages:
                     )
         return torch.from_numpy(rows).to(getattr(torch, self.cache.computed))
 
-    def _open(self, name: str) -> Any:
-        """Map a file of the cache into memory."""
-        path = self.folder / name
-        try:
-            check_regular(path)
-            return np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+
+def _open(path: Path) -> Any:
+    """Map a file of a cache into memory.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        check_regular(path)
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]

@@ -5,8 +5,6 @@ from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
-import yaml
-
 from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_pretraining
 from gestalt.commands.process import quiet
@@ -20,6 +18,7 @@ from gestalt.runs.names import CHECKPOINT
 from gestalt.support.addresses import change_texts, without_secrets
 from gestalt.support.files import write_whole
 from gestalt.support.memory import keep_freed_memory
+from gestalt.support.yaml_values import read_keys
 
 FREE = {key for key in NOT_HASHED if not key.startswith("pretraining.")} | {
     "pretraining.save_every_steps"
@@ -61,7 +60,7 @@ def _keep_keys(folder: Path, config: Experiment) -> None:
     """
     saved = folder / "config.yaml"
     if (folder / CHECKPOINT).is_file() and saved.is_file():
-        before = flatten(change_texts(yaml.safe_load(saved.read_text()), without_secrets))
+        before = flatten(change_texts(read_keys(saved), without_secrets))
         changed = [
             key
             for key, value in flatten(to_plain(config)).items()

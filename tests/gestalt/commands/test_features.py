@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gestalt.__main__ import main
@@ -161,6 +162,9 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
     (tmp_path / "other" / "notes.txt").touch()
     with pytest.raises(ConfigError, match=r"holds notes.txt but no cache"):
         cache(config, tmp_path / "other", stored="float32")
+    np.save("cache/images.npy", np.load("cache/images.npy")[:, 1:])
+    with pytest.raises(ConfigError, match=r"images\.npy holds .*, and features\.json says"):
+        train(made(RANDOM, root=photographs, features="cache"), overrides=[])
     description = Description.read(Path("cache"))
     description.key["image weights"] = "others"
     description.write(Path("cache"))
