@@ -114,8 +114,8 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
 
 
 def shard_notes(facts: dict[str, Any]) -> list[str]:
-    """Return a sentence on each kind of shards that a source, or a part of a mixture, does not read
-    whole, from its ``about``.
+    """Return a sentence on each kind of shards that are not read, or not read whole, from the
+    ``about`` of a source or a mixture.
     """
     return [
         f"{fault['count']:,} shards {words}, the first {fault['first']}"

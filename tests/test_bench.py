@@ -5,7 +5,6 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,21 +45,14 @@ def test_the_steps_of_a_gpu_run_anywhere_with_tiny_towers(tmp_path):
     assert all(row["setting"] in done.stdout for row in results["rows"])
 
 
-def test_the_allocator_of_our_commands_serves_both_sides_of_every_part(part, monkeypatch):
+def test_the_bench_keeps_freed_memory_before_its_first_part(part, monkeypatch):
     done = []
-
-    def work(name, **keywords):
-        done.append(name)
-
-    allocator = partial(work, "allocator")
-    monkeypatch.setattr("gestalt.support.memory.keep_freed_memory", allocator)
-    bench = part("__main__")
-    for name in bench["PARTS"]:
-        stand_in = SimpleNamespace(measure=partial(work, name), LEFT_OUT="")
-        monkeypatch.setitem(sys.modules, name, stand_in)
-    monkeypatch.setattr("sys.argv", ["bench"])
-    assert bench["main"]() == 0
-    assert done == ["allocator", *bench["PARTS"]]
+    monkeypatch.setattr("gestalt.support.memory.keep_freed_memory", lambda: done.append("memory"))
+    stand_in = SimpleNamespace(measure=lambda **_: done.append("loss"), LEFT_OUT="")
+    monkeypatch.setitem(sys.modules, "loss", stand_in)
+    monkeypatch.setattr("sys.argv", ["bench", "--only", "loss"])
+    assert part("__main__")["main"]() == 0
+    assert done == ["memory", "loss"]
 
 
 def test_the_losses_that_are_timed_are_equal(part):

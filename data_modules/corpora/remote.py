@@ -60,7 +60,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url, **keywords)
     except (ImportError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{url}: fsspec cannot open it ({error}); install that package, or name another URL"
+            f"{url}: fsspec cannot open it ({error}); install the package that it needs, or name "
+            "another URL"
         ) from error
     return system, path
 

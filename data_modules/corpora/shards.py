@@ -146,7 +146,7 @@ def _expand(pattern: str, *, lists: tuple[str, ...] = ()) -> list[str]:
         names = list(braceexpand(pattern))
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"data.root={pattern}: {error}; choose braces such as {{0000..2175}}"
+            f"data.root={pattern[:80]}: {error}; choose braces such as {{0000..2175}}"
         ) from error
     urls = []
     for name in names:
@@ -165,7 +165,7 @@ def _check_count(pattern: str) -> None:
     """
 
     def names(text: str) -> int:
-        # of the inner braces, which are replaced by their numbers first
+        # inner braces were replaced by their counts, between NULs
         return sum(prod(map(int, re.findall("\0(.*?)\0", part))) for part in text.split(","))
 
     if len(pattern) > MAX_PATTERN:
@@ -209,10 +209,10 @@ def _matching(url: str) -> list[str]:
 
 
 def unread(urls: Iterable[str]) -> list[str]:
-    """List the files beside shards whose names differ from one of theirs in the number alone, which
-    has as many digits, and that are not among them, sorted.
+    """List, sorted, the files beside shards that are not among them and whose names differ from one
+    of theirs only in the number, of equally many digits.
 
-    Those of a web server are not known, nor those of a folder that must not be listed.
+    Files of a web server, or of a folder that may not be listed, are unknown.
     """
     named = {os.path.split(url) for url in urls}
     series = {(folder, _series(name)) for folder, name in named}

@@ -83,7 +83,7 @@ TERMS: Registry[Any] = Registry(
         Row(
             "nouns",
             "contrasts each noun with other nouns, and its image with other images, by its nearest "
-            "patch or the mean of patches weighted by their softmax",
+            "patch, or by the mean of patches weighted by a softmax of their cosines",
             "gestalt.losses.nouns:Nouns",
             {"reads_nouns": True},
         ),

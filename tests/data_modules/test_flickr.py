@@ -76,7 +76,6 @@ def test_the_split_file_selects_and_orders_the_images(root):
             lambda root: (root / "captions.txt").write_text("name|text\n"),
             "first line must be image,caption",
         ),
-        (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "lists no name"),
     ],
 )
 def test_a_missing_or_malformed_file_is_named(root, spoil, message):

@@ -92,21 +92,3 @@ def test_a_damaged_row_of_features_is_refused(tmp_path):
     assert read_row(file).all()
     with pytest.raises(ValueError, match=r"images\.npy: row 1 is damaged"):
         read_row(file, 1)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("train ./...yaml --scale tiny", "cannot be called '..'"),
-        ("eval open_clip:.", "open_clip_pytorch_model.bin: not a regular file"),
-        ("train clip_baseline evaluation.benchmarks=[./pipe.yaml]", "not a regular file"),
-        ("data inspect tars data.root=x{0..99999999}.tar", "at most 1,000,000"),
-    ],
-)
-def test_a_command_refuses_a_strange_file_or_name(line, message, tmp_path, monkeypatch, refusal):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "...yaml").write_text("image: {aggregation: avg}")
-    write_config(tmp_path)
-    for name in ("pipe.yaml", "open_clip_pytorch_model.bin"):
-        os.mkfifo(name)
-    assert message in refusal(line)

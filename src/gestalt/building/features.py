@@ -68,7 +68,10 @@ def connect_loader(
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
     images = _open(folder / IMAGES)
-    found, expected = (images.shape, images.dtype), ((cache.written, *cache.shape), cache.stored)
+    found, expected = (
+        f"{images.dtype} {images.shape}",
+        f"{cache.stored} {(cache.written, *cache.shape)}",
+    )
     if found != expected:
         why = f"holds {found}, and {FILE} says {expected}; make it again by `gestalt features`"
         refuse("data.features", folder, f"{IMAGES} {why}")

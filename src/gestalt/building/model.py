@@ -207,7 +207,7 @@ def _from_start(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOr
     load_weights(model, taken, misfit=f"start={target} does not fit", without=fresh)
     place = opened.origin
     if "logit_bias" in weights.keys() - taken.keys():  # which a softmax over pairs does not see
-        place += f"; its logit bias is left out, loss.name={config.loss.name} has none"
+        place += f"; its logit bias is left out, since loss.name={config.loss.name} has none"
     origin = (
         WeightsOrigin(target, place, weights_hash(start))
         if target == config.start

@@ -37,7 +37,7 @@ def until_stopped(work: Callable[[], object]) -> int:
 @contextmanager
 def noting_end(folder: Path | None) -> Iterator[None]:
     """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not
-    try again for ever; name the run's checkpoint to a signal that comes after the training.
+    try again for ever; add the run's checkpoint to a signal that comes after training.
     """
     note = folder / DIVERGED if folder and first_rank() else None
     if note is not None:
@@ -74,7 +74,7 @@ def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if stop.checkpoint is None:
         if arguments.command == "eval":
             free = f", once {maps} is removed" if (maps := arguments.predictions) else ""
-            return f"; finished records are kept, and the same command scores all again{free}"
+            return f"; finished records are kept, and the same command begins anew{free}"
         if arguments.command not in ("train", "pretrain", "features"):
             return ""
         return "; nothing is lost: run the same command again"

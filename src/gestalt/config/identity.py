@@ -72,9 +72,9 @@ def hashed_keys(config: Experiment) -> Keys:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest``, ``image.weights`` and the file of a
-    benchmark only the last part of the path counts, so that data may move, and nothing of the
-    query of a URL, so that a token may change.  Accumulated batches count as one batch of their
-    size.  The options of a term of the loss count if the run has that term.
+    benchmark only the last part of the path counts, so that data may move, and of a URL neither
+    user info, query nor fragment, so that a token may change.  Accumulated batches count as one
+    batch of their size.  The options of a term of the loss count if the run has that term.
     """
     terms = terms_of(config.loss)
     read: tuple[str, ...] = (

@@ -173,8 +173,8 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
         kind: kind of the word, for messages: experiment, --scale or grid.
 
     Raises:
-        ConfigError: no such file, and the message names the nearest; or its name is not that of a
-            folder.
+        ConfigError: no such file, and the message names the nearest; or a name that no folder can
+            have.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):

@@ -39,7 +39,7 @@ def refuse_first(config: "Experiment", complaints: Complaints) -> None:
 
 
 MAX_WIDTH, MAX_DEPTH, MAX_SIDE = 2**16, 1000, 2**14
-"""Largest width, number of blocks and side in pixels of a model, which a stranger may describe."""
+"""Largest width, number of blocks and image side in pixels that a file may ask for."""
 
 ARCHITECTURE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem")
 """Keys of ``image`` that say which image tower is built."""

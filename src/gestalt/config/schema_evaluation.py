@@ -6,7 +6,7 @@ from typing import Literal
 from gestalt.config.keys import key, positive, unhashed
 
 MAX_WEIGHT = 1_000
-"""Largest factor or summand of cosines, far above what reorders them; 1e38 leaves none finite."""
+"""Largest weight or offset of cosines, far above any useful one; 1e308 makes scores infinite."""
 
 
 @dataclass

@@ -71,17 +71,18 @@ def check_fit(state: StateDict, expected: StateDict, *, misfit: str) -> None:
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
     """
+    both = [key for key in expected.keys() & state.keys() if expected[key].numel()]
     problems = {
         "missing": expected.keys() - state.keys(),
         "unexpected": state.keys() - expected.keys(),
         "of another shape": [
             f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
-            for key in expected.keys() & state.keys()
-            if state[key].shape != expected[key].shape and expected[key].numel()
+            for key in both
+            if state[key].shape != expected[key].shape
         ],
-        "without fractions": [
+        "of integers": [
             f"{key} {state[key].dtype}"
-            for key in expected.keys() & state.keys()
+            for key in both
             if expected[key].is_floating_point() and not state[key].is_floating_point()
         ],
     }
@@ -218,7 +219,7 @@ def check_weights(place: Path) -> None:
         for name, value in unwrap(read_state_dict(file), source=str(file)).items():
             if name.endswith(("weight", "bias")) and not value.is_floating_point():
                 raise ValueError(
-                    f"{file}: {name} holds {value.dtype}, without fractions; save it as float32"
+                    f"{file}: {name} holds integers ({value.dtype}); save it as float32"
                 )
 
 

@@ -68,7 +68,7 @@ def mask_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[s
 
 
 def matched_values(names: Sequence[str], scores: Mapping[str, MaskScore]) -> dict[str, float]:
-    """Return ``mask_values`` by the names that they have where clusters were matched to classes."""
+    """Return ``mask_values`` under the names of the matching measure, ``matched_...``."""
     return {
         f"matched/{key}" if "/" in key else f"matched_{key}": value
         for key, value in mask_values(names, scores).items()

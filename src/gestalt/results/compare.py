@@ -259,7 +259,8 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
             for reason, labels in reasons.items()
         ]
         notes += [
-            f"{label}: {column.title} lies outside of its interval, since few images bias it."
+            f"{label}: {column.title} lies outside its interval, which corrects the bias of few "
+            "images."
             for label, score in column.scores.items()
             if any(map(_outside, (score, score.difference)))
         ]

@@ -20,8 +20,8 @@ may include.
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return a template with its values, as they may be ``published``, and ``text``, the module of
-    numbers and tables as text.
+    """Fill a template with values, each passed through ``published``, and with ``text``, the module
+    of numbers and tables as text.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, HERE]),

@@ -112,8 +112,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[str]:
-    """Yield what cannot be right in an entry of a record: the names of metrics, the rows of counts,
-    and of label maps the metrics, which follow from the counts.
+    """Yield each contradiction in an entry of a record: missing metrics, rows of counts that do not
+    fit, and metrics of label maps that do not follow from the counts.
     """
     lacking = [key for key in entry.get("metric_keys", ()) if metrics.get(key) is None]
     if lacking:
@@ -127,7 +127,7 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
     for name, table in counts.items():
         pixels, none = np.array(table, dtype=np.int64), np.zeros(0, dtype=np.int64)
         if pixels.shape != (3, len(entry["names"])):
-            yield f"counts.{name} is no table of 3 rows of the {len(entry['names'])} names"
+            yield f"counts.{name} is not 3 rows of {len(entry['names'])} numbers, one for each name"
         scores[name] = MaskScore(sample_id=none, confusion=none, counts=pixels)
     if mask_entry(scores)["iou"] != entry["iou"]:
         yield "counts.model gives another iou"

@@ -16,8 +16,8 @@ OVER_IMAGES = (
     "Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below "
     f"{LEAST_IMAGES} images, or if more than one class in twenty is in fewer than two images), of "
     "Jaccard similarity, recall and the accuracy of images by the bootstrap "
-    f"({RESAMPLES} resamples, seed {SEED}). The jackknife corrects the bias of few images, so a "
-    "mIoU may lie outside of its interval; on 125 photographs 91 to 93 % of the intervals held "
+    f"({RESAMPLES} resamples, seed {SEED}). The jackknife corrects the bias of few images, so an "
+    "mIoU may lie outside its interval; on 125 photographs 91 to 93 % of the intervals held "
     "the population's mIoU, and most of the others lay below it."
 )
 """Method of the intervals over images, and how often those of few photographs hold."""

@@ -21,8 +21,8 @@ SYNONYMS = {
 def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
     """Return ``did you mean 'x'?``, or an empty string where no known name is near.
 
-    Near are, at most three, names that end in the last part of ``name`` or in its synonym, those of
-    the same group alone if there are any; else the ``count`` names of the nearest spelling.
+    First come at most three names whose last part is that of ``name`` or its synonym, of the same
+    group if there are any; else the ``count`` names of the nearest spelling.
     """
     known = list(known)
     last = _last_part(name)

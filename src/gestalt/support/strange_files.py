@@ -1,6 +1,4 @@
-"""Files that a stranger may have made: only regular ones are opened, and those that are read whole
-only up to a bound.
-"""
+"""Untrusted files: only regular ones are opened, and read whole only up to a bound."""
 
 import os
 import stat

@@ -64,7 +64,7 @@ _Words.add_implicit_resolver(
 
 
 def read_values(text: str, *, words: bool = False) -> Any:
-    """Read YAML as JSON's types; with ``words`` all but null and whole numbers are words.
+    """Read YAML as JSON's types; with ``words`` all but null and whole numbers are text.
 
     Raises:
         ValueError: not YAML, or another type; one line.

@@ -5,7 +5,6 @@ open_clip.
 import json
 import re
 import shutil
-from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -22,7 +21,6 @@ from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
-from gestalt.config.start import keys_of
 from gestalt.encoders.readings import READINGS
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
@@ -30,7 +28,6 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.at_step import trainer_at
-from tests.gestalt.command import ROOT
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny
 from tests.gestalt.zoo import test_open_clip
@@ -195,17 +192,6 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
             load("clippy_dino_max", scale="tiny", overrides=[word])
 
 
-@pytest.mark.skipif(open_clip.__version__ != "3.3.0", reason="another list of published weights")
-def test_the_docs_say_how_many_published_pairs_a_run_may_start_from():
-    pairs, plain = open_clip.list_pretrained(), 0
-    for name, tag in pairs:
-        with suppress(ValueError):
-            plain += bool(keys_of(f"open_clip:{name}:{tag}"))
-    page = " ".join((ROOT / "docs" / "training.md").read_text().split())
-    assert f"Of the {len(pairs)} published pairs" in page
-    assert f"of open_clip 3.3.0, {plain} are plain" in page
-
-
 @pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)
 def test_a_tokenizer_that_would_be_read_otherwise_is_refused(saved, tmp_path):
     saved(tmp_path / "clip")
@@ -219,7 +205,7 @@ def test_a_pooled_patch_is_a_patch_of_the_shared_space_for_every_aggregation(sav
     saved(tmp_path / "clip")
     model, _ = built(f"open_clip:{tmp_path}/clip", "image.aggregation=max", "loss.name=contrastive")
     assert model.logit_bias is None
-    left = "; its logit bias is left out, loss.name=contrastive has none"
+    left = "; its logit bias is left out, since loss.name=contrastive has none"
     assert model.text_origin.source.endswith(left)
     patches = model.forward(images(), TEXTS, dense=True).patches
     close(patches.amax(dim=1), model.head(model.tokens(images())))

@@ -11,14 +11,12 @@ import torch
 from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
-from gestalt.commands.pretrain import _keep_keys
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.module import summary_of
-from gestalt.runs.names import CHECKPOINT
 from tests.data_modules.files import write_flickr
 from tests.gestalt.command import (
     TINY,
@@ -182,14 +180,6 @@ def test_an_invalid_pretrain_command_is_refused_in_one_line_and_overwrites_nothi
     line = refusal(f"pretrain --init dino --scale tiny {words}")
     assert all(part in line for part in held), line
     assert (tmp_path / "mine.safetensors").read_bytes() == b"mine"
-
-
-def test_a_damaged_configuration_of_an_unfinished_pretraining_is_named(tmp_path):
-    for place, text in ((CHECKPOINT, ""), ("config.yaml", "image: [")):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML"):
-        _keep_keys(tmp_path, load("clippy_dino_max", scale="tiny"))
 
 
 def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, refusal):

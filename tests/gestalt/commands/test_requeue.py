@@ -98,7 +98,7 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
     )
     process = in_a_job("-c", code, line=f"eval {run}", folder=tmp_path)
     stderr = ended_by(signal.SIGTERM, process, folder=tmp_path)
-    assert "stopped by SIGTERM; finished records are kept, and the same command scores" in stderr
+    assert "stopped by SIGTERM; finished records are kept, and the same command begins" in stderr
     assert "Traceback" not in stderr
     assert not list(run.glob("evaluations/*.json"))
 

@@ -91,8 +91,8 @@ REFUSED = [  # experiment, scale and overrides; the line
     ),
     ((*DEMO, "data.source=scene"), "data.source=scene: did you mean 'scenes'"),
     ((*DEMO, "data.workers=100000"), "data.workers=100000: .* at most 1024"),
-    ((*DEMO, "trainer.devices=100000"), "trainer.devices=100000: choose .* 1 to 999"),
-    ((*DEMO, "image.width=1000000"), "image.width=1000000: .* at most 65536"),
+    ((*DEMO, "trainer.devices=-1"), "trainer.devices=-1: choose .* 1 to 999"),
+    ((*DEMO, "evaluation.prior=1e308"), "evaluation.prior=1e.?308: .* at most 1000"),
     ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), "evaluation.benchmarks=.*named twice"),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), "benchmark_root=None: .*VOCdevkit/VOC2012"),
     (

@@ -53,7 +53,6 @@ def test_an_experiment_and_a_scale_may_be_paths(folder):
         ),
         ("./empty.yaml", "tiny", r"empty\.yaml: sets no key; write those that differ"),
         ("./...yaml", "tiny", r"experiment \./\.\.\.yaml: .* cannot be called '\.\.'; rename"),
-        ("clip_baseline", "./...yaml", r"--scale \./\.\.\.yaml: .* cannot be called '\.\.'"),
         ("./zoo.yaml", "tiny", r"lightning_logs/zoo; rename the file, such as my_zoo.yaml"),
     ],
 )
