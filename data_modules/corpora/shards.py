@@ -171,10 +171,10 @@ def _check_count(pattern: str) -> None:
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"it has {len(pattern):,} characters, at most {MAX_PATTERN:,} are read")
     while braces := re.search(r"\{([^{}]*)\}", pattern):
-        ends = re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(\.\..*)?", braces[1])
+        ends = re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?", braces[1])
         if ends:
             first, last = (ord(end) if end.isalpha() else int(end) for end in ends.groups()[:2])
-            count = abs(last - first) + 1
+            count = abs(last - first) // max(1, abs(int(ends[3] or 1))) + 1
         else:
             count = names(braces[1])
         pattern = f"{pattern[: braces.start()]}\0{count}\0{pattern[braces.end() :]}"
@@ -210,7 +210,7 @@ def _matching(url: str) -> list[str]:
 
 def unread(urls: Iterable[str]) -> list[str]:
     """List, sorted, the files beside shards that are not among them and whose names differ from one
-    of theirs only in the number, of equally many digits.
+    of theirs only in the number.
 
     Files of a web server, or of a folder that may not be listed, are unknown.
     """
@@ -226,8 +226,8 @@ def unread(urls: Iterable[str]) -> list[str]:
 
 
 def _series(name: str) -> str:
-    """Return the name of a numbered file with zeros as its number; of others the name."""
-    return _NUMBER.sub(lambda number: "0" * len(number[0]), name, count=1)
+    """Return the name of a file without its number."""
+    return _NUMBER.sub("", name, count=1)
 
 
 def _names_in(folder: str) -> list[str]:
@@ -237,8 +237,8 @@ def _names_in(folder: str) -> list[str]:
         if not is_remote(folder):
             return os.listdir(folder or ".")
         system, path = filesystem(folder)
-        paths = with_retries(lambda: system.ls(path, detail=False), url=folder)
-    except OSError:  # its files can be read all the same
+        paths = system.ls(path, detail=False)
+    except (OSError, ValueError):  # its files can be read all the same
         return []
     return [path.rsplit("/", 1)[-1] for path in paths]
 

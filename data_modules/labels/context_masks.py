@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.data_modules.labels.label_tables import read_tables
+from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 
 def run_lengths(text: str) -> list[int]:
@@ -68,7 +69,7 @@ def convert(annotation_file: Path, folder: Path) -> dict[str, int]:
             f"no folder {folder / 'JPEGImages'}; unpack VOCtrainval_03-May-2010.tar and choose its "
             "VOC2010"
         )
-    content = json.loads(annotation_file.read_bytes())
+    content = json.loads(read_whole(annotation_file, most=MAX_LISTING))
     annotations = defaultdict(list)
     for annotation in content["annos_segmentation"]:
         annotations[annotation["image_id"]].append(annotation)

@@ -15,6 +15,8 @@ from gestalt.support.label_values import IGNORE, WIDE, ignored_value, map_type
 
 _PACKED = np.array([65_536, 256, 1])
 
+LOSSY = ("jpeg", "tiff_jpeg", "webp")  # compressions of a TIFF
+
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
 """Pillow modes of 16-bit grey masks, by the order of their bytes."""
 
@@ -81,16 +83,20 @@ def read_mask(
     values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
-        path: a PNG or TIFF file.
+        path: a file in a format that keeps values, such as PNG.
         image: (3, H, W), whose size the mask must have; None to skip this check.
         modes: allowed Pillow modes.
 
     Raises:
-        ValueError: unreadable, neither PNG nor TIFF, another mode, or another size than the image.
+        ValueError: unreadable, perhaps lossy, another mode, or another size than the image.
     """
-    values, mode, kind = open_as(path, lambda mask: (np.array(mask), mask.mode, mask.format))
-    if kind not in MASKS:
-        raise ValueError(f"{path} is a {kind}; store masks as PNG, which keeps values as they are")
+    values, mode, kind, compression = open_as(
+        path, lambda mask: (np.array(mask), mask.mode, mask.format, mask.info.get("compression"))
+    )
+    if kind not in MASKS or compression in LOSSY:
+        raise ValueError(
+            f"{path} is a {kind} whose compression may change values; store masks as PNG"
+        )
     if mode not in modes:
         raise ValueError(
             f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}"

@@ -15,9 +15,9 @@ from torch import Tensor
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.labels.masks import ValueMap, packed, read_mask
 from gestalt.data_modules.pixels.photographs import PIXEL_LIMIT
+from gestalt.support.arrays import map_array
 from gestalt.support.label_values import IGNORE, ignored_value
 from gestalt.support.names import nearest
-from gestalt.support.strange_files import check_regular
 
 ENDINGS = (".png", ".npy")
 """Endings of the files of label maps."""
@@ -144,14 +144,7 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     """
     values: NDArray[Any]
     if path.suffix.lower() == ".npy":
-        try:
-            check_regular(path)
-            # only mapped: a header that claims more pixels than the file has takes no memory
-            values = np.lib.format.open_memmap(path, mode="r")
-        except Exception as error:  # of the reader of headers, which raises many types
-            raise ValueError(
-                f"{path}: not a NumPy array ({' '.join(str(error).split())})"
-            ) from error
+        values = map_array(path)
         if painted or values.ndim != 2 or values.dtype.kind not in "iu":
             raise ValueError(
                 f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and "

@@ -7,8 +7,8 @@ from PIL import Image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
 
-MASKS = ("PNG", "TIFF")
-"""Formats of masks, which keep values as they are."""
+MASKS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
+"""Formats of masks, which keep values, but for some compressions of TIFF."""
 
 
 @cache

@@ -37,7 +37,7 @@ def read_folder(root: Path, *, limit: int) -> tuple[tuple[Noun, ...], str]:
     most pictures, ties by name.  Returns the classes, and the digest of their files.
 
     Raises:
-        ValueError: no such folder, a picture that cannot be read, or fewer than two classes in it.
+        ValueError: no such folder, or fewer than two classes in it.
     """
     if not root.is_dir():
         raise ValueError(

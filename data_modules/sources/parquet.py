@@ -39,7 +39,6 @@ from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair
-from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 from gestalt.support.strange_files import read_whole
 
@@ -268,7 +267,7 @@ class ParquetRows(ShardedStore):
                 f"{fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
             )
         layout = short_digest("".join(facts) + "\0".join(self._columns))
-        column = short_digest(f"{without_secrets(root)}\0{self._columns[1]}")
+        column = short_digest(f"{root}\0{self._columns[1]}")
         place = cache / "captions" / f"{column}.json"
         self._digest = short_digest(f"{layout}\0{self._captions_hash(footers, place=place)}")
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
@@ -285,7 +284,7 @@ class ParquetRows(ShardedStore):
         known, current = known if isinstance(known, dict) else {}, {}
 
         def hashed(shard: Shard, footer: Any) -> bytes:
-            state = f"{without_secrets(shard.url)}\0{shard.size}\0{shard.stamp}"
+            state = f"{short_digest(shard.url)}\0{shard.size}\0{shard.stamp}"
             digits = known.get(state)
             if not re.fullmatch("[0-9a-f]{64}", str(digits)):
                 digits = hash_column(shard, footer=footer, column=self._columns[1]).hex()

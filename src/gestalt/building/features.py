@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -27,7 +26,7 @@ from gestalt.evaluation.weights import tensors_hash
 from gestalt.features.key import FILE, IMAGES, SUMS, Description, key_of
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
-from gestalt.support.strange_files import check_regular
+from gestalt.support.arrays import map_array
 
 CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 """The random crops of stored images, in words."""
@@ -67,14 +66,14 @@ def connect_loader(
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
     cache.check(folder, whole_key(config, model, source))
-    images = _open(folder / IMAGES)
-    found, expected = (
-        f"{images.dtype} {images.shape}",
-        f"{cache.stored} {(cache.written, *cache.shape)}",
-    )
-    if found != expected:
-        why = f"holds {found}, and {FILE} says {expected}; make it again by `gestalt features`"
-        refuse("data.features", folder, f"{IMAGES} {why}")
+    shapes = {IMAGES: (cache.stored, (cache.written, *cache.shape))}
+    if (folder / SUMS).exists():  # not in a cache of an older version
+        shapes[SUMS] = ("uint32", (cache.written,))
+    for name, (kind, shape) in shapes.items():
+        values = map_array(folder / name)
+        if (str(values.dtype), values.shape) != (kind, shape):
+            why = f"holds {values.dtype} {values.shape}, and {FILE} says {kind} {shape}"
+            refuse("data.features", folder, f"{name} {why}; make it again by `gestalt features`")
     data.pairs.features = CachedImages(
         cache, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)
     )
@@ -118,10 +117,10 @@ class CachedImages:
             ValueError: they cannot be read, or differ from their checksum.
         """
         numbers = [self._row(key) for key in keys]
-        rows = _open(self.folder / IMAGES)[numbers]
-        if (self.folder / SUMS).exists():  # not in a cache of an older version
+        rows = map_array(self.folder / IMAGES)[numbers]
+        if (self.folder / SUMS).exists():
             found = [crc32(row) for row in rows]
-            sums = _open(self.folder / SUMS)[numbers]
+            sums = map_array(self.folder / SUMS)[numbers]
             for number, one, other in zip(numbers, found, sums, strict=True):
                 if one != other:
                     raise ValueError(
@@ -129,19 +128,6 @@ class CachedImages:
                         "copy the cache again, or make it again by `gestalt features`"
                     )
         return torch.from_numpy(rows).to(getattr(torch, self.cache.computed))
-
-
-def _open(path: Path) -> Any:
-    """Map a file of a cache into memory.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    try:
-        check_regular(path)
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 Loaded = tuple[Tensor, dict[str, list[str]]]

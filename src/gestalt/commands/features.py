@@ -26,7 +26,7 @@ from gestalt.features.key import FILE, IMAGES, SUMS, Description, kept_share
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
-from gestalt.support.files import free_bytes, replacing
+from gestalt.support.files import free_bytes
 from gestalt.support.memory import keep_freed_memory
 
 BATCH = 64
@@ -186,6 +186,12 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
         dtype=np.dtype(description.stored),
         shape=None if first else (count, *description.shape),
     )
+    known = first > 0 and (folder / SUMS).exists()
+    sums = np.lib.format.open_memmap(
+        folder / SUMS, mode="r+" if known else "w+", dtype=np.uint32, shape=(count,)
+    )
+    if not known:  # of rows that an older version has written
+        sums[:first] = [crc32(row) for row in file[:first]]
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
     each = max(1, SAVED // (BATCH * file[0].nbytes))
     bad = dict(description.bad)
@@ -195,13 +201,13 @@ def _write(folder: Path, description: Description, source: Source, tower: Tower)
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = tower.features(images, span)
         features[[int(row) - span.start for row in faults]] = 0
-        file[span.start : span.stop] = as_stored(features, description.stored)
+        rows = np.ascontiguousarray(as_stored(features, description.stored))
+        file[span.start : span.stop] = rows
+        sums[span.start : span.stop] = [crc32(row) for row in rows]
         bad |= faults
         if number % each == 0 or number == len(spans):
             file.flush()
-            if span.stop == count:
-                with replacing(folder / SUMS) as partial, partial.open("wb") as sums:
-                    np.save(sums, np.array([crc32(row) for row in file], dtype=np.uint32))
+            sums.flush()
             description = replace(
                 description, written=span.stop, bad=bad, complete=span.stop == count
             )

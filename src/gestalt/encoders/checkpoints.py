@@ -21,6 +21,7 @@ StateDict = Mapping[str, Tensor]
 
 CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download it again"
 LOADED = (".bin", ".pt", ".pth", ".safetensors")
+OTHER_PROGRAMS = {"onnx", "openvino"}  # folders
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
@@ -214,7 +215,17 @@ def check_weights(place: Path) -> None:
     files = [place]
     if place.is_dir():
         check_folder(place)
-        files = [path for path in sorted(place.rglob("*model*")) if path.suffix in LOADED]
+        found = [path for path in sorted(place.rglob("*model*")) if path.suffix in LOADED]
+        # safetensors are preferred, and files for other programs are not loaded
+        files = [
+            path
+            for path in found
+            if not OTHER_PROGRAMS & {*path.relative_to(place).parts}
+            and (path.suffix == ".safetensors" or not any(path.parent.glob("*.safetensors")))
+        ]
+    elif place.suffix not in LOADED:
+        check_regular(place)
+        return
     for file in files:
         for name, value in unwrap(read_state_dict(file), source=str(file)).items():
             if name.endswith(("weight", "bias")) and not value.is_floating_point():

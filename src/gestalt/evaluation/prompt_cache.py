@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.weights import weights_hash
+from gestalt.support.arrays import map_array
 from gestalt.support.files import replacing
-from gestalt.support.strange_files import check_regular
 
 LARGE = 1000
 """Smallest number of prompts whose embeddings are kept; fewer take seconds to embed."""
@@ -67,9 +67,8 @@ def cached_vectors(path: Path, embed: Callable[[], Tensor]) -> Tensor:
     The folder is made if missing, and several processes may share it; one that cannot be written to
     is only reported on the standard error.
     """
-    with suppress(OSError, ValueError, EOFError):
-        check_regular(path)
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+    with suppress(ValueError):
+        return torch.from_numpy(np.array(map_array(path)))
     vectors = embed()
     try:
         with replacing(path) as partial, partial.open("wb") as file:

@@ -125,9 +125,9 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
         return
     scores = {}
     for name, table in counts.items():
-        pixels, none = np.array(table, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        if pixels.shape != (3, len(entry["names"])):
+        if [len(row) for row in table] != 3 * [len(entry["names"])]:
             yield f"counts.{name} is not 3 rows of {len(entry['names'])} numbers, one for each name"
+        none, pixels = np.zeros(0, dtype=np.int64), np.array(table, dtype=np.int64)
         scores[name] = MaskScore(sample_id=none, confusion=none, counts=pixels)
     if mask_entry(scores)["iou"] != entry["iou"]:
         yield "counts.model gives another iou"

@@ -179,7 +179,7 @@ def read_scalars(run: Path) -> dict[str, list[Point]]:
     from tensorboard.compat.proto.event_pb2 import Event
 
     last: dict[str, dict[int, float]] = defaultdict(dict)
-    for file in sorted(run.glob("events.out.tfevents*")):
+    for file in filter(Path.is_file, sorted(run.glob("events.out.tfevents*"))):
         content = file.read_bytes()
         start = 0
         while (begin := start + 12) <= len(content):

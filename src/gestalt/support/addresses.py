@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-BEGIN = "(://|(?:https?|s?ftp):/)"
+SCHEME = r"[A-Za-z][\w+.-]*:/"
 """The beginning of an address; ``pathlib`` merges its two slashes into one."""
 
-USER_INFO = re.compile(rf"{BEGIN}[^/\n]*@")
-ADDRESS = re.compile(rf"{BEGIN}\S*")
-QUERY = re.compile("[?#]")  # its beginning, or that of a fragment
+USER_INFO = re.compile(rf"({SCHEME}/?)[^/\s:@]*(:[^/\n]*)?@")
+ADDRESS = re.compile(rf"{SCHEME}(?:(?!,{SCHEME})\S)*")
+QUERY = re.compile(r"[?#]")  # its beginning, or that of a fragment
+NO_QUERY = re.compile(r"(?!(?:https?|s?ftp):)[^?]*(?:\?[^=]*)?", re.IGNORECASE)
+"""An address of storage that ``?`` and ``#`` are parts of, such as ``s3://b/part-?.tar``."""
 
 PUNCTUATION = ".,:;`'\")]}>"
 """Characters of the sentence, where an address ends in them."""
@@ -22,7 +24,7 @@ def change_texts(tree: Any, change: Callable[[str], str]) -> Any:
     """Return a tree of dicts and lists with every text in it changed, but for the keys."""
     if isinstance(tree, dict):
         return {key: change_texts(value, change) for key, value in tree.items()}
-    if isinstance(tree, list):
+    if isinstance(tree, list | tuple):
         return [change_texts(value, change) for value in tree]
     return change(tree) if isinstance(tree, str) else tree
 
@@ -33,6 +35,8 @@ def without_secrets(text: str) -> str:
 
 
 def _without_query(match: re.Match[str]) -> str:
+    if NO_QUERY.fullmatch(match[0]):
+        return match[0]
     kept, *query = QUERY.split(match[0], maxsplit=1)
     end = query[0][len(query[0].rstrip(PUNCTUATION)) :] if query else ""
     return kept + end

@@ -28,10 +28,10 @@ def open_model(name: str) -> HfModel:
     """
     import transformers
 
-    kind, adapter = _examined(name)
-    images: Any = transformers.AutoImageProcessor
     if Path(name).is_dir():
         check_weights(Path(name))
+    kind, adapter = _examined(name)
+    images: Any = transformers.AutoImageProcessor
     with errors_in_one_line(f"hf:{name}: cannot be loaded"):
         model, loading = getattr(transformers, kind).from_pretrained(
             name, dtype=torch.float32, weights_only=True, output_loading_info=True

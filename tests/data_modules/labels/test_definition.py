@@ -148,7 +148,7 @@ SPOILT = {
     r"images/0\.jpg: no 0 among the masks of": MASK.unlink,
     r"masks/0_L\.png: no 0 among the images": IMAGE.unlink,
     r"images/0\.png and .*0\.jpg are two files": lambda: IMAGE.with_suffix(".png").touch(),
-    r"masks/0_L\.png is a JPEG2000; store": lambda: Image.open(MASK).save(
+    r"masks/0_L\.png is a JPEG2000 whose comp": lambda: Image.open(MASK).save(
         MASK, format="JPEG2000", irreversible=True
     ),
     r"images/0\.jpg: its EXIF orientation turns it": lambda: Image.open(IMAGE).save(

@@ -9,7 +9,8 @@ from gestalt.support.addresses import published
     ("text", "shown"),
     [
         ("https://user:password@host/x.tar?token=T#part", "https://host/x.tar"),
-        ("simplecache::s3://key:a@b?c@host:9/x.tar#T", "simplecache::s3://host:9/x.tar"),
+        ("simplecache::s3:/key:a@b?c@host:9/x?.tar#1", "simplecache::s3:/host:9/x?.tar#1"),
+        ("[HTTPS://h/x?t=T,s3://h/y?t=T] me@x", "[HTTPS://h/x,s3://h/y] me@x"),
         ("https://h/{x.tar?token=T,y.tar?token=U}", "https://h/{x.tar}"),
         ("at 'https://h/x?t=T', or (ftp://u:p@h/y?z).", "at 'https://h/x', or (ftp://h/y)."),
         ("no file /here/https:/u:p q@h/x?t=T.", "no file /here/https:/h/x."),
