@@ -9,10 +9,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from gestalt.ablation.grid import read_grid
 from gestalt.building.features import CachedImages
 from gestalt.config.loading import load
-from gestalt.data_modules.image_sets.waterbirds import open_here
 from gestalt.data_modules.labels.definition import read_definition
 from gestalt.data_modules.labels.predicted_maps import read_map
 from gestalt.data_modules.pixels.photographs import open_rgb
@@ -38,7 +36,6 @@ def read_open_clip(file):
 
 READERS = {  # the file's name, and what reads it
     "mine.yaml": lambda file: load(str(file), scale="tiny"),
-    "grid.yaml": lambda file: read_grid(str(file), scale="tiny"),
     "benchmark.yaml": lambda file: read_definition(str(file)),
     "map.png": read_map,
     "photograph.jpg": open_rgb,
@@ -48,9 +45,6 @@ READERS = {  # the file's name, and what reads it
     "open_clip_pytorch_model.bin": read_open_clip,
     "open_clip_config.json": read_open_clip,
     "images.npy": read_row,
-    "metadata.csv": lambda file: open_here(
-        root=str(file.parent), split=None, limit=None, label_sets=None
-    ),
 }
 KINDS = {
     "pipe": os.mkfifo,
