@@ -19,6 +19,7 @@ MISUSES = {  # words after gestalt, and a part of the line
     "own file": ("train ./no.yaml", "no.yaml not found"),
     "not YAML": ("train ./broken.yaml", "not valid YAML"),
     "key": (f"{TRAIN} image.agregation=max", "did you mean 'image.aggregation'?"),
+    "part of a key": (f"{TRAIN} image.size=8", "did you mean 'image.eval_size'?"),
     "key of another group": (f"{TRAIN} image.batch_size=8", "did you mean 'data.batch_size' or"),
     "key without its group": (
         f"{TRAIN} aggregation=avg",

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 SYNONYMS = {
@@ -22,13 +23,18 @@ def suggestion(name: str, known: Iterable[str], *, count: int = 1) -> str:
     """Return ``did you mean 'x'?``, or an empty string where no known name is near.
 
     First come at most three names whose last part is that of ``name`` or its synonym, of the same
-    group if there are any; else the ``count`` names of the nearest spelling.
+    group if there are any; else the ``count`` names of the nearest spelling, of the same group if
+    there are any.
     """
     known = list(known)
     last = _last_part(name)
+    group = name.removesuffix(last)
     alike = _ending(known, last) or _ending(known, SYNONYMS.get(last, last))
-    of_group = [word for word in alike if word.startswith(name.removesuffix(last))]
-    close = (of_group or alike)[:3] or difflib.get_close_matches(name, known, n=count, cutoff=0.5)
+    of_group = [word for word in alike if word.startswith(group)]
+    members = [word.removeprefix(group) for word in known if word.startswith(group)]
+    near = partial(difflib.get_close_matches, n=count, cutoff=0.5)
+    spelt = [group + word for word in near(last, members)] or near(name, known)
+    close = (of_group or alike)[:3] or spelt
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
