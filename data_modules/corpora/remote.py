@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 from gestalt.support.addresses import without_secrets
 
@@ -52,6 +53,8 @@ def filesystem(url: str) -> tuple[Any, str]:
 
     keywords = {}
     if over_http(url):
+        if not urlsplit(url).netloc:
+            raise ValueError(f"{url}: names no server; write https://SERVER/PATH")
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=STALL, sock_read=STALL)

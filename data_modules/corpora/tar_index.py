@@ -36,6 +36,7 @@ from gestalt.data_modules.corpora.shards import (
     unpacked_name,
 )
 from gestalt.data_modules.digest import short_digest
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import free_bytes, replacing
 
 FORMAT = 3
@@ -103,7 +104,7 @@ def unpack_tar(shard: Shard, *, cache: Path) -> Shard:
     Raises:
         ValueError: it is damaged, or the copy cannot be written.
     """
-    if not shard.url.endswith(COMPRESSED):
+    if not shard.name.endswith(COMPRESSED):
         return shard
     try:
         with open_binary(shard) as file:
@@ -141,7 +142,7 @@ def check_first_tar(root: str | None) -> None:
     """
     if root is not None and is_remote(root):
         return
-    plain = [url for url in list_tars(root) if not url.endswith(COMPRESSED)]
+    plain = [url for url in list_tars(root) if not without_secrets(url).endswith(COMPRESSED)]
     first = next(filter(os.path.isfile, plain), None)
     if first is not None and os.path.getsize(first):
         with open(first, "rb") as file:

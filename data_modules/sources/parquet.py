@@ -39,6 +39,7 @@ from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair
+from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing
 from gestalt.support.strange_files import read_whole
 
@@ -97,9 +98,11 @@ def find_parquet(root: str) -> list[Shard]:
             damaged footer.
     """
     files, path = filesystem(root)
-    if over_http(root) and path.endswith(".parquet") and "*" not in path:
+    if over_http(root) and without_secrets(path).endswith(".parquet") and "*" not in path:
         paths = [] if look_up(root) is None else [path]
-    elif files.isdir(path):  # before the pattern, since the name of a folder may contain * or ?
+    elif with_retries(
+        lambda: files.isdir(path), url=root
+    ):  # before the pattern, since the name of a folder may contain * or ?
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
     elif files.isfile(path):
         paths = [path]

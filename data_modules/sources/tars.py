@@ -204,7 +204,7 @@ def open_here(
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
     folder = cache_folder(cache)
     found = [shard for shard in states if shard is not None]
-    if compressed := sum(shard.url.endswith(COMPRESSED) for shard in found):
+    if compressed := sum(shard.name.endswith(COMPRESSED) for shard in found):
         _report(f"tars: {compressed:,} compressed tars are unpacked, once, into {folder}/unpacked")
     tars = _index([unpack_tar(shard, cache=folder) for shard in found], cache=folder)
     empty = [shard.url for shard, header in tars if not header["samples"]]

@@ -258,7 +258,7 @@ def hub_splits(root):
 MISTAKES = [
     ("parquet", {}, lambda root: {"root": str(root / "nowhere")}, "no file at .*nowhere"),
     ("parquet", {}, lambda root: {"root": "reference://"}, "^reference://: fsspec cannot open it"),
-    ("parquet", {}, lambda root: {"root": "gone://x"}, "^gone://x: fsspec cannot open it"),
+    ("parquet", {}, lambda root: {"root": "https:///x"}, "^https:///x: names no server"),
     (
         "parquet",
         {"captions": CaptionRule(column="alt")},

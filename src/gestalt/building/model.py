@@ -115,6 +115,11 @@ def check_machine(trainer: Trainer) -> None:
     stated = os.environ.get("PYTHON_CPU_COUNT", "")  # which os.cpu_count reads from Python 3.13 on
     cores = int(stated) if stated.isdecimal() else os.cpu_count() or 1
     on_cpu = accelerator == "cpu" or not available["gpu"]
+    if on_cpu and "," in str(trainer.devices):
+        raise ValueError(
+            f"trainer.devices={trainer.devices}: torch finds no GPU of these numbers on this "
+            "machine; choose a number of devices"
+        )
     if on_cpu and trainer.named_devices() > cores:
         raise ValueError(
             f"trainer.devices={trainer.devices}: a rank takes a core, and this machine has "

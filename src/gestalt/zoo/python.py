@@ -103,10 +103,16 @@ def open_model(name: str) -> DenseModel:
     if isinstance(model, DenseModel):
         return model.eval()
     module: Any = model
+    try:
+        (down, across), size = map(int, _pair(module.stride)), int(module.size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"python:{name}: stride={module.stride!r}, size={module.size!r}: give whole numbers"
+        ) from error
     return PythonModel(
         module,
-        stride=_pair(module.stride),
-        size=int(module.size),
+        stride=(down, across),
+        size=size,
         mean=_channels(name, module, "mean"),
         std=_channels(name, module, "std"),
         origin=WeightsOrigin("python", f"python:{name}"),

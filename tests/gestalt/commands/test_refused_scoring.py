@@ -68,6 +68,7 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
     [
         ("trainer.accelerator=gpu", "choose auto or cpu"),
         ("trainer.devices=2", "this machine has 1; choose at most 1"),
+        ("trainer.devices=0,2", "torch finds no GPU of these numbers"),
         ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed"),
     ],
 )

@@ -63,6 +63,9 @@ def lacking():
 class Grey(Plain):
     mean = (0.5, 0.5)
 
+class Odd(Plain):
+    stride = "a"
+
 def thing():
     return 3
 
@@ -128,6 +131,7 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
         "mine:nothing": "module 'mine' has no attribute 'nothing'",
         "mine:thing": "returns a int, expected an nn.Module",
         "mine:failing": "the factory raised FileNotFoundError: no weights here$",
+        "mine:Odd": "stride='a', size=.*: give whole numbers",
         "mine:Grey": r"mean=\(0.5, 0.5\): give three numbers$",
         "mine:lacking": "its Module lacks mean, size, std, stride",
     }.items(),
