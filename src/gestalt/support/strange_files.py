@@ -41,7 +41,12 @@ def check_regular(path: Path | str, *, most: int | None = None) -> None:
 
 
 def read_whole(path: Path, *, most: int = MAX_BYTES) -> bytes:
-    """Return the content of a file; arguments and errors as ``check_regular``."""
+    """Return the content of a regular file of at most so many bytes.
+
+    Raises:
+        Strange: another kind of file, or a larger one.
+        OSError: it cannot be read.
+    """
     check_regular(path, most=most)
     return path.read_bytes()
 

@@ -80,7 +80,7 @@ def read_values(text: str, *, words: bool = False) -> Any:
 
 
 def read_keys(path: Path, *, words: bool = False) -> dict[str, Any]:
-    """Read the keys of a YAML file; ``words`` as ``read_values``.
+    """Read the keys of a YAML file; with ``words`` all but null and whole numbers are text.
 
     Raises:
         ConfigError: it cannot be read, or holds something else.
