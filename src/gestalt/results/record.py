@@ -121,8 +121,10 @@ def _contradictions(entry: dict[str, Any], metrics: dict[str, Any]) -> Iterator[
     rows, counts = entry.get("counts_rows", []), entry.get("counts", {"model": []})
     if len(counts["model"]) != len(rows):
         yield f"counts.model has {len(counts['model'])} rows, and counts_rows {len(rows)}"
-    if entry.get("measure") not in VALUES:
+    if "iou" not in entry:
         return
+    if entry["measure"] not in VALUES:
+        yield f"measure {entry['measure']} has no iou"
     scores = {}
     for name, table in counts.items():
         if [len(row) for row in table] != 3 * [len(entry["names"])]:
