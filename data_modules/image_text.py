@@ -63,7 +63,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
+    def __getitem__(self, keys: Sequence[Key]) -> ImageTextBatch:
         """Return a batch of the pairs as drawn in those epochs; each image is written once, into
         the batch.
 

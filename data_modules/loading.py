@@ -135,7 +135,8 @@ class TrainingData(LightningDataModule):
         # open shards
         loader = TrainLoader(
             self._dataset,
-            batch_sampler=sampler,
+            batch_size=None,  # a key of the sampler is that of a batch
+            sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=as_loaded,

@@ -31,7 +31,7 @@ class MultiCropDataset(Dataset[MultiCropBatch]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitems__(self, keys: Sequence[Key]) -> MultiCropBatch:
+    def __getitem__(self, keys: Sequence[Key]) -> MultiCropBatch:
         """Return the crops of the readable images as drawn in those epochs, one crop number after
         the other.
 

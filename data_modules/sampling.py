@@ -1,17 +1,21 @@
-"""Samplers: the batches of a rank, from any step on.  B batch over all ranks, W ranks."""
+"""Samplers: the batches of a rank, from any step on.  B batch over all ranks, W ranks.
+
+They yield the keys of whole batches, for a loader with ``batch_size=None``, and know their rank: by
+their class, PyTorch's for samplers that do, Lightning leaves them as they are.
+"""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler
 
 from gestalt.data_modules.batches import PADDING
 from gestalt.data_modules.order import EndlessOrder, Key
 
 
 @dataclass
-class ShuffledBatches(Sampler[list[Key]]):
+class ShuffledBatches(DistributedSampler[list[Key]]):
     """Training batches of this rank from any step on.  The position is one integer, so a resumed
     run sees the same samples.
 
@@ -68,7 +72,7 @@ class ShuffledBatches(Sampler[list[Key]]):
 
 
 @dataclass
-class DealtBatches(Sampler[list[int]]):
+class DealtBatches(DistributedSampler[list[int]]):
     """Validation batches, dealt whole to the ranks in turn, so that a batch has the same samples
     for any number of ranks.
 

@@ -21,15 +21,19 @@ Numbered = tuple[int, ImageSetSample]
 
 
 @dataclass
-class ImageSetDataset(Dataset[Numbered]):
-    """Samples of an image set by index, including ``PADDING``."""
+class ImageSetDataset(Dataset[list[Numbered]]):
+    """Samples of an image set by their indices, including ``PADDING``."""
 
     image_set: ImageSet
 
     def __len__(self) -> int:
         return len(self.image_set)
 
-    def __getitem__(self, index: int) -> Numbered:
+    def __getitem__(self, indices: list[int]) -> list[Numbered]:
+        """Return the samples of a batch."""
+        return [self.numbered(index) for index in indices]
+
+    def numbered(self, index: int) -> Numbered:
         """Return a sample; for ``PADDING`` the first one with no pixel of its maps scored."""
         if index != PADDING:
             return index, self.image_set.sample(index)
@@ -109,7 +113,8 @@ class ImageSetDataModule(LightningDataModule):
             loaders.append(
                 ValidationLoader(
                     ImageSetDataset(image_set),
-                    batch_sampler=batches,
+                    batch_size=None,
+                    sampler=batches,
                     num_workers=self._workers,
                     collate_fn=partial(collate_samples, name=image_set.name),
                     worker_init_fn=leave_group,

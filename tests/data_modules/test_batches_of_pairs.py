@@ -76,7 +76,7 @@ def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
 
 
 def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
-    batch = ImageTextDataset(opened(), size=16).__getitems__(KEYS)
+    batch = ImageTextDataset(opened(), size=16)[KEYS]
     assert batch["image"].shape == (40, 3, 16, 16)
     assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write
     for row, key in enumerate(KEYS):
@@ -115,4 +115,4 @@ def test_an_image_of_another_shape_or_type_is_not_spread_over_the_batch(image):
     with pytest.raises(
         ValueError, match=r"pair \(0, 0\) of Wrong .* a source gives torch.uint8 \(3, 16, 16\)"
     ):
-        ImageTextDataset(Wrong(), size=16).__getitems__([(0, 0)])
+        ImageTextDataset(Wrong(), size=16)[[(0, 0)]]

@@ -84,7 +84,7 @@ class Recorder(LightningModule):
 
 
 def trainer(tmp_path, **arguments):
-    chosen = {"max_epochs": 3, "use_distributed_sampler": False, "default_root_dir": tmp_path}
+    chosen = {"max_epochs": 3, "default_root_dir": tmp_path}
     return Trainer(**QUIET, **chosen, **arguments)
 
 

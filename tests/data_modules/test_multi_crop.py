@@ -48,7 +48,7 @@ def test_a_batch_holds_every_crop_of_every_image_and_labels_if_the_source_has_th
     assert (batch["crops"].shape, batch["crops"].dtype) == ((2, 4, 3, 16, 16), torch.uint8)
     assert "label" not in batch
     key = int(batch["epoch"][1]), int(batch["sample_id"][1])
-    alone = MultiCropDataset(Noise(), views=VIEWS, seed=0).__getitems__([key])
+    alone = MultiCropDataset(Noise(), views=VIEWS, seed=0)[[key]]
     assert torch.equal(batch["crops"][:, 1:2], alone["crops"])
     batch = next(iter(module(Noise(("a", "b", "c")), views=VIEWS[:1]).train_dataloader()))
     assert batch["crops"].shape == (1, 4, 3, 16, 16)
@@ -66,7 +66,7 @@ def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
         else ("table", {"root": part["root"]})
     )
     source = open_source(name, size=24, seed=0, limit=None, **options)
-    drawn = MultiCropDataset(source, views=VIEWS, seed=0).__getitems__([(0, 0)])
+    drawn = MultiCropDataset(source, views=VIEWS, seed=0)[[(0, 0)]]
     assert (drawn["valid"].all(), len(drawn["crops"])) == (True, 2)
     with pytest.raises(BadSample, match="empty_caption"):
         source.pair(0, 0)

@@ -99,7 +99,7 @@ def read_pairs(trial: RunParts) -> Batch:
         ConfigError: none of them can be read.
     """
     loader = trial.data.train_dataloader()
-    batch = loader.dataset.__getitems__(next(iter(loader.batch_sampler))[:MOST_PAIRS])
+    batch = loader.dataset[next(iter(loader.sampler))[:MOST_PAIRS]]
     valid = batch["valid"].nonzero().flatten().tolist()
     if not valid:
         raise ConfigError(

@@ -161,7 +161,6 @@ def make_trainer(
         callbacks=[StepsTaken(), *callbacks, LastStep(), EndTogether(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
-        use_distributed_sampler=False,
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):

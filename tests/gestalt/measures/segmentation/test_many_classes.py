@@ -149,7 +149,7 @@ class _Images:
 
 
 def test_padding_of_many_classes_is_not_scored():
-    index, sample = ImageSetDataset(_Images())[PADDING]
+    index, sample = ImageSetDataset(_Images()).numbered(PADDING)
     assert index == PADDING
     assert (sample["labels"]["many"] == NONE).all()
 
