@@ -129,6 +129,13 @@ def shard_notes(facts: dict[str, Any]) -> list[str]:
 class ImageTextDataModule(TrainingData):
     """Training pairs of a source, and image sets for validation.
 
+    Example:
+        >>> from gestalt.data_modules.sources import open_source
+        >>> source = open_source("scenes", size=64, limit=100)
+        >>> data = gestalt.ImageTextDataModule(source, size=64, batch_size=10)
+        >>> next(iter(data.train_dataloader()))["image"].shape
+        torch.Size([10, 3, 64, 64])
+
     Attributes:
         pairs: the data set, whose readers the loading processes run.
     """

@@ -76,8 +76,8 @@ class TrainingData(LightningDataModule):
         dataset: Dataset[Any],
         *,
         batch_size: int,
-        workers: int,
-        seed: int,
+        workers: int = 0,
+        seed: int = 0,
         window: int = 1,
     ) -> None:
         """Take the parts.

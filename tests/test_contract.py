@@ -90,8 +90,9 @@ def test_the_public_names_are_those_of_the_classes():
     model = page.pop("Model, methods")
     assert all(callable(getattr(gestalt.Model, name)) for name in model)
     assert page.pop("DenseModel, concrete") <= names - abstract
+    assert page.pop("Run") <= members(gestalt.Run)
+    assert page.pop("gestalt, use") | page.pop("gestalt, train") == set(gestalt.__all__)
     assert page == {
-        "gestalt": set(gestalt.__all__),
         "Model, attributes": members(gestalt.Model) - model,
         "SegmentedImage": members(gestalt.SegmentedImage),
         "Tokens": set(Tokens._fields),
@@ -121,10 +122,9 @@ def test_the_format_of_a_file_is_that_of_its_schema():
 
 def test_the_keys_of_checkpoints_and_exported_models_are_those_that_are_written():
     saved = {"state_dict": {}}
-    run = SimpleNamespace(max_steps=1)
     model = SimpleNamespace(image_origin=WeightsOrigin("random", "fresh weights"))
-    module = SimpleNamespace(trainer=run, model=model, global_step=0, last_loss=0, token_count="")
-    module.read_steps = lambda: None
+    module = SimpleNamespace(model=model, global_step=0, last_loss=0, token_count="")
+    vars(module).update(read_steps=lambda: None, steps_planned=1, config=None)
     ContrastiveModule.on_save_checkpoint(module, saved)
     assert rows("Files")["checkpoint"] == {*RESUME_KEYS, *saved}
     assert rows("Files")["config.json"] == set(SCHEMAS["exported"]["properties"])

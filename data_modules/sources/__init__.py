@@ -183,10 +183,10 @@ def options_taken(name: str) -> list[str]:
 def open_source(
     name: str,
     *,
-    root: str | None,
+    root: str | None = None,
     size: int,
-    seed: int,
-    limit: int | None,
+    seed: int = 0,
+    limit: int | None = None,
     crops: int | None = None,
     **options: object,
 ) -> Source:

@@ -1,23 +1,50 @@
 """Gestalt: perceptual grouping in contrastive vision-language models.
 
-``load`` opens a model; the classes are those of the model and of its results.  All are imported on
-first use.
+``load`` opens a model; ``experiment``, ``build`` and ``train`` make one; the classes are the parts,
+for a Lightning ``Trainer`` of one's own.  All are imported on first use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gestalt.api import Model, SegmentedImage, load
+    from gestalt.building.experiment import experiment
+    from gestalt.building.run import Run, build
+    from gestalt.commands.train import train
+    from gestalt.data_modules.image_text import ImageTextDataModule
+    from gestalt.model import DualEncoder
+    from gestalt.module import ContrastiveModule
 
-__all__ = ["Model", "SegmentedImage", "load"]
+_PLACES = {
+    "gestalt.api": ("Model", "SegmentedImage", "load"),
+    "gestalt.building.experiment": ("experiment",),
+    "gestalt.building.run": ("Run", "build"),
+    "gestalt.commands.train": ("train",),
+    "gestalt.data_modules.image_text": ("ImageTextDataModule",),
+    "gestalt.model": ("DualEncoder",),
+    "gestalt.module": ("ContrastiveModule",),
+}
+
+__all__ = [
+    "ContrastiveModule",
+    "DualEncoder",
+    "ImageTextDataModule",
+    "Model",
+    "Run",
+    "SegmentedImage",
+    "build",
+    "experiment",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module("gestalt.api"), name)
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(place), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.aggregation import Aggregation
+from gestalt.aggregation import Aggregation, build_aggregation
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.projection import TokenProjection
 from gestalt.tokens import Features, Padded, Pair, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
@@ -69,6 +70,18 @@ class Side(nn.Module):
         return functional.normalize(vector, dim=-1) if normalise else vector
 
 
+def _side(part: Side | nn.Module, aggregation: str, *, width: int) -> Side:
+    """Return a side, or that of a tower, projected to a width before aggregation."""
+    if isinstance(part, Side):
+        return part
+    return Side(
+        part,
+        TokenProjection(int(part.width), width),  # type: ignore[arg-type]
+        aggregation=build_aggregation(aggregation, width),
+        project_first=True,
+    )
+
+
 class Embeddings(NamedTuple):
     """Embeddings of a batch of pairs.
 
@@ -90,11 +103,17 @@ class DualEncoder(DenseModel):
     """Embeds images and texts in one space, where cosine compares them.
 
     Args:
-        image: the image side.
-        text: the text side.
+        image, text: the two sides, or their towers, which are then joined as in the paper: a linear
+            projection of every token, the maximum over patches, the mean over words.
+        width: E, where towers are given.
         logit_scale: initial logarithm of the factor on cosines.
         logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not
             clamped; None for a model without one.
+
+    Example:
+        >>> towers = model.encoder.image_tower, model.encoder.text_tower
+        >>> gestalt.DualEncoder(*towers, width=64).embed_text(["a dog"]).shape
+        torch.Size([1, 64])
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford
     et al. 2021, section 2.5.
@@ -105,15 +124,16 @@ class DualEncoder(DenseModel):
 
     def __init__(
         self,
-        image: Side,
-        text: Side,
+        image: Side | nn.Module,
+        text: Side | nn.Module,
         *,
+        width: int = 768,
         logit_scale: float = INITIAL_LOGIT_SCALE,
         logit_bias: float | None = None,
     ) -> None:
         super().__init__()
-        self.image = image
-        self.text = text
+        self.image = _side(image, "max", width=width)
+        self.text = _side(text, "avg", width=width)
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
         self.register_parameter(
             "logit_bias", None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias))

@@ -2,9 +2,12 @@
 E shared width.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,7 +17,8 @@ from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.losses.contrastive import text_ids
+from gestalt.config.schema import Image
+from gestalt.losses.contrastive import contrastive_loss, text_ids
 from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.terms import Term
 from gestalt.model import DualEncoder
@@ -22,11 +26,17 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.training.finite import FirstBadStep, NonFiniteLoss, check_weights, is_logging_step
 from gestalt.training.micro_batches import Batch, MicroBatches, image_size
-from gestalt.training.schedule import clip_in_step
+from gestalt.training.schedule import PAPER, clip_in_step, make_optimizer, warmup_cosine
+
+ARGUMENTS = "gestalt.building.run:arguments_of"
+"""Function of a checkpoint that returns the arguments of the module that wrote it."""
+
+WARMUP = 0.1
+"""Largest share of a run that the paper's warm-up takes by default."""
 
 
 class ContrastiveModule(LightningModule):
-    """Trains a dual encoder on image-text pairs.
+    """Trains a dual encoder on image-text pairs, by default as in the paper.
 
     Args:
         model: the dual encoder.
@@ -34,13 +44,23 @@ class ContrastiveModule(LightningModule):
             options bound; ``logit_bias`` is given where the model has one.  It measures accuracy
             and duplicates only at the steps that are logged.
         make_optimizer: maps the model, and the terms of the loss, to their optimiser.
-        rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
-        keep_share: share of patch tokens that a training image keeps, (0, 1].
+        rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.  None: the
+            paper's warm-up, of a tenth of the Trainer's steps at most, and half a cosine to 0 at
+            their end.
+        keep_share: share of patch tokens that a training image keeps, (0, 1].  None: the paper's
+            0.2 where the image tower can drop tokens, else 1.
         seed: seed of the token sub-sampling.
         micro_batches: number of parts in which the towers embed a batch.
         terms: what is added to the loss of pairs, by name.
         weights: name of a term -> its factor.
         crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
+        config: the resolved configuration that the model is built from, as dicts and lists, which
+            checkpoints hold so that they open by themselves; None for a model of one's own.
+
+    Example:
+        >>> module = gestalt.ContrastiveModule(model.encoder)
+        >>> module.keep_share, module.terms
+        (0.2, ModuleDict())
 
     Attributes:
         token_count: patch tokens kept of all, such as "51/256"; empty before the first step.
@@ -54,27 +74,31 @@ class ContrastiveModule(LightningModule):
         self,
         model: DualEncoder,
         *,
-        loss: Callable[..., ContrastiveTerms],
-        make_optimizer: Callable[[DualEncoder, ModuleDict], Optimizer],
-        rate_factor: Callable[[int], float],
-        keep_share: float,
-        seed: int,
+        loss: Callable[..., ContrastiveTerms] = contrastive_loss,
+        make_optimizer: Callable[[DualEncoder, ModuleDict], Optimizer] = make_optimizer,
+        rate_factor: Callable[[int], float] | None = None,
+        keep_share: float | None = None,
+        seed: int = 0,
         micro_batches: int = 1,
         terms: Mapping[str, Term] | None = None,
         weights: Mapping[str, float] | None = None,
         crops: int | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.make_optimizer = make_optimizer
         self.rate_factor = rate_factor
+        if keep_share is None:
+            keep_share = Image().keep_tokens if model.image_tower.drops_tokens else 1.0
         self.keep_share = keep_share
         self.seed = seed
         self.micro_batches = micro_batches
         self.terms = ModuleDict(dict(terms or {}))
         self.weights = dict(weights or {})
         self.crops = crops
+        self.config = config
         self.token_count = ""
         self.validated_step = -1
         self.last_loss = float("nan")
@@ -82,6 +106,25 @@ class ContrastiveModule(LightningModule):
         self._loss = torch.tensor(float("nan"))  # of the last step, this rank's share
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
         self._first_bad = FirstBadStep()
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *options: Any, **arguments: Any) -> Self:
+        """Build the module that wrote a checkpoint, from the configuration in it, and load its
+        weights.
+
+        Args:
+            checkpoint_path: the file.
+            options: Lightning's.
+            arguments: Lightning's, and those of the module in place of the checkpoint's own; for a
+                model of one's own ``model``.
+
+        Raises:
+            ValueError: the checkpoint has no configuration and no ``model`` is given, or it cannot
+                be read.
+        """
+        if "model" not in arguments:
+            arguments = resolve_name(ARGUMENTS)(checkpoint_path) | arguments
+        return super().load_from_checkpoint(checkpoint_path, *options, **arguments)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``, over its valid pairs.
@@ -185,6 +228,15 @@ class ContrastiveModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its learning rate schedule by step."""
+        if self.rate_factor is None:
+            total = self.steps_planned
+            if total < 0:
+                raise ValueError(
+                    "the learning rate's schedule needs an end: give the Trainer max_steps or "
+                    "max_epochs, or the module a rate_factor"
+                )
+            warmup = min(PAPER.warmup_steps, int(WARMUP * total))
+            self.rate_factor = partial(warmup_cosine, warmup=warmup, total=total)
         optimizer = self.make_optimizer(self.model, self.terms)
         return {
             "optimizer": optimizer,
@@ -269,9 +321,16 @@ class ContrastiveModule(LightningModule):
         checkpoint["gestalt"] = {
             "last_loss": self.last_loss,
             "kept": self.token_count,
-            "steps_planned": self.trainer.max_steps,
+            "steps_planned": self.steps_planned,
             "image_origin": asdict(self.model.image_origin),
+            "config": self.config,
         }
+
+    @property
+    def steps_planned(self) -> int:
+        """Number of steps of the whole run, by its Trainer; -1 for a run without an end."""
+        planned = self.trainer.estimated_stepping_batches
+        return int(planned) if math.isfinite(planned) else -1
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""
@@ -290,6 +349,7 @@ class ContrastiveModule(LightningModule):
             return
         bad = self._first_bad.read(self.trainer)
         if bad is not None:
+            assert self.rate_factor is not None
             rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))

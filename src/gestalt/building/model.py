@@ -283,7 +283,7 @@ def _join(
     config: Experiment,
     image_tower: ImageTower,
     text_tower: TextTower,
-    scalars: dict[str, float],
+    scalars: dict[str, Any],
 ) -> DualEncoder:
     """Join towers in a model with initial scalars; projections and aggregations have fresh
     weights.

@@ -12,7 +12,7 @@ from torch import Tensor
 from gestalt.building.model import build_model, load_model
 from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, keys_below, to_plain
-from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, load_saved
+from gestalt.config.loading import LOGS, WHOLE, load, load_mapping
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
@@ -27,9 +27,11 @@ from gestalt.runs.names import (
     DESCRIPTION,
     RESULT,
     WEIGHTS,
+    config_of,
     exported_folder,
     external_name,
     hub_name,
+    in_run,
     run_folder,
 )
 from gestalt.runs.progress import Progress, is_finished, progress_of, record_of
@@ -265,19 +267,18 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
 
 
 def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
-    folder = run_folder(checkpoint)
-    saved = load_saved(folder / "config.yaml")
-    config = _for_scoring(saved, overrides, origin=folder / "config.yaml")
+    saved = config_of(checkpoint)
+    folder = run_folder(checkpoint) if in_run(checkpoint) else checkpoint.parent
+    config = _for_scoring(saved, overrides, origin=checkpoint)
     check(config)
     sha256 = file_hash(checkpoint)
     content = read_checkpoint(checkpoint, verified=is_recorded(checkpoint, sha256))
     steps, planned = progress_of(content)
     state, more = content["state_dict"], content.get("gestalt", {})
     del content  # the optimiser's tensors need memory
+    place = {"run": _run_path(checkpoint)} if in_run(checkpoint) else {}
     identity = _identity(
-        str(checkpoint),
-        sha256,
-        {"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned},
+        str(checkpoint), sha256, {**place, "steps": steps, "steps_planned": planned}
     )
     image = replace(config.image, eval_size=saved.image.eval_size)
     model = load_checkpoint_model(checkpoint, replace(config, image=image), state)
@@ -360,7 +361,7 @@ def load_checkpoint_model(
         config,
         weights,
         source=f"checkpoint {checkpoint}",
-        misfit=f"{checkpoint} does not fit the model of its config.yaml, with the command line's "
+        misfit=f"{checkpoint} does not fit the model of its configuration, with the command line's "
         "changes",
     )
 
@@ -372,7 +373,7 @@ def is_recorded(checkpoint: Path, sha256: str) -> bool:
     Raises:
         ValueError: it is another file, or the record cannot be read.
     """
-    folder = run_folder(checkpoint)
+    folder = checkpoint.resolve().parents[1]
     if not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
         # a run that goes on writes other files, and a copy elsewhere may be an earlier one
         return False

@@ -21,6 +21,11 @@ nouns.  The runs are spread evenly over the data; neighbours lie in one shard or
 which is read once."""
 
 
+def reading_nouns(config: Experiment) -> list[str]:
+    """Return the terms that read the nouns of the captions."""
+    return [name for name in terms_of(config.loss) if TERMS.fact(name, "reads_nouns", False)]
+
+
 def nouns_of(config: Experiment, source: Source) -> NounList | None:
     """List the nouns of the training captions, the same in every process; None if no term reads
     them.
@@ -29,7 +34,7 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
         ConfigError: the captions name no noun often enough, or the data can only be read in
             sequence.
     """
-    terms = [name for name in terms_of(config.loss) if TERMS.fact(name, "reads_nouns", False)]
+    terms = reading_nouns(config)
     if not terms:
         return None
     key = f"loss.terms.{terms[0]}={config.loss.terms[terms[0]]}"

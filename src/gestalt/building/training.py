@@ -3,14 +3,14 @@ count of bad samples.
 """
 
 from functools import partial
+from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import ModuleDict
 
 from gestalt.building.source import pairs_a_step, train_size
 from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
+from gestalt.config.identity import to_plain
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import terms_of
 from gestalt.data_modules.corpora.bad_samples import REASONS
@@ -26,62 +26,59 @@ from gestalt.module import ContrastiveModule
 from gestalt.tables import LOSSES
 from gestalt.training.bad_samples import FIRST_SAMPLES, BadSamples
 from gestalt.training.micro_batches import check_separable
-from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.training.schedule import make_optimizer, warmup_cosine
 
 
 def build_module(
     config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None = None
 ) -> ContrastiveModule:
-    """Put the model into a module with its loss, optimiser and schedule; ``nouns`` as ``nouns_of``
-    returns them.
+    """Put the model into a module with its loss, optimiser and schedule; arguments and errors as
+    ``module_arguments``.
+    """
+    return ContrastiveModule(**module_arguments(config, model, total_steps, nouns))
+
+
+def module_arguments(
+    config: Experiment, model: DualEncoder, total_steps: int, nouns: NounList | None
+) -> dict[str, Any]:
+    """Return the arguments of ``ContrastiveModule``.
+
+    Args:
+        config: configuration of the run.
+        model: its model.
+        total_steps: number of steps of the run.
+        nouns: those that ``nouns_of`` returns.
 
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
     """
     loss, optimizer = config.loss, config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
-
-    def make_optimizer(trained: DualEncoder, terms: ModuleDict) -> torch.optim.Optimizer:
-        rates = {"learning_rate": optimizer.learning_rate, "weight_decay": optimizer.weight_decay}
-        groups = parameter_groups(
-            trained,
-            **rates,
-            image_rate=optimizer.image_rate,
-            text_rate=optimizer.text_rate,
-            layer_decay=optimizer.layer_decay,
-        )
-        if any(parameter.requires_grad for parameter in terms.parameters()):
-            groups += [
-                {**group, "name": f"terms.{group['name']}"}
-                for group in parameter_groups(terms, **rates)
-            ]
-        scaled = config.trainer.precision.startswith("16")
-        return build_optimizer(
-            optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled
-        )
-
-    return ContrastiveModule(
-        model,
-        loss=partial(
+    return {
+        "model": model,
+        "loss": partial(
             LOSSES[loss.name],
             directions=loss.directions,
             equal_texts=loss.equal_texts,
             chunk=loss.chunk,
         ),
-        make_optimizer=make_optimizer,
-        rate_factor=partial(
+        "make_optimizer": partial(
+            make_optimizer, keys=optimizer, fused=not config.trainer.precision.startswith("16")
+        ),
+        "rate_factor": partial(
             warmup_cosine,
             warmup=optimizer.warmup_steps,
             total=total_steps,
             final=optimizer.final_rate,
         ),
-        keep_share=kept_share(config.image),
-        seed=config.seed,
-        micro_batches=config.trainer.accumulate_grad_batches,
-        terms=build_terms(config, model, nouns),
-        weights=terms_of(config.loss),
-        crops=config.data.crops,
-    )
+        "keep_share": kept_share(config.image),
+        "seed": config.seed,
+        "micro_batches": config.trainer.accumulate_grad_batches,
+        "terms": build_terms(config, model, nouns),
+        "weights": terms_of(config.loss),
+        "crops": config.data.crops,
+        "config": to_plain(config),
+    }
 
 
 def build_data(

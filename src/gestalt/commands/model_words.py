@@ -13,11 +13,12 @@ from gestalt.commands.listing import KINDS
 from gestalt.commands.named_files import check_target
 from gestalt.config.check_evaluation import check_evaluation, check_has_masks
 from gestalt.config.check_launch import check_places
-from gestalt.config.loading import load, load_saved
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import published_number
 from gestalt.measures.segmentation.presets import PRESETS
+from gestalt.runs.names import config_of, in_run
 from gestalt.support.files import check_free
 from gestalt.support.json_files import read_json
 from gestalt.support.names import nearest
@@ -194,9 +195,9 @@ def check_eval(arguments: Namespace) -> None:
             *arguments.overrides,
             f"evaluation.benchmarks={json.dumps([benchmark])}",
         ]
-    run = check_target(arguments.target)
-    if run is not None:
-        check_evaluation(load_saved(run / "config.yaml", overrides=arguments.overrides))
+    checkpoint = check_target(arguments.target)
+    if checkpoint is not None and in_run(checkpoint):
+        check_evaluation(config_of(checkpoint, overrides=tuple(arguments.overrides)))
 
 
 def _protocols(text: str) -> list[str]:
@@ -323,9 +324,9 @@ def check_export(arguments: Namespace) -> None:
             f"--onnx: needs {', '.join(missing)}; install the extra: pip install "
             "'gestalt-grouping[onnx]'"
         )
-    run = check_target(arguments.target)
+    checkpoint = check_target(arguments.target)
     if to is not None:
-        if run is None:
+        if checkpoint is None:
             raise ConfigError(
                 f"{arguments.target}: --to is for runs of Gestalt; copy an exported folder, and "
                 "publish other models by their library"

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from gestalt.config.loading import load_saved
 from gestalt.runs.finding import resolve_checkpoint
-from gestalt.runs.names import exported_folder, external_name, hub_name, run_folder
+from gestalt.runs.names import config_of, exported_folder, external_name, hub_name, in_run
 from gestalt.zoo.names import check_name
 
 
 def check_target(target: str) -> Path | None:
-    """Check that a model exists, and the configuration of a run.  Returns the folder of the run;
-    None for any other model.
+    """Check that a model exists, and the configuration of a run.  Returns the checkpoint of a run,
+    or one that a Trainer wrote elsewhere; None for any other model.
 
     Raises:
         ValueError: a target that names nothing, or a configuration that does not fit the schema.
@@ -19,7 +18,8 @@ def check_target(target: str) -> Path | None:
     if external is not None:
         check_name(*external)
     elif exported_folder(target) is None and hub_name(target) is None:
-        run = run_folder(resolve_checkpoint(target))
-        load_saved(run / "config.yaml")
-        return run
+        checkpoint = resolve_checkpoint(target)
+        if in_run(checkpoint):  # else it is in the checkpoint, which torch reads
+            config_of(checkpoint)
+        return checkpoint
     return None

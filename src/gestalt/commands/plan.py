@@ -14,10 +14,11 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from gestalt.building.model import on_cuda
+from gestalt.building.run import Run
 from gestalt.building.source import pairs_a_step, steps
 from gestalt.building.workers import describe_workers, loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
-from gestalt.commands.train import RunParts, prepare
+from gestalt.commands.train import prepare
 from gestalt.commands.trial import (
     build_trial,
     check_alone,
@@ -172,7 +173,7 @@ class StepProbe(Callback):
         )
 
 
-def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[int, StepProbe]:
+def _take_steps(trial: Run, batch: int, room: float, ranks: int) -> tuple[int, StepProbe]:
     """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0
     if not even one fits, and the times.
 
@@ -213,9 +214,7 @@ def _take_steps(trial: RunParts, batch: int, room: float, ranks: int) -> tuple[i
     return trial_batch, probe
 
 
-def _time_lines(
-    config: Experiment, trial: RunParts, step: float, batch: int, ranks: int
-) -> list[str]:
+def _time_lines(config: Experiment, trial: Run, step: float, batch: int, ranks: int) -> list[str]:
     """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
     epoch, total = steps(config, trial.data.source)
     flop, _ = step_flop(config)
@@ -241,7 +240,7 @@ def _time_lines(
     ]
 
 
-def _validation_seconds(trial: RunParts, ranks: int) -> float:
+def _validation_seconds(trial: Run, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some
     ranks.
     """

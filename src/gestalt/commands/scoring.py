@@ -60,11 +60,13 @@ class ScoringResult(NamedTuple):
     """The result of scoring.
 
     Attributes:
+        record: what was written.
         metrics: values by key.
         images: benchmark -> how many of its images were scored, as text.
         path: the record, on the first rank; None on the others.
     """
 
+    record: dict[str, Any]
     metrics: dict[str, float]
     images: dict[str, str]
     path: Path | None
@@ -143,7 +145,7 @@ def score(
     if trainer.is_global_zero:
         path = write_evaluation(target.folder, record, callbacks)
         state_origin(written, record)
-    return ScoringResult(metrics, scored_images(record["benchmarks"]), path)
+    return ScoringResult(record, metrics, scored_images(record["benchmarks"]), path)
 
 
 def _name_other_weights(callbacks: list[Callback], model: DenseModel) -> None:

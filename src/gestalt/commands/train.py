@@ -1,26 +1,23 @@
 """train: train an experiment and score it after each epoch."""
 
+import os
 import time
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from gestalt.building.compiling import check_compiler, compile_training
-from gestalt.building.evaluation import build_evaluation
-from gestalt.building.features import connect_loader
-from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
-from gestalt.building.source import build_source, pairs_a_step, steps
+from gestalt.building.model import check_machine
+from gestalt.building.run import Run, build
+from gestalt.building.source import pairs_a_step
 from gestalt.building.targets import ONLY_TRAINING
-from gestalt.building.terms import nouns_of
-from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.building.workers import describe_workers
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_end, tell, until_stopped
+from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment
@@ -46,7 +43,6 @@ from gestalt.training.checkpoints import (
     restoring,
 )
 from gestalt.training.clock import Clock
-from gestalt.training.exactness import EagerValidation
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.progress import RunProgressBar, Speed
 from gestalt.training.trainer import STATIC_GRAPH, keywords_of, make_trainer
@@ -57,13 +53,21 @@ def run(arguments: Namespace) -> int:
     if arguments.plan:
         from gestalt.commands.plan import plan  # it imports this module
 
+        quiet()
         return plan(arguments.config)
-    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
+    quiet()
+    return until_stopped(lambda: train(arguments.config))
 
 
-def train(config: Experiment, *, overrides: list[str]) -> None:
+def train(experiment: Experiment) -> dict[str, Any]:
     """Train, score after each epoch, and write ``result.json`` in the run's folder; score a
     finished run that is to be resumed as an evaluation of its own.
+
+    Args:
+        experiment: configuration of the run, of ``gestalt.experiment``.
+
+    Returns:
+        The record, that of the run or of the evaluation.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -71,23 +75,17 @@ def train(config: Experiment, *, overrides: list[str]) -> None:
         TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
         ValueError: the configuration cannot run.
     """
-    prepare(config)
-    resumed = resolve_resume(config)
+    check_nodes(experiment, os.environ)
+    prepare(experiment)
+    resumed = resolve_resume(experiment)
     folder = resumed and run_folder(resumed)
     # first of all: another process may be finishing the run
     with _held(folder):
         if folder is None or not is_finished(folder):
-            _train(config, resumed, overrides)
-            return
+            return _train(experiment, resumed)
     tell(f"{folder} is finished; scoring it again as an evaluation")
-    words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
-    score(open_target(str(resumed), overrides=words), overrides=words)
-
-
-def averaging(config: Experiment) -> list[Callback]:
-    """Return the callback that averages the weights of a run, if ``optimizer.ema`` asks for it."""
-    decay = config.optimizer.ema
-    return [] if decay is None else [EMAWeightAveraging(decay=decay)]
+    words = [word for word in experiment.overrides if not word.startswith(ONLY_TRAINING)]
+    return score(open_target(str(resumed), overrides=words), overrides=words).record
 
 
 def prepare(config: Experiment) -> None:
@@ -96,11 +94,7 @@ def prepare(config: Experiment) -> None:
     Raises:
         ValueError: this machine or an installed package cannot do what the configuration asks for.
     """
-    quiet()
-    check_names(config)
     check_machine(config.trainer)
-    check_compiler(config.trainer)
-    check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()
 
@@ -113,13 +107,12 @@ def _held(folder: Path | None) -> Any:
     return hold(folder / ".lock", busy)
 
 
-def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> None:
-    """Train a new run, or resume one whose folder is locked."""
+def _train(config: Experiment, resumed: Path | None) -> dict[str, Any]:
+    """Train a new run, or resume one whose folder is locked.  Returns its record."""
     start = time.monotonic()
-    parts = build_parts(config, resumed)
+    parts = build(config, resumed=resumed)
     module = parts.module
     data = parts.data
-    compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_end(folder):
         lines = _first_lines(parts)
@@ -128,62 +121,33 @@ def _train(config: Experiment, resumed: Path | None, overrides: list[str]) -> No
         tell("\n".join((*lines, *more)))
         if folder is not None and not (folder / "config.yaml").exists():
             write_whole(folder / "config.yaml", to_yaml(config))
-        bad_samples = build_bad_samples(config, samples=len(data.source))
         clock = Clock(start)
-        callbacks = [*parts.scorers, bad_samples, clock]
-        trainer = _trainer(config, callbacks, folder, lines, parts.total_steps, resumed)
+        trainer = _trainer(
+            config, [*parts.callbacks, clock], folder, lines, parts.total_steps, resumed
+        )
         with restoring(resumed):
             _fit(trainer, module, data, resumed, parts.total_steps)
         record = {
             "metrics": metrics_of(trainer.callbacks),  # type: ignore[attr-defined]
             **describe(
-                config, trainer, module.model, tokens_kept=module.token_count, overrides=overrides
+                config,
+                trainer,
+                module.model,
+                tokens_kept=module.token_count,
+                overrides=list(config.overrides),
             ),
             "steps": trainer.global_step,
             "steps_planned": parts.total_steps,
             "loss": module.last_loss,
             "weights_sha256": weights_hash(module.model),
             "best": _best(trainer),
-            "data": {**data.about(), "bad_samples": bad_samples.record()},
+            "data": {**data.about(), "bad_samples": parts.bad_samples.record()},
             "seconds": clock.seconds,
             "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
         }
         if folder is not None and trainer.is_global_zero:
             _write(trainer, folder, record, config)
-
-
-class RunParts(NamedTuple):
-    """The parts of a run.
-
-    Attributes:
-        config: its configuration.
-        module: the model with its loss and optimiser.
-        data: its batches and validation sets.
-        scorers: callbacks of the validation.
-        steps_per_epoch, total_steps: numbers of steps.
-        feature_lines: lines on the cached features that are read, if any.
-    """
-
-    config: Experiment
-    module: ContrastiveModule
-    data: Any
-    scorers: list[Callback]
-    steps_per_epoch: int
-    total_steps: int
-    feature_lines: list[str]
-
-
-def build_parts(config: Experiment, resumed: Path | None = None) -> RunParts:
-    """Build the parts of a run, which may be ``resumed`` from a checkpoint."""
-    source = build_source(config)
-    steps_per_epoch, total_steps = steps(config, source)
-    validation, scorers = build_evaluation(config)
-    data = build_data(config, source, validation)
-    nouns = nouns_of(config, source)
-    model = build_model(config, resumed)
-    feature_lines = connect_loader(config, model, data, nouns)
-    module = build_module(config, model, total_steps, nouns)
-    return RunParts(config, module, data, scorers, steps_per_epoch, total_steps, feature_lines)
+    return record
 
 
 def _restore_finished(
@@ -234,7 +198,7 @@ def _fit(
 
 def _trainer(
     config: Experiment,
-    scorers: list[Callback],
+    callbacks: list[Callback],
     folder: Path | None,
     lines: list[str],
     total_steps: int,
@@ -246,11 +210,9 @@ def _trainer(
     board = Board(
         {row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed
     )
-    callbacks = [*averaging(config), *scorers, speed, board, SaveOnSignal()]
+    callbacks = [*callbacks, speed, board, SaveOnSignal()]
     if config.trainer.enable_progress_bar:
         callbacks.append(RunProgressBar(speed))
-    if config.trainer.compile != "none":
-        callbacks.append(EagerValidation())
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     if segmented:
         # before EpochCheckpoint, which stores its state
@@ -278,7 +240,7 @@ def _trainer(
     )
 
 
-def _first_lines(parts: RunParts) -> list[str]:
+def _first_lines(parts: Run) -> list[str]:
     config = parts.config
     origin = parts.module.model.image_tower.origin
     count = config.trainer.accumulate_grad_batches

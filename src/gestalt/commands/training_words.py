@@ -6,17 +6,14 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+from gestalt.building.experiment import check_pairs, check_run, experiment
 from gestalt.commands.flags import KEYS, Words
 from gestalt.config.check_data import check_features as check_features_fit
 from gestalt.config.check_data import check_options
-from gestalt.config.check_launch import check_nodes, check_places, check_training
+from gestalt.config.check_launch import check_nodes
 from gestalt.config.check_pretraining import check_pretraining
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights
-from gestalt.data_modules.corpora.file_checks import check_files
-from gestalt.encoders.timm_names import check_backbone_name
-from gestalt.features.key import check_cache
-from gestalt.runs.resume import resolve_resume
+from gestalt.config.schema import ConfigError, is_file_of_weights
 from gestalt.support.names import stem
 
 _SCALE = {"--scale SCALE": ("one of `gestalt list scales`, or a YAML file of yours", "demo")}
@@ -117,26 +114,9 @@ WORDS = {
 
 def check_train(arguments: Namespace) -> None:
     """Load ``config``."""
-    arguments.config = load(
-        arguments.experiment, scale=arguments.scale, overrides=arguments.overrides
-    )
+    arguments.config = experiment(arguments.experiment, *arguments.overrides, scale=arguments.scale)
     if not arguments.plan:  # which needs one process for any number of nodes
         check_nodes(arguments.config, os.environ)
-    _check_run(arguments.config)
-    check_cache(arguments.config)
-
-
-def _check_run(config: Experiment) -> None:
-    """Check that a configuration can be trained, the backbone's name, and the files that training
-    reads: pairs, weights, and the checkpoint to resume from.
-
-    Raises:
-        ValueError: one is missing, or contradicts the configuration.
-    """
-    check_training(config)
-    _check_pairs(config)
-    check_backbone_name(config.image.backbone)
-    resolve_resume(config)
 
 
 def check_features(arguments: Namespace) -> None:
@@ -147,7 +127,7 @@ def check_features(arguments: Namespace) -> None:
         overrides=[*arguments.overrides, "data.features=null"],
     )
     check_features_fit(arguments.config, name="the cache")
-    _check_run(arguments.config)
+    check_run(arguments.config)
 
 
 def check_pretrain(arguments: Namespace) -> None:
@@ -165,7 +145,7 @@ def check_pretrain(arguments: Namespace) -> None:
         raise ConfigError(f"{file} exists; choose another --to, or remove it")
     check_nodes(config, os.environ)
     check_options(config)
-    _check_pairs(config)
+    check_pairs(config)
     arguments.config = config
     arguments.file = file
 
@@ -201,14 +181,5 @@ def check_data(arguments: Namespace) -> None:
     check_options(config)
     # inspection refuses any manifest, missing or not
     if arguments.tool != "inspect" or config.data.manifest is None:
-        _check_pairs(config)
+        check_pairs(config)
     arguments.config = config
-
-
-def _check_pairs(config: Experiment) -> None:
-    """Check that files exist, and those of ``data.source`` by their first or last bytes; those of a
-    mixture's parts are checked when they are opened.
-    """
-    check_places(config)
-    data = config.data
-    check_files(data.source, root=data.root, caption=data.caption, options=data.options)

@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from gestalt.building.run import Run, averaging, build
 from gestalt.building.source import pairs_a_step
-from gestalt.commands.train import RunParts, averaging, build_parts
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.training.micro_batches import Batch
 from gestalt.training.trainer import keywords_of, make_trainer
@@ -44,7 +44,7 @@ NOTHING_WRITTEN = {
 """Keywords of a trainer that takes steps on one device until it is told to stop."""
 
 
-def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Trainer:
+def trial_trainer(trial: Run, *callbacks: Callback, **keywords: Any) -> Trainer:
     """Return a trainer that steps as a run does and writes nothing."""
     keywords = keywords_of(trial.config.trainer) | NOTHING_WRITTEN | keywords
     return make_trainer(
@@ -55,9 +55,7 @@ def trial_trainer(trial: RunParts, *callbacks: Callback, **keywords: Any) -> Tra
     )
 
 
-def take_steps(
-    trial: RunParts, *callbacks: Callback, steps: int, batch: Batch | None = None
-) -> None:
+def take_steps(trial: Run, *callbacks: Callback, steps: int, batch: Batch | None = None) -> None:
     """Take training steps on the run's batches, or each on the same one."""
     trainer = trial_trainer(trial, *averaging(trial.config), *callbacks, max_steps=steps)
     if batch is None:
@@ -83,16 +81,16 @@ def check_alone(what: str) -> None:
             )
 
 
-def build_trial(config: Experiment) -> RunParts:
+def build_trial(config: Experiment) -> Run:
     """Build the parts of a run for steps on one device."""
     # the cache is a folder of the user's
     config = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))
-    trial = build_parts(config)
+    trial = build(config)
     trial.module.token_count = "trial"  # a first step with an empty one prints its token count
     return trial
 
 
-def read_pairs(trial: RunParts) -> Batch:
+def read_pairs(trial: Run) -> Batch:
     """Read the pairs of the first batch, ``MOST_PAIRS`` at most, without those that cannot be read.
 
     Raises:
@@ -169,7 +167,7 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     ), trial.total_steps
 
 
-def count_step(trial: RunParts, batch: Batch) -> int:
+def count_step(trial: Run, batch: Batch) -> int:
     """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has
     only elementwise operations.
     """

@@ -98,6 +98,7 @@ def load(
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
     refuse_misfit(config, following)
     check(config)
+    vars(config)["overrides"] = tuple(overrides or ())
     return config
 
 

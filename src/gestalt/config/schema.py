@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 from gestalt.config.keys import key, positive, unhashed
 from gestalt.config.schema_data import Data
@@ -318,7 +318,14 @@ class LoggerPart:
 
 @dataclass
 class Experiment:
-    """A method at a scale."""
+    """A method at a scale.
+
+    Attributes:
+        overrides: the ``key=value`` words that it was loaded with, which are part of its other
+            fields, for the record of a run.
+    """
+
+    overrides: ClassVar[tuple[str, ...]] = ()
 
     image: Image = field(default_factory=Image)
     text: Text = field(default_factory=Text)

@@ -84,17 +84,22 @@ def keys_of(start: str) -> Keys:
         except (OSError, ValueError) as error:
             refuse("start", start, f"{file}: {error}")
         return _keys_of_open_clip(start, description) | UNREAD
-    folder = folder_of(Path(start))
-    for file in (folder / "config.yaml", folder / "config.json"):
-        if file.is_file():
-            found = {
-                key.removeprefix("config."): value
-                for key, value in flatten(read_keys(file)).items()
-            }
-            if (folder / "text").is_dir():  # of an exported folder
-                found["text.model"] = str(folder / "text")
-            return {key: found.get(key, DEFAULTS[key]) for key in FOLLOWING} | UNREAD
-    refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
+    path = Path(start)
+    folder = folder_of(path)
+    files = [folder / "config.yaml", folder / "config.json"]
+    beside = next(filter(Path.is_file, files), None)
+    if beside is not None:
+        saved = read_keys(beside)
+    elif path.is_file():
+        from gestalt.encoders.checkpoints import read_config  # which imports torch
+
+        saved = read_config(path)
+    else:
+        refuse("start", start, f"there is no configuration beside it; {POSSIBLE}")
+    found = {key.removeprefix("config."): value for key, value in flatten(saved).items()}
+    if (folder / "text").is_dir():  # of an exported folder
+        found["text.model"] = str(folder / "text")
+    return {key: found.get(key, DEFAULTS[key]) for key in FOLLOWING} | UNREAD
 
 
 def _keys_of_open_clip(start: str, description: Keys) -> Keys:

@@ -325,6 +325,22 @@ def read_checkpoint(
     return saved
 
 
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """Return the configuration in a checkpoint, as dicts and lists.
+
+    Raises:
+        ValueError: it has none, or cannot be read.
+    """
+    saved = read_checkpoint(checkpoint).get("gestalt", {}).get("config")
+    if not isinstance(saved, dict):
+        raise ValueError(
+            f"{checkpoint}: no configuration in it, nor a config.yaml in "
+            f"{checkpoint.resolve().parents[1]}; choose a run or its checkpoint, or open it with "
+            "its model by gestalt.ContrastiveModule.load_from_checkpoint(FILE, model=...)"
+        )
+    return saved
+
+
 def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[str, Any]:
     """Return the content of a checkpoint that training resumes from, with the state of its
     optimiser and its schedule.

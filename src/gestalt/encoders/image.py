@@ -72,6 +72,11 @@ class ImageTower(nn.Module):
                 parameters[name].requires_grad_(False)
         self.train()
 
+    @property
+    def drops_tokens(self) -> bool:
+        """True if the tower can keep some of the patch tokens alone."""
+        return self.is_vit
+
     def train(self, mode: bool = True) -> "ImageTower":
         """Set the mode; what is frozen stays in eval mode, and a pretrained trunk's batch norms
         keep their statistics.

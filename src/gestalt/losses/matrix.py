@@ -135,7 +135,7 @@ def compare(
     text: Tensor,
     *,
     text_id: Tensor,
-    equal_texts: str,
+    equal_texts: str = "negatives",
     valid: Tensor | None = None,
     chunk: int | None = None,
     measure: bool = True,

@@ -11,7 +11,7 @@ from gestalt.results.intervals import Interval
 from gestalt.results.reading import read_result
 from gestalt.results.record import commit, evaluations_in, package_version
 from gestalt.results.result import Result, headlines
-from gestalt.runs.names import RESULT, run_folder
+from gestalt.runs.names import RESULT, in_run
 from gestalt.runs.progress import progress
 
 
@@ -61,9 +61,9 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
         ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot
             be read.
     """
-    folder = run_folder(checkpoint)
     steps, planned = progress(checkpoint)
-    paths = (folder / RESULT, *evaluations_in(folder))
+    folder = checkpoint.resolve().parents[1]
+    paths = (folder / RESULT, *evaluations_in(folder)) if in_run(checkpoint) else ()
     results = [read_result(path) for path in paths if path.is_file()]
     run = next((result.record for result in results if not result.is_evaluation), {})
     matching = [result for result in results if result.record.get("weights_sha256") == weights]
@@ -112,7 +112,7 @@ def provenance_of(evidence: Evidence, config: Experiment, *, checkpoint: Path) -
         "data": {
             key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})
         },
-        "run": f"{config.name}/{config.scale}/{run_folder(checkpoint).name}",
+        "run": f"{config.name}/{config.scale}/{checkpoint.resolve().parents[1].name}",
         "checkpoint": checkpoint.name,
         "weights_sha256": evidence.weights,
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},

@@ -12,7 +12,7 @@ from typing import Any
 from gestalt.config.identity import NOT_HASHED, hashed_keys
 from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
+from gestalt.runs.names import CHECKPOINT, RESULT
 from gestalt.runs.progress import is_finished, progress, record_of
 from gestalt.support.names import suggestion
 
@@ -38,11 +38,10 @@ def resolve_checkpoint(target: str) -> Path:
             for its newest finished plain run.
 
     Raises:
-        ConfigError: a checkpoint without its run; or as ``find_run``.
+        ConfigError: as ``find_run``.
     """
     path = Path(target)
     if path.is_file():
-        run_folder(path)
         return path
     expected = "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here"
     return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT

@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import LOGS, load_saved
-from gestalt.config.schema import ConfigError
+from gestalt.config.loading import LOGS, load_mapping, load_saved
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.support.names import nearest, suggestion
 
 Overrides = tuple[str, ...]
@@ -92,6 +92,11 @@ def number_of(path: Path) -> int:
     return int(number[1] or number[2]) if number else -1
 
 
+def in_run(checkpoint: Path) -> bool:
+    """Return True if a checkpoint lies in a run's folder, False if a Trainer wrote it elsewhere."""
+    return (checkpoint.resolve().parents[1] / "config.yaml").is_file()
+
+
 def run_folder(checkpoint: Path) -> Path:
     """Return the run that a checkpoint belongs to.
 
@@ -99,12 +104,27 @@ def run_folder(checkpoint: Path) -> Path:
         ConfigError: the run's ``config.yaml`` is missing.
     """
     folder = checkpoint.resolve().parents[1]
-    if not (folder / "config.yaml").is_file():
+    if not in_run(checkpoint):
         raise ConfigError(
             f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a "
-            "run or its checkpoint"
+            "run or its checkpoint; one of your own Trainer resumes by its fit(ckpt_path=...), or "
+            "starts a new run by start=FILE"
         )
     return folder
+
+
+def config_of(checkpoint: Path, *, overrides: Overrides = ()) -> Experiment:
+    """Return the configuration of the run that a checkpoint is of, with further overrides: that in
+    the run's folder, or else in the checkpoint, for which torch is imported.
+
+    Raises:
+        ConfigError: there is none, or it does not fit the schema.
+    """
+    if in_run(checkpoint):
+        return load_saved(run_folder(checkpoint) / "config.yaml", overrides=list(overrides))
+    from gestalt.encoders.checkpoints import read_config
+
+    return load_mapping(read_config(checkpoint), origin=checkpoint, overrides=list(overrides))
 
 
 def saved_hash(folder: Path, words: Overrides = ()) -> str | None:

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gestalt.config import schema
 from gestalt.encoders.depths import block_depths
 
 Group = dict[str, Any]
 """A group of parameters, as torch's optimisers take it."""
+
+PAPER = schema.Optimizer()
+"""The keys of the paper's optimiser."""
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
@@ -134,6 +138,30 @@ def build_optimizer(
     from timm.optim.lamb import Lamb
 
     return Lamb(groups, betas=betas, eps=eps, max_grad_norm=None)
+
+
+def make_optimizer(
+    model: nn.Module, terms: nn.Module, *, keys: schema.Optimizer = PAPER, fused: bool = True
+) -> Optimizer:
+    """Build the optimiser of a model and of the terms of its loss, which learn at the full rate.
+
+    Args:
+        model, terms: see ``parameter_groups``.
+        keys: configuration of the optimiser.
+        fused: as in ``build_optimizer``.
+    """
+    rates = {"learning_rate": keys.learning_rate, "weight_decay": keys.weight_decay}
+    groups = parameter_groups(
+        model,
+        **rates,
+        image_rate=keys.image_rate,
+        text_rate=keys.text_rate,
+        layer_decay=keys.layer_decay,
+    )
+    if any(parameter.requires_grad for parameter in terms.parameters()):
+        further = parameter_groups(terms, **rates)
+        groups += [{**group, "name": f"terms.{group['name']}"} for group in further]
+    return build_optimizer(keys.name, groups, betas=keys.betas, eps=keys.eps, fused=fused)
 
 
 def clip_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:

@@ -68,7 +68,7 @@ def losses(config, monkeypatch):
             "_log_step",
             lambda self, terms, *_, **__: seen.append(terms.loss.item()),
         )
-        train(config, overrides=[])
+        train(config)
     records = sorted(
         Path().glob("lightning_logs/*/*/version_*/result.json"),
         key=lambda path: path.stat().st_mtime_ns,
@@ -151,7 +151,7 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
     }.items():
         changed = f"{RANDOM} {word}"
         with pytest.raises(ConfigError, match=f"made for another run: {message}"):
-            train(made(changed, root=photographs, features="cache"), overrides=[])
+            train(made(changed, root=photographs, features="cache"))
         with pytest.raises(ConfigError, match=message):
             cache(made(changed, root=photographs), Path("cache"), stored="float16")
     with pytest.raises(
@@ -164,12 +164,12 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
         cache(config, tmp_path / "other", stored="float32")
     np.save("cache/images.npy", np.load("cache/images.npy")[:, 1:])
     with pytest.raises(ConfigError, match=r"images\.npy holds .*, and features\.json says"):
-        train(made(RANDOM, root=photographs, features="cache"), overrides=[])
+        train(made(RANDOM, root=photographs, features="cache"))
     description = Description.read(Path("cache"))
     description.key["image weights"] = "others"
     description.write(Path("cache"))
     with pytest.raises(ConfigError, match=r"image weights is .*, but the cache has others"):
-        train(made(RANDOM, root=photographs, features="cache"), overrides=[])
+        train(made(RANDOM, root=photographs, features="cache"))
     assert not list(Path().glob("lightning_logs/*/*/version_*"))
 
 

@@ -121,9 +121,9 @@ def build_everything(config: Experiment) -> None:
     if "pascal_voc" in config.evaluation.benchmarks:
         build_model(config)
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
-            run.build_parts(config)
+            run.build(config)
         return
-    parts = run.build_parts(config)
+    parts = run.build(config)
     parts.module.configure_optimizers()
     run._trainer(config, parts.scorers, folder, run._first_lines(parts), parts.total_steps, None)
 
