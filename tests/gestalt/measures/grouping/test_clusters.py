@@ -1,8 +1,6 @@
-"""K-means, spectral clustering and attention heads: against slow references, their laws and
-invariances.
+"""K-means, spectral clustering and attention heads: their laws and invariances; the slow references
+are in ``test_parity_others.py``.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,10 +11,8 @@ from torch.nn import functional
 from gestalt.config.schema import Image
 from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.grouping.clusters import kmeans_centres, nearness
 from gestalt.measures.grouping.engine import attention_masks, bottom_up, image_similarity
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from gestalt.measures.grouping.protocol import TokensProtocol
 from tests.gestalt.painted import PaintedModel, random_pixels
 
 PARTITIONS = ("kmeans_square", "spectral_square")
@@ -32,33 +28,6 @@ def drawn(count: int, width: int, *, seed: int = 0) -> Tensor:
     )
 
 
-def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """One round of Lloyd, a row at a time: the nearest centre of each, then the mean of each
-    centre's rows.
-    """
-    nearest = [
-        min(range(len(centres)), key=lambda k, row=row: sum((row - centres[k]) ** 2))
-        for row in rows
-    ]  # type: ignore[misc]
-    return nearest, np.array(
-        [
-            np.mean([row for row, own in zip(rows, nearest, strict=True) if own == k], axis=0)
-            for k in range(len(centres))
-        ]
-    )
-
-
-def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration():
-    rows = drawn(60, 6).numpy()
-    centres = kmeans_centres(rows, 5, TokensProtocol(name="test", restarts=3))
-    nearest, means = slow_kmeans(rows, centres=centres)
-    np.testing.assert_allclose(means, centres, atol=1e-9)
-    assert (
-        nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist()
-        == nearest
-    )
-
-
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_the_seed_alone_decides_the_starts(name):
     tokens = drawn(80, 8)
@@ -71,27 +40,6 @@ def test_the_seed_alone_decides_the_starts(name):
     np.random.rand(3)  # a global stream that nothing here may read
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """The number of threads is put back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
-def test_two_threads_give_bit_identical_results_to_one(threads, name):
-    from threadpoolctl import threadpool_limits
-
-    tokens = drawn(300, 64)
-    found = []
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        with threadpool_limits(limits=count):
-            found.append(image_similarity(tokens, protocol=GROUPING_PROTOCOLS[name]))
-    assert torch.equal(*found)
 
 
 def test_bilinear_attention_is_thresholded_at_the_pixels():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gestalt.measures.grouping.engine import (
@@ -15,7 +15,8 @@ from gestalt.measures.grouping.engine import (
     image_similarity,
 )
 from gestalt.measures.grouping.metric import JaccardSimilarity
-from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.measures.grouping.protocol import PROTOCOLS, BottomUpProtocol
+from tests.gestalt.measures.segmentation.test_parity_others import components
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 PROTOCOL = BottomUpProtocol(name="test", input_size=64)
@@ -55,30 +56,16 @@ class Fixed:
         return self.tokens.T.reshape(1, -1, *self.grid).expand(len(images), -1, -1, -1)
 
 
-def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> list[int]:
-    """The method as described in the paper, a token at a time, by singular values instead of
-    eigenvectors.
-    """
-    rows = [row / np.sqrt(sum(row**2)) if protocol.normalise else row for row in tokens]
-    mean = sum(rows) / len(rows)
-    rows = [row - mean if protocol.centre else row for row in rows]
-    centres = np.linalg.svd(np.array(rows), full_matrices=False)[2][: protocol.groups]
-    for index, centre in enumerate(centres):
-        scores = [float(row @ centre) for row in rows]
-        centres[index] = -centre if max(scores, key=abs) < 0 else centre
-    cosines = [[float(row @ centre) / np.sqrt(sum(row**2)) for centre in centres] for row in rows]
-    return [max(range(len(row)), key=lambda group, row=row: row[group]) for row in cosines]  # type: ignore[misc]
-
-
 @pytest.mark.parametrize("shape", [(20, 48), (70, 24)], ids=["few_tokens", "narrow_tokens"])
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
 def test_groups_equal_a_slow_reference(shape, normalise, centre):
     protocol = dataclasses.replace(PROTOCOL, normalise=normalise, centre=centre)
     tokens = features(*shape)
+    rows = tokens.numpy()
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True) if normalise else rows
     similarity = image_similarity(tokens, protocol=protocol)
-    assert similarity.argmax(dim=0).tolist() == slow_groups(tokens.numpy(), protocol=protocol)
-    assert similarity.abs().max() <= 1 + 1e-12
+    np.testing.assert_allclose(similarity, components(rows, centre=centre), atol=1e-9)
 
 
 def test_two_distinct_features_give_two_groups_and_one_gives_one():
@@ -134,20 +121,23 @@ def test_groups_do_not_depend_on_batching():
 
 
 @pytest.fixture
-def threads() -> Iterator[int]:
-    """How many threads there are; they are put back."""
+def threads() -> Iterator[None]:
+    """The number of threads is put back."""
     before = torch.get_num_threads()
-    yield before
+    yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("shape", [(196, 256), (196, 64)], ids=["gram", "scatter"])
-def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(threads, shape):
-    tokens = features(*shape)
-    found = []
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("pca_square", 400), ("pca_square", 64), ("kmeans_square", 64), ("spectral_square", 64)],
+)
+def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(threads, name, width):
+    tokens, found = features(300, width), []
     for count in (1, 2):
         torch.set_num_threads(count)
-        found.append(image_similarity(tokens, protocol=PROTOCOL))
+        with threadpool_limits(limits=count):
+            found.append(image_similarity(tokens, protocol=PROTOCOLS[name]))
         assert torch.get_num_threads() == count
     assert torch.equal(*found)
 

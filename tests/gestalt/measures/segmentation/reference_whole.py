@@ -9,12 +9,8 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
-import torch
-
-from tests.gestalt.measures.segmentation.reference import stretch
 
 VOC_60 = re.split(
     r",\s",
@@ -35,7 +31,6 @@ class Whole:
     shape: str  # square, multiple, crop
     squashed: bool = False  # label and prediction at side x side
     article: str = "sound"  # sound, letter
-    bound: float | None = None  # of the cosine, below which is background
 
     def canvas_size(self, height: int, width: int) -> tuple[int, int]:
         """What the image is resized to, and for a crop cut from."""
@@ -127,27 +122,3 @@ def nearest_label(label: np.ndarray, side: int) -> np.ndarray:
                 int((y + 0.5) * label.shape[0] / side), int((x + 0.5) * label.shape[1] / side)
             ]
     return out
-
-
-def predict_whole(
-    model: Any,
-    canvas: torch.Tensor,
-    size: tuple[int, int],
-    text: np.ndarray,
-    classes: np.ndarray,
-    rules: Whole,
-) -> Any:
-    """(prediction, margin) at the label's size: features up-sampled, as the public code does it,
-    then every prompt by itself.
-    """
-    features = stretch(model.embed_patches(canvas[None])[0].numpy().astype(np.float64), size)
-    best = np.full((int(classes.max()) + 1, *size), -np.inf)
-    for vector, index in zip(text, classes, strict=True):
-        best[index] = np.maximum(best[index], np.einsum("ehw,e->hw", features, vector))
-    ordered = np.sort(best, axis=0)
-    prediction, margin = best.argmax(axis=0), ordered[-1] - ordered[-2]
-    if rules.bound is not None:
-        prediction[ordered[-1] < rules.bound] = 0
-        margin = np.where(prediction == 0, np.inf, margin)
-        margin = np.minimum(margin, np.abs(ordered[-1] - rules.bound))
-    return prediction, margin

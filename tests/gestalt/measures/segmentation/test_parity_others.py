@@ -25,7 +25,7 @@ from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.measures.segmentation.reference import stretch
 from tests.gestalt.measures.segmentation.reference_whole import Whole, prompt
-from tests.gestalt.measures.segmentation.test_parity import TIE, RandomModel
+from tests.gestalt.measures.segmentation.test_parity import RandomModel, assert_equal_but_ties
 from tests.gestalt.measures.segmentation.test_parity_whole import assert_seen, patches
 from tests.gestalt.painted import Words
 
@@ -106,11 +106,11 @@ def nearness_to_means(rows: np.ndarray, fitted: np.ndarray, *, clusters: int) ->
     return np.array([[-((row - centre) ** 2).sum() for row in rows] for centre in centres])
 
 
-def components(rows: np.ndarray) -> np.ndarray:
+def components(rows: np.ndarray, *, centre: bool = True) -> np.ndarray:
     """Cosines with the top eight principal components by singular values; positive is each one's
     largest score.
     """
-    rows = rows - rows.mean(axis=0)
+    rows = rows - rows.mean(axis=0) * centre
     found = []
     for direction in np.linalg.svd(rows, full_matrices=False)[2][:8]:
         scores = rows @ direction
@@ -150,9 +150,7 @@ def assert_decided(found: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -
     """The largest of up-sampled maps, ties left out."""
     wide = stretch(maps, size)
     ordered = np.sort(wide, axis=0)
-    clear = ordered[-1] - ordered[-2] > TIE
-    assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
-    assert (found == wide.argmax(axis=0))[clear].all()
+    assert_equal_but_ties(found, wide.argmax(axis=0), ordered[-1] - ordered[-2])
     assert len(np.unique(found)) > 2
 
 

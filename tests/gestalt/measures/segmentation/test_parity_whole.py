@@ -18,18 +18,27 @@ from gestalt.evaluation.vocabularies import name_classes
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, target
+from tests.gestalt.measures.segmentation.reference import (
+    FIRST_VARIANTS,
+    RULES,
+    Rules,
+    predict,
+    target,
+)
 from tests.gestalt.measures.segmentation.reference_whole import (
     VOC_60,
     WHOLE,
     Whole,
     cut_middle,
     nearest_label,
-    predict_whole,
     prompt,
     shrink_or_grow,
 )
-from tests.gestalt.measures.segmentation.test_parity import TIE, RandomModel, noise
+from tests.gestalt.measures.segmentation.test_parity import (
+    RandomModel,
+    assert_equal_but_ties,
+    noise,
+)
 from tests.gestalt.painted import Words
 
 WORDS = Words(
@@ -109,8 +118,11 @@ def assert_same(
     size: tuple[int, int],
     phrases: list[tuple[str, int]],
     labels: Words | LabelSet = WORDS,
+    bound: float | None = None,
 ):
-    """``phrases`` with their classes are what competes, in any order."""
+    """``phrases`` with their classes are what competes, in any order; a cosine below ``bound`` is
+    background.
+    """
     model, image = RandomModel(), patches(*size, seed=11)
     canvas = resize(image, protocol=protocol)
     assert_rounded(canvas, slow_pixels(image, protocol.name, rules))
@@ -124,15 +136,10 @@ def assert_same(
         .numpy()
         .astype(np.float64)
     )
-    wanted, margin = predict_whole(
-        model, canvas, shown, text, np.array([index for _, index in phrases]), rules
-    )
-    clear = margin > TIE
-    assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
-    assert len(np.unique(wanted)) > 1, "a reference that says nothing"
-    assert (found == wanted)[clear].all(), (
-        f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
-    )
+    classes = np.array([index for _, index in phrases])
+    final = "argmax" if bound is None else "constant"
+    whole = Rules(rules.side, None, window=None, stride=None, final=final, bound=bound)
+    assert_equal_but_ties(found, *predict(model, canvas, shown, text, classes, whole))
 
 
 def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
@@ -156,8 +163,7 @@ def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name):
     protocol = top_down_protocol(
         name, vocabulary="label_set", background="threshold", threshold=0.6
     )
-    rules = dataclasses.replace(WHOLE[name], bound=0.6)
-    assert_same(protocol, rules, size=(37, 53), phrases=pairs(silent=True))
+    assert_same(protocol, WHOLE[name], size=(37, 53), phrases=pairs(silent=True), bound=0.6)
 
 
 def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference():

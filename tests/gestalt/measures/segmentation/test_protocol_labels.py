@@ -4,15 +4,12 @@ them.
 
 import torch
 
-from gestalt.evaluation.images import squash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 
 
 def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size():
-    label = torch.arange(24, dtype=torch.uint8).reshape(4, 6)
-    assert squash(label, side=2).tolist() == [[7, 10], [19, 22]]
     protocol = top_down_protocol("clippy-repo", input_size=32, vocabulary="label_set")
     scorer = Segmentation("painted", labels=LABELS, protocol=protocol, length=1, pictures=0)
     label = blocky_label(6, 9, block=4, seed=0)
