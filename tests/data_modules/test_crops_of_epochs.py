@@ -21,16 +21,9 @@ def test_crops_repeat_over_epochs_and_captions_do_not(kind, tmp_path):
             image, caption = fixed.pair(index, epoch)
             assert torch.equal(image, free.pair(index, epoch % 2)[0])
             assert caption == free.pair(index, epoch)[1]
+            assert torch.equal(fixed.image(index, epoch), image)
+            assert fixed.caption(index, epoch) == caption
     assert not torch.equal(fixed.pair(0, 0)[0], fixed.pair(0, 1)[0])
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])
-def test_image_and_caption_read_separately_equal_those_of_the_pair(kind, tmp_path):
-    source = opened(kind, tmp_path)
-    for index in range(len(source)):
-        image, caption = source.pair(index, 3)
-        assert torch.equal(source.image(index, 3), image)
-        assert source.caption(index, 3) == caption
 
 
 def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):

@@ -25,9 +25,6 @@ class Counted(Source):
     def pair(self, index, epoch):
         return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
 
-    def blocks(self):
-        return [len(self)]
-
     def digest(self):
         return "counted"
 

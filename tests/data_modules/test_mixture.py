@@ -59,15 +59,6 @@ def test_each_source_keeps_its_share_over_short_intervals():
             assert abs(seen[number] - 75 * weight / 7.5) <= 2
 
 
-def test_a_source_is_read_from_its_first_position_on_without_a_gap():
-    mixed = mixture(*THREE)
-    reached = Counter()
-    for position in range(2000):
-        part, position_in_part = mixed.part_at(position)
-        assert position_in_part == reached[part]
-        reached[part] += 1
-
-
 def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
     mixed = mixture(*THREE)
     taken = {0: [], 1: [], 2: []}

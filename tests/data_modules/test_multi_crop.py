@@ -23,9 +23,6 @@ class Noise(Source):
     def __len__(self):
         return 10
 
-    def blocks(self):
-        return [len(self)]
-
     def digest(self):
         return "noise"
 

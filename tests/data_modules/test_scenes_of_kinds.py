@@ -71,8 +71,7 @@ def test_the_twins_test_set_is_the_same_for_spurious_and_plain_recipes():
         )
 
 
-@pytest.mark.parametrize("name", SPURIOUS)
-@pytest.mark.parametrize("correlation", [None, 0.6])
+@pytest.mark.parametrize(("name", "correlation"), [(SPURIOUS[0], 0.6), (SPURIOUS[1], None)])
 def test_training_shows_twins_alone_and_usually_on_their_background(name, correlation):
     source = open_source(
         "scenes", root=None, size=16, seed=0, limit=None, recipe=name, correlation=correlation

@@ -376,7 +376,7 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
         "{a..z}{a..z}{a..z}{a..z}{a..z}",
         "{1..9{0..999999}}{a,b}",
         "{0..9999999999999999999999}",
-        "{a," * 5000 + "}" * 5000,
+        "{a," * 1500 + "}" * 1500,
         "{}" * 40_000,
     ],
 )

@@ -18,6 +18,8 @@ from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
 from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
+from tests.gestalt.at_step import QUIET
+from tests.gestalt.painted import random_pixels
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -49,9 +51,7 @@ class Captioned(Source):
         text = CAPTIONS[index % 7]
         if not text:
             raise BadSample("empty_caption", where="here", key=str(index))
-        return torch.randint(
-            0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(index)
-        ), text
+        return random_pixels(3, 32, 32, seed=index), text
 
 
 def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]:
@@ -67,13 +67,7 @@ def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]
 def losses(name: str, *, tokenised: bool) -> list[float]:
     """Train two steps; every batch has bad pairs."""
     module, data = prepared(name, tokenised=tokenised)
-    quiet: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = Trainer(max_steps=2, accelerator="cpu", devices=1, limit_val_batches=0, **quiet)
+    trainer = Trainer(max_steps=2, limit_val_batches=0, **QUIET)
     seen: list[float] = []
     module.on_train_batch_end = lambda outputs, batch, index: seen.append(float(outputs["loss"]))
     trainer.fit(module, datamodule=data)

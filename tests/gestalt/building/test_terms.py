@@ -26,6 +26,7 @@ from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule
 from gestalt.support.plugins import Row
 from gestalt.tables import TERMS
+from tests.gestalt.painted import random_pixels
 
 ALL = "loss.terms={nouns: 1.0, self_distillation: 0.5}"
 NOUNS = NounList(["cat", "dog", "house"])
@@ -49,9 +50,7 @@ def module_of(config: Experiment) -> ContrastiveModule:
 def batch(model: Any) -> dict[str, Any]:
     """Return pairs as the loader gives them, one of them bad."""
     rows = len(CAPTIONS)
-    images = torch.randint(
-        256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    images = random_pixels(rows, 3, 64, 64, seed=1)
     drawn = {"sample_id": torch.arange(rows), "epoch": torch.zeros(rows, dtype=torch.int64)}
     valid = torch.tensor([bool(text) for text in CAPTIONS])
     fields = caption_reader(model, nouns=NOUNS)(CAPTIONS)

@@ -4,9 +4,6 @@ partial file.
 
 import errno
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -36,25 +33,6 @@ def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(tmp_path, m
     assert stderr.startswith(f"gestalt: sheet.png: {faults.MENDS[errno.ENOSPC]}")
     assert stderr.count("\n") == 1
     assert "Errno" not in stderr
-    assert not list(tmp_path.iterdir())
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond ``size`` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with largest_file(100):
-        run_here(SHEET, status=1)
-    assert "sheet.png: larger than the file system or `ulimit -f` allows" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,65 +1,56 @@
-"""Refused evaluations and overwrites on a checkpoint of a few steps: one line with the remedy."""
+"""Refused evaluations and overwrites on a run of a few steps: one line with the remedy."""
 
-import re
-import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.gestalt.command import TINY, refused, succeed
+from gestalt.config.identity import to_yaml
+from gestalt.config.loading import load
+from tests.gestalt.command import run_here
+from tests.gestalt.tiny_model import RUN, save_run
 
-pytestmark = pytest.mark.slow
-
-TRAIN = f"train clippy_dino_max {TINY} trainer.max_steps=2"
-RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    done = succeed(TRAIN, folder=folder)
-    assert done.stdout.splitlines()[-1].split()[0].startswith("scenes/")
-    return folder
+TRAIN = "train clippy_dino_max --scale tiny"
 
 
-@pytest.mark.parametrize("word", ["seed=9", "trainer.max_steps=7"])
-def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
-    line = refused(f"eval {RUN} {word}", folder=trained)
-    assert word.partition("=")[0] in line
-    assert "the run had" in line
-    assert not list((trained / RUN).glob("evaluations/*.json"))
+@pytest.fixture(autouse=True)
+def _there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
+    save_run(tmp_path)
+    Path("notes.html").write_text("mine")
 
 
-@pytest.mark.parametrize("kind", ["cut off", "empty", "another"])
-@pytest.mark.parametrize("command", [f"eval {RUN}", f"{TRAIN} resume=last"])
-def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, command):
-    shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
-    file = tmp_path / RUN / "checkpoints" / "last.ckpt"
-    shutil.copy(file, file.with_name("best.ckpt"))
-    if kind == "another":
-        torch.save({"a": 1}, file)
-    else:
-        file.write_bytes(file.read_bytes()[:100_000] if kind == "cut off" else b"")
-    line = refused(command, folder=tmp_path)
-    assert re.search(r"checkpoints/last\.ckpt(:| cannot be read)", line)
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"eval {RUN} seed=9", "seed=9: the run had 0"),
+        (f"eval {RUN} trainer.max_steps=7", "trainer.max_steps=7: the run had -1"),
+        (f"report {RUN} --output {RUN}/result.json", "name a file that ends in .html"),
+        (f"report {RUN} --output lightning_logs", "name a file that ends in .html"),
+        (f"report {RUN} --output notes.html", "is not a report"),
+    ],
+)
+def test_a_command_that_would_mislead_or_overwrite_is_refused(line, message, tmp_path, refusal):
+    def files():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    before = files()
+    assert message in refusal(line)
+    assert files() == before
+
+
+@pytest.mark.parametrize("command", [f"eval {RUN}", f"{TRAIN} resume={RUN}"])
+def test_a_checkpoint_that_cannot_be_read_is_named(command, capsys):
+    (RUN / "result.json").unlink()
+    (RUN / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny")))
+    file = RUN / "checkpoints" / "last.ckpt"
+    file.write_bytes(file.read_bytes()[:100_000])
+    file.with_name("best.ckpt").touch()
+    run_here(command, status=2)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoints/last.ckpt cannot be read" in line
     assert "best.ckpt" in line
-
-
-def test_a_report_overwrites_only_another_report(trained, tmp_path):
-    notes = tmp_path / "notes.html"
-    notes.write_text("mine")
-    before = (trained / RUN / "result.json").read_bytes()
-    report = f"report {RUN} --output"
-    for name, message in (
-        (f"{RUN}/result.json", "name a file that ends in .html"),
-        (tmp_path, "name a file that ends in .html"),
-        (notes, "is not a report"),
-    ):
-        assert message in refused(f"{report} {name}", folder=trained)
-    assert (notes.read_text(), (trained / RUN / "result.json").read_bytes()) == ("mine", before)
-    for _ in range(2):
-        succeed(f"{report} {tmp_path}/page.html", folder=trained)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.html", "page.html"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for")
@@ -72,10 +63,7 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
         ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed"),
     ],
 )
-def test_missing_hardware_is_refused_without_making_a_folder(
-    trained, tmp_path, word, message, monkeypatch
-):
-    monkeypatch.setenv("PYTHON_CPU_COUNT", "1")
-    assert message in refused(f"train clippy_random_max --scale tiny {word}", folder=tmp_path)
-    assert message in refused(f"eval {RUN} {word}", folder=trained)
-    assert not list(tmp_path.glob("lightning_logs/*"))
+def test_missing_hardware_is_refused_without_making_a_folder(word, message, refusal):
+    for command in (TRAIN, f"eval {RUN}"):
+        assert message in refusal(f"{command} {word}")
+    assert list(RUN.parents[1].iterdir()) == [RUN.parent]

@@ -8,6 +8,8 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from gestalt.training.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint
 from tests.gestalt.at_step import QUIET
 
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 class Scored(BoringModel):
     """Logs a given score after each epoch."""
@@ -46,14 +48,6 @@ def fitted(folder, scores, *, resume=False, end=None):
     return best
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_highest_score_is_kept(tmp_path):
-    best = fitted(tmp_path, [0.1, 0.3, 0.2])
-    assert best.best_model_score.item() == pytest.approx(0.3)
-    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
-
-
-@pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_keeps_an_earlier_best_checkpoint(tmp_path):
     fitted(tmp_path, [0.1, 0.3])
     best = fitted(tmp_path, [0.1, 0.3, 0.2], resume=True)
@@ -61,7 +55,6 @@ def test_a_resumed_run_keeps_an_earlier_best_checkpoint(tmp_path):
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("end", "kept", "epoch"), [(0.4, 0.4, 2), (0.2, 0.3, 1)])
 def test_the_score_after_training_is_compared_too(tmp_path, end, kept, epoch):
     best = fitted(tmp_path, [0.1, 0.3, 0.2], end=end)
@@ -69,7 +62,6 @@ def test_the_score_after_training_is_compared_too(tmp_path, end, kept, epoch):
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == epoch
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_weights_that_are_scored_only_after_training_are_the_best(tmp_path):
     best = fitted(tmp_path, [0.1], end=0.2)
     assert best.best_model_path == str(tmp_path / "best.ckpt")
