@@ -1,5 +1,5 @@
-"""The built-in aggregations, losses, terms and inits: a row for each, read by configuration,
-``gestalt list`` and builders.
+"""The built-in aggregations, losses, terms, readings and inits: a row for each, read by
+configuration, ``gestalt list`` and builders.
 
 To add one: write the function or class in its file, and its row here.  Nothing else changes.
 """
@@ -98,6 +98,45 @@ TERMS: Registry[Any] = Registry(
 """Functions of ``Parts`` that build a ``Term``.  Fact: ``reads_nouns``, it needs the list of the
 captions' nouns.
 """
+
+READINGS: Registry[Any] = Registry(
+    "readings",
+    [
+        Row("plain", "the last block as it is", "gestalt.encoders.readings:PLAIN"),
+        Row(
+            "maskclip",
+            "each token attends to itself alone, MaskCLIP's",
+            "gestalt.encoders.readings:MASKCLIP",
+        ),
+        Row(
+            "values",
+            "as maskclip, without residual and MLP: MaskCLIP's in ClearCLIP's code",
+            "gestalt.encoders.readings:VALUES",
+        ),
+        Row(
+            "sclip",
+            "query-query plus key-key attention, SCLIP's",
+            "gestalt.encoders.readings:SCLIP",
+        ),
+        Row(
+            "clearclip",
+            "query-query attention without residual and MLP, ClearCLIP's",
+            "gestalt.encoders.readings:CLEARCLIP",
+        ),
+        Row(
+            "naclip",
+            "key-key attention that favours near patches, without residual and MLP, NACLIP's",
+            "gestalt.encoders.readings:NACLIP",
+        ),
+        Row(
+            "proxyclip",
+            "attention of a second model's features, without residual and MLP, ProxyCLIP's",
+            "gestalt.encoders.readings:PROXYCLIP",
+            {"needs_proxy": True},
+        ),
+    ],
+)
+"""Objects of class ``Reading``.  Fact: ``needs_proxy``, its attention is that of a proxy model."""
 
 TEXTS: dict[str, dict[str, Any]] = {
     "open_clip": {},

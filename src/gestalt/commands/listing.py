@@ -15,7 +15,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, Row
-from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
+from gestalt.tables import AGGREGATIONS, INITS, LOSSES, READINGS, TERMS
 
 
 def run(arguments: Namespace) -> int:
@@ -88,6 +88,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "inits": lambda: list(INITS.values()),
     "losses": LOSSES.rows,
     "terms": TERMS.rows,
+    "readings": READINGS.rows,
     "sources": lambda: _folder("sources"),
     "image_sets": lambda: _folder("image_sets"),
     "benchmarks": _benchmarks,

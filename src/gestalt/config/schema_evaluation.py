@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gestalt.config.keys import key, positive, unhashed
+from gestalt.tables import READINGS
 
 MAX_WEIGHT = 1_000
 """Largest weight or offset of cosines, far above any useful one; 1e308 makes scores infinite."""
@@ -56,12 +57,11 @@ class Evaluation:
     refinement: Literal["none", "pamr", "crf"] | None = key(
         None, "Refinement of the scores. `null`: the protocol's."
     )
-    reading: (
-        Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"] | None
-    ) = key(
+    reading: str | None = key(
         None,
         "Dense reading: how the image tower's last block is computed for segmentation. `null`: the "
         "protocol's, or plain where the tower has no such block.",
+        choices=READINGS,
     )
     positions: Literal["timm", "scale_factor"] | None = key(
         None,

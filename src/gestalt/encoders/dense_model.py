@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from gestalt.encoders.backbones import grid_of
 from gestalt.encoders.last_block import LastBlock
-from gestalt.encoders.readings import READINGS, attention, read_last_block
+from gestalt.encoders.readings import attention, read_last_block
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.tables import READINGS
 from gestalt.tokens import Pair, Tokens
 
 
@@ -243,10 +244,10 @@ class DenseModel(nn.Module):
         self.check_reading(reading)
         block, grid = self.last_block(), self.grid(*images.shape[-2:])
         features = None
-        if READINGS[reading].attention is None:
+        if READINGS[reading].needs_proxy:
             if self.proxy is None:
                 raise ValueError(
-                    "reading=proxyclip needs a proxy model, vision-only, such as "
+                    f"reading={reading} needs a proxy model, vision-only, such as "
                     "timm:vit_base_patch8_224.dino; name it as proxy"
                 )
             self.proxy.eval().to(images.device)

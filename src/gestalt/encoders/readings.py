@@ -1,8 +1,9 @@
 """Training-free dense readings: other ways to compute a ViT's last block.  B batch, T tokens, G
 heads, h w patch grid, D width.
 
-To add one: a function of ``Heads`` and the grid that returns the attention, and its row in
-``READINGS``.
+To add one: a :class:`Reading` here, with a function that computes the attention, and its row in
+``READINGS`` of ``src/gestalt/tables.py``.  The laws in ``tests/gestalt/encoders/test_readings.py``
+run over all rows; an equation of its own is written a second time there.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,17 +23,22 @@ PROXY_SHIFT, PROXY_SHARPNESS = 1.2, 3.0
 
 
 class Reading(NamedTuple):
-    """A row of ``READINGS``.
+    """A way to compute the last block, what a row of ``READINGS`` names.
 
     Attributes:
-        attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a
-            reading by a proxy model.
+        attention: heads, grid (h, w) and the number of tokens before the patches to the attention,
+            (B, G, T, T) or (T, T), rows over keys; None for ProxyCLIP's, of a proxy model.
         whole: True if the block's input is added to the attention's output and the block's MLP
             follows; False for the attention's output alone.
     """
 
     attention: Callable[[Heads, Pair, int], Tensor] | None
     whole: bool
+
+    @property
+    def needs_proxy(self) -> bool:
+        """True if the attention is of a proxy model."""
+        return self.attention is None
 
 
 def attention(left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -60,27 +66,23 @@ def _naclip(heads: Heads, grid: Pair, prefix: int) -> Tensor:
     return (products + functional.pad(near, (prefix, 0, prefix, 0))).softmax(dim=-1)
 
 
-READINGS = {
-    # the block itself
-    "plain": Reading(
-        lambda heads, grid, prefix: attention(heads.query, heads.key, heads.scale), whole=True
-    ),
-    # chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
-    "maskclip": Reading(_identity, whole=True),
-    # MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
-    "values": Reading(_identity, whole=False),
-    # wangf3014/SCLIP at b56bd30, clip/model.py
-    "sclip": Reading(_sclip, whole=True),
-    # mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
-    "clearclip": Reading(
-        lambda heads, grid, prefix: attention(heads.query, heads.query, heads.scale), whole=False
-    ),
-    # sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
-    "naclip": Reading(_naclip, whole=False),
-    # mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py
-    "proxyclip": Reading(None, whole=False),
-}
-"""Dense readings by name."""
+PLAIN = Reading(
+    lambda heads, grid, prefix: attention(heads.query, heads.key, heads.scale), whole=True
+)
+# chongzhou96/MaskCLIP at 245d31f, backbones/vit.py
+MASKCLIP = Reading(_identity, whole=True)
+# MaskCLIP in mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
+VALUES = Reading(_identity, whole=False)
+# wangf3014/SCLIP at b56bd30, clip/model.py
+SCLIP = Reading(_sclip, whole=True)
+# mc-lan/ClearCLIP at ad68a40, open_clip/transformer.py
+CLEARCLIP = Reading(
+    lambda heads, grid, prefix: attention(heads.query, heads.query, heads.scale), whole=False
+)
+# sinahmr/NACLIP at 0cac3a6, clip/model.py, its reduced architecture
+NACLIP = Reading(_naclip, whole=False)
+# mc-lan/ProxyCLIP at e7b767f, open_clip/transformer.py
+PROXYCLIP = Reading(None, whole=False)
 
 
 def proxy_attention(features: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ def read_last_block(
 
     Args:
         block: last block of the tower that is called within the context.
-        reading: a row of ``READINGS``.
+        reading: what a row of ``READINGS`` names.
         grid: (h, w) of the images.
         features: (B, C, h', w') of a proxy model, for a reading by it; the patches then come out
             on its grid.

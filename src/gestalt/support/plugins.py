@@ -18,7 +18,16 @@ from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-GROUPS = ("aggregations", "losses", "terms", "sources", "image_sets", "benchmarks", "protocols")
+GROUPS = (
+    "aggregations",
+    "losses",
+    "terms",
+    "readings",
+    "sources",
+    "image_sets",
+    "benchmarks",
+    "protocols",
+)
 """Names of the registries; the group of the entry points has ``gestalt.`` in front."""
 
 BUILT_IN = "built in"

@@ -21,12 +21,12 @@ from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
-from gestalt.encoders.readings import READINGS
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.names import CHECKPOINT
+from gestalt.tables import READINGS
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import export, save_run, tiny

@@ -1,5 +1,5 @@
-"""Dense readings of the last block equal their equations, written a second time here from the
-papers' definitions.
+"""Laws of every dense reading of the last block; the built-in ones equal their equations, written a
+second time here from the papers' definitions.
 """
 
 import math
@@ -11,8 +11,9 @@ from torch.nn import functional
 from gestalt.config import schema
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.last_block import timm_block
-from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
+from gestalt.encoders.readings import proxy_attention, read_last_block
 from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.tables import READINGS
 
 GRID = (3, 5)
 
@@ -87,7 +88,22 @@ def by_hand(made, images, name):
     return made.trunk.norm(out)[:, 1:]
 
 
-@pytest.mark.parametrize("name", [name for name in READINGS if name not in ("plain", "proxyclip")])
+@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("of_tower", ["timm ViT", "no class token"])
+@torch.no_grad()
+def test_each_image_is_read_by_itself_into_a_token_for_each_location(of_tower, name):
+    made, images = tower(*TOWERS[of_tower])
+    features = torch.randn(2, 7, 6, 10) if READINGS[name].needs_proxy else None
+    tokens = []
+    for part in (slice(None), slice(1), slice(1, 2)):
+        shown = None if features is None else features[part]
+        with read_last_block(timm_block(made.trunk), READINGS[name], grid=GRID, features=shown):
+            tokens.append(made(images[part]).parts)
+    assert tokens[0].shape == (2, 15 if features is None else 60, made.width)
+    torch.testing.assert_close(tokens[0], torch.cat(tokens[1:]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*READINGS.built_in][1:-1])  # not plain, nor proxyclip
 @torch.no_grad()
 def test_a_reading_equals_its_equation(name):
     made, images = tower()

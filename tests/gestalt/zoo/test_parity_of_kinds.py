@@ -8,7 +8,8 @@ import transformers
 from torch.nn import functional
 
 from gestalt.encoders.last_block import LastBlock
-from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.encoders.readings import read_last_block
+from gestalt.tables import READINGS
 from gestalt.zoo import open_clip
 from gestalt.zoo.hf import open_model
 from tests.gestalt.zoo import test_open_clip

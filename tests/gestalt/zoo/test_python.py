@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from gestalt.building.targets import open_target
 from gestalt.encoders.last_block import timm_block
-from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.encoders.readings import read_last_block
+from gestalt.tables import READINGS
 from gestalt.zoo.kinds import open_vision
 
 CODE = '''

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from gestalt.evaluation.protocols import PromptProtocol, without_none
+from gestalt.support.names import nearest
+from gestalt.tables import READINGS
 
 Defects = Literal["strict", "fixed"]
 Fit = Literal["refuse", "stretch", "crop"]
@@ -19,7 +21,6 @@ Background = Literal["prompts", "threshold", "probability", "constant", "affinit
 LabelResolution = Literal["native", "squashed"]
 Refinement = Literal["none", "pamr", "crf"]
 RefinedAt = Literal["grid", "label"]
-ReadingName = Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"]
 Positions = Literal["timm", "scale_factor"]
 Debias = Literal["none", "largest"]
 
@@ -113,11 +114,11 @@ class TopDownProtocol(PromptProtocol):
     logit_scale: float | None = None
     # probability only: a class with no larger share of the foreground's pixels is dropped
     area_threshold: float | None = None
-    # how the tower's last block is computed, a row of ``encoders/readings.py``
-    reading: ReadingName = "plain"
+    # how the tower's last block is computed, a row of ``READINGS``
+    reading: str = "plain"
     # how position embeddings are resized to the grid (``encoders/positions.py``)
     positions: Positions = "timm"
-    proxy: str = ""  # proxyclip only: the proxy model, a name as gestalt eval takes it
+    proxy: str = ""  # of a reading that needs one: the proxy model, a name as gestalt eval takes it
     debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
     debias_images: int = 600  # at most; largest only
     # of the cosine of a prompt and the pooled image, added to the prompt's map
@@ -170,7 +171,7 @@ class TopDownProtocol(PromptProtocol):
         """
         if self.reading == "plain":
             return dataclasses.replace(self, positions="timm")
-        missing = PROXY_ATTENTION if self.reading == "proxyclip" else BLOCK
+        missing = PROXY_ATTENTION if needs_proxy(self.reading) else BLOCK
         return dataclasses.replace(
             self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out)
         )
@@ -182,7 +183,7 @@ class TopDownProtocol(PromptProtocol):
         if reading == "plain" and self.reading != "plain":
             return self.plainly().read_by(positions=positions, proxy=proxy)
         if reading is not None and reading != self.reading:
-            proxy = proxy or (USUAL_PROXY if reading == "proxyclip" else "")
+            proxy = proxy or (USUAL_PROXY if needs_proxy(reading) else "")
         changes = {"reading": reading, "positions": positions, "proxy": proxy}
         return dataclasses.replace(self, **without_none(changes))
 
@@ -222,10 +223,12 @@ class TopDownProtocol(PromptProtocol):
                 f"prior={self.prior}, prior_offset={self.prior_offset}; choose 1 or more images "
                 "and finite weights"
             )
-        if bool(self.proxy) != (self.reading == "proxyclip"):
+        if self.reading not in READINGS:
+            yield f"reading is {self.reading!r}; {nearest(self.reading, READINGS)}"
+        if bool(self.proxy) != needs_proxy(self.reading):
             yield (
-                f"reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second "
-                "model"
+                f"reading={self.reading} with proxy={self.proxy!r}: a reading by a second model, "
+                "such as proxyclip, needs one, and no other takes one"
             )
         if self.refinement_iterations < 1 or min(self.refinement_dilations, default=0) < 1:
             yield "refinement needs at least one iteration and dilations of at least 1 pixel"
@@ -270,3 +273,8 @@ class TopDownProtocol(PromptProtocol):
             yield f"area_threshold={self.area_threshold} needs background=probability, not {rule}"
         if self.top_classes is not None and (scores != "affinity" or self.top_classes < 1):
             yield f"top_classes={self.top_classes} needs scores=affinity, and at least 1"
+
+
+def needs_proxy(reading: str) -> bool:
+    """Return True if a reading takes the features of a second model."""
+    return reading in READINGS and READINGS.fact(reading, "needs_proxy", False)
