@@ -36,6 +36,7 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.evaluation.prompt_cache import prompts_folder
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder, Side
+from gestalt.pretraining.recipes import RECIPES
 from gestalt.projection import (
     LIKELIEST,
     TEMPERATURE,
@@ -68,7 +69,9 @@ def image_weights(config: Experiment) -> Image:
         return image
     if not is_file_of_weights(used):
         return replace(image, init=used)
-    file = SHIPPED / used if Path(used).name == used else Path(used).expanduser()
+    file = SHIPPED / used
+    if Path(used).name != used or not file.is_file():
+        file = Path(used).expanduser()
     return replace(image, weights=str(file))
 
 
@@ -179,7 +182,7 @@ def build_model(config: Experiment, resumed: Path | None = None) -> DualEncoder:
     try:
         tower = build_image_tower(image, size=image.eval_size)
     except ValueError as error:
-        if image.weights is None or config.image.weights is not None:
+        if None in (image.weights, RECIPES.get(image.init)) or config.image.weights is not None:
             raise
         raise ConfigError(
             f"{error}; make weights of this architecture with `gestalt pretrain --init "

@@ -13,7 +13,7 @@ from gestalt.config.check_data import check_options
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.check_pretraining import check_pretraining
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import ConfigError, is_file_of_weights
+from gestalt.config.schema import ConfigError
 from gestalt.support.names import stem
 
 _SCALE = {"--scale SCALE": ("one of `gestalt list scales`, or a YAML file of yours", "demo")}
@@ -139,7 +139,7 @@ def check_pretrain(arguments: Namespace) -> None:
         arguments.to
         or LOGS / "pretrained" / stem(arguments.scale) / f"{arguments.init}.safetensors"
     )
-    if not is_file_of_weights(file.name):
+    if file.suffix != ".safetensors":
         raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
     if file.exists():
         raise ConfigError(f"{file} exists; choose another --to, or remove it")

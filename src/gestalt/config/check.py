@@ -67,13 +67,18 @@ def _of_image(config: Experiment) -> Complaints:
     image = config.image
     takes_tags = image.stem == "patch" and not image.changes()
     for word, used in image.inits.items():
+        if is_file_of_weights(used):
+            continue
         if word not in INITS:
-            refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INITS)}")
-        if used not in INITS and not is_file_of_weights(used) and not takes_tags:
+            why = f"{word} is not an init; {nearest(word, INITS)}, or give it a file of weights"
+            refuse(f"image.inits.{word}", used, why)
+        if used not in INITS and not takes_tags:
             refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
-    if image.inits and image.init not in image.inits and (image.init in INITS or not takes_tags):
+    missing = image.inits and image.init not in image.inits and image.weights is None
+    if missing and (image.init in INITS or not takes_tags):
         why = f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}"
-        yield "image.init", why
+        yours = f"image.weights=FILE or image.inits.{image.init}=FILE"
+        yield "image.init", f"{why}, or bring your own: {yours}"
     if image.family == "cnn":
         if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
             usable = [

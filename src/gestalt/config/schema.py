@@ -81,12 +81,12 @@ class Image:
     init: str = key(
         "dino",
         "Initial weights of the image tower.",
-        kind=f"{', '.join(INITS)}, or a timm tag of the backbone",
+        kind=f"{', '.join(INITS)}, a timm tag of the backbone, or any word for a file of weights",
     )
     inits: dict[str, str] = key(
         {},
-        "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt "
-        "pretrain` makes it, of this package or by its path. Empty: each for itself.",
+        "What each init stands for at this scale: an init, or a file of weights, of this package "
+        "or by its path, which may have any name. Empty: each for itself.",
     )
     weights: str | None = key(
         None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path"
@@ -384,7 +384,7 @@ class Experiment:
 
 def is_file_of_weights(used: str) -> bool:
     """Return True if a value of ``image.inits`` is a file."""
-    return used.endswith(".safetensors")
+    return used.endswith((".safetensors", ".pth", ".pt", ".bin"))
 
 
 def logger_parts(entries: list[LoggerPart | str]) -> list[LoggerPart]:

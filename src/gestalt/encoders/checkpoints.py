@@ -57,11 +57,18 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
         state = in_order(state, model, source=file.source)
     heads = _classifier_prefixes(model)
     _check_patches(state, model, file)
+    misfit = f"{file.source} does not fit the backbone"
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
-        state = convert(state, model)
+        try:
+            state = convert(state, model)
+        except Exception as error:  # timm's, of tensors that it does not expect
+            why = cause(error)
+            if "patch_embed.proj.0.weight" in model.state_dict():
+                why = "its stem is a patch embedding; set image.stem=patch"
+            raise ValueError(f"{misfit}: {why}") from error
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    check_fit(state, model.state_dict(), misfit=f"{file.source} does not fit the backbone")
+    check_fit(state, model.state_dict(), misfit=misfit)
     model.load_state_dict(state)
 
 

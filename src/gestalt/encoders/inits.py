@@ -1,5 +1,5 @@
 """Inits: ``image.init``, a word of ``INITS`` or a timm tag of the backbone (``augreg_in21k``,
-``laion2b``), resolved to its weights.
+``laion2b``), resolved to its weights; or any word for a file of weights.
 
 Repository, normalisation and size are timm's own records.
 """
@@ -77,9 +77,9 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
     """Check that a backbone has this init, before any file is searched.
 
     Raises:
-        ValueError: an unknown word or tag; no weights for this backbone and no ``weights`` file;
-            ``weights`` beside ``random``; weights trained with QuickGELU on a backbone that
-            computes GELU.
+        ValueError: without a ``weights`` file, an unknown word or tag, or one that has no weights
+            for this backbone; ``weights`` beside ``random``; weights trained with QuickGELU on a
+            backbone that computes GELU.
     """
     if init == "random":
         if weights is not None:
@@ -88,9 +88,9 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
                 "that made the file"
             )
         return
-    record = resolve(init, backbone=backbone)
-    if weights is not None and (record is not None or init in INITS):
+    if weights is not None:  # any word names what the file holds
         return
+    record = resolve(init, backbone=backbone)
     if record is None:
         raise ValueError(_no_weights(init, backbone))
     if "quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()):

@@ -193,7 +193,11 @@ def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, r
 def test_an_init_is_a_word_or_a_file():
     with pytest.raises(ConfigError, match=r"image\.inits\.dino=made: not an init"):
         load("clippy_random_max", scale="tiny", overrides=["image.inits.dino=made"])
-    load("clippy_random_max", scale="tiny", overrides=["image.inits.dino=mine.safetensors"])
+    own = ["image.init=ibot", "image.inits.ibot=mine.pth"]
+    with pytest.raises(ConfigError, match=r"image\.inits\.ibot=dino: ibot is not an init"):
+        load("clippy_random_max", scale="tiny", overrides=["image.inits.ibot=dino"])
+    load("clippy_random_max", scale="tiny", overrides=own)
+    load("clippy_random_max", scale="tiny", overrides=[own[0], "image.weights=mine.pth"])
 
 
 def test_pretraining_keys_do_not_tell_runs_apart():

@@ -119,12 +119,12 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(tmp_path, monkeypatch):
 def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name, tmp_path):
     state = trunk_state()
     path = stored(tmp_path, state, name=name)
-    loaded = tower(init="dino", weights=path)
+    loaded = tower(init="ibot", weights=path)
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
     torch.testing.assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
     assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == (
-        "dino",
+        "ibot",
         path,
         file_hash(Path(path)),
     )
@@ -164,6 +164,8 @@ def test_mismatched_keys_are_refused_by_name(tmp_path):
         ),
     ):
         tower(init="dino", weights=stored(tmp_path, state))
+    with pytest.raises(ValueError, match=r"made\.pth does not .*; set image\.stem=patch$"):
+        tower(init="dino", weights=stored(tmp_path, trunk_state()), stem="conv")
 
 
 def test_position_embeddings_of_another_grid_are_interpolated(tmp_path):
