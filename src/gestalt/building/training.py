@@ -2,6 +2,8 @@
 count of bad samples.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +13,8 @@ from gestalt.building.source import pairs_a_step, train_size
 from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
 from gestalt.config.identity import to_plain
-from gestalt.config.schema import Experiment
-from gestalt.config.schema_loss import terms_of
+from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema_loss import Loss, terms_of
 from gestalt.data_modules.corpora.bad_samples import REASONS
 from gestalt.data_modules.image_text import CaptionReader, ImageTextDataModule
 from gestalt.data_modules.sources import Source
@@ -20,6 +22,7 @@ from gestalt.data_modules.validation import ImageSetDataModule
 from gestalt.encoders.text import TextTower
 from gestalt.features.key import kept_share
 from gestalt.losses.contrastive import text_ids
+from gestalt.losses.matrix import ContrastiveTerms
 from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
@@ -52,16 +55,11 @@ def module_arguments(
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
     """
-    loss, optimizer = config.loss, config.optimizer
+    optimizer = config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
     return {
         "model": model,
-        "loss": partial(
-            LOSSES[loss.name],
-            directions=loss.directions,
-            equal_texts=loss.equal_texts,
-            chunk=loss.chunk,
-        ),
+        "loss": _loss_of(config.loss),
         "make_optimizer": partial(
             make_optimizer, keys=optimizer, fused=not config.trainer.precision.startswith("16")
         ),
@@ -79,6 +77,18 @@ def module_arguments(
         "crops": config.data.crops,
         "config": to_plain(config),
     }
+
+
+def _loss_of(loss: Loss) -> Callable[..., ContrastiveTerms]:
+    """Return the loss function with its options bound; ``chunk`` only if it takes it."""
+    function = LOSSES[loss.name]
+    options: dict[str, Any] = {"directions": loss.directions, "equal_texts": loss.equal_texts}
+    parameters = inspect.signature(function).parameters
+    if "chunk" in parameters or "VAR_KEYWORD" in {item.kind.name for item in parameters.values()}:
+        options["chunk"] = loss.chunk
+    elif loss.chunk is not None:
+        refuse("loss.chunk", loss.chunk, f"loss.name={loss.name} has no chunks; choose null")
+    return partial(function, **options)
 
 
 def build_data(

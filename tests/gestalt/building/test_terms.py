@@ -25,7 +25,7 @@ from gestalt.losses.noun_list import NounList
 from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule
 from gestalt.support.plugins import Row
-from gestalt.tables import TERMS
+from gestalt.tables import LOSSES, TERMS
 from tests.gestalt.painted import random_pixels
 
 ALL = "loss.terms={nouns: 1.0, self_distillation: 0.5}"
@@ -95,6 +95,16 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
         loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "self_distillation")
     )
     assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
+
+
+def test_a_loss_without_chunks_refuses_the_key_and_is_not_given_it(monkeypatch):
+    row = Row("plain", target=lambda image, text, *, directions, equal_texts: None)
+    monkeypatch.setitem(LOSSES.built_in, "plain", row)
+    words = ["loss.name=plain", "loss.chunk=64"]
+    module = module_of(load("clippy_dino_max", scale="tiny", overrides=words[:1]))
+    assert "chunk" not in module.loss.keywords
+    with pytest.raises(ConfigError, match=r"loss\.chunk=64: loss\.name=plain has no chunks"):
+        module_of(load("clippy_dino_max", scale="tiny", overrides=words))
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once():
