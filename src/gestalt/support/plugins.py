@@ -11,10 +11,14 @@ row names as its target::
 Names are known without importing the package; an object is imported when it is used.
 """
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
@@ -131,13 +135,13 @@ class Registry(Mapping[str, Target]):
         return added_to(self.group, tuple(self.built_in))
 
     def rows(self) -> list[Row]:
-        """Return all rows; one that a package adds is described by the package's summary, or
-        without one by its object's place, and not imported.
+        """Return all rows; one that a package adds is not imported, and described by its docstring,
+        the package's summary, or its object's place, whichever is the first that there is.
         """
         added = [
             Row(
                 name,
-                str(entry.dist.metadata.json.get("summary", entry.value)),
+                _docstring(entry) or entry.dist.metadata.json.get("summary", entry.value),
                 entry.value,
                 package=package_of(entry),
             )
@@ -165,6 +169,25 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, Any]:
         owners[entry.name] = package_of(entry)
         added[entry.name] = entry
     return added
+
+
+def _docstring(entry: Any) -> str:
+    """Return the first paragraph of the docstring of a function, class or module, read from its
+    file without an import; empty where none is found.
+    """
+    top, *inner = entry.module.split(".")
+    with suppress(Exception):  # a package of others may be anything
+        spec: Any = find_spec(top)
+        file = spec.origin
+        if inner:
+            (folder,) = spec.submodule_search_locations
+            file = Path(folder, *inner)
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        node: Any = ast.parse(Path(file).read_bytes())
+        if entry.attr:
+            node = next(item for item in node.body if getattr(item, "name", "") == entry.attr)
+        return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+    return ""
 
 
 def package_of(entry: Any) -> str:

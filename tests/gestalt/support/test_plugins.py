@@ -45,22 +45,27 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install):
     install("planted_bare", "losses", "bare", "planted_bare:loss")
-    install("planted_loss", "losses", "mine", "planted_loss:loss", more="Summary: Of mine\n")
+    summary = "Summary: Of mine\n"
+    install("planted_loss", "losses", "mine", "planted_loss:loss", more=summary)
+    text = MODULE.replace("    raise", '    """Lose\n    all.\n\n    More."""\n    raise')
+    install("planted_said", "losses", "said", "planted_said:loss", more=summary, text=text)
     registry = Registry(
         "losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})]
     )
-    assert list(registry) == ["contrastive", "bare", "mine"]
+    assert list(registry) == ["contrastive", "bare", "mine", "said"]
     assert "mine" in registry
     assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
     assert "planted_loss" not in sys.modules
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
-    assert [registry.fact(name, "one_direction", 0) for name in registry] == [True, 0, 0]
+    assert [registry.fact(name, "one_direction", 0) for name in [*registry][:3]] == [True, 0, 0]
     assert [(row.line, row.package) for row in registry.rows()] == [
         ("", "built in"),
         ("planted_bare:loss", "planted_bare 1.0"),
         ("Of mine", "planted_loss 1.0"),
+        ("Lose all.", "planted_said 1.0"),
     ]
+    assert "planted_said" not in sys.modules
 
 
 def test_an_unknown_name_lists_those_that_packages_add(install):
