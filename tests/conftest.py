@@ -2,7 +2,9 @@
 
 import os
 import sys
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import entry_points
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,35 @@ INSTALLED = [*map(Path, sys.path)]
 
 def added_by_tests(**group):
     """Entry points of the packages that a test puts on the path: rows of one that happens to be
-    installed are not the repository's.
+    installed are not the repository's, and laws alone see them.
     """
     return [point for point in entry_points(**group) if point.dist.locate_file("") not in INSTALLED]
 
 
 plugins.entry_points = added_by_tests
+
+
+@contextmanager
+def with_installed():
+    """Let registries have the rows of installed packages."""
+    plugins.entry_points = entry_points
+    plugins.added_to.cache_clear()
+    yield
+    plugins.entry_points = added_by_tests
+    plugins.added_to.cache_clear()
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test that is marked ``laws(TABLE, ...)`` over every ``name`` of the tables."""
+    for law in metafunc.definition.iter_markers("laws"):
+        with with_installed():
+            metafunc.parametrize("name", dict.fromkeys(chain(*law.args)))
+
+
+@pytest.fixture(autouse=True)
+def _laws_have_installed(request):
+    with with_installed() if request.node.get_closest_marker("laws") else nullcontext():
+        yield
 
 
 def pytest_addoption(parser):

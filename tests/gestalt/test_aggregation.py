@@ -15,7 +15,7 @@ from gestalt.aggregation import (
 from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
-over_the_table = pytest.mark.parametrize("name", AGGREGATIONS)
+over_the_table = pytest.mark.laws(AGGREGATIONS)
 WIDTH = 4
 
 

@@ -88,7 +88,7 @@ def by_hand(made, images, name):
     return made.trunk.norm(out)[:, 1:]
 
 
-@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.laws(READINGS)
 @pytest.mark.parametrize("of_tower", ["timm ViT", "no class token"])
 @torch.no_grad()
 def test_each_image_is_read_by_itself_into_a_token_for_each_location(of_tower, name):

@@ -6,7 +6,7 @@ from gestalt.data_modules.image_sets import open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.laws(BENCHMARKS)
 def test_the_splits_of_a_row_are_those_that_its_image_set_knows(name, tmp_path):
     row = BENCHMARKS[name]
     root = str(tmp_path) if row.layout else None

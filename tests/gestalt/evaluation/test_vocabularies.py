@@ -81,7 +81,7 @@ def test_an_unknown_list_is_refused():
 
 
 @pytest.mark.parametrize("label_set", CLASSES)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.laws(PRESETS)
 def test_every_protocol_can_name_every_label_set(name, label_set):
     has_background = label_set in BACKGROUND
     protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)

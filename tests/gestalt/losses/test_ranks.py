@@ -20,15 +20,17 @@ VALID = {
 }
 EQUAL = ("negatives", "positives")
 CHOICES: dict[str, dict[str, Any]] = {
-    f"{directions}_{equal}": {"directions": directions, "equal_texts": equal}
+    f"{directions}_{equal}": {
+        "name": "contrastive",
+        "directions": directions,
+        "equal_texts": equal,
+    }
     for directions in ("sum", "mean")
     for equal in EQUAL
 }
 CHOICES |= {
-    f"chunks_{equal}": {"directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL
-}
-CHOICES |= {
-    f"sigmoid_{equal}": {"name": "sigmoid", "directions": "sum", "equal_texts": equal, "chunk": 2}
+    f"{name}_{equal}": {"name": name, "directions": "sum", "equal_texts": equal, "chunk": 2}
+    for name in ("contrastive", "sigmoid")
     for equal in EQUAL
 }
 
@@ -36,13 +38,13 @@ CHOICES |= {
 class TwoTowers(nn.Module):
     """The smallest dual encoder, float64; a loss by name is what it is for."""
 
-    def __init__(self, loss: str = "contrastive") -> None:
+    def __init__(self, loss: str) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.image = nn.Linear(5, 4, dtype=torch.float64)
         self.text = nn.Linear(6, 4, dtype=torch.float64)
         self.logit_scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
-        if loss == "sigmoid":
+        if "logit_bias" in LOSSES.fact(loss, "scalars", {}):
             self.logit_bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
         for parameter in (*self.image.parameters(), *self.text.parameters()):
             parameter.data.normal_(generator=generator)
@@ -65,7 +67,7 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def terms_and_gradients(
-    model: nn.Module, rows: slice | Tensor, *, name: str = "contrastive", **choices: Any
+    model: nn.Module, rows: slice | Tensor, *, name: str, **choices: Any
 ) -> dict[str, Tensor]:
     """Loss terms and every gradient of one backward pass over those rows."""
     image, text, ids = (part[rows] for part in batch())
@@ -73,29 +75,29 @@ def terms_and_gradients(
     parameters = {
         name.removeprefix("module."): parameter for name, parameter in model.named_parameters()
     }
-    bias = {"logit_bias": parameters["logit_bias"]} if name == "sigmoid" else {}
-    terms = LOSSES[name](
-        *model(image, text), logit_scale=parameters["logit_scale"], text_id=ids, **bias, **choices
-    )
+    scalars = {key: value for key, value in parameters.items() if key.startswith("logit_")}
+    terms = LOSSES[name](*model(image, text), text_id=ids, **scalars, **choices)
     torch.autograd.backward(terms.loss)
     found = {
         name: parameter.grad.clone()
         for name, parameter in parameters.items()
         if parameter.grad is not None
     }
-    return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
+    measured = {name: value for name, value in terms._asdict().items() if value is not None}
+    return {**{name: value.detach() for name, value in measured.items()}, **found}
 
 
 def run_rank(rank):
     """Return the gradients of one rank under DDP, of all choices, and the refusal of a missing
     pair.
     """
-    models = {name: nn.parallel.DistributedDataParallel(TwoTowers(name)) for name in LOSSES}
+    parallel = nn.parallel.DistributedDataParallel
+    models = {name: parallel(TwoTowers(name)) for name in LOSSES.built_in}
     first = rank * LOCAL
     mine = slice(first, first + LOCAL)
     results = {}
     for key, choices in CHOICES.items():
-        model = models[choices.get("name", "contrastive")]
+        model = models[choices["name"]]
         results[f"all_{key}"] = on_this_rank(model, mine, **choices)
         for name, valid in VALID.items():
             results[f"{name}_{key}"] = on_this_rank(
@@ -132,23 +134,25 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.laws(LOSSES, CHOICES)
 @pytest.mark.parametrize("valid", ["all", *VALID])
-def test_the_mean_over_two_threads_equals_one_process(valid, key):
-    choices = CHOICES[key]
+def test_the_mean_over_two_threads_equals_one_process(valid, name):
+    choices = CHOICES.get(name, CHOICES["sum_negatives"] | {"name": name})
     mask = torch.tensor(VALID[valid]) if valid in VALID else None
 
     def on_rank(rank: int) -> dict[str, Tensor]:
         mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
         return terms_and_gradients(
-            TwoTowers(choices.get("name", "")),
+            TwoTowers(choices["name"]),
             mine,
             **choices,
             valid=None if mask is None else mask[mine],
         )
 
     expected = terms_and_gradients(
-        TwoTowers(choices.get("name", "")), slice(None) if mask is None else mask, **choices
+        TwoTowers(choices["name"]),
+        slice(None) if mask is None else mask,
+        **choices,
     )
     check(mean_over_threads(on_rank, ranks=RANKS), expected)
 
@@ -158,7 +162,7 @@ def test_the_mean_over_two_threads_equals_one_process(valid, key):
 @pytest.mark.parametrize("valid", ["all", *VALID])
 def test_two_ranks_equal_one_process_on_the_valid_rows(results, valid, key):
     rows = torch.tensor(VALID.get(valid, [True] * RANKS * LOCAL))
-    expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), rows, **CHOICES[key])
+    expected = terms_and_gradients(TwoTowers(CHOICES[key]["name"]), rows, **CHOICES[key])
     for rank in results:
         check(rank[f"{valid}_{key}"], expected)
 

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.self_distillation import SelfDistillation
+from gestalt.tables import TERMS
 from tests.gestalt.losses.toy import (
-    BUILDERS,
+    EXAMPLES,
     HARD_NEGATIVES,
     NOUNS,
     PAIRS,
@@ -23,9 +24,12 @@ from tests.gestalt.losses.toy import (
 )
 
 
-@pytest.fixture(params=list(BUILDERS))
-def model(request: pytest.FixtureRequest) -> Toy:
-    return Toy(request.param)
+@pytest.fixture
+def model(name: str) -> Toy:
+    return Toy(name)
+
+
+law = pytest.mark.laws(TERMS, EXAMPLES)
 
 
 def in_float32(fields: dict[str, Any]) -> dict[str, Any]:
@@ -41,12 +45,14 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
+@law
 def test_the_order_of_pairs_changes_nothing(model):
     assert_equal(
         value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model)
     )
 
 
+@law
 @pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
 def test_invalid_rows_do_not_affect_value_or_gradients(model, good):
     valid = torch.zeros(PAIRS, dtype=torch.bool)
@@ -56,12 +62,14 @@ def test_invalid_rows_do_not_affect_value_or_gradients(model, good):
     )
 
 
+@law
 def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model):
     found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
     assert float(found["share"]) == 0
     assert all(bool(gradient.isfinite().all()) for gradient in found.values())
 
 
+@law
 def test_gradients_are_those_of_finite_differences(model):
     found = value_and_gradients(model)
     parameters = dict(model.named_parameters())

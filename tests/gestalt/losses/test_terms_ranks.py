@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import distributed, nn
 
-from tests.gestalt.losses.toy import BUILDERS, PAIRS, SIMILAR, Toy, value_and_gradients
+from gestalt.tables import TERMS
+from tests.gestalt.losses.toy import EXAMPLES, PAIRS, SIMILAR, Toy, value_and_gradients
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
 RANKS, LOCAL = 2, PAIRS // 2
@@ -15,6 +16,7 @@ VALID = {
     "uneven": [True, False, True, False, False, True],
     "none_on_the_second": [True, True, True, False, False, False],
 }
+FIXED = (*TERMS.built_in, *EXAMPLES, "nouns alike")
 
 
 def made(term: str) -> Toy:
@@ -25,16 +27,16 @@ def made(term: str) -> Toy:
 
 
 @pytest.mark.parametrize("key", VALID)
-@pytest.mark.parametrize("term", [*BUILDERS, "nouns alike"])
-def test_the_mean_over_two_threads_equals_one_process(term, key):
-    models = [made(term) for _ in range(RANKS)]
+@pytest.mark.laws(TERMS, FIXED)
+def test_the_mean_over_two_threads_equals_one_process(name, key):
+    models = [made(name) for _ in range(RANKS)]
     valid = None if VALID[key] is None else torch.tensor(VALID[key])
 
     def on_rank(rank):
         mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
         return value_and_gradients(models[rank], mine, valid=None if valid is None else valid[mine])
 
-    check(mean_over_threads(on_rank, ranks=RANKS), term=term, key=key)
+    check(mean_over_threads(on_rank, ranks=RANKS), term=name, key=key)
 
 
 def check(found, *, term, key):
@@ -50,7 +52,7 @@ def run_rank(rank):
     """Return the gradients that DDP averages, and the shares' mean."""
     mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
     results = {}
-    for term in (*BUILDERS, "nouns alike"):
+    for term in FIXED:
         model = nn.parallel.DistributedDataParallel(made(term), find_unused_parameters=True)
         for key, valid in VALID.items():
             real = None if valid is None else torch.tensor(valid)[mine]
@@ -64,7 +66,7 @@ def run_rank(rank):
 @pytest.mark.slow
 def test_two_ranks_under_ddp_equal_one_process(tmp_path):
     for rank in run_ranks(__file__, tmp_path, ranks=RANKS):
-        for term in (*BUILDERS, "nouns alike"):
+        for term in FIXED:
             for key in VALID:
                 check(rank[f"{term} {key}"], term=term, key=key)
 

@@ -29,10 +29,7 @@ POINTS = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["ent
     "gestalt.terms"
 ]
 HARD_NEGATIVES = import_module("more_terms.hard_negatives")
-BUILDERS = {
-    **TERMS,
-    **{name: EntryPoint(name, value, "gestalt.terms").load() for name, value in POINTS.items()},
-}
+EXAMPLES = {name: EntryPoint(name, value, "").load() for name, value in POINTS.items()}
 
 PAIRS, PATCHES = 6, 4
 NOUNS = ("cat", "dog", "bird", "house", "tree")
@@ -120,7 +117,7 @@ def build(term: str, similar: Tensor | None = None, **options: Any) -> Term:
     """
     loss = Loss(**{"self_distillation_prototypes": 3, **options})
     torch.manual_seed(3)
-    built: Term = BUILDERS[term](
+    built: Term = (EXAMPLES if term in EXAMPLES else TERMS)[term](
         Parts(loss, NounList(NOUNS, similar=similar), pad=pad, tower_width=5, width=4, seed=0)
     )
     return built.double()

@@ -9,7 +9,7 @@ from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.laws(PRESETS)
 def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name):
     protocol = top_down_protocol(name)
     assert protocol.name == {
