@@ -1,4 +1,6 @@
-"""The examples of the page on Python, of the README and of the notebook run, on a tiny model."""
+"""The examples of the pages on Python and Lightning, of the README and of the notebooks run, on a
+tiny model.
+"""
 
 import json
 import re
@@ -9,7 +11,8 @@ import pytest
 from tests.gestalt.tiny_model import export, save_photo, save_run
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = json.loads((ROOT / "docs" / "examples" / "quickstart.ipynb").read_text())
+DOCS = ROOT / "docs"
+NOTEBOOKS = {path.name: json.loads(path.read_text()) for path in DOCS.glob("examples/*.ipynb")}
 pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 
 
@@ -21,41 +24,44 @@ def _there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_examples_of_the_page_run():
-    blocks = re.findall(
-        r"^```python\n(.*?)^```",
-        (ROOT / "docs" / "python.md").read_text(),
-        flags=re.MULTILINE | re.DOTALL,
-    )
+def run_all(blocks, name):
+    """Run Python with the scale ``tiny`` in place of ``demo``; return the names that it leaves."""
     names = {}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
-    assert Path("photo_segmented.png").is_file()
-    assert len(names["results"]) == 3
-    assert names["last"].shape == names["second_last"].shape == (1, 32, 8, 12)
+        exec(compile(block.replace('"demo"', '"tiny"'), name, "exec"), names)
+    return names
 
 
-def test_the_example_of_the_readme_runs():
-    (block,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
-    )
-    exec(compile(block, "README.md", "exec"), {})
-    assert Path("photo_segmented.png").is_file()
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's, of short runs
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/lightning.md"])
+def test_the_examples_of_a_page_run(page):
+    text = (ROOT / page).read_text()
+    names = run_all(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL), page)
+    assert page == "docs/lightning.md" or Path("photo_segmented.png").is_file()
+    if page == "docs/python.md":
+        assert len(names["results"]) == 3
+        assert names["last"].shape == names["second_last"].shape == (1, 32, 8, 12)
 
 
-def test_the_notebook_is_stored_without_outputs():
-    assert (NOTEBOOK["nbformat"], NOTEBOOK["metadata"]["kernelspec"]["name"]) == (4, "python3")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_stored_without_outputs(name):
+    notebook = NOTEBOOKS[name]
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
     assert not [
-        cell for cell in NOTEBOOK["cells"] if cell.get("outputs") or cell.get("execution_count")
+        cell for cell in notebook["cells"] if cell.get("outputs") or cell.get("execution_count")
     ]
 
 
 @pytest.mark.slow
-def test_the_cells_of_the_notebook_run(monkeypatch):
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_cells_of_a_notebook_run(name, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    names = {}
-    for cell in NOTEBOOK["cells"]:
-        if cell["cell_type"] == "code":
-            exec(compile("".join(cell["source"]), "quickstart.ipynb", "exec"), names)
-    assert tuple(names["vectors"].shape) == (2,)
-    assert tuple(names["features"].shape) == (1, 32, 28, 28)
+    cells = [cell for cell in NOTEBOOKS[name]["cells"] if cell["cell_type"] == "code"]
+    names = run_all(("".join(cell["source"]) for cell in cells), name)
+    if name == "quickstart.ipynb":
+        assert tuple(names["vectors"].shape) == (2,)
+        assert tuple(names["features"].shape) == (1, 32, 28, 28)
+    else:
+        assert names["model"].origin == "mine/last.ckpt, step 8 of 8"
