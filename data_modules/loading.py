@@ -1,5 +1,6 @@
 """Load training batches of this rank, from the trainer's step on.  B batch over all ranks."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -7,11 +8,11 @@ import threading
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from gestalt.data_modules.order import EndlessOrder
-from gestalt.data_modules.sampling import ShuffledBatches
+from gestalt.data_modules.sampling import ShuffledBatches, check_order
 from gestalt.data_modules.sources import Source
 from gestalt.support.memory import keep_freed_memory
 from gestalt.support.parent import end_with
@@ -100,20 +101,22 @@ class TrainingData(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on, within its ``limit_train_batches``
-        an epoch; a step counts one batch.  Without a trainer, all batches of one rank from the
-        first on.
+        an epoch; a step takes ``accumulate_grad_batches`` of the trainer, fewer at an epoch's end.
+        Without a trainer, all batches of one rank from the first on.
 
         Raises:
-            ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
+            ValueError: the trainer has ``overfit_batches``; or as ``EndlessOrder`` and
+                ``ShuffledBatches``.
         """
         # a pool's threads do not survive the fork of a loading process
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         # without it a batch's pages are new each time, and cost as much as a third of the decoding
         # at 224 px
         keep_freed_memory()
-        trainer = self.trainer
+        trainer: Any = self.trainer
         # a number, or a share in [0, 1]
         limit = None if trainer is None else trainer.limit_train_batches
+        check_order(trainer)
         steps, whole = 0, len(self.source) // self._batch_size
         if limit and whole:
             steps = max(1, min(limit, whole) if isinstance(limit, int) else int(limit * whole))
@@ -127,7 +130,7 @@ class TrainingData(LightningDataModule):
             batch_size=self._batch_size,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
-            step=lambda: 0 if trainer is None else trainer.global_step,
+            step=lambda: 0 if trainer is None else _batches_taken(trainer, steps or whole),
             steps_per_epoch=steps,
         )
         # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for
@@ -152,6 +155,13 @@ class TrainingData(LightningDataModule):
             "steps_per_epoch": sampler.steps_per_epoch,
         }
         return loader
+
+
+def _batches_taken(trainer: Trainer, per_epoch: int) -> int:
+    """Return the number of batches that the trainer's steps took."""
+    each = trainer.accumulate_grad_batches
+    epochs, rest = divmod(trainer.global_step, math.ceil(per_epoch / each))
+    return epochs * per_epoch + rest * each
 
 
 def leave_group(worker: int) -> None:

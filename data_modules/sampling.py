@@ -7,6 +7,7 @@ their class, PyTorch's for samplers that do, Lightning leaves them as they are.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch.utils.data import DistributedSampler
 
@@ -100,3 +101,16 @@ class DealtBatches(DistributedSampler[list[int]]):
                 index if index < self.length else PADDING
                 for index in range(start, start + self.batch_size)
             ]
+
+
+def check_order(trainer: Any) -> None:
+    """Check that a trainer, if there is one, leaves the order of batches to their sampler.
+
+    Raises:
+        ValueError: it has ``overfit_batches``.
+    """
+    if trainer is not None and trainer.overfit_batches:
+        raise ValueError(
+            f"overfit_batches={trainer.overfit_batches}: these batches are not reordered; give the "
+            "source a limit of one batch instead"
+        )

@@ -276,9 +276,13 @@ class ContrastiveModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip gradients by the norm that was just recorded, which is not computed twice; a fused
-        optimiser clips them as it reads them.
+        optimiser clips them as it reads them.  Of a Trainer of one's own, also by value.
         """
-        if gradient_clip_val is not None and not clip_in_step(
+        if gradient_clip_algorithm == "value":
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        elif gradient_clip_val is not None and not clip_in_step(
             optimizer, norm=self._gradient_norm, largest=gradient_clip_val
         ):
             torch.nn.utils.clip_grads_with_norm_(

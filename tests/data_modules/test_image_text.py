@@ -92,14 +92,19 @@ def module(workers=0, source=None, seed=0):
     )
 
 
-def test_any_number_of_workers_reads_the_same_stream(tmp_path):
+def test_any_number_of_workers_and_of_accumulated_batches_reads_the_same_stream(tmp_path):
     streams = []
-    for workers in (0, 1, 2):
+    for workers, batches in ((0, 1), (1, 1), (2, 1), (0, 2)):
         recorder = Recorder()
-        trainer(tmp_path).fit(recorder, datamodule=module(workers))
+        trainer(tmp_path, accumulate_grad_batches=batches).fit(recorder, module(workers))
         streams.append(recorder.seen)
     assert len(streams[0]) == 15
-    assert streams[0] == streams[1] == streams[2]
+    assert streams == 4 * streams[:1]
+
+
+def test_batches_that_a_trainer_would_repeat_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="overfit_batches=1: these batches are not reordered"):
+        trainer(tmp_path, overfit_batches=1).fit(Recorder(), module())
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
