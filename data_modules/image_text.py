@@ -14,6 +14,7 @@ from gestalt.data_modules.batches import ImageTextBatch, validity
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.loading import TrainingData
 from gestalt.data_modules.order import Key
+from gestalt.data_modules.sampling import check_order
 from gestalt.data_modules.sources import Source
 from gestalt.data_modules.validation import ImageSetDataModule, ValidationLoader
 
@@ -188,6 +189,7 @@ class ImageTextDataModule(TrainingData):
         """Return one loader for each validation set; an empty list without validation, which needs
         ``limit_val_batches=0``.
         """
+        check_order(self.trainer)
         if self._validation is None:
             return []
         self._validation.trainer = self.trainer

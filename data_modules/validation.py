@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from gestalt.data_modules.batches import PADDING, ImageSetBatch
 from gestalt.data_modules.image_sets import ImageSet, ImageSetSample
 from gestalt.data_modules.loading import leave_group
-from gestalt.data_modules.sampling import DealtBatches, check_order
+from gestalt.data_modules.sampling import DealtBatches
 from gestalt.support.label_values import IGNORE, ignored_value
 
 Numbered = tuple[int, ImageSetSample]
@@ -103,7 +103,6 @@ class ImageSetDataModule(LightningDataModule):
     def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
         loaders, trainer = [], self.trainer
-        check_order(trainer)
         for image_set in self.image_sets:
             batches = DealtBatches(
                 len(image_set),
