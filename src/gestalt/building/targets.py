@@ -2,7 +2,7 @@
 another library's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,6 +212,22 @@ def open_target(
     return opened
 
 
+def load_scoring(overrides: list[str], *, defaults: Sequence[str] = SCORING) -> Experiment:
+    """Load the configuration that scores a model without training data.
+
+    Raises:
+        ConfigError: as ``load``; or ``evaluation.debias`` without images for it.
+    """
+    config = load(None, scale=None, overrides=[*defaults, *overrides])
+    named = any(word.startswith(UNLABELLED) for word in overrides)
+    if config.evaluation.debias == "largest" and not named:
+        raise ConfigError(
+            "evaluation.debias: the model has no training data here; name a folder of pictures by "
+            "evaluation.unlabelled=DIR"
+        )
+    return config
+
+
 def _open_external(target: str, kind: str, name: str, overrides: list[str], check: Check) -> Target:
     """Open a model of another library; refuse keys that scoring it does not read."""
     library, read = library_of(kind, name), SCORING_KEYS + KIND_KEYS.get(kind, ())
@@ -223,13 +239,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
     defaults = [*SCORING]
     if kind == "classifier":  # a run of no steps
         defaults += [f"start={kind}:{name}", *BY_LOCATION]
-    config = load(None, scale=None, overrides=[*defaults, *overrides])
-    named = any(word.startswith(UNLABELLED) for word in overrides)
-    if config.evaluation.debias == "largest" and not named:
-        raise ConfigError(
-            f"evaluation.debias: {target} has no training data here; name a folder of pictures by "
-            "evaluation.unlabelled=DIR"
-        )
+    config = load_scoring(overrides, defaults=defaults)
     check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
@@ -246,9 +256,7 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
         model, description = build_model(config), library.describe(name)
     else:
         model, description = library.open_model(name), library.describe(name)
-        config = load(
-            None, scale=None, overrides=[*defaults, f"image.eval_size={model.size}", *overrides]
-        )
+        config = load_scoring(overrides, defaults=[*defaults, f"image.eval_size={model.size}"])
     origin, text = model.image_origin, model.text_origin
     identity = {
         "experiment": "zoo",
