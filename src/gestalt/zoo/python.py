@@ -7,18 +7,21 @@ therefore named so on the command line alone; a configuration cannot name one.
 
 import importlib.metadata
 import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.utils import _pair
 
 from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
-from gestalt.tokens import Tokens
+from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 
 NEEDED = ("encode", "mean", "size", "std", "stride")
@@ -68,6 +71,77 @@ class PythonModel(Adapter):
     def last_block(self) -> LastBlock | None:
         """Return the module's ``last_block``; None if it has none."""
         return self.model.last_block() if hasattr(self.model, "last_block") else None
+
+
+FUNCTIONS = {"locations": 4, "pooled": 2, "texts": 2}
+"""Names of the functions of a ``FunctionModel`` -> number of axes of what each returns."""
+
+Functions = Mapping[str, Callable[[Any], Tensor]]
+
+
+class FunctionModel(PythonModel):
+    """A model given by three functions; its tokens are the vectors of its locations, in the shared
+    space.
+
+    Args:
+        functions: by the names of ``FUNCTIONS``: ``locations`` maps images (B, 3, H, W) float32 in
+            [0, 1] to (B, E, h, w), ``pooled`` to (B, E), and ``texts`` maps a list of K texts to
+            (K, E); none need be normalised.
+        size: side in pixels of the image whose grid gives the stride.
+
+    Raises:
+        ValueError: other names; or, when a function is called, another shape than it should return.
+    """
+
+    def __init__(self, functions: Functions, *, size: int) -> None:
+        if {*functions} != {*FUNCTIONS}:
+            given, needed = ", ".join(functions), ", ".join(FUNCTIONS)
+            raise ValueError(f"model: its functions are named {given}; give {needed}")
+        super().__init__(
+            dict(functions),
+            stride=(0, 0),
+            size=size,
+            mean=[0.0] * 3,
+            std=[1.0] * 3,
+            origin=WeightsOrigin("python", "functions"),
+        )
+        del self.patch_stride  # found at its first use
+        self._width: int | None = None  # E, once a function has returned
+
+    @cached_property
+    def patch_stride(self) -> Pair:  # type: ignore[override]
+        """Pixels from one location to the next, (down, across), by the grid of a black image."""
+        black = self.mean.new_zeros(1, 3, self.size, self.size)
+        height, width = self._call("locations", black).shape[2:]
+        return self.size // height, self.size // width
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode pixels (B, 3, H, W) by ``locations``."""
+        maps = self._call("locations", pixels)
+        return tokens_of(maps, (maps.shape[2], maps.shape[3]))
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Embed images by ``pooled``.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
+        return functional.normalize(self._call("pooled", self.normalise(images)), dim=-1)
+
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Embed K texts by ``texts``, (K, E)."""
+        return self._call("texts", texts)
+
+    def _call(self, name: str, given: Any) -> Tensor:
+        """Return what a function makes of images or texts, once its shape is checked."""
+        try:
+            result = self.model[name](given)
+        except AttributeError as error:  # would become the lack of ``patch_stride``
+            raise RuntimeError(f"model: {name} raised {error!r}") from error
+        axes, shape = FUNCTIONS[name], tuple(getattr(result, "shape", ()))
+        if len(shape) != axes or shape[:2] != (len(given), self._width or shape[1]):
+            raise ValueError(
+                f"model: {name} returns a {type(result).__name__} of shape {shape}, expected "
+                f"{axes} axes, the first two of {len(given)} and {self._width or 'E'}"
+            )
+        self._width = shape[1]
+        return result
 
 
 def open_model(name: str) -> DenseModel:

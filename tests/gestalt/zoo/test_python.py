@@ -17,6 +17,7 @@ from gestalt.encoders.last_block import timm_block
 from gestalt.encoders.readings import read_last_block
 from gestalt.tables import READINGS
 from gestalt.zoo.kinds import open_vision
+from gestalt.zoo.python import FunctionModel
 
 CODE = '''
 import torch
@@ -140,6 +141,53 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
 def test_a_python_module_that_cannot_be_scored_is_refused(module, name, said):
     with pytest.raises(ValueError, match=f"python:{name}: .*{said}"):
         open_target(f"python:{name}")
+
+
+FUNCTIONS = {
+    "locations": lambda images: functional.avg_pool2d(images, 8),
+    "pooled": lambda images: images.mean((2, 3)),
+    "texts": lambda texts: torch.ones(len(texts), 3),
+}
+
+
+def test_of_three_functions_only_those_run_whose_vectors_are_read():
+    run = []
+    seen = {
+        key: lambda given, key=key: run.append(key) or FUNCTIONS[key](given) for key in FUNCTIONS
+    }
+    ours = FunctionModel(seen, size=32)
+    pooled, patches = ours.embed_image(images()), ours.embed_patches(images())
+    torch.testing.assert_close(pooled, functional.normalize((images() / 255).mean((2, 3))))
+    expected = FUNCTIONS["locations"](images() / 255)
+    torch.testing.assert_close(patches, functional.normalize(expected))
+    assert (run, ours.patch_stride) == (["pooled", "locations", "locations"], (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "said"),
+    [
+        (
+            "locations",
+            lambda images: images[..., 0],
+            r"returns a Tensor of shape \(1, 3, 32\), expected 4",
+        ),
+        ("locations", lambda images: images.maps, "raised .*no attribute 'maps'"),
+        (
+            "pooled",
+            lambda images: (images, 1),
+            r"returns a tuple of shape \(\), expected 2 axes, .* 2 and E",
+        ),
+        (
+            "texts",
+            lambda texts: torch.ones(1, 4),
+            r"returns .* \(1, 4\), expected 2 axes, .* 1 and 3",
+        ),
+    ],
+)
+def test_a_function_that_fails_or_returns_another_shape_is_named(name, function, said):
+    ours = FunctionModel(FUNCTIONS | {name: function}, size=32)
+    with pytest.raises((ValueError, RuntimeError), match=f"model: {name} {said}"):
+        (ours.embed_image(images()), ours.embed_text(["a"]), ours.embed_patches(images()))
 
 
 def test_a_configuration_cannot_name_code_as_a_proxy_model(module):
