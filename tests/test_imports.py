@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = (  # a room imports from its own rung and from those below it
     {"__main__"},
-    {"commands", "api"},
+    {"commands", "api", "zero_shot"},
     {"building", "publishing"},
     {"ablation", "pretraining"},
     {"results"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gestalt.data_modules.image_text import ImageTextDataModule
     from gestalt.model import DualEncoder
     from gestalt.module import ContrastiveModule
+    from gestalt.zero_shot import ZeroShot
 
 _PLACES = {
     "gestalt.api": ("Model", "SegmentedImage", "load"),
@@ -24,6 +25,7 @@ _PLACES = {
     "gestalt.data_modules.image_text": ("ImageTextDataModule",),
     "gestalt.model": ("DualEncoder",),
     "gestalt.module": ("ContrastiveModule",),
+    "gestalt.zero_shot": ("ZeroShot",),
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Model",
     "Run",
     "SegmentedImage",
+    "ZeroShot",
     "build",
     "experiment",
     "load",

@@ -271,6 +271,7 @@ class Scorer(Measured):
         if (
             cache is not None
             and trainer.state.fn == TrainerFn.FITTING
+            and hasattr(model, "text")
             and any(weight.requires_grad for weight in model.text.parameters())
         ):
             cache = None  # the weights change with each epoch

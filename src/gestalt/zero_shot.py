@@ -1,0 +1,142 @@
+"""ZeroShot: a callback of Lightning that scores benchmarks at each validation of any module."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gestalt.building.evaluation import build_evaluation
+from gestalt.building.targets import load_scoring
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.measures.callback import Entry, Scorer
+from gestalt.measures.grouping.protocol import TokensProtocol
+from gestalt.results.outcome import scorers_of
+from gestalt.support.devices import keep_random_state
+from gestalt.zoo.python import FunctionModel, Functions
+
+
+class ZeroShot(Callback):
+    """Score benchmarks at the start of each validation, with the numbers of ``gestalt eval``, and
+    log them by the module as ``<benchmark>/<metric>``.
+
+    It reads the benchmarks with loaders of its own, a share on each rank; the loaders, steps and
+    metrics of the module see nothing of it, and torch's random state is restored.  Lightning's
+    sanity check is left out.  Since it scores in ``on_validation_epoch_start``, ``ModelCheckpoint``
+    and ``EarlyStopping`` see the metrics of the same validation, and a callback that swaps weights
+    there, such as ``EMAWeightAveraging``, counts if it is listed before this one.
+
+    Args:
+        benchmarks: names of one or more.
+        model: a ``DenseModel``; three functions of a mapping, which run on the module's device:
+            ``locations`` maps images (B, 3, H, W) float32 in [0, 1] to vectors (B, E, h, w),
+            ``pooled`` to (B, E), and ``texts`` maps a list of K texts to (K, E), none of which
+            need be normalised; or None, for the module itself or its attribute ``model``.
+            Grouping and matching group what ``locations`` returns.
+        protocol: of segmentation; by default each benchmark's.
+        benchmark_root: folder with the benchmarks' files.
+        size: side of the images in pixels, where the protocol has none.
+        evaluation: further keys of ``evaluation.`` in the configuration, such as ``limit``;
+            ``pictures`` is 0 by default.
+
+    Raises:
+        ValueError: no benchmark, an unknown name, key or value; at the start of the run, no model,
+            or a benchmark that another ``ZeroShot`` of the trainer scores.
+    """
+
+    def __init__(
+        self,
+        *benchmarks: str,
+        model: DenseModel | Functions | None = None,
+        protocol: str | None = None,
+        benchmark_root: str | Path | None = None,
+        size: int = 224,
+        **evaluation: Any,
+    ) -> None:
+        keys = {"pictures": 0, "benchmarks": benchmarks, "protocol": protocol, **evaluation}
+        values = {f"evaluation.{key}": value for key, value in keys.items()}
+        values |= {"benchmark_root": benchmark_root, "image.eval_size": size}
+        words = [f"{key}={json.dumps(value, default=str)}" for key, value in values.items()]
+        self.config = load_scoring(words)
+        if not self.config.evaluation.benchmarks:
+            raise ValueError("ZeroShot: no benchmark; name one or more, such as pascal_voc")
+        self._given = FunctionModel(model, size=size) if isinstance(model, Mapping) else model
+        self._callbacks: list[Callback] = []
+
+    def results(self) -> list[Entry]:
+        """Return the entries of a record for the last validation, one of each benchmark's measure,
+        with their ``metrics``; the same on each rank.
+        """
+        return [scorer.result() for scorer in scorers_of(self._callbacks)]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the benchmarks, before the first step."""
+        names = [
+            name
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, ZeroShot)
+            for name in callback.config.evaluation.benchmarks
+        ]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"ZeroShot: a benchmark of {', '.join(names)} is named by two callbacks, and their "
+                "metrics would share their names; name it in one"
+            )
+        model = self._model(pl_module)
+        # stands for the module before the callbacks
+        scored: Any = SimpleNamespace(model=model, device=pl_module.device, log=pl_module.log)
+        self._data, self._callbacks = build_evaluation(self.config, has_text=model.has_text)
+        self._data.trainer, self._scored = trainer, scored
+        for callback in self._callbacks:
+            if (
+                isinstance(model, FunctionModel)  # which has no others
+                and isinstance(callback, Scorer)
+                and isinstance(callback.protocol, TokensProtocol)
+            ):
+                callback.protocol = replace(callback.protocol, features="projected")
+            callback.setup(trainer, scored, "validate")
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score and log; Lightning has put the module into eval mode and computes no gradients."""
+        if trainer.sanity_checking:
+            return
+        if trainer.state.fn == "validate":
+            self.on_fit_start(trainer, pl_module)
+        scored = self._scored
+        model = scored.model.to(scored.device)
+        training = [part for part in model.modules() if part.training]
+        model.eval()
+
+        def call(hook: str, *arguments: Any) -> None:
+            for callback in self._callbacks:
+                getattr(callback, hook)(trainer, scored, *arguments)
+
+        try:
+            with keep_random_state():  # a loader draws its seed
+                call("on_validation_start")
+                call("on_validation_epoch_start")
+                for loader in self._data.val_dataloader():
+                    for batch in loader:
+                        moved = move_data_to_device(batch, scored.device)
+                        call("on_validation_batch_end", None, moved, 0)
+                call("on_validation_epoch_end")
+        finally:
+            call("on_validation_end")
+            model.share_passes(False)
+            for part in training:
+                part.training = True
+
+    def _model(self, pl_module: LightningModule) -> DenseModel:
+        """Return the model to score."""
+        found = [pl_module, getattr(pl_module, "model", None)]
+        for model in found if self._given is None else [self._given]:
+            if isinstance(model, DenseModel):
+                return model
+        raise ValueError(
+            f"ZeroShot: neither model= nor {type(pl_module).__name__} nor its attribute model is a "
+            "DenseModel; give model= one, or the functions locations, pooled and texts"
+        )

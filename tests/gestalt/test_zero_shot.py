@@ -1,0 +1,124 @@
+"""``gestalt.ZeroShot`` scores in anyone's Lightning project as ``gestalt eval`` does, and changes
+nothing else in it.
+"""
+
+import json
+from copy import deepcopy
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+import gestalt
+from tests.gestalt.at_step import QUIET
+from tests.gestalt.command import ROOT, run_here
+from tests.gestalt.measures.stage import Stub
+from tests.gestalt.ranks import run_all
+from tests.gestalt.tiny_model import tiny
+from tests.gestalt.zoo.test_open_clip import saved
+
+EXAMPLE = ROOT / "docs" / "examples" / "lightning_project.py"
+
+
+def check_scores(folder):
+    """Hold the scores that the example left to those of ``gestalt eval`` on the weights it left."""
+    run_here(f"eval open_clip:{folder} evaluation.limit=13 image.eval_size=32 --output records")
+    expected = json.loads(Path("records/evaluations/0.json").read_text())["metrics"]
+    found = {}
+    for entry in json.loads(Path(folder, "scores.json").read_text()):
+        found |= entry["metrics"]
+    assert expected["scenes/miou"] > 0
+    # groups of the vectors that are projected, as the entry says, not of those of the tower
+    differ = {"scenes/jaccard", "scenes/jaccard_with_background"}
+    assert {key for key in expected if found[key] != expected[key]} == differ
+
+
+@pytest.mark.slow
+def test_the_example_scores_as_eval_does_and_trains_as_without_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    project = import_module(EXAMPLE.stem)
+    without = Callback()
+    without.results = list
+    found = []
+    for name, callback in {"with": project.ZeroShot, "without": lambda *_, **__: without}.items():
+        saved(Path(name))
+        monkeypatch.setattr(project, "ZeroShot", callback)
+        accuracy = project.main(name)["accuracy"]
+        found.append((accuracy, Path(name, "open_clip_pytorch_model.bin").read_bytes()))
+    assert found[0] == found[1]
+    check_scores("with")
+
+
+@pytest.mark.slow
+def test_the_example_scores_as_eval_does_on_two_ranks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(Path("model"))
+    run_all([[str(EXAMPLE), "model", "2"]])
+    check_scores("model")
+
+
+class Own(Stub):
+    """Somebody's module, whose steps see nothing but its own batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = deepcopy(tiny()[0]).train()
+
+    def training_step(self, batch):
+        return self.model.patch_tokens(batch, projected=True).square().mean()
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        assert batch.shape == (2, 3, 32, 32)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=3.0)
+
+
+def test_an_average_of_weights_is_scored_and_monitored_at_its_own_validation(tmp_path):
+    module, zero_shot = Own(), gestalt.ZeroShot("scenes", limit=4, size=32)
+    best = ModelCheckpoint(tmp_path, monitor="scenes/miou")
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    data, own = (DataLoader(part, 2) for part in (images, images[:2]))
+    trainer = Trainer(
+        **QUIET | {"enable_checkpointing": True},
+        max_epochs=1,
+        callbacks=[EMAWeightAveraging(decay=0.5), zero_shot, best],
+    )
+    trainer.fit(module, data, [data, own])
+    last = {key: value for key, value in trainer.callback_metrics.items() if "scenes" in key}
+    assert best.best_model_score == last["scenes/miou"]
+    kept = torch.load(best.best_model_path, weights_only=False)["callbacks"]
+    assert not any("ZeroShot" in key for key in kept)
+    again = Trainer(**QUIET, callbacks=[zero_shot])
+    again.validate(module, own, verbose=False)  # of the average, which the module has now
+    assert {key: again.callback_metrics[key] for key in last} == last
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "options", "said"),
+    [
+        ((), {}, "no benchmark; name one or more"),
+        (("scenes",), {"limits": 3}, "evaluation.limit"),
+        (("scenes",), {"debias": "largest"}, "evaluation.unlabelled=DIR"),
+        (("scenes",), {"model": {"pooled": sum}}, "named pooled; give locations, pooled, texts"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_at_once(benchmarks, options, said):
+    with pytest.raises(ValueError, match=said):
+        gestalt.ZeroShot(*benchmarks, **options)
+
+
+def test_what_a_trainer_cannot_score_is_refused_before_it_trains():
+    one, other = gestalt.ZeroShot("scenes"), gestalt.ZeroShot("scenes", size=32)
+    for callbacks, said in (
+        ([one], "neither model= nor Stub nor its attribute model is a DenseModel; give"),
+        ([one, other], "scenes, scenes is named by two callbacks"),
+    ):
+        trainer = Trainer(**QUIET, max_epochs=1, callbacks=callbacks)
+        with pytest.raises(ValueError, match=said):
+            trainer.fit(Stub(), *[DataLoader([0.0])] * 2)
