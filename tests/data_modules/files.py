@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.pixels.augment import prepare_random_crop
 from gestalt.data_modules.pixels.decoding import prepare_crop
 from gestalt.data_modules.sources import open_source
@@ -55,6 +56,19 @@ def write_flickr(root, *, content=picture):
 def opened(source, root, *, size=8, limit=None, **options):
     """A source of the files at a path."""
     return open_source(source, root=str(root), size=size, seed=0, limit=limit, **options)
+
+
+def opened_set(name, root, *label_sets, split=None, limit=None, **options):
+    """An image set of a part of the published one."""
+    return open_image_set(
+        name,
+        root=root and str(root),
+        split=split,
+        limit=limit,
+        subset=True,
+        label_sets=label_sets or None,
+        **options,
+    )
 
 
 def decode_crop(content, size, *, choose):

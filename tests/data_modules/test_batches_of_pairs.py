@@ -2,11 +2,8 @@
 one at a time.
 """
 
-import io
-
 import pytest
 import torch
-from PIL import Image
 
 from gestalt.data_modules.corpora import stored_pairs
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS, BadSample
@@ -14,6 +11,7 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataset
 from gestalt.data_modules.sources import Source, StoredPair
+from tests.data_modules.files import picture
 
 KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
@@ -23,9 +21,6 @@ class Files(Store):
     no caption.
     """
 
-    def __init__(self):
-        self.events = []
-
     def __len__(self):
         return 20
 
@@ -33,17 +28,13 @@ class Files(Store):
         return "files"
 
     def read(self, index):
-        self.events.append(index)
         if index % 5 == 4:
             raise BadSample("missing_image", where="files", key=str(index))
-        file = io.BytesIO()
-        Image.linear_gradient("L").resize((30 + index, 40)).convert("RGB").save(
-            file, "JPEG" if index % 2 else "PNG"
-        )
+        content = picture(index, form="JPEG" if index % 2 else "PNG", side=(30 + index, 40))
         return StoredPair(
             "files",
             str(index),
-            b"?" if index % 7 == 6 else file.getvalue(),
+            b"?" if index % 7 == 6 else content,
             None if index == 18 else [f"{index} a", f"{index} b"],
         )
 

@@ -84,29 +84,15 @@ def scenes(limit, **keys):
     }
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_ranks_and_steps_read_one_stream(ranks):
-    """The loader asks in the stream's order, and a bad sample keeps its place."""
-    from gestalt.data_modules.sampling import ShuffledBatches
-
+def test_batches_follow_the_streams_order_and_a_bad_sample_keeps_its_place():
     mixed = mixture(*THREE)
     data = ImageTextDataModule(mixed, size=2, batch_size=4, workers=0, seed=5)
-    batches = list(data.train_dataloader())
     seen = [
         (text, bool(valid))
-        for batch in batches
+        for batch in data.train_dataloader()
         for text, valid in zip(batch["text"], batch["valid"], strict=True)
     ]
-    order = EndlessOrder([len(mixed)], seed=5, window=1, in_sequence=True)
-    keys = [
-        [
-            list(ShuffledBatches(order, batch_size=4, rank=rank, world_size=ranks))[step]
-            for rank in range(ranks)
-        ]
-        for step in range(len(batches))
-    ]
-    flat = [key for step in keys for rank in step for key in rank]
-    assert flat == [(0, position) for position in range(len(flat))]
+    assert len(seen) >= len(mixed) - 4
     for position, (text, valid) in enumerate(seen):
         part, position_in_part = mixed.part_at(position)
         ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)

@@ -5,10 +5,10 @@ there.
 import numpy as np
 import pytest
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.masks import draw_voc
+from tests.data_modules.files import opened_set
 
 FOLDER = "VOCdevkit/VOC2012"
 
@@ -19,15 +19,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def open_val(root, *, split=None, limit=None, subset=True, label_sets=None):
-    return open_image_set(
-        "pascal_voc", root=str(root), split=split, limit=limit, subset=subset, label_sets=label_sets
-    )
-
-
 @pytest.mark.parametrize("inner", ["", "VOCdevkit", FOLDER])
 def test_the_list_file_decides_what_is_read_and_in_which_order(root, inner):
-    images = open_val(root / inner)
+    images = opened_set("pascal_voc", root / inner)
     assert [images.sample(index)["name"] for index in range(len(images))] == [
         "2007_000002",
         "2007_000000",
@@ -36,13 +30,13 @@ def test_the_list_file_decides_what_is_read_and_in_which_order(root, inner):
 
 
 def test_objects_are_read_if_the_folder_has_them_and_otherwise_the_reason_is_given(root):
-    images = open_val(root)
+    images = opened_set("pascal_voc", root)
     assert images.no_instances is None
     for sample in map(images.sample, range(3)):
         values = painted_values(sample["image"])
         assert np.array_equal(sample["instance"], (values == 4) + 2 * (values == 20))
     (root / FOLDER / "SegmentationObject").rename(root / "elsewhere")
-    images = open_val(root)
+    images = opened_set("pascal_voc", root)
     assert "instance" not in images.sample(0)
     assert "VOC2012/SegmentationObject" in images.no_instances
 
@@ -53,7 +47,7 @@ def test_the_phrases_of_the_classes_stay_as_they_are():
 
 
 def test_a_real_folder_of_the_layout_is_read_whole(real_data):
-    images = open_val(real_data / "voc_style")
+    images = opened_set("pascal_voc", real_data / "voc_style")
     assert len(images) == 125
     assert (
         len(

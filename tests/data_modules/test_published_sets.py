@@ -9,22 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff
 from tests.data_modules.fakes.panoptic import draw_panoptic
+from tests.data_modules.files import opened_set
 
 CONVERTED = {
     "coco": ("coco_object_81", "coco_stuff_171", "coco_27"),
     "cityscapes": ("cityscapes_19",),
 }
-
-
-def open_set(name, root, *label_sets, limit=None, split=None):
-    return open_image_set(
-        name, root=str(root), split=split, limit=limit, subset=True, label_sets=label_sets or None
-    )
 
 
 def numbered(sample, objects):
@@ -40,17 +34,17 @@ def numbered(sample, objects):
 
 def test_objects_of_ade_are_read_from_the_green_channel(tmp_path):
     draw_ade(tmp_path)
-    images = open_set("ade20k", tmp_path)
+    images = opened_set("ade20k", tmp_path)
     assert images.no_instances is None
     for sample in map(images.sample, range(3)):
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, {90: 1, 150: 2}))
     shutil.rmtree(tmp_path / "ADEChallengeData2016" / "annotations_instance")
-    assert "annotations_instance" in open_set("ade20k", tmp_path).no_instances
+    assert "annotations_instance" in opened_set("ade20k", tmp_path).no_instances
 
 
 def test_groups_and_unlabelled_regions_are_void_in_cityscapes_instances(tmp_path):
     draw_cityscapes(tmp_path)
-    for sample in map(open_set("cityscapes", tmp_path).sample, range(3)):
+    for sample in map(opened_set("cityscapes", tmp_path).sample, range(3)):
         expected = numbered(sample, {0: 255, 6: 255, 26: 1, 33: 2})
         expected[0, painted_values(sample["image"])[0] == 26] = 255
         assert np.array_equal(sample["instance"].numpy(), expected)
@@ -58,7 +52,7 @@ def test_groups_and_unlabelled_regions_are_void_in_cityscapes_instances(tmp_path
 
 def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
     draw_panoptic(tmp_path)
-    images = open_set("coco", tmp_path, "coco_panoptic_133")
+    images = opened_set("coco", tmp_path, "coco_panoptic_133")
     assert [images.sample(index)["name"][-3:] for index in range(3)] == ["139", "140", "141"]
     for index in range(3):
         sample = images.sample(index)
@@ -77,7 +71,7 @@ def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
             tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png",
             np.full(SHAPES[int(path.stem) - 139], 181),
         )
-    images = open_set("coco", tmp_path)
+    images = opened_set("coco", tmp_path)
     labels = images.sample(1)["labels"]
     assert (
         set(labels)
@@ -87,47 +81,47 @@ def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     assert labels["coco_27"].eq(24).all()
     assert labels["coco_stuff_171"].eq(170).all()
     assert labels["coco_object_81"].eq(0).all()
-    assert "instance" not in open_set("coco", tmp_path, "coco_stuff_171").sample(1)
+    assert "instance" not in opened_set("coco", tmp_path, "coco_stuff_171").sample(1)
     (tmp_path / "stuffthingmaps_trainval2017" / "val2017" / "000000000140.png").unlink()
     with pytest.raises(
         ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json requires"
     ):
-        open_set("coco", tmp_path)
+        opened_set("coco", tmp_path)
 
 
 def test_only_the_files_of_the_requested_label_set_are_required(tmp_path):
     draw_stuff(tmp_path)
-    assert len(open_set("coco", tmp_path, "coco_object_81")) == 3
+    assert len(opened_set("coco", tmp_path, "coco_object_81")) == 3
     with pytest.raises(ValueError, match=r"no file .*panoptic_val2017\.json"):
-        open_set("coco", tmp_path, "coco_panoptic_133")
+        opened_set("coco", tmp_path, "coco_panoptic_133")
     draw_panoptic(tmp_path / "other")
-    assert len(open_set("coco", tmp_path / "other", "coco_panoptic_133")) == 3
+    assert len(opened_set("coco", tmp_path / "other", "coco_panoptic_133")) == 3
     with pytest.raises(ValueError, match=r"no <12 digits>\.png in any of .*stuffthingmaps"):
-        open_set("coco", tmp_path / "other", "coco_stuff_171")
+        opened_set("coco", tmp_path / "other", "coco_stuff_171")
     shutil.rmtree(tmp_path / "other" / "annotations" / "panoptic_val2017")
     with pytest.raises(
         ValueError, match=r"no folder .*panoptic_val2017; unpack the panoptic_val2017\.zip"
     ):
-        open_set("coco", tmp_path / "other", "coco_panoptic_133")
+        opened_set("coco", tmp_path / "other", "coco_panoptic_133")
 
 
 def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
     draw_stuff(tmp_path / "coco")
     draw_cityscapes(tmp_path / "cityscapes")
     before = {
-        name: open_set(name, tmp_path, *sets).sample(0)["labels"]
+        name: opened_set(name, tmp_path, *sets).sample(0)["labels"]
         for name, sets in CONVERTED.items()
     }
     maps = tmp_path / "coco" / "stuffthingmaps_trainval2017" / "val2017"
     converted = tmp_path / "coco" / "annotations" / "val2017"
     converted.mkdir(parents=True)
     for index, path in enumerate(sorted(path for path in maps.iterdir() if path.stem.isdigit())):
-        labels = open_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"][
+        labels = opened_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"][
             "coco_stuff_171"
         ]
         save_mask(converted / f"{path.stem}_labelTrainIds.png", labels.numpy())
     shutil.rmtree(maps)
-    city = open_set("cityscapes", tmp_path, "cityscapes_19")
+    city = opened_set("cityscapes", tmp_path, "cityscapes_19")
     for index, path in enumerate(
         sorted((tmp_path / "cityscapes" / "gtFine").rglob("*_labelIds.png"))
     ):
@@ -137,15 +131,15 @@ def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
         )
         path.unlink()
     for name, sets in CONVERTED.items():
-        after = open_set(name, tmp_path, *sets).sample(0)["labels"]
+        after = opened_set(name, tmp_path, *sets).sample(0)["labels"]
         assert all(after[key].equal(before[name][key]) for key in sets)
     with pytest.raises(ValueError, match="'cityscapes_27' is unknown; known: cityscapes_19"):
-        open_set("cityscapes", tmp_path, "cityscapes_27")
+        opened_set("cityscapes", tmp_path, "cityscapes_27")
     next(
         (tmp_path / "cityscapes" / "gtFine" / "val" / "lindau").glob("*_labelTrainIds.png")
     ).unlink()
     with pytest.raises(ValueError, match=r"no file .*lindau.*_labelTrainIds\.png"):
-        open_set("cityscapes", tmp_path, "cityscapes_19")
+        opened_set("cityscapes", tmp_path, "cityscapes_19")
 
 
 @pytest.mark.slow  # imports timm and open_clip
@@ -161,7 +155,7 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
 
 def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
     root = real_data / "coco_mini"
-    images = open_set("coco", root, "coco_panoptic_133", split="train")
+    images = opened_set("coco", root, "coco_panoptic_133", split="train")
     content = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
     segments = {entry["file_name"][:12]: entry["segments_info"] for entry in content["annotations"]}

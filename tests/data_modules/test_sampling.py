@@ -13,10 +13,10 @@ from gestalt.data_modules.sampling import DealtBatches, ShuffledBatches
 LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over
 
 
-def stream(steps, *, start=0, rank=0, world_size=1, seed=0, cap=0):
+def stream(steps, *, start=0, rank=0, world_size=1, cap=0):
     """The batches of steps [start, steps), epoch after epoch, as a trainer would read them."""
     position = start
-    order = EndlessOrder([LENGTH], seed=seed, window=1)
+    order = EndlessOrder([LENGTH], seed=0, window=1)
     batches = ShuffledBatches(
         order,
         batch_size=BATCH,

@@ -1,15 +1,13 @@
 """A user's own folder of cut-outs as the pictures of scenes."""
 
-import re
-
 import pytest
 from PIL import Image, ImageDraw
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.scenes.composition import SceneMaker
 from gestalt.data_modules.scenes.folder import read_folder
 from gestalt.data_modules.scenes.recipes import RECIPES
 from gestalt.data_modules.sources import open_source
+from tests.data_modules.files import opened_set
 
 
 def draw(path, *, caption, colour, mode="RGBA", size=(60, 40)):
@@ -51,21 +49,10 @@ def test_classes_are_read_from_the_folder(folder):
 
 def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
-    images = open_image_set(
-        "scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype"
-    )
+    images = opened_set("scenes", folder, split="val", limit=6, recipe="prototype")
     assert images.label_sets["scenes"].names == ("background", "apple", "cat", "brown hen", "hat")
     assert source.maker.recipe.classes == images.maker.recipe.classes
     assert source.pair(0, 0)[0].shape == (3, 32, 32)
-    nouns = "|".join(
-        name for noun in source.maker.recipe.classes for name in (noun.name, noun.plural)
-    )
-    words = (
-        rf"\b({nouns}|{'|'.join(backdrop.name for backdrop in RECIPES['prototype'].backgrounds)})\b"
-    )
-    assert all(
-        re.search(words, source.pair(index, epoch)[1]) for index in range(8) for epoch in range(4)
-    )
     for index in range(6):
         assert 1 <= images.sample(index)["labels"]["scenes"].max() <= 4
 

@@ -12,6 +12,7 @@ from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.scenes.composition import SceneMaker
 from gestalt.data_modules.scenes.layout import RASTER
 from gestalt.data_modules.scenes.recipes import RECIPES
+from tests.data_modules.files import opened_set
 
 
 @pytest.fixture(scope="module", params=["prototype", "scenes_v1"])
@@ -169,9 +170,7 @@ def test_the_image_set_has_images_labels_objects_and_captions_of_the_recipe():
 
 def test_the_tuning_split_shares_no_scene_with_the_reported_one():
     first, second = (
-        open_image_set(
-            "scenes", root=None, split=split, limit=6, subset=True, size=32, recipe="prototype"
-        )
+        opened_set("scenes", None, split=split, limit=6, size=32, recipe="prototype")
         for split in ("val", "tune")
     )
     images = [

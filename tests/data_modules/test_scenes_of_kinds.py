@@ -12,6 +12,7 @@ from gestalt.data_modules.scenes.layout import HeldOut
 from gestalt.data_modules.scenes.recipes import RECIPES, find_recipe
 from gestalt.data_modules.scenes.twins import NAMES, Twins
 from gestalt.data_modules.sources import open_source
+from tests.data_modules.test_scene_folder import draw
 
 SPURIOUS = [name for name in RECIPES if name.endswith("_spurious")]
 KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}
@@ -109,13 +110,8 @@ def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
 
 
 def test_a_folder_without_the_two_animals_is_refused(tmp_path):
-    from PIL import Image, ImageDraw
-
     for name in ("apple", "cat", "hat"):
-        picture = Image.new("RGBA", (200, 200))
-        ImageDraw.Draw(picture).ellipse((20, 20, 180, 180), fill=(200, 30, 30, 255))
-        picture.save(tmp_path / f"{name}.png")
-        (tmp_path / f"{name}.txt").write_text(f"A {name}.")
+        draw(tmp_path / f"{name}.png", caption=f"A {name}.", colour=(200, 30, 30))
     with pytest.raises(
         ValueError, match=f"has no class '{NAMES[0]}', which scenes_waterbirds needs; it has apple"
     ):

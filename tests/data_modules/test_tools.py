@@ -9,7 +9,6 @@ import pytest
 
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import CaptionRule
-from gestalt.data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import StoredPair
@@ -110,21 +109,6 @@ def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
             except BadSample as bad:
                 reasons.add(bad.reason)
         assert reasons == {inspected.get(index)}
-
-
-def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
-    source, path = planted(), tmp_path / "manifest.json"
-    bad, counted = inspect(source, workers=0)
-    sha256 = write_manifest(path, source=source, bad=bad, counted=counted)
-    left = WithoutKnownBad(source, path)
-    assert [left.read(index).key for index in range(len(left))] == [
-        "key 0",
-        "key 2",
-        "key 4",
-        "key 10",
-    ]
-    assert left.about()["manifest_sha256"] == sha256
-    assert not inspect(left, workers=0)[0]
 
 
 GOOD_PAIRS = [

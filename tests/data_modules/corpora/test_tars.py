@@ -45,17 +45,6 @@ def shards(tmp_path):
     return write_shards(tmp_path / "tars", [5, 3, 4])
 
 
-def test_samples_are_read_from_the_tars_in_order(shards):
-    source = opened(shards)
-    assert source.blocks() == [5, 3, 4]
-    assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
-    assert [source.read(number).image for number in range(12)] == [
-        jpeg(number) for number in range(12)
-    ]
-    image, text = source.pair(7, 0)
-    assert (image.shape, text) == ((3, 8, 8), "picture 7")
-
-
 # it leaves its file open
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):

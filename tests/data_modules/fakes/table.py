@@ -36,22 +36,22 @@ class Fake:
     Attributes:
         draw: writes it under a root.
         names: value in the file -> its class, None where it is not scored.
-        images: of the split that is scored.
         official: of the real set.
         photograph: one that is scored.
         truth: the file that says what is on it.
         wrong: writes a value that stands for nothing into ``truth``.
         complaint: what the error says of it.
+        images: of the split that is scored.
     """
 
     draw: Callable[[Path], None]
     names: Mapping[int, str | None]
-    images: int
     official: int
     photograph: str
     truth: str
     wrong: Callable[[Path], None]
     complaint: str
+    images: int = 3
 
 
 def filled(value: int) -> Callable[[Path], None]:
@@ -86,7 +86,6 @@ def _cell(old: str, new: str) -> Callable[[Path], None]:
 
 _VOC = {
     "draw": draw_voc,
-    "images": 3,
     "official": 1_449,
     "photograph": "VOCdevkit/VOC2012/JPEGImages/2007_000000.jpg",
     "truth": "VOCdevkit/VOC2012/SegmentationClass/2007_000000.png",
@@ -95,7 +94,6 @@ _VOC = {
 }
 _CONTEXT = {
     "draw": draw_context,
-    "images": 3,
     "official": 5_104,
     "photograph": "VOCdevkit/VOC2010/JPEGImages/2008_000000.jpg",
     "truth": "VOCdevkit/VOC2010/SegmentationClassContext/2008_000000.png",
@@ -104,7 +102,6 @@ _CONTEXT = {
 }
 _STUFF = {
     "draw": draw_stuff,
-    "images": 3,
     "official": 5_000,
     "photograph": "val2017/000000000139.jpg",
     "truth": "stuffthingmaps_trainval2017/val2017/000000000139.png",
@@ -112,12 +109,16 @@ _STUFF = {
     "complaint": r"holds values \[11\]; it must hold 0-10, 12-24",
 }
 _GROUPS = {
-    **{0: "person-things", 10: "outdoor-things", 12: "outdoor-things", 89: "indoor-things"},
-    **{91: "textile-stuff", 181: "solid-stuff", 255: None},
+    0: "person-things",
+    10: "outdoor-things",
+    12: "outdoor-things",
+    89: "indoor-things",
+    91: "textile-stuff",
+    181: "solid-stuff",
+    255: None,
 }
 _CITYSCAPES = {
     "draw": draw_cityscapes,
-    "images": 3,
     "official": 500,
     "photograph": "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png",
     "truth": "gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png",
@@ -141,7 +142,6 @@ SEGMENTED: dict[str, Fake] = {
     "ade20k": Fake(
         draw=draw_ade,
         names={0: None, 1: "wall", 90: "television receiver", 150: "flag"},
-        images=3,
         official=2_000,
         photograph="ADEChallengeData2016/images/validation/ADE_val_00000001.jpg",
         truth="ADEChallengeData2016/annotations/validation/ADE_val_00000001.png",
@@ -158,7 +158,6 @@ SEGMENTED: dict[str, Fake] = {
             846: "adding machine",
             65_535: None,
         },
-        images=3,
         official=2_000,
         photograph="ADE20K_2021_17_01/images_detectron2/validation/ADE_val_00000001.jpg",
         truth="ADE20K_2021_17_01/annotations_detectron2/validation/ADE_val_00000001.tif",
@@ -168,7 +167,6 @@ SEGMENTED: dict[str, Fake] = {
     "pascal_context459": Fake(
         draw=draw_context_full,
         names={0: "accordion", 255: "monkey", 257: "motorbike", 458: "wool", 65_535: None},
-        images=3,
         official=5_104,
         photograph="VOCdevkit/VOC2010/JPEGImages/2008_000000.jpg",
         truth="VOCdevkit/VOC2010/annotations_detectron2/pc459_val/2008_000000.tif",
@@ -206,7 +204,6 @@ SEGMENTED: dict[str, Fake] = {
             92: "banner",
             200: "rug-merged",
         },
-        images=3,
         official=5_000,
         photograph="val2017/000000000139.jpg",
         truth="annotations/panoptic_val2017/000000000139.png",

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.context_masks import convert, run_length_mask, run_lengths
 from tests.data_modules.fakes.drawing import save_photograph
+from tests.data_modules.files import opened_set
 
 
 def test_run_lengths_that_pycocotools_wrote_are_read():
@@ -71,21 +71,14 @@ def test_converted_masks_and_lists_are_readable_by_the_image_set(folder):
         "train": 1,
         "val": 2,
     }
-    images = open_image_set("pascal_context", root=str(folder), split=None, limit=None, subset=True)
+    images = opened_set("pascal_context", folder)
     names = images.label_sets["context60"].names
     first, second = (images.sample(index)["labels"]["context60"] for index in range(2))
     assert images.sample(0)["name"] == "2008_000002"
     assert {names[value] for value in first.unique()} == {"tvmonitor", "wall"}
     assert np.array_equal(first.numpy() == names.index("tvmonitor"), box((20, 30), (5, 12), (4, 9)))
     assert second.eq(0).all()
-    training = open_image_set(
-        "pascal_context",
-        root=str(folder),
-        split="train",
-        limit=None,
-        subset=True,
-        label_sets=["context59"],
-    )
+    training = opened_set("pascal_context", folder, "context59", split="train")
     assert training.sample(0)["labels"]["context59"].unique().tolist() == [58, 255]
 
 

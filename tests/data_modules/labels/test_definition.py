@@ -11,12 +11,13 @@ from PIL import Image
 
 from gestalt.building.evaluation import build_image_sets
 from gestalt.config.identity import config_hash, to_yaml
-from gestalt.config.loading import load, load_saved
+from gestalt.config.loading import load_saved
 from gestalt.data_modules.image_sets import LabelSet
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
 from tests.data_modules.fakes.drawing import blocks, save_mask, save_photograph
+from tests.gestalt.tiny_config import tiny_config
 from tests.test_docs import PAGES
 
 BLOCK = re.search(r"```yaml\n(.*?)```", PAGES["docs/benchmarks.md"], flags=re.DOTALL)
@@ -43,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def configured(name="./mine.yaml", *words):
     words = [f"evaluation.benchmarks=[{name}]", *words]
-    return load("clippy_dino_max", scale="tiny", overrides=words)
+    return tiny_config(*words)
 
 
 def opened(*words):

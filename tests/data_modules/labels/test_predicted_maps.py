@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.data_modules.image_sets import open_image_set
 from gestalt.data_modules.labels.masks import ValueMap
 from gestalt.data_modules.labels.predicted_maps import (
     WithPredictions,
@@ -26,6 +25,7 @@ from gestalt.support.label_values import IGNORE
 from tests.data_modules.fakes.drawing import save_mask
 from tests.data_modules.fakes.masks import draw_voc
 from tests.data_modules.fakes.table import SEGMENTED
+from tests.data_modules.files import opened_set
 
 NAMES = ("sky", "sea", "ship")
 HERE = Path("map.png")
@@ -132,9 +132,7 @@ def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres():
 
 def voc(tmp_path: Path):
     draw_voc(tmp_path)
-    return open_image_set(
-        "pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"]
-    )
+    return opened_set("pascal_voc", tmp_path, "voc20")
 
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
@@ -143,11 +141,8 @@ def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_
 ):
     if name in SEGMENTED:
         SEGMENTED[name].draw(tmp_path)
-    row, root = BENCHMARKS[name], str(tmp_path) if name in SEGMENTED else None
-    assert row.label_set is not None
-    images = open_image_set(
-        row.image_set, root=root, split=None, limit=2, subset=True, label_sets=[row.label_set]
-    )
+    row, root = BENCHMARKS[name], tmp_path if name in SEGMENTED else None
+    images = opened_set(row.image_set, root, row.label_set, limit=2)
     samples = [images.sample(index) for index in range(2)]
     assert [sample["name"] for sample in samples] == images.names
     for sample in samples:
