@@ -48,12 +48,13 @@ def painted(label: Tensor) -> Tensor:
     )
 
 
-def blocky_label(
-    rows: int, columns: int, *, block: int, seed: int, classes: int = len(NAMES)
-) -> Tensor:
+def blocky_label(rows: int, columns: int, *, block: int, seed: int) -> Tensor:
     """A random label (rows * block, columns * block) uint8, constant in each block."""
     cells = torch.randint(
-        classes, (rows, columns), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+        len(NAMES),
+        (rows, columns),
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.uint8,
     )
     return cells.repeat_interleave(block, 0).repeat_interleave(block, 1)
 
@@ -93,14 +94,11 @@ class PaintedModel(nn.Module):
         vectors = functional.one_hot(classes, len(self.labels.names)).permute(0, 3, 1, 2).float()
         if self.flaw == "transposed":
             vectors = vectors.transpose(2, 3).reshape(vectors.shape)
-        if self.flaw == "noise":
-            vectors = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
         return functional.normalize(vectors * self.scale, dim=1)
 
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
-        """(B, C, h, w) one-hot; the same everywhere if that is the flaw."""
-        vectors = self.embed_patches(images)
-        return torch.ones_like(vectors) if self.flaw == "constant" else vectors
+        """(B, C, h, w) one-hot."""
+        return self.embed_patches(images)
 
     def check_class_attention(self) -> None:
         """It has one, unless that is the flaw."""

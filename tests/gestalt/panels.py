@@ -10,9 +10,9 @@ TOP = MARGIN + FONT_SIZE + 8
 """The first row of panels, which lie below a line of titles."""
 
 
-def panels(page: Image.Image, *, size: tuple[int, int], count: int = 3) -> list[NDArray[np.uint8]]:
-    """Cut panels of a size (width, height) out of a page, from the left."""
-    lefts = [MARGIN + number * (size[0] + MARGIN) for number in range(count)]
+def panels(page: Image.Image, *, size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """Cut three panels of a size (width, height) out of a page, from the left."""
+    lefts = [MARGIN + number * (size[0] + MARGIN) for number in range(3)]
     return [np.asarray(page.crop((left, TOP, left + size[0], TOP + size[1]))) for left in lefts]
 
 

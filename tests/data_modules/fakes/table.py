@@ -100,6 +100,9 @@ _CONTEXT = {
     "wrong": filled(60),
     "complaint": r"holds values \[60\]; it must hold 0-59",
 }
+_OBJECTS = {1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}
+_CONTEXT_CLASSES = {1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}
+_THINGS = {0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush"}
 _STUFF = {
     "draw": draw_stuff,
     "official": 5_000,
@@ -127,18 +130,10 @@ _CITYSCAPES = {
 }
 
 SEGMENTED: dict[str, Fake] = {
-    "pascal_voc": Fake(
-        **_VOC, names={0: "background", 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}
-    ),
-    "pascal_voc20": Fake(
-        **_VOC, names={0: None, 1: "aeroplane", 4: "boat", 20: "tvmonitor", 255: None}
-    ),
-    "pascal_context60": Fake(
-        **_CONTEXT, names={0: "background", 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}
-    ),
-    "pascal_context59": Fake(
-        **_CONTEXT, names={0: None, 1: "aeroplane", 2: "bag", 55: "tvmonitor", 59: "wood"}
-    ),
+    "pascal_voc": Fake(**_VOC, names={0: "background", **_OBJECTS}),
+    "pascal_voc20": Fake(**_VOC, names={0: None, **_OBJECTS}),
+    "pascal_context60": Fake(**_CONTEXT, names={0: "background", **_CONTEXT_CLASSES}),
+    "pascal_context59": Fake(**_CONTEXT, names={0: None, **_CONTEXT_CLASSES}),
     "ade20k": Fake(
         draw=draw_ade,
         names={0: None, 1: "wall", 90: "television receiver", 150: "flag"},
@@ -175,21 +170,9 @@ SEGMENTED: dict[str, Fake] = {
     ),
     "coco_object": Fake(
         **_STUFF,
-        names={0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush"}
-        | dict.fromkeys((91, 181, 255), "background"),
+        names=_THINGS | dict.fromkeys((91, 181, 255), "background"),
     ),
-    "coco_stuff": Fake(
-        **_STUFF,
-        names={
-            0: "person",
-            10: "fire hydrant",
-            12: "stop sign",
-            89: "toothbrush",
-            91: "banner",
-            181: "wood",
-            255: None,
-        },
-    ),
+    "coco_stuff": Fake(**_STUFF, names=_THINGS | {91: "banner", 181: "wood", 255: None}),
     "coco27": Fake(**_STUFF, names=_GROUPS),
     "coco27_curated": Fake(
         **_STUFF | {"draw": draw_curated, "images": 2, "official": 2_175}, names=_GROUPS

@@ -8,7 +8,7 @@ from torch.nn import functional
 from gestalt.evaluation.prompts import article, class_embeddings, expand, used_prompts
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from tests.gestalt.painted import LABELS, PaintedModel, Words
+from tests.gestalt.painted import Words
 
 AN = [
     "apple",
@@ -56,39 +56,11 @@ def test_a_before_a_consonant_sound(phrase):
     assert article(phrase) == "a"
 
 
-def test_the_letter_rule_chooses_the_article_by_spelling():
-    assert [article(phrase, rule="letter") for phrase in ("hour", "unicorn", "Owl")] == [
-        "a",
-        "an",
-        "an",
-    ]
-
-
-def test_the_default_prompt_is_lower_case_without_a_full_stop():
-    assert expand("Aeroplane", protocol=top_down_protocol("whole_square")) == [
-        "a photo of an aeroplane"
-    ]
-
-
 def test_templates_keep_case_and_blanks_when_asked():
     protocol = TopDownProtocol(
         name="p", templates=("A photo of {}s.", "{article} {}, {article} {}"), lower_case=False
     )
     assert expand("bed ", protocol=protocol) == ["A photo of bed s.", "a bed , a bed "]
-
-
-def test_several_prompts_can_belong_to_one_class():
-    prompts = class_embeddings(PaintedModel(), LABELS, protocol=top_down_protocol("whole_square"))
-    assert prompts.class_index.tolist() == [0, 0, 1, 2, 3]
-    assert prompts.vectors.argmax(dim=1).tolist() == [0, 0, 1, 2, 3]
-    assert prompts.background == 0
-
-
-def test_under_a_threshold_the_background_has_no_prompts():
-    protocol = top_down_protocol("whole_square", background="threshold", threshold=0.2)
-    prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
-    assert prompts.class_index.tolist() == [1, 2, 3]
-    assert prompts.background == 0
 
 
 @pytest.mark.parametrize("ensembling", ["normalised_mean", "raw_mean"])

@@ -39,7 +39,6 @@ def words(label_set: str) -> Words:
 )
 def test_a_list_names_every_class_and_records_its_source(name, label_set):
     found = phrases_of(name, label_set=label_set)
-    assert found is not None
     first, phrases = found
     assert first + len(phrases) == CLASSES[label_set]
     assert first == 0 or label_set in BACKGROUND

@@ -30,17 +30,17 @@ def pair(index: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
 
-def loop_iou(pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
+def loop_iou(pairs, *, classes=CLASSES, ignored=IGNORE):
     """IoU of each class over the set, pixel by pixel."""
-    inside, either = [0] * CLASSES, [0] * CLASSES
+    inside, either = [0] * classes, [0] * classes
     for prediction, label in pairs:
         for guess, truth in zip(
             prediction.flatten().tolist(), label.flatten().tolist(), strict=True
         ):
-            for value in range(CLASSES):
-                if truth != IGNORE:
-                    inside[value] += guess == truth == value
-                    either[value] += value in (guess, truth)
+            for value in {guess, truth} if truth != ignored else ():
+                if value < classes:
+                    inside[value] += guess == truth
+                    either[value] += 1
     return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
 
 

@@ -7,24 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gestalt.data_modules.labels.predicted_maps import find_maps, read_map, value_map
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.prompts import templates_digest
-from gestalt.evaluation.protocols import PredictionsProtocol
 from gestalt.measures.extremes import write_extremes
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.stage import (
@@ -256,53 +252,6 @@ def test_a_sanity_check_logs_nothing(tmp_path):
 
 def test_classes_with_the_same_name_get_distinct_keys():
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
-
-
-class PredictedSet(PaintedSet):
-    """The blocky images with the maps that lie in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(blocky=True)
-        self.files = find_maps(folder, [f"p/{index}" for index in range(LENGTH)])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.files[max(index, 0)]
-        sample = super().__getitem__(index)
-        return {**sample, "prediction": value_map("index", names=NAMES)(read_map(path), path=path)}
-
-
-def predicted(folder: Path) -> ClassMaps:
-    """One evaluation of the maps in a folder."""
-    callback = ClassMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
-    validate(callback, dataset=PredictedSet(folder))
-    return callback
-
-
-def test_written_maps_score_exactly_what_the_model_scored(tmp_path):
-    model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    validate(model, dataset=PaintedSet(blocky=True), flaw="transposed")
-    maps = predicted(tmp_path)
-    ours, theirs = model.result(), maps.result()
-    shared = set(ours["metrics"]) & set(theirs["metrics"])
-    assert {"painted/miou", "painted/pixel_accuracy", "painted/miou_constant_background"} < shared
-    assert {key: ours["metrics"][key] for key in shared} == {
-        key: theirs["metrics"][key] for key in shared
-    }
-    for key in (
-        "iou",
-        "ignored_pixels",
-        "images",
-        "names",
-        "label_set",
-        "best_images",
-        "worst_images",
-        "constant_class",
-    ):
-        assert ours[key] == theirs[key]
-    assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
-    assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
-    assert theirs["unnamed_pixels"] == 0
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:

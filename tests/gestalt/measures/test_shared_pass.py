@@ -74,17 +74,13 @@ def batches():
         truth = torch.randint(0, 4, (2, 32, 32), generator=draws, dtype=torch.uint8)
         image = torch.randint(0, 256, (2, 3, 32, 32), generator=draws, dtype=torch.uint8)
         yield {
-            **{
-                "set": "painted",
-                "sample_id": torch.arange(start, start + 2),
-                "name": ["a", "b"],
-                "image": list(image),
-            },
-            **{
-                "labels": {"painted": list(truth)},
-                "instance": list(truth),
-                "captions": [["grass"], ["an apple", "sky"]],
-            },
+            "set": "painted",
+            "sample_id": torch.arange(start, start + 2),
+            "name": ["a", "b"],
+            "image": list(image),
+            "labels": {"painted": list(truth)},
+            "instance": list(truth),
+            "captions": [["grass"], ["an apple", "sky"]],
         }
 
 

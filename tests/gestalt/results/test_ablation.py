@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from gestalt.ablation.grid import read_grid
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.results.ablation import build_table
 from gestalt.results.comparability import setup_differences, split_by_measurement
 from gestalt.results.intervals import pseudo_values, t_interval
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, leave_arrays, record
+from tests.gestalt.tiny_config import tiny_config
 
 SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
 GRID = read_grid("aggregation", scale="tiny").design()
@@ -31,7 +31,7 @@ def view(tmp_path):
                     f"seed={seed}",
                     *keywords.get("overrides", {}).get((cell, seed), []),
                 ]
-                config = load("clippy_dino_max", scale="tiny", overrides=words)
+                config = tiny_config(*words)
                 saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
                 folder = tmp_path / f"{cell}_{seed}"
                 leave(folder, config, saved, array)
@@ -41,10 +41,13 @@ def view(tmp_path):
     return make
 
 
-def differences(view, metric="scenes/miou"):
+def differences(view):
     """Return the differences that make results incomparable."""
     results = list(view.values())
-    return [*split_by_measurement(results, metric).differences(), *setup_differences(results)]
+    return [
+        *split_by_measurement(results, "scenes/miou").differences(),
+        *setup_differences(results),
+    ]
 
 
 CHANGES = {

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from gestalt.ablation.grid import read_grid
-from gestalt.config.loading import load
 from gestalt.evaluation.pictures import MARGIN, PANEL
 from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
 from gestalt.results.ablation_page import write_page
@@ -18,6 +17,7 @@ from gestalt.results.reading import GridResults
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record
 from tests.gestalt.results.test_report import image
+from tests.gestalt.tiny_config import tiny_config
 
 GRID = read_grid("aggregation_by_init", scale="tiny")
 NAMES = ("background", "cat", "dog")
@@ -29,7 +29,7 @@ def view(tmp_path):
     made = {}
     cells = list(GRID.cells)
     for place, cell in enumerate(cells[:-2] + cells[-1:]):
-        config = load(GRID.base, scale="tiny", overrides=list(GRID.words(cell, seed=0)))
+        config = tiny_config(*GRID.words(cell, seed=0), name=GRID.base)
         saved, array = record(config, 0.1 + 0.05 * place)
         folder = tmp_path / "runs" / str(place)
         leave(folder, config, saved, array)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
 from gestalt.results.intervals import Contribution, Interval
 from gestalt.results.reading import read_results
 from tests.gestalt.ablation.fake_run import counts, leave, record
+from tests.gestalt.tiny_config import tiny_config
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch):
     parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
 
     def make(score, *words, change=None, **keywords):
-        config = load("clippy_dino_max", scale="tiny", overrides=list(words))
+        config = tiny_config(*words)
         made, array = record(config, score, **keywords)
         made["scale"] = "tiny"
         if change:
@@ -126,21 +126,16 @@ def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differ
 
 
 def test_every_setting_that_differs_is_listed_beside_the_refusal_and_the_table(run, capsys):
-    folders = [
-        str(run(0.6, change=under("mmseg-448/tcl"))),
-        str(run(0.5, change=under("sclip-336/sclip"))),
-    ]
+    presets = ("mmseg-448/tcl", "sclip-336/sclip")
+    folders = [str(run(0.6, change=under(preset))) for preset in presets]
     ((title, (heads, rows)),) = differing(results(*folders)).items()
     assert title == "scenes/miou, scenes/recall_at_10"
     assert heads == ["setting", "clippy_dino_max tiny version_0", "clippy_dino_max tiny version_1"]
     assert {"protocol.digest", "protocol.templates", "protocol.left_out"} < {row[0] for row in rows}
-    assert main(["compare", *folders, "--details", "--metric", "miou"]) == 2
-    assert "| protocol.stride | 224 | 112 |" in capsys.readouterr().err
-    assert (
-        main(["compare", *folders, "--details", "--metric", "miou", "--allow-mixed", "--csv"]) == 0
-    )
-    printed = capsys.readouterr()
-    assert "| protocol.stride | 224 | 112 |" in printed.err
+    for more, status in (([], 2), (["--allow-mixed", "--csv"], 0)):
+        assert main(["compare", *folders, "--details", "--metric", "miou", *more]) == status
+        printed = capsys.readouterr()
+        assert "| protocol.stride | 224 | 112 |" in printed.err
     assert printed.out.startswith("run,path,metric")
     assert differing(results(folders[0])) == {}
 
@@ -287,9 +282,6 @@ def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
     (folder / "result.json").unlink()
     with pytest.raises(
         ConfigError,
-        match=(
-            r"holds evaluations, but no result.json of a finished run; name evaluations, such as "
-            r".*10\.json"
-        ),
+        match=r"holds evaluations, but no result.json of a .*such as .*10\.json",
     ):
         results(folder)

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, ScoredImage, write_predictions
 from gestalt.results.reading import read_results
@@ -20,6 +19,7 @@ from gestalt.results.report import confusions, read_scalars, write_report
 from gestalt.results.result import companions
 from gestalt.training.board import BoardLogger
 from tests.gestalt.ablation.fake_run import leave, record
+from tests.gestalt.tiny_config import tiny_config
 
 NAMES = ["a<b", "b", "c"]
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -84,7 +84,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def make(score, *, size=64, version=0, more=()):
-        config = load("clippy_dino_max", scale="tiny", overrides=[f"image.eval_size={size}"])
+        config = tiny_config(f"image.eval_size={size}")
         made, array = record(config, score)
         array[:] = [[50, 0, 0], [75, 50, 0], [75, 50, 0]]
         total = array.sum(axis=0)
@@ -191,14 +191,14 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
 
 def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reason(run):
     entry = {
-        **{
-            "set": "birds",
-            "measure": "robustness",
-            "metric_keys": [],
-            "protocol": {"name": "p", "digest": "d"},
-            "images": 40,
-        },
-        **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
+        "set": "birds",
+        "measure": "robustness",
+        "metric_keys": [],
+        "protocol": {"name": "p", "digest": "d"},
+        "images": 40,
+        "names": ["land", "water"],
+        "right": [[9, 5], [4, 8]],
+        "total": [[10, 10], [10, 10]],
     }
     left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
     words = " ".join(checked(report(run(0.6, more=[entry, left_out]))).words)

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import TEMPLATES, build_protocol
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.classification.engine import by_class, ranks, reduced_labels, with_third
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.painted import NAMES, PaintedModel, Words, painted
 
-OPENAI_80 = TEMPLATES["openai_80"]
 BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
 
 

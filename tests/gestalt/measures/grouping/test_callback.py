@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.grouping.callback import Grouping
+from gestalt.data_modules.labels.predicted_maps import find_maps, group_map, read_map
+from gestalt.evaluation.protocols import PredictionsProtocol, build_protocol
+from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
+from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import LeftOut
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet, validate
-from tests.gestalt.painted import blocky_label, painted
+from tests.gestalt.painted import LABELS, blocky_label, painted
+from tests.gestalt.tiny_config import tiny_config
 
 PROTOCOL = build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4)
 EMPTY = 2
@@ -120,6 +123,31 @@ def test_the_result_is_json_with_counts_of_groups_images_and_objects():
         assert 0 < inside <= union
 
 
+def test_written_groups_score_exactly_what_the_model_scored(tmp_path):
+    model = grouping()
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    validate(model, dataset=PaintedObjects(), flaw="transposed")
+    files = find_maps(tmp_path, [f"p/{index}" for index in range(LENGTH)])
+
+    class Written(PaintedObjects):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            path = files[max(index, 0)]
+            return super().__getitem__(index) | {"prediction": group_map(read_map(path), path=path)}
+
+    maps = GroupMaps(
+        "painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2
+    )
+    validate(maps, dataset=Written())
+    ours, theirs = model.result(), maps.result()
+    for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):
+        assert theirs["metrics"][f"painted/{key}"] == ours["metrics"][f"painted/{key}"]
+    assert theirs["counts"]["model"] == ours["counts"]["model"]
+    for key in ("objects", "images_with_objects"):
+        assert theirs[key] == ours[key]
+    for key, values in model.per_image().items():
+        assert np.array_equal(values, maps.per_image()[key], equal_nan=True)
+
+
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error():
     with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
         validate(grouping("pianted"), dataset=PaintedObjects())
@@ -152,9 +180,8 @@ def voc(tmp_path: Path) -> Path:
 def built(*words: str) -> list[Any]:
     """The scorers that a configuration asks for."""
     from gestalt.building.evaluation import build_evaluation
-    from gestalt.config.loading import load
 
-    return list(build_evaluation(load("clippy_dino_max", scale="tiny", overrides=list(words)))[1])
+    return list(build_evaluation(tiny_config(*words))[1])
 
 
 def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size():

@@ -18,7 +18,7 @@ from gestalt.measures.matching.metric import (
 CLASSES, LENGTH = 4, 6
 
 
-def pair(index: int, *, clusters: int = CLASSES) -> tuple[Tensor, Tensor]:
+def pair(index: int) -> tuple[Tensor, Tensor]:
     """Clusters and label (H, W) of an image, some of it ignored, both drawn."""
     draw = torch.Generator().manual_seed(index)
     size = (5 + index % 3, 6)
@@ -26,19 +26,18 @@ def pair(index: int, *, clusters: int = CLASSES) -> tuple[Tensor, Tensor]:
     groups = torch.where(
         torch.rand(size, generator=draw) < 0.6,
         (label + 1) % CLASSES,
-        torch.randint(clusters, size, generator=draw),
+        torch.randint(CLASSES, size, generator=draw),
     )
     return groups.to(torch.uint8), label.masked_fill(
         torch.rand(size, generator=draw) < 0.1, 255
     ).to(torch.uint8)
 
 
-def scored(indices: list[int] | None = None, *, clusters: int = CLASSES) -> MatchedScore:
-    """Some images, or all."""
-    metric = MatchedIoU(clusters, CLASSES)
-    chosen = list(range(LENGTH)) if indices is None else indices
-    pairs = [pair(max(index, 0), clusters=clusters) for index in chosen]
-    metric.update([one for one, _ in pairs], [truth for _, truth in pairs], torch.tensor(chosen))
+def scored() -> MatchedScore:
+    """The metric over all images."""
+    metric = MatchedIoU(CLASSES, CLASSES)
+    groups, labels = zip(*map(pair, range(LENGTH)), strict=True)
+    metric.update(groups, labels, torch.arange(LENGTH))
     return metric.compute()  # type: ignore[no-any-return]
 
 

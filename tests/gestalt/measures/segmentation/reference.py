@@ -118,9 +118,7 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=0)
 
 
-def refine(
-    image: np.ndarray, maps: np.ndarray, rings: tuple[int, ...], times: int = 10
-) -> np.ndarray:
+def refine(image: np.ndarray, maps: np.ndarray, rings: tuple[int, ...]) -> np.ndarray:
     """PAMR: image (3, h, w), maps (c, h, w)."""
     h, w = image.shape[1:]
     places = [(d * y, d * x) for d in rings for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -140,7 +138,7 @@ def refine(
             ]
         )
     )
-    for _ in range(times):
+    for _ in range(10):
         maps = sum(
             weight * shifted(maps, place) for weight, place in zip(weights, around, strict=True)
         )

@@ -1,8 +1,7 @@
-"""Top-down grouping: an oracle scores 1, noise scores chance, and no label is ever resized."""
+"""Top-down grouping of painted images, in blocks and under a threshold."""
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.images import resize
@@ -10,38 +9,12 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
 from gestalt.measures.segmentation.dense.windows import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
-from gestalt.measures.segmentation.metric import MeanIoU
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.support.label_values import IGNORE
-from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
+from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 
 SQUARE = top_down_protocol("whole_square", input_size=32)
-SHORT_SIDE = top_down_protocol("whole_short_side", input_size=16, multiple=4)
-
-
-def miou(labels: list[Tensor], *, model: PaintedModel, protocol: TopDownProtocol) -> float:
-    """Score a model on painted labels."""
-    prompts = class_embeddings(model, LABELS, protocol=protocol)
-    found = top_down(
-        model, [painted(label) for label in labels], prompts=prompts, protocol=protocol
-    )
-    metric = MeanIoU(len(NAMES))
-    metric.update([one.prediction for one in found], labels, torch.arange(len(labels)))
-    return float(metric.compute().miou)
-
-
-@pytest.mark.parametrize("protocol", [SQUARE, SHORT_SIDE], ids=["square", "short_side"])
-def test_the_prediction_has_the_labels_native_size(protocol):
-    model = PaintedModel()
-    prompts = class_embeddings(model, LABELS, protocol=protocol)
-    image = painted(torch.zeros(33, 50, dtype=torch.uint8))
-    found = top_down(
-        model, [image, image], prompts=prompts, protocol=protocol, sizes=[(33, 50), (66, 100)]
-    )
-    assert [tuple(one.prediction.shape) for one in found] == [(33, 50), (66, 100)]
-    assert found[0].prediction.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
@@ -76,17 +49,6 @@ def test_only_scores_below_the_threshold_become_background():
 def test_no_gradient_reaches_the_tower():
     image = painted(blocky_label(8, 8, block=4, seed=0))
     assert not cut_and_embed(PaintedModel(), [image], protocol=SQUARE)[0].features.requires_grad
-
-
-def test_segmenting_by_custom_labels_gives_their_positions():
-    label = striped_label(8, 8, block=4, seed=5)
-    mask = segment_images(
-        PaintedModel(),
-        [painted(label)],
-        labels=["unicorn", "ground", "hour", "apple"],
-        protocol=SQUARE,
-    )[0].map
-    assert torch.equal(torch.tensor([1, 3, 2, 0], dtype=torch.uint8)[label.long()], mask)
 
 
 def test_segmenting_with_a_threshold_leaves_the_rest_unnamed():

@@ -5,10 +5,10 @@ changes.
 import torch
 
 from gestalt.building.model import build_model
-from gestalt.config.loading import load
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.measures.segmentation import fitting
 from gestalt.measures.segmentation.presets import top_down_protocol
+from tests.gestalt.tiny_config import tiny_config
 
 
 class Named(DenseModel):
@@ -20,7 +20,7 @@ class Named(DenseModel):
 def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
     monkeypatch.setattr(fitting, "open_vision", Named)
     torch.manual_seed(0)
-    model = build_model(load("clippy_dino_max", scale="tiny"))
+    model = build_model(tiny_config())
     for name in ("timm:a", "timm:b", "timm:a"):
         fitting.fit_protocol(
             top_down_protocol("sclip-336/proxyclip", proxy=name), model, requested=True

@@ -26,6 +26,7 @@ from tests.gestalt.measures.segmentation.test_parity import (
     rules_of,
 )
 from tests.gestalt.measures.stage import count
+from tests.gestalt.measures.test_metrics import loop_iou
 from tests.gestalt.painted import Words
 
 CLASSES = 300
@@ -60,23 +61,13 @@ def test_a_protocol_on_many_classes_equals_the_slow_reference():
 
 def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsely():
     metric = MeanIoU(CLASSES)
-    inside, either, void = np.zeros(CLASSES), np.zeros(CLASSES), 0
-    for index in range(5):
-        prediction, label = sparse_pair(index)
+    pairs = [sparse_pair(index) for index in range(5)]
+    for index, (prediction, label) in enumerate(pairs):
         count(metric, prediction, label, index)
-        for guess, truth in zip(
-            prediction.flatten().tolist(), label.flatten().tolist(), strict=True
-        ):
-            void += truth == NONE
-            for value in {guess, truth} if truth != NONE else ():
-                inside[value] += guess == truth
-                either[value] += 1
     rows = torch.cat(metric.rows)
     score = metric.compute()
-    np.testing.assert_array_equal(
-        score.iou, np.divide(inside, either, out=np.full(CLASSES, np.nan), where=either > 0)
-    )
-    assert score.ignored_pixels == void > 0
+    np.testing.assert_array_equal(score.iou, loop_iou(pairs, classes=CLASSES, ignored=NONE))
+    assert score.ignored_pixels == sum(int((label == NONE).sum()) for _, label in pairs) > 0
     assert rows.shape[1] == ROW
     assert rows.numel() < score.image_counts.size / 3
     np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)

@@ -134,7 +134,7 @@ def rules_of(name: str) -> Rules:
     return dataclasses.replace(RULES[name], extra={"raw": raw})
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", RULES)
 def test_a_protocol_matches_the_slow_reference(name, size):
     protocol = top_down_protocol(name, vocabulary="label_set")

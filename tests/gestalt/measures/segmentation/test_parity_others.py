@@ -154,7 +154,7 @@ def assert_decided(found: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -
     assert len(np.unique(found)) > 2
 
 
-@pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES[:2], ids=str)
 @pytest.mark.parametrize("name", GROUPING)
 def test_groups_match_the_slow_reference(name, size):
     method, rules = GROUPING[name]

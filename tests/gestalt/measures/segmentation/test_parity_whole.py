@@ -104,7 +104,7 @@ def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
     assert (away > 0.5).mean() < 1e-3
 
 
-@pytest.mark.parametrize("size", [(37, 53), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", [(37, 53), (501, 333)], ids=str)
 @pytest.mark.parametrize("name", PRESETS)
 def test_resized_images_match_the_slow_reference(name, size):
     image = noise(*size, seed=7)
@@ -151,7 +151,7 @@ def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
     ]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_protocol_matches_the_slow_reference(name, size):
     protocol = top_down_protocol(name, vocabulary="label_set")
@@ -173,7 +173,7 @@ def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_refer
         assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
-@pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=str)
 def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size):
     protocol = top_down_protocol("clippy-repo", label_set="voc21")
     labels = name_classes(
@@ -190,7 +190,7 @@ def test_clippy_repo_with_fixed_defects_matches_the_slow_reference():
     assert_same(protocol, rules, size=(251, 333), phrases=pairs())
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size):
     label = noise(*size, seed=5)[0]
     found = squash(label, side=224).numpy()

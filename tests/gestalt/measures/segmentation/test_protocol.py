@@ -10,14 +10,11 @@ from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 
 
 @pytest.mark.laws(PRESETS)
-def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name):
-    protocol = top_down_protocol(name)
-    assert protocol.name == {
+def test_a_protocol_has_the_name_of_its_row(name):
+    assert top_down_protocol(name).name == {
         "sclip-336": "sclip-336/sclip",
         "clearclip-448": "clearclip-448/clearclip",
     }.get(name, name)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        protocol.input_size = 1  # type: ignore[misc]
 
 
 def test_the_digest_is_the_same_on_every_machine():
