@@ -26,7 +26,6 @@ def everyday() -> list[str]:
     """The commands of the block."""
     section = (ROOT / "README.md").read_text().partition("## Everyday commands\n")[2]
     block = re.search(r"^```bash\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-    assert block is not None
     return [line for line in block[1].splitlines() if line.startswith("gestalt ")]
 
 

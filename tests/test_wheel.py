@@ -152,13 +152,17 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program, tmp_
 
 
 @pytest.mark.slow
-def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(program, tmp_path):
+def test_outside_a_checkout_and_without_lightning_pictures_are_segmented_and_grouped(
+    program, tmp_path
+):
     export(tmp_path / "exported")
     save_photo(tmp_path / "photo.jpg")
     lines = """
 import gestalt
 model = gestalt.load("exported", "cpu")
 model.segment("photo.jpg", ["dog", "grass"]).save("seen.png")
+model.similarity("photo.jpg", ["dog"])
+model.group("photo.jpg", 3)
 """
     run(program.with_name("python"), "-c", WITHOUT_LIGHTNING + lines, folder=tmp_path)
     with Image.open(tmp_path / "seen.png") as seen:

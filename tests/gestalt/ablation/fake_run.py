@@ -21,6 +21,8 @@ from gestalt.results.record import FORMAT
 from gestalt.support.files import file_hash
 
 CLASSES, IMAGES = 3, 30
+FAKE = (sys.executable, "-m", "tests.gestalt.ablation.fake_run")
+"""The program in its place."""
 
 
 def counts(score: float, seed: int) -> np.ndarray:

@@ -14,10 +14,10 @@ from gestalt.ablation.grid import read_grid
 from gestalt.ablation.jobs import Training
 from gestalt.ablation.study import Study
 from gestalt.config.schema import ConfigError
+from tests.gestalt.ablation.fake_run import FAKE
 from tests.gestalt.command import environment
 
 submitit = pytest.importorskip("submitit", reason="pip install submitit")
-FAKE = (sys.executable, "-m", "tests.gestalt.ablation.fake_run")
 
 
 @pytest.fixture(autouse=True)

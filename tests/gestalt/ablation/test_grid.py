@@ -12,6 +12,7 @@ from gestalt.ablation.grid_file import word
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
 from gestalt.support.yaml_values import read_values
+from tests.gestalt.tiny_config import tiny_config
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
 BASE = {"base": "clippy_dino_max"}
@@ -82,7 +83,7 @@ def test_a_cell_can_clear_a_mapping_of_the_base(tmp_path, terms):
     )
     words = grid.words("pairs", seed=0)
     assert "loss.terms={}" in words
-    assert load("gestalt", scale="tiny", overrides=list(words)).loss.terms == {}
+    assert tiny_config(*words, name="gestalt").loss.terms == {}
 
 
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():

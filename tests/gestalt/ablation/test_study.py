@@ -19,9 +19,9 @@ from gestalt.commands.ablate import plan, run
 from gestalt.commands.arguments import parse
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
+from tests.gestalt.ablation.fake_run import FAKE
 from tests.gestalt.command import environment
 
-FAKE = (sys.executable, "-m", "tests.gestalt.ablation.fake_run")
 MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
 
 
@@ -34,11 +34,9 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FAKE", raising=False)
 
 
-def study(
-    name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False, scale="tiny"
-):
+def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False):
     """A grid over fake runs; ``said`` holds its lines."""
-    grid = read_grid(name, scale=scale, overrides=overrides, choose=choose)
+    grid = read_grid(name, scale="tiny", overrides=overrides, choose=choose)
     folder = Path("page")
     lines = []
     made = Study(
@@ -68,6 +66,9 @@ def entries():
 
 
 def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
+    other = Path("lightning_logs/clippy_dino_max/tiny/version_0")
+    other.mkdir(parents=True)
+    (other / "result.json").write_text('{"format": 1, "config_hash": "of another run"}')
     page = study().run()
     assert [next(word for word in line.split() if "aggregation" in word) for line in started()] == [
         MAX,
@@ -79,25 +80,6 @@ def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
     assert again.run() == page
     assert len(started()) == 3
     assert all("finished before" in line for line in again.said)
-
-
-def test_a_record_of_another_run_in_an_older_format_stops_no_grid():
-    other = Path("lightning_logs/clippy_dino_max/tiny/version_0")
-    other.mkdir(parents=True)
-    (other / "result.json").write_text(json.dumps({"format": 1, "config_hash": "another"}))
-    made = study()
-    made.run()
-    assert not made.failures
-    assert len(started()) == 3
-
-
-def test_the_file_of_the_cells_identifies_the_grid_and_every_run():
-    made = study(choose=("optimizer.learning_rate=0.001,0.002",))
-    made.run()
-    grid = json.loads(Path("page/cells.json").read_text())
-    assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
-    assert [run["tuning"] for run in grid["runs"]] == [True] * 6 + [False] * 3
-    assert [run["config_hash"] for run in grid["runs"][:6]] == [job.hash for job in made.tuning()]
 
 
 def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
@@ -190,7 +172,7 @@ def test_jobs_share_the_cores_and_devices(monkeypatch):
     assert shares(5, slot=4) == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "1"}
 
 
-def test_each_cell_uses_its_best_value_on_the_tuning_split():
+def test_each_cell_uses_its_best_value_on_the_tuning_split_and_is_identified_in_the_file():
     made = study(seeds=2, choose=("optimizer.learning_rate=0.001,0.002,0.004",))
     page = made.run()
     tried = [line for line in started() if "evaluation.split=tune" in line]
@@ -203,6 +185,10 @@ def test_each_cell_uses_its_best_value_on_the_tuning_split():
         "avg: chosen optimizer.learning_rate=0.002 by scenes/miou on the tuning split, seed 0"
         in page
     )
+    grid = json.loads(Path("page/cells.json").read_text())
+    assert (grid["base"], grid["scale"], grid["against"]) == ("clippy_dino_max", "tiny", "max")
+    assert [run["tuning"] for run in grid["runs"]] == [True] * 9 + [False] * 6
+    assert [run["config_hash"] for run in grid["runs"][:9]] == [job.hash for job in made.tuning()]
 
 
 def test_further_test_sizes_are_scored_once_a_run():

@@ -86,29 +86,8 @@ def test_a_killed_grid_is_completed_by_repeating_at_most_the_running_cell(killed
     assert len({json.loads(path.read_text())["config_hash"] for path in results(folder)}) == 3
     for cell in ("max", "avg", "cls"):
         assert f"| {cell} | 1 | 0." in done.stdout
-
-
-def test_a_run_keeps_what_the_bootstrap_and_the_montage_need(killed):
-    import numpy as np
-
-    folder = results(killed[0])[0].parent
-    record = json.loads((folder / "result.json").read_text())
-    with np.load(folder / "per_image" / "scenes.npz") as arrays:
-        assert arrays["counts"].dtype == np.int64
-        assert arrays["counts"].sum(axis=0).tolist() == record["benchmarks"][0]["counts"]["model"]
-        assert np.nanmean(arrays["jaccard"]) == pytest.approx(record["metrics"]["scenes/jaccard"])
-    assert (folder / "predictions" / "scenes.npz").is_file()
-    assert set(record["seconds"]) == {"training", "validation", "other"}
-    assert all(value > 0 for value in record["seconds"].values())
-    assert (killed[0] / "lightning_logs/ablations/aggregation/tiny/montage.png").is_file()
-
-
-def test_a_second_call_runs_nothing_and_prints_the_same_page(killed):
-    folder, _, done = killed
-    again = succeed(ABLATE, folder=folder)
-    assert "finished before" in again.stderr
-    assert "starts" not in again.stderr
-    assert again.stdout == done.stdout
+    assert all((path.parent / "predictions" / "scenes.npz").is_file() for path in results(folder))
+    assert (folder / "lightning_logs/ablations/aggregation/tiny/montage.png").is_file()
 
 
 def test_a_sweep_has_the_same_hparams_and_metrics_in_every_run(killed):

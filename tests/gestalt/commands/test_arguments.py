@@ -8,7 +8,7 @@ import pytest
 from gestalt.commands.arguments import COMMANDS, check, parse
 from gestalt.commands.model_words import WORDS
 from gestalt.config.identity import to_yaml
-from gestalt.config.loading import load
+from tests.gestalt.tiny_config import tiny_config
 
 
 def test_every_command_has_its_flags_and_a_check_by_its_name():
@@ -135,7 +135,7 @@ def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring():
     ]
     assert len(named) == 3
     assert not any(word.startswith(ONLY_TRAINING) for word in named)
-    load("clippy_dino_max", scale="tiny", overrides=named)
+    tiny_config(*named)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_cannot_be_used_is_refused_by_the_early_check(
     monkeypatch.chdir(tmp_path)
     folder = Path("lightning_logs/clippy_dino_max/tiny/version_0")
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny")))
+    (folder / "config.yaml").write_text(to_yaml(tiny_config()))
     (folder / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ValueError, match=message):
         check(parse(f"train clippy_dino_max --scale tiny {line}".split()))

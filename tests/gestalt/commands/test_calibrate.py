@@ -21,11 +21,6 @@ def trained(tmp_path_factory):
     return folder
 
 
-def record_of(folder, kind):
-    (path,) = folder.glob(f"lightning_logs/*/*/version_0/{kind}")
-    return json.loads(path.read_text())
-
-
 def newest_of(folder, kind):
     return max(
         folder.glob(f"lightning_logs/*/*/version_0/{kind}/*.json"), key=lambda file: int(file.stem)
@@ -36,9 +31,11 @@ def newest_evaluation(folder):
     return json.loads(newest_of(folder, "evaluations").read_text())
 
 
-def test_a_calibrated_threshold_is_recorded_with_its_split_and_reproduces_its_score(trained):
+def test_a_calibrated_threshold_is_recorded_reproduces_its_score_and_is_named_by_what_uses_it(
+    trained,
+):
     done = succeed(f"{TCL} --calibrate scenes", folder=trained)
-    record = record_of(trained, "calibrations/0.json")
+    record = json.loads(newest_of(trained, "calibrations").read_text())
     assert record["chosen_on"]["split"] == "tune"
     assert record["oracle"]["miou"] >= record["reported_on"]["miou"]
     assert f"gap {record['gap_to_oracle']:.4f}" in done.stdout
@@ -52,14 +49,9 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_reproduces_its_sc
     assert "its decoder, which makes a grid four times as fine" in benchmark["protocol"]["left_out"]
     assert benchmark["vocabulary"] == {"list": "label_set", "why": "tcl names no classes of scenes"}
     assert benchmark["calibration"] is None  # a number by hand
-
-
-def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
-    done = succeed(f"{TCL} --calibrate scenes", folder=trained)
     path = newest_of(trained, "calibrations")
     word = f"evaluation.calibration={path.relative_to(trained)}"
     assert f"score with it, under the same settings: {word}\n" in done.stdout
-    record = json.loads(path.read_text())
     scored = succeed(TCL, word, folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
     assert "other weights" not in scored.stderr
@@ -125,12 +117,6 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained, monkey
     assert found[2] == found[0]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("", "it has no threshold; choose evaluation.protocol="),
-        ("--split val", "choose a split that shares none"),
-    ],
-)
-def test_an_invalid_calibration_is_refused(trained, words, message):
-    assert message in refused(f"{EVAL} --calibrate scenes {words}", folder=trained)
+def test_a_calibration_on_the_reported_images_is_refused(trained):
+    words = f"{EVAL} --calibrate scenes --split val"
+    assert "choose a split that shares none" in refused(words, folder=trained)

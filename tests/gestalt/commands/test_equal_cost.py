@@ -26,6 +26,7 @@ from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from tests.gestalt.command import succeed
+from tests.gestalt.tiny_config import tiny_config
 
 GRID = {
     "base": "clippy_random_max",
@@ -126,7 +127,7 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(
 
 def unscored(*words):
     words = ["evaluation.benchmarks=[]", "data.workers=0", *words]
-    return load("clippy_random_max", scale="tiny", overrides=words)
+    return tiny_config(*words, name="clippy_random_max")
 
 
 @pytest.mark.slow

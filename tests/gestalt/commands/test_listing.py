@@ -31,8 +31,6 @@ def test_a_reader_that_stops_early_sees_no_error():
     listing = subprocess.Popen(
         [sys.executable, "-m", "gestalt", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert listing.stdout is not None
-    assert listing.stderr is not None
     listing.stdout.close()
     assert (listing.stderr.read(), listing.wait()) == (b"", 0)
     listing.stderr.close()

@@ -5,16 +5,12 @@ models.
 import json
 
 import pytest
-import torch
-from PIL import Image
 
-from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.scoring import open_target
 from gestalt.commands.sweep import sweep_protocols
 from gestalt.evaluation.weights import weights_hash
-from gestalt.runs.names import CHECKPOINT
-from tests.gestalt.command import run_here, succeed
+from tests.gestalt.command import run_here
 from tests.gestalt.test_api import saved_timm
 from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
@@ -40,16 +36,6 @@ def targets(tmp_path):
     return ["clippy_dino_max", str(RUN / "checkpoints" / "last.ckpt"), "exported"]
 
 
-def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_path, capsys):
-    save_photo(tmp_path / "photo.png")
-    flags = ("--ckpt", "--model", "--model")
-    for number, (flag, target) in enumerate(zip(flags, targets, strict=True)):
-        run_here(f"{SEGMENT} {flag} {target} --output {number}.png")
-    assert capsys.readouterr().out.split() == ["0.png", "1.png", "2.png"]
-    pictures = [Image.open(tmp_path / f"{number}.png").tobytes() for number in range(3)]
-    assert pictures[0] == pictures[1] == pictures[2]
-
-
 def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
     words = "photo.png --model clippy_dino_max --html page.html --to"
@@ -66,26 +52,6 @@ def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_
             f"clippy_dino_max/small/version_0: step 8 of 8, weights SHA-256 {weights}."
             in (tmp_path / "page.html").read_text()
         )
-
-
-def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(
-    targets, tmp_path, capsys, refusal
-):
-    save_photo(tmp_path / "photo.png")
-    (RUN / "result.json").unlink()
-    torch.save(
-        torch.load(RUN / CHECKPOINT) | {"global_step": 9, "gestalt": {"steps_planned": 900}},
-        RUN / CHECKPOINT,
-    )
-    line = f"{SEGMENT} --output out.png --model"
-    run_here(f"{line} {RUN}")
-    assert capsys.readouterr().err.startswith(f"model: {RUN}, step 9 of 900\n")
-    assert (
-        "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train "
-        "clippy_dino_max"
-    ) in refusal(f"{line} clippy_dino_max")
-    with pytest.raises(ValueError, match="is at step 9 of 900"):
-        load("clippy_dino_max")
 
 
 def test_a_model_of_another_library_is_announced_by_its_name(tmp_path, capsys):
@@ -125,17 +91,3 @@ def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
         calibrate(opened, benchmark="scenes", split=None)
     with pytest.raises(ValueError, match="is vision-only and has no names for classes"):
         sweep_protocols(opened, ["whole_square"], [])
-
-
-@pytest.mark.slow
-def test_an_exported_folder_has_the_same_metrics_as_its_run(targets, tmp_path):
-    for target in (targets[0], targets[2]):
-        succeed(f"eval {target} evaluation.limit=3", folder=tmp_path)
-    run, folder = (
-        json.loads((tmp_path / place / "evaluations" / "0.json").read_text())
-        for place in (RUN, "lightning_logs/exported/exported")
-    )
-    assert folder["checkpoint"] == "exported"
-    assert [run[key] for key in ("run", "steps", "steps_planned")] == [str(RUN), 8, 8]
-    for key in ("metrics", "weights_sha256", "config_hash"):
-        assert run[key] == folder[key]

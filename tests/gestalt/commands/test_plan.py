@@ -15,16 +15,16 @@ from gestalt.commands.plan import (
     time_line,
     waiting_line,
 )
-from gestalt.config.loading import load
 from gestalt.module import ContrastiveModule
 from tests.gestalt.command import run_here
+from tests.gestalt.tiny_config import tiny_config
 
 GIB = 2**30
 PLAN = "train clippy_random_max --scale tiny --plan"
 
 
 def config(*words):
-    return load("clippy_random_max", scale="tiny", overrides=["data.workers=4", *words])
+    return tiny_config("data.workers=4", *words, name="clippy_random_max")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.data_modules.sources import open_source
 from gestalt.encoders.image import build_image_tower
@@ -28,6 +27,7 @@ from tests.gestalt.command import (
     slowed,
     succeed,
 )
+from tests.gestalt.tiny_config import tiny_config
 
 FILE = "inits/tiny.safetensors"
 DINO = f"pretrain --init dino --to {FILE} {TINY}"
@@ -146,7 +146,7 @@ def neighbours_agree(tower, vector):
 def test_new_scenes_are_nearer_to_their_like_after_pretraining(tmp_path, init, vector):
     words = "pretraining.steps=120 pretraining.batch_size=32 pretraining.limit=null"
     succeed(f"pretrain --init {init} --to {FILE} {TINY} {words}", folder=tmp_path)
-    image = load("clippy_dino_max", scale="tiny").image
+    image = tiny_config().image
     torch.manual_seed(0)
     random, trained = (
         build_image_tower(replace(image, **changes), size=32).eval()
@@ -192,17 +192,14 @@ def test_a_source_without_labels_is_refused_by_its_name(tmp_path, monkeypatch, r
 
 def test_an_init_is_a_word_or_a_file():
     with pytest.raises(ConfigError, match=r"image\.inits\.dino=made: not an init"):
-        load("clippy_random_max", scale="tiny", overrides=["image.inits.dino=made"])
+        tiny_config("image.inits.dino=made", name="clippy_random_max")
     own = ["image.init=ibot", "image.inits.ibot=mine.pth"]
     with pytest.raises(ConfigError, match=r"image\.inits\.ibot=dino: ibot is not an init"):
-        load("clippy_random_max", scale="tiny", overrides=["image.inits.ibot=dino"])
-    load("clippy_random_max", scale="tiny", overrides=own)
-    load("clippy_random_max", scale="tiny", overrides=[own[0], "image.weights=mine.pth"])
+        tiny_config("image.inits.ibot=dino", name="clippy_random_max")
+    tiny_config(*own, name="clippy_random_max")
+    tiny_config(own[0], "image.weights=mine.pth", name="clippy_random_max")
 
 
 def test_pretraining_keys_do_not_tell_runs_apart():
-    plain, other = (
-        load("clippy_dino_max", scale="tiny", overrides=words)
-        for words in ([], ["pretraining.steps=9"])
-    )
+    plain, other = (tiny_config(*words) for words in ([], ["pretraining.steps=9"]))
     assert config_hash(plain) == config_hash(other)

@@ -8,11 +8,11 @@ import pytest
 from gestalt.building.targets import Target
 from gestalt.commands.model_words import check_eval
 from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.results.intervals import Interval
 from gestalt.results.text import OVER_IMAGES
+from tests.gestalt.tiny_config import tiny_config
 
 
 def asked(text):
@@ -43,7 +43,7 @@ def test_an_unknown_protocol_is_refused_by_its_nearest_name():
 
 
 def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scored(monkeypatch):
-    config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.debias=largest"])
+    config = tiny_config("evaluation.debias=largest")
     target = Target(
         config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained=None
     )

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gestalt.config.identity import to_yaml
-from gestalt.config.loading import load
 from tests.gestalt.command import run_here
+from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import RUN, save_run
 
 TRAIN = "train clippy_dino_max --scale tiny"
@@ -43,7 +43,7 @@ def test_a_command_that_would_mislead_or_overwrite_is_refused(line, message, tmp
 @pytest.mark.parametrize("command", [f"eval {RUN}", f"{TRAIN} resume={RUN}"])
 def test_a_checkpoint_that_cannot_be_read_is_named(command, capsys):
     (RUN / "result.json").unlink()
-    (RUN / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny")))
+    (RUN / "config.yaml").write_text(to_yaml(tiny_config()))
     file = RUN / "checkpoints" / "last.ckpt"
     file.write_bytes(file.read_bytes()[:100_000])
     file.with_name("best.ckpt").touch()

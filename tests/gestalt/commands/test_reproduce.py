@@ -65,18 +65,12 @@ def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
 def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
     with pytest.raises(
         ValueError,
-        match=(
-            r"needs the data of pascal_voc; write benchmark_root=DIR, the folder that holds "
-            r"VOCdevkit/VOC2012"
-        ),
+        match=r"needs the data of pascal_voc; .*that holds VOCdevkit/VOC2012",
     ):
         command.reproduce(published_number("sclip/voc21"), model=None, overrides=[], output=None)
     with pytest.raises(
         ValueError,
-        match=(
-            r"sclip/voc12: no such published number; did you mean 'sclip/voc21'.*`gestalt "
-            r"reproduce` lists them"
-        ),
+        match=r"sclip/voc12: no such published number; .*reproduce` lists them",
     ):
         published_number("sclip/voc12")
 

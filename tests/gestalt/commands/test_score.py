@@ -29,6 +29,8 @@ def test_maps_of_an_evaluation_reproduce_its_score_and_are_not_overwritten(tmp_p
     for key, value in theirs.record["metrics"].items():
         assert ours.record["metrics"][key] == value
     assert (ours.arrays("scenes")["counts"] == theirs.arrays("scenes")["counts"]).all()
+    for key in ("iou", "ignored_pixels", "best_images", "worst_images", "constant_class"):
+        assert theirs.entry("scenes/miou")[key] == ours.entry("scenes/miou")[key]
     stated = theirs.record["predictions"]["stated"]
     assert stated["weights_sha256"] == ours.record["weights_sha256"]
     assert stated["protocol"] == ours.entry("scenes/miou")["protocol"]
@@ -54,7 +56,8 @@ def test_maps_of_another_system_are_recorded_compared_and_reported(tmp_path):
         "measure": "segmentation",
         "values": "truth",
         "suffix": "",
-        **{"notes": {"protocol": "read off the truth"}, "stated": None},
+        "notes": {"protocol": "read off the truth"},
+        "stated": None,
     }
     done = succeed(f"compare {path} {path}", folder=tmp_path)
     assert "| predictions An Oracle evaluation 0 | 1.000 |" in done.stdout

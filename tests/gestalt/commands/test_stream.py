@@ -2,16 +2,14 @@
 number of workers and ranks.
 """
 
-import io
 import json
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from gestalt.data_modules.order import EndlessOrder
+from tests.data_modules.files import picture
 from tests.data_modules.tar_files import write_tar
 from tests.gestalt.command import TINY, TWO_RANKS, gestalt, result
 
@@ -34,17 +32,9 @@ BAD = dict(
 pytestmark = pytest.mark.slow
 
 
-def photograph(number):
-    buffer = io.BytesIO()
-    Image.fromarray(
-        np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    ).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
 def spoiled(number):
     """Image and caption of a sample, bad as planted."""
-    image, caption = photograph(number), f"picture {number}".encode()
+    image, caption = picture(number, side=(80, 60)), f"picture {number}".encode()
     fault = BAD.get(number)
     spoil = {"zero_bytes": b"", "truncated": image[: len(image) // 2], "not_an_image": b"<html>"}
     return spoil.get(fault, image), b" " if fault == "empty_caption" else caption

@@ -41,7 +41,7 @@ def run(tmp_path, trained):
     return folder
 
 
-def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",)):
+def described(folder, evidence):
     config = load_saved(folder / "config.yaml")
     provenance = provenance_of(evidence, config, checkpoint=folder / "checkpoints" / "last.ckpt")
     origins = {"image": {"resolved": "random", "source": "fresh weights"}}
@@ -50,8 +50,8 @@ def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",))
         config,
         1234,
         {"origins": origins, **provenance},
-        license,
-        datasets,
+        "cc-by-4.0",
+        ("org/pairs",),
     )
 
 

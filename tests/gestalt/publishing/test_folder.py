@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from gestalt.building.model import build_model
-from gestalt.config.loading import load
 from gestalt.publishing.folder import load_folder, save_folder
 from tests.gestalt.encoders.tiny_text import save_t5
+from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import export
 
 
@@ -24,7 +24,7 @@ def test_exported_files_have_the_same_permissions(folder):
 
 def test_tied_weights_are_tied_again(tmp_path):
     text = [f"text.model={save_t5(tmp_path)}", "text.layers=1", "projection.width=8"]
-    config = load("clippy_dino_max", scale="tiny", overrides=text)
+    config = tiny_config(*text)
     model = build_model(config)
     loaded = load_folder(save_folder(model, config, path=tmp_path / "exported", provenance={}))
     assert all(

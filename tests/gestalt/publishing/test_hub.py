@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-import torch
 
 import gestalt
 from gestalt.publishing.folder import read_description
 from gestalt.publishing.hub import HubModel
+from tests.gestalt.test_api import same_weights
 from tests.gestalt.tiny_model import export, tiny
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,20 +62,19 @@ def folder(tmp_path):
     return path
 
 
-def same(first, second):
-    state = first.state_dict()
-    return all(torch.equal(value, state[name]) for name, value in second.state_dict().items())
-
-
 def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
     model = HubModel.from_pretrained(folder)
     assert model.push_to_hub("org/tiny", private=True) == "https://hub/org/tiny"
     pulled = HubModel.from_pretrained("org/tiny")
-    assert same(pulled.encoder, tiny()[0])
-    assert same(gestalt.load("org/tiny", "cpu").encoder, tiny()[0])
+    assert same_weights(pulled.encoder, tiny()[0])
+    assert same_weights(gestalt.load("org/tiny", "cpu").encoder, tiny()[0])
     assert pulled.card == (folder / "README.md").read_text()
     assert read_description(hub.root / "org" / "tiny") == read_description(folder)
-    assert hub.asked[0] == ("create", "org/tiny", True, None)
+    files = ["README.md", "config.json", "model.safetensors", "text/*"]
+    assert hub.asked[:2] == [
+        ("create", "org/tiny", True, None),
+        ("download", "org/tiny", files, None),
+    ]
 
 
 def test_the_example_of_the_page_runs(hub, folder, monkeypatch):

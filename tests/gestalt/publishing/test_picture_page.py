@@ -14,6 +14,7 @@ from PIL import Image
 from gestalt.measures.segmentation.segmented import SegmentedImage, Similarity
 from gestalt.publishing.picture_page import PicturePage, titles
 from tests.gestalt.browser import browsing, needs_chromium
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.results.test_report import checked
 
 LABELS = ("a<b & 'c'", "grass")
@@ -29,8 +30,8 @@ def result(labels=LABELS, *, size=(40, 60), heat=True):
         else torch.empty(0, 1, 1)
     )
     scores = {label: Similarity(0.1, 0.2) for label in labels} if heat else {}
-    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8))
-    return SegmentedImage(labels, mask, scores, dict.fromkeys(labels, 0.5), image, similarity)
+    areas = dict.fromkeys(labels, 0.5)
+    return SegmentedImage(labels, mask, scores, areas, random_pixels(3, *size), similarity)
 
 
 def shown():

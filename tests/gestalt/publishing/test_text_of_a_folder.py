@@ -11,12 +11,13 @@ import torch
 
 from gestalt.building.model import build_model
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load
 from gestalt.config.schema import Text
 from gestalt.encoders.text import build_text_tower
 from gestalt.publishing.folder import load_folder, portable, read_config, save_folder
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
+from tests.gestalt.tiny_model import WORDS
 
 TEXTS = ["a dog on grass", "two unknown words", "", "a " * 50]
 
@@ -33,7 +34,7 @@ def exported(request, tmp_path):
         else save_t5(tmp_path / "source")
     )
     words = [f"text.model={model}", "projection.width=8", f"text.layers={layers}"]
-    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    config = tiny_config(*words)
     built = build_model(config).eval()
     save_folder(built, config, path=tmp_path / "exported", provenance={"source": f"folder {model}"})
     shutil.rmtree(tmp_path / "source")
@@ -118,15 +119,7 @@ def test_paths_and_addresses_are_cut_to_their_last_part():
 
 
 def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):
-    words = [
-        "text.family=open_clip",
-        "text.init=random",
-        "text.layers=1",
-        "text.width=16",
-        "text.heads=2",
-        f"benchmark_root={tmp_path}",
-    ]
-    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    config = tiny_config(*WORDS, f"benchmark_root={tmp_path}")
     folder = save_folder(build_model(config), config, path=tmp_path / "exported", provenance={})
     assert read_config(folder).benchmark_root == tmp_path.name
     assert config_hash(read_config(folder)) == config_hash(config)

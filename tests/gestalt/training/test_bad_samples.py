@@ -90,10 +90,7 @@ def test_for_small_data_the_allowed_share_is_of_all_samples():
     small.on_train_batch_start(TRAINER, Module(), batch(*(1,) * 20, *(-1,) * 30), 0)
     with pytest.raises(
         TooManyBad,
-        match=(
-            r"^21 of 60 samples are bad at step 7, more than data\.max_bad_share=0\.1 of 200 "
-            r"samples: "
-        ),
+        match=r"^21 of 60 samples are bad at step 7, more than .*of 200 samples: ",
     ):
         small.on_train_batch_start(TRAINER, Module(), batch(1, *(-1,) * 9), 1)
 

@@ -29,16 +29,18 @@ class Module:
 
 
 def after(
-    ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch
+    *epochs: list[float], ranks: int = 1, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Speed, Module]:
-    """Return the callback and the module after steps that ended at these seconds, in a run of a
-    hundred steps.
+    """Return the callback and the module after epochs of steps that ended at these seconds, in a
+    run of a hundred steps.
     """
-    clock, callback, module = iter(ends), Speed(), Module()
+    clock, callback, module = itertools.chain(*epochs), Speed(), Module()
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    for done, _ in enumerate(ends, start=1):
-        trainer = trainer_at(done, world_size=ranks, estimated_stepping_batches=100)
-        callback.on_train_batch_end(trainer, module, None, BATCH, done - 1)
+    for ends in epochs:
+        callback.on_train_epoch_start(trainer_at(), module)
+        for done, _ in enumerate(ends, start=1):
+            trainer = trainer_at(done, world_size=ranks, estimated_stepping_batches=100)
+            callback.on_train_batch_end(trainer, module, None, BATCH, done - 1)
     return callback, module
 
 
@@ -64,13 +66,7 @@ def test_the_speed_is_measured_over_the_latest_steps(monkeypatch):
 
 
 def test_time_in_validation_does_not_count(monkeypatch):
-    clock, callback, module = itertools.chain([0.0, 1.0], [900.0, 901.0]), Speed(), Module()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    trainer = trainer_at(1, world_size=1, estimated_stepping_batches=100)
-    for _ in range(2):
-        callback.on_train_epoch_start(trainer, module)
-        for _ in range(2):
-            callback.on_train_batch_end(trainer, module, None, BATCH, 0)
+    callback, _ = after([0.0, 1.0], [900.0, 901.0], monkeypatch=monkeypatch)
     assert callback.images_per_second == pytest.approx(8)
 
 

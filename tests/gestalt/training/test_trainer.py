@@ -23,15 +23,14 @@ from tests.gestalt.at_step import QUIET
 from tests.gestalt.command import SLURM
 
 TORCHRUN = {
-    **{
-        "TORCHELASTIC_RUN_ID": "none",
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_WORLD_SIZE": "1",
-    },
-    **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "GROUP_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
 }
 
 
