@@ -10,6 +10,8 @@ import torch
 
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
+from tests.gestalt.at_step import alone
+from tests.gestalt.tiny_config import tiny_config
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))
@@ -37,51 +39,22 @@ def test_every_pair_of_experiment_and_scale_loads_or_is_refused_with_a_reason():
         assert bool(reason) == bool(expected), (name, scale, reason)
 
 
-def first_batch(config, source):
-    pairs = [source.pair(index, 0) for index in range(4)]
-    return {
-        "image": torch.stack([image for image, _ in pairs]),
-        "text": [text for _, text in pairs],
-        "sample_id": torch.arange(4),
-        "epoch": torch.zeros(4, dtype=torch.int64),
-    }
-
-
 @pytest.mark.parametrize("name", FROM_INITS)
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
     from gestalt.building.model import build_model
     from gestalt.building.source import build_source
-    from gestalt.losses.contrastive import contrastive_loss, text_ids
-    from gestalt.subsampling import keep_indices, kept_tokens
+    from gestalt.building.training import build_data, build_module
 
-    config = load(name, scale="tiny")
+    config = tiny_config("loss.terms={}", "data.workers=0", name=name)
     model = build_model(config)
-    batch = first_batch(config, build_source(config))
-    height, width = model.image_tower.grid(*batch["image"].shape[-2:])
-    total = height * width
-    kept = kept_tokens(total, config.image.keep_tokens)
-    keep = (
-        keep_indices(batch["sample_id"], batch["epoch"], seed=0, total=total, kept=kept)
-        if config.image.subsampling
-        else None
-    )
-    made = model(batch["image"], batch["text"], keep=keep)
-    assert made.parts == (kept if config.image.subsampling else total)
-    terms = contrastive_loss(
-        made.image,
-        made.text,
-        logit_scale=model.logit_scale,
-        text_id=text_ids(batch["text"]),
-        directions="sum",
-        equal_texts="negatives",
-    )
-    terms.loss.backward()
-    without = [
+    module = alone(build_module(config, model, total_steps=1))
+    loader = build_data(config, build_source(config), validation=None).train_dataloader()
+    module.training_step(next(iter(loader)), 0).backward()
+    assert not [
         key
         for key, parameter in model.named_parameters()
         if parameter.requires_grad and parameter.grad is None
     ]
-    assert not without
 
 
 def test_the_papers_image_towers_have_the_papers_size():

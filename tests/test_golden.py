@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gestalt.config.loading import load
+from tests.gestalt.at_step import alone
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -18,29 +19,21 @@ def losses(name):
     from gestalt.building.model import build_model
     from gestalt.building.source import build_source
     from gestalt.building.training import build_data, build_module
-    from gestalt.losses.contrastive import text_ids
 
     config = load(name, scale="tiny")
     source = build_source(config)
-    module = build_module(config, build_model(config), total_steps=20)
+    module = alone(build_module(config, build_model(config), total_steps=20))
     optimizer = module.configure_optimizers()
     loader = build_data(config, source, validation=None).train_dataloader()
     history = []
     for batch in itertools.chain.from_iterable(loader for _ in range(5)):
-        keep, _ = module._draw_tokens(batch)
-        made = module.model(batch["image"], batch["text"], keep=keep)
-        terms = module.loss(
-            made.image,
-            made.text,
-            logit_scale=module.model.logit_scale,
-            text_id=text_ids(batch["text"]),
-        )
+        loss = module.training_step(batch, 0)
         optimizer["optimizer"].zero_grad()
-        terms.loss.backward()
+        loss.backward()
         optimizer["optimizer"].step()
         optimizer["lr_scheduler"]["scheduler"].step()
         module.model.clamp_logit_scale()
-        history.append(terms.loss.item())
+        history.append(loss.item())
     return history
 
 

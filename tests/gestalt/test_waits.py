@@ -5,8 +5,8 @@ they are called.
 import pytest
 import torch
 
-from gestalt.config.loading import load
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
+from tests.gestalt.tiny_config import tiny_config
 from tests.gpu.models import experiment
 from tests.gpu.synchronisations import CountSteps
 from tests.gpu.training import train
@@ -22,7 +22,7 @@ def test_only_a_step_that_is_logged_waits_for_the_device(tmp_path, save):
     config = experiment(*words)
     if save:
         words += [f"text.model={save(tmp_path)}"]
-        config = load("clippy_dino_max", scale="tiny", overrides=words)
+        config = tiny_config(*words)
     count = CountSteps(torch.device("cpu"))
     train(config, accelerator="cpu", steps=STEPS, side=64, callbacks=(count,))
     # of steps 1 to 5; what step 3 logs is read after this callback; 5 is the last

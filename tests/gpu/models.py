@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gestalt.building.model import build_model
-from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
 
 NO_DOWNLOAD = (
     "image.init=random",
@@ -26,7 +26,7 @@ WORDS = ("dog", "cat", "two apples", "a red boat", "grass", "the moon", "snow", 
 
 def experiment(*overrides: str) -> Experiment:
     """The reference run at scale tiny, with towers that need no file of weights."""
-    return load("clippy_dino_max", scale="tiny", overrides=[*NO_DOWNLOAD, *overrides])
+    return tiny_config(*NO_DOWNLOAD, *overrides)
 
 
 def dual_encoder(*overrides: str, dtype: torch.dtype = torch.float32) -> DualEncoder:

@@ -12,7 +12,6 @@ from lightning.pytorch import Trainer
 
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module, caption_reader
-from gestalt.config.loading import load
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import Source
@@ -20,6 +19,7 @@ from gestalt.losses.contrastive import text_ids
 from gestalt.losses.noun_list import NounList
 from tests.gestalt.at_step import QUIET
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -55,7 +55,7 @@ class Captioned(Source):
 
 
 def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]:
-    config = load(name, scale="tiny", overrides=["image.train_size=32", "image.eval_size=32"])
+    config = tiny_config("image.train_size=32", "image.eval_size=32", name=name)
     torch.manual_seed(0)
     model = build_model(config)
     data = ImageTextDataModule(Captioned(), size=32, batch_size=7, workers=workers, seed=0)

@@ -11,11 +11,12 @@ from torch import nn
 from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.image import ImageTower
 from gestalt.module import ContrastiveModule
 from gestalt.training.exactness import EagerValidation
+from tests.gestalt.at_step import alone
+from tests.gestalt.tiny_config import tiny_config
 from tests.gpu.models import batch, experiment
 
 STEPS, SIDE = 3, 64
@@ -23,10 +24,8 @@ STEPS, SIDE = 3, 64
 
 def built(how: str, **options: Any) -> ContrastiveModule:
     config = experiment(f"trainer.compile={how}")
-    module = build_module(config, build_model(config), total_steps=STEPS)
+    module = alone(build_module(config, build_model(config), total_steps=STEPS))
     compile_training(module, config.trainer.compile, **options)
-    module._is_logged = lambda: False  # type: ignore[method-assign]  # needs a trainer
-    module.print = lambda *_: None  # type: ignore[method-assign]
     return module
 
 
@@ -63,7 +62,7 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch):
         raise InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
-    config = load("clippy_dino_max", scale="tiny", overrides=["trainer.compile=towers"])
+    config = tiny_config("trainer.compile=towers")
     with pytest.raises(
         ConfigError,
         match=(
@@ -71,7 +70,7 @@ def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch):
         ),
     ):
         check_compiler(config.trainer)
-    check_compiler(load("clippy_dino_max", scale="tiny").trainer)
+    check_compiler(tiny_config().trainer)
 
 
 def test_validation_is_not_compiled():

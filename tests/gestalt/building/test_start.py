@@ -20,18 +20,15 @@ from gestalt.__main__ import main
 from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
 from gestalt.building.training import build_module
-from gestalt.config.loading import load
-from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
-from gestalt.measures.segmentation.engine import top_down
-from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.runs.names import CHECKPOINT
 from gestalt.tables import READINGS
 from tests.gestalt.at_step import trainer_at
-from tests.gestalt.painted import LABELS
+from tests.gestalt.tiny_config import tiny_config
 from tests.gestalt.tiny_model import export, save_run, tiny
 from tests.gestalt.zoo import test_open_clip
-from tests.gestalt.zoo.test_classifier import SMALL, as_hub, save_for_hub
+from tests.gestalt.zoo.hub_cache import as_hub, save_for_hub
+from tests.gestalt.zoo.test_classifier import SMALL
 from tests.gestalt.zoo.test_open_clip import TEXTS, images
 from tests.gestalt.zoo.tiny_hf import save_tokenizer
 
@@ -40,7 +37,7 @@ close = partial(torch.testing.assert_close, rtol=0, atol=1e-6)
 
 def loaded(start, *words):
     """The configuration of a run that starts from ``start``."""
-    return load("clip_max", scale="tiny", overrides=[f"start={start}", *words])
+    return tiny_config(f"start={start}", *words, name="clip_max")
 
 
 def built(*words):
@@ -122,17 +119,6 @@ def test_with_its_own_aggregation_a_start_embeds_as_before(clip):
         close(ours.embed_patches(shown, **options), theirs.embed_patches(shown, **options))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["clippy-paper", "mmseg-448", "sclip-336/naclip", "tips-448"])
-def test_with_its_own_aggregation_a_start_segments_as_before(clip, name):
-    protocol, shown = top_down_protocol(name), [*images(1, size=(61, 90))]
-    one, other = (
-        top_down(model, shown, class_embeddings(model, LABELS, protocol=protocol), protocol)[0]
-        for model in (clip[2].eval(), open_target(clip[1]).model)
-    )
-    close(one.score, other.score, atol=1e-5)
-
-
 def test_ten_steps_are_those_of_open_clip_s_loop(clip):
     theirs, start, ours, config = clip
     module = build_module(config, ours, total_steps=10)
@@ -189,7 +175,7 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line():
             check_names(loaded(*words.split()))
     for word in ("text.family=siglip", "projection.order=siglip"):
         with pytest.raises(ValueError, match="needs start=open_clip:"):
-            load("clippy_dino_max", scale="tiny", overrides=[word])
+            tiny_config(word)
 
 
 @pytest.mark.parametrize("saved", ["SigLIP"], indirect=True)

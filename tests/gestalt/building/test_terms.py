@@ -16,7 +16,6 @@ from gestalt.building.targets import load_checkpoint_model
 from gestalt.building.terms import RUN, RUNS, nouns_of
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.sources import Source
@@ -26,7 +25,9 @@ from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule
 from gestalt.support.plugins import Row
 from gestalt.tables import LOSSES, TERMS
+from tests.gestalt.at_step import alone
 from tests.gestalt.painted import random_pixels
+from tests.gestalt.tiny_config import tiny_config
 
 ALL = "loss.terms={nouns: 1.0, self_distillation: 0.5}"
 NOUNS = NounList(["cat", "dog", "house"])
@@ -34,7 +35,7 @@ CAPTIONS = ["a dog", "two cats", "", "a house and a dog", "nothing", "a dog"]
 
 
 def configured(*words: str) -> Experiment:
-    return load("clippy_dino_max", scale="tiny", overrides=[ALL, *words])
+    return tiny_config(ALL, *words)
 
 
 def module_of(config: Experiment) -> ContrastiveModule:
@@ -42,9 +43,7 @@ def module_of(config: Experiment) -> ContrastiveModule:
     module = build_module(
         config, build_model(config).double(), total_steps=10, nouns=NOUNS
     ).double()
-    module._is_logged = lambda: False  # type: ignore[method-assign]
-    module.print = lambda *_, **__: None  # type: ignore[method-assign]
-    return module.train()
+    return alone(module).train()
 
 
 def batch(model: Any) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def test_micro_batches_change_neither_loss_nor_gradient(frozen):
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
     def loss(*words: str) -> float:
-        module = module_of(load("clippy_dino_max", scale="tiny", overrides=list(words)))
+        module = module_of(tiny_config(*words))
         return module.training_step(batch(module.model), 0).item()
 
     pairs = loss()
@@ -101,10 +100,10 @@ def test_a_loss_without_chunks_refuses_the_key_and_is_not_given_it(monkeypatch):
     row = Row("plain", target=lambda image, text, *, directions, equal_texts: None)
     monkeypatch.setitem(LOSSES.built_in, "plain", row)
     words = ["loss.name=plain", "loss.chunk=64"]
-    module = module_of(load("clippy_dino_max", scale="tiny", overrides=words[:1]))
+    module = module_of(tiny_config(*words[:1]))
     assert "chunk" not in module.loss.keywords
     with pytest.raises(ConfigError, match=r"loss\.chunk=64: loss\.name=plain has no chunks"):
-        module_of(load("clippy_dino_max", scale="tiny", overrides=words))
+        module_of(tiny_config(*words))
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once():
@@ -118,7 +117,6 @@ def test_a_frozen_text_tower_encodes_the_nouns_once():
     assert encoded == [captions, len(NOUNS), captions]
     assert losses[0].item() == losses[1].item()
     torch.autograd.backward(losses[1])
-    assert module.model.text.projection is not None
     assert float(module.model.text.projection.linear.weight.grad.abs().sum()) > 0
 
 
@@ -154,9 +152,7 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on():
 
 
 def test_terms_without_nouns_leave_the_loader_alone():
-    config = load(
-        "clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"]
-    )
+    config = tiny_config("loss.terms={self_distillation: 1.0}")
     assert nouns_of(config, build_source(config)) is None
     assert "nouns" not in caption_reader(build_model(config))(["a dog"])
 
@@ -190,41 +186,27 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path, monkeypat
     ) == set(module.model.state_dict())
 
 
-def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it():
-    hashes = [
-        config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
-        for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])
-    ]
-    assert hashes[0] == hashes[1] != hashes[2]
-
-
-def test_options_of_a_term_are_hashed_only_if_the_term_is_on():
-    option = "loss.nouns_most=7"
-    hashes = [
-        config_hash(load("clippy_dino_max", scale="tiny", overrides=words))
-        for words in ([], [option], [ALL], [ALL, option])
-    ]
-    assert hashes[0] == hashes[1]
-    assert hashes[2] != hashes[3]
-
-
-def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monkeypatch):
-    def hashed(*words: str) -> str:
-        return config_hash(
-            load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words])
-        )
-
+@pytest.mark.parametrize(
+    ("on", "option", "hashed"),
+    [
+        ("", "loss.terms={nouns: 0.0}", False),
+        ("", ALL, True),
+        ("", "loss.nouns_most=7", False),
+        (ALL, "loss.nouns_most=7", True),
+        ("loss.terms={reads: 1.0}", "loss.nouns_most=7", True),
+        ("loss.terms={reads: 1.0}", "loss.nouns_least_share=0.1", True),
+        ("loss.terms={reads: 1.0}", "loss.nouns_alike=0.75", True),
+        # which the term reads only for nouns that are alike
+        ("loss.terms={reads: 1.0}", "loss.nouns_phrase=the {}", False),
+        ("loss.terms={reads: 1.0};loss.nouns_alike=0.75", "loss.nouns_phrase=the {}", True),
+        ("loss.terms={reads: 1.0}", "loss.nouns_pooling=softmax", False),
+    ],
+)
+def test_options_are_hashed_with_a_term_that_reads_them(on, option, hashed, monkeypatch):
     monkeypatch.setitem(TERMS.built_in, "reads", Row("reads", facts={"reads_nouns": True}))
-    assert (
-        hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
-    )
-    assert hashed() != hashed("loss.nouns_alike=0.75")
-    # which the term reads only for nouns that are alike
-    assert hashed() == hashed("loss.nouns_phrase=the {}")
-    assert hashed("loss.nouns_alike=0.75") != hashed(
-        "loss.nouns_alike=0.75", "loss.nouns_phrase=the {}"
-    )
-    assert hashed() == hashed("loss.nouns_pooling=softmax")
+    words = on.split(";") if on else []
+    plain, other = (config_hash(tiny_config(*words, *more)) for more in ([], [option]))
+    assert (plain != other) == hashed
 
 
 @pytest.mark.parametrize(
@@ -252,19 +234,14 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monke
 )
 def test_invalid_term_options_are_refused(word, message):
     with pytest.raises(ConfigError, match=message):
-        load(
-            "clippy_dino_max",
-            scale="tiny",
-            overrides=word.split(" ", 1)
-            if word.startswith(("trainer", "image", "text"))
-            else [word],
+        tiny_config(
+            *(word.split(" ", 1) if word.startswith(("trainer", "image", "text")) else [word])
         )
 
 
 def test_nouns_of_scenes_are_their_objects_and_backgrounds():
     config = configured("data.limit=2000")
     nouns = nouns_of(config, build_source(config))
-    assert nouns is not None
     assert {"dog", "butterfly", "grass", "snow", "wall"} <= set(nouns.nouns)
     assert not {"photo", "two", "front", "dogs"} & set(nouns.nouns)
 
@@ -294,7 +271,6 @@ class Texts(Source):
 def test_nouns_are_counted_on_captions_spread_over_the_data():
     source = Texts(20 * RUNS * RUN + 7)
     nouns = nouns_of(configured(), source)
-    assert nouns is not None
     assert {"cat", "dog"} <= set(nouns.nouns)
     assert (source.indices[0], source.indices[-1], len(source.indices)) == (
         0,
@@ -310,10 +286,7 @@ def test_nouns_are_counted_on_captions_spread_over_the_data():
 def test_data_without_nouns_or_read_in_sequence_are_refused():
     with pytest.raises(
         ConfigError,
-        match=(
-            r"captions name 0 nouns often enough, and 2 are needed; lower "
-            r"loss\.nouns_least_share=1\.0"
-        ),
+        match=r"captions name 0 .*are needed; lower loss\.nouns_least_share=1\.0",
     ):
         nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
     with pytest.raises(

@@ -3,14 +3,14 @@
 import pytest
 
 from gestalt.building.evaluation import NO_TEXT, build_evaluation
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.measured import LeftOut, Measured
+from tests.gestalt.tiny_config import tiny_config
 
 
 def test_measures_that_need_text_are_replaced_by_left_out_entries():
-    config = load("clippy_dino_max", scale="tiny")
+    config = tiny_config()
     measured = [
         row for row in build_evaluation(config, has_text=False)[1] if isinstance(row, Measured)
     ]
@@ -22,9 +22,7 @@ def test_measures_that_need_text_are_replaced_by_left_out_entries():
 
 
 def test_a_benchmark_with_nothing_to_score_is_refused():
-    config = load(
-        "clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[scenes_classification]"]
-    )
+    config = tiny_config("evaluation.benchmarks=[scenes_classification]")
     with pytest.raises(
         ConfigError,
         match=(

@@ -64,6 +64,5 @@ def test_the_mask_token_gets_a_gradient_and_the_hook_is_removed(tower):
     images, token = torch.zeros(1, 3, 32, 32, dtype=torch.uint8), MaskToken(16)
     with token.replacing(tower.trunk, torch.ones(1, 16, dtype=torch.bool)):
         tower(images).parts.square().sum().backward()
-    assert token.token.grad is not None
     assert token.token.grad.abs().sum() > 0
     assert not tower.trunk.patch_embed._forward_hooks

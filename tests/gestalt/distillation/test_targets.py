@@ -8,8 +8,8 @@ import torch
 from gestalt.distillation.targets import entropies, sinkhorn
 
 
-def logits(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def logits(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def test_every_sample_gets_a_distribution_and_every_prototype_the_same_share():

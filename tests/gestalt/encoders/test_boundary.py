@@ -5,12 +5,12 @@ import pytest
 import timm
 import torch
 
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.boundary import block_count, check_boundary
 from gestalt.encoders.image import ImageTower
 from gestalt.tokens import Features
 from tests.gestalt.encoders.test_image import CNNS, SMALL, VITS, cnn, over_vits, pixels, vit
+from tests.gestalt.tiny_config import tiny_config
 
 STAGES = {"tf_efficientnet_lite0": 7, "resnet18": 4, "mobilenetv3_small_050": 6, "convnext_atto": 4}
 
@@ -144,11 +144,7 @@ def test_an_impossible_number_of_frozen_blocks_is_refused():
     with pytest.raises(
         ConfigError, match=r"image\.frozen_blocks=1: image\.frozen=true freezes the whole tower"
     ):
-        load(
-            "clippy_random_max",
-            scale="tiny",
-            overrides=["image.frozen_blocks=1", "image.frozen=true"],
-        )
+        tiny_config("image.frozen_blocks=1", "image.frozen=true", name="clippy_random_max")
 
 
 @pytest.mark.parametrize(

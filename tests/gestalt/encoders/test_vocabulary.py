@@ -24,10 +24,7 @@ def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path):
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(
         ValueError,
-        match=(
-            r"knows 5 tokens .*/text has no tokenizer\.json or vocab\.txt; copy the tokenizer's "
-            r"files there again$"
-        ),
+        match=r"knows 5 tokens .*/text has no .*tokenizer's files there again$",
     ):
         sentence(str(tmp_path / "text"), init="random")
 

@@ -5,18 +5,16 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.check_launch import check_training
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.features.key import FILE, Description, check_cache, key_of
+from tests.gestalt.tiny_config import tiny_config
 
 WORDS = ["image.frozen_blocks=1", "data.crops=2", "text.frozen=true"]
 
 
 def config(*words: str, folder: Path | None = None) -> Experiment:
-    return load(
-        "clippy_random_max",
-        scale="tiny",
-        overrides=[*WORDS, *([f"data.features={folder}"] if folder else []), *words],
+    return tiny_config(
+        *WORDS, *([f"data.features={folder}"] if folder else []), *words, name="clippy_random_max"
     )
 
 

@@ -23,10 +23,10 @@ CHUNKS = [1, 2, 3, len(CAPTIONS), 100]
 EQUAL = ["negatives", "positives"]
 
 
-def inputs(count: int = len(CAPTIONS), *, width: int = 4) -> list[Tensor]:
+def inputs(count: int = len(CAPTIONS)) -> list[Tensor]:
     """Images, texts, logarithm of the scale, bias; float64, with gradients."""
     image, text = torch.randn(
-        2, count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        2, count, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     scalars = [torch.tensor(value, dtype=torch.float64) for value in (SCALE, BIAS)]
     return [

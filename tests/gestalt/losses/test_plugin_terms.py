@@ -12,11 +12,11 @@ import torch
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load
 from gestalt.losses.noun_list import NounList
 from gestalt.support.plugins import added_to
 from gestalt.tables import TERMS
 from tests.gestalt.losses.toy import EXAMPLE, HARD_NEGATIVES, POINTS
+from tests.gestalt.tiny_config import tiny_config
 
 plural, replace_noun = HARD_NEGATIVES.plural, HARD_NEGATIVES.replace_noun
 negative = partial(HARD_NEGATIVES.negative_of, seed=0, sample_id=0)
@@ -127,13 +127,11 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("installed")
 def test_an_installed_package_adds_its_terms_to_a_run():
     assert {row.name for row in TERMS.rows() if row.package == "more-terms 1.0"} == set(POINTS)
-    config = load(
-        str(EXAMPLE / "hard_negatives.yaml"),
-        scale="tiny",
-        overrides=["loss.terms.text_conditioned=0.5"],
+    config = tiny_config(
+        "loss.terms.text_conditioned=0.5", name=str(EXAMPLE / "hard_negatives.yaml")
     )
     assert config_hash(config) != config_hash(
-        load(str(EXAMPLE / "hard_negatives.yaml"), scale="tiny")
+        tiny_config(name=str(EXAMPLE / "hard_negatives.yaml"))
     )
     model = build_model(config)
     terms = build_module(

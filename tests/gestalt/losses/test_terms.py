@@ -165,7 +165,6 @@ def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun
 def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image():
     model = Toy("self_distillation")
     term = model.term
-    assert isinstance(term, SelfDistillation)
     whole = model.image(batch()["image"]).detach()
     masked = model.encode_masked(batch(), term.token, 0.5)
     assert 0 < int((masked != whole).any(dim=-1).sum()) == PAIRS * PATCHES // 2
@@ -181,7 +180,6 @@ def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_
 def test_the_teacher_is_an_average_of_the_head_alone():
     model = Toy("self_distillation")
     term = model.term
-    assert isinstance(term, SelfDistillation)
     before = [parameter.clone() for parameter in term.teacher.parameters()]
     with torch.no_grad():
         for parameter in term.student.parameters():
@@ -212,7 +210,6 @@ def test_autocast_rounds_no_similarity(name, dtype):
             share = model.term(given)
         torch.autograd.backward(share)
         assert share.dtype == torch.float32
-        assert patches.grad is not None
         found.append((share.detach(), patches.grad))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.identity import to_yaml
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import check_writable, new_evaluation, new_version
 from gestalt.runs.resume import resolve_resume
+from tests.gestalt.tiny_config import tiny_config
 
 RACERS = 16
 
@@ -23,7 +23,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def config(*overrides: str):
-    return load("clippy_dino_max", scale="tiny", overrides=list(overrides))
+    return tiny_config(*overrides)
 
 
 def saved_run(number: int, *overrides: str, checkpoint: bool = True) -> Path:
@@ -134,10 +134,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         ConfigError,
-        match=(
-            r"file/below: cannot be written \(Not a directory\); choose another folder with "
-            r"--output DIR"
-        ),
+        match=r"file/below: cannot be written \(Not a .*folder with --output DIR",
     ):
         check_writable(tmp_path / "file" / "below")
     check_writable(tmp_path / "new" / "folder")

@@ -54,10 +54,7 @@ def test_resume_auto_refuses_a_diverged_run_with_the_reason(checkpoint):
     diverged(saved_run(0, checkpoint=checkpoint))
     with pytest.raises(
         ConfigError,
-        match=(
-            r"version_0 stopped: loss is nan at step 3.*Change the configuration, or continue with "
-            r"resume=.*_0"
-        ),
+        match=r"version_0 stopped: loss is nan at .*or continue with resume=.*_0",
     ):
         resolve_resume(config("resume=auto"))
 

@@ -83,7 +83,6 @@ def test_a_killed_parent_takes_its_child_along(tmp_path, code):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert parent.stdout is not None
     child = int(parent.stdout.readline())
     while not (tmp_path / "started").exists():
         time.sleep(0.02)

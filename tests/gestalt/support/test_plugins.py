@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.support.plugins import PluginError, Registry, Row, added_to
+from tests.gestalt.tiny_config import tiny_config
 
 MODULE = """
 def loss(image, text, **keywords):
@@ -54,7 +54,7 @@ def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(inst
     )
     assert list(registry) == ["contrastive", "bare", "mine", "said"]
     assert "mine" in registry
-    assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
+    assert tiny_config("loss.name=mine").loss.name == "mine"
     assert "planted_loss" not in sys.modules
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
@@ -74,7 +74,7 @@ def test_an_unknown_name_lists_those_that_packages_add(install):
         ConfigError,
         match=r"image\.aggregation=medain: did you mean 'median'\? choose one of cls, .*, median",
     ):
-        load("clippy_dino_max", scale="tiny", overrides=["image.aggregation=medain"])
+        tiny_config("image.aggregation=medain")
 
 
 def test_a_taken_name_is_refused_with_both_packages(install):
@@ -96,10 +96,7 @@ def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install):
     install("planted_broken", "losses", "mine", "planted_broken:loss", text="import no_such_module")
     with pytest.raises(
         PluginError,
-        match=(
-            r"'mine' of planted_broken 1\.0 \(planted_broken:loss\) cannot be imported: "
-            r"ModuleNotFoundError"
-        ),
+        match=r"'mine' of planted_broken 1\.0 .*be imported: ModuleNotFoundError",
     ):
         Registry("losses", {})["mine"]
 
@@ -108,9 +105,7 @@ def test_a_source_of_a_package_is_opened_with_its_options(install):
     from gestalt.data_modules.sources import open_source, options_taken
 
     install("planted_source", "sources", "mine", "planted_source")
-    assert (
-        load("clippy_dino_max", scale="tiny", overrides=["data.source=mine"]).data.source == "mine"
-    )
+    assert tiny_config("data.source=mine").data.source == "mine"
     assert options_taken("mine") == ["colour"]
     assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == [
         "x",

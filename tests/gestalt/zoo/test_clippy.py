@@ -10,6 +10,7 @@ from gestalt.building.targets import SCORING, open_target
 from gestalt.config.loading import load
 from gestalt.zoo.clippy import MEAN, load_into
 from tests.gestalt.encoders.tiny_text import save_t5
+from tests.gestalt.painted import random_pixels
 
 SIZES = (
     "image.backbone=vit_tiny_patch16_224",
@@ -97,9 +98,7 @@ def test_the_words_of_the_configuration_make_its_towers_and_choose_its_maximum(t
     words, model = tiny
     torch.save({"state_dict": theirs(model)}, tmp_path / "clippy.pt")
     pooled = {}
-    images = torch.randint(
-        0, 256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    images = random_pixels(8, 3, 32, 32)
     # the checkpoint's positions are those of 224 pixels, whatever it is scored at
     for aggregation in ("max", "max_with_cls"):
         asked = [*words, f"image.aggregation={aggregation}", "image.eval_size=32"]

@@ -61,10 +61,7 @@ def test_a_repository_that_is_not_on_this_machine_is_refused_where_the_hub_canno
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
         ValueError,
-        match=(
-            r"^hf:some/where: config\.json of some/where cannot be read: it needs files of the "
-            r"hub, and HF_HUB"
-        ),
+        match=r"^hf:some/where: config\.json of some/where .*the hub, and HF_HUB",
     ):
         open_model("some/where")
 

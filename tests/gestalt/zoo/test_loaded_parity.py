@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import gestalt
+from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import export
 from tests.gestalt.zoo import test_open_clip
 
@@ -134,11 +135,8 @@ def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     case = CASES[kind](tmp_path)
     model = gestalt.load(case.name, "cpu")
-    draws = torch.Generator().manual_seed(1)
-    square = torch.randint(0, 256, (2, 3, case.size, case.size), generator=draws, dtype=torch.uint8)
-    wide = torch.randint(
-        0, 256, (2, 3, case.size, 2 * case.size), generator=draws, dtype=torch.uint8
-    )
+    square = random_pixels(2, 3, case.size, case.size, seed=1)
+    wide = random_pixels(2, 3, case.size, 2 * case.size, seed=2)
     near(model.embed_image(square), case.pooled(square))
     texts = functional.normalize(case.texts(TEXTS), dim=-1)
     near(model.embed_text(TEXTS), texts)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gestalt.zoo.open_clip import open_model
+from tests.gestalt.painted import random_pixels
 
 TEXTS = ["a photo of a dog", "grass", "two cats on a sofa, at night"]
 CONFIG = {
@@ -53,9 +54,7 @@ def pixels(model, images):
 
 
 def images(count=3, *, size=(32, 32)):
-    return torch.randint(
-        0, 256, (count, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
-    )
+    return random_pixels(count, 3, *size, seed=1)
 
 
 COCA = {

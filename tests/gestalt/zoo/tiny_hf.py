@@ -26,101 +26,53 @@ ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CLIP_TEXT = {**TEXT, **ENDS, "max_position_embeddings": 10}
 
 
-def _clip(name="CLIP"):
-    towers = {"text_config": CLIP_TEXT, "vision_config": VISION, "projection_dim": 12}
-    return getattr(transformers, f"{name}Config")(**towers), f"{name}Model", "CLIPImageProcessor"
+def _towers(text=CLIP_TEXT, vision=VISION, **more):
+    return {"text_config": text, "vision_config": vision, **more}
 
 
-def _siglip():
-    text = {**CLIP_TEXT, "projection_size": 24}
-    return (
-        transformers.SiglipConfig(text_config=text, vision_config=VISION),
-        "SiglipModel",
-        "SiglipImageProcessor",
-    )
-
-
-def _siglip2():
-    text = {**CLIP_TEXT, "projection_size": 24}
-    vision = {**VISION, "num_patches": (SIZE // PATCH) ** 2}
-    return (
-        transformers.Siglip2Config(text_config=text, vision_config=vision),
+WITH_TWELVE = {"projection_dim": 12}
+CLIP = _towers(**WITH_TWELVE)
+SIGLIP_TEXT = {**CLIP_TEXT, "projection_size": 24}
+ALT_TEXT = {**CLIP_TEXT, "max_position_embeddings": 12, "project_dim": 20, "type_vocab_size": 1}
+ALIGN_TEXT = {**TEXT, "max_position_embeddings": 10, "pad_token_id": 0}
+ALIGN_VISION = {
+    "kernel_sizes": [3, 3, 3, 3],
+    "in_channels": [32] * 4,
+    "out_channels": [32] * 4,
+    "depthwise_padding": [],
+    "strides": [1, 2, 2, 2],
+    "num_block_repeats": [1, 1, 1, 1],
+    "expand_ratios": [1, 2, 2, 2],
+    "image_size": SIZE,
+    "width_coefficient": 0.25,
+    "depth_coefficient": 1.0,
+    "hidden_dim": 32,
+}
+BLIP_TEXT = {**CLIP_TEXT, "encoder_hidden_size": 24}
+BLIP = _towers(BLIP_TEXT, **WITH_TWELVE, image_text_hidden_size=12)
+GROUPS = {"depths": [1, 1], "num_group_tokens": [6, 4], "num_output_groups": [6, 4]}
+GROUPVIT = _towers(vision={**VISION, **GROUPS}, **WITH_TWELVE, projection_intermediate_dim=20)
+KINDS = {  # configuration, its options, model, image processor
+    "CLIP": ("CLIP", CLIP, "CLIPModel", "CLIP"),
+    "MetaCLIP 2": ("MetaClip2", CLIP, "MetaClip2Model", "CLIP"),
+    "Chinese-CLIP": ("ChineseCLIP", CLIP, "ChineseCLIPModel", "CLIP"),
+    "SigLIP": ("Siglip", _towers(SIGLIP_TEXT), "SiglipModel", "Siglip"),
+    "SigLIP 2": (
+        "Siglip2",
+        _towers(SIGLIP_TEXT, {**VISION, "num_patches": (SIZE // PATCH) ** 2}),
         "Siglip2Model",
-        "Siglip2ImageProcessor",
-    )
-
-
-def _altclip():
-    text = {**TEXT, **ENDS, "max_position_embeddings": 12, "project_dim": 20, "type_vocab_size": 1}
-    return (
-        transformers.AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=12),
-        "AltCLIPModel",
-        "CLIPImageProcessor",
-    )
-
-
-def _align():
-    stages = {
-        "kernel_sizes": [3, 3, 3, 3],
-        "in_channels": [32] * 4,
-        "out_channels": [32] * 4,
-        "depthwise_padding": [],
-    }
-    stages |= {
-        "strides": [1, 2, 2, 2],
-        "num_block_repeats": [1, 1, 1, 1],
-        "expand_ratios": [1, 2, 2, 2],
-    }
-    vision = {
-        **stages,
-        "image_size": SIZE,
-        "width_coefficient": 0.25,
-        "depth_coefficient": 1.0,
-        "hidden_dim": 32,
-    }
-    text = {**TEXT, "max_position_embeddings": 10, "pad_token_id": 0}
-    return (
-        transformers.AlignConfig(text_config=text, vision_config=vision, projection_dim=320),
+        "Siglip2",
+    ),
+    "AltCLIP": ("AltCLIP", _towers(ALT_TEXT, **WITH_TWELVE), "AltCLIPModel", "CLIP"),
+    "ALIGN": (
+        "Align",
+        _towers(ALIGN_TEXT, ALIGN_VISION, projection_dim=320),
         "AlignModel",
-        "EfficientNetImageProcessor",
-    )
-
-
-def _blip():
-    text = {**TEXT, **ENDS, "max_position_embeddings": 10, "encoder_hidden_size": 24}
-    config = transformers.BlipConfig(
-        text_config=text, vision_config=VISION, projection_dim=12, image_text_hidden_size=12
-    )
-    return config, "BlipModel", "BlipImageProcessor"
-
-
-def _blip_retrieval():
-    config, _, processor = _blip()
-    return config, "BlipForImageTextRetrieval", processor
-
-
-def _groupvit():
-    vision = {**VISION, "depths": [1, 1], "num_group_tokens": [6, 4], "num_output_groups": [6, 4]}
-    config = transformers.GroupViTConfig(
-        text_config=CLIP_TEXT,
-        vision_config=vision,
-        projection_dim=12,
-        projection_intermediate_dim=20,
-    )
-    return config, "GroupViTModel", "CLIPImageProcessor"
-
-
-KINDS = {
-    "CLIP": _clip,
-    "MetaCLIP 2": lambda: _clip("MetaClip2"),
-    "Chinese-CLIP": lambda: _clip("ChineseCLIP"),
-    "SigLIP": _siglip,
-    "SigLIP 2": _siglip2,
-    "AltCLIP": _altclip,
-    "ALIGN": _align,
-    "BLIP": _blip,
-    "BLIP retrieval": _blip_retrieval,
-    "GroupViT": _groupvit,
+        "EfficientNet",
+    ),
+    "BLIP": ("Blip", BLIP, "BlipModel", "Blip"),
+    "BLIP retrieval": ("Blip", BLIP, "BlipForImageTextRetrieval", "Blip"),
+    "GroupViT": ("GroupViT", GROUPVIT, "GroupViTModel", "CLIP"),
 }
 
 
@@ -143,7 +95,8 @@ def save_tokenizer(folder, *, length, **options):
 def saved(folder, *, kind):
     """Write a tiny model of a kind with tokenizer and image processor; returns the model."""
     torch.manual_seed(0)
-    config, name, processor = KINDS[kind]()
+    family, towers, name, processor = KINDS[kind]
+    config = getattr(transformers, f"{family}Config")(**towers)
     model = getattr(transformers, name)(config).eval()
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not key.endswith("running_var"):
@@ -152,5 +105,7 @@ def saved(folder, *, kind):
     save_tokenizer(folder, length=10)
     options = {"patch_size": PATCH} if kind == "SigLIP 2" else {}
     options |= {"rescale_factor": 1 / 127.5, "rescale_offset": True} if kind == "ALIGN" else {}
-    getattr(transformers, processor)(**NORMALISED, **options).save_pretrained(folder)
+    getattr(transformers, f"{processor}ImageProcessor")(**NORMALISED, **options).save_pretrained(
+        folder
+    )
     return model
