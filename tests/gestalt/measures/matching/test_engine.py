@@ -5,12 +5,14 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from gestalt.measures.matching.engine import draw_tokens, fit_centres
+from gestalt.measures.grouping.clusters import kmeans_centres
+from gestalt.measures.matching.engine import draw_tokens, fit_centres, set_tokens
 from gestalt.measures.matching.protocol import MatchingProtocol
-from tests.gestalt.painted import PaintedModel, blocky_label, painted
+from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
 
 PROTOCOL = MatchingProtocol(
     name="test",
@@ -21,6 +23,7 @@ PROTOCOL = MatchingProtocol(
     fit_tokens=9,
     upsample="nearest",
 )
+IMAGES = [painted(blocky_label(8, 8, block=4, seed=index)) for index in range(4)]
 
 
 def test_the_draw_is_a_pure_function_of_seed_and_image():
@@ -35,10 +38,30 @@ def test_the_draw_is_a_pure_function_of_seed_and_image():
     assert len(draw_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
+def centres(model, images):
+    """Of every image."""
+    return fit_centres(
+        model,
+        SimpleNamespace(sample=lambda index: {"image": images[index]}),
+        chosen=range(len(images)),
+        clusters=len(NAMES),
+        protocol=PROTOCOL,
+        device=torch.device("cpu"),
+    )
+
+
+def test_the_centres_are_fitted_to_the_tokens_drawn_of_each_image():
+    model = PaintedModel()
+    drawn = [
+        draw_tokens(set_tokens(model, image[None], PROTOCOL)[0].flatten(1).T, index, PROTOCOL)
+        for index, image in enumerate(IMAGES)
+    ]
+    expected = kmeans_centres(torch.cat(drawn).numpy(), len(NAMES), PROTOCOL)
+    np.testing.assert_array_equal(centres(model, IMAGES), expected)
+
+
 def test_nan_tokens_are_refused():
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
-    sample = {"image": painted(blocky_label(8, 8, block=4, seed=0))}
-    images, cpu = SimpleNamespace(sample=lambda index: sample), torch.device("cpu")
     with pytest.raises(ValueError, match="contain NaN or infinity"):
-        fit_centres(model, images, chosen=(0,), clusters=2, protocol=PROTOCOL, device=cpu)
+        centres(model, IMAGES)
