@@ -111,6 +111,7 @@ ONLY_TRAINING = (
     "data.features",
     "data.batch_size",
     "trainer.accumulate_grad_batches",
+    "trainer.callbacks",
     "trainer.max_",
     "checkpoint_every_steps",
 )

@@ -2,19 +2,18 @@
 installed package.
 """
 
-import ast
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.data_modules.opening import files_of, modules_of
+from gestalt.data_modules.opening import modules_of
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import EXTERNAL
-from gestalt.support.plugins import BUILT_IN, Row
+from gestalt.support.plugins import BUILT_IN, Row, docstring_of
 from gestalt.tables import AGGREGATIONS, INITS, LOSSES, READINGS, TERMS
 
 
@@ -47,12 +46,10 @@ def _folder(group: str) -> list[Row]:
     """Return the rows of a registry whose built-in rows are the files of a folder, none of them
     imported.
     """
-    rows = modules_of(group).rows()
-    for number, file in enumerate(files_of(group).values()):
-        text = ast.get_docstring(ast.parse(file.read_text())) or ""
-        paragraph = text.partition("\n\n")[0].replace("\n", " ")
-        rows[number] = replace(rows[number], line=_first_sentence(paragraph))
-    return rows
+    return [
+        replace(row, line=_first_sentence(row.line or docstring_of(str(row.target))))
+        for row in modules_of(group).rows()
+    ]
 
 
 def _benchmarks() -> list[Row]:

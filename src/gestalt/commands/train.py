@@ -42,6 +42,7 @@ from gestalt.training.checkpoints import (
     StepCheckpoint,
     restoring,
 )
+from gestalt.training.classes import CALLBACKS, build_callbacks, classes_of
 from gestalt.training.clock import Clock
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.progress import RunProgressBar, Speed
@@ -96,6 +97,7 @@ def prepare(config: Experiment) -> None:
     """
     check_machine(config.trainer)
     check_loggers(config)
+    classes_of(config, CALLBACKS, Callback)
     keep_freed_memory()
 
 
@@ -233,7 +235,7 @@ def _trainer(
     return make_trainer(
         log_folder,
         rank_timeout=config.rank_timeout,
-        callbacks=[*callbacks, further],
+        callbacks=[*callbacks, further, *build_callbacks(config)],
         ddp=STATIC_GRAPH,
         logger=[tensorboard, *further.loggers.values()],
         **keywords_of(config.trainer, folder) | ends,

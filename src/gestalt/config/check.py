@@ -12,11 +12,12 @@ from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.keys import Key
 from gestalt.config.schema import (
+    CLASS_PATHS,
     Complaints,
     Experiment,
     Text,
+    class_paths,
     is_file_of_weights,
-    logger_parts,
     refuse,
     refuse_first,
 )
@@ -37,7 +38,8 @@ def check(config: Experiment) -> None:
     check_data(config)
     check_evaluation(config)
     refuse_first(config, _of_training(config))
-    logger_parts(config.logger)
+    for name in CLASS_PATHS:
+        class_paths(config, name)
 
 
 def check_values(group: Any, prefix: str = "") -> None:

@@ -20,7 +20,12 @@ from gestalt.encoders.timm_names import PLAIN
 from gestalt.support.typed import ConfigError as ConfigError
 from gestalt.tables import AGGREGATIONS, INITS
 
-LIGHTNING = "lightning.pytorch.loggers"
+ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
+CLASS_PATHS = {
+    "logger": "lightning.pytorch.loggers.CSVLogger",
+    "trainer.callbacks": "lightning.pytorch.callbacks.DeviceStatsMonitor",
+}
+"""Keys whose entries name classes -> such a class."""
 
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
@@ -232,6 +237,14 @@ class Optimizer:
 
 
 @dataclass
+class ClassPath:
+    """One entry of `logger` or of `trainer.callbacks`."""
+
+    class_path: str = key("", "Path of the class.")
+    init_args: dict[str, Any] = key({}, "Arguments of the class.")
+
+
+@dataclass
 class Trainer:
     """Keywords of Lightning's `Trainer`, but for `accumulate_grad_batches` and `compile`, which the
     training step reads.
@@ -299,6 +312,12 @@ class Trainer:
         "Lightning's profiler, written to `profile/`. `null`: none.",
         choices=("simple", "advanced", "pytorch"),
     )
+    callbacks: list[ClassPath | str] = key(
+        [],
+        "Further callbacks of training, after our own: classes of `lightning.pytorch.callbacks` or "
+        "of any package or file on the path. Checkpoints keep their state.",
+        form=ENTRIES,
+    )
     enable_progress_bar: bool = unhashed(True, "Show a progress bar.")
     enable_model_summary: bool = unhashed(False, "Print a table of the model's layers.")
 
@@ -306,14 +325,6 @@ class Trainer:
         """Return the number of devices that ``devices`` names; 0 if it leaves the number open."""
         named = str(self.devices)
         return len(named.split(",")) if "," in named else int(named) if named.isdecimal() else 0
-
-
-@dataclass
-class LoggerPart:
-    """One entry of `logger`."""
-
-    class_path: str = key("", "Path of the class.")
-    init_args: dict[str, Any] = key({}, "Arguments of the class.")
 
 
 @dataclass
@@ -363,12 +374,12 @@ class Experiment:
         "with the same keys, or else a new run. `null`: a new run.",
         kind="`last`, `auto`, a run's folder or a checkpoint",
     )
-    logger: list[LoggerPart | str] = unhashed(
+    logger: list[ClassPath | str] = unhashed(
         [],
-        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an "
-        "installed package. `init_args` are arguments of the class; `save_dir` and `name` are the "
-        "run's unless given. A resumed run continues the same run of each.",
-        form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
+        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of any "
+        "package or file on the path. `init_args` are arguments of the class; `save_dir` and "
+        "`name` are the run's unless given. A resumed run continues the same run of each.",
+        form=ENTRIES,
     )
     benchmark_root: str | None = unhashed(
         None, "Folder with the files of the benchmarks. `null`: none.", kind="path"
@@ -387,18 +398,16 @@ def is_file_of_weights(used: str) -> bool:
     return used.endswith((".safetensors", ".pth", ".pt", ".bin"))
 
 
-def logger_parts(entries: list[LoggerPart | str]) -> list[LoggerPart]:
-    """Return the entries of ``logger``, whose classes are not imported.
+def class_paths(config: Experiment, name: str) -> list[ClassPath]:
+    """Return the entries of a key of CLASS_PATHS, whose classes are not imported.
 
     Raises:
         ConfigError: an entry has no path of a class.
     """
-    parts = [LoggerPart(entry) if isinstance(entry, str) else entry for entry in entries]
+    entries = attrgetter(name)(config)
+    parts = [ClassPath(entry) if isinstance(entry, str) else entry for entry in entries]
     for part in parts:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", part.class_path):
-            refuse(
-                "logger",
-                part.class_path,
-                f"not the path of a class; choose one such as {LIGHTNING}.CSVLogger",
-            )
+            why = f"not the path of a class; choose one such as {CLASS_PATHS[name]}"
+            refuse(name, part.class_path, why)
     return parts

@@ -141,7 +141,7 @@ class Registry(Mapping[str, Target]):
         added = [
             Row(
                 name,
-                _docstring(entry) or entry.dist.metadata.json.get("summary", entry.value),
+                docstring_of(entry.value) or entry.dist.metadata.json.get("summary", entry.value),
                 entry.value,
                 package=package_of(entry),
             )
@@ -171,11 +171,12 @@ def added_to(group: str, built_in: tuple[str, ...]) -> dict[str, Any]:
     return added
 
 
-def _docstring(entry: Any) -> str:
-    """Return the first paragraph of the docstring of a function, class or module, read from its
-    file without an import; empty where none is found.
+def docstring_of(place: str) -> str:
+    """Return the first paragraph of the docstring of ``module``, or of a function or class
+    ``module:object``, read from its file without an import; empty where none is found.
     """
-    top, *inner = entry.module.split(".")
+    module, _, name = place.partition(":")
+    top, *inner = module.split(".")
     with suppress(Exception):  # a package of others may be anything
         spec: Any = find_spec(top)
         file = spec.origin
@@ -184,9 +185,9 @@ def _docstring(entry: Any) -> str:
             file = Path(folder, *inner)
             file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
         node: Any = ast.parse(Path(file).read_bytes())
-        if entry.attr:
-            node = next(item for item in node.body if getattr(item, "name", "") == entry.attr)
-        return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+        if name:
+            node = next(item for item in node.body if getattr(item, "name", "") == name)
+        return (ast.get_docstring(node) or "").partition("\n\n")[0].replace("\n", " ")
     return ""
 
 

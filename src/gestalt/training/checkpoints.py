@@ -7,6 +7,7 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,7 +40,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial``
         beside it.
+
+        Raises:
+            ValueError: a callback keeps what could not be loaded again.
         """
+        for name, state in checkpoint.get("callbacks", {}).items():
+            content = BytesIO()
+            try:
+                torch.save(state, content)
+                content.seek(0)
+                torch.load(content, weights_only=True)
+            except Exception as error:  # pickle raises different errors
+                raise ValueError(
+                    f"trainer.callbacks: {name} keeps more than tensors, numbers and texts in its "
+                    "state; have its state_dict() return these alone, such as lists for arrays"
+                ) from error
         with replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 

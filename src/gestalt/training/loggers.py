@@ -5,8 +5,6 @@ run continues.
 import csv
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from gestalt.config.identity import to_plain
-from gestalt.config.schema import (
-    LIGHTNING,
-    ConfigError,
-    Experiment,
-    LoggerPart,
-    logger_parts,
-    refuse,
-)
+from gestalt.config.schema import ClassPath, Experiment, refuse
 from gestalt.runs.folders import first_rank
 from gestalt.support.files import replacing
+from gestalt.training.classes import classes_of, making
 
 RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")
 """Names of the argument that says which run a logger continues: wandb's, MLflow's, Comet's, and
@@ -66,8 +58,9 @@ def check_loggers(config: Experiment) -> None:
     Raises:
         ConfigError: names the class path, the reason and what to choose.
     """
-    for part in logger_parts(config.logger):
-        _class_of(part.class_path)
+    for part, kind in classes_of(config, "logger", Logger):
+        if issubclass(kind, TensorBoardLogger):
+            refuse("logger", part.class_path, "TensorBoard is written in any case; leave it out")
 
 
 def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] | None) -> Loggers:
@@ -79,61 +72,25 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
     """
     earlier = {} if saved is None else saved["callbacks"].get(Loggers.__qualname__, {})
     loggers = {}
-    for number, part in enumerate(logger_parts(config.logger)):
+    for number, (part, kind) in enumerate(classes_of(config, "logger", Logger)):
         place = f"{number} {part.class_path}"
-        arguments = _arguments(part, config, folder=folder, run=earlier.get(place))
-        try:
-            logger = loggers[place] = _class_of(part.class_path)(**arguments)
+        arguments = _arguments(part, kind, config, folder=folder, run=earlier.get(place))
+        with making("logger", part):
+            logger = loggers[place] = kind(**arguments)
             if first_rank():
                 if saved is not None and isinstance(logger, CSVLogger):
                     _continue_csv(logger, steps=saved["global_step"])
                 # a service that cannot be reached says so here, not after the first epoch
                 getattr(logger, "experiment", None)
-        except Exception as error:  # a logger may raise anything
-            raise ConfigError(
-                f"logger={part.class_path}: {type(error).__name__}: {error}; change logger, or "
-                "leave it out"
-            ) from error
     return Loggers(config, loggers)
 
 
-def _class_of(path: str) -> type[Logger]:
-    """Import a class of loggers from Lightning or another installed package."""
-    module, _, name = path.rpartition(".")
-    package = module.partition(".")[0]
-    if package not in packages_distributions():
-        refuse(
-            "logger",
-            path,
-            f"{package} is not an installed package; choose one such as {LIGHTNING}.CSVLogger, or "
-            "install it",
-        )
-    try:
-        kind: Any = getattr(import_module(module), name, None)
-    except Exception as error:  # a package of others may raise anything
-        raise ConfigError(
-            f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}; "
-            "choose another"
-        ) from error
-    if not isinstance(kind, type) or not issubclass(kind, Logger):
-        refuse(
-            "logger",
-            path,
-            f"not a class of loggers, a subclass of {LIGHTNING}.Logger; choose one such as "
-            f"{LIGHTNING}.CSVLogger",
-        )
-    if issubclass(kind, TensorBoardLogger):
-        refuse("logger", path, "TensorBoard is written in any case; leave it out")
-    return kind
-
-
 def _arguments(
-    part: LoggerPart, config: Experiment, *, folder: Path, run: str | int | None
+    part: ClassPath, kind: type[Logger], config: Experiment, *, folder: Path, run: str | int | None
 ) -> dict[str, Any]:
     """Return the arguments of a logger: the configuration's, else the run to continue, else the
     run's folder and name.
     """
-    kind = _class_of(part.class_path)
     taken = inspect.signature(kind).parameters
     defaults: dict[str, Any] = {
         "save_dir": str(folder),

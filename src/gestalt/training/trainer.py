@@ -116,10 +116,10 @@ class EndTogether(Callback):
 def keywords_of(trainer: schema.Trainer, folder: Path | None = None) -> dict[str, Any]:
     """Return the keys of ``trainer`` that are keywords of Lightning's, with a profiler that writes
     ``<folder>/profile/*profile*.txt``, and none where no folder is given, as on other ranks;
-    ``compile`` is read where the step is built.
+    ``callbacks`` and ``compile`` are read where these are built.
     """
     keywords = {"num_sanity_val_steps": 0, **asdict(trainer)}
-    del keywords["compile"]
+    del keywords["callbacks"], keywords["compile"]
     if trainer.profiler is not None:
         profiler = PROFILERS[trainer.profiler]
         keywords["profiler"] = folder and profiler(dirpath=folder / "profile", filename="profile")

@@ -258,7 +258,7 @@ def test_trainer_keys_are_parameters_of_the_lightning_trainer():
     )
     assert {field.name for field in fields(schema.Trainer)} - keywords_of(
         schema.Trainer()
-    ).keys() == {"compile"}
+    ).keys() == {"callbacks", "compile"}
 
 
 def test_the_choices_in_the_schema_match_the_tables():

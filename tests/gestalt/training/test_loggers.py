@@ -1,5 +1,5 @@
 """Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run
-continues.
+continues; further callbacks.
 """
 
 import csv
@@ -9,11 +9,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
+from gestalt.encoders.checkpoints import read_checkpoint
+from gestalt.runs.names import CHECKPOINT
+from gestalt.training.classes import build_callbacks
 from gestalt.training.loggers import build_loggers, check_loggers
 from gestalt.training.pictures import write_picture
 from tests.gestalt.command import TINY, killed, succeed
@@ -44,12 +48,8 @@ def configured(*logger: str):
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The class path of a logger in an installed package."""
+    """The class path of a logger in a file on the path."""
     (tmp_path / "planted_notes.py").write_text(MODULE)
-    record = tmp_path / "planted_notes-1.0.dist-info"
-    record.mkdir()
-    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: planted_notes\nVersion: 1.0\n")
-    (record / "top_level.txt").write_text("planted_notes\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "planted_notes.Notes"
     sys.modules.pop("planted_notes", None)
@@ -78,20 +78,17 @@ def test_an_invalid_logger_entry_is_refused(word, message):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("tests.gestalt.witness.Logger", "tests is not an installed package"),
-        ("lightning.pytorch.loggers.CSVLoger", "not a class of loggers"),
-        ("lightning.pytorch.logers.CSVLogger", "cannot be imported: ModuleNotFoundError"),
+        ("builtins.dict", "not a Logger of Lightning; choose one such as lightning"),
+        ("nowhere.Notes", "cannot be imported: ModuleNotFoundError: .* on PYTHONPATH"),
         ("lightning.pytorch.loggers.TensorBoardLogger", "TensorBoard is written in any case"),
     ],
 )
-def test_a_class_that_is_not_a_logger_of_an_installed_package_is_refused(path, message):
+def test_a_class_that_is_not_a_logger_is_refused(path, message):
     with pytest.raises(ConfigError, match=rf"logger={path}: .*{message}"):
         check_loggers(configured(path))
 
 
-def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_configuration(
-    notes, tmp_path
-):
+def test_a_logger_gets_its_arguments_the_folder_and_the_configuration(notes, tmp_path):
     config = configured(f"{{class_path: {notes}, init_args: {{colour: blue}}}}")
     further = build_loggers(config, tmp_path / "version_0", saved=None)
     (logger,) = further.loggers.values()
@@ -183,12 +180,47 @@ def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
             assert (shown.format, shown.mode, shown.tobytes()) == ("PNG", "RGB", picture.tobytes())
 
 
+BEST = "lightning.pytorch.callbacks.ModelCheckpoint, init_args: {filename: best}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (CSV, "not a Callback of Lightning"),
+        ("nowhere.Mine", "cannot be imported"),
+        (f"{{class_path: {BEST}}}", "last and best are the run's own; set dirpath"),
+    ],
+)
+def test_a_callback_is_imported_and_refused_where_it_is_built(entry, message):
+    config = load("clippy_random_max", scale="tiny", overrides=[f"trainer.callbacks=[{entry}]"])
+    with pytest.raises(ConfigError, match=rf"trainer\.callbacks=.*: {message}"):
+        build_callbacks(config)
+
+
+class Steps(Callback):
+    """Counts the steps of a run in its state."""
+
+    count = 0
+
+    def on_train_batch_end(self, *_):
+        self.count += 1
+
+    def state_dict(self):
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict):
+        self.count = state_dict["count"]
+
+
 @pytest.mark.slow
-def test_a_killed_run_has_each_step_once_in_its_csv_after_it_resumed(tmp_path):
+def test_a_killed_run_has_each_step_once_in_its_csv_and_in_a_callback_after_it_resumed(tmp_path):
     train = f"train clippy_random_max {TINY} trainer.log_every_n_steps=1 logger=[{CSV}]"
+    train += f" trainer.callbacks=[{__name__}.Steps]"
     killed("step 6", train, folder=tmp_path)
     succeed(f"{train} resume=last", folder=tmp_path)
-    (path,) = tmp_path.glob("lightning_logs/*/*/version_0/csv/metrics.csv")
+    (run,) = tmp_path.glob("lightning_logs/*/*/version_0")
+    assert read_checkpoint(run / CHECKPOINT)["callbacks"]["Steps"] == {"count": 8}
+    path = run / "csv" / "metrics.csv"
     with path.open() as file:
         rows = list(csv.DictReader(file))
     losses = {row["step"]: row["train/loss"] for row in rows if row["train/loss"]}

@@ -1,0 +1,81 @@
+"""Classes that a configuration names by their paths, and the callbacks of ``trainer.callbacks``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pkgutil import resolve_name
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from gestalt.config.schema import (
+    CLASS_PATHS,
+    ClassPath,
+    ConfigError,
+    Experiment,
+    class_paths,
+    refuse,
+)
+from gestalt.runs.names import LAST
+from gestalt.training.checkpoints import BEST
+
+CALLBACKS = "trainer.callbacks"
+
+
+def classes_of(config: Experiment, key: str, base: type[Any]) -> list[tuple[ClassPath, Any]]:
+    """Import the classes that ``logger`` or ``trainer.callbacks`` names; each with its entry.
+
+    Raises:
+        ConfigError: one cannot be imported, or is no subclass of ``base``.
+    """
+    found = []
+    for part in class_paths(config, key):
+        try:
+            kind = resolve_name(part.class_path)
+        except Exception as error:  # a module of others may raise anything
+            raise ConfigError(
+                f"{key}={part.class_path}: cannot be imported: {type(error).__name__}: {error}; "
+                "install its package, or put the folder of your file on PYTHONPATH"
+            ) from error
+        if not isinstance(kind, type) or not issubclass(kind, base):
+            why = f"not a {base.__name__} of Lightning; choose one such as {CLASS_PATHS[key]}"
+            refuse(key, part.class_path, why)
+        found.append((part, kind))
+    return found
+
+
+@contextmanager
+def making(key: str, part: ClassPath) -> Iterator[None]:
+    """Name an entry in the error of the block that makes its object.
+
+    Raises:
+        ConfigError: any error; the message quotes it.
+    """
+    try:
+        yield
+    except Exception as error:  # a class of others may raise anything
+        raise ConfigError(
+            f"{key}={part.class_path}: {type(error).__name__}: {error}; change {key}, or leave it "
+            "out"
+        ) from error
+
+
+def build_callbacks(config: Experiment) -> list[Callback]:
+    """Build the callbacks of ``trainer.callbacks``; a ``ModelCheckpoint`` without ``dirpath``
+    writes beside the run's checkpoints.
+
+    Raises:
+        ConfigError: one cannot be made, or would write the run's own checkpoints.
+    """
+    callbacks: list[Callback] = []
+    for part, kind in classes_of(config, CALLBACKS, Callback):
+        with making(CALLBACKS, part):
+            callbacks.append(made := kind(**part.init_args))
+        if (
+            isinstance(made, ModelCheckpoint)
+            and made.dirpath is None
+            and (made.save_last or made.filename in (LAST, BEST))
+        ):
+            why = f"{LAST} and {BEST} are the run's own; set dirpath, or other names of its files"
+            refuse(CALLBACKS, part.class_path, why)
+    return callbacks
