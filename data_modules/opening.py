@@ -10,7 +10,7 @@ from typing import Any
 from gestalt.support.names import nearest
 from gestalt.support.plugins import Registry, Row
 
-COMMON = ("root", "size", "seed", "limit", "crops")
+COMMON = ("root", "size", "seed", "limit", "crops", "augmentation")
 """Arguments of ``open_source``, which are not options; a source's ``open_here`` takes those that it
 uses.
 """

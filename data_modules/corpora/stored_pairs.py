@@ -20,7 +20,7 @@ from gestalt.data_modules.corpora.bad_samples import BadSample, Unusable, bad_sa
 from gestalt.data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import Key
-from gestalt.data_modules.pixels.augment import prepare_random_crop
+from gestalt.data_modules.pixels.augment import USUAL, Augmentation, prepare_random_crop
 from gestalt.data_modules.pixels.photographs import read_bytes
 from gestalt.data_modules.sources import NumberedPairs, Source, StoredPair
 
@@ -153,6 +153,7 @@ class StoredPairs(Source):
         rule: selects the caption among a pair's texts.
         limit: number of the first pairs that are kept; None for all.
         crops: number of crops of each image; None for a new one an epoch.
+        augmentation: random changes of the images.
     """
 
     store: Store
@@ -162,6 +163,7 @@ class StoredPairs(Source):
     rule: CaptionRule
     limit: int | None = None
     crops: int | None = None
+    augmentation: Augmentation = USUAL
 
     def __post_init__(self) -> None:
         self.in_sequence = self.store.in_sequence
@@ -245,7 +247,12 @@ class StoredPairs(Source):
         """Draw the crop of an image; the result decodes it, or raises ``BadSample``."""
         crop = epoch if self.crops is None else epoch % self.crops
         decode = prepare_random_crop(
-            stored.image, self.size, seed=self.seed, epoch=crop, index=index
+            stored.image,
+            self.size,
+            seed=self.seed,
+            epoch=crop,
+            index=index,
+            augmentation=self.augmentation,
         )
         return bad_sample_at(stored.where, stored.key)(decode)
 

@@ -1,18 +1,39 @@
-"""Random crops of photographs, pure in (seed, epoch, index).  S output side in pixels."""
+"""Random crops of photographs, mirrored and with other colours where a run asks for it, pure in
+(seed, epoch, index).  S output side in pixels.
+"""
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from gestalt.data_modules.pixels.decoding import prepare_crop
+from gestalt.data_modules.pixels.photographs import to_tensor
 
 SCALE = (0.9, 1.0)
 """Range of a crop's share of the image area.  Source: public CLIPpy code, training transform."""
 
 RATIO = (3 / 4, 4 / 3)
 """Range of a crop's width over height, before it is resized to a square."""
+
+ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+"""What changes the colours of an image by factors: brightness, contrast, saturation."""
+
+
+class Augmentation(NamedTuple):
+    """The random changes of a photograph in training, by the names of their keys of ``data``."""
+
+    crop_scale: tuple[float, float] = SCALE
+    flip: float = 0.0
+    colour: float = 0.0
+
+
+USUAL = Augmentation()
+"""Crops alone, as in the public CLIPpy code."""
 
 _TRIES = 10
 _LOG_RATIO = math.log(RATIO[0]), math.log(RATIO[1])
@@ -41,14 +62,41 @@ def crop_box(
 
 
 def prepare_random_crop(
-    content: bytes, size: int, *, seed: int, epoch: int, index: int
+    content: bytes,
+    size: int,
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    augmentation: Augmentation = USUAL,
 ) -> Callable[[], Tensor]:
     """Draw a random crop of a photograph; the result decodes it and resizes it to a square,
-    bicubic, (3, S, S) uint8, or raises ``Unusable``.
+    bicubic, (3, S, S) uint8, or raises ``Unusable``.  The box does not depend on flip and colour,
+    which have draws of their own.
     """
     words = [seed, epoch, index, 1]
     # both forms give the same stream; an array takes two thirds of the time
     rng = np.random.default_rng(np.array(words, dtype=np.uint32) if max(words) < 2**32 else words)
-    return prepare_crop(
-        content, size, choose=lambda width, height: crop_box(width, height, rng=rng)
+    area = augmentation.crop_scale
+    decode = prepare_crop(
+        content, size, choose=lambda width, height: crop_box(width, height, rng=rng, area=area)
     )
+    if not (augmentation.flip or augmentation.colour):
+        return decode
+    return partial(_changed, decode, augmentation, *rng.spawn(1))
+
+
+def _changed(
+    decode: Callable[[], Tensor], augmentation: Augmentation, rng: np.random.Generator
+) -> Tensor:
+    """Decode a crop, mirror it, and change its colours in random order, as drawn."""
+    pixels = decode()
+    if rng.random() < augmentation.flip:
+        pixels = pixels.flip(2)
+    if augmentation.colour:
+        least, most = 1 - augmentation.colour, 1 + augmentation.colour
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        for number in rng.permutation(3):
+            image = ENHANCERS[number](image).enhance(rng.uniform(least, most))
+        pixels = to_tensor(image)
+    return pixels

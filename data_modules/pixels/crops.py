@@ -8,10 +8,10 @@ facebookresearch/dino at 04c0ad9, main_dino.py.
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
-from gestalt.data_modules.pixels.augment import crop_box
+from gestalt.data_modules.pixels.augment import ENHANCERS, crop_box
 from gestalt.data_modules.pixels.photographs import to_tensor
 
 FLIP = 0.5
@@ -85,10 +85,9 @@ def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:
     """Change brightness, contrast, saturation and hue, in random order."""
     factors = 1 + np.array([BRIGHTNESS, CONTRAST, SATURATION]) * (2 * rng.random(3) - 1)
     shift = round(256 * HUE * (2 * rng.random() - 1))
-    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for position in np.argsort(rng.random(4)):
-        if position < len(enhancers):
-            image = enhancers[position](image).enhance(float(factors[position]))
+        if position < len(ENHANCERS):
+            image = ENHANCERS[position](image).enhance(float(factors[position]))
         else:
             hue, *others = image.convert("HSV").split()
             shifted = hue.point([(level + shift) % 256 for level in range(256)])

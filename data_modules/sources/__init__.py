@@ -13,6 +13,7 @@ from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.corpora.captions import ANY_CAPTION
 from gestalt.data_modules.opening import find_opener, own_options
 from gestalt.data_modules.order import Key
+from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 
 
 class StoredPair(NamedTuple):
@@ -188,6 +189,7 @@ def open_source(
     seed: int = 0,
     limit: int | None = None,
     crops: int | None = None,
+    augmentation: Augmentation = USUAL,
     **options: object,
 ) -> Source:
     """Open a source by name.  A store is cropped and captioned by ``StoredPairs``.
@@ -199,24 +201,30 @@ def open_source(
         seed: seed of all random draws.
         limit: largest number of pairs, at least 1, the first ones; None for all.
         crops: number of different crops of each image; None for a new one in each epoch.
+        augmentation: random changes of stored images.
         options: options of this source.
 
     Raises:
-        ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source
-            that draws its own images.
+        ValueError: unknown source or option, data that cannot be read, or ``crops`` or
+            ``augmentation`` of a source that draws its own images.
     """
     # here, since its base classes are in this file
     from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 
     opener = find_opener("sources", name, options)
-    common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
-    opened: Any = opener(
-        **{key: common[key] for key in inspect.signature(opener).parameters if key in common},
-        **options,
-    )
+    common: dict[str, Any] = {"root": root, "size": size, "seed": seed, "limit": limit}
+    common |= {"crops": crops, "augmentation": augmentation}
+    taken = inspect.signature(opener).parameters.keys() & common
+    opened: Any = opener(**{key: common[key] for key in taken}, **options)
     if isinstance(opened, Store):
+        del common["root"]
         rule: Any = options.get("captions", ANY_CAPTION)
-        return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit, crops=crops)
+        return StoredPairs(opened, rule=rule, **common)
+    if augmentation != USUAL and "augmentation" not in taken:
+        raise ValueError(
+            f"data.crop_scale, data.flip, data.colour: source {name} draws its images itself and "
+            "does not take them; leave them at their defaults"
+        )
     if crops is not None and opened.crops not in (1, crops):
         raise ValueError(
             f"data.crops={crops}: source {name} draws new images in each epoch, not crops of "

@@ -17,6 +17,7 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.order import EndlessOrder
+from gestalt.data_modules.pixels.augment import USUAL, Augmentation
 from gestalt.data_modules.sources import Relocated, Source, open_source, options_taken
 
 
@@ -109,6 +110,7 @@ def open_here(
     seed: int,
     limit: int | None,
     crops: int | None = None,
+    augmentation: Augmentation = USUAL,
     captions: CaptionRule = ANY_CAPTION,
     parts: Sequence[dict[str, Any]] = (),
     window: int = 1,
@@ -173,6 +175,7 @@ def open_here(
                 seed=seed,
                 limit=part.get("limit"),
                 crops=crops,
+                augmentation=augmentation,
                 **options,
             )
             if source.in_sequence:

@@ -20,7 +20,7 @@ from gestalt.data_modules.corpora.bad_samples import BadSample
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.loading import leave_group
 from gestalt.data_modules.order import Key
-from gestalt.data_modules.pixels.augment import RATIO, SCALE
+from gestalt.data_modules.pixels.augment import RATIO
 from gestalt.data_modules.sources import Source
 from gestalt.evaluation.weights import tensors_hash
 from gestalt.features.key import FILE, IMAGES, SUMS, Description, key_of
@@ -28,16 +28,17 @@ from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.support.arrays import map_array
 
-CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
-"""The random crops of stored images, in words."""
-
 
 def whole_key(config: Experiment, model: DualEncoder, source: Source) -> dict[str, Any]:
     """Return all that features depend on: configuration, weights, crops and data."""
+    data = config.data
+    crops = f"shares {data.crop_scale}, ratios {RATIO}, bicubic"  # of stored images
+    if data.flip or data.colour:
+        crops += f", mirrored {data.flip}, colours {data.colour}"
     return {
         **key_of(config),
         "image weights": tensors_hash(model.image_tower.frozen_weights()),
-        "crop": CROPS,
+        "crop": crops,
         "data digest": source.digest(),
         "pairs": len(source),
     }

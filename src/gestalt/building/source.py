@@ -8,6 +8,7 @@ from gestalt.config.check_data import check_options
 from gestalt.config.schema import ConfigError, Experiment, Image
 from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.manifest import WithoutKnownBad
+from gestalt.data_modules.pixels.augment import Augmentation
 from gestalt.data_modules.sources import Source, open_source, options_taken
 from gestalt.training.schedule import warmup_cosine
 
@@ -64,12 +65,14 @@ def build_source(config: Experiment, *, size: int | None = None, **options: Any)
     """Open the training pairs, at the size that the image tower trains on, or another; ``options``
     are further options of the source.
     """
+    data = config.data
     return open_configured(
         config,
         size=size or train_size(config.image),
         seed=config.seed,
-        limit=config.data.limit,
-        crops=config.data.crops,
+        limit=data.limit,
+        crops=data.crops,
+        augmentation=Augmentation(data.crop_scale, data.flip, data.colour),
         **options,
     )
 

@@ -90,6 +90,25 @@ class Data:
         "are still drawn anew in each epoch. `null`: a new crop in each epoch.",
         kind="crops",
     )
+    crop_scale: tuple[float, float] = key(
+        (0.9, 1.0),
+        "Range of the share of a photograph's area that a crop of training has.",
+        above=0,
+        at_most=1,
+    )
+    flip: float = key(
+        0.0,
+        "Probability that a crop is mirrored; captions stay as they are.",
+        at_least=0,
+        at_most=1,
+    )
+    colour: float = key(
+        0.0,
+        "Strength of random changes of a crop's brightness, contrast and saturation: each factor "
+        "is drawn from 1 +- this.",
+        at_least=0,
+        at_most=1,
+    )
     features: str | None = unhashed(
         None,
         "Folder written by `gestalt features`, read instead of images: outputs of the frozen part "

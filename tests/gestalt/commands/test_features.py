@@ -150,6 +150,7 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(
     cache(config, Path("cache"), stored="float16")
     for word, message in {
         "image.stem=conv": "image.stem is conv, but the cache has patch; image weights is ",
+        "data.flip=0.5": r"crop is .*, mirrored 0\.5, colours 0\.0, but the cache has shares",
         "data.limit=5": "data digest is .*; pairs is 5, but the cache has 6",
     }.items():
         changed = f"{RANDOM} {word}"
