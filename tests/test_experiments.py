@@ -23,7 +23,7 @@ NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the li
         for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")
     },
     ("clip_baseline", "photos"): "class token",
-    ("gestalt_self_distillation", "photos"): "a cnn has no patches to hide",
+    ("gestalt_self_distillation", "photos"): "only of a vit can patches be hidden",
 }
 
 

@@ -1,4 +1,4 @@
-"""The built-in aggregations, losses, terms, readings and inits: a row for each, read by
+"""The built-in aggregations, losses, terms, readings, towers and inits: a row for each, read by
 configuration, ``gestalt list`` and builders.
 
 To add one: write the function or class in its file, and its row here.  Nothing else changes.
@@ -7,7 +7,7 @@ To add one: write the function or class in its file, and its row here.  Nothing 
 import math
 from typing import Any
 
-from gestalt.support.plugins import Registry, Row
+from gestalt.support.plugins import OpenRegistry, Registry, Row
 
 AGGREGATIONS: Registry[Any] = Registry(
     "aggregations",
@@ -137,6 +137,32 @@ READINGS: Registry[Any] = Registry(
     ],
 )
 """Objects of class ``Reading``.  Fact: ``needs_proxy``, its attention is that of a proxy model."""
+IMAGE_TOWERS: OpenRegistry[Any] = OpenRegistry(
+    "image_towers",
+    [
+        Row("vit", "a ViT of timm", "gestalt.encoders.image:build_timm_tower"),
+        Row("cnn", "a CNN of timm", "gestalt.encoders.image:build_timm_tower"),
+    ],
+)
+"""Functions of the configuration's ``Image`` and a size; those that a package adds, and of one's
+own code, are called with the ``Image`` alone, and ``gestalt.encoders.own`` says what they return.
+"""
+
+TEXT_TOWERS: OpenRegistry[Any] = OpenRegistry(
+    "text_towers",
+    [
+        Row(
+            "sentence",
+            "a model of sentence-transformers without its pooling",
+            "gestalt.encoders.text:SentenceTower",
+        ),
+        Row("open_clip", "CLIP's text transformer", "gestalt.encoders.text:OpenClipTower"),
+        Row("open_clip_quickgelu", "with QuickGELU", "gestalt.encoders.text:OpenClipTower"),
+        Row("siglip", "that of a start from SigLIP", "gestalt.encoders.text:SiglipTower"),
+        Row("siglip2", "that of a start from SigLIP 2", "gestalt.encoders.text:SiglipTower"),
+    ],
+)
+"""Classes or functions that make a ``TextTower`` of the configuration's ``Text``."""
 
 TEXTS: dict[str, dict[str, Any]] = {
     "open_clip": {},

@@ -64,7 +64,8 @@ def compile_training(module: ContrastiveModule, how: str, *, backend: str = "ind
     options: dict[str, Any] = {"dynamic": False, "backend": backend}
     model = module.model
     if how == "towers":
-        for part in (model.image_tower, *model.text_tower.compiled_parts):
+        text = model.text_tower
+        for part in (model.image_tower, *(text.compiled_parts or text.children())):
             part.compile(**options)
         return
     model.text_tower.pad = torch.compiler.disable(model.text_tower.pad)  # type: ignore[method-assign, no-untyped-call]

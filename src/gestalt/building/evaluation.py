@@ -111,7 +111,7 @@ def build_evaluation(
             f"({reasons}); choose one that measures grouping or matching"
         )
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
-    if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
+    if config.image.family != "vit" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())
     data = ImageSetDataModule(
         list(image_sets.values()),

@@ -9,6 +9,7 @@ from gestalt.data_modules.corpora.file_checks import check_files
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.features.key import check_cache
 from gestalt.runs.resume import resolve_resume
+from gestalt.tables import IMAGE_TOWERS
 
 
 def experiment(
@@ -48,7 +49,8 @@ def check_run(config: Experiment) -> None:
     """
     check_training(config)
     check_pairs(config)
-    check_backbone_name(config.image.backbone)
+    if config.image.family in IMAGE_TOWERS.built_in:
+        check_backbone_name(config.image.backbone)
     resolve_resume(config)
 
 

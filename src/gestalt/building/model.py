@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gestalt.aggregation import build_aggregation
-from gestalt.config.loading import EXPERIMENTS
+from gestalt.config.loading import EXPERIMENTS, code_of
 from gestalt.config.schema import (
     ConfigError,
     Experiment,
@@ -44,7 +44,7 @@ from gestalt.projection import (
     ClassifierProjection,
     TokenProjection,
 )
-from gestalt.tables import LOSSES
+from gestalt.tables import IMAGE_TOWERS, LOSSES, TEXT_TOWERS
 from gestalt.zoo.classifier import load_into
 from gestalt.zoo.open_clip import check_tag
 from gestalt.zoo.open_clip_towers import OpenClipModel, OpenClipTimm
@@ -57,15 +57,15 @@ SHIPPED = EXPERIMENTS / "inits"
 
 
 def image_weights(config: Experiment) -> Image:
-    """Return ``config.image`` with the init that it resolves to at this scale, and the local file
-    of its weights, if any.
+    """Return ``config.image`` with the init that it resolves to at this scale, unless its tower is
+    one's own, and the local file of its weights, if any.
     """
     image = replace(config.image, inits={})
     if str(config.start).startswith(CLASSIFIER):
         tag = str(config.start).partition(".")[2]
         return replace(image, init=tag or "supervised", weights=None)
     used = config.image.inits.get(image.init, image.init)
-    if image.weights is not None:
+    if image.weights is not None or image.family not in IMAGE_TOWERS.built_in:
         return image
     if not is_file_of_weights(used):
         return replace(image, init=used)
@@ -82,12 +82,16 @@ def without_weights(config: Experiment) -> Experiment:
 
 
 def check_names(config: Experiment) -> None:
-    """Check backbone and image init against timm, before any data or weights are read.
+    """Check backbone and image init against timm, before any data or weights are read; of a tower
+    of one's own, that it can be imported.
 
     Raises:
         ValueError: the message names the key and the nearest names.
     """
     image = image_weights(config)
+    if image.family not in IMAGE_TOWERS.built_in:
+        IMAGE_TOWERS[image.family]
+        return
     check_backbone_name(image.backbone)
     (down, across), _ = inspect_trunk(image, size=image.eval_size)
     if image.subsampling and (image.train_size % down or image.train_size % across):
@@ -207,7 +211,8 @@ def _from_start(config: Experiment, target: str) -> tuple[DualEncoder, WeightsOr
 
     # a path, so that no word of a file names code
     place = target if target.startswith(OPEN_CLIP) else os.path.join(".", target)
-    model, opened = build_model(without_weights(config)), open_target(place)
+    model = build_model(without_weights(config))
+    opened = open_target(place, overrides=code_of(config))
     start = opened.model
     weights = named_weights(start) if isinstance(start, OpenClipModel) else start.state_dict()
     fresh = tuple(filter(OPTIONAL.search, model.state_dict()))
@@ -363,13 +368,11 @@ def load_model(
     scalars = {"logit_bias": 0.0} if "logit_bias" in weights else {}
     with _WithoutDraws():
         image_tower = build_image_tower(random, size=config.image.eval_size)
-        model = _join(
-            config,
-            image_tower,
-            build_text_tower(text or config.text, weights=False),
-            scalars,
-        )
+        text_tower = build_text_tower(text or config.text, weights=False)
+        model = _join(config, image_tower, text_tower, scalars)
     load_weights(model, weights, misfit=misfit)
     init = config.start or image_weights(config).init
     image_tower.origin = replace(image_tower.origin, init=init, source=source)
+    if config.text.family not in TEXT_TOWERS.built_in:
+        text_tower.origin = WeightsOrigin(config.start or config.text.init, source)
     return model.eval()

@@ -12,7 +12,7 @@ from torch import Tensor
 from gestalt.building.model import build_model, load_model
 from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, keys_below, to_plain
-from gestalt.config.loading import LOGS, WHOLE, load, load_mapping
+from gestalt.config.loading import LOGS, WHOLE, load, load_mapping, refuse_code
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.checkpoints import AGAIN, beside, read_checkpoint
@@ -277,6 +277,8 @@ def _open_external(target: str, kind: str, name: str, overrides: list[str], chec
 
 def _open_run(checkpoint: Path, overrides: list[str], check: Check) -> Target:
     saved = config_of(checkpoint)
+    if not in_run(checkpoint):
+        refuse_code(saved, overrides, origin=str(checkpoint))
     folder = run_folder(checkpoint) if in_run(checkpoint) else checkpoint.parent
     config = _for_scoring(saved, overrides, origin=checkpoint)
     check(config)
@@ -308,7 +310,7 @@ def _open_folder(target: str, folder: Path, overrides: list[str], check: Check) 
     identity = _identity(target, file_hash(folder / WEIGHTS), provenance)
     return Target(
         config,
-        load_folder(folder),
+        load_folder(folder, overrides),
         LOGS / "exported" / folder.resolve().name,
         identity,
         trained=saved,

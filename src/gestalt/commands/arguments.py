@@ -8,6 +8,7 @@ from typing import NoReturn
 from gestalt.commands.flags import add_words
 from gestalt.support.addresses import without_secrets
 from gestalt.support.names import nearest
+from gestalt.support.plugins import search_here
 
 COMMANDS = {
     "training_words": {
@@ -90,6 +91,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
             f"{arguments.command} takes no key=value and no further word: leave out "
             f"{' '.join(rest)}"
         )
+    if any("=python:" in word for word in rest):
+        search_here()
     arguments.overrides = rest
     arguments.words = given
     return arguments

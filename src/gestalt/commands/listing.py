@@ -14,7 +14,15 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, Row, docstring_of
-from gestalt.tables import AGGREGATIONS, INITS, LOSSES, READINGS, TERMS
+from gestalt.tables import (
+    AGGREGATIONS,
+    IMAGE_TOWERS,
+    INITS,
+    LOSSES,
+    READINGS,
+    TERMS,
+    TEXT_TOWERS,
+)
 
 
 def run(arguments: Namespace) -> int:
@@ -86,6 +94,8 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "losses": LOSSES.rows,
     "terms": TERMS.rows,
     "readings": READINGS.rows,
+    "image_towers": IMAGE_TOWERS.rows,
+    "text_towers": TEXT_TOWERS.rows,
     "sources": lambda: _folder("sources"),
     "image_sets": lambda: _folder("image_sets"),
     "benchmarks": _benchmarks,

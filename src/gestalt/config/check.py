@@ -24,7 +24,14 @@ from gestalt.config.schema import (
 from gestalt.config.schema_loss import terms_of
 from gestalt.support.names import nearest
 from gestalt.support.strange_files import read_whole
-from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
+from gestalt.tables import (
+    AGGREGATIONS,
+    IMAGE_TOWERS,
+    INITS,
+    LOSSES,
+    TERMS,
+    TEXT_TOWERS,
+)
 
 
 def check(config: Experiment) -> None:
@@ -64,10 +71,12 @@ def check_values(group: Any, prefix: str = "") -> None:
 
 def _of_image(config: Experiment) -> Complaints:
     """Yield complaints about ``image``; ``gestalt.encoders.inits`` checks timm's tags, which fit
-    timm's own architecture only, and ``gestalt.encoders.boundary`` the number of frozen blocks.
+    timm's own architecture only, ``gestalt.encoders.boundary`` the number of frozen blocks, and
+    ``gestalt.encoders.own`` a tower of one's own.
     """
     image = config.image
-    takes_tags = image.stem == "patch" and not image.changes()
+    own = image.family not in IMAGE_TOWERS.built_in
+    takes_tags = own or (image.stem == "patch" and not image.changes())
     for word, used in image.inits.items():
         if is_file_of_weights(used):
             continue
@@ -77,7 +86,7 @@ def _of_image(config: Experiment) -> Complaints:
         if used not in INITS and not takes_tags:
             refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
     missing = image.inits and image.init not in image.inits and image.weights is None
-    if missing and (image.init in INITS or not takes_tags):
+    if missing and not own and (image.init in INITS or not takes_tags):
         why = f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}"
         yours = f"image.weights=FILE or image.inits.{image.init}=FILE"
         yield "image.init", f"{why}, or bring your own: {yours}"
@@ -95,8 +104,8 @@ def _of_image(config: Experiment) -> Complaints:
             yield "image.keep_tokens", why
         for key in image.changes():
             yield f"image.{key}", "only a vit's architecture can be changed; choose null"
-        if image.stem != "patch":
-            yield "image.stem", "a cnn has no patch embedding to replace; choose patch"
+    if image.family != "vit" and image.stem != "patch":
+        yield "image.stem", "only a vit's patch embedding can be replaced; choose patch"
     if image.patch_size is not None:
         for key in ("train_size", "eval_size") if image.subsampling else ("eval_size",):
             if getattr(image, key) % image.patch_size:
@@ -113,11 +122,14 @@ def _of_text(config: Experiment) -> Complaints:
     if AGGREGATIONS.fact(text.aggregation, "images_only", False):
         why = "the parts of a text already include its summary token; choose max"
         yield "text.aggregation", why
-    if config.start is None and "siglip" in text.family + config.projection.order:
+    siglip = text.family in ("siglip", "siglip2") or config.projection.order == "siglip"
+    if config.start is None and siglip:
         why = "siglip, here or in projection.order, needs start=open_clip:ARCHITECTURE:TAG"
         yield "text.family", why
     if config.start is None and config.projection.order == "classifier":
         yield "projection.order", "needs a classifier's names; set start=classifier:ARCHITECTURE"
+    if text.family not in TEXT_TOWERS.built_in:
+        return
     if text.vocabulary is not None and "siglip" not in text.family:
         yield "text.vocabulary", "only a SigLIP has a vocabulary of its own; choose null"
     if text.family == "sentence":
@@ -184,7 +196,7 @@ def _of_training(config: Experiment) -> Complaints:
 
 def _of_self_distillation(config: Experiment) -> Complaints:
     if config.image.family != "vit":
-        yield "image.family", "a cnn has no patches to hide; choose vit"
+        yield "image.family", "only of a vit can patches be hidden; choose vit"
     if config.image.frozen:
         yield "image.frozen", "a frozen tower cannot learn from its patches; choose false"
     if config.data.features is not None:

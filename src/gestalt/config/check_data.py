@@ -11,6 +11,7 @@ from gestalt.config.schema_data import Data, MixturePart
 from gestalt.data_modules.opening import COMMON, files_of, modules_of
 from gestalt.support.names import nearest
 from gestalt.support.typed import in_words
+from gestalt.tables import IMAGE_TOWERS
 
 MADE_OF = {
     "recipe": ("recipe",),
@@ -65,6 +66,9 @@ def check_features(config: Experiment, *, name: str = "data.features") -> None:
 
 
 def _of_features(config: Experiment, name: str) -> Complaints:
+    if config.image.family not in IMAGE_TOWERS.built_in:
+        why = f"{name} holds what the first half of a tower of timm computes; choose vit or cnn"
+        yield "image.family", why
     if not (config.image.frozen or config.image.frozen_blocks):
         why = f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true"
         yield "image.frozen_blocks", why

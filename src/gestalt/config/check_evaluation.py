@@ -101,8 +101,8 @@ def _complaints(config: Experiment, rows: list[Benchmark]) -> Complaints:
             yield f"evaluation.{measure.key}", nearest(name, measure.protocols)
     name = evaluation.grouping_protocol
     protocols = MEASURES["grouping"].protocols
-    if name and protocols[name].method == "attention" and config.image.family == "cnn":
-        why = "needs the attention of a class token, and a cnn has none; choose pca_square"
+    if name and protocols[name].method == "attention" and config.image.family != "vit":
+        why = "needs the attention of a class token, which only a vit has; choose pca_square"
         yield "evaluation.grouping_protocol", why
 
 

@@ -2,6 +2,7 @@
 run.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from gestalt.config.schema_loss import Loss
 from gestalt.config.start import folder_of, keys_of, refuse_misfit
 from gestalt.evaluation.benchmarks import present
 from gestalt.support.names import is_path, nearest, stem
+from gestalt.support.plugins import CODE, code_complaint
 from gestalt.support.yaml_values import read_keys, read_values
 
 WHOLE = "evaluation.limit=null"
@@ -98,8 +100,33 @@ def load(
     config = replace(merge(layers), name=label, scale=stem(scale or ""))
     refuse_misfit(config, following)
     check(config)
+    if following:
+        refuse_code(config, overrides or (), origin=f"start={config.start}")
+    for word in code_of(config):
+        if complaint := code_complaint(word.partition("=")[2]):
+            raise ConfigError(f"{word}: {complaint}")
     vars(config)["overrides"] = tuple(overrides or ())
     return config
+
+
+def code_of(config: Experiment) -> list[str]:
+    """Return the towers that are code of one's own, as ``key=value`` words."""
+    towers = {"image": config.image.family, "text": config.text.family}
+    return [f"{side}.family={name}" for side, name in towers.items() if CODE.fullmatch(name)]
+
+
+def refuse_code(config: Experiment, words: Sequence[str], *, origin: str) -> None:
+    """Refuse code of one's own that a file of others names, unless words of the user name it too.
+
+    Raises:
+        ConfigError: the message says which word trusts the code.
+    """
+    for word in code_of(config):
+        if word not in words:
+            raise ConfigError(
+                f"{word}: {origin} names code, which would be run; if you trust it, add {word} to "
+                "the command line, or to overrides of gestalt.load"
+            )
 
 
 def _following(layers: list[tuple[str, Keys]], *, place: str) -> Keys:

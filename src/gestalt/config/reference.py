@@ -10,7 +10,7 @@ from typing import Any
 from gestalt.config.keys import Key
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import MixturePart
-from gestalt.support.plugins import Registry
+from gestalt.support.plugins import OpenRegistry, Registry
 from gestalt.support.typed import in_words, literals, options_of
 
 TITLE = """\
@@ -75,6 +75,8 @@ def _values(kind: Any, key: Key) -> str:
             if isinstance(key.choices, Registry)
             else ""
         )
+        if isinstance(key.choices, OpenRegistry):
+            words += ", or `python:package.module:Name`"
     elif key.form or (key.kind and str in options):
         words = key.form or key.kind
     else:

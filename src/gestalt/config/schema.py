@@ -18,7 +18,7 @@ from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.timm_names import PLAIN
 from gestalt.support.typed import ConfigError as ConfigError
-from gestalt.tables import AGGREGATIONS, INITS
+from gestalt.tables import AGGREGATIONS, IMAGE_TOWERS, INITS, TEXT_TOWERS
 
 ENTRIES = "list of class paths, or of `{class_path: ..., init_args: {...}}`"
 CLASS_PATHS = {
@@ -61,10 +61,12 @@ class Image:
         pattern=PLAIN,
         form="a name of timm without a colon, which would fetch another model",
     )
-    family: Literal["vit", "cnn"] = key(
+    family: str = key(
         "vit",
-        "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be "
-        "dropped.",
+        "A ViT or a CNN of timm, or [a tower of your own](contributing.md#a-tower). A `cnn` has no "
+        "class token, and no patch tokens that can be dropped; only a `vit` has attention that can "
+        "be read.",
+        choices=IMAGE_TOWERS,
     )
     patch_size: int | None = positive(
         None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels"
@@ -86,7 +88,8 @@ class Image:
     init: str = key(
         "dino",
         "Initial weights of the image tower.",
-        kind=f"{', '.join(INITS)}, a timm tag of the backbone, or any word for a file of weights",
+        kind=f"{', '.join(INITS)}, a timm tag of the backbone, or any word for a file of weights "
+        "or for a tower of your own",
     )
     inits: dict[str, str] = key(
         {},
@@ -139,10 +142,11 @@ class Image:
 class Text:
     """The text tower and how its tokens become one vector."""
 
-    family: Literal["sentence", "open_clip", "open_clip_quickgelu", "siglip", "siglip2"] = key(
+    family: str = key(
         "sentence",
-        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; or "
-        "that of a `start` from SigLIP or SigLIP 2.",
+        "A sentence-transformers model; CLIP's text transformer, with GELU or with QuickGELU; that "
+        "of a `start` from SigLIP or SigLIP 2; or [a tower of your own](contributing.md#a-tower).",
+        choices=TEXT_TOWERS,
     )
     model: str = key(
         "sentence-transformers/sentence-t5-base",

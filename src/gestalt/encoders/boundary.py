@@ -29,19 +29,19 @@ def block_count(trunk: nn.Module) -> int:
     return len({match[1] for match in map(BLOCK.search, dict(trunk.named_parameters())) if match})
 
 
-def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair) -> None:
-    """Check that the first ``blocks`` blocks can be frozen and that the rest can be run from their
-    output.
+def check_boundary(trunk: Any, blocks: int, *, backbone: str, stride: Pair | None = None) -> None:
+    """Check that the first ``blocks`` blocks can be frozen and, of a timm model, whose ``stride``
+    is given, that the rest can be run from their output.
 
     Raises:
         ValueError: too many blocks, or a CNN that is not a sequence of numbered stages.
     """
     count, why = block_count(trunk), ""
     if count == 0:
-        why = f"timm numbers no blocks in {backbone!r}; choose 0"
+        why = f"{backbone!r} has no numbered blocks; choose 0"
     elif blocks > count:
         why = f"{backbone!r} has {count} blocks; choose 0 to {count}"
-    elif not is_vit(trunk) and not _is_sequence(trunk, stride):
+    elif stride and not is_vit(trunk) and not _is_sequence(trunk, stride):
         why = f"{backbone!r} is not one sequence of stages; choose 0"
     if why:
         raise ValueError(f"image.frozen_blocks={blocks}: {why}, or image.frozen=true")

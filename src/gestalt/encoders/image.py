@@ -17,6 +17,7 @@ from gestalt.encoders.dense_model import normalise, tokens_of
 from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
+from gestalt.tables import IMAGE_TOWERS
 from gestalt.tokens import Features, Pair, Tokens
 
 
@@ -42,6 +43,7 @@ class ImageTower(nn.Module):
 
     mean: Tensor
     std: Tensor
+    WIDTH = "num_features"  # the trunk's attribute that has D
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class ImageTower(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk: Any = trunk  # timm's attributes are not typed
-        self.width = int(trunk.num_features)
+        self.width = int(getattr(trunk, self.WIDTH))
         self.stride = stride
         self.origin = origin
         self.frozen = frozen
@@ -174,9 +176,9 @@ class ImageTower(nn.Module):
         """
         if not self.is_vit or self.trunk.cls_token is None:
             raise ValueError(
-                "attention grouping needs a class token, and the image tower is "
-                f"{'a ViT without a class token' if self.is_vit else 'a CNN'}; choose another "
-                "grouping method"
+                f"attention grouping needs a class token, and the image tower "
+                f"({type(self.trunk).__name__}) has none that can be read; choose another grouping "
+                "method"
             )
         _attention_of(self.trunk.blocks[-1])
 
@@ -263,6 +265,30 @@ def _no_matrix(module: nn.Module) -> str:
 
 
 def build_image_tower(image: Image, *, size: int) -> ImageTower:
+    """Build the tower that ``image.family`` names; arguments and errors as for
+    ``build_timm_tower``.
+    """
+    build = IMAGE_TOWERS[image.family]
+    if image.family in IMAGE_TOWERS.built_in:
+        return build(image, size=size)
+    from gestalt.encoders.own import build_own_image_tower  # whose class is a subclass of this
+
+    return build_own_image_tower(image, build)
+
+
+def recompute(trunk: Any, *, name: str) -> None:
+    """Let a trunk recompute its activations in the backward pass; a ValueError refuses one that
+    cannot.
+    """
+    try:
+        trunk.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError) as cause:
+        raise ValueError(
+            f"image.gradient_checkpointing: there is none for {name!r} ({cause}); choose false"
+        ) from cause
+
+
+def build_timm_tower(image: Image, *, size: int) -> ImageTower:
     """Build a tower from a timm backbone.
 
     A random CNN's batch norms see each batch twice under ``image.gradient_checkpointing``.
@@ -299,13 +325,7 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
     if image.frozen_blocks:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
     if image.gradient_checkpointing:
-        try:
-            trunk.set_grad_checkpointing(True)
-        except (AssertionError, AttributeError) as cause:
-            raise ValueError(
-                f"image.gradient_checkpointing: timm has none for {image.backbone!r} ({cause}); "
-                "choose false"
-            ) from cause
+        recompute(trunk, name=image.backbone)
     return ImageTower(
         trunk,
         stride=stride,

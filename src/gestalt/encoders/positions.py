@@ -61,8 +61,8 @@ def timm_positions(trunk: Any, *, grid: Pair, how: str) -> Iterator[None]:
     embedded = getattr(trunk, "pos_embed", None) if is_vit(trunk) else None
     if embedded is None:
         raise ValueError(
-            f"positions={how}: {type(trunk).__name__} has no absolute position embeddings; choose "
-            "timm"
+            f"positions={how}: {type(trunk).__name__} is no ViT of timm with absolute position "
+            "embeddings; choose timm"
         )
     old = trunk.patch_embed.grid_size
     prefix = embedded.shape[1] - old[0] * old[1]

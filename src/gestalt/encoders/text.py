@@ -1,9 +1,11 @@
 """Text tower: captions to ``Tokens``.  B batch, N parts, D width.
 
-To add a family: a subclass of ``TextTower``, and its line in ``build_text_tower``.
+To add a family: a subclass of ``TextTower``, and its row in ``tables.py``.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +17,7 @@ from gestalt.config.schema import Text
 from gestalt.encoders.text_sentence import check_vocabulary, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
-from gestalt.tables import TEXTS
+from gestalt.tables import TEXT_TOWERS, TEXTS
 from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8
@@ -34,12 +36,15 @@ class TextTower(nn.Module):
     every earlier draw, and neither an exact resume nor the same step on another number of ranks
     would be possible.
 
-    A subclass sets the attributes after ``super().__init__()``.
+    A subclass is made of the configuration's ``Text``, has ``encode``, and sets after
+    ``super().__init__()`` the width, the longest caption, the padding and a tokenizer, or has its
+    own ``tokenise``.  With ``text.init`` "random" its weights are fresh, and a checkpoint's may
+    follow; otherwise it reads weights, and sets ``origin``.
 
     Attributes:
         tokenizer: of transformers, unless a subclass tokenises.
         width: D.
-        origin: origin of the weights.
+        origin: origin of the weights; that of fresh ones is set by the builder.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
         bucket: batches are padded to a multiple of this many tokens.
@@ -47,7 +52,7 @@ class TextTower(nn.Module):
             bfloat16 or float32.
         frozen: True if the tower is frozen for good: no gradient, and eval mode even in training.
         compiled_parts: the modules that ``encode`` calls and that ``trainer.compile=towers``
-            compiles.
+            compiles; if empty, its children.
     """
 
     tokenizer: Any
@@ -58,7 +63,12 @@ class TextTower(nn.Module):
     bucket = BUCKET
     fp16_safe: bool = True
     frozen: bool = False
-    compiled_parts: list[nn.Module]
+    compiled_parts: Sequence[nn.Module] = ()
+
+    def freeze(self) -> None:
+        """Freeze the tower for good."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; a frozen tower stays in eval mode."""
@@ -70,8 +80,12 @@ class TextTower(nn.Module):
         """
         bare = type(self).__new__(type(self))
         nn.Module.__init__(bare)
-        for name in ("tokenizer", "max_length", "padding_id"):
-            setattr(bare, name, getattr(self, name))
+        for name, value in vars(self).items():
+            values = value if isinstance(value, list | tuple) else [value]
+            if name not in vars(bare) and not any(
+                isinstance(each, nn.Module | Tensor) for each in values
+            ):
+                setattr(bare, name, value)
         return bare
 
     def forward(self, texts: list[str] | Padded) -> Tokens:
@@ -301,9 +315,12 @@ def build_text_tower(text: Text, *, weights: bool = True) -> TextTower:
     Raises:
         ValueError: a size that the family lacks or needs, or a model that is not found.
     """
-    kind = SiglipTower if "siglip" in text.family else OpenClipTower
-    tower = SentenceTower(text, weights=weights) if text.family == "sentence" else kind(text)
+    build = TEXT_TOWERS[text.family]
+    if text.family not in TEXT_TOWERS.built_in:
+        from gestalt.encoders.own import build_own_text_tower  # which has this class as its base
+
+        return build_own_text_tower(text if weights else replace(text, init="random"), build)
+    tower: TextTower = build(text, weights=weights) if text.family == "sentence" else build(text)
     if text.frozen:
-        tower.frozen = True
-        tower.requires_grad_(False).eval()
+        tower.freeze()
     return tower

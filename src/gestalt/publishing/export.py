@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
@@ -74,7 +75,8 @@ def export_checkpoint(
         facts = CardFacts(folder.name, config, parameters, written, license, datasets)
         (partial / CARD).write_text(write_card(facts, evidence), encoding="utf-8")
         # which compares the weights with their hash
-        if load_folder(partial).text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+        again = load_folder(partial, code_of(config))
+        if again.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
             raise ValueError(
                 "export: the exported tokenizer tokenises texts differently from the model's; "
                 "nothing was written"

@@ -8,6 +8,7 @@ machine without the package or the hub.
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import save_model
 
 from gestalt.building.model import load_model
 from gestalt.config.identity import to_plain
-from gestalt.config.loading import load_mapping
+from gestalt.config.loading import load_mapping, refuse_code
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import AGAIN, read_state_dict
 from gestalt.encoders.text import SentenceTower
@@ -112,8 +113,12 @@ def read_config(path: Path) -> Experiment:
     return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION)
 
 
-def load_folder(path: Path) -> DualEncoder:
+def load_folder(path: Path, words: Sequence[str] = ()) -> DualEncoder:
     """Load an exported model, in eval mode on the CPU.
+
+    Args:
+        path: the folder.
+        words: ``key=value`` words of the user, which must name towers that are code.
 
     Raises:
         ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model
@@ -121,6 +126,7 @@ def load_folder(path: Path) -> DualEncoder:
     """
     description = read_description(path)
     config = read_config(path)
+    refuse_code(config, words, origin=str(path / DESCRIPTION))
     text = config.text
     if text.family == "sentence":
         if not (path / TEXT).is_dir():  # another folder's, or the hub's, is not taken instead

@@ -8,14 +8,18 @@ row names as its target::
     gestalt.aggregations =
         median = my_package.pooling:median_of_parts
 
-Names are known without importing the package; an object is imported when it is used.
+Names are known without importing the package; an object is imported when it is used.  An
+``OpenRegistry`` takes objects of one's own code besides, as ``python:package.module:Name``.
 """
 
 import ast
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +31,8 @@ GROUPS = (
     "losses",
     "terms",
     "readings",
+    "image_towers",
+    "text_towers",
     "sources",
     "image_sets",
     "benchmarks",
@@ -35,6 +41,9 @@ GROUPS = (
 """Names of the registries; the group of the entry points has ``gestalt.`` in front."""
 
 BUILT_IN = "built in"
+
+CODE = re.compile(r"python:([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
+"""Matches ``python:package.module:Name``, an object of one's own code."""
 
 Target = TypeVar("Target")
 
@@ -93,10 +102,9 @@ class Registry(Mapping[str, Target]):
             try:
                 found: Target = entry.load()
             except Exception as error:  # a package of others may raise anything
-                why = " ".join(f"{type(error).__name__}: {error}".split())
                 raise PluginError(
                     f"gestalt.{self.group}: {name!r} of {package_of(entry)} ({entry.value}) cannot "
-                    f"be imported: {why}"
+                    f"be imported: {in_one_line(error)}"
                 ) from error
             named = getattr(found, "name", name)
             if named != name:
@@ -148,6 +156,64 @@ class Registry(Mapping[str, Target]):
             for name, entry in self.added.items()
         ]
         return [*self.built_in.values(), *added]
+
+
+class OpenRegistry(Registry[Target]):
+    """The rows by name, and any object of one's own code, which is imported when it is used."""
+
+    def __getitem__(self, name: str) -> Target:
+        """Return the object of a row, or the one that ``python:package.module:Name`` names."""
+        return import_code(name) if CODE.fullmatch(name) else super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Return True for a row, and for any name of code, whose module may be missing."""
+        return bool(CODE.fullmatch(str(name))) or super().__contains__(name)
+
+
+def import_code(name: str) -> Any:
+    """Import the object that ``python:package.module:Name`` names.
+
+    Raises:
+        PluginError: it is missing, or raises when it is imported.
+    """
+    if complaint := code_complaint(name):
+        raise PluginError(f"{name}: {complaint}")
+    module, attribute = CODE.fullmatch(name).groups()  # type: ignore[union-attr]
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # code of others may raise anything
+        raise PluginError(f"{name}: {in_one_line(error)}") from error
+
+
+def code_complaint(name: str) -> str:
+    """Return why nothing can be imported as ``python:package.module:Name``, without importing it;
+    empty if something may.
+    """
+    match = CODE.fullmatch(name)
+    if match is None:
+        return "expected python:PACKAGE.MODULE:NAME, such as python:my_package.models:Radio"
+    top = match[1].partition(".")[0]
+    if top in sys.modules or find_spec(top) is not None:
+        return ""
+    return (
+        f"no module {top} is installed or lies in a folder of PYTHONPATH; in {Path.cwd()} it is "
+        f"looked for if the command line names {name}"
+    )
+
+
+def search_here() -> None:
+    """Let modules of the working directory be found, after all others, as ``python -m`` does.
+
+    Only a word of the command line may ask for this: a file that names code, which may be a
+    stranger's, would else bring the code along.
+    """
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))
+
+
+def in_one_line(error: Exception) -> str:
+    """Return the class and the words of an error of other people's code."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @cache

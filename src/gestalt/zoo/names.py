@@ -3,11 +3,10 @@ files, folders and names.
 """
 
 import re
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from gestalt.encoders.timm_names import is_listed, nearest_models, open_clip_description
+from gestalt.support.plugins import code_complaint, search_here
 
 
 def check_name(kind: str, name: str) -> None:
@@ -40,20 +39,7 @@ def check_name(kind: str, name: str) -> None:
     ):
         complaint = f"timm has no such model; {nearest_models(name)}".rstrip("; ")
     elif kind == "python":
-        complaint = _python_complaint(name)
+        search_here()
+        complaint = code_complaint(f"python:{name}")
     if complaint:
         raise ValueError(f"{kind}:{name}: {complaint}")
-
-
-def _python_complaint(name: str) -> str:
-    """Look for the module without importing it; those of the working directory count, after all
-    others, as with ``python -m``.
-    """
-    module, _, factory = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), factory)):
-        return "expected python:PACKAGE.MODULE:FACTORY, such as python:my_package.models:radio"
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))
-    top = module.partition(".")[0]
-    found = top in sys.modules or find_spec(top) is not None
-    return "" if found else f"no module {top} is installed or lies in {Path.cwd()}"

@@ -9,18 +9,18 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.utils import _pair
 
 from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.own import check_has, make, read_numbers
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
+from gestalt.support.plugins import import_code
 from gestalt.tokens import Pair, Tokens
 from gestalt.zoo.adapter import Adapter
 
@@ -154,55 +154,23 @@ def open_model(name: str) -> DenseModel:
     Raises:
         ValueError: the module has no such factory, it raises, or what it returns cannot be scored.
     """
-    factory = _factory(name)
-    try:
-        model = factory()
-    except Exception as error:  # of the user's own code
-        raise ValueError(
-            f"python:{name}: the factory raised {type(error).__name__}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose "
-            "weights are hashed and moved"
-        )
-    needed = ("size",) if isinstance(model, DenseModel) else NEEDED
-    missing = [key for key in needed if not hasattr(model, key)]
-    if missing:
-        raise ValueError(
-            f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; "
-            "docs/evaluation.md says what each is"
-        )
-    if isinstance(model, DenseModel):
-        return model.eval()
-    module: Any = model
-    try:
-        (down, across), size = map(int, _pair(module.stride)), int(module.size)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"python:{name}: stride={module.stride!r}, size={module.size!r}: give whole numbers"
-        ) from error
+    said = f"python:{name}"
+    module = make(import_code(said), said=said)
+    needed = ("size",) if isinstance(module, DenseModel) else NEEDED
+    check_has(module, *needed, said=said, page="evaluation")
+    if isinstance(module, DenseModel):
+        return module.eval()
+    stride, size, mean, std = read_numbers(module, "size", said=said)
     return PythonModel(
         module,
-        stride=(down, across),
+        stride=stride,
         size=size,
-        mean=_channels(name, module, "mean"),
-        std=_channels(name, module, "std"),
-        origin=WeightsOrigin("python", f"python:{name}"),
+        mean=mean,
+        std=std,
+        origin=WeightsOrigin("python", said),
         has_text=hasattr(module, "embed_text"),
         logit_scale=getattr(module, "logit_scale", None),
     )
-
-
-def _channels(name: str, module: Any, key: str) -> list[float]:
-    """Return the module's ``mean`` or ``std``: three numbers, which may be integers."""
-    values = getattr(module, key)
-    try:
-        red, green, blue = map(float, values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"python:{name}: {key}={values}: give three numbers") from error
-    return [red, green, blue]
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -212,24 +180,10 @@ def describe(name: str) -> dict[str, Any]:
         version: str | None = importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:
         version = None
-    file = getattr(sys.modules[_factory(name).__module__], "__file__", None)
+    file = getattr(sys.modules[import_code(f"python:{name}").__module__], "__file__", None)
     return {
         "library": top,
         "version": version,
         "architecture": name,
         "file_sha256": file_hash(Path(file)) if file else None,
     }
-
-
-def _factory(name: str) -> Any:
-    """Import a module and return its factory."""
-    module, _, factory = name.partition(":")
-    try:
-        function = getattr(import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"python:{name}: {error}") from error
-    if not callable(function):
-        raise ValueError(
-            f"python:{name}: {factory} cannot be called; name a function without arguments"
-        )
-    return function

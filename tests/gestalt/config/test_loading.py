@@ -36,7 +36,7 @@ REFUSED = [  # experiment, scale and overrides; the line
         (*DEMO, "image.inits.dino=[a]"),
         rf"image.inits.dino=\['a'\]: must be a word or a path{HERE}$",
     ),
-    ((*DEMO, "image.family=null"), f"image.family=null: choose one of vit, cnn{HERE}$"),
+    ((*DEMO, "image.stem=null"), rf"image.stem=null: .*choose one of patch, conv{HERE}$"),
     (
         (*DEMO, "optimizer.betas=0.9"),
         rf"optimizer.betas=0.9: must be two numbers, such as \[a, b\]{HERE}$",

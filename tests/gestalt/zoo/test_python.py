@@ -128,11 +128,11 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
 @pytest.mark.parametrize(
     ("name", "said"),
     {
-        "mine": "expected python:PACKAGE.MODULE:FACTORY",
+        "mine": "expected python:PACKAGE.MODULE:NAME",
         "nowhere_else:f": "no module nowhere_else is installed or lies in",
         "mine:nothing": "module 'mine' has no attribute 'nothing'",
-        "mine:thing": "returns a int, expected an nn.Module",
-        "mine:failing": "the factory raised FileNotFoundError: no weights here$",
+        "mine:thing": "returns a int, expected a Module",
+        "mine:failing": "raised FileNotFoundError: no weights here$",
         "mine:Odd": "stride='a', size=.*: give whole numbers",
         "mine:Grey": r"mean=\(0.5, 0.5\): give three numbers$",
         "mine:lacking": "its Module lacks mean, size, std, stride",

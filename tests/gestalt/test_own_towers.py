@@ -1,0 +1,88 @@
+"""Runs with towers of one's own, those of the example: exact resume, ranks, and code that files
+name.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Dinov2Config, Dinov2Model
+
+import gestalt
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.publishing.folder import save_folder
+from tests.gestalt.command import TRAIN, TWO_RANKS, killed, result, same, succeed
+from tests.gestalt.tiny_model import save_photo
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "towers.py"
+CODE = ["image.family=python:towers:Cnn", "text.family=python:towers:Words"]
+WORDS = [*CODE, "image.init=random", "image.subsampling=false", "text.init=random"]
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A working directory, which holds the example, and a path to modules of this test alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(EXAMPLE.parent)])
+    sys.modules.pop("towers", None)
+    shutil.copy(EXAMPLE, tmp_path)
+    yield sys.path
+    sys.modules.pop("towers", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tower", ["Dinov2", "Cnn"])
+def test_a_killed_run_resumes_exactly_and_two_ranks_equal_one(tower, tmp_path):
+    pretrained = tmp_path / "pretrained"
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    Dinov2Model(Dinov2Config(**sizes, patch_size=8, image_size=518)).save_pretrained(pretrained)
+    line = f"{TRAIN} {' '.join(WORDS)} image.family=python:towers:{tower}"
+    if tower == "Dinov2":
+        line += f" image.init={pretrained} image.subsampling=true"
+    folders = [tmp_path / name for name in ("whole", "killed", "ranks")]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(EXAMPLE, folder)
+    succeed(line, folder=folders[0])
+    killed("step 5", line, folder=folders[1])
+    succeed(f"{line} resume=last", folder=folders[1])
+    same(result(folders[1]), result(folders[0]))
+    succeed(f"{line} {TWO_RANKS}", folder=folders[2])
+    assert result(folders[2])["loss"] == pytest.approx(result(folders[0])["loss"], rel=1e-4)
+
+
+def test_a_folder_that_names_code_runs_it_only_if_the_user_names_it_too(path, tmp_path):
+    path.append(str(tmp_path))
+    config = load("clippy_dino_max", scale="tiny", overrides=WORDS)
+    model = build_model(config).eval()
+    folder = save_folder(model, config, path=tmp_path / "exported", provenance={})
+    del sys.modules["towers"]
+    for words in ([], CODE[:1], CODE[1:]):
+        with pytest.raises(ConfigError, match=r"family=python:towers:\w+: .* names code"):
+            gestalt.load(folder, overrides=words)
+        with pytest.raises(ConfigError, match=r"family=python:towers:\w+: start=.* names code"):
+            load("clippy_dino_max", scale="tiny", overrides=[f"start={folder}", *words])
+    assert "towers" not in sys.modules
+    again = gestalt.load(folder, overrides=CODE)
+    assert torch.equal(again.encoder.embed_text(["a dog"]), model.embed_text(["a dog"]))
+    assert again.segment(save_photo(tmp_path / "a.png"), ["dog", "cat"]).map.shape == (33, 50)
+    with pytest.raises(ValueError, match="is no ViT of timm"):
+        again.encoder.resize_positions("scale_factor", grid=(2, 2)).__enter__()
+    with pytest.raises(ValueError, match=r"Cnn\) has none that can be read"):
+        again.encoder.check_class_attention()
+    words = [f"start={folder}", *CODE, "image.subsampling=false"]
+    start = load("clippy_dino_max", scale="tiny", overrides=words)
+    assert torch.equal(build_model(start).eval().embed_text(["a"]), model.embed_text(["a"]))
+
+
+def test_a_file_finds_no_code_in_the_working_directory(path, tmp_path, refusal):
+    Path("mine.yaml").write_text("image: {family: 'python:towers:Cnn', subsampling: false}")
+    line = "train ./mine.yaml --scale tiny trainer.max_steps=1"
+    assert f"; in {tmp_path} it is looked for if the command line names" in refusal(line)
+    assert "towers" not in sys.modules
+    said = refusal(f"features ./mine.yaml --scale tiny --to a {CODE[0]} image.frozen=true")
+    assert "image.family=python:towers:Cnn: the cache holds what the first half" in said
