@@ -62,7 +62,7 @@ BUGS = (
     ),
     Bug(
         "balance_of_one_rank",
-        "src/gestalt/distillation/targets.py",
+        "src/gestalt/distillation/patch_loss.py",
         old="sum_over_ranks(plan.sum(dim=-2, keepdim=True))",
         new="plan.sum(dim=-2, keepdim=True)",
         test="tests/gestalt/distillation/test_ranks.py::test_the_mean_over_two_threads_equals_one_process",
@@ -259,7 +259,7 @@ BUGS = (
     ),
     Bug(
         "differences_not_paired",
-        "src/gestalt/results/scores.py",
+        "src/gestalt/results/result.py",
         old="contribution.samples() for key,",
         new=(
             "np.random.default_rng([*map(ord, key[0]), key[1]]).permutation(contribution.samples()) "
@@ -310,7 +310,7 @@ BUGS = (
     ),
     Bug(
         "confusion_averaged_over_ranks",
-        "src/gestalt/measures/segmentation/metric.py",
+        "src/gestalt/measures/segmentation/class_maps.py",
         old='dist_reduce_fx="sum"',
         new="dist_reduce_fx=lambda counts: counts.sum(dim=0) // len(counts)",
         test="tests/gestalt/measures/test_merged_ranks.py::test_merging_two_ranks_gives_the_score_of_one[segmentation]",
@@ -547,7 +547,7 @@ BUGS = (
     ),
     Bug(
         "ties_of_labels_left_to_rounding",
-        "src/gestalt/measures/segmentation/labels.py",
+        "src/gestalt/measures/segmentation/segmented.py",
         old="return prompts._replace(twin=first) if shared else prompts",
         new="return prompts",
         test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
@@ -641,7 +641,7 @@ BUGS = (
     ),
     Bug(
         "near_labels_are_one_in_low_precision",
-        "src/gestalt/measures/segmentation/labels.py",
+        "src/gestalt/measures/segmentation/segmented.py",
         old="exact = vectors.double()",
         new="exact = vectors",
         test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision",

@@ -17,7 +17,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
-from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.support.label_values import IGNORE, ignored_value
 from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake

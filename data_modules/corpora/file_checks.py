@@ -9,7 +9,7 @@ import io
 import os
 from typing import Any
 
-from gestalt.data_modules.corpora.remote import is_remote
+from gestalt.data_modules.corpora.shards import is_remote
 
 MAGIC = b"PAR1"
 """Last bytes of a parquet file."""

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from gestalt.data_modules.corpora.bad_samples import GOOD, REASONS
-from gestalt.data_modules.corpora.remote import is_remote
 from gestalt.data_modules.corpora.shards import (
     COMPRESSED,
     Shard,
     expand,
+    is_remote,
     open_binary,
     unpacked_name,
 )

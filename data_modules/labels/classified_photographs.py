@@ -14,7 +14,7 @@ from gestalt.data_modules.image_sets import (
     select_split,
 )
 from gestalt.data_modules.labels.folders import find_folder, list_files
-from gestalt.data_modules.labels.label_tables import Table, read_tables
+from gestalt.data_modules.labels.masks import Table, read_tables
 from gestalt.data_modules.pixels.photographs import open_rgb, to_tensor
 
 IMAGENET = "imagenet_1000"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gestalt.data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.labels.masks import read_tables
 from gestalt.support.strange_files import MAX_LISTING, read_whole
 
 

@@ -12,8 +12,7 @@ from gestalt.data_modules.image_sets import (
     select_label_sets,
     select_split,
 )
-from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.layout import SPLITS, Layout
+from gestalt.data_modules.scenes.composition import SPLITS, Layout, SceneMaker
 from gestalt.data_modules.scenes.recipes import find_recipe
 
 

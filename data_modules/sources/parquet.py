@@ -28,14 +28,17 @@ from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.columns import find_columns
 from gestalt.data_modules.corpora.file_checks import check_magic
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.remote import (
+from gestalt.data_modules.corpora.shards import (
     THREADS,
+    Shard,
+    ShardReader,
+    cache_folder,
     filesystem,
     is_remote,
+    look_up,
     over_http,
     with_retries,
 )
-from gestalt.data_modules.corpora.shards import Shard, ShardReader, cache_folder, look_up
 from gestalt.data_modules.corpora.stored_pairs import ShardedStore, image_bytes
 from gestalt.data_modules.digest import short_digest
 from gestalt.data_modules.sources import StoredPair

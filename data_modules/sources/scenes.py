@@ -7,8 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.layout import SPLITS, Layout
+from gestalt.data_modules.scenes.composition import SPLITS, Layout, SceneMaker
 from gestalt.data_modules.scenes.recipes import SpuriousRecipe, find_recipe
 from gestalt.data_modules.sources import Source
 

@@ -26,10 +26,10 @@ from gestalt.data_modules.corpora.bad_samples import (
 )
 from gestalt.data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from gestalt.data_modules.corpora.lru_cache import LRUCache
-from gestalt.data_modules.corpora.remote import THREADS
 from gestalt.data_modules.corpora.shards import (
     COMPRESSED,
     OPEN_FILES,
+    THREADS,
     Range,
     Shard,
     ShardReader,

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from gestalt.data_modules.image_sets import open_image_set
-from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.layout import RASTER
+from gestalt.data_modules.scenes.composition import RASTER, SceneMaker
 from gestalt.data_modules.scenes.recipes import RECIPES
 from tests.data_modules.files import opened_set
 

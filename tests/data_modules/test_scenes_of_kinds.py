@@ -7,10 +7,8 @@ from collections import Counter
 import pytest
 
 from gestalt.data_modules.image_sets import open_image_set
-from gestalt.data_modules.scenes.composition import SceneMaker
-from gestalt.data_modules.scenes.layout import HeldOut
+from gestalt.data_modules.scenes.composition import NAMES, HeldOut, SceneMaker, Twins
 from gestalt.data_modules.scenes.recipes import RECIPES, find_recipe
-from gestalt.data_modules.scenes.twins import NAMES, Twins
 from gestalt.data_modules.sources import open_source
 from tests.data_modules.test_scene_folder import draw
 

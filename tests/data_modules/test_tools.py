@@ -12,9 +12,7 @@ from gestalt.data_modules.corpora.captions import CaptionRule
 from gestalt.data_modules.corpora.stored_pairs import Store, StoredPairs
 from gestalt.data_modules.image_text import ImageTextDataModule
 from gestalt.data_modules.sources import StoredPair
-from gestalt.data_modules.tools.contact_sheet import contact_sheet
-from gestalt.data_modules.tools.inspection import inspect
-from gestalt.data_modules.tools.packing import pack
+from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
 from tests.data_modules.files import opened, picture
 
 
@@ -167,7 +165,7 @@ def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path, monke
         yield next(iter(things))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gestalt.data_modules.tools.packing.progress", stops)
+    monkeypatch.setattr("gestalt.data_modules.tools.inspection.progress", stops)
     with pytest.raises(KeyboardInterrupt):
         pack(planted(), tmp_path / "tars", shards=1)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

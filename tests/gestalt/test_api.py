@@ -18,8 +18,8 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.measures.segmentation.segmented import label_prompts
 from gestalt.support.caveats import Caveat
 from tests.gestalt.command import environment
 from tests.gestalt.painted import random_pixels

@@ -5,8 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from gestalt.ablation.grid import TUNE, Grid
-from gestalt.ablation.grid_file import slug, word
+from gestalt.ablation.grid import TUNE, Grid, slug, word
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError

@@ -17,9 +17,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.data_modules.corpora.manifest import write_manifest
 from gestalt.data_modules.image_text import ImageTextDataModule, shard_notes
 from gestalt.data_modules.sources import Source
-from gestalt.data_modules.tools.contact_sheet import contact_sheet
-from gestalt.data_modules.tools.inspection import inspect
-from gestalt.data_modules.tools.packing import pack
+from gestalt.data_modules.tools.inspection import contact_sheet, inspect, pack
 from gestalt.runs.folders import check_writable
 from gestalt.support.addresses import without_secrets
 from gestalt.support.files import replacing

@@ -25,8 +25,13 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
-from gestalt.publishing.picture_files import Numbers, numbers, write_result, write_summary
-from gestalt.publishing.picture_page import PicturePage
+from gestalt.publishing.picture_page import (
+    Numbers,
+    PicturePage,
+    numbers,
+    write_result,
+    write_summary,
+)
 from gestalt.support.caveats import print_caveats
 
 AT_ONCE = 8

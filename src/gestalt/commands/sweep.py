@@ -17,8 +17,7 @@ from gestalt.measures.callback import Scorer
 from gestalt.results.plots import QUIET, Point, bars, lines, render_figure
 from gestalt.results.reading import read_result
 from gestalt.results.record import provenance, write_record
-from gestalt.results.result import headlines_of
-from gestalt.results.scores import Score
+from gestalt.results.result import Score, headlines_of
 from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import new_evaluation
 from gestalt.support.files import write_whole

@@ -152,8 +152,10 @@ def check_pretrain(arguments: Namespace) -> None:
 
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
-    from gestalt.ablation.grid import read_grid  # the results below it import torch
-    from gestalt.ablation.grid_file import check_number
+    from gestalt.ablation.grid import (
+        check_number,
+        read_grid,  # the results below it import torch
+    )
 
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]

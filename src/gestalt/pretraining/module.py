@@ -15,10 +15,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.distillation.head import ProjectionHead
-from gestalt.distillation.masks import MaskToken, masked_patches
-from gestalt.distillation.patch_loss import patch_loss
-from gestalt.distillation.targets import MASK_SHARE
+from gestalt.distillation.masks import MaskToken, ProjectionHead, masked_patches
+from gestalt.distillation.patch_loss import MASK_SHARE, patch_loss
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.recipes import Recipe
 from gestalt.tokens import Tokens

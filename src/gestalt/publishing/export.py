@@ -12,8 +12,7 @@ from gestalt.config.loading import code_of
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
-from gestalt.publishing.card import CardFacts, write_card
-from gestalt.publishing.evidence import gather, provenance_of
+from gestalt.publishing.card import CardFacts, gather, provenance_of, write_card
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
 from gestalt.support.files import partial_beside
 

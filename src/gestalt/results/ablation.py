@@ -12,8 +12,7 @@ from gestalt.results.comparability import run_notes, setup_differences, split_by
 from gestalt.results.design import Design
 from gestalt.results.intervals import LEVEL
 from gestalt.results.reading import GridResults, Runs
-from gestalt.results.result import Result, companions, headlines
-from gestalt.results.scores import Score, score_rows
+from gestalt.results.result import Result, Score, companions, headlines, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from gestalt.config.schema import ConfigError
 from gestalt.results.comparability import run_notes, split_by_measurement
 from gestalt.results.intervals import LEVEL
-from gestalt.results.result import Result, headlines, measured
-from gestalt.results.scores import Difference, Score, score_rows
+from gestalt.results.result import Difference, Result, Score, headlines, measured, score_rows
 from gestalt.results.text import (
     NONE,
     OVER_IMAGES,

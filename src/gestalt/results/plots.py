@@ -9,7 +9,7 @@ import numpy as np
 
 from gestalt.results.ablation import Table
 from gestalt.results.intervals import LEVEL, Interval
-from gestalt.results.scores import Score
+from gestalt.results.result import Score
 from gestalt.results.text import score_text
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gestalt.data_modules.corpora import remote
+from gestalt.data_modules.corpora import shards
 from gestalt.data_modules.sources import parquet
 from gestalt.data_modules.sources.parquet import hash_column
 from tests.data_modules import files
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(shards.time, "sleep", lambda seconds: None)
     running = Server()
     threading.Thread(
         target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
@@ -163,8 +163,8 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(
 ):
     source = opened(server, tmp_path, name)
     # of the limits at opening, which a busy machine needs
-    monkeypatch.setattr(remote, "TIMEOUT", 1.5)
-    monkeypatch.setattr(remote, "STALL", 0.5)
+    monkeypatch.setattr(shards, "TIMEOUT", 1.5)
+    monkeypatch.setattr(shards, "STALL", 0.5)
     server.stalled.add(name)
     begin = time.monotonic()
     with pytest.raises((ValueError, OSError), match=rf"{name}: could not be read in 5 tries"):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from gestalt.data_modules.pixels import decoding
-from gestalt.data_modules.pixels.jpeg import decode_jpeg, read_frame
+from gestalt.data_modules.pixels.decoding import decode_jpeg, read_frame
 from gestalt.data_modules.pixels.photographs import to_tensor
 from tests.data_modules.files import decode_crop
 from tests.data_modules.pixels.test_decoding import encoded, everything, smooth

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gestalt.ablation.grid import read_grid
-from gestalt.ablation.grid_file import word
+from gestalt.ablation.grid import read_grid, word
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError
 from gestalt.support.yaml_values import read_values

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.ablation.cluster import ClusterLauncher
-from gestalt.ablation.running import PROGRAM
+from gestalt.ablation.running import PROGRAM, ClusterLauncher
 from tests.gestalt.command import environment
 
 

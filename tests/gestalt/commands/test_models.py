@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gestalt.commands.calibrate import calibrate
+from gestalt.commands.evaluate import calibrate
 from gestalt.commands.scoring import open_target
 from gestalt.commands.sweep import sweep_protocols
 from gestalt.evaluation.weights import weights_hash

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from gestalt.distillation.patch_loss import (
+    STUDENT_TEMPERATURE,
     balanced_by_position,
     cross_view,
     find_places,
     patch_loss,
+    sinkhorn,
 )
-from gestalt.distillation.targets import STUDENT_TEMPERATURE, sinkhorn
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 MIRRORED = torch.tensor([[1.0, 0.0, 0.0, 1.0]])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gestalt.distillation.targets import entropies, sinkhorn
+from gestalt.distillation.patch_loss import entropies, sinkhorn
 
 
 def logits(*shape):

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.resources import files
 
 from gestalt.data_modules import image_sets
-from gestalt.data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.labels.masks import read_tables
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.vocabularies import lists, phrases_of
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gestalt.evaluation.predictions import ScoredImage
-from gestalt.measures.extremes import PER_END, Extremes, add_extreme, best_and_worst
+from gestalt.measures.segmentation.class_maps import PER_END, Extremes, add_extreme, best_and_worst
 
 
 def shown(index: int) -> ScoredImage:

@@ -16,7 +16,7 @@ from gestalt.measures.classification.metric import GroupAccuracy
 from gestalt.measures.grouping.metric import JaccardSimilarity
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.retrieval.metric import RetrievalRecall
-from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.measures.segmentation.class_maps import MeanIoU
 from tests.gestalt.measures.classification import test_metric as classification
 from tests.gestalt.measures.grouping import test_metric as grouping
 from tests.gestalt.measures.stage import count

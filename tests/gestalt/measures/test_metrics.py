@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
-from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.measures.segmentation.class_maps import MeanIoU
 from gestalt.support.label_values import IGNORE
 from tests.gestalt.measures.stage import count
 

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from gestalt.data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.prompts import templates_digest
-from gestalt.measures.extremes import write_extremes
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.class_maps import write_extremes
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.stage import (

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from gestalt.config.schema import Image
-from gestalt.distillation.head import ProjectionHead
+from gestalt.distillation.masks import ProjectionHead
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, PatchDistillation, summary_of

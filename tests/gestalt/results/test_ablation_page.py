@@ -11,8 +11,7 @@ from PIL import Image
 from gestalt.ablation.grid import read_grid
 from gestalt.evaluation.pictures import MARGIN, PANEL
 from gestalt.evaluation.predictions import Predictions, read_predictions, write_predictions
-from gestalt.results.ablation_page import write_page
-from gestalt.results.montage import montage
+from gestalt.results.ablation_page import montage, write_page
 from gestalt.results.reading import GridResults
 from gestalt.results.result import Result
 from tests.gestalt.ablation.fake_run import leave, record

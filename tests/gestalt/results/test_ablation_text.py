@@ -7,7 +7,7 @@ from pathlib import Path
 from gestalt.results.ablation import Table, csv_text, latex
 from gestalt.results.design import Design, Paper
 from gestalt.results.intervals import Interval
-from gestalt.results.scores import Difference, Score
+from gestalt.results.result import Difference, Score
 from gestalt.results.text import markdown_lines
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gestalt.evaluation.confusion import iou_of
-from gestalt.measures.segmentation.metric import dense_counts
+from gestalt.measures.segmentation.class_maps import dense_counts
 from gestalt.results.intervals import contribution
 
 HERE = Path(__file__).with_name("scenes_counts.npz")

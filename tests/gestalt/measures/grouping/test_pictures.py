@@ -3,7 +3,7 @@
 import torch
 
 from gestalt.evaluation.pictures import class_colours
-from gestalt.measures.grouping.pictures import group_colours
+from gestalt.measures.grouping.callback import group_colours
 
 
 def test_a_group_has_the_colour_of_the_object_it_covers_best():

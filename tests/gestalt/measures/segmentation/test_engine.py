@@ -7,7 +7,7 @@ from torch.nn import functional
 from gestalt.evaluation.images import resize
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation import engine
-from gestalt.measures.segmentation.dense.windows import cut_and_embed
+from gestalt.measures.segmentation.dense.scores import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images

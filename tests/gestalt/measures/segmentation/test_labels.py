@@ -7,9 +7,8 @@ import warnings
 import pytest
 import torch
 
-from gestalt.measures.segmentation.labels import _first_similar, label_prompts
 from gestalt.measures.segmentation.presets import PRESETS
-from gestalt.measures.segmentation.segmented import segment_images
+from gestalt.measures.segmentation.segmented import _first_similar, label_prompts, segment_images
 from gestalt.support.caveats import Caveat
 from tests.gestalt.painted import random_pixels
 from tests.gestalt.tiny_model import tiny

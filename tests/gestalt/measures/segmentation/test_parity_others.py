@@ -20,7 +20,7 @@ from gestalt.measures.classification.engine import class_logits, reduced_labels,
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
-from gestalt.measures.matching.engine import cluster, fit_centres
+from gestalt.measures.matching.callback import cluster, fit_centres
 from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.measures.segmentation.reference import stretch

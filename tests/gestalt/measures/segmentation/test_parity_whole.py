@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.data_modules.image_sets import LabelSet
-from gestalt.data_modules.labels.label_tables import read_tables
+from gestalt.data_modules.labels.masks import read_tables
 from gestalt.evaluation.images import resize, squash
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.vocabularies import name_classes

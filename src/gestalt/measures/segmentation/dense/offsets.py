@@ -1,5 +1,6 @@
-"""Constants that are added to the cosines of each prompt: corrections that need no labels.  B
-images, K prompts.
+"""Constants that are added to the cosines of each prompt: corrections that need no labels, and a
+background prior, by which what resembles the border of the picture is likely background.  B images,
+K prompts, D tower width, h w patch grid.
 """
 
 import hashlib
@@ -8,13 +9,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.data_modules.unlabelled import FolderImages, SourceImages
-from gestalt.evaluation.images import by_size
+from gestalt.evaluation.images import by_size, size_of
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.losses.gather import shared_by_ranks
-from gestalt.measures.segmentation.dense.scores import cosines
-from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, fitted_to_patches
+from gestalt.measures.segmentation.dense.scores import (
+    Pieces,
+    cosines,
+    cut_and_embed,
+    fitted_to_patches,
+)
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 IMAGES_AT_ONCE = 16
@@ -120,3 +126,60 @@ def with_image_weight(
 
     whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
     return [prompts._replace(offset=offset) for offset in by_size(whole, offsets)]
+
+
+def unlike_border(features: Tensor) -> Tensor:
+    """Return how little each location resembles the outer ring of the map, standardised over it.
+
+    The mean of the ring's unit features is compared with each location by the cosine.
+    (B, D, h, w) to (B, h, w), mean 0 and standard deviation 1; 0 where all locations are equal.
+    """
+    unit = functional.normalize(features, dim=1)
+    ring = torch.ones_like(unit[0, 0])
+    ring[1:-1, 1:-1] = 0
+    border = (unit * ring).sum(dim=(2, 3), keepdim=True)  # its length does not matter
+    unlike = -functional.cosine_similarity(features, border, dim=1)
+    centred = unlike - unlike.mean(dim=(1, 2), keepdim=True)
+    return centred / centred.std(dim=(1, 2), correction=0, keepdim=True).clamp(min=1e-6)
+
+
+def with_prior(
+    model: Any,
+    pieces: Sequence[Pieces],
+    prompts: Sequence[ClassEmbeddings],
+    protocol: TopDownProtocol,
+) -> Sequence[ClassEmbeddings]:
+    """Return the prompts of each image with the prior of its background, ``prior_offset - prior *
+    unlike_border``.
+
+    The border is that of the whole picture, also under windows, at whose cells the map is resampled
+    bilinearly.
+    """
+    if protocol.prior == 0:
+        return prompts
+    whole = [fitted_to_patches(row.image, model.patch_stride, protocol) for row in pieces]
+
+    def unlike(stack: Tensor) -> Tensor:
+        return unlike_border(model.patch_tokens(stack, projected=False).float())
+
+    shifted = []
+    for embeddings, row, image, values in zip(
+        prompts, pieces, whole, by_size(whole, unlike), strict=True
+    ):
+        cells = row.features.shape[-2:]
+        # cells end where whole patches end, if the rest is cut off
+        side = map(min, row.side, (n * s for n, s in zip(cells, model.patch_stride, strict=True)))
+        size = map(min, size_of(row.image), size_of(image))
+        axes = zip(cells, side, row.starts, size, strict=True)
+        down, across = (
+            torch.cat([start + (torch.arange(n) + 0.5) * side / n for start in starts]) * 2 / length
+            - 1
+            for n, side, starts, length in axes
+        )
+        places = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1).to(values)
+        resampled = functional.grid_sample(
+            values[None, None], places[None], padding_mode="border", align_corners=False
+        )
+        prior = protocol.prior_offset - protocol.prior * resampled[0, 0]
+        shifted.append(embeddings._replace(prior=prior))
+    return shifted

@@ -1,15 +1,62 @@
-"""PAMR: refine scores to follow the image's edges.  M maps, P neighbours, H W pixels.
+"""PAMR and a dense CRF: refine scores to follow the image's edges.  M maps, P neighbours, K
+classes, H W pixels.
 
 Pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants
 as SCLIP, NACLIP and TCL have them (wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6,
-kakaobrain/tcl at bc2b551, their pamr.py).
+kakaobrain/tcl at bc2b551, their pamr.py).  CRF over all pairs of pixels with Gaussian edge
+potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644), by the library pydensecrf2 (the extra
+``crf``), on the CPU; the library's filter approximates the kernels.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from gestalt.measures.segmentation.protocol import NO_CRF, Crf
+
+
+def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
+    """Infer each class's probability from its energy, by mean-field inference.
+
+    Args:
+        image: (3, H, W) uint8, whose edges are followed.
+        energy: (K, H, W), minus the logarithm of a probability, up to a constant of each pixel.
+        potentials: weights and standard deviations of the edge potentials.
+        iterations: number of iterations of mean-field inference.
+
+    Returns:
+        (K, H, W) float32 probabilities on the energy's device.
+
+    Raises:
+        ValueError: the library is not installed, or its result contains NaN or infinity.
+    """
+    try:
+        from pydensecrf.densecrf import DenseCRF2D
+    except ImportError as error:
+        raise ValueError(f"refinement=crf {NO_CRF} ({error})") from error
+    count, height, width = energy.shape
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    field = DenseCRF2D(width, height, count)
+    field.setUnaryEnergy(np.ascontiguousarray(energy.float().cpu().numpy().reshape(count, -1)))
+    field.addPairwiseGaussian(sxy=potentials.position_std, compat=potentials.position_weight)
+    field.addPairwiseBilateral(
+        sxy=potentials.colour_position_std,
+        srgb=potentials.colour_std,
+        rgbim=pixels,
+        compat=potentials.colour_weight,
+    )
+    probability = torch.from_numpy(
+        np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape)
+    )
+    if not bool(torch.isfinite(probability).all()):
+        raise ValueError(
+            f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes"
+        )
+    return probability.to(energy.device)
+
 
 RING = tuple(
     (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)

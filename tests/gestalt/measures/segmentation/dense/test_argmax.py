@@ -5,7 +5,7 @@ position names.
 import pytest
 import torch
 
-from gestalt.measures.segmentation.dense.argmax import first_largest, tile_side
+from gestalt.measures.segmentation.dense.winners import first_largest, tile_side
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])

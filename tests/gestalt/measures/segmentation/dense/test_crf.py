@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation.dense import crf as dense_crf
 from gestalt.measures.segmentation.dense import winners as maps
+from gestalt.measures.segmentation.dense.pamr import dense_crf
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
@@ -227,4 +227,4 @@ def test_a_missing_crf_library_is_reported_by_name(monkeypatch):
 def test_a_nan_energy_is_refused(crf):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity"):
-        dense_crf.dense_crf(bands(), energy, potentials=Crf(), iterations=1)
+        dense_crf(bands(), energy, potentials=Crf(), iterations=1)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.measures.segmentation.dense import argmax as reduction
 from gestalt.measures.segmentation.dense import pamr as refinement
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import (
@@ -21,7 +20,7 @@ from gestalt.measures.segmentation.dense.placement import (
     label_bands,
     window_starts,
 )
-from gestalt.measures.segmentation.dense.windows import pieces_of
+from gestalt.measures.segmentation.dense.scores import pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -107,7 +106,7 @@ def test_the_block_size_does_not_change_refined_maps(name, monkeypatch):
 @pytest.mark.parametrize("name", KINDS)
 def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name, monkeypatch):
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
-    monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
+    monkeypatch.setattr(maps, "MARGIN", 1e9)  # leaves none out
     everyone = segmented(KINDS[name], [noise(37, 53)])[0]
     assert torch.equal(usual.prediction, everyone.prediction)
     torch.testing.assert_close(usual.score, everyone.score, atol=1e-6, rtol=1e-5)
